@@ -1,0 +1,1 @@
+"""Second stage: model.pt → a quantised graph in the Neuromorphic Intermediate Representation → model.nir."""

@@ -1,0 +1,1 @@
+"""First stage: skeleton clips → streams → a spiking student in PyTorch → model.pt."""
