@@ -1,1 +1,38 @@
-"""Second stage: model.pt → a quantised graph in the Neuromorphic Intermediate Representation → model.nir."""
+"""Second stage: a student → a graph in the Neuromorphic Intermediate Representation, quantised once → model.nir."""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+
+from mksgn.export.errors import ExportError
+from mksgn.export.lower import lower
+from mksgn.export.quantize import quantize as quantize_graph
+from mksgn.train.checkpoint import TrainedModel
+
+__all__ = ["export_to_nir"]
+
+PROFILES = ("structured",)
+
+
+def export_to_nir(
+    model: TrainedModel,
+    *,
+    dt: float = 1e-4,
+    profile: str = "structured",
+    quantize: int | None = None,
+    calibration: np.ndarray | None = None,
+) -> nir.NIRGraph:
+    """A trained student as a NIR graph, batch norm folded.
+
+    `dt` is the time step in seconds. `quantize` (2 to 8 bits) needs `calibration`, lanes of clips (L, 12, T, V) as the model's
+    normaliser makes them; None leaves the weights in float32. Raises ExportError or one of its children.
+    """
+    if profile not in PROFILES:
+        raise ExportError(f"profile {profile!r} is not there; choose one of {', '.join(PROFILES)}")
+    graph = lower(model.student, model.normaliser, dt=dt)
+    if quantize is None:
+        return graph
+    if calibration is None or not len(calibration):
+        raise ExportError("quantising needs calibration clips: scales are chosen by the spikes that they cause")
+    return quantize_graph(graph, quantize, calibration, model.student.config.steps, dt)[0]

@@ -1,0 +1,75 @@
+"""Where clips come from: one reader per format, found by the SOURCE of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mksgn.train.datasets import nw_ucla, synthetic
+from mksgn.train.datasets.clips import Clip, ClipSet
+from mksgn.train.errors import BadInputError
+
+__all__ = ["SOURCES", "Clip", "ClipSet", "open_source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A scheme that SOURCE may begin with; the first split is the default one."""
+
+    form: str  # as a user writes it
+    splits: tuple[str, ...]
+    open: Callable[[str, str, str, int | None, int], ClipSet]  # path, split, part, limit, seed
+
+
+def _open_synthetic(path: str, split: str, part: str, limit: int | None, seed: int) -> ClipSet:
+    return synthetic.read(limit, part, seed)
+
+
+def _open_nw_ucla(path: str, split: str, part: str, limit: int | None, seed: int) -> ClipSet:
+    return _spread(nw_ucla.read(path, split, part), limit)
+
+
+SOURCES: dict[str, Source] = {
+    "synthetic": Source("synthetic", (synthetic.SPLIT,), _open_synthetic),
+    "nw-ucla": Source("nw-ucla:PATH", tuple(nw_ucla.SPLITS), _open_nw_ucla),
+}
+
+
+def open_source(
+    source: str, *, split: str | None = None, part: str = "test", limit: int | None = None, seed: int = 0
+) -> ClipSet:
+    """The clips that SOURCE names: `synthetic` or `nw-ucla:PATH`.
+
+    `part` is "train" or "test"; `split` is one of the source's own, by default its first (nw-ucla: xview). `limit` is
+    the number of clips wanted: synthetic makes that many (by default 1000 to train, 200 to test) from `seed`; of a
+    larger recorded set it takes a selection spread evenly over its list sorted by class and name, the same each time
+    (`seed` has no part in it), in which a class keeps its share to within one clip.
+    Raises BadInputError for a scheme, split, part or limit that does not exist, and for what the reader refuses.
+    """
+    scheme, colon, path = source.partition(":")
+    known = SOURCES.get(scheme)
+    if known is None:
+        forms = ", ".join(each.form for each in SOURCES.values())
+        raise BadInputError(f"unknown source {source!r}: use one of {forms}")
+    takes_path = ":" in known.form
+    if takes_path != bool(path) or (colon and not takes_path):
+        raise BadInputError(f"source {source!r} must have the form {known.form}")
+    if split is not None and split not in known.splits:
+        raise BadInputError(f"{scheme} has no split {split!r}: use one of {', '.join(known.splits)}")
+    if part not in ("train", "test"):
+        raise BadInputError(f"{scheme} has no part {part!r}: use train or test")
+    if limit is not None and limit < 1:
+        raise BadInputError(f"limit {limit} leaves no clip: it must be at least 1")
+    return known.open(path, known.splits[0] if split is None else split, part, limit, seed)
+
+
+def _spread(clips: ClipSet, limit: int | None) -> ClipSet:
+    """`limit` of the clips: the middle ones of as many equal stretches of the list sorted by class, then by name."""
+    count = len(clips)
+    if limit is None or limit >= count:
+        return clips
+    by_class = np.argsort(clips.labels, kind="stable")  # readers sort by name already
+    middles = (2 * np.arange(limit) + 1) * count // (2 * limit)
+    return replace(clips, clips=[clips.clips[index] for index in by_class[middles]])

@@ -1,0 +1,194 @@
+"""The compiled network: populations, projections and their schedule. Passes turn a NIR graph into it (deploy/passes)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mksgn.deploy import operators as ops
+from mksgn.deploy.arithmetic import FloatNeuron, Neuron
+from mksgn.deploy.errors import DeployError
+
+Shape = tuple[int, ...]
+Place = Literal["host", "chip"]
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons that share an equation. `input`: what is fed in; `lif`: fires; `readout`: a sum without threshold.
+
+    `unit` is the value of one integer of this population in the file's units (1.0 in float programs). `bias` of a read-out is in
+    units of its weights. `depth` is the time step, counted from 0, at which the population handles a clip's first step.
+    """
+
+    name: str
+    shape: Shape
+    kind: Literal["input", "lif", "readout"]
+    place: Place = "chip"
+    neuron: Neuron | None = None
+    bias: np.ndarray | None = None
+    unit: float = 1.0
+    depth: int = 0
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Synapses from one population to another; `delay` steps on top of the one that every synapse costs."""
+
+    name: str
+    source: str
+    target: str
+    operators: ops.Operators
+    delay: int = 0
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.source,)
+
+    @property
+    def delays(self) -> tuple[int, ...]:
+        return (self.delay,)
+
+    @property
+    def kind(self) -> str:
+        return next((op.kind for op in self.operators if hasattr(op, "weight")), self.operators[0].kind)
+
+    def current(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """(N, *source shape) float32 → (N, *target shape)."""
+        return ops.apply(self.operators, inputs[0])
+
+    def fan_outs(self, shapes: tuple[Shape, ...], *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
+        return (ops.fan_out(self.operators, shapes[0], nonzero=nonzero),)
+
+    def product_units(self, target: Shape) -> int:
+        return 0
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Attention's product of two populations: a unit per (query, key, channel) that fires where both of its inputs do.
+
+    part "m": sources qkv (its q and k), current = weight · q kᵀ [head, frame, query, key].
+    part "z": sources m and qkv (its v), current = weight · m v, channel = head · d + i.
+    The units are neurons of their own; deliveries to them are synaptic operations, coincidences are counted apart.
+    """
+
+    name: str
+    part: Literal["m", "z"]
+    sources: tuple[str, ...]
+    target: str
+    heads: int
+    weight: float
+    delays: tuple[int, ...]
+
+    kind = "product"
+
+    def current(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        qkv = inputs[-1]
+        q, k, v = (x.unflatten(1, (self.heads, -1)).transpose(2, 3) for x in qkv.chunk(3, dim=1))  # (N, heads, T, d, V)
+        if self.part == "m":
+            return self.weight * (q.transpose(-1, -2) @ k)
+        return self.weight * (v @ inputs[0].transpose(-1, -2)).transpose(2, 3).flatten(1, 2)
+
+    def fan_outs(self, shapes: tuple[Shape, ...], *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
+        """q and k reach a unit for each of the V joints of the other; m reaches d channels, v reaches V queries."""
+        channels, _, joints = shapes[-1]
+        qkv = np.full(shapes[-1], joints, dtype=np.int64)
+        if self.part == "m":
+            qkv[2 * channels // 3 :] = 0
+            return (qkv,)
+        qkv[: 2 * channels // 3] = 0
+        return (np.full(shapes[0], channels // 3 // self.heads, dtype=np.int64), qkv)
+
+    def product_units(self, target: Shape) -> int:
+        """T · V² · C, for either part."""
+        if self.part == "m":
+            heads, frames, joints, _ = target
+            return frames * joints * joints * heads * self._width
+        channels, frames, joints = target
+        return channels * frames * joints * joints
+
+    # channels per head; the map's own shape does not tell it
+    _width: int = field(default=0, kw_only=True)
+
+
+AnyProjection = Projection | Product
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """A graph output: the read-out population behind it."""
+
+    name: str
+    population: str
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What both executions run. Populations in topological order."""
+
+    precision: Literal["fixed", "float"]
+    dt: float
+    steps: int | None
+    populations: tuple[Population, ...]
+    projections: tuple[AnyProjection, ...]
+    outputs: tuple[Output, ...]
+    analog: frozenset[str] = frozenset()  # inputs that are not spikes
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Population:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise DeployError(f"the program has no population {name!r}; it has {', '.join(self._by_name)}") from None
+
+    @cached_property
+    def _by_name(self) -> dict[str, Population]:
+        return {population.name: population for population in self.populations}
+
+    @property
+    def inputs(self) -> tuple[Population, ...]:
+        return tuple(p for p in self.populations if p.kind == "input")
+
+    @property
+    def neurons(self) -> tuple[Population, ...]:
+        """Populations that fire."""
+        return tuple(p for p in self.populations if p.kind == "lif")
+
+    @property
+    def latency(self) -> int:
+        """Time steps between a clip's first input step and the first step of its output on the chip."""
+        return max((self[output.population].depth for output in self.outputs), default=0)
+
+    def into(self, name: str) -> tuple[AnyProjection, ...]:
+        return tuple(projection for projection in self.projections if projection.target == name)
+
+    def lag(self, projection: AnyProjection, index: int) -> int:
+        """By how many logical steps a source's spikes arrive late at the target; 0 in a balanced program."""
+        source = self[projection.sources[index]]
+        target = self[projection.target]
+        if source.place == "host" and target.place == "host":
+            return 0  # the host computes its populations within the step
+        return source.depth + 1 + projection.delays[index] - target.depth
+
+    def with_populations(self, change: dict[str, Population]) -> Program:
+        return replace(self, populations=tuple(change.get(p.name, p) for p in self.populations))
+
+
+def float_neuron(population: Population) -> FloatNeuron:
+    assert isinstance(population.neuron, FloatNeuron)
+    return population.neuron
+
+
+def spikes_to_float(spikes: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(spikes, dtype=np.float32))

@@ -1,0 +1,77 @@
+"""Batch norms, fusion weights and gains folded into synapses and thresholds: one function per equation, all in float64.
+
+With batch norm y = gamma (x - mean) / sqrt(var + eps) + beta after a linear map W x, the folded map is (g W) x + b with
+g = gamma / sqrt(var + eps) and b = beta - g mean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor, nn
+
+from mksgn.export.errors import NonFiniteWeightsError
+from mksgn.train.layers import SMF, SSC, ConvBN, GraphConvBN, SpikingSelfAttention
+
+
+def array(x: Tensor) -> np.ndarray:
+    return x.detach().cpu().double().numpy()
+
+
+def batch_norm(bn: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
+    """(g, b), each (C,)."""
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
+    gain = array(bn.weight) / np.sqrt(array(bn.running_var) + bn.eps)
+    return gain, array(bn.bias) - gain * array(bn.running_mean)
+
+
+def conv(layer: ConvBN) -> tuple[np.ndarray, np.ndarray]:
+    """BN(Conv(x)) → weight (O, I, kh, kw), bias (O,)."""
+    gain, bias = batch_norm(layer.bn)
+    return array(layer.conv.weight) * gain[:, None, None, None], bias
+
+
+def encoder(layer: SSC) -> tuple[np.ndarray, np.ndarray]:
+    """The grouped convolution as a block-diagonal one: weight (G·O, G·I, 3, 3). NIR's grouped Conv2d never type-checks."""
+    gain, bias = batch_norm(layer.bn)
+    grouped = array(layer.conv.weight) * gain[:, None, None, None]
+    groups = layer.conv.groups
+    outputs, inputs = grouped.shape[0] // groups, grouped.shape[1]
+    weight = np.zeros((groups * outputs, groups * inputs, *grouped.shape[2:]))
+    for g in range(groups):
+        rows = slice(g * outputs, (g + 1) * outputs)
+        weight[rows, g * inputs : (g + 1) * inputs] = grouped[rows]
+    return weight, bias
+
+
+def fusion(layer: SMF) -> tuple[np.ndarray, np.ndarray]:
+    """BN(Conv1x1(sum_i n w_i P_i)) → one 1x1 convolution over the stacked streams, weight (O, n·C0, 1, 1): no concat needed."""
+    weight, bias = conv(layer.current)
+    shares = layer.streams * array(layer.weights(layer.information))
+    return np.concatenate([share * weight for share in shares], axis=1), bias
+
+
+def graph_conv(layer: GraphConvBN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """BN(sum_k A_kᵀ X W_k) → adjacency (K, V, V), weight (K, O, I), bias (O,)."""
+    gain, bias = batch_norm(layer.bn)
+    weight = array(layer.weight)[..., 0] * gain[:, None, None]
+    return array(layer.masked_adjacency()), weight.transpose(2, 0, 1), bias
+
+
+def attention_thresholds(layer: SpikingSelfAttention) -> tuple[np.ndarray, np.ndarray]:
+    """LIF(g a) with threshold 1 fires as LIF(a) with threshold 1 / g; both (heads,)."""
+    return np.exp(-array(layer.log_gain_m)), np.exp(-array(layer.log_gain_z))
+
+
+def per_edge(adjacency: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One subset per edge: W_(i→j) = sum_k A_k[i, j] W_k. Returns adjacency (E, V, V) of 0 and 1, weight (E, O, I)."""
+    source, target = np.nonzero(np.abs(adjacency).sum(0))
+    edges = np.zeros((len(source), *adjacency.shape[1:]))
+    edges[np.arange(len(source)), source, target] = 1.0
+    return edges, np.einsum("ke,koc->eoc", adjacency[:, source, target], weight)
+
+
+def check_finite(name: str, *arrays: np.ndarray) -> None:
+    for x in arrays:
+        if not np.isfinite(x).all():
+            raise NonFiniteWeightsError(f"{name}: {int((~np.isfinite(x)).sum())} weights are not finite; train the model again")

@@ -1,0 +1,176 @@
+"""Student → NIR graph, `structured` profile: stock primitives, GraphConv and SpikingSelfAttention; batch norm folded.
+
+Names: a population carries the name that the student records its spikes under; the linear nodes before it carry that name with
+a suffix. No name holds "/" (it breaks the file) or "." (it collides when nirtorch renames).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import nir
+import numpy as np
+
+from mksgn.export import fold
+from mksgn.export.nodes import GraphConv, SpikingSelfAttention
+from mksgn.train.layers import SASGC
+from mksgn.train.streams import STREAMS, StreamNormaliser
+from mksgn.train.student import Student, StudentConfig
+
+SCHEMA = "mksgn.nir/1"
+
+
+def lower(student: Student, normaliser: StreamNormaliser, *, dt: float = 1e-4) -> nir.NIRGraph:
+    """The unquantised graph, float32. Spikes at >= become spikes at > by one nextafter on each threshold (NIR.md)."""
+    return _Lowering(student, dt).graph(normaliser)
+
+
+def json_of(graph: nir.NIRGraph, key: str) -> Any:
+    """An entry of the metadata that is kept as JSON text; None where the graph has none."""
+    text = graph.metadata.get(key)
+    return None if text is None else json.loads(text)
+
+
+def student_config(graph: nir.NIRGraph) -> StudentConfig | None:
+    """The student's config, or None for a graph that was not exported from a student."""
+    values = json_of(graph, "student")
+    return None if values is None else StudentConfig.from_dict(values)
+
+
+def input_normaliser(graph: nir.NIRGraph) -> StreamNormaliser | None:
+    """How raw clips become the input of this graph; None for a graph that does not say."""
+    for node in graph.nodes.values():
+        if isinstance(node, nir.Input) and "normaliser" in node.metadata:
+            return StreamNormaliser.from_dict(json.loads(node.metadata["normaliser"]))
+    return None
+
+
+class _Lowering:
+    def __init__(self, student: Student, dt: float):
+        self.student, self.config, self.dt = student.eval(), student.config, dt
+        self.nodes: dict[str, nir.NIRNode] = {}
+        self.edges: list[tuple[str, str]] = []
+
+    def graph(self, normaliser: StreamNormaliser) -> nir.NIRGraph:
+        config, student = self.config, self.student
+        frames, joints = config.frames, config.joints
+        self.nodes["input"] = nir.Input({"input": np.array([3 * len(STREAMS), frames, joints])})
+        self.nodes["input"].metadata = {
+            "signal": "analog",
+            "streams": json.dumps(STREAMS),
+            "normaliser": json.dumps(normaliser.to_dict()),
+        }
+        self.conv("ssc_conv", fold.encoder(student.ssc), "input", frames, padding=(1, 1))
+        self.lif("ssc", len(STREAMS) * config.stream_channels, frames, ["ssc_conv"])
+        self.conv("smf_conv", fold.fusion(student.smf), "ssc", frames)
+        self.lif("smf", config.widths[0], frames, ["smf_conv"])
+        source = "smf"
+        for i, (sgc, stc) in enumerate(zip(student.sgc, student.stc, strict=True)):
+            name, width, stride, after = f"block{i + 1}", config.widths[i], config.strides[i], config.block_frames[i]
+            y = self.spatial(name, sgc, source, width, frames)
+            self.conv(f"{name}_stc_conv", fold.conv(stc.conv), y, frames, padding="same", stride=stride)
+            self.conv(f"{name}_stc_skip", fold.conv(stc.skip), source, frames, stride=stride)
+            last = f"{name}_stc_conv_stride" if stride > 1 else f"{name}_stc_conv"
+            source = self.lif(f"{name}_stc", width, after, [last, f"{name}_stc_skip"])
+            frames = after
+        self.readout(source, frames)
+        return nir.NIRGraph(self.nodes, self.edges, metadata=self.metadata())
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "profile": "structured",
+            "dt": self.dt,
+            "steps": self.config.steps,
+            "reset": "hard, to 0; all state is 0 at the start of a clip",
+            "student": json.dumps(self.config.to_dict()),
+        }
+
+    def spatial(self, name: str, layer: SASGC, source: str, width: int, frames: int) -> str:
+        adjacency, weight, bias = fold.graph_conv(layer.graph)
+        graph, skip = f"{name}_sgc_graph", f"{name}_sgc_skip"
+        fold.check_finite(graph, adjacency, weight, bias)
+        self.nodes[graph] = GraphConv(_f32(adjacency), _f32(weight), _f32(bias))
+        self.edges.append((source, graph))
+        self.conv(skip, fold.conv(layer.skip), source, frames)
+        y = self.lif(f"{name}_sgc", width, frames, [graph, skip])
+        if layer.attention is None:
+            return y
+        self.conv(f"{name}_qkv_conv", fold.conv(layer.qkv), y, frames)
+        qkv = self.lif(f"{name}_qkv", 3 * width, frames, [f"{name}_qkv_conv"])
+        threshold_m, threshold_z = fold.attention_thresholds(layer.attention)
+        fold.check_finite(f"{name}_attention", threshold_m, threshold_z)
+        one = np.ones(self.config.heads, dtype=np.float32)
+        self.nodes[f"{name}_attention"] = SpikingSelfAttention(
+            self.config.heads, one, one, _strict(threshold_m), _strict(threshold_z), np.float32(self.config.tau * self.dt)
+        )
+        self.edges.append((qkv, f"{name}_attention"))
+        self.conv(f"{name}_proj_conv", fold.conv(layer.proj), f"{name}_attention", frames)
+        self.conv(f"{name}_proj_skip", fold.conv(layer.proj_skip), y, frames)
+        return self.lif(f"{name}_proj", width, frames, [f"{name}_proj_conv", f"{name}_proj_skip"])
+
+    def conv(
+        self,
+        name: str,
+        folded: tuple[np.ndarray, np.ndarray],
+        source: str,
+        frames: int,
+        *,
+        padding: tuple[int, int] | str = (0, 0),
+        stride: int = 1,
+    ) -> None:
+        """A Conv2d. A strided one of height > 1 is written as stride 1 and a decimating SumPool2d of kernel 1: nir computes the
+        output type of both axes from the kernel's height, so that the strided form would not type-check (NIR.md)."""
+        weight, bias = folded
+        fold.check_finite(name, weight, bias)
+        split = stride > 1 and weight.shape[2] > 1
+        self.nodes[name] = nir.Conv2d(
+            input_shape=(frames, self.config.joints),
+            weight=_f32(weight),
+            stride=(1 if split else stride, 1),
+            padding=padding,
+            dilation=(1, 1),
+            groups=1,
+            bias=_f32(bias),
+        )
+        self.edges.append((source, name))
+        if split:
+            self.nodes[f"{name}_stride"] = nir.SumPool2d(np.array([1, 1]), np.array([stride, 1]), np.array([0, 0]))
+            self.edges.append((name, f"{name}_stride"))
+
+    def lif(self, name: str, channels: int, frames: int, sources: list[str]) -> str:
+        """LIF as NIR.md gives it: the one encoding that SpikingJelly, snnTorch and norse read alike."""
+        shape = (channels, frames, self.config.joints)
+        threshold = _strict(np.ones(()))
+        self.nodes[name] = nir.LIF(
+            tau=np.full(shape, self.config.tau * self.dt, dtype=np.float32),
+            r=np.ones(shape, dtype=np.float32),
+            v_leak=np.zeros(shape, dtype=np.float32),
+            v_threshold=np.full(shape, threshold, dtype=np.float32),
+            v_reset=np.zeros(shape, dtype=np.float32),
+        )
+        self.edges += [(source, name) for source in sources]
+        return name
+
+    def readout(self, source: str, frames: int) -> None:
+        """Mean over frames and joints, then FC, per step: SumPool2d → Flatten → Affine(W / (T V)). The mean over steps is the host's."""
+        joints, fc = self.config.joints, self.student.fc
+        window = np.array([frames, joints])
+        self.nodes["readout_pool"] = nir.SumPool2d(window, window, np.array([0, 0]))
+        self.nodes["readout_flatten"] = nir.Flatten({"input": np.array([fc.in_features, 1, 1])}, 0, -1)
+        weight, bias = fold.array(fc.weight) / (frames * joints), fold.array(fc.bias)
+        fold.check_finite("readout", weight, bias)
+        self.nodes["readout"] = nir.Affine(_f32(weight), _f32(bias))
+        self.nodes["output"] = nir.Output({"output": np.array([fc.out_features])})
+        chain = [source, "readout_pool", "readout_flatten", "readout", "output"]
+        self.edges += list(zip(chain[:-1], chain[1:], strict=True))
+
+
+def _f32(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x, dtype=np.float32)
+
+
+def _strict(threshold: np.ndarray) -> np.ndarray:
+    """The largest float32 below: v > _strict(th) fires exactly where v >= th does."""
+    return np.nextafter(_f32(threshold), np.float32(0.0))

@@ -1,0 +1,142 @@
+"""A chain of small Processes, each of which can be made to fail. Lava executes every file of this folder: add none."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.process.variable import Var
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+SHAPE = (3,)
+
+
+class CannotPickleError(Exception):
+    """An error that does not survive pickling, as many with their own constructor."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} {two}\nsecond line")
+
+
+class Source(AbstractProcess):
+    """Sends ones; may send on top of what its receiver expects."""
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__(**params)
+        self.out = OutPort(SHAPE)
+
+
+class Relay(AbstractProcess):
+    """Passes on what it receives, counting; `fault` is how it fails and `at` the time step in which it does."""
+
+    def __init__(self, fault: str = "", at: int = 2, **params: Any) -> None:
+        super().__init__(fault=fault, at=at, **params)
+        self.inp, self.out = InPort(SHAPE), OutPort(SHAPE)
+        self.total = Var(SHAPE, init=0)
+
+
+class Sink(AbstractProcess):
+    """Sums what it receives."""
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__(**params)
+        self.inp = InPort(SHAPE)
+        self.total = Var(SHAPE, init=0)
+
+
+def fail(fault: str) -> None:
+    """Do what `fault` says."""
+    if fault == "raise":
+        raise ValueError("the weights are bad")
+    if fault == "unpicklable":
+        raise CannotPickleError("first", "line")
+    if fault == "sys.exit":
+        sys.exit(3)
+    if fault == "os._exit":
+        os._exit(7)
+    if fault == "segfault":
+        ctypes.string_at(0)
+    if fault == "close":   # every descriptor, so that nothing can be reported
+        os.closerange(3, 1000)
+        raise ValueError("unheard")
+    if fault == "pause":
+        time.sleep(0.5)
+    while fault == "loop":
+        pass
+    while fault == "sleep":
+        time.sleep(1)
+
+
+@implements(proc=Source, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PySource(PyLoihiProcessModel):
+    out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int8)
+
+    def run_spk(self) -> None:
+        self.out.send(np.ones(SHAPE, np.int8))
+
+
+@implements(proc=Relay, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyRelay(PyLoihiProcessModel):
+    inp: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int8)
+    out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int8)
+    total: np.ndarray = LavaPyType(np.ndarray, np.int32)
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.when, _, self.fault = str(proc_params["fault"]).rpartition(":")
+        self.at = int(proc_params["at"])
+        if self.when == "constructor":
+            fail(self.fault)
+
+    def run_spk(self) -> None:
+        spikes = self.inp.recv()
+        due = self.time_step == self.at
+        if due and self.when == "before":
+            fail(self.fault)
+        if due and self.when == "silent":
+            return
+        if due and self.when == "twice":
+            self.inp.recv()
+        self.out.send(spikes)
+        self.total += spikes
+        if due and self.when == "after":
+            fail(self.fault)
+
+    def _stop(self) -> None:
+        if self.when == "stop":
+            fail(self.fault)
+        super()._stop()
+
+
+@implements(proc=Sink, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PySink(PyLoihiProcessModel):
+    inp: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int8)
+    total: np.ndarray = LavaPyType(np.ndarray, np.int32)
+
+    def run_spk(self) -> None:
+        self.total += self.inp.recv()
+
+
+def chain(fault: str = "", at: int = 2) -> tuple[Source, Relay, Sink]:
+    """source → relay → sink, with the fault in the relay."""
+    source, relay, sink = Source(name="source"), Relay(fault, at, name="relay"), Sink(name="sink")
+    source.out.connect(relay.inp)
+    relay.out.connect(sink.inp)
+    return source, relay, sink

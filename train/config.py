@@ -1,0 +1,82 @@
+"""What to train and how: presets by name, or a YAML file with the same entries."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mksgn.train.errors import BadInputError
+
+# `paper` has the widths of CTR-GCN's baseline [ours]; the smaller ones are for tests, demos and CPUs.
+PRESETS: dict[str, dict[str, Any]] = {
+    "demo": {
+        "student": {"frames": 16, "stream_channels": 8, "widths": [16, 16, 32, 32, 64, 64], "heads": 4},
+        "epochs": 12,
+        "batch": 32,
+        "learning_rate": 6e-3,
+    },
+    "small": {
+        "student": {"frames": 16, "stream_channels": 16, "widths": [32, 32, 64, 64, 128, 128], "heads": 8},
+        "epochs": 40,
+        "batch": 32,
+        "learning_rate": 4e-3,
+    },
+    "paper": {
+        "student": {"frames": 64, "stream_channels": 64, "widths": [64, 64, 128, 128, 256, 256], "heads": 8},
+        "epochs": 65,
+        "batch": 64,
+        "learning_rate": 2e-3,
+    },
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """`student` overrides entries of StudentConfig; graph and classes come from the data."""
+
+    preset: str = "custom"
+    student: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 40
+    batch: int = 32
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.1  # share of the steps in which the learning rate rises
+    clip_gradient: float = 3.0  # [kin]
+    label_smoothing: float = 0.1
+    rotate_degrees: float = 30.0  # about the vertical axis; a third of it about x (the kin turn by 60 about both)
+    scale: tuple[float, float] = (0.8, 1.25)
+    crop: float = 0.7  # least share of a clip that a training window covers
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise BadInputError(f"config: {name} is {getattr(self, name)}; it must be at least 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "scale": list(self.scale)}
+
+
+def load(name: str, *, epochs: int | None = None) -> TrainConfig:
+    """A preset's name, or the path of a YAML file. Raises BadInputError that names what is unknown."""
+    if name in PRESETS:
+        values = {"preset": name, **PRESETS[name]}
+    else:
+        path = Path(name)
+        if not path.is_file():
+            raise BadInputError(f"config {name}: neither a preset ({', '.join(PRESETS)}) nor a YAML file")
+        try:
+            values = yaml.safe_load(path.read_text()) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise BadInputError(f"config {name}: no valid YAML ({str(error).splitlines()[0]})") from error
+        if not isinstance(values, dict):
+            raise BadInputError(f"config {name}: expected a mapping of entries such as epochs: 40")
+    unknown = set(values) - {f.name for f in fields(TrainConfig)}
+    if unknown:
+        raise BadInputError(f"config {name}: unknown entries {', '.join(sorted(unknown))}")
+    if "scale" in values:
+        values = {**values, "scale": tuple(values["scale"])}
+    config = TrainConfig(**values)
+    return replace(config, epochs=epochs) if epochs is not None else config

@@ -1,0 +1,268 @@
+"""The student's layers: SSC, SMF, SA-SGC, STC. Every tensor that leaves a layer is binary; residuals join as current.
+
+Tensors are (S, L, C, T, V): time steps, lanes (bodies of clips), channels, frames, joints. Each layer hands the spikes of its
+populations to `record`, under the names that the NIR file, the program and the counters use later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from mksgn.train.neurons import LIF, lif
+
+Record = Callable[[str, Tensor], None]
+
+MUTUAL_INFORMATION_EPS = 1e-6
+TARGET_RATE = 0.1  # firing rate to which the attention's gains are initialised, inside PAPER.md's 5–20 %
+
+
+def over_steps(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a stateless module to all steps at once: (S, L, ...) → (S·L, ...) → (S, L, ...)."""
+    y = module(x.flatten(0, 1))
+    return y.unflatten(0, x.shape[:2])
+
+
+class ConvBN(nn.Module):
+    """A convolution without bias and its batch norm: one current into a membrane. Input and output (N, C, T, V).
+
+    The batch norm's weight starts at 1: the kin's 1e-6 would silence a neuron with threshold 1 (PAPER.md trap 2).
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int] = (1, 1), stride: int = 1):
+        super().__init__()
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride=(stride, 1), padding=padding, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="linear")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))
+
+
+class SSC(nn.Module):
+    """Skeleton spiking coding: P_i = SN(BN(Conv2d_3x3(Expand(X_i))))  [review]; one unshared branch per stream, padding 1 [ours].
+
+    The branches are one convolution of four groups, streams · 3 → streams · channels. Input (L, 12, T, V), analog; output
+    (S, L, 4·C0, T, V), stream after stream. The current is the same at all S steps, so it is computed once.
+    """
+
+    def __init__(self, streams: int, channels: int, steps: int, tau: float):
+        super().__init__()
+        self.steps = steps
+        self.conv = nn.Conv2d(3 * streams, channels * streams, 3, padding=1, groups=streams, bias=False)
+        self.bn = nn.BatchNorm2d(channels * streams)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="linear")
+        self.sn = LIF(tau)
+
+    def forward(self, x: Tensor, record: Record) -> Tensor:
+        current = self.bn(self.conv(x))
+        spikes = self.sn(current.unsqueeze(0).expand(self.steps, *current.shape))
+        record("ssc", spikes)
+        return spikes
+
+
+def mutual_information(p: Tensor) -> Tensor:
+    """Plug-in mutual information of binary variables, in nats, from their joint rates [ours].
+
+    `p` is (..., n, n): p[i, j] = mean(P_i P_j), with the rates p_i on the diagonal. Returns I of the same shape:
+    I_ij = sum_ab p_ab log(p_ab / (p_a p_b)), every probability floored at 1e-6.
+    """
+    rate = torch.diagonal(p, dim1=-2, dim2=-1)
+    pi, pj = rate.unsqueeze(-1).expand_as(p), rate.unsqueeze(-2).expand_as(p)
+    joint = torch.stack([p, pi - p, pj - p, 1 - pi - pj + p]).clamp_min(MUTUAL_INFORMATION_EPS)
+    product = torch.stack([pi * pj, pi * (1 - pj), (1 - pi) * pj, (1 - pi) * (1 - pj)]).clamp_min(MUTUAL_INFORMATION_EPS)
+    return (joint * torch.log(joint / product)).sum(0)
+
+
+class SMF(nn.Module):
+    """Spiking multimodal fusion, "leveraging mutual information" [paper]; the formula is ours:
+
+        I_ij from p_i = mean(P_i), p_ij = mean(P_i P_j) over steps, frames, joints; mean over channels and batch
+        w = softmax_i(g · sum_{j != i} I_ij + b_i)          g, b learnable, 1 and 0 at the start
+        F = SN(BN(Conv1x1(sum_i 4 w_i P_i)))
+
+    The information is a running statistic, kept as BatchNorm keeps its own (momentum 0.1): at inference w is a constant that
+    folds into the synapses. It carries no gradient: g and b learn the weighting, the batch only measures.
+    """
+
+    information: Tensor
+
+    def __init__(self, streams: int, channels: int, outputs: int, tau: float):
+        super().__init__()
+        self.streams = streams
+        self.register_buffer("information", torch.zeros(streams))  # sum over j != i of I_ij, running mean
+        self.g = nn.Parameter(torch.ones(()))
+        self.b = nn.Parameter(torch.zeros(streams))
+        self.current = ConvBN(channels, outputs)
+        self.sn = LIF(tau)
+
+    def weights(self, information: Tensor) -> Tensor:
+        return torch.softmax(self.g * information + self.b, dim=0)
+
+    @torch.no_grad()
+    def measure(self, p: Tensor) -> Tensor:
+        """(S, L, streams, C0, T, V) spikes → (streams,) nats."""
+        flat = p.permute(1, 3, 2, 0, 4, 5).flatten(3)  # (L, C0, streams, S·T·V)
+        information = mutual_information(flat @ flat.transpose(-1, -2) / flat.shape[-1]).mean((0, 1))
+        return information.sum(1) - information.diagonal()
+
+    def forward(self, p: Tensor, record: Record) -> Tensor:
+        p = p.unflatten(2, (self.streams, -1))
+        information = self.information
+        if self.training:
+            information = self.measure(p)
+            self.information.lerp_(information, 0.1)
+        weights = self.streams * self.weights(information)
+        fused = torch.einsum("slickv,i->slckv", p, weights)
+        spikes = self.sn(over_steps(self.current, fused))
+        record("smf", spikes)
+        return spikes
+
+
+class GraphConvBN(nn.Module):
+    """BN(sum_k A_kᵀ X W_k) over three adjacency subsets with learnable A_k [kin]; A_k[i, j]: source i, target j.
+
+    `learned = False` keeps A_k on the skeleton's edges [ours]; `learned = True` frees all V × V entries [kin].
+    """
+
+    mask: Tensor
+
+    def __init__(self, inputs: int, outputs: int, adjacency: Tensor, learned: bool):
+        super().__init__()
+        subsets, joints, _ = adjacency.shape
+        self.adjacency = nn.Parameter(adjacency.clone())
+        self.register_buffer("mask", torch.ones_like(adjacency) if learned else (adjacency != 0).to(adjacency.dtype))
+        # (outputs, inputs, K, 1): the kernel runs over the subsets, which the product with A lays on the frames' axis
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, subsets, 1))
+        nn.init.normal_(self.weight, std=math.sqrt(1.0 / (inputs * subsets)))
+        self.bn = nn.BatchNorm2d(outputs)
+        self.subsets, self.joints = subsets, joints
+
+    def masked_adjacency(self) -> Tensor:
+        return self.adjacency * self.mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, t, v = x.shape
+        spread = self.masked_adjacency().permute(1, 0, 2).reshape(v, self.subsets * v)  # [source, (k, target)]
+        y = (x.reshape(-1, v) @ spread).view(n, c, t * self.subsets, v)
+        return self.bn(nn.functional.conv2d(y, self.weight, stride=(self.subsets, 1)))
+
+
+def attention_map_counts(q: Tensor, k: Tensor, heads: int) -> Tensor:
+    """Coincidences q kᵀ of (..., C, T, V) spikes → (..., heads, T, V, V), [query, key]; channel = head · d + i."""
+    q, k = (x.unflatten(-3, (heads, -1)).transpose(-3, -2) for x in (q, k))  # (..., heads, T, d, V)
+    return q.transpose(-1, -2) @ k
+
+
+def attention_value_counts(m: Tensor, v: Tensor) -> Tensor:
+    """Coincidences m v of maps (..., heads, T, V, V) and spikes (..., C, T, V) → (..., C, T, V)."""
+    values = v.unflatten(-3, (m.shape[-4], -1)).transpose(-3, -2)  # (..., heads, T, d, V)
+    z = values @ m.transpose(-1, -2)  # sum over keys
+    return z.transpose(-3, -2).flatten(-4, -3)
+
+
+class SpikingSelfAttention(nn.Module):
+    """M = SN(g_m Q Kᵀ), Z = SN(g_z M V): the binary map of the paper's figure [paper], no softmax [kin], a gain per head [ours].
+
+    Input the stacked q|k|v spikes (S, L, 3C, T, V), output z (S, L, C, T, V). With the kin's fixed gain 0.125 a map neuron
+    hardly ever fires (PAPER.md), so on the first training batch each head's gain is set such that about a tenth of its neurons
+    fire per step; from then on it is learnt.
+    """
+
+    initialised: Tensor
+
+    def __init__(self, heads: int, tau: float):
+        super().__init__()
+        self.heads, self.tau = heads, tau
+        self.log_gain_m = nn.Parameter(torch.zeros(heads))
+        self.log_gain_z = nn.Parameter(torch.zeros(heads))
+        self.register_buffer("initialised", torch.tensor(False))
+
+    @torch.no_grad()
+    def _gain_for_rate(self, counts: Tensor) -> Tensor:
+        """Bisection on log gain per head; `counts` is (S, L, heads, ...)."""
+        low, high = torch.full((self.heads,), -6.0), torch.full((self.heads,), 3.0)
+        shape = (1, self.heads) + (1,) * (counts.dim() - 3)
+        for _ in range(14):
+            middle = (low + high) / 2
+            spikes = lif(counts * middle.exp().view(shape).to(counts), self.tau, torch.ones((), device=counts.device))
+            rate = spikes.transpose(0, 2).flatten(1).mean(1).cpu()
+            low, high = torch.where(rate < TARGET_RATE, middle, low), torch.where(rate < TARGET_RATE, high, middle)
+        return (low + high) / 2
+
+    def forward(self, qkv: Tensor, record: Record, name: str) -> Tensor:
+        one = torch.ones((), device=qkv.device)
+        q, k, v = qkv.chunk(3, dim=2)
+        counts = attention_map_counts(q, k, self.heads)
+        fresh = self.training and not bool(self.initialised)
+        if fresh:
+            self.log_gain_m.data.copy_(self._gain_for_rate(counts))
+        m = lif(counts * self.log_gain_m.exp().view(-1, 1, 1, 1), self.tau, one)
+        record(f"{name}.m", m)
+        counts = attention_value_counts(m, v).unflatten(2, (self.heads, -1))
+        if fresh:
+            self.log_gain_z.data.copy_(self._gain_for_rate(counts))
+            self.initialised.fill_(True)
+        z = lif(counts * self.log_gain_z.exp().view(-1, 1, 1, 1), self.tau, one).flatten(2, 3)
+        record(f"{name}.z", z)
+        return z
+
+
+class SASGC(nn.Module):
+    """Self-attention spiking graph convolution: name [paper], equations [kin], sums at the membrane and binary map [ours].
+
+        Y  = SN( BN(sum_k A_kᵀ X W_k) + BN(Conv1x1(X)) )
+        Q|K|V = SN( BN(Conv1x1(Y)) )
+        Y' = SN( BN(Conv1x1(Z)) + BN(Conv1x1(Y)) )        Z from SpikingSelfAttention
+
+    With `attention = False` (v1's Base-SGN) the layer ends at Y.
+    """
+
+    def __init__(
+        self, name: str, inputs: int, outputs: int, adjacency: Tensor, *, heads: int, tau: float, attention: bool, learned: bool
+    ):
+        super().__init__()
+        self.name = name
+        self.graph = GraphConvBN(inputs, outputs, adjacency, learned)
+        self.skip = ConvBN(inputs, outputs)
+        self.sn = LIF(tau)
+        self.attention: SpikingSelfAttention | None = None
+        if attention:
+            self.qkv, self.qkv_sn = ConvBN(outputs, 3 * outputs), LIF(tau)
+            self.attention = SpikingSelfAttention(heads, tau)
+            self.proj, self.proj_skip, self.proj_sn = ConvBN(outputs, outputs), ConvBN(outputs, outputs), LIF(tau)
+
+    def forward(self, x: Tensor, record: Record) -> Tensor:
+        y = self.sn(over_steps(self.graph, x) + over_steps(self.skip, x))
+        record(f"{self.name}_sgc", y)
+        if self.attention is None:
+            return y
+        qkv = self.qkv_sn(over_steps(self.qkv, y))
+        record(f"{self.name}_qkv", qkv)
+        z = self.attention(qkv, record, f"{self.name}_attention")
+        out = self.proj_sn(over_steps(self.proj, z) + over_steps(self.proj_skip, y))
+        record(f"{self.name}_proj", out)
+        return out
+
+
+class STC(nn.Module):
+    """Spiking temporal convolution: name and purpose [paper]; out = SN( BN(Conv(k x 1, stride)(Y')) + BN(Conv1x1_s(X)) ) [ours].
+
+    X is the input of the whole block. Frames: T → floor((T - 1) / stride) + 1.
+    """
+
+    def __init__(self, name: str, inputs: int, outputs: int, *, kernel: int, stride: int, tau: float):
+        super().__init__()
+        self.name = name
+        self.conv = ConvBN(outputs, outputs, (kernel, 1), stride)
+        self.skip = ConvBN(inputs, outputs, stride=stride)
+        self.sn = LIF(tau)
+
+    def forward(self, y: Tensor, x: Tensor, record: Record) -> Tensor:
+        out = self.sn(over_steps(self.conv, y) + over_steps(self.skip, x))
+        record(f"{self.name}_stc", out)
+        return out
