@@ -67,7 +67,7 @@ def torch_spikes(model: torch.nn.Module, inputs: np.ndarray, batch: int = 16) ->
     model.eval()
     for i in range(0, len(inputs), batch):
         record: dict[str, torch.Tensor] = {}
-        logits.append(model(torch.from_numpy(inputs[i : i + batch]), record).numpy())
+        logits.append(model(torch.from_numpy(np.array(inputs[i : i + batch])), record).numpy())
         parts.append({name: s.bool().transpose(0, 1).numpy() for name, s in record.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, np.concatenate(logits)
 

@@ -17,7 +17,8 @@ Item = TypeVar("Item")
 # typer carries its own copy of click; the base of its usage errors has no public name
 _UsageError = typer.BadParameter.__mro__[2]
 
-output = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+# a log file has no width of its own: wide enough for every table here
+output = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def new_app(help_text: str) -> typer.Typer:
