@@ -16,7 +16,9 @@ setup:
 	fi
 
 demo: setup
-	@PATH="$(abspath $(BIN)):$$PATH" sh tests/demo.sh $(DEMO)
+	$(BIN)/mksgn-train demo --data synthetic --out $(DEMO)
+	$(BIN)/mksgn-export $(DEMO)/model.pt --to nir --quantize 8 --calibration synthetic --verify 20
+	$(BIN)/mksgn-bench run $(DEMO)/model.nir --data synthetic --backend lava --precision fixed -o $(DEMO)
 
 test: setup
 	$(BIN)/python -m pytest

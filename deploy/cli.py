@@ -60,6 +60,9 @@ def deploy(
         f"{backend} {precision}: top-1 {correct / len(clips):.1%} on {len(clips)} clips ({len(given.inputs)} bodies), "
         f"{spikes / len(clips):,.0f} spikes per clip, {execution.seconds:.1f} s"
     )
+    silent = [p.name for p in program.neurons if not execution.counters[p.name].spikes]
+    if silent:
+        output.print(f"never fired on these clips: {', '.join(silent)}")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         record.write_spikes(execution, out / "spikes.npz")

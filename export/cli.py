@@ -109,6 +109,11 @@ def _verify(
     for name, logits in (("torch, unquantised", float_logits), ("torch, the file's weights", folded_logits)):
         clip_logits = body_mean(torch.from_numpy(logits), torch.from_numpy(clip_of_lane), len(labels))
         output.print(f"top-1 {(clip_logits.argmax(1).numpy() == labels).mean():.1%}  {name}, {len(labels)} clips")
+    z_rates = [s.mean() for name, s in wanted.items() if name.endswith("_attention.z")]
+    if z_rates:
+        _, without = verify.torch_spikes(verify.FoldedStudent(graph, silence_attention=True), inputs)
+        change = np.abs(without - folded_logits).max()
+        output.print(f"attention: z fires at {min(z_rates):.1%} to {max(z_rates):.1%}; forcing z to 0 moves the logits by up to {change:.2f}")
     silent = [name for name, s in wanted.items() if not s.any()]
     if silent:
         output.print(f"never fired on these clips: {', '.join(silent)}")

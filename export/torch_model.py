@@ -19,14 +19,18 @@ from mksgn.train.neurons import lif
 
 
 class FoldedStudent(nn.Module):
-    """Input (L, 12, T, V); logits (L, classes). Raises ExportError for a graph that was not exported from a student."""
+    """Input (L, 12, T, V); logits (L, classes). Raises ExportError for a graph that was not exported from a student.
 
-    def __init__(self, graph: nir.NIRGraph):
+    `silence_attention` forces the spikes of every z population to 0: what the network does without its attention.
+    """
+
+    def __init__(self, graph: nir.NIRGraph, *, silence_attention: bool = False):
         super().__init__()
         config = student_config(graph)
         if config is None:
             raise ExportError("the graph holds no student's config, so torch cannot run it; compare it with its NIR reference instead")
         self.config, self.nodes = config, graph.nodes
+        self.silence_attention = silence_attention
 
     def forward(self, x: Tensor, spikes: dict[str, Tensor] | None = None) -> Tensor:
         config = self.config
@@ -86,6 +90,7 @@ class FoldedStudent(nn.Module):
         record(f"{name}.m", m)
         z = gain_z * attention_value_counts(m, v).unflatten(2, (heads, -1))
         z = lif(z, self.config.tau, threshold_z).flatten(2, 3)
+        z = torch.zeros_like(z) if self.silence_attention else z
         record(f"{name}.z", z)
         return z
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,6 +29,8 @@ def new_app(help_text: str) -> typer.Typer:
 
 def run_app(app: typer.Typer, name: str) -> None:
     """Run a command. Exit codes: 0 done; 2 bad input or usage; else the error's own. Errors are one line on stderr."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))  # the cores that we may use, hyper-threads included
     try:
         code = app(prog_name=name, standalone_mode=False)
     except MksgnError as error:

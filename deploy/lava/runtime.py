@@ -107,7 +107,7 @@ def _signals_held() -> Iterator[None]:
     forked meanwhile inherits the harmless handler, so that Ctrl-C cannot reach it before it ignores it.
     """
     held: list[int] = []
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             if callable(signal.getsignal(number)):
@@ -117,8 +117,8 @@ def _signals_held() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in dict.fromkeys(held):
-            signal.raise_signal(number)
+        for caught in dict.fromkeys(held):
+            signal.raise_signal(caught)
 
 
 class _Memory:
@@ -271,6 +271,7 @@ class _Runtime(Runtime):
         self._stopping = self._destroyed = False
         self._doubt: tuple[float, LavaRuntimeError] | None = None
         self._resources = contextlib.ExitStack()
+        self.exception_q: list[Any] = []
         self.progress: Callable[[], None] | None = None
         self.steps = 0
 
@@ -460,7 +461,7 @@ class _Runtime(Runtime):
                 self.children.clear()
                 self._messaging_infrastructure.smm.release()
             self._open_ports.clear()
-            self.exception_q = []
+            self.exception_q.clear()
             self._resources.close()
 
 
