@@ -111,8 +111,10 @@ def _current(program: Program, population: Population, values: dict[str, Tensor]
         parts = []
         for index, source in enumerate(projection.sources):
             x, lag = values[source], program.lag(projection, index)
-            if lag:
+            if lag > 0:
                 x = torch.cat([torch.zeros_like(x[:lag]), x[: len(x) - lag]])
+            elif lag < 0:  # an unbalanced program: spikes of later steps arrive too early
+                x = torch.cat([x[-lag:], torch.zeros_like(x[:-lag])])[: len(x)]
             parts.append(x.flatten(0, 1))
         y = projection.current(tuple(parts)).unflatten(0, values[projection.sources[0]].shape[:2])
         if isinstance(projection, Product):

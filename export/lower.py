@@ -69,10 +69,9 @@ class _Lowering:
         for i, (sgc, stc) in enumerate(zip(student.sgc, student.stc, strict=True)):
             name, width, stride, after = f"block{i + 1}", config.widths[i], config.strides[i], config.block_frames[i]
             y = self.spatial(name, sgc, source, width, frames)
-            self.conv(f"{name}_stc_conv", fold.conv(stc.conv), y, frames, padding="same", stride=stride)
-            self.conv(f"{name}_stc_skip", fold.conv(stc.skip), source, frames, stride=stride)
-            last = f"{name}_stc_conv_stride" if stride > 1 else f"{name}_stc_conv"
-            source = self.lif(f"{name}_stc", width, after, [last, f"{name}_stc_skip"])
+            conv = self.conv(f"{name}_stc_conv", fold.conv(stc.conv), y, frames, padding="same", stride=stride)
+            skip = self.conv(f"{name}_stc_skip", fold.conv(stc.skip), source, frames, stride=stride)
+            source = self.lif(f"{name}_stc", width, after, [conv, skip])
             frames = after
         self.readout(source, frames)
         return nir.NIRGraph(self.nodes, self.edges, metadata=self.metadata())
@@ -119,12 +118,14 @@ class _Lowering:
         *,
         padding: tuple[int, int] | str = (0, 0),
         stride: int = 1,
-    ) -> None:
-        """A Conv2d. A strided one of height > 1 is written as stride 1 and a decimating SumPool2d of kernel 1: nir computes the
+    ) -> str:
+        """A Conv2d; returns the last node's name. A strided one of height > 1 is written as stride 1 and a decimating SumPool2d of kernel 1: nir computes the
         output type of both axes from the kernel's height, so that the strided form would not type-check (NIR.md)."""
         weight, bias = folded
         fold.check_finite(name, weight, bias)
         split = stride > 1 and weight.shape[2] > 1
+        if weight.shape[2] == 1:
+            padding = (0, 0)  # as "same" says, which is defined for stride 1 only
         self.nodes[name] = nir.Conv2d(
             input_shape=(frames, self.config.joints),
             weight=_f32(weight),
@@ -138,6 +139,8 @@ class _Lowering:
         if split:
             self.nodes[f"{name}_stride"] = nir.SumPool2d(np.array([1, 1]), np.array([stride, 1]), np.array([0, 0]))
             self.edges.append((name, f"{name}_stride"))
+            return f"{name}_stride"
+        return name
 
     def lif(self, name: str, channels: int, frames: int, sources: list[str]) -> str:
         """LIF as NIR.md gives it: the one encoding that SpikingJelly, snnTorch and norse read alike."""

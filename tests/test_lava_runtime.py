@@ -34,8 +34,8 @@ from lava.magma.core.model.py.model import PyLoihiModelToPyAsyncModel  # noqa: E
 from lava.magma.core.run_conditions import RunContinuous, RunSteps  # noqa: E402
 from lava.magma.core.run_configs import Loihi2SimCfg  # noqa: E402
 
-SOON_S = 3.0     # from the cause to the exception; measured 0.01 to 0.1 s on an idle machine
-WALL_S = 30      # only protects the tests
+SOON_S = 5.0    # from the cause to the exception, on a machine that others use; 0.03 s if they do not
+WALL_S = 30     # only protects the tests
 TRACKER = resource_tracker._resource_tracker
 MODEL_ERROR = "ValueError: the weights are bad"
 
@@ -378,7 +378,7 @@ def test_a_signal_to_the_interpreter(
             (os.killpg if to_group else os.kill)(process.pid, number)
             time.sleep(0.01 if repeat > 1 else 0)
         _, errors = process.communicate(timeout=WALL_S)
-        assert time.monotonic() - began < SOON_S
+        assert time.monotonic() - began < 3 * SOON_S    # torch takes a second to be torn down, and more under load
     assert process.returncode in exit_codes, errors
     assert not eventually(lambda: alive(pids)), errors
     if number == signal.SIGINT:

@@ -31,7 +31,7 @@ def lattice_currents(steps: int, clips: int, seed: int) -> tuple[np.ndarray, np.
     return sums, rng.integers(-60, 60, N), rng.integers(1, 900, N)
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from([1.5, 2.0, 4.0]), st.sampled_from([0.5, 1.0]))
+@given(st.integers(0, 2**32 - 1), st.sampled_from([2.0, 4.0, 8.0]), st.sampled_from([0.5, 1.0]))
 @settings(max_examples=20, deadline=None)
 def test_sequence_equals_the_equation_and_the_single_step(seed, tau, threshold):
     x = np.random.default_rng(seed).integers(-32, 96, (S, 37)) / 32.0
@@ -41,8 +41,7 @@ def test_sequence_equals_the_equation_and_the_single_step(seed, tau, threshold):
         s, v = lif_step(torch.tensor(x[t]), v, tau, threshold)
         steps.append(s.numpy())
     np.testing.assert_array_equal(found, np.stack(steps))
-    if tau == 2.0:  # exact in binary, ties included
-        np.testing.assert_array_equal(found, loop(x, tau, threshold))
+    np.testing.assert_array_equal(found, loop(x, tau, threshold))  # exact in binary, ties included
 
 
 def test_a_constant_input_of_one_never_fires_and_two_always_does():

@@ -21,7 +21,7 @@ SURROGATE_SLOPE = 4.0  # alpha of sigmoid(alpha x) [kin]
 
 def lif_step(x: Tensor, v: Tensor, tau: float, threshold: float | Tensor) -> tuple[Tensor, Tensor]:
     """One time step: input current `x` and membrane potential `v` (same shape) → (spikes as 0.0 / 1.0, membrane after reset)."""
-    h = v + (x - v) * (1.0 / tau)
+    h = torch.add(v, x - v, alpha=1.0 / tau)
     s = (h >= threshold).to(x.dtype)
     return s, h * (1.0 - s)
 

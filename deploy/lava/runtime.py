@@ -348,7 +348,8 @@ class _Runtime(Runtime):
                     if key.data.closed:
                         self._selector.unregister(key.fileobj)
                 self._raise_failure(every=not events)
-                now, passed = time.monotonic(), sum(child.counters[MESSAGES] + child.ready for child in self.children)
+                now = time.monotonic()
+                passed = sum(child.counters[MESSAGES] + child.ready + child.closed for child in self.children)
                 if passed != seen:
                     seen, since = passed, now
                 if now - since > patience_s or now > self._limit:

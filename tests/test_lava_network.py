@@ -1,0 +1,100 @@
+"""Real Lava Processes against the emulator: every spike, every counter, whatever the lanes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lava", reason="Lava needs Python 3.10")
+
+from mksgn.deploy import compile_graph, run
+from mksgn.deploy.errors import DeployError
+from mksgn.deploy.lava import network
+from mksgn.deploy.lava.runtime import LavaRuntimeError
+from mksgn.deploy.program import Population
+from mksgn.export import export_to_nir
+from mksgn.export.verify import compare
+from students import calibration, tiny
+
+
+@pytest.fixture(scope="module")
+def exported():
+    model, inputs = tiny(stream_channels=2, widths=(4, 8), frames=6)
+    graph = export_to_nir(model, quantize=8, calibration=calibration(model, 4))
+    return graph, np.broadcast_to(inputs[:, None], (len(inputs), 4, *inputs.shape[1:]))
+
+
+def same(a, b) -> None:
+    parity = compare("lava", a.spikes, b.spikes)
+    assert parity.mismatches == 0, [layer for layer in parity.layers if layer.mismatches]
+    assert parity.decisions == sum(s.size for s in a.spikes.values()) > 0
+    for name, counters in a.counters.items():
+        for field in dataclasses.fields(counters):
+            np.testing.assert_array_equal(
+                getattr(b.counters[name], field.name), getattr(counters, field.name), f"{name}.{field.name}"
+            )
+    for name, values in a.outputs.items():
+        np.testing.assert_array_equal(b.outputs[name], values)
+
+
+@pytest.mark.parametrize("precision", ["fixed", "float"])
+def test_lava_gives_the_emulators_spikes_and_counters(exported, precision):
+    graph, inputs = exported
+    program = compile_graph(graph, precision=precision)
+    emulated = run(program, inputs)
+    assert all(c.spikes for n, c in emulated.counters.items() if n not in ("input", "readout")), "a silent population"
+    same(emulated, run(program, inputs, backend="lava"))
+
+
+@pytest.mark.parametrize(("clips", "lanes"), [(1, 4), (5, 2), (3, 3)])
+def test_lanes_and_clip_counts_that_do_not_divide(exported, clips, lanes):
+    graph, inputs = exported
+    program = compile_graph(graph)
+    same(run(program, inputs[:clips]), network.execute(program, {"input": inputs[:clips]}, lanes=lanes))
+
+
+def test_progress_counts_every_clip_once(exported):
+    graph, inputs = exported
+    seen: list[int] = []
+    execution = network.execute(compile_graph(graph), {"input": inputs}, progress=seen.append, record=False)
+    assert sum(seen) == len(inputs)
+    assert execution.spikes == {}
+    assert execution.counters["smf"].spikes > 0
+
+
+def test_delays_are_what_makes_it_right(exported):
+    """With the balanced delays taken away, spikes of different steps mix: the comparison above can fail."""
+    graph, inputs = exported
+    program = compile_graph(graph)
+    unbalanced = dataclasses.replace(
+        program,
+        projections=tuple(
+            dataclasses.replace(p, delay=0) if hasattr(p, "delay") else dataclasses.replace(p, delays=(0,) * len(p.delays))
+            for p in program.projections
+        ),
+    )
+    with pytest.raises(DeployError, match="arrive at another step; run the balance pass first"):
+        network.execute(unbalanced, {"input": inputs})
+    late = run(unbalanced, inputs)  # the emulator follows the delays that are there
+    assert compare("unbalanced", run(program, inputs).spikes, late.spikes).mismatches > 0
+
+
+def test_an_error_inside_a_leaf_reaches_the_user_with_its_traceback(exported):
+    graph, inputs = exported
+    program = compile_graph(graph)
+    broken = dataclasses.replace(program["block1_sgc"], neuron=dataclasses.replace(program["block1_sgc"].neuron, vth=np.zeros((7, 7, 7))))
+    assert isinstance(broken, Population)
+    with pytest.raises(LavaRuntimeError, match="block1_sgc") as caught:
+        run(program.with_populations({"block1_sgc": broken}), inputs, backend="lava")
+    assert "Traceback" in caught.value.traceback
+
+
+def test_float_population_in_a_fixed_model_is_refused(exported):
+    graph, inputs = exported
+    program = dataclasses.replace(compile_graph(graph, precision="float"), precision="fixed")
+    work = network.PopulationWork(program, program["smf"], network.schedule(program, 1, 4)["smf"], 1, 1, False)
+    work.precision = "float"
+    leaf = network.Leaf(work=work, sources=[(1, *program["ssc"].shape)], shape=(1, *program["smf"].shape), name="smf")
+    config = network.Loihi2SimCfg(select_tag="fixed_pt")
+    with pytest.raises(LavaRuntimeError, match="select the other tag"), network.GuardedRuntime(leaf, config) as runtime:
+        runtime.run(1)
