@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from pydantic import Field, model_validator
+
 from mksgn.bench.energy_models import DATA, EnergyModel, known_models, model_named, read_yaml
 from mksgn.bench.record import Claim, EnergyEntry, Name, Part
 from mksgn.train.errors import BadInputError
-from pydantic import Field, model_validator
 
 PAPER_NETWORK = "paper"  # the preset that rebuilds the paper's student; its widths are ours, the paper's are not known
 

@@ -28,7 +28,9 @@ def run(
     seed: Annotated[int, typer.Option(help="of synthetic clips", min=0)] = 0,
     backend: Annotated[str, typer.Option(help="lava or emulator")] = "lava",
     precision: Annotated[str, typer.Option(help="fixed or float")] = "fixed",
-    compare: Annotated[int | None, typer.Option(help="compare spikes on the first N clips; default: all", min=0)] = None,
+    compare: Annotated[
+        int | None, typer.Option(help="compare spikes on the first N clips; default: all", min=0)
+    ] = None,
     out: Annotated[Path, typer.Option("-o", "--output", help="folder of the run")] = Path("runs/bench"),
 ) -> None:
     """Run clips, count, price, compare, and write run.json, spikes.npz, manifest.json and report.html.
@@ -81,21 +83,34 @@ def _print(record: Record, in_torch: float | None) -> None:
     if record.accuracy is not None:
         if in_torch is not None:
             output.print(f"top-1 in torch, unquantised            {in_torch:7.1%}")
-        output.print(f"top-1 in {execution.backend + ', ' + execution.precision + ' point':<30}{record.accuracy.top1:7.1%}")
+        output.print(
+            f"top-1 in {execution.backend + ', ' + execution.precision + ' point':<30}{record.accuracy.top1:7.1%}"
+        )
     output.print(f"spikes per clip                        {totals.spikes:14,.0f}")
     output.print(f"syn_ops per clip                       {totals.syn_ops:14,.0f}")
     for entry in record.energy:
         if entry.total_mJ is not None:
-            output.print(f"energy per clip, {entry.model:<22}{entry.total_mJ:14.6f} mJ   ({entry.evidence}; excludes {', '.join(entry.excludes)})")
+            note = f"{entry.evidence}; excludes {', '.join(entry.excludes)}"
+            output.print(f"energy per clip, {entry.model:<22}{entry.total_mJ:14.6f} mJ   ({note})")
         elif entry.terms:
-            output.print(f"energy per clip, {entry.model:<19} >= {entry.priced_mJ:13.6f} mJ   ({entry.evidence}; no price: {', '.join(entry.unpriced)})")
-    output.print(f"energy per clip, theory               {theory.theory_of(record).energy_mJ:15.6f} mJ   (paper's formula, measured rates)")
+            note = f"{entry.evidence}; no price: {', '.join(entry.unpriced)}"
+            output.print(f"energy per clip, {entry.model:<19} >= {entry.priced_mJ:13.6f} mJ   ({note})")
+    formula = theory.theory_of(record)
+    output.print(
+        f"energy per clip, theory               {formula.energy_mJ:15.6f} mJ   (paper's formula, measured rates)"
+    )
     for claim in record.claims:
         here = "–" if claim.measured is None else f"{claim.measured:.4g}"
-        output.print(f"{claim.name}: published {claim.published:g} {claim.unit}, this run {here} (verdict in the report)")
+        output.print(
+            f"{claim.name}: published {claim.published:g} {claim.unit}, this run {here} (verdict in the report)"
+        )
     if record.parity is not None:
-        output.print(f"parity against {record.parity.against}: {record.parity.mismatches} mismatches in {record.parity.decisions:,} decisions")
-    output.print(f"{execution.seconds:.1f} s, {execution.clips_per_second:.1f} clips/s on this host; latency {execution.latency_steps} steps")
+        parity = record.parity
+        output.print(
+            f"parity against {parity.against}: {parity.mismatches} mismatches in {parity.decisions:,} decisions"
+        )
+    speed = f"{execution.seconds:.1f} s, {execution.clips_per_second:.1f} clips/s on this host"
+    output.print(f"{speed}; latency {execution.latency_steps} steps")
 
 
 def main() -> None:

@@ -112,7 +112,8 @@ def _feeds_chip(program: Program, population: Population) -> bool:
     """Spikes that the host sends: of its own populations, and of inputs that are spikes already."""
     sends = population.place == "host" or population.kind == "input"
     return sends and any(
-        population.name in projection.sources and program[projection.target].place == "chip" for projection in program.projections
+        population.name in projection.sources and program[projection.target].place == "chip"
+        for projection in program.projections
     )
 
 

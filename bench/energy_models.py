@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
 from mksgn.bench.record import Amount, EnergyEntry, Evidence, Name, Part, Totals, one_line
 from mksgn.train.errors import BadInputError
-from pydantic import BaseModel, Field, ValidationError, model_validator
 
 PJ_IN_MJ = 1e-9  # mJ per pJ
 DATA = Path(__file__).parent / "data"

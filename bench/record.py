@@ -16,8 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from mksgn.train.errors import BadInputError
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from mksgn.train.errors import BadInputError
 
 SCHEMA: Final = "mksgn.run/1"
 RUN_FILE = "run.json"

@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+
 from mksgn.bench.claims import SUPERSCRIPT, percent, published_claims, reprice, significant
 from mksgn.bench.energy_models import DATA, known_models
 from mksgn.bench.record import RUN_FILE, Record, load, write_atomically

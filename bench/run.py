@@ -46,7 +46,14 @@ class ParityError(MksgnError):
 
 
 def bench(
-    model: Path, clips: ClipSet, out: Path, *, backend: str, precision: str, seed: int | None, compare: int | None = None
+    model: Path,
+    clips: ClipSet,
+    out: Path,
+    *,
+    backend: str,
+    precision: str,
+    seed: int | None,
+    compare: int | None = None,
 ) -> Record:
     """Run `clips` and write run.json, spikes.npz and manifest.json into `out`.
 
@@ -98,7 +105,12 @@ def bench(
     save(record, out / RUN_FILE)
     deploy_record.write_spikes(execution, out / "spikes.npz")
     facts = {
-        "data": {"source": clips.source, "split": clips.split, "clips": [clip.name for clip in clips.clips], "seed": seed},
+        "data": {
+            "source": clips.source,
+            "split": clips.split,
+            "clips": [clip.name for clip in clips.clips],
+            "seed": seed,
+        },
         "execution": {"backend": backend, "precision": precision, "steps": execution.steps},
         "predictions": predictions.tolist(),
     }

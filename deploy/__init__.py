@@ -91,9 +91,13 @@ def _check_inputs(program: Program, inputs: dict[str, np.ndarray]) -> None:
     lengths = {x.shape[:2] for x in inputs.values()}
     for name, x in inputs.items():
         if x.shape[2:] != wanted[name] or x.ndim < 3 or 0 in x.shape:
-            raise DeployError(f"input {name}: shape {x.shape}, expected (clips, steps, {', '.join(map(str, wanted[name]))})")
+            raise DeployError(
+                f"input {name}: shape {x.shape}, expected (clips, steps, {', '.join(map(str, wanted[name]))})"
+            )
         if not np.isfinite(x).all():
             clip, step = (int(i) for i in np.argwhere(~np.isfinite(x))[0][:2])
-            raise DeployError(f"input {name}: clip {clip}, step {step} holds a value that is not finite; repair or leave out the clip")
+            raise DeployError(
+                f"input {name}: clip {clip}, step {step} holds a value that is not finite; repair or leave out the clip"
+            )
     if len(lengths) != 1:
         raise DeployError(f"inputs differ in clips or steps: {sorted(lengths)}")

@@ -16,7 +16,6 @@ from mksgn.deploy.passes.place import Placement, place
 from mksgn.deploy.passes.schedule import schedule
 from mksgn.deploy.program import Program
 from mksgn.export import files
-from mksgn.export.lower import json_of
 from mksgn.train.console import new_app, output, run_app
 from mksgn.train.datasets import open_source
 
@@ -33,8 +32,12 @@ def deploy(
     backend: Annotated[str, typer.Option(help="lava or emulator")] = "lava",
     precision: Annotated[str, typer.Option(help="fixed or float")] = "fixed",
     chip: Annotated[str, typer.Option(help="loihi2 or loihi1")] = "loihi2",
-    check: Annotated[bool, typer.Option("--check", help="hold the program against the chip's limits; exit code 4")] = False,
-    describe: Annotated[bool, typer.Option("--describe", help="depth, delays, reset offset and window of each population")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="hold the program against the chip's limits; exit code 4")
+    ] = False,
+    describe: Annotated[
+        bool, typer.Option("--describe", help="depth, delays, reset offset and window of each population")
+    ] = False,
     out: Annotated[Path | None, typer.Option("-o", "--output", help="folder for spikes.npz and manifest.json")] = None,
 ) -> None:
     """Compile, and run the clips of SOURCE.
@@ -49,7 +52,9 @@ def deploy(
         _check(place(program, chip_named(chip)))
     if data is None:
         if not (describe or check):
-            output.print(f"{model}: {len(program.populations)} populations, latency {program.latency} steps; give --data to run clips")
+            output.print(
+                f"{model}: {len(program.populations)} populations, latency {program.latency} steps; give --data to run clips"
+            )
         return
     clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
     given = clip_inputs(graph, program, clips)
@@ -78,14 +83,30 @@ def deploy(
 def _describe(program: Program) -> None:
     steps = program.steps or 1
     windows = schedule(program, 1, steps)
-    table = Table(title=f"{program.precision} point, one clip every {steps} steps, latency {program.latency}", title_justify="left")
+    table = Table(
+        title=f"{program.precision} point, one clip every {steps} steps, latency {program.latency}",
+        title_justify="left",
+    )
     for heading in ("population", "kind", "place", "shape", "depth", "delays", "reset offset", "first clip's window"):
-        table.add_column(heading, justify="left" if heading in ("population", "kind", "place", "shape", "delays") else "right")
+        table.add_column(
+            heading, justify="left" if heading in ("population", "kind", "place", "shape", "delays") else "right"
+        )
     for p in program.populations:
-        delays = ", ".join(f"{s} +{d}" for q in program.into(p.name) for s, d in zip(q.sources, q.delays, strict=True) if d)
+        delays = ", ".join(
+            f"{s} +{d}" for q in program.into(p.name) for s, d in zip(q.sources, q.delays, strict=True) if d
+        )
         window = windows[p.name]
         shape = " x ".join(map(str, p.shape))
-        table.add_row(p.name, p.kind, p.place, shape, str(p.depth), delays or "–", str(window.offset), f"{window.offset} … {window.end - 1}")
+        table.add_row(
+            p.name,
+            p.kind,
+            p.place,
+            shape,
+            str(p.depth),
+            delays or "–",
+            str(window.offset),
+            f"{window.offset} … {window.end - 1}",
+        )
     output.print(table)
 
 
@@ -95,7 +116,9 @@ def _check(placement: Placement) -> None:
         raise ChipLimitError("\n".join(violations))
     for name, value, limit in placement.limits:
         output.print(f"{placement.chip.name}: {name} {value:,} of {limit:,}")
-    output.print(f"{placement.cores} cores on {placement.chips} chips of {placement.chip.name} (source: {placement.chip.source})")
+    output.print(
+        f"{placement.cores} cores on {placement.chips} chips of {placement.chip.name} (source: {placement.chip.source})"
+    )
 
 
 def main() -> None:
@@ -104,4 +127,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-

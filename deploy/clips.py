@@ -35,7 +35,9 @@ def clip_inputs(graph: nir.NIRGraph, program: Program, clips: ClipSet) -> ClipIn
     """Raises BadInputError for clips that do not fit the file, DeployError for a file that does not say how to read clips."""
     normaliser = input_normaliser(graph)
     if normaliser is None or program.steps is None:
-        raise DeployError("the file carries no normalisation of skeleton clips; run it through mksgn.deploy.run with arrays of your own")
+        raise DeployError(
+            "the file carries no normalisation of skeleton clips; run it through mksgn.deploy.run with arrays of your own"
+        )
     classes = json_of(graph, "classes")
     if classes is not None and len(clips.classes) != len(classes):
         raise DeployError(

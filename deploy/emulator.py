@@ -55,7 +55,11 @@ def host_spikes(program: Program, inputs: dict[str, np.ndarray]) -> dict[str, np
 
 @torch.no_grad()
 def execute(
-    program: Program, inputs: dict[str, np.ndarray], *, record: bool = True, progress: Callable[[int], None] = lambda clips: None
+    program: Program,
+    inputs: dict[str, np.ndarray],
+    *,
+    record: bool = True,
+    progress: Callable[[int], None] = lambda clips: None,
 ) -> Execution:
     """Run `inputs[name]` (clips, steps, *shape); every clip starts from rest."""
     clips, steps = next(iter(inputs.values())).shape[:2]

@@ -40,7 +40,9 @@ class Conv:
     def out_shape(self, shape: Shape) -> Shape:
         size = [
             (n + 2 * p - d * (k - 1) - 1) // s + 1
-            for n, p, d, k, s in zip(shape[1:], self.padding, self.dilation, self.weight.shape[2:], self.stride, strict=True)
+            for n, p, d, k, s in zip(
+                shape[1:], self.padding, self.dilation, self.weight.shape[2:], self.stride, strict=True
+            )
         ]
         return (self.weight.shape[0], *size)
 
@@ -112,8 +114,10 @@ class Dense:
         return x @ self._weight.T
 
     def worst_sum(self, source: np.ndarray) -> np.ndarray:
-        return np.abs(self.weight) @ source.reshape(-1) if source.size == self.weight.shape[1] else (
-            np.abs(self.weight).sum(1) * source.max()
+        return (
+            np.abs(self.weight) @ source.reshape(-1)
+            if source.size == self.weight.shape[1]
+            else (np.abs(self.weight).sum(1) * source.max())
         )
 
 
@@ -127,7 +131,10 @@ class SumPool:
     kind = "pool"
 
     def out_shape(self, shape: Shape) -> Shape:
-        size = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(shape[1:], self.padding, self.kernel, self.stride, strict=True)]
+        size = [
+            (n + 2 * p - k) // s + 1
+            for n, p, k, s in zip(shape[1:], self.padding, self.kernel, self.stride, strict=True)
+        ]
         return (shape[0], *size)
 
     def apply(self, x: Tensor) -> Tensor:

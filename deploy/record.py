@@ -34,7 +34,7 @@ def write_spikes(execution: Execution, path: Path) -> None:
         arrays[f"trains/{name}"] = np.packbits(spikes[:TRAINS])
         arrays[f"shape/{name}"] = np.array(spikes[:TRAINS].shape)
     temporary = path.with_name(path.name + ".part.npz")
-    np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(temporary, **arrays)
     os.replace(temporary, path)
 
 
@@ -47,12 +47,20 @@ def read_train(path: Path, population: str) -> np.ndarray:
 
 def write_manifest(folder: Path, *, model: Path, parents: list[str], program: Program, facts: dict[str, Any]) -> None:
     """manifest.json: what made the folder's files, and their hashes."""
-    files = {p.name: sha256(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != "manifest.json" and ".part" not in p.name}
+    files = {
+        p.name: sha256(p)
+        for p in sorted(folder.iterdir())
+        if p.is_file() and p.name != "manifest.json" and ".part" not in p.name
+    }
     manifest = {
         "schema": SCHEMA,
         "model": {"file": model.name, "sha256": sha256(model)},
         "parents": parents,
-        "program": {"precision": program.precision, "populations": len(program.populations), "latency_steps": program.latency},
+        "program": {
+            "precision": program.precision,
+            "populations": len(program.populations),
+            "latency_steps": program.latency,
+        },
         **facts,
         "environment": environment(),
         "files": files,

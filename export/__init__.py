@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nir
 import numpy as np
 
 from mksgn.export.errors import ExportError
 from mksgn.export.lower import lower
 from mksgn.export.quantize import quantize as quantize_graph
-from mksgn.train.checkpoint import TrainedModel
+from mksgn.train.checkpoint import TrainedModel, load
 
 __all__ = ["export_to_nir"]
 
@@ -16,20 +18,22 @@ PROFILES = ("structured",)
 
 
 def export_to_nir(
-    model: TrainedModel,
+    model: TrainedModel | str | Path,
     *,
     dt: float = 1e-4,
     profile: str = "structured",
     quantize: int | None = None,
     calibration: np.ndarray | None = None,
 ) -> nir.NIRGraph:
-    """A trained student as a NIR graph, batch norm folded.
+    """A trained student, or the path of its model.pt, as a NIR graph, batch norm folded.
 
     `dt` is the time step in seconds. `quantize` (2 to 8 bits) needs `calibration`, lanes of clips (L, 12, T, V) as the model's
     normaliser makes them; None leaves the weights in float32. Raises ExportError or one of its children.
     """
     if profile not in PROFILES:
         raise ExportError(f"profile {profile!r} is not there; choose one of {', '.join(PROFILES)}")
+    if not isinstance(model, TrainedModel):
+        model = load(Path(model))
     graph = lower(model.student, model.normaliser, dt=dt)
     if quantize is None:
         return graph

@@ -34,7 +34,9 @@ def export(
     calibration: Annotated[str | None, typer.Option(help="SOURCE of calibration clips; default: none")] = None,
     split: Annotated[str | None, typer.Option(help="split of calibration and verification clips")] = None,
     dt: Annotated[float, typer.Option(help="time step in seconds")] = 1e-4,
-    verify_clips: Annotated[int, typer.Option("--verify", help="compare torch and the file's reference execution on N clips", min=0)] = 0,
+    verify_clips: Annotated[
+        int, typer.Option("--verify", help="compare torch and the file's reference execution on N clips", min=0)
+    ] = 0,
 ) -> None:
     """Fold, quantise, write and verify.
 
@@ -87,7 +89,13 @@ def _print_scales(quantization: dict) -> None:
 
 
 def _verify(
-    path: Path, trained: checkpoint.TrainedModel, labels: np.ndarray, inputs: np.ndarray, clip_of_lane: np.ndarray, *, quantised: bool
+    path: Path,
+    trained: checkpoint.TrainedModel,
+    labels: np.ndarray,
+    inputs: np.ndarray,
+    clip_of_lane: np.ndarray,
+    *,
+    quantised: bool,
 ) -> None:
     """Torch with the file's weights ↔ the file's reference execution; parity.json beside the file; exit code 3 if they differ."""
     import torch
@@ -113,7 +121,9 @@ def _verify(
     if z_rates:
         _, without = verify.torch_spikes(verify.FoldedStudent(graph, silence_attention=True), inputs)
         change = np.abs(without - folded_logits).max()
-        output.print(f"attention: z fires at {min(z_rates):.1%} to {max(z_rates):.1%}; forcing z to 0 moves the logits by up to {change:.2f}")
+        output.print(
+            f"attention: z fires at {min(z_rates):.1%} to {max(z_rates):.1%}; forcing z to 0 moves the logits by up to {change:.2f}"
+        )
     silent = [name for name, s in wanted.items() if not s.any()]
     if silent:
         output.print(f"never fired on these clips: {', '.join(silent)}")

@@ -74,4 +74,6 @@ def per_edge(adjacency: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.
 def check_finite(name: str, *arrays: np.ndarray) -> None:
     for x in arrays:
         if not np.isfinite(x).all():
-            raise NonFiniteWeightsError(f"{name}: {int((~np.isfinite(x)).sum())} weights are not finite; train the model again")
+            raise NonFiniteWeightsError(
+                f"{name}: {int((~np.isfinite(x)).sum())} weights are not finite; train the model again"
+            )

@@ -7,6 +7,7 @@ a suffix. No name holds "/" (it breaks the file) or "." (it collides when nirtor
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import nir
@@ -102,7 +103,12 @@ class _Lowering:
         fold.check_finite(f"{name}_attention", threshold_m, threshold_z)
         one = np.ones(self.config.heads, dtype=np.float32)
         self.nodes[f"{name}_attention"] = SpikingSelfAttention(
-            self.config.heads, one, one, _strict(threshold_m), _strict(threshold_z), np.float32(self.config.tau * self.dt)
+            self.config.heads,
+            one,
+            one,
+            _strict(threshold_m),
+            _strict(threshold_z),
+            np.float32(self.config.tau * self.dt),
         )
         self.edges.append((qkv, f"{name}_attention"))
         self.conv(f"{name}_proj_conv", fold.conv(layer.proj), f"{name}_attention", frames)
@@ -119,8 +125,11 @@ class _Lowering:
         padding: tuple[int, int] | str = (0, 0),
         stride: int = 1,
     ) -> str:
-        """A Conv2d; returns the last node's name. A strided one of height > 1 is written as stride 1 and a decimating SumPool2d of kernel 1: nir computes the
-        output type of both axes from the kernel's height, so that the strided form would not type-check (NIR.md)."""
+        """A Conv2d; returns the name of its last node.
+
+        A strided one of height > 1 is written as stride 1 and a decimating SumPool2d of kernel 1: nir computes the output type
+        of both axes from the kernel's height, so that the strided form would not type-check (NIR.md).
+        """
         weight, bias = folded
         fold.check_finite(name, weight, bias)
         split = stride > 1 and weight.shape[2] > 1
@@ -167,7 +176,7 @@ class _Lowering:
         self.nodes["readout"] = nir.Affine(_f32(weight), _f32(bias))
         self.nodes["output"] = nir.Output({"output": np.array([fc.out_features])})
         chain = [source, "readout_pool", "readout_flatten", "readout", "output"]
-        self.edges += list(zip(chain[:-1], chain[1:], strict=True))
+        self.edges += list(pairwise(chain))
 
 
 def _f32(x: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ class GraphConv(NIRNode):
         self.input_type: dict[str, Any] = {"input": None}
 
     @property
-    def output_type(self) -> dict[str, Any]:  # type: ignore[override]
+    def output_type(self) -> dict[str, Any]:
         shape = self.input_type["input"]
         if shape is None:
             return {"output": None}
@@ -74,22 +74,26 @@ class SpikingSelfAttention(NIRNode):
     gain_z: np.ndarray  # (heads,)
     threshold_m: np.ndarray  # (heads,)
     threshold_z: np.ndarray  # (heads,)
-    tau: np.floating  # time constant of both populations, seconds
+    tau: Any  # time constant of both populations, seconds; a float32 scalar
 
     def __post_init__(self) -> None:
         self.heads = int(self.heads)
         for name in ("gain_m", "gain_z", "threshold_m", "threshold_z"):
             value = np.asarray(getattr(self, name))
             if value.shape != (self.heads,):
-                raise ValueError(f"SpikingSelfAttention: {name} has shape {value.shape}, expected (heads,) = ({self.heads},)")
+                raise ValueError(
+                    f"SpikingSelfAttention: {name} has shape {value.shape}, expected (heads,) = ({self.heads},)"
+                )
             setattr(self, name, value)
         if np.shape(self.tau) != ():
             raise ValueError(f"SpikingSelfAttention: tau has shape {np.shape(self.tau)}, expected a scalar")
-        self.tau = np.asarray(self.tau)[()]  # a NumPy scalar: nir.write compresses arrays, which HDF5 refuses for shape ()
+        self.tau = np.asarray(self.tau)[
+            ()
+        ]  # a NumPy scalar: nir.write compresses arrays, which HDF5 refuses for shape ()
         self.input_type: dict[str, Any] = {"input": None}
 
     @property
-    def output_type(self) -> dict[str, Any]:  # type: ignore[override]
+    def output_type(self) -> dict[str, Any]:
         shape = self.input_type["input"]
         if shape is None:
             return {"output": None}

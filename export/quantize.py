@@ -53,7 +53,9 @@ class PopulationScale:
     agreement: float | None  # share of equal decisions, on the unquantised network's own input spikes
 
 
-LinearNodes = list[tuple[str, list[str]]]  # (weighted node, the stateless nodes behind it), per branch into a population
+LinearNodes = list[
+    tuple[str, list[str]]
+]  # (weighted node, the stateless nodes behind it), per branch into a population
 
 
 def quantize(
@@ -81,8 +83,12 @@ def quantize(
             scales |= _attention(node, name, bits, steps, dt, values)
         elif isinstance(node, nir.Output):
             scales |= _readout(quantised, name, bits, steps)
-        elif isinstance(node, nir.IF | nir.LI | nir.I | nir.CubaLI | nir.CubaLIF | nir.Threshold | nir.Delay | nir.NIRGraph):
-            raise UnsupportedNodeError(f"node {name}: {type(node).__name__} cannot be quantised; only LIF populations and attention can")
+        elif isinstance(
+            node, nir.IF | nir.LI | nir.I | nir.CubaLI | nir.CubaLIF | nir.Threshold | nir.Delay | nir.NIRGraph
+        ):
+            raise UnsupportedNodeError(
+                f"node {name}: {type(node).__name__} cannot be quantised; only LIF populations and attention can"
+            )
     quantised.metadata["quantization"] = json.dumps(
         {"bits": bits, "populations": {name: asdict(scale) for name, scale in scales.items()}}
     )
@@ -130,8 +136,14 @@ def _only_source(graph: nir.NIRGraph, name: str) -> str:
 def _lif(graph: nir.NIRGraph, name: str, bits: int, steps: int, dt: float, values: _Values) -> PopulationScale:
     node, incoming = graph.nodes[name], branches(graph, name)
     rate = float(np.float32(dt) / np.float32(node.tau.flat[0]))
-    if not (np.ptp(node.tau) == np.ptp(node.v_threshold) == np.ptp(node.r) == 0) or np.any(node.v_leak) or np.any(node.v_reset):
-        raise UnsupportedNodeError(f"node {name}: quantising needs one tau, r and threshold per population, v_leak = v_reset = 0")
+    if (
+        not (np.ptp(node.tau) == np.ptp(node.v_threshold) == np.ptp(node.r) == 0)
+        or np.any(node.v_leak)
+        or np.any(node.v_reset)
+    ):
+        raise UnsupportedNodeError(
+            f"node {name}: quantising needs one tau, r and threshold per population, v_leak = v_reset = 0"
+        )
     resistance, threshold = float(node.r.flat[0]), float(node.v_threshold.flat[0]) / rate
     nodes = {weighted: graph.nodes[weighted] for weighted, _ in incoming}
     weights = {key: np.asarray(n.weight, dtype=np.float64) * resistance for key, n in nodes.items()}
@@ -140,7 +152,9 @@ def _lif(graph: nir.NIRGraph, name: str, bits: int, steps: int, dt: float, value
     source_is_analog = any(isinstance(graph.nodes[_only_source(graph, key)], nir.Input) for key in nodes)
     peak = float(np.abs(values.inputs).max()) if source_is_analog else 1.0
     worst = sum(_worst_sum(n, weights[key]) for key, n in nodes.items()) * peak + np.abs(bias).max()
-    limits = _limits(bits, max(np.abs(w).max() for w in weights.values()), threshold, np.abs(bias).max(), worst, steps, rate)
+    limits = _limits(
+        bits, max(np.abs(w).max() for w in weights.values()), threshold, np.abs(bias).max(), worst, steps, rate
+    )
     if source_is_analog:
         del limits["worst membrane"]  # the host computes it in float32: its own check is below
     binding = min(limits, key=lambda key: limits[key])
@@ -150,7 +164,9 @@ def _lif(graph: nir.NIRGraph, name: str, bits: int, steps: int, dt: float, value
 
     def agreement(scale: float) -> float:
         integers = {key: _even(w * scale, bits) for key, w in weights.items()}
-        return _agreement(wanted, currents(integers) + _whole(bias * scale).reshape(-1, 1, 1), rate, _half_step(threshold * scale))
+        return _agreement(
+            wanted, currents(integers) + _whole(bias * scale).reshape(-1, 1, 1), rate, _half_step(threshold * scale)
+        )
 
     scale, agreed = _choose(limits[binding], hard, agreement)
     exponent = _exponent(threshold * scale * rate)
@@ -283,7 +299,9 @@ def _worst_sum(node: nir.NIRNode, weight: np.ndarray) -> float:
     return float(np.abs(weight).reshape(weight.shape[0], -1).sum(1).max())
 
 
-def _currents(graph: nir.NIRGraph, incoming: LinearNodes, values: _Values) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+def _currents(
+    graph: nir.NIRGraph, incoming: LinearNodes, values: _Values
+) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
     """Currents (S, L, *shape) of a population for given weights, without biases, on the unquantised network's spikes."""
 
     def currents(weights: dict[str, np.ndarray]) -> np.ndarray:
@@ -319,7 +337,9 @@ def _agreement(wanted: np.ndarray, current: np.ndarray, rate: float, threshold: 
 
 def _check_float_exact(name: str, worst: float, graph: nir.NIRGraph, steps: int) -> None:
     """The encoder's sums must stay exact in float32, on the lattice of integer weights times the input's own lattice."""
-    normaliser = next((json.loads(n.metadata["normaliser"]) for n in graph.nodes.values() if "normaliser" in n.metadata), None)
+    normaliser = next(
+        (json.loads(n.metadata["normaliser"]) for n in graph.nodes.values() if "normaliser" in n.metadata), None
+    )
     fraction = 2.0 ** -(normaliser["lattice_exponent"] if normaliser else 0)
     finest = fraction / 2 * 2**steps  # weights are even
     if 2 * worst * finest >= 2.0**FLOAT_BITS:

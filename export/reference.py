@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import nir
 import numpy as np
@@ -34,7 +35,9 @@ def topological(graph: nir.NIRGraph) -> list[str]:
     while waiting:
         ready = [name for name, sources in waiting.items() if not sources - set(order)]
         if not ready:
-            raise UnsupportedNodeError(f"the reference execution is feed-forward only; a loop runs through {', '.join(waiting)}")
+            raise UnsupportedNodeError(
+                f"the reference execution is feed-forward only; a loop runs through {', '.join(waiting)}"
+            )
         order += ready
         for name in ready:
             del waiting[name]
@@ -51,7 +54,9 @@ def execute(graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float) -> R
     spikes: dict[str, list[np.ndarray]] = {}
     outputs: dict[str, list[np.ndarray]] = {}
 
-    def fire(name: str, current: Tensor, rate: float | Tensor, leak: float | Tensor, threshold: Tensor, reset: float | Tensor) -> Tensor:
+    def fire(
+        name: str, current: Tensor, rate: float | Tensor, leak: float | Tensor, threshold: Tensor, reset: float | Tensor
+    ) -> Tensor:
         v = state.get(name)
         v = torch.zeros_like(current) if v is None else v
         v = v + rate * ((leak - v) + current)
@@ -70,7 +75,9 @@ def execute(graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float) -> R
             elif isinstance(node, nir.Output):
                 outputs.setdefault(name, []).append(incoming.numpy())
             elif isinstance(node, nir.LIF):
-                tau, r, leak, threshold, reset = (_t(p) for p in (node.tau, node.r, node.v_leak, node.v_threshold, node.v_reset))
+                tau, r, leak, threshold, reset = (
+                    _t(p) for p in (node.tau, node.r, node.v_leak, node.v_threshold, node.v_reset)
+                )
                 values[name] = fire(name, r * incoming, dt_over_tau(dt, tau), leak, threshold, reset)
             elif isinstance(node, SpikingSelfAttention):
                 values[name] = _attention(node, name, incoming, dt, fire)
@@ -102,7 +109,9 @@ def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
         y = torch.einsum("...oi,n...i->n...o", _t(node.weight), x)
         return y + _t(node.bias) if isinstance(node, nir.Affine) else y
     if isinstance(node, nir.SumPool2d):
-        kernel, stride, padding = (tuple(int(i) for i in np.broadcast_to(p, 2)) for p in (node.kernel_size, node.stride, node.padding))
+        kernel, stride, padding = (
+            tuple(int(i) for i in np.broadcast_to(p, 2)) for p in (node.kernel_size, node.stride, node.padding)
+        )
         return F.avg_pool2d(x, kernel, stride, padding, divisor_override=1)
     if isinstance(node, nir.Flatten):
         start, end = int(node.start_dim), int(node.end_dim)
@@ -123,11 +132,13 @@ def _attention(node: SpikingSelfAttention, name: str, qkv: Tensor, dt: float, fi
     a_m = _t(node.gain_m).view(-1, 1, 1, 1) * torch.einsum("nhcti,nhctj->nhtij", q, k)
     m = fire(f"{name}.m", a_m, rate, 0.0, _t(node.threshold_m).view(-1, 1, 1, 1), 0.0)
     a_z = _t(node.gain_z).view(-1, 1, 1, 1) * torch.einsum("nhtij,nhctj->nhcti", m, v)
-    z = fire(f"{name}.z", a_z.flatten(1, 2), rate, 0.0, _t(node.threshold_z).repeat_interleave(width).view(-1, 1, 1), 0.0)
+    z = fire(
+        f"{name}.z", a_z.flatten(1, 2), rate, 0.0, _t(node.threshold_z).repeat_interleave(width).view(-1, 1, 1), 0.0
+    )
     return z
 
 
-def _t(x: np.ndarray) -> Tensor:
+def _t(x: Any) -> Tensor:
     return torch.from_numpy(np.array(x, dtype=np.float32))
 
 

@@ -28,7 +28,9 @@ class FoldedStudent(nn.Module):
         super().__init__()
         config = student_config(graph)
         if config is None:
-            raise ExportError("the graph holds no student's config, so torch cannot run it; compare it with its NIR reference instead")
+            raise ExportError(
+                "the graph holds no student's config, so torch cannot run it; compare it with its NIR reference instead"
+            )
         self.config, self.nodes = config, graph.nodes
         self.silence_attention = silence_attention
 
@@ -55,7 +57,8 @@ class FoldedStudent(nn.Module):
     def block(self, block: str, x: Tensor, stride: int, population, record) -> Tensor:
         config = self.config
         y = population(
-            f"{block}_sgc", over_steps(lambda t: self.graph(f"{block}_sgc_graph", t) + self.conv(f"{block}_sgc_skip", t), x)
+            f"{block}_sgc",
+            over_steps(lambda t: self.graph(f"{block}_sgc_graph", t) + self.conv(f"{block}_sgc_skip", t), x),
         )
         if config.attention == "self":
             qkv = population(f"{block}_qkv", over_steps(lambda t: self.conv(f"{block}_qkv_conv", t), y))

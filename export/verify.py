@@ -61,7 +61,9 @@ def compare(against: str, wanted: dict[str, np.ndarray], found: dict[str, np.nda
 
 
 @torch.no_grad()
-def torch_spikes(model: torch.nn.Module, inputs: np.ndarray, batch: int = 16) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def torch_spikes(
+    model: torch.nn.Module, inputs: np.ndarray, batch: int = 16
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Spikes (L, S, *shape) bool of each population, and logits (L, classes), of a student or a FoldedStudent."""
     parts, logits = [], []
     model.eval()
@@ -79,7 +81,10 @@ def reference_spikes(
     runs = [reference.execute(graph, inputs[i : i + batch], steps, dt) for i in range(0, len(inputs), batch)]
 
     def join(field: str) -> dict[str, np.ndarray]:
-        return {name: np.concatenate([getattr(run, field)[name] for run in runs], axis=1).swapaxes(0, 1) for name in getattr(runs[0], field)}
+        return {
+            name: np.concatenate([getattr(run, field)[name] for run in runs], axis=1).swapaxes(0, 1)
+            for name in getattr(runs[0], field)
+        }
 
     return join("spikes"), join("outputs")
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from mksgn.train.checkpoint import TrainedModel
 from mksgn.train.datasets import open_source
 from mksgn.train.streams import StreamNormaliser

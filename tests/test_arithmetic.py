@@ -6,6 +6,7 @@ import torch
 from graphs import SETTINGS
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from mksgn.deploy.arithmetic import FixedNeuron, FloatNeuron, decay
 
 MAX = 2**23 - 1
@@ -69,7 +70,11 @@ def test_a_membrane_is_clipped_at_24_bits_on_both_sides():
     v = torch.full((1,), -MAX, dtype=torch.int32)
     assert state.step(torch.tensor([-131_071.0]), v)[2].item() == -MAX
     s, after, h = state.step(torch.tensor([131_071.0]), torch.full((1,), MAX, dtype=torch.int32))
-    assert (h.item(), s.item(), after.item()) == (MAX, True, 0)  # 2^23 - 1 lies above the largest threshold, 131071 << 6
+    assert (h.item(), s.item(), after.item()) == (
+        MAX,
+        True,
+        0,
+    )  # 2^23 - 1 lies above the largest threshold, 131071 << 6
 
 
 def test_all_terms_at_their_limit_do_not_wrap_around():
@@ -111,7 +116,10 @@ def test_parameters_broadcast_against_the_population():
 
 
 def test_a_step_leaves_the_membrane_it_was_given():
-    for state, v in ((neuron(2048, 1).prepare(), torch.tensor([100], dtype=torch.int32)), (float_neuron().prepare(), torch.tensor([0.5]))):
+    for state, v in (
+        (neuron(2048, 1).prepare(), torch.tensor([100], dtype=torch.int32)),
+        (float_neuron().prepare(), torch.tensor([0.5])),
+    ):
         before = v.clone()
         state.step(torch.tensor([3.0]), v)
         assert torch.equal(v, before)
@@ -153,7 +161,11 @@ def test_scales_turn_membranes_into_weight_units():
 
 
 @SETTINGS
-@given(st.lists(st.integers(-254, 254).map(lambda a: 2 * (a // 2)), min_size=4, max_size=4), st.integers(1, 300), st.integers(-50, 50))
+@given(
+    st.lists(st.integers(-254, 254).map(lambda a: 2 * (a // 2)), min_size=4, max_size=4),
+    st.integers(1, 300),
+    st.integers(-50, 50),
+)
 def test_fixed_and_float_decide_alike_with_half_step_thresholds(currents, vth, bias):
     """tau = 2, S = 4, even weights, integer biases: neither truncation nor a tie can tell them apart (LAVA.md)."""
     fixed = FixedNeuron(2048, np.array([vth], np.int32), np.array([bias], np.int32), 6).prepare()

@@ -1,11 +1,12 @@
 """bench/claims: verdicts under several energy models, and that a small network is given none about the paper's."""
 
 import pytest
+from test_bench_energy_models import PAPER_SOPS, totals
+
 from mksgn.bench.claims import Published, evaluate, percent, published_claims, reprice
 from mksgn.bench.energy_models import known_models, model_named, price
 from mksgn.bench.record import Claim, EnergyEntry
 from mksgn.train.errors import BadInputError
-from test_bench_energy_models import PAPER_SOPS, totals
 
 
 def energies(**counts: float) -> list[EnergyEntry]:

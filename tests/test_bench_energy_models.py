@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from mksgn.bench.energy_models import EVENTS, EnergyModel, known_models, model_named, occurrences, price
 from mksgn.bench.record import Totals
 from mksgn.train.errors import BadInputError

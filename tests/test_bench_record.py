@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+
 from mksgn.bench import record as rec
 from mksgn.bench.record import Record, json_schema, load, save
 from mksgn.train.errors import BadInputError

@@ -7,13 +7,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from test_bench_record import changed, small_run
+
 from mksgn.bench.claims import evaluate
 from mksgn.bench.energy_models import known_models, price
 from mksgn.bench.record import Record, save
 from mksgn.bench.report import amount, bars, count, millijoule, render, share, write_report
 from mksgn.bench.theory import theory_of
 from mksgn.train.errors import BadInputError
-from test_bench_record import changed, small_run
 
 VOID = {"meta", "br", "wbr", "line", "rect", "circle", "path"}
 

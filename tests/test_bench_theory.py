@@ -1,11 +1,12 @@
 """bench/theory: the paper's formula against hand-computed figures."""
 
 import pytest
+from test_bench_record import layer, small_run
+
 from mksgn.bench.energy_models import model_named
 from mksgn.bench.record import Layer, Record
 from mksgn.bench.theory import paper_formula, theory_of
 from mksgn.train.errors import BadInputError
-from test_bench_record import layer, small_run
 
 
 def test_sops_are_input_rate_times_dense_operations_per_clip():

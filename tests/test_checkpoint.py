@@ -151,10 +151,21 @@ def test_a_truncated_file_is_refused(path):
         assert "refused" in refused(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 64, b"PK\x03\x04", b"epochs: 3\n", b"\x80\x02", bytes(range(256)) * 8])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00" * 64, b"PK\x03\x04", b"epochs: 3\n", b"\x80\x02", bytes(range(256)) * 8]
+)
 def test_a_foreign_file_is_refused(path, content):
     path.write_bytes(content)
     assert "use a model.pt written by mksgn-train" in refused(path)
+
+
+@pytest.mark.parametrize("said", ["first line\nsecond line\n\nadvice", "", "\n"])
+def test_whatever_torch_says_becomes_one_line(path, monkeypatch, said):
+    def load_of_another_version(*args, **kwargs):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(checkpoint.torch, "load", load_of_another_version)
+    assert ("first line" if said.strip() else "RuntimeError") in refused(path)
 
 
 def test_another_zip_is_refused(path):

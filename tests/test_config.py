@@ -46,7 +46,9 @@ def test_the_papers_preset_is_the_largest():
 
 
 def test_a_yaml_file_has_the_entries_of_a_preset(write):
-    config = load(write("epochs: 3\nbatch: 8\nlearning_rate: 0.01\nscale: [0.9, 1.1]\nstudent: {frames: 4, heads: 2}\n"))
+    config = load(
+        write("epochs: 3\nbatch: 8\nlearning_rate: 0.01\nscale: [0.9, 1.1]\nstudent: {frames: 4, heads: 2}\n")
+    )
     assert config == TrainConfig(
         epochs=3, batch=8, learning_rate=0.01, scale=(0.9, 1.1), student={"frames": 4, "heads": 2}
     )

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from students import tiny
+
 from mksgn.export import fold
 from mksgn.export.errors import NonFiniteWeightsError
-from students import tiny
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,17 @@ import nir
 import numpy as np
 import pytest
 import torch
+from students import tiny
+
 from mksgn.export.lower import input_normaliser, lower, student_config
 from mksgn.export.nodes import GraphConv, SpikingSelfAttention
 from mksgn.export.torch_model import FoldedStudent
 from mksgn.export.verify import compare, reference_spikes, torch_spikes
-from students import tiny
 
 
-@pytest.mark.parametrize("changes", [{}, {"attention": "none"}, {"adjacency": "learned", "widths": (8, 8)}, {"frames": 7, "kernel": 3}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"attention": "none"}, {"adjacency": "learned", "widths": (8, 8)}, {"frames": 7, "kernel": 3}]
+)
 def test_unquantised_graph_gives_the_students_spikes(changes):
     """Unquantised, two implementations may round apart at a tie; nothing else may differ."""
     model, inputs = tiny(**changes)

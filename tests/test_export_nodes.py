@@ -1,9 +1,12 @@
 """Our two NIR nodes: their shapes, their round trip with type checks, and their equations."""
 
+from itertools import pairwise
+
 import nir
 import numpy as np
 import pytest
 import torch
+
 from mksgn.export import files
 from mksgn.export.nodes import GraphConv, SpikingSelfAttention, register
 from mksgn.export.reference import execute, linear
@@ -34,7 +37,7 @@ def network() -> nir.NIRGraph:
         "output": nir.Output({"output": np.array([4, 3, 5])}),
     }
     names = list(nodes)
-    return nir.NIRGraph(nodes, list(zip(names[:-1], names[1:], strict=True)), metadata={"dt": 1e-4})
+    return nir.NIRGraph(nodes, list(pairwise(names)), metadata={"dt": 1e-4})
 
 
 def test_round_trip_with_type_checks_keeps_every_bit(tmp_path):
@@ -63,7 +66,9 @@ def test_a_wrong_edge_is_found_by_the_type_check():
         "graph": graph_conv(v=5),
         "output": nir.Output({"output": np.array([4, 3, 5])}),
     }
-    with pytest.raises(ValueError, match=r"GraphConv: input has shape \(2, 3, 4\), expected \(C_in, T, V\) = \(2, T, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"GraphConv: input has shape \(2, 3, 4\), expected \(C_in, T, V\) = \(2, T, 5\)"
+    ):
         nir.NIRGraph(nodes, [("input", "graph"), ("graph", "output")])
 
 

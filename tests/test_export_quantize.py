@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from students import calibration, tiny
+
 from mksgn.deploy import compile_graph, run
 from mksgn.export import export_to_nir, files
 from mksgn.export.errors import ExportError, RangeError
 from mksgn.export.nodes import GraphConv
 from mksgn.export.verify import compare, reference_spikes, torch_against_nir, torch_spikes
-from students import calibration, tiny
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,9 @@ def test_importing_every_stage_does_not_import_lava():
     import subprocess
     import sys
 
-    code = "import sys, mksgn.bench.cli, mksgn.deploy.cli; sys.exit(any(m.split('.')[0] == 'lava' for m in sys.modules))"
+    code = (
+        "import sys, mksgn.bench.cli, mksgn.deploy.cli; sys.exit(any(m.split('.')[0] == 'lava' for m in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("lava", reason="Lava needs Python 3.10")
 
+from students import calibration, tiny
+
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.lava import network
@@ -14,7 +16,6 @@ from mksgn.deploy.lava.runtime import LavaRuntimeError
 from mksgn.deploy.program import Population
 from mksgn.export import export_to_nir
 from mksgn.export.verify import compare
-from students import calibration, tiny
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,9 @@ def test_delays_are_what_makes_it_right(exported):
     unbalanced = dataclasses.replace(
         program,
         projections=tuple(
-            dataclasses.replace(p, delay=0) if hasattr(p, "delay") else dataclasses.replace(p, delays=(0,) * len(p.delays))
+            dataclasses.replace(p, delay=0)
+            if hasattr(p, "delay")
+            else dataclasses.replace(p, delays=(0,) * len(p.delays))
             for p in program.projections
         ),
     )
@@ -82,7 +85,9 @@ def test_delays_are_what_makes_it_right(exported):
 def test_an_error_inside_a_leaf_reaches_the_user_with_its_traceback(exported):
     graph, inputs = exported
     program = compile_graph(graph)
-    broken = dataclasses.replace(program["block1_sgc"], neuron=dataclasses.replace(program["block1_sgc"].neuron, vth=np.zeros((7, 7, 7))))
+    broken = dataclasses.replace(
+        program["block1_sgc"], neuron=dataclasses.replace(program["block1_sgc"].neuron, vth=np.zeros((7, 7, 7)))
+    )
     assert isinstance(broken, Population)
     with pytest.raises(LavaRuntimeError, match="block1_sgc") as caught:
         run(program.with_populations({"block1_sgc": broken}), inputs, backend="lava")
@@ -90,7 +95,7 @@ def test_an_error_inside_a_leaf_reaches_the_user_with_its_traceback(exported):
 
 
 def test_float_population_in_a_fixed_model_is_refused(exported):
-    graph, inputs = exported
+    graph, _ = exported
     program = dataclasses.replace(compile_graph(graph, precision="float"), precision="fixed")
     work = network.PopulationWork(program, program["smf"], network.schedule(program, 1, 4)["smf"], 1, 1, False)
     work.precision = "float"

@@ -256,7 +256,9 @@ def test_smf_measures_the_information_between_streams(seed, streams, channels, n
 
 def test_information_of_textbook_pairs():
     """A copy and its complement tell all (log 2), an independent stream and a silent one nothing."""
-    sequences = np.array([[0, 1, 0, 1], [0, 1, 0, 1], [1, 0, 1, 0], [0, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]], dtype=float)
+    sequences = np.array(
+        [[0, 1, 0, 1], [0, 1, 0, 1], [1, 0, 1, 0], [0, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]], dtype=float
+    )
     joint = torch.from_numpy(sequences @ sequences.T / 4)
     found = mutual_information(joint).numpy()
     for i, j in np.ndindex(6, 6):
@@ -391,7 +393,7 @@ def test_the_first_training_batch_sets_the_gains(heads, depth, rate):
     layer.train()(qkv, record.__setitem__, "a")
     for name in ("a.m", "a.z"):
         by_head = record[name].unflatten(2, (heads, -1)).transpose(0, 2).flatten(1).mean(1)
-        assert 0.05 <= by_head.min()
+        assert by_head.min() >= 0.05
         assert by_head.max() <= 0.2
     gains = layer.log_gain_m.clone(), layer.log_gain_z.clone()
     layer(random_spikes(1, *qkv.shape, rate=0.05), lambda name, spikes: None, "a")

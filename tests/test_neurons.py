@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mksgn.deploy.arithmetic import FixedNeuron, FloatNeuron
 from mksgn.train.neurons import LIF, SURROGATE_SLOPE, lif, lif_step
 
@@ -85,7 +86,9 @@ def test_the_gradient_is_that_of_the_surrogate():
 
 
 def test_spikingjelly_lif_node_agrees():
-    neuron = pytest.importorskip("spikingjelly.activation_based.neuron", reason="SpikingJelly 0.0.0.0.14 runs on Python 3.10 only")
+    neuron = pytest.importorskip(
+        "spikingjelly.activation_based.neuron", reason="SpikingJelly 0.0.0.0.14 runs on Python 3.10 only"
+    )
     torch.manual_seed(0)
     x = torch.randn(4, 200_000) * 1.5
     theirs = neuron.LIFNode(tau=2.0, v_threshold=1.0, v_reset=0.0, step_mode="m")(x)
@@ -116,6 +119,7 @@ def run_stock_lif(sums: np.ndarray, precision: str, **parameters) -> np.ndarray:
     from lava.proc.io.sink import RingBuffer as Sink
     from lava.proc.io.source import RingBuffer as Source
     from lava.proc.lif.process import LIFReset
+
     from mksgn.deploy.lava.runtime import GuardedRuntime
 
     source = Source(data=sums.T)

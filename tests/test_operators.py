@@ -3,9 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from graphs import SETTINGS, apply_operator, lattice, loop_conv, loop_dense, loop_flatten, loop_graph_conv, loop_pool, reached
+from graphs import (
+    SETTINGS,
+    apply_operator,
+    lattice,
+    loop_conv,
+    loop_dense,
+    loop_flatten,
+    loop_graph_conv,
+    loop_pool,
+    reached,
+)
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mksgn.deploy import operators as ops
 
 
@@ -53,7 +64,9 @@ def test_conv_and_its_synapses_equal_the_loops(drawn):
     x = lattice(rng, 2, *shape)
     same((conv,), x, loop_conv(x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups))
     for nonzero in (False, True):
-        np.testing.assert_array_equal(ops.fan_out((conv,), shape, nonzero=nonzero), reached((conv,), shape, nonzero=nonzero))
+        np.testing.assert_array_equal(
+            ops.fan_out((conv,), shape, nonzero=nonzero), reached((conv,), shape, nonzero=nonzero)
+        )
 
 
 @SETTINGS
@@ -65,7 +78,9 @@ def test_graph_conv_and_its_synapses_equal_the_loops(drawn):
     x = lattice(rng, 2, *shape)
     same((conv,), x, loop_graph_conv(x, adjacency, conv.weight, np.zeros(conv.weight.shape[1])))
     for nonzero in (False, True):
-        np.testing.assert_array_equal(ops.fan_out((conv,), shape, nonzero=nonzero), reached((conv,), shape, nonzero=nonzero))
+        np.testing.assert_array_equal(
+            ops.fan_out((conv,), shape, nonzero=nonzero), reached((conv,), shape, nonzero=nonzero)
+        )
 
 
 @SETTINGS
@@ -76,7 +91,9 @@ def test_dense_works_on_the_last_axis(seed, leading, inputs, outputs):
     x = lattice(rng, 3, *shape)
     same((dense,), x, loop_dense(x, dense.weight))
     for nonzero in (False, True):
-        np.testing.assert_array_equal(ops.fan_out((dense,), shape, nonzero=nonzero), reached((dense,), shape, nonzero=nonzero))
+        np.testing.assert_array_equal(
+            ops.fan_out((dense,), shape, nonzero=nonzero), reached((dense,), shape, nonzero=nonzero)
+        )
 
 
 @SETTINGS
@@ -128,7 +145,12 @@ def test_border_stride_and_missing_edges_count_one_by_one():
 
 def test_operators_in_series():
     rng = np.random.default_rng(4)
-    series = (ops.Conv(lattice(rng, 3, 2, 3, 3), (2, 1), (1, 1)), ops.SumPool((2, 2), (2, 2)), ops.Flatten(0, -1), ops.Dense(lattice(rng, 4, 6)))
+    series = (
+        ops.Conv(lattice(rng, 3, 2, 3, 3), (2, 1), (1, 1)),
+        ops.SumPool((2, 2), (2, 2)),
+        ops.Flatten(0, -1),
+        ops.Dense(lattice(rng, 4, 6)),
+    )
     x = lattice(rng, 2, 2, 4, 4)
     wanted = x
     for operator in series:
@@ -153,14 +175,17 @@ def binary_extremes(operators, shape):
 @SETTINGS
 @given(st.one_of(convolutions(), graph_convolutions()), st.booleans())
 def test_no_binary_input_exceeds_the_worst_sum(drawn, excitatory):
-    operator, shape, rng = drawn
+    operator, shape, _ = drawn
     if excitatory:
         operator = ops.with_weights((operator,), np.abs)[0]
     bound = ops.worst_sum((operator,), shape)
     assert binary_extremes((operator,), shape) <= bound
     assert ops.worst_sum((operator,), shape, 3.0) == 3 * bound
     if excitatory and isinstance(operator, ops.GraphConv):  # reached: the sum into each target is the whole bound
-        wanted = max((np.abs(operator.weight[operator.target == j]).sum((0, 2)).max() for j in range(operator.joints)), default=0.0)
+        wanted = max(
+            (np.abs(operator.weight[operator.target == j]).sum((0, 2)).max() for j in range(operator.joints)),
+            default=0.0,
+        )
         assert binary_extremes((operator,), shape) == bound == wanted
 
 
@@ -170,7 +195,10 @@ def test_no_binary_input_exceeds_the_worst_sum(drawn, excitatory):
     [
         ((ops.Conv(np.arange(1.0, 37.0).reshape(2, 2, 3, 3), (2, 2), (1, 1)),), (2, 4, 4)),
         ((ops.Conv(np.arange(1.0, 13.0).reshape(4, 1, 1, 3), groups=2),), (2, 1, 4)),
-        ((ops.GraphConv(np.arange(1.0, 13.0).reshape(3, 2, 2), np.array([0, 1, 2]), np.array([0, 0, 1]), 3),), (2, 2, 3)),
+        (
+            (ops.GraphConv(np.arange(1.0, 13.0).reshape(3, 2, 2), np.array([0, 1, 2]), np.array([0, 0, 1]), 3),),
+            (2, 2, 3),
+        ),
         ((ops.Dense(np.arange(1.0, 13.0).reshape(3, 4)),), (4,)),
         ((ops.Dense(np.arange(1.0, 13.0).reshape(3, 4)),), (2, 3, 4)),
         ((ops.SumPool((2, 2), (2, 2)), ops.Flatten(0, -1), ops.Dense(np.arange(1.0, 9.0).reshape(2, 4))), (2, 4, 2)),
@@ -193,7 +221,9 @@ def test_mixed_signs_reach_the_worst_sum_with_inputs_of_either_sign():
         assert np.abs(on((operator,), np.sign(matrix.T).reshape(-1, *shape))).max() == ops.worst_sum((operator,), shape)
 
 
-@pytest.mark.xfail(strict=True, reason="Dense.worst_sum takes a bound per channel for one per joint where both are as many")
+@pytest.mark.xfail(
+    strict=True, reason="Dense.worst_sum takes a bound per channel for one per joint where both are as many"
+)
 def test_the_worst_sum_of_a_dense_on_the_last_axis_behind_a_conv():
     operators = (ops.Conv(np.array([1.0, 100.0]).reshape(2, 1, 1, 1)), ops.Dense(np.array([[1.0, 0.0]])))
     assert binary_extremes(operators, (1, 1, 2)) == 100

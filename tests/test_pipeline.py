@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from mksgn.bench import record
 from mksgn.deploy.record import read_train
 
@@ -26,7 +27,9 @@ def command(stage: str, *arguments: object, code: int = 0) -> subprocess.Complet
 def folder(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("pipeline")
     config = out / "tiny.yaml"
-    config.write_text("student: {frames: 8, stream_channels: 4, widths: [8, 8, 8, 16, 16, 16], heads: 2}\nepochs: 10\nlearning_rate: 0.01\n")
+    config.write_text(
+        "student: {frames: 8, stream_channels: 4, widths: [8, 8, 8, 16, 16, 16], heads: 2}\nepochs: 10\nbatch: 12\nlearning_rate: 0.01\n"
+    )
     command("train", config, "--data", "synthetic", "--limit", 96, "--out", out)
     command("export", out / "model.pt", "--quantize", 8, "--calibration", "synthetic", "--verify", 4)
     return out
@@ -74,7 +77,20 @@ def test_bench_leaves_a_record_that_validates(folder, tmp_path, backend):
 
 
 def test_deploy_describes_checks_and_runs(folder, tmp_path):
-    done = command("deploy", folder / "model.nir", "--describe", "--check", "--data", "synthetic", "--limit", 2, "--backend", "emulator", "-o", tmp_path)
+    done = command(
+        "deploy",
+        folder / "model.nir",
+        "--describe",
+        "--check",
+        "--data",
+        "synthetic",
+        "--limit",
+        2,
+        "--backend",
+        "emulator",
+        "-o",
+        tmp_path,
+    )
     for text in ("block6_attention.z", "block1_qkv +1", "latency 38", "neurons per core", "top-1"):
         assert text in done.stdout
     assert (tmp_path / "spikes.npz").is_file()
@@ -105,9 +121,21 @@ def test_bad_inputs_end_with_code_2_and_one_line(folder, tmp_path):
     cases = [
         ("export", [tmp_path / "bomb.pt", "--calibration", "synthetic"], ["bomb.pt", "weights_only", "mksgn-train"]),
         ("deploy", [tmp_path / "cut.nir"], ["cut.nir", "truncated", "export it again"]),
-        ("bench", ["run", folder / "model.nir", "--data", f"nw-ucla:{tmp_path}/joints", "--split", "view1-2"], ["a01_s01_e00_v02", "19", "20"]),
-        ("bench", ["run", folder / "model.nir", "--data", f"nw-ucla:{tmp_path}/nan", "--split", "view1-2"], ["a01_s01_e00_v02", "frame 0"]),
-        ("deploy", [folder / "model.nir", "--backend", "abacus", "--data", "synthetic", "--limit", 1], ["abacus", "lava"]),
+        (
+            "bench",
+            ["run", folder / "model.nir", "--data", f"nw-ucla:{tmp_path}/joints", "--split", "view1-2"],
+            ["a01_s01_e00_v02", "19", "20"],
+        ),
+        (
+            "bench",
+            ["run", folder / "model.nir", "--data", f"nw-ucla:{tmp_path}/nan", "--split", "view1-2"],
+            ["a01_s01_e00_v02", "frame 0"],
+        ),
+        (
+            "deploy",
+            [folder / "model.nir", "--backend", "abacus", "--data", "synthetic", "--limit", 1],
+            ["abacus", "lava"],
+        ),
         ("export", [folder / "model.pt", "--bits", 8], ["--bits"]),
     ]
     for stage, arguments, words in cases:
@@ -120,13 +148,33 @@ def test_bad_inputs_end_with_code_2_and_one_line(folder, tmp_path):
     assert not trace.exists()
 
 
-@pytest.mark.skipif(not NW_UCLA.is_dir(), reason="the real NW-UCLA clips are not beside this checkout (../shared/data/nw_ucla)")
+@pytest.mark.skipif(
+    not NW_UCLA.is_dir(), reason="the real NW-UCLA clips are not beside this checkout (../shared/data/nw_ucla)"
+)
 def test_real_clips_go_the_same_way(tmp_path):
     config = tmp_path / "tiny.yaml"
     config.write_text("student: {frames: 8, stream_channels: 4, widths: [8, 16], heads: 2}\nepochs: 1\n")
     source = f"nw-ucla:{NW_UCLA}"
     command("train", config, "--data", source, "--split", "view1-2", "--limit", 40, "--out", tmp_path)
     command("export", tmp_path / "model.pt", "--calibration", source, "--verify", 4)
-    done = command("bench", "run", tmp_path / "model.nir", "--data", source, "--split", "view1-2", "--limit", 10, "--backend", "emulator", "-o", tmp_path)
+    done = command(
+        "bench",
+        "run",
+        tmp_path / "model.nir",
+        "--data",
+        source,
+        "--split",
+        "view1-2",
+        "--limit",
+        10,
+        "--backend",
+        "emulator",
+        "-o",
+        tmp_path,
+    )
     assert "0 mismatches" in done.stdout
-    assert json.loads((tmp_path / "run.json").read_text())["data"] == {"source": "nw-ucla", "split": "view1-2", "clips": 10}
+    assert json.loads((tmp_path / "run.json").read_text())["data"] == {
+        "source": "nw-ucla",
+        "split": "view1-2",
+        "clips": 10,
+    }

@@ -155,7 +155,9 @@ def test_clips_that_never_move_still_have_a_unit():
 
 
 def test_a_normaliser_survives_json(clips, normaliser):
-    values = json.loads(json.dumps(normaliser.to_dict(), sort_keys=True))  # sorted keys: streams are named, not positional
+    values = json.loads(
+        json.dumps(normaliser.to_dict(), sort_keys=True)
+    )  # sorted keys: streams are named, not positional
     assert tuple(values["units"]) != STREAMS
     again = StreamNormaliser.from_dict(values)
     assert again == normaliser

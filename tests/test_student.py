@@ -15,9 +15,15 @@ from mksgn.train.student import Student, StudentConfig, body_mean
 from mksgn.train.transforms import lanes
 
 CLASSES = synthetic.CLASSES
-TINY = dict(
-    graph="ntu-25", classes=CLASSES, frames=4, stream_channels=2, widths=(4, 8), heads=2, kernel=3,
-)  # fmt: skip
+TINY = {
+    "graph": "ntu-25",
+    "classes": CLASSES,
+    "frames": 4,
+    "stream_channels": 2,
+    "widths": (4, 8),
+    "heads": 2,
+    "kernel": 3,
+}
 
 
 def build(**changes):

@@ -85,11 +85,10 @@ def test_no_rotation_and_no_scale_change_nothing():
 def test_rotation_keeps_lengths_angles_and_hands():
     joints = torch.randn(6, 2, 3, 5, 3, generator=seeded(), dtype=torch.float32)
     turned = turn_and_scale(joints, replace(STILL, rotate_degrees=60.0), seeded(1))
-    for a, b in ((joints, turned),):
-        torch.testing.assert_close(
-            torch.einsum("bmtvi,bmtwi->bmtvw", a, a), torch.einsum("bmtvi,bmtwi->bmtvw", b, b), atol=1e-4, rtol=1e-4
-        )
-    torch.testing.assert_close(torch.linalg.det(joints[..., :3, :]), torch.linalg.det(turned[..., :3, :]), atol=1e-3, rtol=1e-3)
+    products = [torch.einsum("bmtvi,bmtwi->bmtvw", x, x) for x in (joints, turned)]
+    torch.testing.assert_close(*products, atol=1e-4, rtol=1e-4)
+    hands = [torch.linalg.det(x[..., :3, :]) for x in (joints, turned)]
+    torch.testing.assert_close(*hands, atol=1e-3, rtol=1e-3)
     assert ((turned - joints).abs().amax((1, 2, 3, 4)) > 0.05).all()
 
 
@@ -101,7 +100,11 @@ def test_one_rotation_per_clip_for_all_frames_and_bodies():
 
 def test_rotation_stays_within_its_degrees():
     """About the vertical axis by the degrees asked for, about x by a third of them; both ways, near both ends."""
-    up_and_ahead = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]).view(1, 1, 1, 3, 3).expand(500, -1, -1, -1, -1)
+    up_and_ahead = (
+        torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+        .view(1, 1, 1, 3, 3)
+        .expand(500, -1, -1, -1, -1)
+    )
     turned = turn_and_scale(up_and_ahead, replace(STILL, rotate_degrees=30.0), seeded())[:, 0, 0]
     pitch = torch.atan2(turned[:, 0, 2], turned[:, 0, 1]).rad2deg()  # of what was upright
     # undo the rotation about x, then read the one about y

@@ -88,5 +88,7 @@ def load(path: Path) -> TrainedModel:
         student.load_state_dict(values["state"])
         normaliser = StreamNormaliser.from_dict(values["normaliser"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise BadInputError(f"{path}: incomplete or damaged model ({str(error).splitlines()[0][:160]}); train it again") from error
+        raise BadInputError(
+            f"{path}: incomplete or damaged model ({str(error).splitlines()[0][:160]}); train it again"
+        ) from error
     return TrainedModel(student.eval(), normaliser, values.get("training", {}))

@@ -17,7 +17,9 @@ app = new_app("Train MK-SGN's student on skeleton clips.")
 
 @app.command()
 def train(
-    configuration: Annotated[str, typer.Argument(metavar="[CONFIG]", help="demo, small, paper, or a YAML file")] = "demo",
+    configuration: Annotated[
+        str, typer.Argument(metavar="[CONFIG]", help="demo, small, paper, or a YAML file")
+    ] = "demo",
     data: Annotated[str, typer.Option(help="SOURCE: synthetic or nw-ucla:PATH")] = "synthetic",
     out: Annotated[Path, typer.Option(help="folder for model.pt, metrics.jsonl and config.json")] = Path("runs/train"),
     split: Annotated[str | None, typer.Option(help="name of the benchmark's split, e.g. xview or view1-2")] = None,
@@ -38,13 +40,14 @@ def train(
     settings = config.load(configuration, epochs=epochs)
     training = open_source(data, split=split, part="train", limit=limit, seed=seed)
     held_out = open_source(data, split=split, part="test", seed=seed)
-    output.print(f"training {settings.preset} on {len(training)} clips of {training.source}, {len(training.classes)} classes")
+    output.print(
+        f"training {settings.preset} on {len(training)} clips of {training.source}, {len(training.classes)} classes"
+    )
 
     def report(line: dict[str, Any]) -> None:
         held = f", held-out {line['held_out_top1']:.1%}" if "held_out_top1" in line else ""
-        output.print(
-            f"epoch {line['epoch']:3d}/{settings.epochs}  loss {line['loss']:.3f}  train {line['train_top1']:.1%}{held}  {line['seconds']:.1f} s"
-        )
+        figures = f"loss {line['loss']:.3f}  train {line['train_top1']:.1%}{held}  {line['seconds']:.1f} s"
+        output.print(f"epoch {line['epoch']:3d}/{settings.epochs}  {figures}")
 
     loop.train(settings, training, held_out, out, seed=seed, device=device, resume=resume, report=report)
     output.print(f"wrote {out / 'model.pt'}  sha256 {checkpoint.sha256(out / 'model.pt')[:16]}…")

@@ -17,7 +17,7 @@ from mksgn.train.errors import MksgnError
 Item = TypeVar("Item")
 
 # typer carries its own copy of click; the base of its usage errors has no public name
-_UsageError = typer.BadParameter.__mro__[2]
+_UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 # a log file has no width of its own: wide enough for every table here
 output = Console(highlight=False, width=None if sys.stdout.isatty() else 140)

@@ -74,7 +74,9 @@ def mutual_information(p: Tensor) -> Tensor:
     rate = torch.diagonal(p, dim1=-2, dim2=-1)
     pi, pj = rate.unsqueeze(-1).expand_as(p), rate.unsqueeze(-2).expand_as(p)
     joint = torch.stack([p, pi - p, pj - p, 1 - pi - pj + p]).clamp_min(MUTUAL_INFORMATION_EPS)
-    product = torch.stack([pi * pj, pi * (1 - pj), (1 - pi) * pj, (1 - pi) * (1 - pj)]).clamp_min(MUTUAL_INFORMATION_EPS)
+    product = torch.stack([pi * pj, pi * (1 - pj), (1 - pi) * pj, (1 - pi) * (1 - pj)]).clamp_min(
+        MUTUAL_INFORMATION_EPS
+    )
     return (joint * torch.log(joint / product)).sum(0)
 
 
@@ -223,7 +225,16 @@ class SASGC(nn.Module):
     """
 
     def __init__(
-        self, name: str, inputs: int, outputs: int, adjacency: Tensor, *, heads: int, tau: float, attention: bool, learned: bool
+        self,
+        name: str,
+        inputs: int,
+        outputs: int,
+        adjacency: Tensor,
+        *,
+        heads: int,
+        tau: float,
+        attention: bool,
+        learned: bool,
     ):
         super().__init__()
         self.name = name

@@ -25,7 +25,9 @@ EVALUATION_LANES = 64
 
 
 @torch.no_grad()
-def predict(student: nn.Module, inputs: np.ndarray, clip_of_lane: np.ndarray, clips: int, device: str = "cpu") -> Tensor:
+def predict(
+    student: nn.Module, inputs: np.ndarray, clip_of_lane: np.ndarray, clips: int, device: str = "cpu"
+) -> Tensor:
     """Logits (clips, classes) of lanes (L, 12, T, V), in batches; the student is left in evaluation mode."""
     student.eval()
     batches = [
@@ -76,7 +78,9 @@ def train(
         metrics.write_text("".join(json.dumps(line) + "\n" for line in saved["metrics"]))
     else:
         metrics.write_text("")
-    (out / "config.json").write_text(json.dumps({**config.to_dict(), "student": student_config.to_dict()}, indent=2) + "\n")
+    (out / "config.json").write_text(
+        json.dumps({**config.to_dict(), "student": student_config.to_dict()}, indent=2) + "\n"
+    )
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     loss_of = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
     for epoch in range(first, config.epochs):
@@ -95,7 +99,9 @@ def train(
             total += float(loss.detach()) * len(index)
             correct += int((logits.argmax(1).cpu() == labels).sum())
         if not math.isfinite(total):
-            raise BadInputError(f"epoch {epoch + 1}: the loss is not finite; lower learning_rate (now {config.learning_rate})")
+            raise BadInputError(
+                f"epoch {epoch + 1}: the loss is not finite; lower learning_rate (now {config.learning_rate})"
+            )
         line = {"epoch": epoch + 1, "loss": total / len(data), "train_top1": correct / len(data)}
         if epoch + 1 == config.epochs or (epoch + 1) % 4 == 0:
             logits = predict(student, inputs, clip_of_lane, len(held_out), device)

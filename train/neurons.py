@@ -35,7 +35,7 @@ class _LIFSequence(torch.autograd.Function):
     """All steps of a population at once; keeps h only, from which the backward pass finds spikes and reset again."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, tau: float, threshold: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx, x: Tensor, tau: float, threshold: Tensor) -> Tensor:
         h, s = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
         for xs, hs, ss, th in _chunks(x, h, s, threshold=threshold):
             v = torch.zeros_like(xs[0])
@@ -49,7 +49,7 @@ class _LIFSequence(torch.autograd.Function):
         return s
 
     @staticmethod
-    def backward(ctx, grad_s: Tensor):  # type: ignore[override]
+    def backward(ctx, grad_s: Tensor):
         h, threshold = ctx.saved_tensors
         decay = 1.0 / ctx.tau
         grad_x = torch.empty_like(h)

@@ -67,7 +67,9 @@ class StreamNormaliser:
 
     def __post_init__(self) -> None:
         if tuple(self.units) != STREAMS or not all(np.isfinite(u) and u > 0 for u in self.units.values()):
-            raise BadInputError(f"stream units {self.units}: expected a positive number for each of {', '.join(STREAMS)}")
+            raise BadInputError(
+                f"stream units {self.units}: expected a positive number for each of {', '.join(STREAMS)}"
+            )
 
     @classmethod
     def fit(cls, clips: list[Clip], frames: int) -> StreamNormaliser:
@@ -81,7 +83,9 @@ class StreamNormaliser:
             for i in range(len(STREAMS)):
                 values[i].append(np.abs(streams[:, :, i]).ravel())
         limits = [float(np.percentile(np.concatenate(v), PERCENTILE)) for v in values]
-        return cls(name, frames, {s: max(limit, 1e-6) / INTEGER_LIMIT for s, limit in zip(STREAMS, limits, strict=True)})
+        return cls(
+            name, frames, {s: max(limit, 1e-6) / INTEGER_LIMIT for s, limit in zip(STREAMS, limits, strict=True)}
+        )
 
     def __call__(self, joints: Tensor) -> Tensor:
         """(B, M, frames, V, 3) metres → (B, M, 12, frames, V) float32 on the input's lattice."""

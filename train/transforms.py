@@ -41,7 +41,7 @@ class TrainingClips:
 
 def window(joints: Tensor, frames: int, least: float, generator: torch.Generator) -> Tensor:
     """A random window per clip, resampled to `frames`: (B, M, 64, V, 3) → (B, M, frames, V, 3)."""
-    b, m, t, v, _ = joints.shape
+    b, t = joints.shape[0], joints.shape[2]
     length = (least + (1 - least) * torch.rand(b, generator=generator)) * (t - 1)
     start = torch.rand(b, generator=generator) * (t - 1 - length)
     position = start[:, None] + length[:, None] * torch.linspace(0, 1, frames)

@@ -48,7 +48,9 @@ class PopulationWork:
         self.projections = program.into(population.name)
         self.sources = list(dict.fromkeys(s for projection in self.projections for s in projection.sources))
         if len(self.sources) > MAX_SOURCES:
-            raise DeployError(f"population {population.name}: {len(self.sources)} sources exceed {MAX_SOURCES} of a leaf; merge branches")
+            raise DeployError(
+                f"population {population.name}: {len(self.sources)} sources exceed {MAX_SOURCES} of a leaf; merge branches"
+            )
         self.n_sources = len(self.sources)
         self.history = [1 + max(self._delays(source)) for source in self.sources]
         self.fan_outs = [
@@ -72,7 +74,7 @@ class PopulationWork:
 
     def start(self) -> None:
         """In the child: buffers that start empty, as a clip's do."""
-        self.buffers = [deque(maxlen=length) for length in self.history]
+        self.buffers: list[deque[np.ndarray]] = [deque(maxlen=length) for length in self.history]
         neuron = self.population.neuron
         self.state: FixedState | FloatState | None = None if neuron is None else neuron.prepare()
         self.fan_out_tensors = [

@@ -36,13 +36,13 @@ from typing import IO, Any, NoReturn
 
 from mksgn.train.errors import MksgnError
 
-TICK_S = 0.1    # how often a wait looks at the deadline and at exit codes, and calls `progress`
-GRACE_S = 1.0   # how long the cause of a failure may be heard of after its consequence
-STOP_S = 2.0    # how long children may take to end when asked; then they are killed
-KILL_S = 5.0    # how long the kernel may take to end a killed child
-TEXT_CHARS = 10_000     # of a traceback: fits a pipe's buffer, so that neither side waits for the other
-PR_SET_PDEATHSIG = 1    # <linux/prctl.h>
-MESSAGES, WAITS, STEP = range(3)    # a child's counters: messages passed, whether it waits for one, its time step
+TICK_S = 0.1  # how often a wait looks at the deadline and at exit codes, and calls `progress`
+GRACE_S = 1.0  # how long the cause of a failure may be heard of after its consequence
+STOP_S = 2.0  # how long children may take to end when asked; then they are killed
+KILL_S = 5.0  # how long the kernel may take to end a killed child
+TEXT_CHARS = 10_000  # of a traceback: fits a pipe's buffer, so that neither side waits for the other
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+MESSAGES, WAITS, STEP = range(3)  # a child's counters: messages passed, whether it waits for one, its time step
 
 
 class _ChildTraceback(Exception):  # noqa: N818
@@ -55,7 +55,7 @@ class LavaRuntimeError(MksgnError):
     exit_code = 2
 
     def __init__(self, message: str, traceback: str = "") -> None:
-        super().__init__(message, traceback)    # both, so that pickling keeps both
+        super().__init__(message, traceback)  # both, so that pickling keeps both
         self.traceback = traceback
         if traceback:
             self.__cause__ = _ChildTraceback(f'\n"""\n{traceback}"""')
@@ -92,7 +92,7 @@ from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enu
 from lava.magma.runtime.runtime import Runtime  # noqa: E402
 from lava.magma.runtime.runtime_services.runtime_service import AsyncPyRuntimeService  # noqa: E402
 
-_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)    # looked up before any fork; absent outside Linux
+_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)  # looked up before any fork; absent outside Linux
 
 
 def _first_line(text: str) -> str:
@@ -128,7 +128,7 @@ class _Memory:
         self.segments: list[SimpleNamespace] = []
 
     def create_shared_memory(self, size: int) -> SimpleNamespace:
-        self.segments.append(SimpleNamespace(buf=memoryview(mmap.mmap(-1, size))))    # -1: anonymous; shared
+        self.segments.append(SimpleNamespace(buf=memoryview(mmap.mmap(-1, size))))  # -1: anonymous; shared
         return self.segments[-1]
 
     def release(self) -> None:
@@ -147,26 +147,26 @@ class _Child(ForkProcess):
         self.counters = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
         self.parent_pid, self.in_main = os.getpid(), threading.current_thread() is threading.main_thread()
         self.ready, self.closed = False, False
-        self.error: tuple[str, int, str] | None = None    # first line, time step, traceback
+        self.error: tuple[str, int, str] | None = None  # first line, time step, traceback
 
     def run(self) -> None:
         """In the child: build the model, say so, run it; report what it raises."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)    # not the parent's handler
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's handler
         self._die_with_parent()
-        faulthandler.enable(self.dump, all_threads=False)    # for a crash in native code
-        faulthandler.register(signal.SIGUSR1, self.dump, all_threads=False)    # for a loop, when the parent asks
+        faulthandler.enable(self.dump, all_threads=False)  # for a crash in native code
+        faulthandler.register(signal.SIGUSR1, self.dump, all_threads=False)  # for a loop, when the parent asks
         model = None
         try:
             model = self.builder.build()
             self._count(model)
             self.writer.send(None)
             model.start()
-        except BaseException as error:    # SystemExit too
+        except BaseException as error:  # SystemExit too
             text = _first_line(traceback.format_exception_only(type(error), error)[-1])
             self.writer.send((text, getattr(model, "time_step", 0), traceback.format_exc()[-TEXT_CHARS:]))
             sys.stdout.flush()
-            os._exit(1)    # at once, whatever threads the model has
+            os._exit(1)  # at once, whatever threads the model has
 
     def _die_with_parent(self) -> None:
         # The kernel's signal comes when the forking *thread* ends, so it suits the main thread alone.
@@ -174,7 +174,7 @@ class _Child(ForkProcess):
             _PRCTL(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         else:
             threading.Thread(target=self._follow_parent, daemon=True).start()
-        if os.getppid() != self.parent_pid:    # it died before the kernel was asked
+        if os.getppid() != self.parent_pid:  # it died before the kernel was asked
             os._exit(1)
 
     def _follow_parent(self) -> None:
@@ -223,7 +223,7 @@ class _Child(ForkProcess):
 
     def epitaph(self) -> str:
         """How a child that reported no error ended."""
-        self.ended(within_s=GRACE_S)    # the pipe closes a moment before the exit code is there
+        self.ended(within_s=GRACE_S)  # the pipe closes a moment before the exit code is there
         code, step = self.exitcode, self.counters[STEP]
         last = f", last heard of in step {step}" if step else ""
         if code is None or code >= 0:
@@ -235,7 +235,7 @@ class _Child(ForkProcess):
         """Wait until a killed process is gone, and close its pipes; one that never started has only these."""
         if self.pid:
             self.ended(within_s=KILL_S)
-        with contextlib.suppress(ValueError):    # no exit code: stuck in the kernel, or reaped by it
+        with contextlib.suppress(ValueError):  # no exit code: stuck in the kernel, or reaped by it
             self.close()
         self.reader.close()
 
@@ -258,7 +258,7 @@ class _Infrastructure(MultiProcessing):
             try:
                 child.start()
             finally:
-                child.writer.close()    # so that the child's is the only one
+                child.writer.close()  # so that the child's is the only one
         return child
 
 
@@ -291,10 +291,10 @@ class _Runtime(Runtime):
     def initialize(self, node_cfg_idx: int = 0) -> None:
         """The steps of Lava's, but for its wait, which a child that dies early makes endless."""
         try:
-            own = self._resources.enter_context    # closed by destroy
+            own = self._resources.enter_context  # closed by destroy
             self._dump = own(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115  (children write their stacks)
             self._selector = own(selectors.DefaultSelector())
-            self._wake, self._woken = map(own, socket.socketpair())    # Lava's port threads end a select through it
+            self._wake, self._woken = map(own, socket.socketpair())  # Lava's port threads end a select through it
             self._wake.setblocking(False)
             self._selector.register(self._woken, selectors.EVENT_READ)
             self._build_watchdog_manager()
@@ -303,7 +303,7 @@ class _Runtime(Runtime):
             self._build_sync_channels()
             self._build_processes()
             self._build_runtime_services()
-            self.exception_q.clear()    # unused, two descriptors each
+            self.exception_q.clear()  # unused, two descriptors each
             self._start_ports()
             for child in self.children:
                 self._selector.register(child.reader, selectors.EVENT_READ, child)
@@ -319,18 +319,18 @@ class _Runtime(Runtime):
 
         def guarded(port: Any, call: Callable[..., Any]) -> Callable[..., Any]:
             def waiting(*args: Any) -> Any:
-                self._wait(port.probe)    # true: the call will not block
+                self._wait(port.probe)  # true: the call will not block
                 return call(*args)
 
             return waiting
 
         for port in (*self.runtime_to_service, *self.service_to_runtime):
-            port.observer = self._end_wait    # called by the port's thread when probe has turned true
+            port.observer = self._end_wait  # called by the port's thread when probe has turned true
             name = "send" if port in self.runtime_to_service else "recv"
             setattr(port, name, guarded(port, getattr(port, name)))
 
     def _end_wait(self) -> None:
-        with contextlib.suppress(OSError):    # full: the wait ends anyway; closed: nobody waits
+        with contextlib.suppress(OSError):  # full: the wait ends anyway; closed: nobody waits
             self._wake.send(b"\0")
 
     def _wait(self, done: Callable[[], bool], patience_s: float | None = None) -> None:
@@ -389,7 +389,7 @@ class _Runtime(Runtime):
             )
         before = os.fstat(self._dump.fileno()).st_size
         os.kill(busy[0].pid or 0, signal.SIGUSR1)
-        time.sleep(TICK_S)    # its faulthandler needs a few milliseconds
+        time.sleep(TICK_S)  # its faulthandler needs a few milliseconds
         raise LavaDeadlineError(
             f"{busy[0].label} has computed for {waited_s:.1f} s, last heard of in step {busy[0].counters[STEP]}"
             f"{f', as have {len(busy) - 1} others' if busy[1:] else ''}; if it may take so long, raise deadline_s",
@@ -398,7 +398,7 @@ class _Runtime(Runtime):
 
     def _read_dump(self, offset: int) -> str:
         text = os.pread(self._dump.fileno(), TEXT_CHARS, offset).decode(errors="replace")
-        return text.partition(f'  File "{__file__}"')[0]    # what is below is the guard's and the parent's
+        return text.partition(f'  File "{__file__}"')[0]  # what is below is the guard's and the parent's
 
     def start(self, run_condition: Any) -> None:
         """Run some steps and wait for their end."""
@@ -409,9 +409,9 @@ class _Runtime(Runtime):
         steps = run_condition.num_steps
         try:
             self._is_started = self._is_running = True
-            self._limit = time.monotonic() + self._deadline_s * steps    # Processes may chatter without end
+            self._limit = time.monotonic() + self._deadline_s * steps  # Processes may chatter without end
             services = self._executable.runtime_service_builders.values()
-            for port, service in zip(self.runtime_to_service, services, strict=True):    # Lava's order, as in set_var
+            for port, service in zip(self.runtime_to_service, services, strict=True):  # Lava's order, as in set_var
                 # Models converted to Lava's async protocol count from their first step, not from the last run.
                 from_first = issubclass(service.rs_class, AsyncPyRuntimeService)
                 port.send(enum_to_np(self.steps + steps if from_first else steps))
@@ -420,7 +420,7 @@ class _Runtime(Runtime):
                 if not enum_equal(answer, MGMT_RESPONSE.DONE):
                     text = f"Lava's runtime service broke off, with the answer {int(answer[0])}"
                     self._doubt = (time.monotonic(), LavaRuntimeError(text))
-                    self._wait(lambda: False)    # for the cause
+                    self._wait(lambda: False)  # for the cause
             self._limit, self._is_running = float("inf"), False
             self.steps += steps
         except BaseException:
@@ -453,11 +453,11 @@ class _Runtime(Runtime):
             self._destroyed = True
             self._is_initialized = self._is_started = self._is_running = False
             for port in self._open_ports:
-                port.join()    # drops its semaphores, and ends its thread, which the runtime's own have
+                port.join()  # drops its semaphores, and ends its thread, which the runtime's own have
             for port in self._open_ports:
                 if port.thread:
                     port.thread.join(GRACE_S)
-                port._array = []    # the last references into channel memory: Lava keeps every Process for ever
+                port._array = []  # the last references into channel memory: Lava keeps every Process for ever
             if self._messaging_infrastructure:
                 self.children.clear()
                 self._messaging_infrastructure.smm.release()
@@ -499,7 +499,7 @@ class GuardedRuntime:
         try:
             self.stop()
         except LavaRuntimeError:
-            if exception_type is None:    # else the exception on its way tells more
+            if exception_type is None:  # else the exception on its way tells more
                 raise
 
     @property

@@ -36,7 +36,9 @@ def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
             continue
         unit = units.get(population.name)
         if unit is None:
-            raise DeployError(f"population {population.name}: the file gives no unit for it; export it again with --quantize 8")
+            raise DeployError(
+                f"population {population.name}: the file gives no unit for it; export it again with --quantize 8"
+            )
         integers = [_integer_projection(projection, unit) for projection in incoming]
         projections += integers
         populations.append(_integer_population(population, unit))
@@ -84,7 +86,9 @@ def _integer_population(population: Population, unit: float) -> Population:
         )
     dv = round(4096 * neuron.decay)
     if not 0 < dv < 4096:
-        raise RangeError(f"{population.name}: decay {neuron.decay:.6f} gives dv = {dv}, outside 1 … 4095; choose another dt")
+        raise RangeError(
+            f"{population.name}: decay {neuron.decay:.6f} gives dv = {dv}, outside 1 … 4095; choose another dt"
+        )
     return replace(
         population,
         unit=unit,
@@ -104,13 +108,19 @@ def _check_sums(program: Program, population: Population, projections: list[AnyP
     limit = FLOAT_EXACT if population.kind == "readout" else MEMBRANE_LIMIT
     if total >= limit:
         what = "24 bits of a float32 sum" if population.kind == "readout" else "the 24-bit membrane"
-        raise RangeError(f"{population.name}: worst sum of weights ({total:.0f}) exceeds {limit} of {what}; quantise with fewer bits")
+        raise RangeError(
+            f"{population.name}: worst sum of weights ({total:.0f}) exceeds {limit} of {what}; quantise with fewer bits"
+        )
 
 
 def _integers(what: str, x: np.ndarray, *, even: bool = False) -> np.ndarray:
     rounded = np.rint(x)
     if np.any(rounded != x) or (even and np.any(rounded % 2)):
-        raise DeployError(f"{what} are no {'even ' if even else ''}integers of the file's unit; export it again with --quantize")
+        raise DeployError(
+            f"{what} are no {'even ' if even else ''}integers of the file's unit; export it again with --quantize"
+        )
     if even and np.abs(rounded).max(initial=0) > WEIGHT_LIMIT:
-        raise RangeError(f"{what} ({np.abs(rounded).max():.0f}) exceed {WEIGHT_LIMIT} of an 8-bit synapse; export it again with --quantize 8")
+        raise RangeError(
+            f"{what} ({np.abs(rounded).max():.0f}) exceed {WEIGHT_LIMIT} of an 8-bit synapse; export it again with --quantize 8"
+        )
     return rounded

@@ -97,7 +97,9 @@ class _Ingest:
             source = f"{name}.z" if isinstance(node, SpikingSelfAttention) else name
             operators, bias = self.operators(chain[::-1], self.populations[source].shape)
             if not operators:
-                raise DeployError(f"edge {name} → {target}: no synapses between two populations; put a Linear between them")
+                raise DeployError(
+                    f"edge {name} → {target}: no synapses between two populations; put a Linear between them"
+                )
             found.append((Projection(chain[-1], source, target, operators), bias))
         return found
 
@@ -115,7 +117,9 @@ class _Ingest:
             bias = np.broadcast_to(bias, shape) if bias.size > 1 else np.zeros((1,) * len(shape), dtype=np.float32)
             operators.append(operator)
             if added is not None:
-                bias = bias + (added.reshape(-1, *(1,) * (len(shape) - 1)) if isinstance(node, nir.Conv2d | GraphConv) else added)
+                bias = bias + (
+                    added.reshape(-1, *(1,) * (len(shape) - 1)) if isinstance(node, nir.Conv2d | GraphConv) else added
+                )
         return _merge_stride(operators), bias
 
     def lif(self, name: str, node: nir.LIF) -> None:
@@ -160,7 +164,9 @@ class _Ingest:
         self.populations[f"{name}.z"] = Population(f"{name}.z", (channels, frames, joints), "lif", neuron=z)
         self.projections += [
             Product(f"{name}.qk", "m", (source,), f"{name}.m", heads, float(gains[0][0]), (0,), _width=width),
-            Product(f"{name}.mv", "z", (f"{name}.m", source), f"{name}.z", heads, float(gains[1][0]), (0, 0), _width=width),
+            Product(
+                f"{name}.mv", "z", (f"{name}.m", source), f"{name}.z", heads, float(gains[1][0]), (0, 0), _width=width
+            ),
         ]
 
     def readout(self, name: str) -> None:
@@ -178,7 +184,9 @@ class _Ingest:
         self.populations[population] = Population(population, shape, "readout", bias=bias)
         for projection, _ in projections:
             self.check_shape(projection, shape)
-            self.projections.append(Projection(f"{projection.name}_synapses", projection.source, population, projection.operators))
+            self.projections.append(
+                Projection(f"{projection.name}_synapses", projection.source, population, projection.operators)
+            )
         self.outputs.append(Output(name, population))
 
     def check_shape(self, projection: Projection, shape: Shape) -> None:
@@ -193,14 +201,20 @@ def _operator(name: str, node: nir.NIRNode) -> tuple[ops.Operator, np.ndarray | 
         kernel = node.weight.shape[2:]
         if isinstance(node.padding, str):
             if node.padding == "same" and (stride != (1, 1) or any(k % 2 == 0 for k in kernel)):
-                raise DeployError(f"node {name}: padding 'same' needs stride 1 and odd kernels; write the padding as numbers")
-            padding = tuple(d * (k // 2) for k, d in zip(kernel, dilation, strict=True)) if node.padding == "same" else (0, 0)
+                raise DeployError(
+                    f"node {name}: padding 'same' needs stride 1 and odd kernels; write the padding as numbers"
+                )
+            padding = (
+                tuple(d * (k // 2) for k, d in zip(kernel, dilation, strict=True)) if node.padding == "same" else (0, 0)
+            )
         else:
             padding = _pair(node.padding)
         return ops.Conv(node.weight, stride, padding, dilation, int(node.groups)), node.bias
     if isinstance(node, GraphConv):
         source, target = np.nonzero(np.abs(node.adjacency).sum(0))
-        weight = np.einsum("ke,koc->eoc", node.adjacency[:, source, target].astype(np.float64), node.weight.astype(np.float64))
+        weight = np.einsum(
+            "ke,koc->eoc", node.adjacency[:, source, target].astype(np.float64), node.weight.astype(np.float64)
+        )
         return ops.GraphConv(weight.astype(np.float32), source, target, node.adjacency.shape[1]), node.bias
     if isinstance(node, nir.Affine | nir.Linear):
         if node.weight.ndim != 2:

@@ -36,7 +36,9 @@ def schedule(program: Program, clips: int, steps: int | None = None) -> dict[str
     for projection in program.projections:
         for index, source in enumerate(projection.sources):
             if program.lag(projection, index) != 0:
-                raise DeployError(f"projection {projection.name}: spikes of {source} arrive at another step; run the balance pass first")
+                raise DeployError(
+                    f"projection {projection.name}: spikes of {source} arrive at another step; run the balance pass first"
+                )
     return {p.name: Window(p.depth, period, clips) for p in program.populations}
 
 

@@ -78,7 +78,9 @@ class AbstractPyLeafModel(PyLoihiProcessModel):
         torch.set_num_threads(1)
         self.work = proc_params["work"]
         if self.work.precision != self.precision:
-            raise TypeError(f"a {self.work.precision}-point population in a {self.precision}-point model; select the other tag")
+            raise TypeError(
+                f"a {self.work.precision}-point population in a {self.precision}-point model; select the other tag"
+            )
         self.work.start()
 
     def run_spk(self) -> None:
