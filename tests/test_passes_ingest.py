@@ -368,10 +368,21 @@ def test_analog_by_the_caller():
         ingest(g, analog=("x", "z"))
 
 
-def test_the_order_of_nodes_and_edges_in_the_file_has_no_effect():
+def parallel(r: np.random.Generator) -> nir.NIRGraph:
+    """Three populations side by side, which only their names put in an order."""
+    nodes, edges = {"x": inp(2, 4, 3), "joined": lif(5, 4, 3, threshold=0.25), "y": out(5, 4, 3)}, [("joined", "y")]
+    for name in "bca":
+        nodes |= {f"to_{name}": conv(lattice(r, 4, 2, 1, 1)), name: lif(4, 4, 3, threshold=0.25)}
+        nodes[f"from_{name}"] = conv(lattice(r, 5, 4, 1, 1))
+        edges += [("x", f"to_{name}"), (f"to_{name}", name), (name, f"from_{name}"), (f"from_{name}", "joined")]
+    return graph(nodes, edges)
+
+
+@pytest.mark.parametrize("network", [student_like, parallel])
+def test_the_order_of_nodes_and_edges_in_the_file_has_no_effect(network):
     r = rng(20)
-    g = student_like(r)
-    x = lattice(r, 3, 4, 2, 4, 3, most=16)
+    g = network(r)
+    x = lattice(r, 3, 4, 2, 4, 3, most=16) if network is student_like else spikes(r, 3, 4, 2, 4, 3)
     wanted = run(compiled(g), x)
     for seed in range(3):
         names, edges = list(g.nodes), list(g.edges)
