@@ -25,7 +25,7 @@ def run(
     data: Annotated[str, typer.Option(help="SOURCE of clips; the test part of its split is run")],
     split: Annotated[str | None, typer.Option(help="name of the benchmark's split")] = None,
     limit: Annotated[int | None, typer.Option(help="so many clips at most", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="of synthetic clips", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="of synthetic clips", min=0, max=2**31)] = 0,
     backend: Annotated[str, typer.Option(help="lava or emulator")] = "lava",
     precision: Annotated[str, typer.Option(help="fixed or float")] = "fixed",
     compare: Annotated[

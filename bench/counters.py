@@ -118,7 +118,7 @@ def _feeds_chip(program: Program, population: Population) -> bool:
 
 
 def _weights(program: Program) -> tuple[int, int, int]:
-    """Stored weights, those among them that are 0, and bytes of weights and neuron parameters as a file holds them."""
+    """Stored weights, those among them that are 0, and the bytes of all weights."""
     arrays: list[np.ndarray] = []
     for projection in program.projections:
         if isinstance(projection, Projection):

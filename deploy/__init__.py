@@ -99,5 +99,9 @@ def _check_inputs(program: Program, inputs: dict[str, np.ndarray]) -> None:
             raise DeployError(
                 f"input {name}: clip {clip}, step {step} holds a value that is not finite; repair or leave out the clip"
             )
+        if name not in program.analog and not np.isin(x, (0, 1)).all():
+            raise DeployError(
+                f"input {name}: spikes are 0 or 1, and other values were given; name it in `analog` if it is a current"
+            )
     if len(lengths) != 1:
         raise DeployError(f"inputs differ in clips or steps: {sorted(lengths)}")

@@ -28,7 +28,7 @@ def deploy(
     data: Annotated[str | None, typer.Option(help="SOURCE of clips to run")] = None,
     split: Annotated[str | None, typer.Option(help="split of SOURCE; its test part is run")] = None,
     limit: Annotated[int | None, typer.Option(help="so many clips at most", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="of synthetic clips", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="of synthetic clips", min=0, max=2**31)] = 0,
     backend: Annotated[str, typer.Option(help="lava or emulator")] = "lava",
     precision: Annotated[str, typer.Option(help="fixed or float")] = "fixed",
     chip: Annotated[str, typer.Option(help="loihi2 or loihi1")] = "loihi2",

@@ -122,7 +122,7 @@ def _current(program: Program, population: Population, values: dict[str, Tensor]
             parts.append(x.flatten(0, 1))
         y = projection.current(tuple(parts)).unflatten(0, values[projection.sources[0]].shape[:2])
         if isinstance(projection, Product):
-            tally.coincidences += int(y.double().sum().item() / projection.weight)
+            tally.coincidences += round(y.double().sum().item() / projection.weight)
         total = y if total is None else total + y
     assert total is not None
     return total

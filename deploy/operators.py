@@ -15,7 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mksgn.deploy.errors import DeployError
+
 Shape = tuple[int, ...]
+
+
+def _require(fits: bool, kind: str, takes: str, shape: Shape) -> None:
+    if not fits:
+        raise DeployError(f"{kind} takes {takes}, its source has {shape}")
 
 
 def _tensor(x: np.ndarray) -> Tensor:
@@ -38,6 +45,12 @@ class Conv:
         return _tensor(self.weight)
 
     def out_shape(self, shape: Shape) -> Shape:
+        _require(
+            len(shape) == 3 and shape[0] == self.weight.shape[1] * self.groups,
+            "Conv2d",
+            f"({self.weight.shape[1] * self.groups}, H, W)",
+            shape,
+        )
         size = [
             (n + 2 * p - d * (k - 1) - 1) // s + 1
             for n, p, d, k, s in zip(
@@ -51,12 +64,6 @@ class Conv:
             x = x[:, :, :: self.stride[0], :: self.stride[1]]
             return torch.matmul(self._weight[:, :, 0, 0], x.flatten(2)).view(len(x), -1, *x.shape[2:])
         return F.conv2d(x, self._weight, None, self.stride, self.padding, self.dilation, self.groups)
-
-    def worst_sum(self, source: np.ndarray) -> np.ndarray:
-        """(C_out, 1, 1) largest |sum| where each source is at most `source`, a bound per channel (C_in, 1, 1)."""
-        per_group = source.reshape(self.groups, -1, 1, 1)
-        weight = np.abs(self.weight).reshape(self.groups, -1, *self.weight.shape[1:])
-        return (weight * per_group[:, None]).sum((2, 3, 4)).reshape(-1, 1, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +88,8 @@ class GraphConv:
         return torch.from_numpy(self.source), torch.from_numpy(self.target)
 
     def out_shape(self, shape: Shape) -> Shape:
+        fits = len(shape) == 3 and (shape[0], shape[2]) == (self.weight.shape[2], self.joints)
+        _require(fits, "GraphConv", f"({self.weight.shape[2]}, T, {self.joints})", shape)
         return (self.weight.shape[1], *shape[1:])
 
     def apply(self, x: Tensor) -> Tensor:
@@ -89,11 +98,6 @@ class GraphConv:
         columns = x.permute(3, 1, 0, 2).reshape(v, c, n * t)[source]
         y = torch.zeros(v, self.weight.shape[1], n * t).index_add_(0, target, torch.bmm(self._weight, columns))
         return y.view(v, -1, n, t).permute(2, 1, 3, 0)
-
-    def worst_sum(self, source: np.ndarray) -> np.ndarray:
-        per_target = np.zeros((self.joints, self.weight.shape[1]))
-        np.add.at(per_target, self.target, np.abs(self.weight) @ source.reshape(-1))
-        return per_target.max(0).reshape(-1, 1, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,17 +112,11 @@ class Dense:
         return _tensor(self.weight)
 
     def out_shape(self, shape: Shape) -> Shape:
+        _require(shape[-1] == self.weight.shape[1], "Affine or Linear", f"(…, {self.weight.shape[1]})", shape)
         return (*shape[:-1], self.weight.shape[0])
 
     def apply(self, x: Tensor) -> Tensor:
         return x @ self._weight.T
-
-    def worst_sum(self, source: np.ndarray) -> np.ndarray:
-        return (
-            np.abs(self.weight) @ source.reshape(-1)
-            if source.size == self.weight.shape[1]
-            else (np.abs(self.weight).sum(1) * source.max())
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +129,8 @@ class SumPool:
     kind = "pool"
 
     def out_shape(self, shape: Shape) -> Shape:
+        fits = len(shape) == 3 and all(2 * p <= k for p, k in zip(self.padding, self.kernel, strict=True))
+        _require(fits, "SumPool2d", "(C, H, W), and a padding of at most half the kernel", shape)
         size = [
             (n + 2 * p - k) // s + 1
             for n, p, k, s in zip(shape[1:], self.padding, self.kernel, self.stride, strict=True)
@@ -144,9 +144,6 @@ class SumPool:
             return x.sum((2, 3), keepdim=True)
         return F.avg_pool2d(x, self.kernel, self.stride, self.padding, divisor_override=1)
 
-    def worst_sum(self, source: np.ndarray) -> np.ndarray:
-        return source * float(np.prod(self.kernel))
-
 
 @dataclass(frozen=True, eq=False)
 class Flatten:
@@ -157,14 +154,11 @@ class Flatten:
     kind = "flatten"
 
     def out_shape(self, shape: Shape) -> Shape:
-        end = self.end % len(shape)
-        return (*shape[: self.start], math.prod(shape[self.start : end + 1]), *shape[end + 1 :])
+        start, end = self.start % len(shape), self.end % len(shape)
+        return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
 
     def apply(self, x: Tensor) -> Tensor:
-        return x.flatten(self.start + 1, self.end if self.end < 0 else self.end + 1)
-
-    def worst_sum(self, source: np.ndarray) -> np.ndarray:
-        return source
+        return x.flatten(*(axis if axis < 0 else axis + 1 for axis in (self.start, self.end)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,13 +169,11 @@ class Scale:
     kind = "scale"
 
     def out_shape(self, shape: Shape) -> Shape:
+        _require(shape == self.weight.shape, "Scale", str(self.weight.shape), shape)
         return shape
 
     def apply(self, x: Tensor) -> Tensor:
         return x * _tensor(self.weight)
-
-    def worst_sum(self, source: np.ndarray) -> np.ndarray:
-        return np.abs(self.weight) * source
 
 
 Operator = Conv | GraphConv | Dense | SumPool | Flatten | Scale
@@ -209,12 +201,17 @@ def with_weights(operators: Operators, change) -> Operators:
     return tuple(replace(op, weight=change(op.weight)) if hasattr(op, "weight") else op for op in operators)
 
 
+@torch.no_grad()
 def worst_sum(operators: Operators, shape: Shape, peak: float = 1.0) -> float:
-    """Largest |sum| into one target neuron, were every source neuron at `peak` (1 for spikes)."""
-    bound = np.full((shape[0],) + (1,) * (len(shape) - 1), peak)
-    for operator in operators:
-        bound = operator.worst_sum(bound)
-    return float(bound.max())
+    """Largest |sum| into one target neuron, were every source neuron at `peak` (1 for spikes): that of the absolute weights."""
+    absolute = with_weights(operators, np.abs)
+    return float(apply(absolute, torch.full((1, *shape), peak)).max())
+
+
+@torch.no_grad()
+def largest_fan_in(operators: Operators, shape: Shape) -> int:
+    """Synapses of the target neuron that has most."""
+    return round(float(apply(with_weights(operators, np.ones_like), torch.ones((1, *shape))).max()))
 
 
 def fan_out(operators: Operators, shape: Shape, *, nonzero: bool = False) -> np.ndarray:

@@ -53,6 +53,7 @@ class PopulationScale:
     agreement: float | None  # share of equal decisions, on the unquantised network's own input spikes
 
 
+WEIGHTED = (nir.Conv2d, nir.Affine, nir.Linear, GraphConv)
 LinearNodes = list[
     tuple[str, list[str]]
 ]  # (weighted node, the stateless nodes behind it), per branch into a population
@@ -82,7 +83,7 @@ def quantize(
         elif isinstance(node, SpikingSelfAttention):
             scales |= _attention(node, name, bits, steps, dt, values)
         elif isinstance(node, nir.Output):
-            scales |= _readout(quantised, name, bits, steps)
+            scales |= _readout(quantised, name, bits)
         elif isinstance(
             node, nir.IF | nir.LI | nir.I | nir.CubaLI | nir.CubaLIF | nir.Threshold | nir.Delay | nir.NIRGraph
         ):
@@ -117,10 +118,18 @@ def branches(graph: nir.NIRGraph, target: str) -> LinearNodes:
         chain = [source]
         while isinstance(graph.nodes[chain[-1]], nir.SumPool2d | nir.Flatten):
             chain.append(_only_source(graph, chain[-1]))
-        if not isinstance(graph.nodes[chain[-1]], nir.Conv2d | nir.Affine | nir.Linear | GraphConv):
+        if not isinstance(graph.nodes[chain[-1]], WEIGHTED):
             kind = type(graph.nodes[chain[-1]]).__name__
             raise UnsupportedNodeError(
                 f"node {chain[-1]}: {kind} before {target} cannot be quantised; put a Conv2d, GraphConv, Affine or Linear between them"
+            )
+        before = _only_source(graph, chain[-1])
+        while isinstance(graph.nodes[before], nir.SumPool2d | nir.Flatten):
+            before = _only_source(graph, before)
+        if isinstance(graph.nodes[before], WEIGHTED):
+            raise UnsupportedNodeError(
+                f"nodes {before} and {chain[-1]}: two weighted nodes in series have no integer form; merge them into one, or put a "
+                "population between them"
             )
         found.append((chain[-1], chain[:-1][::-1]))
     return found
@@ -149,9 +158,10 @@ def _lif(graph: nir.NIRGraph, name: str, bits: int, steps: int, dt: float, value
     weights = {key: np.asarray(n.weight, dtype=np.float64) * resistance for key, n in nodes.items()}
     bias = sum((_bias(n) * resistance for n in nodes.values()), np.zeros(1))
     check_finite(name, *weights.values(), bias)
-    source_is_analog = any(isinstance(graph.nodes[_only_source(graph, key)], nir.Input) for key in nodes)
+    source_is_analog = any(graph.nodes[_only_source(graph, key)].metadata.get("signal") == "analog" for key in nodes)
     peak = float(np.abs(values.inputs).max()) if source_is_analog else 1.0
-    worst = sum(_worst_sum(n, weights[key]) for key, n in nodes.items()) * peak + np.abs(bias).max()
+    worst = sum(_worst_sum(nodes[key], weights[key]) * _pooled(graph, behind) for key, behind in incoming) * peak
+    worst += np.abs(bias).max()
     limits = _limits(
         bits, max(np.abs(w).max() for w in weights.values()), threshold, np.abs(bias).max(), worst, steps, rate
     )
@@ -165,7 +175,10 @@ def _lif(graph: nir.NIRGraph, name: str, bits: int, steps: int, dt: float, value
     def agreement(scale: float) -> float:
         integers = {key: _even(w * scale, bits) for key, w in weights.items()}
         return _agreement(
-            wanted, currents(integers) + _whole(bias * scale).reshape(-1, 1, 1), rate, _half_step(threshold * scale)
+            wanted,
+            currents(integers) + _whole(bias * scale).reshape(-1, *(1,) * (node.v_threshold.ndim - 1)),
+            rate,
+            _half_step(threshold * scale),
         )
 
     scale, agreed = _choose(limits[binding], hard, agreement)
@@ -210,27 +223,52 @@ def _attention(
     return scales
 
 
-def _readout(graph: nir.NIRGraph, output: str, bits: int, steps: int) -> dict[str, PopulationScale]:
-    """The read-out has no threshold: its scale is a power of two, so that the outputs keep the unquantised network's units."""
-    scales: dict[str, PopulationScale] = {}
-    for name, _ in branches(graph, output):
-        node = graph.nodes[name]
-        weight, bias = np.asarray(node.weight, dtype=np.float64), _bias(node)
-        check_finite(name, weight, bias)
-        # every neuron behind a pooled input may fire at once, and the float32 sum must stay exact
-        pooled = _pooled_neurons(graph, name)
-        worst = float(np.abs(weight).sum(1).max()) * pooled + float(np.abs(bias).max())
-        limits = {"weights": _weight_limit(bits) / np.abs(weight).max(), "float32": (2.0**FLOAT_BITS - 1) / worst}
-        binding = min(limits, key=lambda key: limits[key])
-        scale = 2.0 ** math.floor(math.log2(limits[binding]))
-        if 2 * scale <= limits["float32"] and _error(weight, 2 * scale, bits) < _error(weight, scale, bits):
-            scale *= 2
-        saturated = int((np.abs(weight * scale) > _weight_limit(bits) + 1).sum())
-        node.weight = _f32(_even(weight * scale, bits) / scale)
+def _readout(graph: nir.NIRGraph, output: str, bits: int) -> dict[str, PopulationScale]:
+    """The read-out has no threshold: its scale is a power of two, so that the outputs keep the unquantised network's units.
+
+    Several branches into one output are one sum, and share its unit.
+    """
+    sources = sorted(a for a, b in graph.edges if b == output)
+    if all(isinstance(graph.nodes[s], nir.LIF | SpikingSelfAttention) for s in sources):
+        return {}  # shows a population's spikes
+    incoming = branches(graph, output)
+    nodes = {name: graph.nodes[name] for name, _ in incoming}
+    weights = {name: np.asarray(node.weight, dtype=np.float64) for name, node in nodes.items()}
+    biases = {name: _bias(node) for name, node in nodes.items()}
+    check_finite(output, *weights.values(), *biases.values())
+    # every neuron behind a pooled input may fire at once, and the float32 sum must stay exact
+    worst = sum(
+        (_worst_sum(nodes[name], weights[name]) * _pooled_neurons(graph, name) + float(np.abs(biases[name]).max()))
+        * _pooled(graph, behind)
+        for name, behind in incoming
+    )
+    largest = max(float(np.abs(w).max()) for w in weights.values())
+    limits = {
+        "weights": _weight_limit(bits) / max(largest, 1e-30),
+        "float32": (2.0**FLOAT_BITS - 1) / max(worst, 1e-30),
+    }
+    binding = min(limits, key=lambda key: limits[key])
+    scale = 2.0 ** math.floor(math.log2(limits[binding]))
+
+    def error(scale: float) -> float:
+        return sum(float(((_even(w * scale, bits) / scale - w) ** 2).sum()) for w in weights.values())
+
+    if 2 * scale <= limits["float32"] and error(2 * scale) < error(scale):
+        scale *= 2
+    saturated = sum(int((np.abs(w * scale) > _weight_limit(bits) + 1).sum()) for w in weights.values())
+    for name, node in nodes.items():
+        node.weight = _f32(_even(weights[name] * scale, bits) / scale)
         if hasattr(node, "bias"):
-            node.bias = _f32(np.rint(bias * scale) / scale)
-        scales[name] = PopulationScale(-int(math.log2(scale)), scale, binding, saturated, None)
-    return scales
+            node.bias = _f32(np.rint(biases[name] * scale) / scale)
+    key = incoming[0][0] if len(incoming) == 1 else output
+    return {key: PopulationScale(-int(math.log2(scale)), scale, binding, saturated, None)}
+
+
+def _pooled(graph: nir.NIRGraph, behind: list[str]) -> int:
+    """How many values the pooling behind a weighted node adds up."""
+    return math.prod(
+        int(np.prod(graph.nodes[n].kernel_size)) for n in behind if isinstance(graph.nodes[n], nir.SumPool2d)
+    )
 
 
 def _pooled_neurons(graph: nir.NIRGraph, name: str) -> int:
@@ -285,10 +323,6 @@ def _choose(finest: float, hard: float, agreement: Callable[[float], float]) -> 
     scored = [(agreement(finest * f), -f) for f in FINER if finest * f <= hard or f == 1.0]
     best, factor = max(scored)
     return finest * -factor, best
-
-
-def _error(weight: np.ndarray, scale: float, bits: int) -> float:
-    return float(((_even(weight * scale, bits) / scale - weight) ** 2).sum())
 
 
 def _worst_sum(node: nir.NIRNode, weight: np.ndarray) -> float:

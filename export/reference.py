@@ -58,7 +58,7 @@ def execute(graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float) -> R
         name: str, current: Tensor, rate: float | Tensor, leak: float | Tensor, threshold: Tensor, reset: float | Tensor
     ) -> Tensor:
         v = state.get(name)
-        v = torch.zeros_like(current) if v is None else v
+        v = torch.zeros_like(current) + leak if v is None else v  # at rest
         v = v + rate * ((leak - v) + current)
         s = v > threshold
         state[name] = torch.where(s, torch.as_tensor(reset, dtype=v.dtype).expand_as(v), v)

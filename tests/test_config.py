@@ -89,8 +89,8 @@ def test_a_config_can_be_written_as_json_and_read_as_yaml(write):
         (b"\xff\xfe\x00epochs", "no valid YAML"),
         ("- epochs\n- batch\n", "expected a mapping of entries such as epochs: 40"),
         ("forty\n", "expected a mapping of entries such as epochs: 40"),
-        ("epochs: 0\n", "epochs is 0; it must be at least 1"),
-        ("batch: -4\n", "batch is -4; it must be at least 1"),
+        ("epochs: 0\n", "epochs is 0; it must be a whole number of at least 1"),
+        ("batch: -4\n", "batch is -4; it must be a whole number of at least 1"),
         ("!!python/object/apply:os.getcwd []\n", "no valid YAML"),
     ],
 )

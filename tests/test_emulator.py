@@ -172,7 +172,6 @@ def test_the_host_s_encoder_is_counted_but_receives_no_synaptic_operations():
     assert "encoder" in execution.spikes
 
 
-@pytest.mark.xfail(strict=True, reason="the quotient of a float32 sum and the weight is cut off, not rounded")
 @pytest.mark.parametrize("gain", [0.1708719, 0.5681841, 1.6473106, 2.6356285])
 def test_coincidences_of_any_gain(gain):
     g = chain(

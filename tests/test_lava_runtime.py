@@ -34,8 +34,8 @@ from lava.magma.core.model.py.model import PyLoihiModelToPyAsyncModel  # noqa: E
 from lava.magma.core.run_conditions import RunContinuous, RunSteps  # noqa: E402
 from lava.magma.core.run_configs import Loihi2SimCfg  # noqa: E402
 
-SOON_S = 5.0    # from the cause to the exception, on a machine that others use; 0.03 s if they do not
-WALL_S = 30     # only protects the tests
+SOON_S = 5.0  # from the cause to the exception, on a machine that others use; 0.03 s if they do not
+WALL_S = 30  # only protects the tests
 TRACKER = resource_tracker._resource_tracker
 MODEL_ERROR = "ValueError: the weights are bad"
 
@@ -226,7 +226,7 @@ def test_there_is_no_manager_and_the_resource_tracker_is_not_needed() -> None:
     source, _, sink = faulty.chain()
     before = children()
     with guard(source) as runtime:
-        assert len(children() - before) == 4    # three models and a service
+        assert len(children() - before) == 4  # three models and a service
         runtime.run(2)
         os.kill(TRACKER._pid, signal.SIGKILL)
         runtime.run(2)
@@ -264,11 +264,11 @@ def test_use_after_the_end_and_before_the_start() -> None:
         with pytest.raises(LavaRuntimeError, match="has stopped"):
             runtime.run(1)
     with pytest.raises(LavaRuntimeError, match="has stopped"):
-        source.run(RunSteps(1))    # the segmentation fault of stock Lava
+        source.run(RunSteps(1))  # the segmentation fault of stock Lava
     with pytest.raises(RuntimeError, match="not started"):
         relay.total.get()
     with pytest.raises(LavaRuntimeError, match="can't be compiled more than once"):
-        guard(source).start()    # Lava's rule; a new network runs
+        guard(source).start()  # Lava's rule; a new network runs
     source, relay, _ = faulty.chain()
     with guard(source) as runtime:
         runtime.run(1)
@@ -323,7 +323,7 @@ def test_descriptors_run_out(spare: int) -> None:
 
 
 def test_ten_cycles_leak_nothing() -> None:
-    for _ in range(10):    # the fixture counts
+    for _ in range(10):  # the fixture counts
         source, *_ = faulty.chain()
         with guard(source) as runtime:
             runtime.run(2)
@@ -348,8 +348,11 @@ print(*[child.pid for child in runtime._runtime.children], flush=True)
 
 def interpreter(code: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,    # a process group of its own, as in a terminal
+        [sys.executable, "-c", PRELUDE + code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a process group of its own, as in a terminal
     )
 
 
@@ -366,9 +369,7 @@ def interpreter(code: str) -> subprocess.Popen[str]:
     ],
     ids=["Ctrl-C", "Ctrl-C five times", "SIGINT", "SIGTERM", "SIGTERM with a handler", "SIGKILL", "SIGKILL idle"],
 )
-def test_a_signal_to_the_interpreter(
-    number: int, to_group: bool, repeat: int, code: str, exit_codes: set[int]
-) -> None:
+def test_a_signal_to_the_interpreter(number: int, to_group: bool, repeat: int, code: str, exit_codes: set[int]) -> None:
     with interpreter(RUNNING + code) as process:
         pids = [int(pid) for pid in process.stdout.readline().split()]
         assert len(pids) == 4
@@ -378,7 +379,7 @@ def test_a_signal_to_the_interpreter(
             (os.killpg if to_group else os.kill)(process.pid, number)
             time.sleep(0.01 if repeat > 1 else 0)
         _, errors = process.communicate(timeout=WALL_S)
-        assert time.monotonic() - began < 3 * SOON_S    # torch takes a second to be torn down, and more under load
+        assert time.monotonic() - began < 3 * SOON_S  # torch takes a second to be torn down, and more under load
     assert process.returncode in exit_codes, errors
     assert not eventually(lambda: alive(pids)), errors
     if number == signal.SIGINT:
@@ -396,19 +397,25 @@ def test_a_signal_to_the_interpreter(
             "threading.Thread(target=exec, args=('''" + RUNNING + "''', globals())).start()\n"
             "while 'runtime' not in globals() or not runtime._runtime: time.sleep(0.1)\n"
             "time.sleep(1); print(all(child.exitcode is None for child in runtime._runtime.children), flush=True)\n"
-            "os.kill(os.getpid(), signal.SIGKILL)", -9, "True",
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            -9,
+            "True",
         ),
         # multiprocessing used before: the same start method is not refused, another is, with the remedy.
         ("import multiprocessing; multiprocessing.Queue()" + RUNNING + "runtime.stop(); print('fine')", 0, "fine"),
         (
             "import multiprocessing; multiprocessing.set_start_method('spawn')\n"
             "try: import mksgn.deploy.lava.runtime\n"
-            "except Exception as error: print(type(error).__name__, error)", 0, "LavaRuntimeError.*'fork', force",
+            "except Exception as error: print(type(error).__name__, error)",
+            0,
+            "LavaRuntimeError.*'fork', force",
         ),
         (
             RUNNING + "runtime.stop()\nimport multiprocessing; multiprocessing.set_start_method('spawn', force=True)\n"
             "try: GuardedRuntime(network[0], None).start()\n"
-            "except LavaRuntimeError as error: print(error)", 0, "multiprocessing.*fork",
+            "except LavaRuntimeError as error: print(error)",
+            0,
+            "multiprocessing.*fork",
         ),
     ],
     ids=["left running", "not in the main thread", "fork set before", "spawn set before", "spawn set later"],
@@ -430,7 +437,10 @@ def test_dev_shm_is_full() -> None:
     script = 'mount -t tmpfs -o size=8k tmpfs /dev/shm && exec "$0" -c "$1"'
     process = subprocess.run(
         ["unshare", "--mount", "sh", "-c", script, sys.executable, PRELUDE + code],
-        capture_output=True, text=True, timeout=WALL_S, check=False,
+        capture_output=True,
+        text=True,
+        timeout=WALL_S,
+        check=False,
     )
     if "unshare" in process.stderr or "mount:" in process.stderr:
         pytest.skip(f"no /dev/shm of its own here: {process.stderr.strip()}")

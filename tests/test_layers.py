@@ -382,7 +382,9 @@ def test_attention_map_is_query_by_key():
     assert record["a.z"][0, 0, 0, 0].tolist() == [1, 0, 0]
 
 
-@pytest.mark.parametrize(("heads", "depth", "rate"), [(2, 16, 0.3), (8, 4, 0.5), (8, 16, 0.15), (8, 32, 0.15)])
+@pytest.mark.parametrize(
+    ("heads", "depth", "rate"), [(2, 16, 0.3), (4, 4, 0.2), (8, 4, 0.5), (8, 16, 0.15), (8, 32, 0.15)]
+)
 def test_the_first_training_batch_sets_the_gains(heads, depth, rate):
     """M and Z fire at 5 to 20 % in every head; with the kin's fixed gain of 1/8 some of these would never fire."""
     layer = SpikingSelfAttention(heads, TAU)
@@ -472,7 +474,10 @@ def test_batch_norms_start_at_one_and_synapses_have_no_other_bias():
     ]  # fmt: skip
     norms = [m for layer in layers for m in layer.modules() if isinstance(m, nn.BatchNorm2d)]
     assert len(norms) == 1 + 1 + 2 + 5
-    assert all((bn.weight == 1).all() and (bn.bias == 0).all() for bn in norms)
+    assert all((bn.weight == 1).all() for bn in norms)
+    shifted = [bn for bn in norms if bn is layers[3].qkv.bn]  # q, k and v must coincide often enough to be learnt
+    assert all((bn.bias == (1 if bn in shifted else 0)).all() for bn in norms)
+    assert len(shifted) == 1
     assert all(m.bias is None for layer in layers for m in layer.modules() if isinstance(m, nn.Conv2d))
 
 

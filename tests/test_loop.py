@@ -246,9 +246,10 @@ def test_nothing_to_train_on_is_refused(tmp_path, empty):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
-    with pytest.raises(BadInputError, match=r"epoch 1: the loss is not finite; lower learning_rate \(now inf\)"):
-        run(tmp_path, replace(CONFIG, learning_rate=float("inf")))
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.nn.CrossEntropyLoss, "forward", lambda self, x, y: (x * float("nan")).sum())
+    with pytest.raises(BadInputError, match=r"epoch 1: the loss is not finite; lower learning_rate \(now 1.0\)"):
+        run(tmp_path, replace(CONFIG, learning_rate=1.0))
     assert not (tmp_path / "model.pt").exists()
     assert metrics(tmp_path) == []
 
@@ -273,3 +274,24 @@ def test_predict_in_batches_is_predict_at_once(whole, monkeypatch):
 def test_top1():
     logits = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.4], [0.0, -1.0]])
     assert top1(logits, np.array([1, 0, 0, 1])) == 0.5
+
+
+def test_resuming_another_training_or_a_damaged_one_is_refused(tmp_path):
+    held_out = synthetic.read(4, "test")
+
+    def go(limit, resume=True, **changes):
+        config = replace(CONFIG, **changes)
+        return train(config, synthetic.read(limit, "train"), held_out, tmp_path, resume=resume)
+
+    go(8, resume=False)
+    go(8)  # finished already
+    with pytest.raises(BadInputError, match=r"is of another training \(batch 4 → 8\)"):
+        go(8, batch=8)
+    with pytest.raises(BadInputError, match="clips 8 → 9"):
+        go(9)
+    (tmp_path / "state.pt").write_bytes(b"no state")
+    with pytest.raises(BadInputError, match=r"cannot be resumed .* delete it"):
+        go(8)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInputError, match="is a file; name a folder"):
+        train(CONFIG, synthetic.read(8, "train"), held_out, tmp_path / "file")

@@ -85,9 +85,9 @@ def test_limits_show_the_fullest_core():
     assert (population.cores, population.neurons_per_core, population.synaptic_bits_per_core) == (
         3,
         4,
-        -(-44 * WEIGHT_BITS // 3),
+        4 * 4 * WEIGHT_BITS,
     )
-    assert placement.limits == [("neurons per core", 4, 4), ("synaptic bits per core", 118, 10**4)]
+    assert placement.limits == [("neurons per core", 4, 4), ("synaptic bits per core", 128, 10**4)]
 
 
 def test_many_cores_need_several_chips_which_is_no_violation():
@@ -118,9 +118,6 @@ def test_an_empty_program_needs_nothing():
     assert placement.limits == [("neurons per core", 0, 8192), ("synaptic bits per core", 0, 192 * 1024 * 8)]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="cores are the quotient of all bits, as though one neuron's synapses could lie on two of them"
-)
 def test_a_neuron_lies_on_one_core_with_all_its_synapses():
     """Three neurons of 80 bits, two of which exceed a core of 120: three cores."""
     (population,) = place(dense(10, 3), tiny(10, 120)).populations
@@ -128,9 +125,6 @@ def test_a_neuron_lies_on_one_core_with_all_its_synapses():
     assert population.synaptic_bits_per_core == 80
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bits of one neuron are the mean over the population and its product units, not the most"
-)
 def test_the_neuron_with_the_most_synapses_decides_a_violation():
     """At the border a kernel of 3 has two taps, elsewhere three."""
     rng = np.random.default_rng(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -75,7 +76,9 @@ def load(path: Path) -> TrainedModel:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and EOF errors alike
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        # torch's own text advises to load with weights_only=False: only what it found is passed on
+        refusal = re.search(r"WeightsUnpickler error: (.*)", str(error))
+        reason = (refusal.group(1) if refusal else str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise BadInputError(
             f"{path}: refused: not a file of plain tensors that loads with weights_only=True ({reason}); "
             "use a model.pt written by mksgn-train"
@@ -87,7 +90,7 @@ def load(path: Path) -> TrainedModel:
         student = Student(StudentConfig.from_dict(values["config"]))
         student.load_state_dict(values["state"])
         normaliser = StreamNormaliser.from_dict(values["normaliser"])
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever the damage makes of a config or of a state
         raise BadInputError(
             f"{path}: incomplete or damaged model ({str(error).splitlines()[0][:160]}); train it again"
         ) from error

@@ -25,7 +25,7 @@ def train(
     split: Annotated[str | None, typer.Option(help="name of the benchmark's split, e.g. xview or view1-2")] = None,
     epochs: Annotated[int | None, typer.Option(help="instead of the config's", min=1)] = None,
     limit: Annotated[int | None, typer.Option(help="train on so many clips at most", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="of weights, batches and synthetic clips", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="of weights, batches and synthetic clips", min=0, max=2**31)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="go on with what OUT holds")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from mksgn.train.checks import number
 from mksgn.train.errors import BadInputError
 
 # `paper` has the widths of CTR-GCN's baseline [ours]; the smaller ones are for tests, demos and CPUs.
@@ -15,9 +16,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The synthetic clips vary in size, speed, phase and view by themselves: little augmentation, few epochs.
     "demo": {
         "student": {"frames": 12, "stream_channels": 8, "widths": [8, 16, 16, 32, 32, 32], "heads": 2},
-        "epochs": 10,
-        "batch": 32,
-        "learning_rate": 1.5e-2,
+        "epochs": 8,
+        "batch": 16,
+        "learning_rate": 8e-3,
         "label_smoothing": 0.05,
         "rotate_degrees": 10.0,
         "crop": 0.95,
@@ -56,9 +57,28 @@ class TrainConfig:
     crop: float = 0.7  # least share of a clip that a training window covers
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise BadInputError(f"config: {name} is {getattr(self, name)}; it must be at least 1")
+        if not isinstance(self.student, dict):
+            raise BadInputError(f"config: student is {self.student!r}; it must be a mapping such as {{frames: 16}}")
+        checked: dict[str, Any] = {
+            name: number(f"config: {name}", getattr(self, name), 1, whole=True) for name in ("epochs", "batch")
+        }
+        checked["learning_rate"] = number("config: learning_rate", self.learning_rate, 1e-9, 10)
+        for name, high in [
+            ("weight_decay", 10),
+            ("warmup", 1),
+            ("label_smoothing", 0.99),
+            ("rotate_degrees", 180),
+            ("crop", 1),
+        ]:
+            checked[name] = number(f"config: {name}", getattr(self, name), 0, high)
+        checked["clip_gradient"] = number("config: clip_gradient", self.clip_gradient, 1e-6)
+        if not isinstance(self.scale, list | tuple) or len(self.scale) != 2:
+            raise BadInputError(
+                f"config: scale is {self.scale!r}; it must be two numbers, the least and the largest factor"
+            )
+        checked["scale"] = tuple(number("config: scale", value, 0.01, 100) for value in self.scale)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "scale": list(self.scale)}
@@ -78,10 +98,8 @@ def load(name: str, *, epochs: int | None = None) -> TrainConfig:
             raise BadInputError(f"config {name}: no valid YAML ({str(error).splitlines()[0]})") from error
         if not isinstance(values, dict):
             raise BadInputError(f"config {name}: expected a mapping of entries such as epochs: 40")
-    unknown = set(values) - {f.name for f in fields(TrainConfig)}
+    unknown = {str(key) for key in values} - {f.name for f in fields(TrainConfig)}
     if unknown:
         raise BadInputError(f"config {name}: unknown entries {', '.join(sorted(unknown))}")
-    if "scale" in values:
-        values = {**values, "scale": tuple(values["scale"])}
     config = TrainConfig(**values)
     return replace(config, epochs=epochs) if epochs is not None else config

@@ -37,10 +37,12 @@ def run_app(app: typer.Typer, name: str) -> None:
         fail(name, str(error), error.exit_code)
     except _UsageError as error:
         fail(name, error.format_message() if hasattr(error, "format_message") else str(error), 2)
-    except (KeyboardInterrupt, typer.Abort):
-        fail(name, "interrupted", 130)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        fail(name, f"{error.filename or 'file'}: {error.strerror or error}", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        fail(name, "interrupted", 130)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -58,6 +58,8 @@ def train(
     """
     if not training.clips or not held_out.clips:
         raise BadInputError(f"{training.source}: nothing to train on or to validate with (split {training.split})")
+    if out.exists() and not out.is_dir():
+        raise BadInputError(f"{out}: is a file; name a folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     student_config = StudentConfig.from_dict({**config.student, "graph": training.graph, "classes": training.classes})
@@ -69,8 +71,18 @@ def train(
     optimizer = torch.optim.AdamW(_groups(student, config.weight_decay), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(config, config.epochs * steps_per_epoch))
     first, metrics, state = 0, out / "metrics.jsonl", out / "state.pt"
+    # what a resumed training must share with the one that was interrupted, to end in the same weights
+    settings = json.dumps(
+        {
+            **config.to_dict(),
+            "student": student_config.to_dict(),
+            "seed": seed,
+            "source": training.source,
+            "clips": len(data),
+        }
+    )
     if resume and state.is_file():
-        saved = torch.load(state, map_location=device, weights_only=True)
+        saved = _saved(state, settings, device)
         student.load_state_dict(saved["student"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
@@ -117,6 +129,7 @@ def train(
                 "schedule": schedule.state_dict(),
                 "epoch": epoch + 1,
                 "metrics": lines,
+                "settings": settings,
             },
             state,
         )
@@ -134,6 +147,24 @@ def train(
     model = TrainedModel(student.cpu().eval(), normaliser, facts)
     save(model, out / "model.pt")
     return model
+
+
+def _saved(path: Path, settings: str, device: str) -> dict[str, Any]:
+    """The state of an interrupted training, or BadInputError where it is damaged or another training's."""
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+        theirs = json.loads(saved["settings"])
+    except Exception as error:
+        raise BadInputError(
+            f"{path}: cannot be resumed ({type(error).__name__}); delete it, or train without --resume"
+        ) from error
+    ours = json.loads(settings)
+    changed = [f"{key} {theirs.get(key)} → {ours[key]}" for key in ours if theirs.get(key) != ours[key]]
+    if changed:
+        raise BadInputError(
+            f"{path}: is of another training ({'; '.join(changed)}); use the same settings, or another --out"
+        )
+    return saved
 
 
 def _groups(student: Student, weight_decay: float) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mksgn.train.checks import number
 from mksgn.train.errors import BadInputError
 from mksgn.train.layers import SASGC, SMF, SSC, STC
 from mksgn.train.skeletons import adjacency_subsets, graph
@@ -38,8 +39,11 @@ class StudentConfig:
             if value not in allowed:
                 raise BadInputError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
         for name, limit in [("frames", 2), ("stream_channels", 1), ("heads", 1), ("kernel", 1), ("steps", 1)]:
-            if getattr(self, name) < limit:
-                raise BadInputError(f"{name} is {getattr(self, name)}, below its least value {limit}")
+            object.__setattr__(self, name, number(name, getattr(self, name), limit, whole=True))
+        object.__setattr__(self, "tau", number("tau", self.tau, 1))
+        if not isinstance(self.widths, list | tuple):
+            raise BadInputError(f"widths is {self.widths!r}; it must be a list with a width per block")
+        object.__setattr__(self, "widths", tuple(number("a width", width, 1, whole=True) for width in self.widths))
         if not self.widths or self.kernel % 2 == 0 or len(self.classes) < 2:
             raise BadInputError("the student needs at least one block, an odd temporal kernel and two classes")
         for width in self.widths:

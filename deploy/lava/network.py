@@ -212,7 +212,10 @@ def execute(
             sums = works[population.name].aligned(works[population.name].sums)
             execution.outputs[output.name] = (sums * population.unit).astype(np.float32)
         else:
-            trains = works[population.name].spike_trains() if record else None
+            if population.name in given:
+                trains: np.ndarray | None = given[population.name]
+            else:
+                trains = works[population.name].spike_trains() if record else None
             if trains is None:
                 raise DeployError(f"output {output.name}: is a population's spikes; run with record=True")
             execution.outputs[output.name] = trains.astype(np.float32)

@@ -20,6 +20,7 @@ THRESHOLD_LIMIT = 131_071  # 17-bit mantissa of vth
 MEMBRANE_LIMIT = 131_071  # weight units: 24-bit membrane of 1/64 weight unit
 BIAS_MANTISSA_LIMIT = 4_095  # 13-bit signed
 BIAS_EXPONENT_LIMIT = 7
+HALF_STEP = 1 / 128  # of a weight unit, half a sub-unit: where the file puts its thresholds, between two membranes
 FLOAT_EXACT = 2**24  # integers that a float32 matrix product sums exactly
 
 
@@ -55,6 +56,11 @@ def _integer_projection(projection: AnyProjection, unit: float) -> AnyProjection
         return _integers(f"{projection.name}: weights", weight.astype(np.float64) / unit, even=True).astype(np.float32)
 
     assert isinstance(projection, Projection)
+    if len(ops.weights(projection.operators)) > 1:
+        raise DeployError(
+            f"projection {projection.name}: two weighted nodes in series have no integer form; merge them into one, or put a "
+            "population between them"
+        )
     return replace(projection, operators=ops.with_weights(projection.operators, change))
 
 
@@ -65,15 +71,18 @@ def _integer_population(population: Population, unit: float) -> Population:
         return replace(population, unit=unit, bias=bias.astype(np.int64))
     neuron = population.neuron
     assert isinstance(neuron, FloatNeuron)
-    threshold = np.floor(neuron.threshold.astype(np.float64) / unit)
-    if threshold.max() > THRESHOLD_LIMIT or threshold.min() < 0:
+    units = neuron.threshold.astype(np.float64) / unit
+    threshold = np.rint(units - HALF_STEP)
+    if threshold.min() < 0 or threshold.max() > THRESHOLD_LIMIT:
         raise RangeError(
-            f"{population.name}: threshold ({threshold.max():.0f}) exceeds {THRESHOLD_LIMIT} of vth's 17 bits; quantise with fewer bits"
+            f"{population.name}: threshold ({threshold.min():.0f} … {threshold.max():.0f}) leaves 0 … {THRESHOLD_LIMIT} of vth's "
+            "17 bits; quantise with fewer bits"
         )
-    half = neuron.threshold.astype(np.float64) / unit - threshold
-    if np.any(half != 1 / 128):
+    # exact where dt/tau is a power of two; any other tau is rounded to float32 on its way through the file
+    dyadic = np.log2(neuron.decay) % 1 == 0
+    if np.any(np.abs(units - threshold - HALF_STEP) > (0 if dyadic else HALF_STEP)):
         raise DeployError(
-            f"{population.name}: threshold is no integer plus half a sub-unit ({half.flat[0]:.6f} left over); "
+            f"{population.name}: threshold {units.flat[0]:.6f} is no integer plus half a sub-unit; "
             "the file was changed after it was quantised: export it again"
         )
     bias = _integers(f"{population.name}: bias", neuron.bias.astype(np.float64) / unit)

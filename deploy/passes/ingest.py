@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import nir
 import numpy as np
+import torch
 
 from mksgn.deploy import operators as ops
 from mksgn.deploy.arithmetic import FloatNeuron
@@ -33,6 +34,7 @@ class _Ingest:
         self.populations: dict[str, Population] = {}
         self.projections: list[AnyProjection] = []
         self.outputs: list[Output] = []
+        self.used: set[str] = set()  # linear nodes that lead somewhere
 
     def program(self) -> Program:
         for name in self.order():
@@ -52,6 +54,9 @@ class _Ingest:
                     f"node {name}: {type(node).__name__} cannot be run here; LIF, SpikingSelfAttention, Conv2d, GraphConv, Affine, "
                     "Linear, Scale, SumPool2d and Flatten can: rewrite the node with these"
                 )
+        idle = sorted(n for n, node in self.graph.nodes.items() if isinstance(node, LINEAR) and n not in self.used)
+        if idle:
+            raise DeployError(f"node {', '.join(idle)}: leads to no population and no output; leave it out")
         unknown = self.analog - {p.name for p in self.populations.values() if p.kind == "input"}
         if unknown:
             raise DeployError(f"analog inputs {', '.join(sorted(unknown))}: the graph has no such input")
@@ -83,10 +88,13 @@ class _Ingest:
     def branches(self, target: str) -> list[tuple[Projection, np.ndarray]]:
         """Projections into `target`, each with the bias that its linear nodes add up to, of the target's shape."""
         found = []
+        if not self.sources[target]:
+            raise DeployError(f"node {target}: no edge leads into it; connect it, or leave it out")
         for name in self.sources[target]:
             chain: list[str] = []
             while isinstance(self.graph.nodes[name], LINEAR):
                 chain.append(name)
+                self.used.add(name)
                 if len(self.sources[name]) != 1:
                     raise DeployError(
                         f"node {name}: {len(self.sources[name])} edges lead into this {type(self.graph.nodes[name]).__name__}; sums are "
@@ -104,23 +112,25 @@ class _Ingest:
         return found
 
     def operators(self, chain: list[str], shape: Shape) -> tuple[ops.Operators, np.ndarray]:
-        """Operators of linear nodes in series, and what their biases become behind the last of them."""
+        """Operators of linear nodes in series, and what their biases become behind the last of them, of its shape."""
         operators: list[ops.Operator] = []
-        bias = np.zeros((1,) * len(shape), dtype=np.float32)
+        bias = np.zeros(shape, dtype=np.float32)
         for name in chain:
             node = self.graph.nodes[name]
             operator, added = _operator(name, node)
-            if np.any(bias):
-                full = np.broadcast_to(bias, shape)[None].astype(np.float32)
-                bias = operator.apply(ops._tensor(full)).numpy()[0]
-            shape = operator.out_shape(shape)
-            bias = np.broadcast_to(bias, shape) if bias.size > 1 else np.zeros((1,) * len(shape), dtype=np.float32)
+            try:
+                after = operator.out_shape(shape)
+            except DeployError as error:
+                raise DeployError(f"node {name}: {error}") from None
+            # no operator has an offset of its own: what is 0 before it is 0 behind it
+            zero = np.zeros(after, dtype=np.float32)
+            bias = operator.apply(torch.from_numpy(bias[None])).numpy()[0] if bias.any() else zero
+            shape = after
             operators.append(operator)
             if added is not None:
-                bias = bias + (
-                    added.reshape(-1, *(1,) * (len(shape) - 1)) if isinstance(node, nir.Conv2d | GraphConv) else added
-                )
-        return _merge_stride(operators), bias
+                per_channel = isinstance(node, nir.Conv2d | GraphConv)
+                bias = bias + (added.reshape(-1, *(1,) * (len(shape) - 1)) if per_channel else added)
+        return _merge_stride(operators), bias.astype(np.float32)
 
     def lif(self, name: str, node: nir.LIF) -> None:
         shape = node.v_threshold.shape
@@ -174,20 +184,32 @@ class _Ingest:
         if len(self.sources[name]) == 1:
             source = self.sources[name][0]
             node = self.graph.nodes[source]
+            if isinstance(node, nir.Input) and (source in self.analog or node.metadata.get("signal") == "analog"):
+                raise DeployError(f"output {name}: shows the input {source} itself; put a population between them")
             if not isinstance(node, LINEAR):
                 self.outputs.append(Output(name, f"{source}.z" if isinstance(node, SpikingSelfAttention) else source))
                 return
         projections = self.branches(name)
         shape = _shape(self.graph.nodes[name].output_type["output"])
-        population = self.sources[name][0] if len(projections) == 1 else name
+        population = self.weighted(self.sources[name][0]) if len(projections) == 1 else name
+        if population in self.populations:  # shown by another output already
+            self.outputs.append(Output(name, population))
+            return
+        for projection, _ in projections:
+            self.check_shape(projection, shape)
         bias = np.broadcast_to(_sum([b for _, b in projections]), shape).astype(np.float32)
         self.populations[population] = Population(population, shape, "readout", bias=bias)
         for projection, _ in projections:
-            self.check_shape(projection, shape)
             self.projections.append(
                 Projection(f"{projection.name}_synapses", projection.source, population, projection.operators)
             )
         self.outputs.append(Output(name, population))
+
+    def weighted(self, name: str) -> str:
+        """The last node with weights on the way to an output: the read-out bears its name, as in the file's quantisation."""
+        while isinstance(self.graph.nodes[name], nir.SumPool2d | nir.Flatten) and len(self.sources[name]) == 1:
+            name = self.sources[name][0]
+        return name
 
     def check_shape(self, projection: Projection, shape: Shape) -> None:
         found = ops.out_shape(projection.operators, self.populations[projection.source].shape)
@@ -248,7 +270,7 @@ def _compact(x: np.ndarray) -> np.ndarray:
         first = np.take(x, [0], axis=axis)
         if np.array_equal(np.broadcast_to(first, x.shape), x):
             x = first
-    return np.ascontiguousarray(x)
+    return np.array(x)
 
 
 def _sum(arrays: list[np.ndarray]) -> np.ndarray:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mksgn.deploy import operators as ops
 from mksgn.deploy.chips import Chip
-from mksgn.deploy.program import Population, Program
+from mksgn.deploy.program import Population, Product, Program
 
 WEIGHT_BITS = 8
 
@@ -21,6 +22,7 @@ class PopulationPlacement:
     name: str
     neurons: int
     synapses: int
+    fan_in: int  # synapses of the neuron that has most
     cores: int
 
     @property
@@ -29,7 +31,8 @@ class PopulationPlacement:
 
     @property
     def synaptic_bits_per_core(self) -> int:
-        return -(-self.synapses * WEIGHT_BITS // self.cores)
+        """At most: as if each neuron of the core had the largest fan-in."""
+        return self.neurons_per_core * self.fan_in * WEIGHT_BITS
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,10 @@ class Placement:
         """Each as "object: quantity (n) exceeds limit (m) of chip; remedy". Needing several chips is no violation."""
         found = []
         for p in self.populations:
-            per_neuron = -(-p.synapses * WEIGHT_BITS // max(1, p.neurons))
-            if per_neuron > self.chip.synaptic_bits_per_core:
+            bits = p.fan_in * WEIGHT_BITS
+            if bits > self.chip.synaptic_bits_per_core:
                 found.append(
-                    f"{p.name}: synaptic bits of one neuron ({per_neuron}) exceed {self.chip.synaptic_bits_per_core} of a core of "
+                    f"{p.name}: synaptic bits of one neuron ({bits}) exceed {self.chip.synaptic_bits_per_core} of a core of "
                     f"{self.chip.name}; use fewer channels or a smaller kernel"
                 )
         return found
@@ -77,6 +80,17 @@ def synapses(program: Program, population: Population) -> int:
     return total
 
 
+def fan_in(program: Program, population: Population) -> int:
+    """Synapses of the neuron, or product unit, that has most."""
+    total = 0
+    for projection in program.into(population.name):
+        if isinstance(projection, Product):
+            total += projection.product_units(population.shape) // population.size  # units that lead to one neuron
+        else:
+            total += ops.largest_fan_in(projection.operators, program[projection.source].shape)
+    return max(1, total)
+
+
 def place(program: Program, chip: Chip) -> Placement:
     """One lane of the program on as many cores as it needs."""
     placed = []
@@ -84,10 +98,8 @@ def place(program: Program, chip: Chip) -> Placement:
         if population.place == "host" or population.kind == "input":
             continue
         neurons = population.size + sum(p.product_units(population.shape) for p in program.into(population.name))
-        ending = synapses(program, population)
-        cores = max(
-            -(-neurons // chip.neurons_per_core),
-            -(-ending * WEIGHT_BITS // chip.synaptic_bits_per_core),
-        )
-        placed.append(PopulationPlacement(population.name, neurons, ending, max(1, cores)))
+        most = fan_in(program, population)
+        per_core = min(chip.neurons_per_core, chip.synaptic_bits_per_core // (most * WEIGHT_BITS))
+        cores = -(-neurons // max(1, per_core))
+        placed.append(PopulationPlacement(population.name, neurons, synapses(program, population), most, cores))
     return Placement(chip, tuple(placed))

@@ -67,7 +67,7 @@ def fail(fault: str) -> None:
         os._exit(7)
     if fault == "segfault":
         ctypes.string_at(0)
-    if fault == "close":   # every descriptor, so that nothing can be reported
+    if fault == "close":  # every descriptor, so that nothing can be reported
         os.closerange(3, 1000)
         raise ValueError("unheard")
     if fault == "pause":

@@ -1,0 +1,22 @@
+"""Checks of numbers that come from a user's file."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from typing import Any
+
+from mksgn.train.errors import BadInputError
+
+
+def number(what: str, value: Any, low: float, high: float = math.inf, *, whole: bool = False) -> Any:
+    """`value` as int or float within [low, high], or BadInputError. YAML reads 6e-3 as text: such text is taken too."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or (whole and value != int(value)) or not low <= value <= high:
+        kind = "a whole number" if whole else "a number"
+        bounds = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+        raise BadInputError(f"{what} is {value!r}; it must be {kind} {bounds}")
+    return int(value) if whole else float(value)
