@@ -10,7 +10,6 @@ from rich.table import Table
 
 from mksgn.bench import theory
 from mksgn.bench.record import Record
-from mksgn.bench.record import load as load_record
 from mksgn.bench.report import write_report
 from mksgn.bench.run import bench, torch_accuracy
 from mksgn.train.console import new_app, output, run_app
@@ -51,15 +50,6 @@ def report(folder: Annotated[Path, typer.Argument(help="folder of a run")]) -> N
     Example: mksgn-bench report runs/demo
     """
     output.print(f"report: {write_report(folder)}")
-
-
-@app.command()
-def show(folder: Annotated[Path, typer.Argument(help="folder of a run")]) -> None:
-    """Print a run's table.
-
-    Example: mksgn-bench show runs/demo
-    """
-    _print(load_record(folder), None)
 
 
 def _print(record: Record, in_torch: float | None) -> None:

@@ -119,7 +119,7 @@ def test_a_run_survives_saving_and_loading(tmp_path):
     save(run, tmp_path / "run.json")
     assert load(tmp_path / "run.json") == load(tmp_path) == run
     assert json.loads((tmp_path / "run.json").read_text()) == small_run()
-    assert list(json.loads((tmp_path / "run.json").read_text())) == list(small_run())  # DESIGN.md's order
+    assert list(json.loads((tmp_path / "run.json").read_text())) == list(small_run())  # the order of the schema
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
 
 
