@@ -16,7 +16,7 @@ setup:
 	fi
 
 demo: setup
-	$(BIN)/mksgn-train demo --data synthetic --out $(DEMO)
+	$(BIN)/torchrun --standalone --nproc-per-node 2 -m mksgn.train demo --data synthetic --out $(DEMO)
 	$(BIN)/mksgn-export $(DEMO)/model.pt --to nir --quantize 8 --calibration synthetic --verify 20
 	$(BIN)/mksgn-bench run $(DEMO)/model.nir --data synthetic --backend lava --precision fixed -o $(DEMO)
 

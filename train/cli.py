@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,8 @@ def train(
     """Train a student; the last epoch's weights are kept.
 
     Example: mksgn-train demo --data synthetic --out runs/demo
+
+    On several cores: torchrun --nproc-per-node 2 -m mksgn.train demo --data synthetic --out runs/demo
     """
     import torch
 
@@ -40,9 +43,11 @@ def train(
     settings = config.load(configuration, epochs=epochs)
     training = open_source(data, split=split, part="train", limit=limit, seed=seed)
     held_out = open_source(data, split=split, part="test", seed=seed)
-    output.print(
-        f"training {settings.preset} on {len(training)} clips of {training.source}, {len(training.classes)} classes"
-    )
+    leads = os.environ.get("RANK", "0") == "0"  # of torchrun's processes one reports
+    if leads:
+        output.print(
+            f"training {settings.preset} on {len(training)} clips of {training.source}, {len(training.classes)} classes"
+        )
 
     def report(line: dict[str, Any]) -> None:
         held = f", held-out {line['held_out_top1']:.1%}" if "held_out_top1" in line else ""
@@ -50,7 +55,8 @@ def train(
         output.print(f"epoch {line['epoch']:3d}/{settings.epochs}  {figures}")
 
     loop.train(settings, training, held_out, out, seed=seed, device=device, resume=resume, report=report)
-    output.print(f"wrote {out / 'model.pt'}  sha256 {checkpoint.sha256(out / 'model.pt')[:16]}…")
+    if leads:
+        output.print(f"wrote {out / 'model.pt'}  sha256 {checkpoint.sha256(out / 'model.pt')[:16]}…")
 
 
 def main() -> None:

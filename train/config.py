@@ -13,14 +13,15 @@ from mksgn.train.errors import BadInputError
 
 # `paper` has the widths of CTR-GCN's baseline [ours]; the smaller ones are for tests, demos and CPUs.
 PRESETS: dict[str, dict[str, Any]] = {
-    # The synthetic clips vary in size, speed, phase and view by themselves: little augmentation, few epochs.
+    # The synthetic clips vary in size, speed, phase and view by themselves: hardly any augmentation, few epochs.
     "demo": {
-        "student": {"frames": 12, "stream_channels": 8, "widths": [8, 16, 16, 32, 32, 32], "heads": 2},
-        "epochs": 8,
-        "batch": 16,
-        "learning_rate": 8e-3,
+        "student": {"frames": 8, "stream_channels": 8, "widths": [8, 16, 16, 32, 32, 32], "heads": 2},
+        "epochs": 9,
+        "batch": 24,
+        "learning_rate": 1e-2,
         "label_smoothing": 0.05,
-        "rotate_degrees": 10.0,
+        "rotate_degrees": 0.0,
+        "scale": (0.95, 1.05),
         "crop": 0.95,
     },
     "small": {

@@ -17,6 +17,7 @@ from mksgn.train.checkpoint import TrainedModel, save, save_atomically
 from mksgn.train.config import TrainConfig
 from mksgn.train.datasets.clips import ClipSet
 from mksgn.train.errors import BadInputError
+from mksgn.train.parallel import Group
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig, body_mean
 from mksgn.train.transforms import TrainingClips, lanes
@@ -64,6 +65,7 @@ def train(
     torch.manual_seed(seed)
     student_config = StudentConfig.from_dict({**config.student, "graph": training.graph, "classes": training.classes})
     student = Student(student_config).to(device)
+    group = Group(device)
     normaliser = StreamNormaliser.fit(training.clips, student_config.frames)
     data = TrainingClips(training.clips)
     inputs, clip_of_lane = lanes(held_out.clips, normaliser)
@@ -71,6 +73,7 @@ def train(
     optimizer = torch.optim.AdamW(_groups(student, config.weight_decay), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(config, config.epochs * steps_per_epoch))
     first, metrics, state = 0, out / "metrics.jsonl", out / "state.pt"
+    lines: list[dict[str, Any]] = []
     # what a resumed training must share with the one that was interrupted, to end in the same weights
     settings = json.dumps(
         {
@@ -87,39 +90,53 @@ def train(
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
         first = saved["epoch"]
-        metrics.write_text("".join(json.dumps(line) + "\n" for line in saved["metrics"]))
-    else:
-        metrics.write_text("")
-    (out / "config.json").write_text(
-        json.dumps({**config.to_dict(), "student": student_config.to_dict()}, indent=2) + "\n"
-    )
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    loss_of = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+        lines = saved["metrics"]
+    if group.leads:
+        metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (out / "config.json").write_text(
+            json.dumps({**config.to_dict(), "student": student_config.to_dict()}, indent=2) + "\n"
+        )
+    loss_of = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing, reduction="sum")
     for epoch in range(first, config.epochs):
         start, total, correct = time.perf_counter(), 0.0, 0
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        order = torch.randperm(len(data), generator=generator)
+        if group.size > 1:  # each process augments its own share
+            generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) * group.size + group.rank)
         student.train()
-        for index in torch.randperm(len(data), generator=generator).split(config.batch):
-            batch, clip_of, labels = data.batch(index, normaliser, config, generator)
-            logits = body_mean(student(batch.to(device)), clip_of.to(device), len(index))
-            loss = loss_of(logits, labels.to(device))
+        for index in order.split(config.batch):
+            if len(index) < group.size:
+                continue  # the last few clips, fewer than there are processes
+            share = group.share(index)
+            batch, clip_of, labels = data.batch(share, normaliser, config, generator)
+            if not lines and group.size > 1 and not schedule.last_epoch:
+                with torch.no_grad():  # the first batch sets the attention's gains: everybody takes the leader's
+                    student(batch.to(device))
+                group.take_from_leader(student)
+            logits = body_mean(student(batch.to(device)), clip_of.to(device), len(share))
+            loss = loss_of(logits, labels.to(device)) / len(index)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            group.sum_gradients(student.parameters())
             nn.utils.clip_grad_norm_(student.parameters(), config.clip_gradient)
             optimizer.step()
             schedule.step()
             total += float(loss.detach()) * len(index)
             correct += int((logits.argmax(1).cpu() == labels).sum())
+        total, correct = group.sums(total, correct)
+        group.average_buffers(student)
         if not math.isfinite(total):
             raise BadInputError(
                 f"epoch {epoch + 1}: the loss is not finite; lower learning_rate (now {config.learning_rate})"
             )
-        line = {"epoch": epoch + 1, "loss": total / len(data), "train_top1": correct / len(data)}
-        if epoch + 1 == config.epochs or (epoch + 1) % 4 == 0:
+        line: dict[str, Any] = {"epoch": epoch + 1, "loss": total / len(data), "train_top1": correct / len(data)}
+        if group.leads and (epoch + 1 == config.epochs or (epoch + 1) % 4 == 0):
             logits = predict(student, inputs, clip_of_lane, len(held_out), device)
             line["held_out_top1"] = top1(logits, held_out.labels)
         line["seconds"] = time.perf_counter() - start
         lines.append(line)
+        if not group.leads:
+            continue
         with open(metrics, "a") as file:
             file.write(json.dumps(line) + "\n")
         save_atomically(
@@ -142,10 +159,13 @@ def train(
         "epochs": config.epochs,
         "clips": len(training),
         "held_out_clips": len(held_out),
-        "held_out_top1": lines[-1]["held_out_top1"],
+        "held_out_top1": lines[-1].get("held_out_top1"),
+        "processes": group.size,
     }
     model = TrainedModel(student.cpu().eval(), normaliser, facts)
-    save(model, out / "model.pt")
+    if group.leads:
+        save(model, out / "model.pt")
+    group.close()
     return model
 
 

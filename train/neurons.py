@@ -26,9 +26,9 @@ def lif_step(x: Tensor, v: Tensor, tau: float, threshold: float | Tensor) -> tup
     return s, h * (1.0 - s)
 
 
-# Elements of a population handled at a time: small enough that a step's operands stay in the cores' caches, large enough that
-# torch still splits an operation over two threads. A pass over whole populations was three times slower on a 2-core machine.
-CHUNK = 1 << 16
+# Elements of a population handled at a time: small enough that a step's operands stay in a core's cache. A pass over whole
+# populations was three times slower on a 2-core machine.
+CHUNK = 1 << 15
 
 
 class _LIFSequence(torch.autograd.Function):
@@ -38,12 +38,13 @@ class _LIFSequence(torch.autograd.Function):
     def forward(ctx, x: Tensor, tau: float, threshold: Tensor) -> Tensor:
         h, s = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
         for xs, hs, ss, th in _chunks(x, h, s, threshold=threshold):
-            v = torch.zeros_like(xs[0])
-            for t in range(len(xs)):
+            torch.mul(xs[0], 1.0 / tau, out=hs[0])  # v = 0
+            v = torch.empty_like(hs[0])
+            for t in range(1, len(xs)):
+                torch.lt(hs[t - 1], th, out=v).mul_(hs[t - 1])  # the reset: kept where it was silent
                 torch.sub(xs[t], v, out=hs[t])
                 torch.add(v, hs[t], alpha=1.0 / tau, out=hs[t])
-                torch.ge(hs[t], th, out=ss[t])
-                torch.addcmul(hs[t], hs[t], ss[t], value=-1.0, out=v)
+            torch.ge(hs, th, out=ss)
         ctx.save_for_backward(h, threshold)
         ctx.tau = tau
         return s
@@ -54,16 +55,16 @@ class _LIFSequence(torch.autograd.Function):
         decay = 1.0 / ctx.tau
         grad_x = torch.empty_like(h)
         for gs, hs, gx, th in _chunks(grad_s, h, grad_x, threshold=threshold):
-            grad_v = torch.zeros_like(hs[0])
-            offset = -SURROGATE_SLOPE * th
-            for t in range(len(hs) - 1, -1, -1):
-                # v = h (1 - s), so dv/dh = (1 - s) - h ds/dh, with ds/dh = slope (g - g^2), g = sigmoid(slope (h - th))
-                g = torch.add(offset, hs[t], alpha=SURROGATE_SLOPE).sigmoid_()
-                torch.addcmul(g, g, g, value=-1.0, out=g)
-                g.mul_(torch.addcmul(gs[t], grad_v, hs[t], value=-1.0))
-                grad_v.mul_(hs[t] < th).add_(g, alpha=SURROGATE_SLOPE)
-                torch.mul(grad_v, decay, out=gx[t])
-                grad_v.mul_(1.0 - decay)
+            # v = h (1 - s), so dv/dh = (1 - s) - h ds/dh, with ds/dh = slope (g - g^2), g = sigmoid(slope (h - th))
+            g = torch.add(-SURROGATE_SLOPE * th, hs, alpha=SURROGATE_SLOPE).sigmoid_()
+            torch.addcmul(g, g, g, value=-1.0, out=g).mul_(SURROGATE_SLOPE)
+            silent = torch.empty_like(g)
+            torch.lt(hs, th, out=silent)
+            torch.mul(gs[-1], g[-1], out=gx[-1]).mul_(decay)
+            for t in range(len(hs) - 2, -1, -1):
+                grad_v = gx[t + 1] * ((1.0 - decay) / decay)
+                torch.addcmul(gs[t], grad_v, hs[t], value=-1.0, out=gx[t]).mul_(g[t])
+                torch.addcmul(gx[t], grad_v, silent[t], out=gx[t]).mul_(decay)
         return grad_x, None, None
 
 

@@ -23,12 +23,12 @@ DEFAULT_LIMIT = {"train": 1000, "test": 200}
 
 FRAMES = (32, 64)  # length of a clip, inclusive
 STATURE = (1.5, 1.95)  # metres
-YAW = 45.0  # degrees to either side of facing the sensor
+YAW = 30.0  # degrees to either side of facing the sensor
 TILT = 6.0  # degrees of the sensor's pitch, and a third of it of roll
 DISTANCE = (2.5, 4.0)  # metres along the sensor's axis
 SENSOR_HEIGHT = (0.8, 1.2)  # metres above the floor
 NOISE = (0.005, 0.012)  # metres, standard deviation per coordinate: 1 to 2 cm in space
-BYSTANDER_SHARE = 0.15  # clips with a second body, who stands beside and does nothing
+BYSTANDER_SHARE = 0.1  # clips with a second body, who stands beside and does nothing
 
 # joint: (parent, offset from it in the rest pose). Body frame: x to the figure's left, y up, z forward; lengths are
 # shares of stature. Parents come before children. Offsets of the right side mirror the left.
