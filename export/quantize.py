@@ -6,7 +6,8 @@ by population, the file holds
     weights    even integers in [-(2^bits - 2), 2^bits - 2] times u        what mixed-sign Loihi weights of `bits` bits can hold
     bias       an integer times u
     threshold  (integer + 1/128) dt/tau u: half a step of the membrane's lattice above Loihi's `vth << 6`, so that no membrane
-               ever equals it and `>` and `>=` decide alike
+               ever equals it and `>` and `>=` decide alike. The encoder's lattice is finer, its input being analog: there
+               the half step is half of the encoder's own
 
 and u = 2^k, which float32 represents exactly. The scale is the finest that the ranges allow,
 
@@ -167,6 +168,7 @@ def _lif(graph: nir.NIRGraph, name: str, bits: int, steps: int, dt: float, value
     )
     if source_is_analog:
         del limits["worst membrane"]  # the host computes it in float32: its own check is below
+    half = _encoder_half_step(graph, steps) if source_is_analog else 0.5 / SUB_UNITS
     binding = min(limits, key=lambda key: limits[key])
     hard = min(value for key, value in limits.items() if key != "weights")
     wanted = values.run.spikes[name]
@@ -178,7 +180,7 @@ def _lif(graph: nir.NIRGraph, name: str, bits: int, steps: int, dt: float, value
             wanted,
             currents(integers) + _whole(bias * scale).reshape(-1, *(1,) * (node.v_threshold.ndim - 1)),
             rate,
-            _half_step(threshold * scale),
+            _half_step(threshold * scale, half),
         )
 
     scale, agreed = _choose(limits[binding], hard, agreement)
@@ -191,7 +193,7 @@ def _lif(graph: nir.NIRGraph, name: str, bits: int, steps: int, dt: float, value
         if hasattr(n, "bias"):  # the whole bias on the first branch: a sum of rounded ones would be rounded twice
             whole = _whole(bias * scale) * 2.0**exponent / resistance
             n.bias = _f32(whole) if i == 0 else np.zeros_like(n.bias)
-    node.v_threshold = np.full_like(node.v_threshold, _half_step(threshold * scale) * rate * 2.0**exponent)
+    node.v_threshold = np.full_like(node.v_threshold, _half_step(threshold * scale, half) * rate * 2.0**exponent)
     saturated = sum(int((np.abs(w * scale) > _weight_limit(bits) + 1).sum()) for w in weights.values())
     return PopulationScale(exponent, scale, binding, saturated, agreed)
 
@@ -309,9 +311,23 @@ def _whole(bias: np.ndarray) -> np.ndarray:
     return np.rint(bias) if np.abs(bias).max() <= BIAS_LIMIT // 2 else 2 * np.rint(bias / 2)
 
 
-def _half_step(threshold: float) -> float:
-    """The nearest integer threshold (at least 1), plus half a sub-unit of the membrane's lattice."""
-    return max(1.0, math.floor(threshold + 0.5)) + 0.5 / SUB_UNITS
+def _half_step(threshold: float, half: float = 0.5 / SUB_UNITS) -> float:
+    """The nearest integer threshold (at least 1), plus half a step of the membrane's lattice."""
+    return max(1.0, math.floor(threshold + 0.5)) + half
+
+
+def _encoder_half_step(graph: nir.NIRGraph, steps: int) -> float:
+    """Half of the finest step of an encoder's membrane, in weight units: even weights times the input's lattice, halved S - 1
+    times. With inputs in 1/32 and S = 4 that is 1/256: 1/128, Loihi's half sub-unit, is a membrane that occurs."""
+    return 0.5 * 2.0 * _input_lattice(graph) * 0.5 ** (steps - 1)
+
+
+def _input_lattice(graph: nir.NIRGraph) -> float:
+    """The finest step of an analog input's values; 1 where the file does not say."""
+    for node in graph.nodes.values():
+        if "normaliser" in node.metadata:
+            return 2.0 ** json.loads(node.metadata["normaliser"])["lattice_exponent"]
+    return 1.0
 
 
 def _exponent(threshold: float) -> int:
@@ -371,10 +387,7 @@ def _agreement(wanted: np.ndarray, current: np.ndarray, rate: float, threshold: 
 
 def _check_float_exact(name: str, worst: float, graph: nir.NIRGraph, steps: int) -> None:
     """The encoder's sums must stay exact in float32, on the lattice of integer weights times the input's own lattice."""
-    normaliser = next(
-        (json.loads(n.metadata["normaliser"]) for n in graph.nodes.values() if "normaliser" in n.metadata), None
-    )
-    fraction = 2.0 ** -(normaliser["lattice_exponent"] if normaliser else 0)
+    fraction = 1 / _input_lattice(graph)
     finest = fraction / 2 * 2**steps  # weights are even
     if 2 * worst * finest >= 2.0**FLOAT_BITS:
         raise RangeError(

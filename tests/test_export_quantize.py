@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from students import calibration, tiny
@@ -43,7 +44,8 @@ def test_every_number_is_an_integer_of_its_unit_and_in_range(exported):
             assert np.array_equal(bias, np.rint(bias))
         if hasattr(node, "v_threshold"):
             threshold = node.v_threshold.astype(np.float64) * 2 / unit
-            assert np.array_equal(threshold % 1, np.full(threshold.shape, 1 / 128))
+            # the encoder's membranes lie on 1/128 of a weight unit, everybody else's on 1/8
+            assert np.array_equal(threshold % 1, np.full(threshold.shape, 1 / 256 if name == "ssc" else 1 / 128))
             assert 1 <= threshold.max() <= 131_071
             assert 0.5 < node.v_threshold.max() <= 1 + 1e-3
         if isinstance(node, GraphConv):
@@ -124,3 +126,27 @@ def test_exports_are_deterministic(exported, tmp_path):
             assert np.array_equal(np.asarray(value), np.asarray(again.nodes[name].to_dict()[key])), (name, key)
     assert graph.edges == again.edges
     assert graph.metadata == again.metadata
+
+
+def test_no_membrane_of_the_encoder_ever_equals_its_threshold(exported):
+    """>= in torch and > in NIR must never see a tie: the encoder's lattice is finer than the chip's, by its analog input."""
+    model, _, graph = exported
+    rng = np.random.default_rng(0)
+    x = (
+        rng.integers(-127, 128, (64, *graph.nodes["input"].input_type["input"]))
+        * 2.0**model.normaliser.lattice_exponent
+    )
+    weight, bias = graph.nodes["ssc_conv"].weight.astype(np.float64), graph.nodes["ssc_conv"].bias.astype(np.float64)
+    current = torch.nn.functional.conv2d(
+        torch.from_numpy(x), torch.from_numpy(weight), torch.from_numpy(bias), padding=1
+    )
+    threshold = torch.from_numpy(graph.nodes["ssc"].v_threshold.astype(np.float64))
+    v, ties, near = torch.zeros_like(current), 0, 0
+    finest = 2.0 ** scales(graph)["ssc"]["exponent"] / 256  # of h, half of the membrane in Lava's terms
+    for _ in range(4):
+        h = (v + current) / 2
+        ties += int((h == threshold).sum())
+        near += int(((h - threshold).abs() <= finest).sum())
+        v = torch.where(h > threshold, 0.0, h)
+    assert ties == 0
+    assert near > 0  # some come as close as the lattice allows: the test would see a threshold that lies on it

@@ -16,7 +16,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The synthetic clips vary in size, speed, phase and view by themselves: hardly any augmentation, few epochs.
     "demo": {
         "student": {"frames": 8, "stream_channels": 8, "widths": [8, 16, 16, 32, 32, 32], "heads": 2},
-        "epochs": 9,
+        "epochs": 10,
         "batch": 24,
         "learning_rate": 1e-2,
         "label_smoothing": 0.05,
