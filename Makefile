@@ -20,8 +20,9 @@ demo: setup
 	$(BIN)/mksgn-export $(DEMO)/model.pt --to nir --quantize 8 --calibration synthetic --verify 20
 	$(BIN)/mksgn-bench run $(DEMO)/model.nir --data synthetic --backend lava --precision fixed -o $(DEMO)
 
+# One thread in torch, as the commands set it: the children that tests start share two cores with Lava's Processes.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 # mypy sees the packages under their installed names through a folder of links.
 lint: setup

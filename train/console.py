@@ -30,7 +30,9 @@ def new_app(help_text: str) -> typer.Typer:
 def run_app(app: typer.Typer, name: str) -> None:
     """Run a command. Exit codes: 0 done; 2 bad input or usage; else the error's own. Errors are one line on stderr."""
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(len(os.sched_getaffinity(0)))  # the cores that we may use, hyper-threads included
+        # Two threads meet after each of thousands of small operations: spinning they are lost as soon as anything else runs,
+        # asleep they are slower than one (docs/measurements.md). More cores are for more processes.
+        torch.set_num_threads(1)
     try:
         code = app(prog_name=name, standalone_mode=False)
     except MksgnError as error:
