@@ -36,7 +36,7 @@ def test_clips_are_plausible(train):
         assert np.abs(clip.joints[..., :2]).max() < 3.5
         assert (clip.joints[..., 20, 1] > clip.joints[..., 15, 1]).all()  # shoulders above feet: y is up
     share = np.mean([len(clip.joints) == 2 for clip in train.clips])
-    assert 0.08 < share < 0.25
+    assert 0.04 < share < 0.2
 
 
 def test_labels_are_balanced(train):

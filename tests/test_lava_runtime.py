@@ -346,9 +346,13 @@ print(*[child.pid for child in runtime._runtime.children], flush=True)
 """
 
 
+RESTORE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def interpreter(code: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + code],
+        # a shell's background job hands SIGINT down ignored, which Python would keep: Ctrl-C has to mean something here
+        [sys.executable, "-c", RESTORE + PRELUDE + code],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -100,7 +100,7 @@ def test_the_facts_of_the_training_are_kept_with_the_model(whole):
     accuracy = top1(predict(model.student, x, clip_of, len(HELD_OUT)), HELD_OUT.labels)
     assert model.training == {
         "preset": "custom", "source": "synthetic", "split": "synthetic", "seed": 0, "epochs": 2, "clips": 12,
-        "held_out_clips": 8, "held_out_top1": accuracy,
+        "held_out_clips": 8, "held_out_top1": accuracy, "processes": 1,
     }  # fmt: skip
     assert metrics(out)[-1]["held_out_top1"] == accuracy
 

@@ -98,7 +98,7 @@ def train(
         )
     loss_of = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing, reduction="sum")
     for epoch in range(first, config.epochs):
-        start, total, correct = time.perf_counter(), 0.0, 0
+        start, total, correct = time.perf_counter(), 0.0, 0.0
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         order = torch.randperm(len(data), generator=generator)
         if group.size > 1:  # each process augments its own share
