@@ -54,7 +54,8 @@ def report(folder: Annotated[Path, typer.Argument(help="folder of a run")]) -> N
 
 def _print(record: Record, in_torch: float | None) -> None:
     clips = record.data.clips
-    rows = {row.name: row for row in theory.theory_of(record).layers}
+    formula = theory.theory_of(record)
+    rows = {row.name: row for row in formula.layers}
     table = Table(title=f"per clip, over {clips} clips of {record.data.source}", title_justify="left")
     for heading in ("population", "firing rate", "spikes", "syn_ops", "theory SOPs", "uJ at 0.9 pJ"):
         table.add_column(heading, justify="left" if heading == "population" else "right")
@@ -85,7 +86,6 @@ def _print(record: Record, in_torch: float | None) -> None:
         elif entry.terms:
             note = f"{entry.evidence}; no price: {', '.join(entry.unpriced)}"
             output.print(f"energy per clip, {entry.model:<19} >= {entry.priced_mJ:13.6f} mJ   ({note})")
-    formula = theory.theory_of(record)
     output.print(
         f"energy per clip, theory               {formula.energy_mJ:15.6f} mJ   (paper's formula, measured rates)"
     )

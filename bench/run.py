@@ -7,7 +7,6 @@ from pathlib import Path
 
 import nir
 import numpy as np
-import torch
 
 from mksgn.bench import claims, counters, energy_models, theory
 from mksgn.bench.record import (
@@ -31,18 +30,13 @@ from mksgn.deploy.clips import ClipInputs, clip_inputs
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.passes.place import place
 from mksgn.export import files, verify
+from mksgn.export.errors import ParityError
 from mksgn.export.lower import json_of
 from mksgn.train import checkpoint
 from mksgn.train.console import output
 from mksgn.train.datasets import ClipSet
-from mksgn.train.errors import MksgnError
-from mksgn.train.student import body_mean
-
-
-class ParityError(MksgnError):
-    """The run's spikes differ from another execution's."""
-
-    exit_code = 3
+from mksgn.train.loop import predict, top1
+from mksgn.train.transforms import lanes
 
 
 def bench(
@@ -131,11 +125,8 @@ def torch_accuracy(model: Path, clips: ClipSet) -> float | None:
     if not parent.is_file() or wanted is None or checkpoint.sha256(parent) != wanted:
         return None
     trained = checkpoint.load(parent)
-    program = compile_graph(model, precision="float")
-    given = clip_inputs(files.read(model), program, clips)
-    _, logits = verify.torch_spikes(trained.student, np.ascontiguousarray(given.inputs[:, 0]))
-    means = body_mean(torch.from_numpy(logits), torch.from_numpy(given.clip_of_lane), len(clips))
-    return float((means.argmax(1).numpy() == given.labels).mean())
+    inputs, clip_of_lane = lanes(clips.clips, trained.normaliser)
+    return top1(predict(trained.student, inputs, clip_of_lane, len(clips)), clips.labels)
 
 
 def _accuracy(clips: ClipSet, predictions: np.ndarray) -> Accuracy:

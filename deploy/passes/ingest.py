@@ -184,7 +184,7 @@ class _Ingest:
         if len(self.sources[name]) == 1:
             source = self.sources[name][0]
             node = self.graph.nodes[source]
-            if isinstance(node, nir.Input) and (source in self.analog or node.metadata.get("signal") == "analog"):
+            if source in self.analog:
                 raise DeployError(f"output {name}: shows the input {source} itself; put a population between them")
             if not isinstance(node, LINEAR):
                 self.outputs.append(Output(name, f"{source}.z" if isinstance(node, SpikingSelfAttention) else source))
