@@ -82,7 +82,7 @@ def quantize(
         if isinstance(node, nir.LIF):
             scales[name] = _lif(quantised, name, bits, steps, dt, values)
         elif isinstance(node, SpikingSelfAttention):
-            scales |= _attention(node, name, bits, steps, dt, values)
+            scales |= _attention(node, name, bits, steps, dt)
         elif isinstance(node, nir.Output):
             scales |= _readout(quantised, name, bits)
         elif isinstance(
@@ -116,24 +116,29 @@ def branches(graph: nir.NIRGraph, target: str) -> LinearNodes:
     """The weighted nodes that feed `target`, each with the weightless ones (pooling, flattening) between the two."""
     found: LinearNodes = []
     for source in sorted(a for a, b in graph.edges if b == target):
-        chain = [source]
-        while isinstance(graph.nodes[chain[-1]], nir.SumPool2d | nir.Flatten):
-            chain.append(_only_source(graph, chain[-1]))
-        if not isinstance(graph.nodes[chain[-1]], WEIGHTED):
-            kind = type(graph.nodes[chain[-1]]).__name__
+        behind, weighted = _weightless(graph, source)
+        if not isinstance(graph.nodes[weighted], WEIGHTED):
+            kind = type(graph.nodes[weighted]).__name__
             raise UnsupportedNodeError(
-                f"node {chain[-1]}: {kind} before {target} cannot be quantised; put a Conv2d, GraphConv, Affine or Linear between them"
+                f"node {weighted}: {kind} before {target} cannot be quantised; put a Conv2d, GraphConv, Affine or Linear between them"
             )
-        before = _only_source(graph, chain[-1])
-        while isinstance(graph.nodes[before], nir.SumPool2d | nir.Flatten):
-            before = _only_source(graph, before)
+        _, before = _weightless(graph, _only_source(graph, weighted))
         if isinstance(graph.nodes[before], WEIGHTED):
             raise UnsupportedNodeError(
-                f"nodes {before} and {chain[-1]}: two weighted nodes in series have no integer form; merge them into one, or put a "
+                f"nodes {before} and {weighted}: two weighted nodes in series have no integer form; merge them into one, or put a "
                 "population between them"
             )
-        found.append((chain[-1], chain[:-1][::-1]))
+        found.append((weighted, behind[::-1]))
     return found
+
+
+def _weightless(graph: nir.NIRGraph, name: str) -> tuple[list[str], str]:
+    """Pooling and flattening nodes from `name` upstream, nearest first, and what comes before them."""
+    passed: list[str] = []
+    while isinstance(graph.nodes[name], nir.SumPool2d | nir.Flatten):
+        passed.append(name)
+        name = _only_source(graph, name)
+    return passed, name
 
 
 def _only_source(graph: nir.NIRGraph, name: str) -> str:
@@ -194,13 +199,11 @@ def _lif(graph: nir.NIRGraph, name: str, bits: int, steps: int, dt: float, value
             whole = _whole(bias * scale) * 2.0**exponent / resistance
             n.bias = _f32(whole) if i == 0 else np.zeros_like(n.bias)
     node.v_threshold = np.full_like(node.v_threshold, _half_step(threshold * scale, half) * rate * 2.0**exponent)
-    saturated = sum(int((np.abs(w * scale) > _weight_limit(bits) + 1).sum()) for w in weights.values())
+    saturated = _saturated(weights, scale, bits)
     return PopulationScale(exponent, scale, binding, saturated, agreed)
 
 
-def _attention(
-    node: SpikingSelfAttention, name: str, bits: int, steps: int, dt: float, values: _Values
-) -> dict[str, PopulationScale]:
+def _attention(node: SpikingSelfAttention, name: str, bits: int, steps: int, dt: float) -> dict[str, PopulationScale]:
     """A product has one weight; a power of two, so that the gain stays what it was. The thresholds differ from head to head."""
     rate = float(np.float32(dt) / np.float32(node.tau))
     channels, _, joints = np.asarray(node.input_type["input"]) // np.array([3, 1, 1])
@@ -240,7 +243,10 @@ def _readout(graph: nir.NIRGraph, output: str, bits: int) -> dict[str, Populatio
     check_finite(output, *weights.values(), *biases.values())
     # every neuron behind a pooled input may fire at once, and the float32 sum must stay exact
     worst = sum(
-        (_worst_sum(nodes[name], weights[name]) * _pooled_neurons(graph, name) + float(np.abs(biases[name]).max()))
+        (
+            _worst_sum(nodes[name], weights[name]) * _pooled(graph, _weightless(graph, _only_source(graph, name))[0])
+            + float(np.abs(biases[name]).max())
+        )
         * _pooled(graph, behind)
         for name, behind in incoming
     )
@@ -257,7 +263,7 @@ def _readout(graph: nir.NIRGraph, output: str, bits: int) -> dict[str, Populatio
 
     if 2 * scale <= limits["float32"] and error(2 * scale) < error(scale):
         scale *= 2
-    saturated = sum(int((np.abs(w * scale) > _weight_limit(bits) + 1).sum()) for w in weights.values())
+    saturated = _saturated(weights, scale, bits)
     for name, node in nodes.items():
         node.weight = _f32(_even(weights[name] * scale, bits) / scale)
         if hasattr(node, "bias"):
@@ -266,21 +272,11 @@ def _readout(graph: nir.NIRGraph, output: str, bits: int) -> dict[str, Populatio
     return {key: PopulationScale(-int(math.log2(scale)), scale, binding, saturated, None)}
 
 
-def _pooled(graph: nir.NIRGraph, behind: list[str]) -> int:
-    """How many values the pooling behind a weighted node adds up."""
+def _pooled(graph: nir.NIRGraph, weightless: list[str]) -> int:
+    """How many values the pooling nodes among these add up into one."""
     return math.prod(
-        int(np.prod(graph.nodes[n].kernel_size)) for n in behind if isinstance(graph.nodes[n], nir.SumPool2d)
+        int(np.prod(graph.nodes[n].kernel_size)) for n in weightless if isinstance(graph.nodes[n], nir.SumPool2d)
     )
-
-
-def _pooled_neurons(graph: nir.NIRGraph, name: str) -> int:
-    """How many neurons the pooling before a read-out adds up into one of its inputs."""
-    count, source = 1, _only_source(graph, name)
-    while isinstance(node := graph.nodes[source], nir.SumPool2d | nir.Flatten):
-        if isinstance(node, nir.SumPool2d):
-            count *= int(np.prod(node.kernel_size))
-        source = _only_source(graph, source)
-    return count
 
 
 def _limits(
@@ -304,6 +300,11 @@ def _weight_limit(bits: int) -> int:
 def _even(x: np.ndarray, bits: int) -> np.ndarray:
     limit = _weight_limit(bits)
     return np.clip(2 * np.rint(x / 2), -limit, limit)
+
+
+def _saturated(weights: dict[str, np.ndarray], scale: float, bits: int) -> int:
+    """Weights that `_even` clips; one unit above the limit is still rounded to it."""
+    return sum(int((np.abs(w * scale) > _weight_limit(bits) + 1).sum()) for w in weights.values())
 
 
 def _whole(bias: np.ndarray) -> np.ndarray:
