@@ -99,8 +99,7 @@ def _input_rate(program: Program, population: Population, execution: Execution) 
     """
     weighted, total = 0.0, 0
     for projection in program.into(population.name):
-        shapes = tuple(program[source].shape for source in projection.sources)
-        for source, fan_out in zip(projection.sources, projection.fan_outs(shapes), strict=True):
+        for source, fan_out in zip(projection.sources, program.fan_outs(projection), strict=True):
             counts, reached = execution.counters[source].per_neuron, fan_out > 0
             rate = float(counts[reached].mean()) / (execution.clips * execution.steps) if reached.any() else 0.0
             weighted += rate * int(fan_out.sum())

@@ -153,8 +153,7 @@ def _deliveries(program: Program, population: Population, tallies: dict[str, Cou
     for projection in program.into(population.name):
         if any(source in program.analog for source in projection.sources):
             continue
-        shapes = tuple(program[source].shape for source in projection.sources)
-        every, nonzero = projection.fan_outs(shapes), projection.fan_outs(shapes, nonzero=True)
+        every, nonzero = program.fan_outs(projection), program.fan_outs(projection, nonzero=True)
         for source, reached, effective in zip(projection.sources, every, nonzero, strict=True):
             counts = tallies[source].per_neuron
             tally.syn_ops += int((counts * reached).sum())

@@ -173,6 +173,18 @@ class Program:
     def into(self, name: str) -> tuple[AnyProjection, ...]:
         return tuple(projection for projection in self.projections if projection.target == name)
 
+    def fan_outs(self, projection: AnyProjection, *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
+        """Synapses that leave each neuron of each source, of the sources' shapes; found once per projection."""
+        key = (projection, nonzero)  # itself, not its name: a node that feeds two populations names two projections
+        if key not in self._fan_outs:
+            shapes = tuple(self[source].shape for source in projection.sources)
+            self._fan_outs[key] = projection.fan_outs(shapes, nonzero=nonzero)
+        return self._fan_outs[key]
+
+    @cached_property
+    def _fan_outs(self) -> dict[tuple[AnyProjection, bool], tuple[np.ndarray, ...]]:
+        return {}
+
     def lag(self, projection: AnyProjection, index: int) -> int:
         """By how many logical steps a source's spikes arrive late at the target; 0 in a balanced program."""
         source = self[projection.sources[index]]

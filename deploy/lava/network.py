@@ -54,7 +54,7 @@ class PopulationWork:
         self.n_sources = len(self.sources)
         self.history = [1 + max(self._delays(source)) for source in self.sources]
         self.fan_outs = [
-            [projection.fan_outs(self._shapes(program, projection), nonzero=nonzero) for nonzero in (False, True)]
+            [program.fan_outs(projection, nonzero=nonzero) for nonzero in (False, True)]
             for projection in self.projections
         ]
         self.spikes = np.zeros((lanes, *population.shape), dtype=np.int8)
@@ -67,10 +67,6 @@ class PopulationWork:
 
     def _delays(self, source: str) -> list[int]:
         return [d for p in self.projections for s, d in zip(p.sources, p.delays, strict=True) if s == source]
-
-    @staticmethod
-    def _shapes(program: Program, projection) -> tuple[tuple[int, ...], ...]:
-        return tuple(program[source].shape for source in projection.sources)
 
     def start(self) -> None:
         """In the child: buffers that start empty, as a clip's do."""

@@ -75,8 +75,7 @@ def synapses(program: Program, population: Population) -> int:
     """Synapses that end in a population, or in its product units."""
     total = 0
     for projection in program.into(population.name):
-        shapes = tuple(program[source].shape for source in projection.sources)
-        total += sum(int(fan_out.sum()) for fan_out in projection.fan_outs(shapes))
+        total += sum(int(fan_out.sum()) for fan_out in program.fan_outs(projection))
     return total
 
 
