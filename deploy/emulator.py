@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mksgn.deploy.arithmetic import FloatNeuron
 from mksgn.deploy.execution import Counters, Execution, add_updates
-from mksgn.deploy.program import Population, Product, Program, spikes_to_float
+from mksgn.deploy.program import Population, Product, Program, float_neuron, spikes_to_float
 
 BATCH = 8  # clips at a time: the attention's maps of the demo student still fit a core's share of the cache
 
@@ -34,8 +33,7 @@ def host_spikes(program: Program, inputs: dict[str, np.ndarray]) -> dict[str, np
     for population in program.populations:
         if population.place != "host" or population.kind != "lif":
             continue
-        assert isinstance(population.neuron, FloatNeuron)
-        state = population.neuron.prepare()
+        state = float_neuron(population).prepare()
         current: Tensor | None = None
         for projection in program.into(population.name):
             x = inputs[projection.sources[0]]

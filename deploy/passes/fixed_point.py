@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from mksgn.deploy import operators as ops
-from mksgn.deploy.arithmetic import FixedNeuron, FloatNeuron
+from mksgn.deploy.arithmetic import FixedNeuron
 from mksgn.deploy.errors import DeployError, RangeError
-from mksgn.deploy.program import AnyProjection, Population, Product, Program, Projection
+from mksgn.deploy.program import AnyProjection, Population, Product, Program, Projection, float_neuron
 
 WEIGHT_LIMIT = 254  # mixed-sign Dense and Sparse keep 7 bits and a sign, and clip at 254; Conv clips nothing
 THRESHOLD_LIMIT = 131_071  # 17-bit mantissa of vth
@@ -69,8 +69,7 @@ def _integer_population(population: Population, unit: float) -> Population:
         assert population.bias is not None
         bias = _integers(f"{population.name}: bias", population.bias.astype(np.float64) / unit)
         return replace(population, unit=unit, bias=bias.astype(np.int64))
-    neuron = population.neuron
-    assert isinstance(neuron, FloatNeuron)
+    neuron = float_neuron(population)
     units = neuron.threshold.astype(np.float64) / unit
     threshold = np.rint(units - HALF_STEP)
     if threshold.min() < 0 or threshold.max() > THRESHOLD_LIMIT:

@@ -193,6 +193,10 @@ class _Ingest:
         shape = _shape(self.graph.nodes[name].output_type["output"])
         population = self.weighted(self.sources[name][0]) if len(projections) == 1 else name
         if population in self.populations:  # shown by another output already
+            if self.populations[population].shape != shape:
+                raise DeployError(
+                    f"output {name}: shows {population} by another pooling than an output before it; give it a node of its own"
+                )
             self.outputs.append(Output(name, population))
             return
         for projection, _ in projections:
