@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from mksgn.train.datasets import nw_ucla, synthetic
-from mksgn.train.datasets.clips import Clip, ClipSet
+from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, spread
 from mksgn.train.errors import BadInputError
 
-__all__ = ["SOURCES", "Clip", "ClipSet", "open_source"]
+__all__ = ["SOURCES", "Clip", "ClipSet", "LazyClips", "open_source"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ def _open_synthetic(path: str, split: str, part: str, limit: int | None, seed: i
 
 
 def _open_nw_ucla(path: str, split: str, part: str, limit: int | None, seed: int) -> ClipSet:
-    return _spread(nw_ucla.read(path, split, part), limit)
+    return spread(nw_ucla.read(path, split, part), limit)
 
 
 SOURCES: dict[str, Source] = {
@@ -63,13 +61,3 @@ def open_source(
     if limit is not None and limit < 1:
         raise BadInputError(f"limit {limit} leaves no clip: it must be at least 1")
     return known.open(path, known.splits[0] if split is None else split, part, limit, seed)
-
-
-def _spread(clips: ClipSet, limit: int | None) -> ClipSet:
-    """`limit` of the clips: the middle ones of as many equal stretches of the list sorted by class, then by name."""
-    count = len(clips)
-    if limit is None or limit >= count:
-        return clips
-    by_class = np.argsort(clips.labels, kind="stable")  # readers sort by name already
-    middles = (2 * np.arange(limit) + 1) * count // (2 * limit)
-    return replace(clips, clips=[clips.clips[index] for index in by_class[middles]])
