@@ -1,4 +1,4 @@
-"""model.pt: plain containers and tensors only, so that it loads with `weights_only=True`."""
+"""model.pt and teacher.pt: plain containers and tensors only, so that it loads with `weights_only=True`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import hashlib
 import os
 import platform
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from mksgn.train.errors import BadInputError
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
+from mksgn.train.teacher import Teacher, TeacherConfig
 
 SCHEMA = "mksgn.model/1"
+TEACHER_SCHEMA = "mksgn.teacher/1"
+
+Network = TypeVar("Network", Student, Teacher)
 
 
 @dataclass
@@ -25,6 +30,15 @@ class TrainedModel:
     """A student with all that is needed to run it on raw clips. `training` tells source, split, seed, epochs, accuracy."""
 
     student: Student
+    normaliser: StreamNormaliser
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrainedTeacher:
+    """A teacher with what it needs to see raw clips; `training` as a student's."""
+
+    teacher: Teacher
     normaliser: StreamNormaliser
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -56,21 +70,46 @@ def save_atomically(values: dict[str, Any], path: Path) -> None:
 
 
 def save(model: TrainedModel, path: Path) -> None:
+    _save(SCHEMA, model.student, model.normaliser, model.training, path)
+
+
+def load(path: Path) -> TrainedModel:
+    """Raises BadInputError, in one line, for a missing, truncated, foreign or hostile file; no code of the file is ever run."""
+    student, normaliser, training = _load(path, SCHEMA, lambda config: Student(StudentConfig.from_dict(config)))
+    return TrainedModel(student, normaliser, training)
+
+
+def save_teacher(model: TrainedTeacher, path: Path) -> None:
+    _save(TEACHER_SCHEMA, model.teacher, model.normaliser, model.training, path)
+
+
+def load_teacher(path: Path) -> TrainedTeacher:
+    """Raises BadInputError as `load` does."""
+    teacher, normaliser, training = _load(path, TEACHER_SCHEMA, lambda config: Teacher(TeacherConfig.from_dict(config)))
+    return TrainedTeacher(teacher, normaliser, training)
+
+
+def _save(schema: str, network: Student | Teacher, normaliser: StreamNormaliser, training: dict, path: Path) -> None:
     save_atomically(
         {
-            "schema": SCHEMA,
-            "config": model.student.config.to_dict(),
-            "normaliser": model.normaliser.to_dict(),
-            "state": model.student.state_dict(),
-            "training": model.training,
+            "schema": schema,
+            "config": network.config.to_dict(),
+            "normaliser": normaliser.to_dict(),
+            "state": network.state_dict(),
+            "training": training,
             "versions": tool_versions("mksgn", "torch", "numpy"),
         },
         path,
     )
 
 
-def load(path: Path) -> TrainedModel:
-    """Raises BadInputError, in one line, for a missing, truncated, foreign or hostile file; no code of the file is ever run."""
+def _load(
+    path: Path, schema: str, build: Callable[[dict], Network]
+) -> tuple[Network, StreamNormaliser, dict[str, Any]]:
+    """The network in evaluation mode, its normaliser, and the facts of its training."""
+    made_by = (
+        "a model.pt written by mksgn-train" if schema == SCHEMA else "a teacher.pt written by mksgn-train --teacher"
+    )
     if not path.is_file():
         raise BadInputError(f"{path}: no such file; make one with mksgn-train --out DIR")
     try:
@@ -80,18 +119,19 @@ def load(path: Path) -> TrainedModel:
         refusal = re.search(r"WeightsUnpickler error: (.*)", str(error))
         reason = (refusal.group(1) if refusal else str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise BadInputError(
-            f"{path}: refused: not a file of plain tensors that loads with weights_only=True ({reason}); "
-            "use a model.pt written by mksgn-train"
+            f"{path}: refused: not a file of plain tensors that loads with weights_only=True ({reason}); use {made_by}"
         ) from error
-    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+    if not isinstance(values, dict) or values.get("schema") != schema:
         found = values.get("schema") if isinstance(values, dict) else type(values).__name__
-        raise BadInputError(f"{path}: schema is {found!r}, expected {SCHEMA!r}; use a model.pt written by mksgn-train")
+        raise BadInputError(f"{path}: schema is {found!r}, expected {schema!r}; use {made_by}")
     try:
-        student = Student(StudentConfig.from_dict(values["config"]))
-        student.load_state_dict(values["state"])
+        network = build(values["config"])
+        network.load_state_dict(values["state"])
         normaliser = StreamNormaliser.from_dict(values["normaliser"])
     except Exception as error:  # whatever the damage makes of a config or of a state
         raise BadInputError(
             f"{path}: incomplete or damaged model ({str(error).splitlines()[0][:160]}); train it again"
         ) from error
-    return TrainedModel(student.eval(), normaliser, values.get("training", {}))
+    if normaliser.streams != network.config.streams:
+        raise BadInputError(f"{path}: units of streams {normaliser.streams} for a network of {network.config.streams}; train it again")
+    return network.eval(), normaliser, values.get("training", {})

@@ -1,4 +1,4 @@
-"""mksgn-train: clips → model.pt."""
+"""mksgn-train: clips → model.pt, or teacher.pt."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from mksgn.train import checkpoint, config, loop
-from mksgn.train.console import new_app, output, run_app
-from mksgn.train.datasets import open_source
+from mksgn.train.console import new_app, output, run_app, track
+from mksgn.train.datasets import SOURCES, open_source
 from mksgn.train.errors import BadInputError
 
-app = new_app("Train MK-SGN's student on skeleton clips.")
+app = new_app("Train MK-SGN's student, or its teacher, on skeleton clips.")
+
+FORMS = ", ".join(source.form for source in SOURCES.values())
 
 
 @app.command()
@@ -21,12 +23,22 @@ def train(
     configuration: Annotated[
         str, typer.Argument(metavar="[CONFIG]", help="demo, small, paper, or a YAML file")
     ] = "demo",
-    data: Annotated[str, typer.Option(help="SOURCE: synthetic or nw-ucla:PATH")] = "synthetic",
+    data: Annotated[str, typer.Option(help=f"SOURCE: {FORMS}")] = "synthetic",
     out: Annotated[Path, typer.Option(help="folder for model.pt, metrics.jsonl and config.json")] = Path("runs/train"),
     split: Annotated[str | None, typer.Option(help="name of the benchmark's split, e.g. xview or view1-2")] = None,
     epochs: Annotated[int | None, typer.Option(help="instead of the config's", min=1)] = None,
     limit: Annotated[int | None, typer.Option(help="train on so many clips at most", min=1)] = None,
     seed: Annotated[int, typer.Option(help="of weights, batches and synthetic clips", min=0, max=2**31)] = 0,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="an entry of the config, e.g. student.attention=none; repeatable"
+        ),
+    ] = None,
+    teacher: Annotated[bool, typer.Option("--teacher", help="train the GCN teacher: OUT/teacher.pt")] = False,
+    distill: Annotated[
+        Path | None, typer.Option(metavar="TEACHER.PT", help="let the student learn from this teacher, too")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with what OUT holds")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
@@ -34,29 +46,60 @@ def train(
 
     Example: mksgn-train demo --data synthetic --out runs/demo
 
-    On several cores: torchrun --nproc-per-node 2 -m mksgn.train demo --data synthetic --out runs/demo
-    """
-    import torch
+    With a teacher: mksgn-train demo --teacher --out runs/teacher, then mksgn-train demo --distill runs/teacher/teacher.pt --out runs/demo
 
-    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
-        raise BadInputError(f"--device {device}: not available here; use cpu")
-    settings = config.load(configuration, epochs=epochs)
+    On several cores or GPUs: torchrun --nproc-per-node 2 -m mksgn.train demo --data synthetic --out runs/demo
+    """
+    settings = config.load(configuration, epochs=epochs, changes=changes or ())
+    check_device(device, settings)
+    if teacher and distill is not None:
+        raise BadInputError("--teacher trains a teacher, --distill a student: give one of them")
+    master = None if distill is None else checkpoint.load_teacher(distill)
     training = open_source(data, split=split, part="train", limit=limit, seed=seed)
     held_out = open_source(data, split=split, part="test", seed=seed)
     leads = os.environ.get("RANK", "0") == "0"  # of torchrun's processes one reports
     if leads:
-        output.print(
-            f"training {settings.preset} on {len(training)} clips of {training.source}, {len(training.classes)} classes"
-        )
+        who = f"the teacher of {settings.preset}" if teacher else settings.preset
+        output.print(f"training {who} on {len(training)} clips of {training.source}, {len(training.classes)} classes")
+        for note in dict.fromkeys((*training.notes, *held_out.notes)):
+            output.print(f"note: {note}")
 
     def report(line: dict[str, Any]) -> None:
         held = f", held-out {line['held_out_top1']:.1%}" if "held_out_top1" in line else ""
-        figures = f"loss {line['loss']:.3f}  train {line['train_top1']:.1%}{held}  {line['seconds']:.1f} s"
-        output.print(f"epoch {line['epoch']:3d}/{settings.epochs}  {figures}")
+        parts = "  ".join(f"{name} {value:.3f}" for name, value in line["losses"].items())
+        parts = f" ({parts})" if len(line["losses"]) > 1 else ""
+        output.print(
+            f"epoch {line['epoch']:3d}/{settings.epochs}  loss {line['loss']:.3f}{parts}  train {line['train_top1']:.1%}{held}"
+            f"  {line['seconds']:.1f} s"
+        )
+        if "held_out_copies" in line:
+            output.print(
+                f"{line['held_out_copies']} of {len(held_out)} held-out clips are bitwise copies of training clips; "
+                f"without them {line['held_out_top1_without_copies']:.1%}"
+            )
 
-    loop.train(settings, training, held_out, out, seed=seed, device=device, resume=resume, report=report)
+    options: dict[str, Any] = {"seed": seed, "device": device, "resume": resume, "report": report}
     if leads:
-        output.print(f"wrote {out / 'model.pt'}  sha256 {checkpoint.sha256(out / 'model.pt')[:16]}…")
+        options["progress"] = track
+    if teacher:
+        loop.train_teacher(settings, training, held_out, out, **options)
+    else:
+        loop.train(settings, training, held_out, out, teacher=master, **options)
+    if leads:
+        file = out / ("teacher.pt" if teacher else "model.pt")
+        output.print(f"wrote {file}  sha256 {checkpoint.sha256(file)[:16]}…")
+
+
+def check_device(device: str, settings: config.TrainConfig) -> None:
+    """Raises BadInputError for a device, or a precision on it, that this machine does not have."""
+    import torch
+
+    if device == "cpu":
+        return
+    if not (device.startswith("cuda") and torch.cuda.is_available()):
+        raise BadInputError(f"--device {device}: not available here; use cpu")
+    if settings.precision == "mixed" and not torch.cuda.is_bf16_supported():
+        raise BadInputError(f"precision mixed needs bfloat16, which {device} does not have; use precision=float32")
 
 
 def main() -> None:

@@ -88,34 +88,39 @@ class SMF(nn.Module):
         F = SN(BN(Conv1x1(sum_i 4 w_i P_i)))
 
     The information is a running statistic, kept as BatchNorm keeps its own (momentum 0.1): at inference w is a constant that
-    folds into the synapses. It carries no gradient: g and b learn the weighting, the batch only measures.
+    folds into the synapses. It carries no gradient: g and b learn the weighting, the batch only measures. With
+    `informed = False` every stream weighs the same, F = SN(BN(Conv1x1(sum_i P_i))): what SMF is compared with.
     """
 
     information: Tensor
 
-    def __init__(self, streams: int, channels: int, outputs: int, tau: float):
+    def __init__(self, streams: int, channels: int, outputs: int, tau: float, *, informed: bool = True):
         super().__init__()
-        self.streams = streams
+        self.streams, self.informed = streams, informed
         self.register_buffer("information", torch.zeros(streams))  # sum over j != i of I_ij, running mean
-        self.g = nn.Parameter(torch.ones(()))
-        self.b = nn.Parameter(torch.zeros(streams))
+        self.g = nn.Parameter(torch.ones(()), requires_grad=informed)
+        self.b = nn.Parameter(torch.zeros(streams), requires_grad=informed)
         self.current = ConvBN(channels, outputs)
         self.sn = LIF(tau)
 
     def weights(self, information: Tensor) -> Tensor:
+        if not self.informed:
+            return torch.full_like(information, 1 / self.streams)
         return torch.softmax(self.g * information + self.b, dim=0)
 
     @torch.no_grad()
     def measure(self, p: Tensor) -> Tensor:
         """(S, L, streams, C0, T, V) spikes → (streams,) nats."""
-        flat = p.permute(1, 3, 2, 0, 4, 5).flatten(3)  # (L, C0, streams, S·T·V)
-        information = mutual_information(flat @ flat.transpose(-1, -2) / flat.shape[-1]).mean((0, 1))
+        flat = p.permute(1, 3, 2, 0, 4, 5).flatten(3).float()  # (L, C0, streams, S·T·V)
+        with torch.autocast(p.device.type, enabled=False):  # counts above 256 are not exact in bfloat16
+            coincidences = flat @ flat.transpose(-1, -2)
+        information = mutual_information(coincidences / flat.shape[-1]).mean((0, 1))
         return information.sum(1) - information.diagonal()
 
     def forward(self, p: Tensor, record: Record) -> Tensor:
         p = p.unflatten(2, (self.streams, -1))
         information = self.information
-        if self.training:
+        if self.training and self.informed:
             information = self.measure(p)
             self.information.lerp_(information, 0.1)
         weights = self.streams * self.weights(information)

@@ -1,11 +1,12 @@
-"""The training loop: AdamW, warm-up and cosine, last-epoch weights (never the best test epoch), one line per epoch."""
+"""The training loop: last-epoch weights, never the best test epoch; one line per epoch; exact to resume."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,33 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mksgn.train.checkpoint import TrainedModel, save, save_atomically
+from mksgn.train import optimizers
+from mksgn.train.checkpoint import TrainedModel, TrainedTeacher, save, save_atomically, save_teacher
 from mksgn.train.config import TrainConfig
 from mksgn.train.datasets.clips import ClipSet
+from mksgn.train.distill import Distillation, StudentObjective, TeacherObjective, mean_firing_rate
 from mksgn.train.errors import BadInputError
 from mksgn.train.parallel import Group
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig, body_mean
+from mksgn.train.teacher import Teacher, TeacherConfig
 from mksgn.train.transforms import TrainingClips, lanes
 
 EVALUATION_LANES = 64
+EVALUATE_EVERY = 4  # epochs; only where the held-out clips are no benchmark's test part
+
+Objective = StudentObjective | TeacherObjective
+Line = dict[str, Any]
 
 
 @torch.no_grad()
 def predict(
-    student: nn.Module, inputs: np.ndarray, clip_of_lane: np.ndarray, clips: int, device: str = "cpu"
+    network: nn.Module, inputs: np.ndarray, clip_of_lane: np.ndarray, clips: int, device: str = "cpu"
 ) -> Tensor:
-    """Logits (clips, classes) of lanes (L, 12, T, V), in batches; the student is left in evaluation mode."""
-    student.eval()
+    """Logits (clips, classes) of lanes (L, 3 · streams, T, V), in batches; the network is left in evaluation mode."""
+    network.eval()
     batches = [
-        student(torch.from_numpy(inputs[i : i + EVALUATION_LANES]).to(device)).cpu()
+        network(torch.from_numpy(inputs[i : i + EVALUATION_LANES]).to(device)).cpu()
         for i in range(0, len(inputs), EVALUATION_LANES)
     ]
     return body_mean(torch.cat(batches), torch.from_numpy(clip_of_lane), clips)
@@ -48,125 +56,231 @@ def train(
     held_out: ClipSet,
     out: Path,
     *,
+    teacher: TrainedTeacher | None = None,
     seed: int = 0,
     device: str = "cpu",
     resume: bool = False,
-    report: Callable[[dict[str, Any]], None] = lambda line: None,
+    report: Callable[[Line], None] = lambda line: None,
+    progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, label: items,
 ) -> TrainedModel:
-    """Train and leave model.pt, metrics.jsonl, config.json and state.pt (for --resume) in `out`.
+    """Train a student and leave model.pt, metrics.jsonl, config.json and state.pt (for --resume) in `out`.
 
-    Every epoch draws from its own generator, seeded by (seed, epoch), so that a resumed training sees the same batches.
+    With a `teacher` it learns from that too (train/distill). Every epoch draws from its own generator, seeded by (seed, epoch),
+    so that a resumed training sees the same batches. `report` is given each epoch's line, `progress` wraps the batches of an epoch.
+    Raises BadInputError for an empty part, a loss that is not finite, and a state of another training.
     """
-    if not training.clips or not held_out.clips:
+    _check(training, held_out, out)
+    torch.manual_seed(seed)
+    student = Student(StudentConfig.from_dict({**config.student, "graph": training.graph, "classes": training.classes}))
+    normalisers = [StreamNormaliser.fit(training.clips, student.config.frames, student.config.streams)]
+    distillation = None
+    if teacher is not None:
+        distillation = Distillation(student.config, teacher.teacher)
+        normalisers.append(teacher.normaliser)
+    fit = _Fit(
+        StudentObjective(student, config, distillation), normalisers, training, held_out, out, seed, device, progress
+    )
+    facts = fit.run(resume, report) | ({} if teacher is None else {"teacher": teacher.training})
+    model = TrainedModel(student.cpu().eval(), normalisers[0], facts)
+    fit.finish(lambda: save(model, out / "model.pt"))
+    return model
+
+
+def train_teacher(
+    config: TrainConfig,
+    training: ClipSet,
+    held_out: ClipSet,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    resume: bool = False,
+    report: Callable[[Line], None] = lambda line: None,
+    progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, label: items,
+) -> TrainedTeacher:
+    """Train a teacher and leave teacher.pt and the files of `train` in `out`."""
+    _check(training, held_out, out)
+    torch.manual_seed(seed)
+    teacher = Teacher(TeacherConfig.from_dict({**config.teacher, "graph": training.graph, "classes": training.classes}))
+    normaliser = StreamNormaliser.fit(training.clips, teacher.config.frames, teacher.config.streams)
+    fit = _Fit(TeacherObjective(teacher, config), [normaliser], training, held_out, out, seed, device, progress)
+    model = TrainedTeacher(teacher, normaliser, fit.run(resume, report))
+    teacher.cpu().eval()
+    fit.finish(lambda: save_teacher(model, out / "teacher.pt"))
+    return model
+
+
+def _check(training: ClipSet, held_out: ClipSet, out: Path) -> None:
+    if not len(training) or not len(held_out):
         raise BadInputError(f"{training.source}: nothing to train on or to validate with (split {training.split})")
     if out.exists() and not out.is_dir():
         raise BadInputError(f"{out}: is a file; name a folder with --out")
     out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    student_config = StudentConfig.from_dict({**config.student, "graph": training.graph, "classes": training.classes})
-    student = Student(student_config).to(device)
-    group = Group(device)
-    normaliser = StreamNormaliser.fit(training.clips, student_config.frames)
-    data = TrainingClips(training.clips)
-    inputs, clip_of_lane = lanes(held_out.clips, normaliser)
-    steps_per_epoch = math.ceil(len(data) / config.batch)
-    optimizer = torch.optim.AdamW(_groups(student, config.weight_decay), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(config, config.epochs * steps_per_epoch))
-    first, metrics, state = 0, out / "metrics.jsonl", out / "state.pt"
-    lines: list[dict[str, Any]] = []
-    # what a resumed training must share with the one that was interrupted, to end in the same weights
-    settings = json.dumps(
-        {
-            **config.to_dict(),
-            "student": student_config.to_dict(),
-            "seed": seed,
-            "source": training.source,
-            "clips": len(data),
+
+
+@dataclass
+class _Fit:
+    """One training: what is learnt, from what, and where it is kept."""
+
+    objective: Objective
+    normalisers: list[StreamNormaliser]
+    training: ClipSet
+    held_out: ClipSet
+    out: Path
+    seed: int
+    device: str
+    progress: Callable[[Iterable, int, str], Iterable]
+
+    def __post_init__(self) -> None:
+        self.group = Group(self.device)
+        self.device = self.group.device
+        self.objective.to(self.device)
+        if isinstance(self.objective, StudentObjective) and self.objective.distillation is not None:
+            self.objective.distillation.teacher.to(self.device)
+        self.config = self.objective.config
+        self.data = TrainingClips(self.training.clips)
+        self.held_out_lanes = lanes(self.held_out.clips, self.normalisers[0])
+        self.copies = self.data.copies(self.held_out.clips)
+        self.steps_per_epoch = math.ceil(len(self.data) / self.config.batch)
+        self.optimizer, self.schedule = optimizers.build(
+            self.objective, self.config, self.config.epochs * self.steps_per_epoch
+        )
+        self.lines: list[Line] = []
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a resumed training must share with the one that was interrupted, to end in the same weights."""
+        teacher = None
+        if isinstance(self.objective, StudentObjective) and self.objective.distillation is not None:
+            weights = self.objective.distillation.teacher.state_dict().values()
+            teacher = float(sum(w.double().abs().sum() for w in weights))  # enough to tell two teachers apart
+        return {
+            **self.config.to_dict(),
+            "network": self.objective.network.config.to_dict(),
+            "seed": self.seed,
+            "source": self.training.source,
+            "split": self.training.split,
+            "clips": len(self.data),
+            "distilled_from": teacher,
         }
-    )
-    if resume and state.is_file():
-        saved = _saved(state, settings, device)
-        student.load_state_dict(saved["student"])
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
-        first = saved["epoch"]
-        lines = saved["metrics"]
-    if group.leads:
-        metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        (out / "config.json").write_text(
-            json.dumps({**config.to_dict(), "student": student_config.to_dict()}, indent=2) + "\n"
-        )
-    loss_of = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing, reduction="sum")
-    for epoch in range(first, config.epochs):
-        start, total, correct = time.perf_counter(), 0.0, 0.0
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        order = torch.randperm(len(data), generator=generator)
-        if group.size > 1:  # each process augments its own share
-            generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) * group.size + group.rank)
-        student.train()
-        for index in order.split(config.batch):
-            if len(index) < group.size:
-                continue  # the last few clips, fewer than there are processes
-            share = group.share(index)
-            batch, clip_of, labels = data.batch(share, normaliser, config, generator)
-            if not lines and group.size > 1 and not schedule.last_epoch:
-                with torch.no_grad():  # the first batch sets the attention's gains: everybody takes the leader's
-                    student(batch.to(device))
-                group.take_from_leader(student)
-            logits = body_mean(student(batch.to(device)), clip_of.to(device), len(share))
-            loss = loss_of(logits, labels.to(device)) / len(index)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            group.sum_gradients(student.parameters())
-            nn.utils.clip_grad_norm_(student.parameters(), config.clip_gradient)
-            optimizer.step()
-            schedule.step()
-            total += float(loss.detach()) * len(index)
-            correct += int((logits.argmax(1).cpu() == labels).sum())
-        total, correct = group.sums(total, correct)
-        group.average_buffers(student)
-        if not math.isfinite(total):
-            raise BadInputError(
-                f"epoch {epoch + 1}: the loss is not finite; lower learning_rate (now {config.learning_rate})"
+
+    def run(self, resume: bool, report: Callable[[Line], None]) -> dict[str, Any]:
+        """All epochs that are left; returns the facts to keep with the model."""
+        state, metrics = self.out / "state.pt", self.out / "metrics.jsonl"
+        settings = json.dumps(self.settings)
+        if resume and state.is_file():
+            saved = _saved(state, settings, self.device)
+            self.objective.load_state_dict(saved["objective"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.schedule.load_state_dict(saved["schedule"])
+            self.lines = saved["metrics"]
+        if self.group.leads:
+            metrics.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+            network = "student" if isinstance(self.objective, StudentObjective) else "teacher"
+            whole = {**self.config.to_dict(), network: self.objective.network.config.to_dict()}
+            (self.out / "config.json").write_text(json.dumps(whole, indent=2) + "\n")
+        for epoch in range(len(self.lines), self.config.epochs):
+            line = self.epoch(epoch)
+            self.lines.append(line)
+            if not self.group.leads:
+                continue
+            with open(metrics, "a") as file:
+                file.write(json.dumps(line) + "\n")
+            save_atomically(
+                {
+                    "objective": self.objective.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "schedule": self.schedule.state_dict(),
+                    "metrics": self.lines,
+                    "settings": settings,
+                },
+                state,
             )
-        line: dict[str, Any] = {"epoch": epoch + 1, "loss": total / len(data), "train_top1": correct / len(data)}
-        if group.leads and (epoch + 1 == config.epochs or (epoch + 1) % 4 == 0):
-            logits = predict(student, inputs, clip_of_lane, len(held_out), device)
-            line["held_out_top1"] = top1(logits, held_out.labels)
+            report(line)
+        facts = {
+            "preset": self.config.preset,
+            "source": self.training.source,
+            "split": self.training.split,
+            "seed": self.seed,
+            "epochs": self.config.epochs,
+            "clips": len(self.training),
+            "held_out_clips": len(self.held_out),
+            "processes": self.group.size,
+        }
+        return facts | {name: value for name, value in self.lines[-1].items() if name.startswith("held_out")}
+
+    def finish(self, write: Callable[[], None]) -> None:
+        """One process writes; all leave together."""
+        if self.group.leads:
+            write()
+        self.group.close()
+
+    def epoch(self, epoch: int) -> Line:
+        """One pass over the training clips."""
+        start = time.perf_counter()
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        batches = torch.randperm(len(self.data), generator=generator).split(self.config.batch)
+        if self.group.size > 1:  # each process augments its own share
+            generator = torch.Generator().manual_seed(
+                (self.seed * 1_000_003 + epoch) * self.group.size + self.group.rank
+            )
+        self.objective.train()
+        totals = torch.zeros(len(self.objective.weights) + 1, dtype=torch.float64, device=self.device)
+        for index in self.progress(batches, len(batches), f"epoch {epoch + 1}/{self.config.epochs}"):
+            if len(index) >= self.group.size:  # else the last few clips, fewer than there are processes
+                totals += self.step(index, generator)
+        *losses, correct = self.group.sums(*totals.tolist())
+        self.group.average_buffers(self.objective)
+        by_name = {name: total / len(self.data) for name, total in zip(self.objective.weights, losses, strict=True)}
+        loss = sum(self.objective.weights[name] * value for name, value in by_name.items())
+        if not math.isfinite(loss):
+            raise BadInputError(
+                f"epoch {epoch + 1}: the loss is not finite; lower learning_rate (now {self.config.learning_rate})"
+            )
+        line: Line = {"epoch": epoch + 1, "loss": loss, "losses": by_name, "train_top1": correct / len(self.data)}
+        last = epoch + 1 == self.config.epochs
+        if self.group.leads and (last or (self.held_out.validation and (epoch + 1) % EVALUATE_EVERY == 0)):
+            line |= self.evaluate()
         line["seconds"] = time.perf_counter() - start
-        lines.append(line)
-        if not group.leads:
-            continue
-        with open(metrics, "a") as file:
-            file.write(json.dumps(line) + "\n")
-        save_atomically(
-            {
-                "student": student.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "epoch": epoch + 1,
-                "metrics": lines,
-                "settings": settings,
-            },
-            state,
-        )
-        report(line)
-    facts = {
-        "preset": config.preset,
-        "source": training.source,
-        "split": training.split,
-        "seed": seed,
-        "epochs": config.epochs,
-        "clips": len(training),
-        "held_out_clips": len(held_out),
-        "held_out_top1": lines[-1].get("held_out_top1"),
-        "processes": group.size,
-    }
-    model = TrainedModel(student.cpu().eval(), normaliser, facts)
-    if group.leads:
-        save(model, out / "model.pt")
-    group.close()
-    return model
+        return line
+
+    def step(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """One step of the optimiser on this process's share of a batch; the sums over its clips of each loss, and of hits."""
+        share = self.group.share(index)
+        batch, clip_of, labels = self.data.batch(share, self.normalisers, self.config, generator)
+        batch, clip_of, labels = [x.to(self.device) for x in batch], clip_of.to(self.device), labels.to(self.device)
+        if self.group.size > 1 and self.schedule.last_epoch == 0:
+            with torch.no_grad():  # the first batch sets the attention's gains: everybody takes the leader's
+                self.objective(batch, clip_of, labels)
+            self.group.take_from_leader(self.objective)
+        mixed = self.config.precision == "mixed"
+        with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=mixed):
+            losses, logits = self.objective(batch, clip_of, labels)
+        sums = torch.stack([losses[name].sum() for name in self.objective.weights])
+        weights = torch.tensor(list(self.objective.weights.values()), device=self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        (sums @ weights / len(index)).backward()
+        self.group.sum_gradients(self.objective.parameters())
+        nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.clip_gradient)
+        self.optimizer.step()
+        self.schedule.step()
+        return torch.cat([sums.detach().double(), (logits.argmax(1) == labels).sum().double()[None]])
+
+    def evaluate(self) -> Line:
+        """Top-1 on the held-out clips, and without those that are copies of training clips, where there are any; firing rate."""
+        logits = predict(self.objective.network, *self.held_out_lanes, len(self.held_out), self.device)
+        found: Line = {"held_out_top1": top1(logits, self.held_out.labels)}
+        if self.copies.any() and not self.copies.all():
+            fresh = ~self.copies
+            found["held_out_copies"] = int(self.copies.sum())
+            found["held_out_top1_without_copies"] = top1(logits[torch.from_numpy(fresh)], self.held_out.labels[fresh])
+        if isinstance(self.objective, StudentObjective):
+            spikes: dict[str, Tensor] = {}
+            with torch.no_grad():
+                some = torch.from_numpy(self.held_out_lanes[0][:EVALUATION_LANES])
+                self.objective.network(some.to(self.device), spikes)
+            found["held_out_firing_rate"] = float(mean_firing_rate(spikes).mean())
+        return found
 
 
 def _saved(path: Path, settings: str, device: str) -> dict[str, Any]:
@@ -185,21 +299,3 @@ def _saved(path: Path, settings: str, device: str) -> dict[str, Any]:
             f"{path}: is of another training ({'; '.join(changed)}); use the same settings, or another --out"
         )
     return saved
-
-
-def _groups(student: Student, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay on synapses only: decaying gains, batch norms or biases would silence populations."""
-    decayed = [p for p in student.parameters() if p.dim() >= 2]
-    kept = [p for p in student.parameters() if p.dim() < 2]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
-
-
-def _warmup_cosine(config: TrainConfig, total: int) -> Callable[[int], float]:
-    warmup = max(1, round(config.warmup * total))
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup)))) + 1e-3
-
-    return factor

@@ -79,8 +79,11 @@ def _chunks(*tensors: Tensor, threshold: Tensor) -> Iterator[tuple[Tensor, ...]]
 
 
 def lif(x: Tensor, tau: float, threshold: Tensor) -> Tensor:
-    """Spikes of a whole clip: `x` is (S, ...), step first; `threshold` broadcasts against x[0]. State starts at 0."""
-    return _LIFSequence.apply(x, tau, threshold)
+    """Spikes of a whole clip: `x` is (S, ...), step first; `threshold` broadcasts against x[0]. State starts at 0.
+
+    A current in half precision (mixed precision on a GPU) is integrated in float32: a membrane needs more than 8 bits.
+    """
+    return _LIFSequence.apply(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x, tau, threshold)
 
 
 class LIF(nn.Module):

@@ -15,10 +15,14 @@ from torch import Tensor, nn
 
 
 class Group:
-    """The processes of a training; one process alone is a group of one, and costs nothing."""
+    """The processes of a training; one process alone is a group of one, and costs nothing. `device` is this process's own."""
 
     def __init__(self, device: str = "cpu"):
         self.size, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+        if device == "cuda" and self.size > 1:  # a GPU for each process
+            device = f"cuda:{os.environ.get('LOCAL_RANK', self.rank)}"
+            torch.cuda.set_device(device)
+        self.device = device
         if self.size > 1 and not dist.is_initialized():
             if os.environ.get("MASTER_ADDR") in ("localhost", "127.0.0.1"):
                 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gloo would look the host's own name up
@@ -58,7 +62,7 @@ class Group:
 
     def sums(self, *values: float) -> list[float]:
         """Each value summed over the processes."""
-        total = torch.tensor(values, dtype=torch.float64)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)  # NCCL adds up on GPUs only
         if self.size > 1:
             dist.all_reduce(total)
         return total.tolist()

@@ -11,6 +11,7 @@ frame); a value becomes the integer round(value / unit), held in [-127, 127], an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +27,14 @@ STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 LATTICE_EXPONENT = -5  # the input's finest step, 1/32: the largest value, 127/32, is about 4
 INTEGER_LIMIT = 127
 PERCENTILE = 99.9  # of |value| over the training clips: this much is represented without saturation
+FITTED_CLIPS = 4096  # a percentile over more clips than these would change nothing, and not fit in memory
+
+
+def check_streams(names: tuple[str, ...]) -> tuple[str, ...]:
+    """`names` in the order of `STREAMS`. Raises BadInputError for none, for one that does not exist, or one named twice."""
+    if not names or len(set(names)) != len(names) or not set(names) <= set(STREAMS):
+        raise BadInputError(f"streams {list(names)}: name each at most once, one at least, of {', '.join(STREAMS)}")
+    return tuple(name for name in STREAMS if name in names)
 
 
 def resize(joints: np.ndarray, frames: int) -> np.ndarray:
@@ -57,7 +66,8 @@ def four_streams(joints: Tensor, parents: np.ndarray, centre: int) -> Tensor:
 class StreamNormaliser:
     """How raw joints become the network's input; kept in model.pt and in the NIR Input's metadata.
 
-    `units` gives metres (per frame for the motions) per integer step, by stream name.
+    `units` gives metres (per frame for the motions) per integer step, by stream name; a network that is given fewer than the four
+    streams has units for those only.
     """
 
     graph: str
@@ -66,37 +76,44 @@ class StreamNormaliser:
     lattice_exponent: int = LATTICE_EXPONENT
 
     def __post_init__(self) -> None:
-        if tuple(self.units) != STREAMS or not all(np.isfinite(u) and u > 0 for u in self.units.values()):
+        if tuple(self.units) != check_streams(tuple(self.units)) or not all(
+            np.isfinite(u) and u > 0 for u in self.units.values()
+        ):
             raise BadInputError(
-                f"stream units {self.units}: expected a positive number for each of {', '.join(STREAMS)}"
+                f"stream units {self.units}: expected a positive number for each stream, in the order {', '.join(STREAMS)}"
             )
 
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return tuple(self.units)
+
     @classmethod
-    def fit(cls, clips: list[Clip], frames: int) -> StreamNormaliser:
-        """Constants from training clips."""
+    def fit(cls, clips: Sequence[Clip], frames: int, streams: tuple[str, ...] = STREAMS) -> StreamNormaliser:
+        """Constants from training clips; of a very large set from clips spread evenly over it."""
+        every = range(0, len(clips), -(-len(clips) // FITTED_CLIPS))
         name = clips[0].graph
         skeleton, parents = graph(name), bone_pairs(graph(name))
         values: list[list[np.ndarray]] = [[] for _ in STREAMS]
-        for clip in clips:
-            joints = torch.from_numpy(resize(check_joints(clip), frames)[None])
-            streams = four_streams(joints, parents, skeleton.centre).numpy()
+        for index in every:
+            joints = torch.from_numpy(resize(check_joints(clips[index]), frames)[None])
+            every_stream = four_streams(joints, parents, skeleton.centre).numpy()
             for i in range(len(STREAMS)):
-                values[i].append(np.abs(streams[:, :, i]).ravel())
-        limits = [float(np.percentile(np.concatenate(v), PERCENTILE)) for v in values]
-        return cls(
-            name, frames, {s: max(limit, 1e-6) / INTEGER_LIMIT for s, limit in zip(STREAMS, limits, strict=True)}
-        )
+                values[i].append(np.abs(every_stream[:, :, i]).ravel())
+        limits = {s: float(np.percentile(np.concatenate(v), PERCENTILE)) for s, v in zip(STREAMS, values, strict=True)}
+        return cls(name, frames, {s: max(limits[s], 1e-6) / INTEGER_LIMIT for s in check_streams(streams)})
 
     def __call__(self, joints: Tensor) -> Tensor:
-        """(B, M, frames, V, 3) metres → (B, M, 12, frames, V) float32 on the input's lattice."""
+        """(B, M, frames, V, 3) metres → (B, M, 3 · streams, frames, V) float32 on the input's lattice."""
         skeleton = graph(self.graph)
         streams = four_streams(joints, bone_pairs(skeleton), skeleton.centre)
+        if len(self.units) < len(STREAMS):
+            streams = streams[:, :, [STREAMS.index(name) for name in self.units]]
         units = torch.tensor(list(self.units.values()), dtype=torch.float32, device=joints.device).view(-1, 1, 1, 1)
         integers = torch.round(streams / units).clamp_(-INTEGER_LIMIT, INTEGER_LIMIT)
         return integers.mul_(2.0**self.lattice_exponent).flatten(2, 3).contiguous()
 
     def clip(self, clip: Clip) -> np.ndarray:
-        """One clip → (M, 12, frames, V), a lane per body. Raises BadInputError for joints that do not fit the graph."""
+        """One clip → (M, 3 · streams, frames, V), a lane per body. Raises BadInputError for joints that do not fit the graph."""
         if clip.graph != self.graph:
             raise BadInputError(
                 f"{clip.name}: joints of graph {clip.graph}, but the model was trained on {self.graph}; give clips of {self.graph}"
@@ -111,7 +128,7 @@ class StreamNormaliser:
         return cls(
             str(values["graph"]),
             int(values["frames"]),
-            {name: float(values["units"][name]) for name in STREAMS},
+            {str(name): float(unit) for name, unit in values["units"].items()},
             int(values["lattice_exponent"]),
         )
 

@@ -12,7 +12,7 @@ from mksgn.train.checks import number
 from mksgn.train.errors import BadInputError
 from mksgn.train.layers import SASGC, SMF, SSC, STC
 from mksgn.train.skeletons import adjacency_subsets, graph
-from mksgn.train.streams import STREAMS
+from mksgn.train.streams import STREAMS, check_streams
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,23 @@ class StudentConfig:
     tau: float = 2.0
     attention: str = "self"
     adjacency: str = "skeleton"
+    fusion: str = "information"
+    streams: tuple[str, ...] = STREAMS
 
     def __post_init__(self) -> None:
         for name, value, allowed in [
             ("attention", self.attention, ("self", "none")),
             ("adjacency", self.adjacency, ("skeleton", "learned")),
+            ("fusion", self.fusion, ("information", "mean")),
         ]:
             if value not in allowed:
                 raise BadInputError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
         for name, limit in [("frames", 2), ("stream_channels", 1), ("heads", 1), ("kernel", 1), ("steps", 1)]:
             object.__setattr__(self, name, number(name, getattr(self, name), limit, whole=True))
         object.__setattr__(self, "tau", number("tau", self.tau, 1))
+        if not isinstance(self.streams, list | tuple):
+            raise BadInputError(f"streams is {self.streams!r}; it must be a list such as [joint, bone]")
+        object.__setattr__(self, "streams", check_streams(tuple(self.streams)))
         if not isinstance(self.widths, list | tuple):
             raise BadInputError(f"widths is {self.widths!r}; it must be a list with a width per block")
         object.__setattr__(self, "widths", tuple(number("a width", width, 1, whole=True) for width in self.widths))
@@ -86,15 +92,21 @@ class StudentConfig:
 
 
 class Student(nn.Module):
-    """Input (L, 12, T, V) on the streams' lattice, a lane per body; output logits (L, classes)."""
+    """Input (L, 3 · streams, T, V) on the streams' lattice, a lane per body; output logits (L, classes)."""
 
     def __init__(self, config: StudentConfig):
         super().__init__()
         self.config = config
         skeleton = graph(config.graph)
         adjacency = torch.from_numpy(adjacency_subsets(skeleton))
-        self.ssc = SSC(len(STREAMS), config.stream_channels, config.steps, config.tau)
-        self.smf = SMF(len(STREAMS), config.stream_channels, config.widths[0], config.tau)
+        self.ssc = SSC(len(config.streams), config.stream_channels, config.steps, config.tau)
+        self.smf = SMF(
+            len(config.streams),
+            config.stream_channels,
+            config.widths[0],
+            config.tau,
+            informed=config.fusion == "information",
+        )
         self.sgc, self.stc = nn.ModuleList(), nn.ModuleList()
         inputs = config.widths[0]
         for i, (width, stride) in enumerate(zip(config.widths, config.strides, strict=True), start=1):

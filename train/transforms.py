@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,34 +19,56 @@ STORED_FRAMES = 64  # every training clip is stored at this length; windows are 
 class TrainingClips:
     """All training clips in memory at a fixed length: joints (N, M, 64, V, 3), present (N, M)."""
 
-    def __init__(self, clips: list[Clip]):
-        bodies = max(clip.joints.shape[0] for clip in clips)
-        joints = np.zeros((len(clips), bodies, STORED_FRAMES, clips[0].joints.shape[2], 3), dtype=np.float32)
-        present = np.zeros((len(clips), bodies), dtype=bool)
-        for n, clip in enumerate(clips):
-            body = resize(check_joints(clip), STORED_FRAMES)
-            joints[n, : len(body)], present[n, : len(body)] = body, True
-        self.joints, self.present = torch.from_numpy(joints), torch.from_numpy(present)
-        self.labels = torch.tensor([clip.label for clip in clips])
+    def __init__(self, clips: Sequence[Clip]):
+        bodies, labels, self.digests = [], [], set()
+        for clip in clips:  # each is read once: a lazy set may lie on a disk
+            bodies.append(resize(check_joints(clip), STORED_FRAMES))
+            labels.append(clip.label)
+            self.digests.add(digest(clip))
+        shape = (len(bodies), max(map(len, bodies)), *bodies[0].shape[1:])
+        self.joints, self.present = torch.zeros(shape), torch.zeros(shape[:2], dtype=torch.bool)
+        for n, body in enumerate(bodies):
+            self.joints[n, : len(body)], self.present[n, : len(body)] = torch.from_numpy(body), True
+            bodies[n] = body[:0]  # freed as it is copied
+        self.labels = torch.tensor(labels)
+
+    def copies(self, clips: Sequence[Clip]) -> np.ndarray:
+        """(clips,) bool: which of them are, joint by joint and bit by bit, one of these training clips."""
+        return np.array([digest(clip) in self.digests for clip in clips], dtype=bool)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def batch(
-        self, index: Tensor, normaliser: StreamNormaliser, config: TrainConfig, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Augmented windows: lanes (L, 12, T, V), the clip of each lane (L,), labels (B,)."""
-        joints = window(self.joints[index], normaliser.frames, config.crop, generator)
-        joints = turn_and_scale(joints, config, generator)
-        present = self.present[index]
-        return normaliser(joints)[present], present.nonzero()[:, 0], self.labels[index]
+        self,
+        index: Tensor,
+        normalisers: Sequence[StreamNormaliser],
+        config: TrainConfig,
+        generator: torch.Generator,
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Augmented windows: lanes (L, 3 · streams, T, V) as each normaliser makes them, the clip of each lane (L,), labels (B,).
+
+        Several normalisers (a student's and its teacher's) see the same window of the same clip, turned and scaled alike.
+        """
+        joints, present = self.joints[index], self.present[index]
+        length, start = draw_windows(len(joints), joints.shape[2], config.crop, generator)
+        turns = draw_turns(len(joints), config, generator)
+        found = []
+        for normaliser in normalisers:
+            cut = window(joints, length, start, normaliser.frames)
+            found.append(normaliser(turn(cut, turns))[present])
+        return found, present.nonzero()[:, 0], self.labels[index]
 
 
-def window(joints: Tensor, frames: int, least: float, generator: torch.Generator) -> Tensor:
-    """A random window per clip, resampled to `frames`: (B, M, 64, V, 3) → (B, M, frames, V, 3)."""
+def draw_windows(clips: int, frames: int, least: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Length and start, both (clips,), in frames of the stored clip; a window covers at least the share `least` of it."""
+    length = (least + (1 - least) * torch.rand(clips, generator=generator)) * (frames - 1)
+    return length, torch.rand(clips, generator=generator) * (frames - 1 - length)
+
+
+def window(joints: Tensor, length: Tensor, start: Tensor, frames: int) -> Tensor:
+    """A window per clip, resampled to `frames`: (B, M, 64, V, 3) → (B, M, frames, V, 3)."""
     b, t = joints.shape[0], joints.shape[2]
-    length = (least + (1 - least) * torch.rand(b, generator=generator)) * (t - 1)
-    start = torch.rand(b, generator=generator) * (t - 1 - length)
     position = start[:, None] + length[:, None] * torch.linspace(0, 1, frames)
     low = position.floor().clamp_(0, t - 2).long()
     weight = (position - low)[:, None, :, None, None]
@@ -53,9 +78,8 @@ def window(joints: Tensor, frames: int, least: float, generator: torch.Generator
     return left * (1 - weight) + right * weight
 
 
-def turn_and_scale(joints: Tensor, config: TrainConfig, generator: torch.Generator) -> Tensor:
-    """Rotate each clip about the vertical axis and, by a third of the angle, about x; scale it."""
-    b = len(joints)
+def draw_turns(b: int, config: TrainConfig, generator: torch.Generator) -> Tensor:
+    """(b, 3, 3): a rotation about the vertical axis and, by a third of the angle, about x, times a scale."""
     angle = (torch.rand(b, 2, generator=generator) * 2 - 1) * torch.tensor(
         [config.rotate_degrees, config.rotate_degrees / 3]
     ).deg2rad()
@@ -64,10 +88,21 @@ def turn_and_scale(joints: Tensor, config: TrainConfig, generator: torch.Generat
     zero, one = torch.zeros(b), torch.ones(b)
     about_y = torch.stack([cy, zero, sy, zero, one, zero, -sy, zero, cy], 1).view(b, 3, 3)
     about_x = torch.stack([one, zero, zero, zero, cx, -sx, zero, sx, cx], 1).view(b, 3, 3)
-    return torch.einsum("bij,bmtvj->bmtvi", about_x @ about_y * scale.view(-1, 1, 1), joints)
+    return about_x @ about_y * scale.view(-1, 1, 1)
 
 
-def lanes(clips: list[Clip], normaliser: StreamNormaliser) -> tuple[np.ndarray, np.ndarray]:
-    """Clips as they are run: inputs (L, 12, T, V) and the clip of each lane (L,); absent bodies get no lane."""
+def turn(joints: Tensor, turns: Tensor) -> Tensor:
+    """Joints (B, M, T, V, 3), each clip turned and scaled by its matrix (B, 3, 3)."""
+    return torch.einsum("bij,bmtvj->bmtvi", turns, joints)
+
+
+def digest(clip: Clip) -> bytes:
+    """The same for two clips exactly where their joints are the same bits."""
+    joints = np.ascontiguousarray(clip.joints, dtype=np.float32)
+    return hashlib.blake2b(joints.tobytes(), digest_size=16, person=str(joints.shape).encode()[:16]).digest()
+
+
+def lanes(clips: Sequence[Clip], normaliser: StreamNormaliser) -> tuple[np.ndarray, np.ndarray]:
+    """Clips as they are run: inputs (L, 3 · streams, T, V) and the clip of each lane (L,); absent bodies get no lane."""
     bodies = [normaliser.clip(clip) for clip in clips]
     return np.concatenate(bodies), np.repeat(np.arange(len(clips)), [len(b) for b in bodies])

@@ -54,7 +54,8 @@ class ClipSet:
     """Clips of one part of one split of one source; `classes` gives the names in label order.
 
     `notes` are what a user should know about this selection (files skipped, clips short of the published count), a line
-    each: the commands print them.
+    each: the commands print them. `validation` says that the test part lies inside the benchmark's training split, or that there is
+    no benchmark: it may be looked at while a model is still being chosen.
     """
 
     source: str
@@ -64,6 +65,7 @@ class ClipSet:
     classes: tuple[str, ...]
     clips: Sequence[Clip] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    validation: bool = False
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -42,6 +42,7 @@ SPLITS: dict[str, dict[str, tuple[int, ...]]] = {  # split -> part -> views
     "xview": {"train": (1, 2), "test": (3,)},  # the benchmark's own
     "view1-2": {"train": (1,), "test": (2,)},  # for those who have no view 3, and for model selection
 }
+VALIDATION = ("view1-2",)  # its test part lies inside the benchmark's training split
 _LARGEST = float(np.finfo(np.float32).max)
 _NAME = re.compile(r"a(\d{2})_s(\d{2})_e(\d{2})_v(\d{2})")
 
@@ -71,7 +72,8 @@ def read(path: str | Path, split: str, part: str) -> ClipSet:
                 f"add the files *_v{view:02d}.json, or use {others}"
             )
     chosen = sorted(file for files in by_view.values() for file in files)
-    return ClipSet(SOURCE, split, part, GRAPH, CLASSES, [read_clip(file) for file in chosen])
+    clips = [read_clip(file) for file in chosen]
+    return ClipSet(SOURCE, split, part, GRAPH, CLASSES, clips, validation=split in VALIDATION)
 
 
 def read_clip(path: str | Path) -> Clip:

@@ -170,7 +170,8 @@ def read(limit: int | None, part: str, seed: int = 0) -> ClipSet:
     if limit is not None and limit < 1:
         raise BadInputError(f"limit {limit} leaves no clip: it must be at least 1")
     count = DEFAULT_LIMIT[part] if limit is None else limit
-    return ClipSet(SOURCE, SPLIT, part, GRAPH, CLASSES, [clip(index, part, seed) for index in range(count)])
+    clips = [clip(index, part, seed) for index in range(count)]
+    return ClipSet(SOURCE, SPLIT, part, GRAPH, CLASSES, clips, validation=True)
 
 
 def clip(index: int, part: str, seed: int = 0) -> Clip:
