@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from mksgn.train import checkpoint, loop
+from mksgn.train import checkpoint, distill, loop
 from mksgn.train.config import TrainConfig
 from mksgn.train.datasets import synthetic
 from mksgn.train.errors import BadInputError
 from mksgn.train.loop import predict, top1, train
-from mksgn.train.student import Student
+from mksgn.train.optimizers import weight_groups
+from mksgn.train.student import Student, StudentConfig
 from mksgn.train.transforms import lanes
 
 CONFIG = TrainConfig(
@@ -97,10 +98,14 @@ def test_the_config_is_written_whole(whole):
 def test_the_facts_of_the_training_are_kept_with_the_model(whole):
     model, out = whole
     x, clip_of = lanes(HELD_OUT.clips, model.normaliser)
+    rate = model.training["held_out_firing_rate"]
+    spikes = {}
+    model.student(torch.from_numpy(x), spikes)
+    assert rate == pytest.approx(float(sum(s.sum() for s in spikes.values()) / sum(s.numel() for s in spikes.values())))
     accuracy = top1(predict(model.student, x, clip_of, len(HELD_OUT)), HELD_OUT.labels)
     assert model.training == {
         "preset": "custom", "source": "synthetic", "split": "synthetic", "seed": 0, "epochs": 2, "clips": 12,
-        "held_out_clips": 8, "held_out_top1": accuracy, "processes": 1,
+        "held_out_clips": 8, "held_out_top1": accuracy, "held_out_firing_rate": rate, "processes": 1,
     }  # fmt: skip
     assert metrics(out)[-1]["held_out_top1"] == accuracy
 
@@ -108,10 +113,9 @@ def test_the_facts_of_the_training_are_kept_with_the_model(whole):
 def test_the_weights_are_those_of_the_last_epoch(whole):
     model, out = whole
     state = torch.load(out / "state.pt", weights_only=True)
-    assert state["epoch"] == 2
     assert state["metrics"] == metrics(out)
     weights = model.student.state_dict()
-    assert all(torch.equal(value, weights[name]) for name, value in state["student"].items())
+    assert all(torch.equal(state["objective"][f"network.{name}"], value) for name, value in weights.items())
 
 
 def test_the_progress_is_reported(tmp_path):
@@ -123,6 +127,21 @@ def test_the_progress_is_reported(tmp_path):
 def test_held_out_clips_are_tried_every_fourth_epoch_and_in_the_last(tmp_path):
     run(tmp_path, replace(CONFIG, epochs=6))
     assert [line["epoch"] for line in metrics(tmp_path) if "held_out_top1" in line] == [4, 6]
+
+
+def test_a_benchmark_s_test_part_is_tried_once_at_the_end(tmp_path):
+    train(replace(CONFIG, epochs=5), TRAINING, replace(HELD_OUT, validation=False), tmp_path)
+    assert [line["epoch"] for line in metrics(tmp_path) if "held_out_top1" in line] == [5]
+
+
+def test_copies_of_training_clips_are_counted_and_left_out(tmp_path):
+    copied = replace(HELD_OUT, clips=[*HELD_OUT.clips[:5], *TRAINING.clips[:3]])
+    model = train(CONFIG, TRAINING, copied, tmp_path)
+    assert model.training["held_out_copies"] == 3
+    x, clip_of = lanes(copied.clips, model.normaliser)
+    hit = predict(model.student, x, clip_of, 8).argmax(1).numpy() == copied.labels
+    assert model.training["held_out_top1"] == pytest.approx(hit.mean())
+    assert model.training["held_out_top1_without_copies"] == pytest.approx(hit[:5].mean())
 
 
 # what decides it
@@ -159,8 +178,8 @@ def test_it_learns(tmp_path):
 
 def test_synapses_decay_and_gains_do_not():
     """Decay on a gain, a norm or a bias would silence populations."""
-    student = Student(loop.StudentConfig("ntu-25", TRAINING.classes, frames=4, widths=(8,), stream_channels=2))
-    decayed, kept = loop._groups(student, 0.25)
+    student = Student(StudentConfig("ntu-25", TRAINING.classes, frames=4, widths=(8,), stream_channels=2))
+    decayed, kept = weight_groups(student, 0.25)
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.25, 0.0)
     names = {id(p): name for name, p in student.named_parameters()}
     assert sorted(names[id(p)] for p in decayed["params"] + kept["params"]) == sorted(names.values())
@@ -190,7 +209,7 @@ def test_a_line_that_was_written_before_the_state_is_not_counted_twice(whole, tm
     save = loop.save_atomically
 
     def killed(values, path):
-        if values["epoch"] == 2:
+        if len(values["metrics"]) == 2:
             raise Interrupted
         save(values, path)
 
@@ -247,7 +266,7 @@ def test_nothing_to_train_on_is_refused(tmp_path, empty):
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.nn.CrossEntropyLoss, "forward", lambda self, x, y: (x * float("nan")).sum())
+    monkeypatch.setattr(distill, "cross_entropy", lambda logits, labels, config: logits.sum(1) * float("nan"))
     with pytest.raises(BadInputError, match=r"epoch 1: the loss is not finite; lower learning_rate \(now 1.0\)"):
         run(tmp_path, replace(CONFIG, learning_rate=1.0))
     assert not (tmp_path / "model.pt").exists()

@@ -172,7 +172,6 @@ def test_the_lattice_is_part_of_the_normaliser(clips, normaliser):
 @pytest.mark.parametrize(
     "units",
     [
-        {"joint": 1.0, "bone": 1.0, "joint_motion": 1.0},
         {"joint": 1.0, "joint_motion": 1.0, "bone": 1.0, "bone_motion": 1.0},  # not in the order of the channels
         dict.fromkeys(STREAMS, 0.0),
         dict.fromkeys(STREAMS, float("nan")),
@@ -180,8 +179,25 @@ def test_the_lattice_is_part_of_the_normaliser(clips, normaliser):
     ],
 )
 def test_units_that_are_no_units_are_refused(units):
-    with pytest.raises(BadInputError, match="positive number for each of joint, bone, joint_motion, bone_motion"):
+    with pytest.raises(
+        BadInputError, match="positive number for each stream, in the order joint, bone, joint_motion, bone_motion"
+    ):
         StreamNormaliser("ntu-25", 4, units)
+
+
+@pytest.mark.parametrize("names", [(), ("joint", "joint"), ("joint", "velocity")], ids=["none", "twice", "unknown"])
+def test_streams_that_are_no_streams_are_refused(clips, names):
+    with pytest.raises(BadInputError, match="name each at most once, one at least, of joint, bone"):
+        StreamNormaliser.fit(clips, 4, names)
+
+
+def test_some_streams_are_those_of_all_four(clips, normaliser):
+    """In the order of STREAMS, whatever order they are named in."""
+    some = StreamNormaliser.fit(clips, normaliser.frames, ("joint_motion", "joint"))
+    assert some.streams == ("joint", "joint_motion")
+    whole = normaliser.clip(clips[0])
+    np.testing.assert_array_equal(some.clip(clips[0]), np.concatenate([whole[:, 0:3], whole[:, 6:9]], axis=1))
+    assert StreamNormaliser.from_dict(json.loads(json.dumps(some.to_dict(), sort_keys=True))) == some
 
 
 # clips that do not fit

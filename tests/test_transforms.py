@@ -12,13 +12,22 @@ from mksgn.train.datasets.clips import Clip
 from mksgn.train.errors import BadInputError
 from mksgn.train.skeletons import bone_pairs, graph
 from mksgn.train.streams import StreamNormaliser, resize
-from mksgn.train.transforms import STORED_FRAMES, TrainingClips, lanes, turn_and_scale, window
+from mksgn.train.transforms import STORED_FRAMES, TrainingClips, draw_turns, draw_windows, lanes, turn, window
 
 STILL = TrainConfig(rotate_degrees=0.0, scale=(1.0, 1.0), crop=1.0)
 
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def cut(joints, frames, least, generator):
+    """A random window of each clip (B, M, 64, V, 3)."""
+    return window(joints, *draw_windows(len(joints), joints.shape[2], least, generator), frames)
+
+
+def turned_and_scaled(joints, config, generator):
+    return turn(joints, draw_turns(len(joints), config, generator))
 
 
 def clocks(count):
@@ -44,7 +53,7 @@ def normaliser(clips):
 
 @pytest.mark.parametrize("least", [0.1, 0.5, 0.7, 1.0])
 def test_a_window_stays_inside_the_clip_and_covers_its_least_share(least):
-    out = window(clocks(400), 16, least, seeded())[:, 0, :, 0, 0]
+    out = cut(clocks(400), 16, least, seeded())[:, 0, :, 0, 0]
     first, last = out[:, 0], out[:, -1]
     assert first.min() >= 0
     assert last.max() <= 63 + 1e-4
@@ -61,14 +70,14 @@ def test_a_window_stays_inside_the_clip_and_covers_its_least_share(least):
 
 def test_a_full_window_is_the_clip():
     joints = torch.randn(3, 2, 64, 5, 3, generator=seeded())
-    torch.testing.assert_close(window(joints, 64, 1.0, seeded()), joints, atol=1e-4, rtol=0)
+    torch.testing.assert_close(cut(joints, 64, 1.0, seeded()), joints, atol=1e-4, rtol=0)
     expected = np.stack([resize(clip, 16) for clip in joints.numpy()])
-    torch.testing.assert_close(window(joints, 16, 1.0, seeded()), torch.from_numpy(expected), atol=1e-4, rtol=0)
+    torch.testing.assert_close(cut(joints, 16, 1.0, seeded()), torch.from_numpy(expected), atol=1e-4, rtol=0)
 
 
 def test_each_clip_has_a_window_of_its_own_and_all_its_bodies_share_it():
     joints = clocks(8).expand(8, 2, 64, 2, 3)
-    out = window(joints, 16, 0.5, seeded())
+    out = cut(joints, 16, 0.5, seeded())
     assert torch.equal(out[:, 0], out[:, 1])
     assert torch.equal(out[..., 0, :], out[..., 1, :])
     assert len({float(start) for start in out[:, 0, 0, 0, 0]}) == 8
@@ -79,12 +88,12 @@ def test_each_clip_has_a_window_of_its_own_and_all_its_bodies_share_it():
 
 def test_no_rotation_and_no_scale_change_nothing():
     joints = torch.randn(4, 2, 3, 5, 3, generator=seeded())
-    assert torch.equal(turn_and_scale(joints, STILL, seeded()), joints)
+    assert torch.equal(turned_and_scaled(joints, STILL, seeded()), joints)
 
 
 def test_rotation_keeps_lengths_angles_and_hands():
     joints = torch.randn(6, 2, 3, 5, 3, generator=seeded(), dtype=torch.float32)
-    turned = turn_and_scale(joints, replace(STILL, rotate_degrees=60.0), seeded(1))
+    turned = turned_and_scaled(joints, replace(STILL, rotate_degrees=60.0), seeded(1))
     products = [torch.einsum("bmtvi,bmtwi->bmtvw", x, x) for x in (joints, turned)]
     torch.testing.assert_close(*products, atol=1e-4, rtol=1e-4)
     hands = [torch.linalg.det(x[..., :3, :]) for x in (joints, turned)]
@@ -94,7 +103,7 @@ def test_rotation_keeps_lengths_angles_and_hands():
 
 def test_one_rotation_per_clip_for_all_frames_and_bodies():
     joints = torch.randn(4, 1, 1, 5, 3, generator=seeded()).expand(4, 2, 3, 5, 3)
-    turned = turn_and_scale(joints, replace(STILL, rotate_degrees=45.0), seeded())
+    turned = turned_and_scaled(joints, replace(STILL, rotate_degrees=45.0), seeded())
     torch.testing.assert_close(turned, turned[:, :1, :1].expand_as(turned))
 
 
@@ -105,7 +114,7 @@ def test_rotation_stays_within_its_degrees():
         .view(1, 1, 1, 3, 3)
         .expand(500, -1, -1, -1, -1)
     )
-    turned = turn_and_scale(up_and_ahead, replace(STILL, rotate_degrees=30.0), seeded())[:, 0, 0]
+    turned = turned_and_scaled(up_and_ahead, replace(STILL, rotate_degrees=30.0), seeded())[:, 0, 0]
     pitch = torch.atan2(turned[:, 0, 2], turned[:, 0, 1]).rad2deg()  # of what was upright
     # undo the rotation about x, then read the one about y
     c, s = pitch.deg2rad().cos(), pitch.deg2rad().sin()
@@ -120,7 +129,7 @@ def test_rotation_stays_within_its_degrees():
 
 def test_scale_is_one_number_per_clip_inside_its_range():
     joints = torch.randn(300, 2, 2, 3, 3, generator=seeded())
-    scaled = turn_and_scale(joints, replace(STILL, scale=(0.8, 1.25)), seeded())
+    scaled = turned_and_scaled(joints, replace(STILL, scale=(0.8, 1.25)), seeded())
     factor = scaled / joints
     torch.testing.assert_close(factor, factor[:, :1, :1, :1, :1].expand_as(factor), atol=1e-4, rtol=1e-4)
     factor = factor[:, 0, 0, 0, 0]
@@ -130,7 +139,7 @@ def test_scale_is_one_number_per_clip_inside_its_range():
 
 def test_a_turned_clip_has_the_bones_of_the_clip(clips):
     joints = torch.from_numpy(resize(clips[0].joints, 8)[None])
-    turned = turn_and_scale(joints, replace(STILL, rotate_degrees=60.0), seeded())
+    turned = turned_and_scaled(joints, replace(STILL, rotate_degrees=60.0), seeded())
     parents = bone_pairs(graph("ntu-25"))
     lengths = [(x - x[..., parents, :]).norm(dim=-1) for x in (joints, turned)]
     torch.testing.assert_close(*lengths, atol=1e-5, rtol=1e-5)
@@ -154,7 +163,7 @@ def test_absent_bodies_get_no_lane(clips, normaliser):
     data = TrainingClips(clips)
     two = next(n for n, clip in enumerate(clips) if len(clip.joints) == 2)
     one = next(n for n, clip in enumerate(clips) if len(clip.joints) == 1)
-    x, clip_of, labels = data.batch(torch.tensor([one, two, one]), normaliser, TrainConfig(), seeded())
+    (x,), clip_of, labels = data.batch(torch.tensor([one, two, one]), [normaliser], TrainConfig(), seeded())
     assert x.shape == (4, 12, 8, 25)
     assert x.dtype == torch.float32
     assert clip_of.tolist() == [0, 1, 1, 2]
@@ -167,7 +176,7 @@ def test_a_still_batch_equals_the_lanes_of_evaluation(clips, normaliser):
     """Without augmentation training sees what evaluation sees, but for resampling through the 64 stored frames."""
     at_64 = [replace(clip, joints=resize(clip.joints, STORED_FRAMES)) for clip in clips]
     expected, clip_of = lanes(at_64, normaliser)
-    x, found, _ = TrainingClips(clips).batch(torch.arange(len(clips)), normaliser, STILL, seeded())
+    (x,), found, _ = TrainingClips(clips).batch(torch.arange(len(clips)), [normaliser], STILL, seeded())
     assert found.tolist() == clip_of.tolist()
     steps = (x - torch.from_numpy(expected)).abs() * 32
     assert steps.max() <= 1  # one step of the lattice, where rounding differs
@@ -185,16 +194,35 @@ def test_lanes_of_evaluation(clips, normaliser):
 
 def test_a_generator_decides_everything(clips, normaliser):
     data, index = TrainingClips(clips), torch.arange(6)
-    first, again, other = (data.batch(index, normaliser, TrainConfig(), seeded(seed)) for seed in (1, 1, 2))
+    first, again, other = (data.batch(index, [normaliser], TrainConfig(), seeded(seed)) for seed in (1, 1, 2))
     torch.manual_seed(99)  # the global one has no part in it
-    third = data.batch(index, normaliser, TrainConfig(), seeded(1))
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(first, third, strict=True))
-    assert not torch.equal(first[0], other[0])
+    third = data.batch(index, [normaliser], TrainConfig(), seeded(1))
+    for same in (again, third):
+        assert torch.equal(first[0][0], same[0][0])
+        assert all(torch.equal(a, b) for a, b in zip(first[1:], same[1:], strict=True))
+    assert not torch.equal(first[0][0], other[0][0])
+
+
+def test_two_normalisers_see_the_same_window_turned_alike(clips, normaliser):
+    fine = StreamNormaliser(normaliser.graph, 15, normaliser.units)  # every other of its frames is one of 8
+    data, index = TrainingClips(clips), torch.arange(12)
+    (coarse, twice), *_ = data.batch(index, [normaliser, fine], TrainConfig(), seeded())
+    (alone,), *_ = data.batch(index, [normaliser], TrainConfig(), seeded())
+    assert torch.equal(coarse, alone)
+    for stream in (0, 1):  # positions; motions are differences to the next frame, which is nearer in the finer one
+        part = slice(3 * stream, 3 * stream + 3)
+        assert ((coarse[:, part] - twice[:, part, ::2]).abs() * 32).max() <= 1
+
+
+def test_copies_are_found_by_their_bits(clips):
+    data = TrainingClips(clips[:6])
+    renamed = replace(clips[2], name="other", joints=clips[2].joints.copy())
+    nearly = replace(clips[3], joints=np.nextafter(clips[3].joints, np.float32(np.inf)))
+    assert data.copies([renamed, nearly, clips[8]]).tolist() == [True, False, False]
 
 
 def test_augmented_lanes_stay_on_the_lattice(clips, normaliser):
-    x, _, _ = TrainingClips(clips).batch(torch.arange(12), normaliser, TrainConfig(), seeded())
+    (x,), _, _ = TrainingClips(clips).batch(torch.arange(12), [normaliser], TrainConfig(), seeded())
     assert torch.equal((x * 32).round(), x * 32)
     assert x.abs().max() <= 127 / 32
 

@@ -76,9 +76,8 @@ class StreamNormaliser:
     lattice_exponent: int = LATTICE_EXPONENT
 
     def __post_init__(self) -> None:
-        if tuple(self.units) != check_streams(tuple(self.units)) or not all(
-            np.isfinite(u) and u > 0 for u in self.units.values()
-        ):
+        ordered = tuple(self.units) == check_streams(tuple(self.units))
+        if not ordered or not all(np.isfinite(u) and u > 0 for u in self.units.values()):
             raise BadInputError(
                 f"stream units {self.units}: expected a positive number for each stream, in the order {', '.join(STREAMS)}"
             )
@@ -128,7 +127,7 @@ class StreamNormaliser:
         return cls(
             str(values["graph"]),
             int(values["frames"]),
-            {str(name): float(unit) for name, unit in values["units"].items()},
+            {name: float(values["units"][name]) for name in check_streams(tuple(values["units"]))},
             int(values["lattice_exponent"]),
         )
 
