@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from mksgn.export.errors import NonFiniteWeightsError
-from mksgn.train.layers import SMF, SSC, ConvBN, GraphConvBN, SpikingSelfAttention
+from mksgn.train.layers import SMF, SSC, ConvBN, GraphConvBN, SpikingSelfAttention, folded_norm
 
 
 def array(x: Tensor) -> np.ndarray:
@@ -19,10 +19,8 @@ def array(x: Tensor) -> np.ndarray:
 
 def batch_norm(bn: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
     """(g, b), each (C,)."""
-    assert bn.running_mean is not None
-    assert bn.running_var is not None
-    gain = array(bn.weight) / np.sqrt(array(bn.running_var) + bn.eps)
-    return gain, array(bn.bias) - gain * array(bn.running_mean)
+    gain, shift = folded_norm(bn)
+    return array(gain), array(shift)
 
 
 def conv(layer: ConvBN) -> tuple[np.ndarray, np.ndarray]:

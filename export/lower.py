@@ -16,7 +16,7 @@ import numpy as np
 from mksgn.export import fold
 from mksgn.export.nodes import GraphConv, SpikingSelfAttention
 from mksgn.train.layers import SASGC
-from mksgn.train.streams import STREAMS, StreamNormaliser
+from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 
 SCHEMA = "mksgn.nir/1"
@@ -56,14 +56,14 @@ class _Lowering:
     def graph(self, normaliser: StreamNormaliser) -> nir.NIRGraph:
         config, student = self.config, self.student
         frames, joints = config.frames, config.joints
-        self.nodes["input"] = nir.Input({"input": np.array([3 * len(STREAMS), frames, joints])})
+        self.nodes["input"] = nir.Input({"input": np.array([3 * len(config.streams), frames, joints])})
         self.nodes["input"].metadata = {
             "signal": "analog",
-            "streams": json.dumps(STREAMS),
+            "streams": json.dumps(config.streams),
             "normaliser": json.dumps(normaliser.to_dict()),
         }
         self.conv("ssc_conv", fold.encoder(student.ssc), "input", frames, padding=(1, 1))
-        self.lif("ssc", len(STREAMS) * config.stream_channels, frames, ["ssc_conv"])
+        self.lif("ssc", len(config.streams) * config.stream_channels, frames, ["ssc_conv"])
         self.conv("smf_conv", fold.fusion(student.smf), "ssc", frames)
         self.lif("smf", config.widths[0], frames, ["smf_conv"])
         source = "smf"

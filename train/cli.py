@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from mksgn.train import checkpoint, config, loop
+from mksgn.train import describe as describing
 from mksgn.train.console import new_app, output, run_app, track
 from mksgn.train.datasets import SOURCES, open_source
 from mksgn.train.errors import BadInputError
+from mksgn.train.streams import StreamNormaliser
+from mksgn.train.student import Student, StudentConfig
+from mksgn.train.teacher import Teacher, TeacherConfig
+from mksgn.train.transforms import lanes
 
 app = new_app("Train MK-SGN's student, or its teacher, on skeleton clips.")
 
+DESCRIBED_CLIPS = 16
 FORMS = ", ".join(source.form for source in SOURCES.values())
 
 
 @app.command()
 def train(
     configuration: Annotated[
-        str, typer.Argument(metavar="[CONFIG]", help="demo, small, paper, or a YAML file")
-    ] = "demo",
+        str | None, typer.Argument(metavar="[CONFIG]", help="demo (the default), small, paper, or a YAML file")
+    ] = None,
     data: Annotated[str, typer.Option(help=f"SOURCE: {FORMS}")] = "synthetic",
     out: Annotated[Path, typer.Option(help="folder for model.pt, metrics.jsonl and config.json")] = Path("runs/train"),
     split: Annotated[str | None, typer.Option(help="name of the benchmark's split, e.g. xview or view1-2")] = None,
@@ -39,6 +47,12 @@ def train(
     distill: Annotated[
         Path | None, typer.Option(metavar="TEACHER.PT", help="let the student learn from this teacher, too")
     ] = None,
+    describe: Annotated[
+        bool,
+        typer.Option(
+            "--describe", help="train nothing; print parameters, MACs and firing rates of CONFIG, or of a model.pt"
+        ),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with what OUT holds")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
@@ -50,7 +64,11 @@ def train(
 
     On several cores or GPUs: torchrun --nproc-per-node 2 -m mksgn.train demo --data synthetic --out runs/demo
     """
-    settings = config.load(configuration, epochs=epochs, changes=changes or ())
+    if describe:
+        for name in config.PRESETS if configuration is None else [configuration]:
+            print_description(name, changes or (), data, split, limit, seed, teacher=teacher)
+        return
+    settings = config.load(configuration or "demo", epochs=epochs, changes=changes or ())
     check_device(device, settings)
     if teacher and distill is not None:
         raise BadInputError("--teacher trains a teacher, --distill a student: give one of them")
@@ -88,6 +106,49 @@ def train(
     if leads:
         file = out / ("teacher.pt" if teacher else "model.pt")
         output.print(f"wrote {file}  sha256 {checkpoint.sha256(file)[:16]}…")
+
+
+def print_description(
+    name: str, changes: Sequence[str], data: str, split: str | None, limit: int | None, seed: int, *, teacher: bool
+) -> None:
+    """The table of train/describe: of a config, as training would find it at its first batch, or of a trained model.pt."""
+    import torch
+
+    trained = name.endswith(".pt")
+    clips = open_source(
+        data, split=split, part="test" if trained else "train", limit=limit or DESCRIBED_CLIPS, seed=seed
+    )
+    if trained and teacher:
+        rows = describing.teacher_layers(checkpoint.load_teacher(Path(name)).teacher)
+    elif trained:
+        model = checkpoint.load(Path(name))
+        rows = describing.student_layers(model.student, torch.from_numpy(lanes(clips.clips, model.normaliser)[0]))
+    else:
+        settings = config.load(name, changes=changes)
+        torch.manual_seed(seed)
+        shared = {"graph": clips.graph, "classes": clips.classes}
+        if teacher:
+            rows = describing.teacher_layers(Teacher(TeacherConfig.from_dict({**settings.teacher, **shared})))
+        else:
+            student = Student(StudentConfig.from_dict({**settings.student, **shared}))
+            normaliser = StreamNormaliser.fit(clips.clips, student.config.frames, student.config.streams)
+            x = torch.from_numpy(lanes(clips.clips, normaliser)[0])
+            describing.settle(student, x)
+            rows = describing.student_layers(student, x)
+    who = f"the teacher of {name}" if teacher else name
+    state = "trained" if trained else "untrained, seed " + str(seed)
+    table = Table(title=f"{who}, {state}; {len(clips)} clips of {clips.source}, {clips.graph}", title_justify="left")
+    for heading in ("layer", "shape", "parameters", "MACs", "times per clip", "firing rate", "can't fire"):
+        table.add_column(heading, justify="left" if heading == "layer" else "right")
+    for row in rows:
+        rate, never = ("–" if value is None else f"{value:.2%}" for value in (row.rate, row.unreachable))
+        shape = " × ".join(map(str, row.shape))
+        table.add_row(row.name, shape, f"{row.parameters:,}", f"{row.macs:,}", str(row.passes), rate, never)
+    output.print(table)
+    macs = sum(row.macs * row.passes for row in rows)
+    output.print(f"{sum(row.parameters for row in rows):,} parameters; {macs:,} MACs per body of a clip")
+    for line in describing.unable(rows):
+        output.print(line)
 
 
 def check_device(device: str, settings: config.TrainConfig) -> None:

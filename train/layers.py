@@ -43,6 +43,14 @@ class ConvBN(nn.Module):
         return self.bn(self.conv(x))
 
 
+def folded_norm(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Batch norm at inference is g y + b: (g, b), each (C,), float64; g = gamma / sqrt(var + eps), b = beta - g mean."""
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
+    gain = bn.weight.detach().double() / torch.sqrt(bn.running_var.double() + bn.eps)
+    return gain, bn.bias.detach().double() - gain * bn.running_mean.double()
+
+
 class SSC(nn.Module):
     """Skeleton spiking coding: P_i = SN(BN(Conv2d_3x3(Expand(X_i))))  [review]; one unshared branch per stream, padding 1 [ours].
 

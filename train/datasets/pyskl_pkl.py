@@ -5,11 +5,11 @@ A file holds a dict: `split`, {"xsub_train": [name, ...], "xsub_val": ...}, wher
 metres and in the sensor's coordinates. Zero stands for a body that a frame lacks.
 
 A pickle is a program: the usual loader imports and calls whatever it names. A list of permitted names does not tame
-that loader: without a single name a file of some bytes can have it hash tuples nested so deep that the interpreter
-crashes, or enlarge its memo to 64 GB. So nothing is unpickled here. `_Machine` interprets the operations that
+that loader: without a single name a small file can have it hash tuples nested so deep that the interpreter
+crashes, or ask for a memo of 64 GB. So nothing is unpickled here. `_Machine` interprets the operations that
 plain containers, strings, numbers and numpy's arrays of numbers need, and has no way to import, call or set anything.
-It is bounded by the size of the file: at most OPERATIONS in all and one per BYTES_PER_OPERATION, each of which allocates
-some hundred bytes at most; an array never claims more bytes than lie behind it, and all the clips' arrays together
+It is bounded by the size of the file: at most OPERATIONS in all and one per BYTES_PER_OPERATION (after a few), each of which takes
+a hundred bytes or two; an array never claims more bytes than lie behind it, and all the clips' arrays together
 not more than the file has. Arrays stay in the file until their clip is asked for.
 
 Source: Duan et al., PYSKL (ACM MM 2022), tools/data of its code; the opcodes as in Python's pickletools, protocols 2 to 5;
@@ -39,7 +39,7 @@ from mksgn.train.skeletons import graph
 SOURCE = "pyskl"
 SPLITS = ("xsub", "xview", "xsub120", "xset")
 PARTS = {"train": "train", "test": "val"}  # the benchmark's name -> the file's
-OPERATIONS = 15_000_000  # NTU RGB+D 120 takes half of them; 10 s on one core, below 2 GB if each is hostile
+OPERATIONS = 15_000_000  # NTU RGB+D 120 takes a third of them, 45 a clip; about 10 s on one core
 BYTES_PER_OPERATION = 8  # of the file, at least, beyond the first FREE_OPERATIONS; the distributed files have hundreds
 FREE_OPERATIONS = 100_000
 SHORT = (
@@ -60,6 +60,7 @@ _GLOBALS = {
         "numpy.core.numeric": ("_frombuffer",),  # protocol 5
         "numpy._core.numeric": ("_frombuffer",),
         "_codecs": ("encode",),  # protocol 2 has no bytes: they are Latin-1 text to be encoded
+        "__builtin__": ("bytes",),  # and this, if empty
     }.items()
     for name in names
 }
@@ -511,6 +512,8 @@ class _Machine:
             if not isinstance(one.values, bytes):
                 raise TypeError
             made = np.frombuffer(one.values, one.dtype)[0].item()
+        elif function.name == "bytes" and not arguments:
+            made = b""
         elif function.name == "encode":
             made = self.encoded(*arguments)
         else:

@@ -1,0 +1,214 @@
+"""What a network is before anyone trains it for a day: parameters, MACs and firing rates per population, and which can't fire.
+
+MACs are the multiply-accumulates of the dense computation in torch, for one body of one clip, as fvcore and torch's FLOP counter
+count them: zeros of the padding and of the adjacency included. Those of a population with binary input are what the paper's formula multiplies
+by firing rate and S; the first layer's and the read-out's are real. What a chip's synapses would be is `mksgn-deploy --describe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mksgn.train.layers import ConvBN, GraphConvBN, folded_norm
+from mksgn.train.streams import INTEGER_LIMIT, LATTICE_EXPONENT
+from mksgn.train.student import Student
+from mksgn.train.teacher import Teacher
+
+SILENT_RATE = 1e-4  # a population that fires less than this is named
+
+
+@dataclass(frozen=True)
+class Described:
+    """One population (or the read-out). `rate` and `unreachable` are None where nothing spikes.
+
+    `macs`: per body and pass through the layer; `passes`: how many of them a clip needs (S, or once). `unreachable`: share of
+    neurons whose membrane stays below the threshold whatever spikes come.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parameters: int
+    macs: int
+    passes: int
+    rate: float | None = None
+    unreachable: float | None = None
+
+
+def student_layers(student: Student, lanes: Tensor) -> list[Described]:
+    """Rows of a student in evaluation mode, its firing rates on `lanes` (L, 3 · streams, T, V)."""
+    spikes: dict[str, Tensor] = {}
+    with torch.no_grad():
+        student.eval()(lanes, spikes)
+    steps = student.config.steps
+    rows = []
+    for name, modules, macs in _populations(student):
+        s = spikes[name]
+        highest = largest_membrane(student, name)
+        rows.append(
+            Described(
+                name=name,
+                shape=tuple(s.shape[2:]),
+                parameters=sum(p.numel() for module in modules for p in _parameters(module)),
+                macs=macs,
+                passes=1 if name == "ssc" else steps,
+                rate=float(s.double().mean()),
+                unreachable=float((highest < 1.0).double().mean()),
+            )
+        )
+    classes, width = student.fc.weight.shape
+    rows.append(Described("readout", (classes,), width * classes + classes, width * classes, 1))
+    return rows
+
+
+def teacher_layers(teacher: Teacher) -> list[Described]:
+    """Rows of a teacher, all streams together. A layer: A_k, W_k, the temporal convolution, and its residual paths."""
+    config = teacher.config
+    streams, joints = len(config.streams), next(iter(teacher.by_stream.values())).layers[0].graph.joints
+    rows, inputs, frames = [], 3, config.frames
+    for i, (width, stride) in enumerate(zip(config.widths, config.strides, strict=True)):
+        after = (frames - 1) // stride + 1
+        layers = [net.layers[i] for net in teacher.by_stream.values()]
+        macs = _graph_macs(layers[0].graph, frames) + _conv_macs(layers[0].conv, after, joints)
+        for skip, at in ((layers[0].spatial_skip, frames), (layers[0].skip, after)):
+            macs += _conv_macs(skip, at, joints) if isinstance(skip, ConvBN) else 0
+        parameters = sum(p.numel() for layer in layers for p in layer.parameters())
+        rows.append(Described(f"layer{i + 1}", (streams * width, after, joints), parameters, streams * macs, 1))
+        inputs, frames = width, after
+    rest = sum(p.numel() for p in teacher.parameters()) - sum(row.parameters for row in rows)
+    rows.append(Described("readout", (len(config.classes),), rest, streams * inputs * len(config.classes), 1))
+    return rows
+
+
+def settle(student: Student, lanes: Tensor) -> None:
+    """Give an untrained student the batch norms' statistics and the attention's gains that `lanes` make: its state when training starts."""
+    norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = None  # the mean of what it sees, not a running one
+    with torch.no_grad():
+        student.train()(lanes)
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+    student.eval()
+
+
+def _populations(student: Student) -> Iterator[tuple[str, list[nn.Module | nn.Parameter], int]]:
+    """Name, what it owns, and MACs per pass of one lane, of every population in the student's order."""
+    config, joints = student.config, student.config.joints
+    frames = config.frames
+    yield "ssc", [student.ssc], _conv_macs(student.ssc, frames, joints)
+    # the streams are weighed before the convolution: 4 · C0 products, and then one stream's convolution
+    weighing = len(config.streams) * config.stream_channels * frames * joints
+    yield "smf", [student.smf], weighing + _conv_macs(student.smf.current, frames, joints)
+    for i, (sgc, stc) in enumerate(zip(student.sgc, student.stc, strict=True)):
+        name, width, after = f"block{i + 1}", config.widths[i], config.block_frames[i]
+        macs = _graph_macs(sgc.graph, frames) + _conv_macs(sgc.skip, frames, joints)
+        yield f"{name}_sgc", [sgc.graph, sgc.skip], macs
+        if sgc.attention is not None:
+            yield f"{name}_qkv", [sgc.qkv], _conv_macs(sgc.qkv, frames, joints)
+            for product in "mz":
+                gain = getattr(sgc.attention, f"log_gain_{product}")
+                yield f"{name}_attention.{product}", [gain], width * frames * joints**2
+            macs = _conv_macs(sgc.proj, frames, joints) + _conv_macs(sgc.proj_skip, frames, joints)
+            yield f"{name}_proj", [sgc.proj, sgc.proj_skip], macs
+        macs = _conv_macs(stc.conv, after, joints) + _conv_macs(stc.skip, after, joints)
+        yield f"{name}_stc", [stc.conv, stc.skip], macs
+        frames = after
+
+
+def _parameters(owned: nn.Module | nn.Parameter) -> Iterator[nn.Parameter]:
+    if isinstance(owned, nn.Parameter):
+        yield owned
+    else:
+        yield from owned.parameters()
+
+
+def _conv_macs(layer: nn.Module, frames: int, joints: int) -> int:
+    """Each output needs a product per entry of its kernel."""
+    return layer.conv.weight.numel() * frames * joints  # type: ignore[union-attr, operator]
+
+
+def _graph_macs(layer: GraphConvBN, frames: int) -> int:
+    """X A_k for all K subsets, dense, and the products with W_k."""
+    spread = layer.weight.shape[1] * frames * layer.joints * layer.subsets * layer.joints
+    return spread + layer.weight.numel() * frames * layer.joints
+
+
+@torch.no_grad()
+def largest_membrane(student: Student, name: str) -> Tensor:
+    """The highest potential that each neuron of a population could have, if exactly the spikes that excite it came at every step.
+
+    An upper bound: branches into one membrane are excited each for itself. Under the threshold 1, a neuron can't fire.
+    """
+    config = student.config
+    steps_share = 1.0 - (1.0 - 1.0 / config.tau) ** config.steps  # h of a constant current of 1 after S steps from rest
+    frames, joints = config.frames, config.joints
+    if name == "ssc":
+        gain, shift = folded_norm(student.ssc.bn)
+        weight = (student.ssc.conv.weight.double() * gain.view(-1, 1, 1, 1)).abs()
+        analog = torch.full(
+            (1, 3 * len(config.streams), frames, joints), INTEGER_LIMIT * 2.0**LATTICE_EXPONENT
+        ).double()
+        current = F.conv2d(analog, weight, padding=1, groups=len(config.streams)) + shift.view(-1, 1, 1)
+        return current[0] * steps_share
+    if name == "smf":
+        share = (len(config.streams) * student.smf.weights(student.smf.information)).double().sum()
+        return _excited(student.smf.current, frames, joints, scale=float(share)) * steps_share
+    block, _, kind = name.partition("_")
+    i = int(block.removeprefix("block")) - 1
+    sgc, stc = student.sgc[i], student.stc[i]
+    frames = (config.frames, *config.block_frames)[i]
+    if kind == "stc":
+        current = _excited(stc.conv, frames, joints) + _excited(stc.skip, frames, joints)
+    elif kind == "sgc":
+        current = _excited_graph(sgc.graph, frames) + _excited(sgc.skip, frames, joints)
+    elif kind == "qkv":
+        current = _excited(sgc.qkv, frames, joints)
+    elif kind == "proj":
+        current = _excited(sgc.proj, frames, joints) + _excited(sgc.proj_skip, frames, joints)
+    else:
+        product = kind[-1]  # of attention.m and attention.z: coincidences over d channels, or over V keys
+        gain = getattr(sgc.attention, f"log_gain_{product}").exp().double()
+        most = config.widths[i] // config.heads if product == "m" else joints
+        current = gain.view(-1, 1, 1, 1) * most
+    return current * steps_share
+
+
+def _excited(layer: ConvBN, frames: int, joints: int, scale: float = 1.0) -> Tensor:
+    """The largest current (C, T', V) of BN(Conv(x)) over binary x: every positive synapse hit, no negative one."""
+    gain, shift = folded_norm(layer.bn)
+    weight = (layer.conv.weight.double() * gain.view(-1, 1, 1, 1) * scale).clamp_min(0)
+    ones = torch.ones(1, weight.shape[1], frames, joints, dtype=torch.float64)
+    return F.conv2d(ones, weight, stride=layer.conv.stride, padding=layer.conv.padding)[0] + shift.view(-1, 1, 1)  # type: ignore[arg-type]
+
+
+def _excited_graph(layer: GraphConvBN, frames: int) -> Tensor:
+    """As `_excited`, of a graph convolution: a synapse's weight is the sum over the subsets."""
+    gain, shift = folded_norm(layer.bn)
+    weight = layer.weight[..., 0].double() * gain.view(-1, 1, 1)  # (O, I, K)
+    adjacency = layer.masked_adjacency().double()  # (K, source, target)
+    by_target = [
+        torch.einsum("oik,ks->ois", weight, adjacency[:, :, target]).clamp_min(0).sum((1, 2))
+        for target in range(layer.joints)
+    ]
+    current = torch.stack(by_target, dim=1) + shift[:, None]  # (O, V)
+    return current[:, None].expand(-1, frames, -1)
+
+
+def unable(rows: list[Described]) -> list[str]:
+    """A line for each population of which no neuron can reach its threshold, or that hardly fires."""
+    lines = []
+    for row in rows:
+        if row.rate is None or row.unreachable is None:
+            continue
+        if row.unreachable == 1.0:
+            lines.append(f"{row.name}: none of its {prod(row.shape)} neurons can reach the threshold")
+        elif row.rate < SILENT_RATE:
+            lines.append(f"{row.name}: fires at {row.rate:.4%}, under {SILENT_RATE:.2%}")
+    return lines
