@@ -193,6 +193,7 @@ class SpikingSelfAttention(nn.Module):
     def __init__(self, heads: int, tau: float):
         super().__init__()
         self.heads, self.tau = heads, tau
+        self.neuron = lif
         self.log_gain_m = nn.Parameter(torch.zeros(heads))
         self.log_gain_z = nn.Parameter(torch.zeros(heads))
         self.register_buffer("initialised", torch.tensor(False))
@@ -221,13 +222,13 @@ class SpikingSelfAttention(nn.Module):
         fresh = self.training and not bool(self.initialised)
         if fresh:
             self.log_gain_m.data.copy_(self._gain_for_rate(counts))
-        m = lif(counts * self.log_gain_m.exp().view(-1, 1, 1, 1), self.tau, one)
+        m = self.neuron(counts * self.log_gain_m.exp().view(-1, 1, 1, 1), self.tau, one)
         record(f"{name}.m", m)
         counts = attention_value_counts(m, v).unflatten(2, (self.heads, -1))
         if fresh:
             self.log_gain_z.data.copy_(self._gain_for_rate(counts))
             self.initialised.fill_(True)
-        z = lif(counts * self.log_gain_z.exp().view(-1, 1, 1, 1), self.tau, one).flatten(2, 3)
+        z = self.neuron(counts * self.log_gain_z.exp().view(-1, 1, 1, 1), self.tau, one).flatten(2, 3)
         record(f"{name}.z", z)
         return z
 

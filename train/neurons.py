@@ -53,18 +53,18 @@ class _LIFSequence(torch.autograd.Function):
     def backward(ctx, grad_s: Tensor):
         h, threshold = ctx.saved_tensors
         decay = 1.0 / ctx.tau
+        carried = (1.0 - decay) / decay  # gx is dL/dx = decay dL/dh, and dh[t+1]/dv[t] = 1 - decay
         grad_x = torch.empty_like(h)
         for gs, hs, gx, th in _chunks(grad_s, h, grad_x, threshold=threshold):
             # v = h (1 - s), so dv/dh = (1 - s) - h ds/dh, with ds/dh = slope (g - g^2), g = sigmoid(slope (h - th))
             g = torch.add(-SURROGATE_SLOPE * th, hs, alpha=SURROGATE_SLOPE).sigmoid_()
-            torch.addcmul(g, g, g, value=-1.0, out=g).mul_(SURROGATE_SLOPE)
-            silent = torch.empty_like(g)
-            torch.lt(hs, th, out=silent)
-            torch.mul(gs[-1], g[-1], out=gx[-1]).mul_(decay)
+            torch.addcmul(g, g, g, value=-1.0, out=g).mul_(SURROGATE_SLOPE * decay)
+            torch.mul(gs[-1], g[-1], out=gx[-1])
+            silent = torch.empty_like(hs[0])
             for t in range(len(hs) - 2, -1, -1):
-                grad_v = gx[t + 1] * ((1.0 - decay) / decay)
-                torch.addcmul(gs[t], grad_v, hs[t], value=-1.0, out=gx[t]).mul_(g[t])
-                torch.addcmul(gx[t], grad_v, silent[t], out=gx[t]).mul_(decay)
+                torch.lt(hs[t], th, out=silent)
+                torch.addcmul(gs[t], gx[t + 1], hs[t], value=-carried, out=gx[t]).mul_(g[t])
+                torch.addcmul(gx[t], gx[t + 1], silent, value=1.0 - decay, out=gx[t])
         return grad_x, None, None
 
 
