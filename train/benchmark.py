@@ -74,13 +74,14 @@ def on_spikingjelly(student: Student) -> Student:
     return twin
 
 
-class _Apart:
+class _Apart(nn.Module):
     """Attention's two populations, m and z, called in turn: each keeps a node of its own, as a network built by hand would."""
 
     def __init__(self, *nodes: SpikingJellyLIF):
-        self.nodes, self.turn = nodes, 0
+        super().__init__()
+        self.nodes, self.turn = nn.ModuleList(nodes), 0
 
-    def __call__(self, x: Tensor, tau: float, threshold: Tensor) -> Tensor:
+    def forward(self, x: Tensor, tau: float, threshold: Tensor) -> Tensor:
         node = self.nodes[self.turn]
         self.turn = (self.turn + 1) % len(self.nodes)
         return node(x)

@@ -193,7 +193,7 @@ class SpikingSelfAttention(nn.Module):
     def __init__(self, heads: int, tau: float):
         super().__init__()
         self.heads, self.tau = heads, tau
-        self.neuron = lif
+        self.neuron: Callable[[Tensor, float, Tensor], Tensor] = lif
         self.log_gain_m = nn.Parameter(torch.zeros(heads))
         self.log_gain_z = nn.Parameter(torch.zeros(heads))
         self.register_buffer("initialised", torch.tensor(False))
