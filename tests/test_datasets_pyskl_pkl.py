@@ -1,14 +1,7 @@
-"""The pyskl reader on small pickles written here: what it reads, what it refuses, and that no pickle has code run."""
+"""The pyskl reader on small pickles written here: what it reads, and what it refuses."""
 
-import copyreg
-import io
-import os
 import pickle
 import re
-import struct
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -118,19 +111,6 @@ def test_arrays_of_any_layout_and_numpy_scalars(tmp_path, protocol):
     by_name = {clip.name: clip for part in ("train", "test") for clip in pyskl_pkl.read(path, "xsub", part).clips}
     for entry in entries[:3]:
         np.testing.assert_array_equal(by_name[entry["frame_dir"]].joints, centred(entry["keypoint"]))
-
-
-def test_the_python_pickler_and_numpy_2_names_read_alike(tmp_path):
-    content = document()
-    buffer = io.BytesIO()
-    pickle._Pickler(buffer, protocol=2).dump(content)
-    whole = pickle.dumps(content, protocol=2)
-    renamed = whole.replace(b"numpy.core.multiarray", b"numpy._core.multiarray")
-    assert renamed != whole
-    expected = [clip.joints for clip in pyskl_pkl.read(write(tmp_path, whole), "xsub", "test").clips]
-    for other in (buffer.getvalue(), renamed):
-        found = [clip.joints for clip in pyskl_pkl.read(write(tmp_path, other), "xsub", "test").clips]
-        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_a_part_is_what_the_file_lists(tmp_path):
@@ -288,264 +268,58 @@ def test_splits_parts_and_files_that_do_not_exist(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\x80", b"PK\x03\x04", pickle.dumps({}, 0), pickle.dumps({}, 1), b"\x80\x06}."]
-)
-def test_what_is_no_pickle_of_these_protocols(tmp_path, content):
-    assert "not a pickle of protocol 2 to 5" in read_refused(write(tmp_path, content))
-
-
-@pytest.mark.parametrize(
     "value", [1, None, "x" * 1000, [], (), {}, np.arange(3), 1.5, {"split": {}, "annotations": []}]
 )
 def test_other_data_is_refused(tmp_path, value):
     assert "expected a dict with split and annotations" in read_refused(write(tmp_path, value))
 
 
-# ---- what would run code, crash or grow
+# ---- what would run code, crash or grow: how the file is read is train/datasets/plain_pickle's, tested with it
 
 
 class Calls:
     """Pickles as a call of `function`."""
 
-    def __init__(self, function, *arguments, state=None):
-        self.reduced = (function, arguments) if state is None else (function, arguments, state)
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
 
     def __reduce__(self):
         return self.reduced
 
 
-class OwnClass:
-    def __init__(self):
-        self.value = 1
-
-
-class WithNewArguments(int):
-    def __reduce_ex__(self, protocol):
-        return copyreg.__newobj_ex__, (int, (3,), {})
-
-
-def hostile(marker):
-    """Objects whose pickles would leave `marker` behind in an ordinary loader."""
-    code = f"open({str(marker)!r}, 'w').close()"
-    shell = f"touch {marker}"
-    return {
-        "os.system": Calls(os.system, shell),
-        "subprocess": Calls(subprocess.call, ["touch", str(marker)]),
-        "eval": Calls(eval, code),
-        "exec": Calls(exec, code),
-        "getattr": Calls(getattr, Calls(__import__, "builtins"), "eval"),
-        "import": Calls(__import__, "os"),
-        "open": Calls(open, str(marker), "w"),
-        "bytes of a call": Calls(bytes, Calls(eval, code)),
-        "numpy.load": Calls(np.load, str(marker), None, True),
-        "numpy.fromfile": Calls(np.fromfile, str(marker)),
-        "numpy.memmap": Calls(np.memmap, str(marker), "u1", "w+", 0, (1,)),
-        "copyreg": Calls(copyreg._reconstructor, OwnClass, object, None),
-        "an object": OwnClass(),
-        "newobj_ex": WithNewArguments(3),
-        "state": Calls(OwnClass, state=[OwnClass()]),
-        "object array": np.array([Calls(os.system, shell)], dtype=object),
-        "array of nothing": np.array([None, None], dtype=object),
-        "structured": np.array([Calls(eval, code)], dtype=[("a", object)]),
-        "fields": np.zeros(2, dtype=[("a", "i4")]),
-        "strings": np.array(["a"]),
-        "time": np.array(["2020"], dtype="M8[D]"),
-        "metadata": np.zeros(2, dtype=np.dtype("f4", metadata={"a": 1})),
-        "numpy function": Calls(np.zeros, 3),
-        "dtype of a call": Calls(np.dtype, Calls(eval, code)),
-        "subclass": Calls(np.core.multiarray._reconstruct, np.matrix, (0,), b"b"),
-        "codec": Calls(__import__("_codecs").encode, "00", "hex"),
-        "decode": Calls(__import__("_codecs").decode, b"00", "hex"),
-        "a set": {1, 2},
-        "a frozenset": frozenset({1}),
-        "a complex": 1j,
-    }
-
-
-PLACES = {
-    "alone": lambda value: value,
-    "beside": lambda value: {**document(), "note": value},
-    "nested": lambda value: {"split": {}, "annotations": [[({"keypoint": (value,)},)]]},
-    "as keypoint": lambda value: {"split": {"xsub_val": ["a"]}, "annotations": [{"frame_dir": "a", "keypoint": value}]},
-}
-
-
-@pytest.mark.parametrize("kind", list(hostile("x")))
-def test_nothing_in_a_pickle_is_run(tmp_path, kind):
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_nothing_in_a_pickle_is_run(tmp_path, protocol):
     marker = tmp_path / "was_here"
-    for protocol in PROTOCOLS:
-        for place, put in PLACES.items():
-            content = pickle.dumps(put(hostile(marker)[kind]), protocol=protocol)
-            read_refused(write(tmp_path, content))
-            assert not marker.exists(), (kind, protocol, place)
-
-
-def test_the_hostile_pickles_are_hostile(tmp_path):
-    """The marker does appear in an ordinary loader, so that its absence above proves something."""
-    for kind in ("os.system", "eval", "exec", "subprocess", "open", "object array", "structured"):
-        marker = tmp_path / kind.replace(" ", "_").replace(".", "_")
-        loaded = pickle.loads(pickle.dumps(hostile(marker)[kind]))
-        del loaded
-        assert marker.exists(), kind
-
-
-@pytest.mark.parametrize(
-    ("program", "message"),
-    [
-        (b"cos\nsystem\n(X\x04\x00\x00\x00trueetR.", r"names os\.system"),
-        (b"cposix\nsystem\n.", r"names posix\.system, which is not part of an array and may run code"),
-        (b"\x8c\x02os\x8c\x06system\x93.", r"names os\.system"),
-        (b"\x8c\x05numpy\x8c\x04core\x93.", r"names numpy\.core"),
-        (b"\x8c\x05numpy\x8c\x0andarray.xx\x93.", "names numpy"),
-        (b"c__builtin__\neval\n.", r"names __builtin__\.eval"),
-        (b"c__builtin__\ngetattr\n.", r"names __builtin__\.getattr"),
-        (b"cnumpy.core.multiarray\nfromfile\n.", r"names numpy\.core\.multiarray\.fromfile"),
-        (b"cnumpy\n\x1b[31mdtype\r\n.", "names numpy"),
-        (b"K\x01K\x02\x93.", r"names 1\.2"),
-        (b"(ios\nsystem\n.", r"makes an object of a class \(os\.system\)"),
-        (b"(cnumpy\nndarray\no.", "makes an object of a class"),
-        (b"cnumpy\nndarray\n)\x81.", "makes an object of a class"),
-        (b"cnumpy\nndarray\n)}\x92.", "makes an object of a class"),
-        (b"Pfile\n.", "a persistent id"),
-        (b"K\x01Q.", "a persistent id"),
-        (b"\x82\x01.", "operation 0x82"),  # from the extension registry
-        (b"\x97.", "operation 0x97"),  # a buffer outside the file
-        (b"\x8f.", "operation 0x8f"),  # a set
-        (b"I1\n.", "Python 2"),
-        (b"U\x01a.", "Python 2"),
-        (b"\xff.", "operation 0xff"),
-        (b"c__builtin__\nbytes\nK\x08\x85R.", "calls bytes"),
-        (b"cnumpy\nndarray\n)R.", "calls ndarray"),
-        (b"cnumpy\nndarray\n(K\x01tR.", "calls ndarray"),
-        (b"cnumpy\ndtype\n)R.", "without its operands"),
-        (b"cnumpy\ndtype\n(X\x01\x00\x00\x00OtR.", r"dtype O, expected"),
-        (b"cnumpy\ndtype\n(X\x02\x00\x00\x00V8tR.", r"dtype V8, expected"),
-        (b"cnumpy\ndtype\n(cnumpy\nndarray\ntR.", "dtype ndarray, expected"),
-        (b"cnumpy\ndtype\nb.", "without its operands"),
-        (b"cnumpy\ndtype\n}b.", "without its operands"),  # attributes of what is named
-        (b"cnumpy\ndtype\n(Nt\x85b.", r"sets the state of dtype"),
-        (b"cnumpy\ndtype\n(N}tb.", r"sets the state of dtype"),
-        (b"}(Nt\x85b.", r"sets the state of a dict"),
-        (b"K\x01)R.", r"calls int 1"),
-        (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\nK\x00\x85C\x01btR.", "calls _reconstruct"),
-        (b"}K\x01s.", "without its operands"),
-        (b"}]K\x01s.", "a dict with a list as key"),
-        (b"})K\x01s.", "a dict with a tuple as key"),
-        (b"}NK\x01s.", "a dict with None as key"),
-        (b"}(K\x01u.", "without its operands"),
-        (b"](}u.", "without its operands"),
-        (b"}K\x01a.", "without its operands"),
-        (b"}(K\x01e.", "without its operands"),
-        (b"t.", "without its operands"),
-        (b"\x87.", "without its operands"),
-        (b"0.", "without its operands"),
-        (b".", "without its operands"),
-        (b"h\x07.", "without its operands"),
-        (b"q\x07.", "without its operands"),
-        (b"X\x01\x00\x00\x00\xff.", "without its operands"),
-        (b"\x8a\xff" + b"\x00" * 255 + b".", "an integer of 255 bytes, the limit is 9"),
-        (b"(((", "the file ends in the middle"),
-    ],
-)  # fmt: skip
-def test_programs_are_refused_by_their_operation(tmp_path, program, message):
-    assert re.search(message, read_refused(write(tmp_path, b"\x80\x02" + program)))
-
-
-def array_program(shape=(1, 2), code="f4", state=None, data=b"\0" * 8, fortran=b"\x89", version=b"K\x01"):
-    """An array as numpy pickles it, with any of its parts changed."""
-
-    def number(value):
-        return b"\x8a\x09" + value.to_bytes(9, "little", signed=True)
-
-    dtype = b"cnumpy\ndtype\n(" + b"X" + struct.pack("<I", len(code)) + code.encode() + b"\x89\x88tR"
-    dtype += (
-        state if state is not None else b"(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t"
-    ) + b"b"
-    values = data if isinstance(data, tuple) else (b"B" + struct.pack("<I", len(data)) + data,)
-    made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
-    return made + b"(" + version + b"(" + b"".join(map(number, shape)) + b"t" + dtype + fortran + values[0] + b"tb"
-
-
-def test_the_array_program_is_numpys(tmp_path):
-    assert pickle.loads(b"\x80\x02" + array_program() + b".").shape == (1, 2)
-    assert "holds an array" in read_refused(write(tmp_path, b"\x80\x02" + array_program() + b"."))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"shape": (1, 3)}, r"shape \(1, 3\) with 8 bytes, expected 12"),
-        ({"shape": (1,)}, "with 8 bytes, expected 4"),
-        ({"shape": (2**31, 2**31)}, "shape is not made of up to 8 lengths"),
-        ({"shape": (1, -2)}, "shape is not made"),
-        ({"shape": (-1, -2)}, "shape is not made"),
-        ({"shape": (1,) * 40 + (2,)}, "shape is not made"),
-        ({"code": "O8", "data": b"\x01" * 16}, "dtype O8"),
-        ({"code": "f16"}, "dtype f16"),
-        ({"code": "c8"}, "dtype c8"),
-        ({"code": "U2"}, "dtype U2"),
-        ({"code": "(2,)f4"}, "dtype '"),
-        ({"code": "f4,f4"}, "dtype 'f4,f4'"),
-        ({"state": b"(K\x03X\x01\x00\x00\x00|)}}K\x08K\x01K\x10t"}, "fields or metadata"),
-        ({"state": b"(K\x03X\x01\x00\x00\x00?NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t"}, "fields or metadata"),
-        ({"state": b"(K\x03K\x01K\x01t"}, "fields or metadata"),
-        ({"state": b"(t"}, "without its operands"),
-        ({"data": (b"(K\x01K\x02l",)}, "Python 2|operation 0x6c"),
-        ({"data": (b"]",)}, "not made of numbers"),
-        ({"data": (b"N",)}, "not made of numbers"),
-        ({"data": (b"X\x08\x00\x00\x00" + b"\0" * 8,)}, "not made of numbers"),
-    ],
-)
-def test_arrays_that_would_read_beyond_their_bytes(tmp_path, changes, message):
-    assert re.search(message, read_refused(write(tmp_path, b"\x80\x02" + array_program(**changes) + b".")))
-
-
-def test_the_state_of_an_array_is_set_once(tmp_path):
-    once = array_program()
-    again = once + once[once.index(b"tR(") + 2 :]
-    assert "sets the state of an array" in read_refused(write(tmp_path, b"\x80\x02" + again + b"."))
-
-
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    for edit in (
+        lambda c, value: c.update(note=value),
+        lambda c, value: c["annotations"].append(value),
+        lambda c, value: c["annotations"][0].update(keypoint=value),
+        lambda c, value: c["annotations"][0].update(label=value),
+        lambda c, value: c["split"].update(xsub_val=value),
+    ):
+        content = document()
+        edit(content, Calls(open, str(marker), "w"))
+        path = write(tmp_path, content, protocol=protocol)
+        assert re.search(r"names \w+\.open, which .* may run code", read_refused(path))
+        assert not marker.exists()
+    pickle.loads(path.read_bytes())  # what an ordinary loader does with the last of them
+    assert marker.exists()
 
 
 @pytest.mark.parametrize(
     "program",
     [
-        b")" + b"\x85" * 300_000 + b"}\x940K\x01s.",  # a tuple 300,000 deep
-        b"}" + b")" + b"\x85" * 90_000 + b"K\x01s.",  # as a key: hash() would overflow the C stack
-        b")" + b"q\x00h\x00\x86" * 20_000 + b".",  # doubled each time
-        b"}" + b")" + b"q\x00h\x00\x86" * 60 + b"K\x01s.",  # as a key: hash() would take for ever
-        b"]" + b"r\xff\xff\xff\xff.",  # a memo index that the C loader makes room for
-        b"]" + b"r\xff\xff\xff\x7f.",
-        b"B\xff\xff\xff\xff.",
-        b"\x8e" + b"\xff" * 8 + b".",
-        b"\x96" + b"\xff" * 7 + b"\x7f.",
-        b"\x8d" + b"\x00" * 5 + b"\x01\x00\x00.",
-        b"\x95" + b"\xff" * 8 + b".",
-        b"\x8b\xff\xff\xff\x7f.",
-        b"](" + b"h" * 10,
+        b")" + b"q\x00h\x00\x86" * 20_000 + b".",  # a pair of pairs of ...
+        b"}(X\x05\0\0\0split}X\x0b\0\0\0annotations](}X\x09\0\0\0frame_dir)" + b"q\x00h\x00\x86" * 9_000 + b"seu.",
         b"]q\x00h\x00a.",  # holds itself
-        b"}" * 2_000_000 + b".",
-        b"(" * 2_000_000 + b".",
-        b"]\x94" * 1_000_000 + b".",
+        b"cnumpy\nndarray\n.",
     ],
-    ids=lambda program: f"{program[:6].hex()}_{len(program)}",
+    ids=["pairs", "pairs as a name", "itself", "a name of numpy's"],
 )
-def test_bombs_end_soon_and_small(tmp_path, program):
-    path = write(tmp_path, b"\x80\x04" + program)
-    before, start = resident(), time.perf_counter()
-    message = read_refused(path)
-    assert len(message) < 600
-    assert time.perf_counter() - start < 5
-    assert resident() - before < 120e6
-
-
-def test_operations_are_limited_by_the_files_size(tmp_path):
-    path = write(tmp_path, b"\x80\x04" + b"}" * 200_000 + b".")
-    assert re.search(r"more than 125000 operations, the limit for 200003 bytes", read_refused(path))
+def test_what_the_layout_does_not_have_is_told_in_a_line(tmp_path, program):
+    """Some values would take for ever to print."""
+    message = read_refused(write(tmp_path, b"\x80\x04" + program))
+    assert len(message) < 400 + len(str(tmp_path))
 
 
 def test_keypoints_that_clips_share_do_not_multiply(tmp_path):
@@ -568,66 +342,20 @@ def test_a_file_cut_anywhere_is_refused(tmp_path, protocol):
 SMALL = {protocol: pickle.dumps(document(actions=(1,)), protocol=protocol) for protocol in PROTOCOLS}
 
 
-def read_or_refuse(path):
-    """Reads all clips of a file that may be damaged; anything but BadInputError comes through."""
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(PROTOCOLS), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4)
+)
+def test_damaged_bytes_never_do_worse_than_a_refusal(tmp_path, protocol, changes):
+    """Of the file, or of a clip when it is asked for; anything but BadInputError comes through."""
+    content = bytearray(SMALL[protocol])
+    for place, value in changes:
+        content[place % len(content)] = value
     try:
-        for clip in pyskl_pkl.read(path, "xsub", "test").clips:
+        for clip in pyskl_pkl.read(write(tmp_path, bytes(content)), "xsub", "test").clips:
             assert clip.joints.shape[2:] == (25, 3)
     except BadInputError as error:
         message = str(error)
     else:
         message = ""
     assert "\n" not in message
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.sampled_from(PROTOCOLS), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4)
-)
-def test_damaged_bytes_never_do_worse_than_a_refusal(tmp_path, protocol, changes):
-    content = bytearray(SMALL[protocol])
-    for place, value in changes:
-        content[place % len(content)] = value
-    read_or_refuse(write(tmp_path, bytes(content)))
-
-
-_PIECES = [
-    *pyskl_pkl._OPERATIONS,
-    b".",
-    b"\0",
-    b"\x01",
-    b"\xff",
-    b"numpy\n",
-    b"dtype\n",
-    b"cnumpy\ndtype\n",
-    b"X\x02\0\0\0f4",
-]
-
-
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.sampled_from(_PIECES), max_size=40))
-def test_random_programs_never_do_worse_than_a_refusal(tmp_path, pieces):
-    read_or_refuse(write(tmp_path, b"\x80\x04" + b"".join(pieces) + b"."))
-
-
-_PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=80),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.lists(inner, max_size=4).map(tuple)
-        | st.dictionaries(st.text(max_size=5) | st.integers(-9, 9), inner, max_size=4)
-    ),
-    max_leaves=15,
-)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(_PLAIN, st.sampled_from(PROTOCOLS))
-def test_plain_values_are_those_of_an_ordinary_loader(tmp_path, value, protocol):
-    found, _ = pyskl_pkl._load(write(tmp_path, value, protocol=protocol))
-    assert found == value
-
-
-def test_the_module_does_not_import_pickle():
-    code = "import sys; import mksgn.train.datasets.pyskl_pkl as m; print(hasattr(m, 'pickle'))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

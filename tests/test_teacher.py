@@ -170,7 +170,7 @@ def test_a_config_that_cannot_be_built_is_refused(changes, message):
 
 def test_unknown_entries_of_a_config_are_named():
     """Those of a student too: a teacher has no attention."""
-    with pytest.raises(BadInputError, match="teacher config: unknown entries attention, heads$"):
+    with pytest.raises(BadInputError, match=r"teacher config: unknown entries attention, heads$"):
         TeacherConfig.from_dict({**TINY, "heads": 2, "attention": "self"})
 
 

@@ -31,7 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "student": {"frames": 16, "stream_channels": 16, "widths": [16, 32, 64, 64, 128, 128], "heads": 4},
         "teacher": {"frames": 16, "widths": [32] * 4 + [64] * 3 + [128] * 3, "kernel": 5},
         "epochs": 60,
-        "batch": 32,
+        "batch": 16,
         "learning_rate": 6e-3,
         "rotate_degrees": 60.0,
     },

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from mksgn.train.config import TrainConfig
 from mksgn.train.errors import BadInputError
-from mksgn.train.layers import ConvBN
+from mksgn.train.layers import ConvBN, start_offsets
 from mksgn.train.neurons import LIF
 from mksgn.train.student import Student, StudentConfig, body_mean
 from mksgn.train.teacher import Teacher, TeacherConfig
@@ -78,6 +78,7 @@ class Distillation(nn.Module):
             )
             for block, layer in self.pairs
         )
+        start_offsets(self)
 
     @property
     def teacher(self) -> Teacher:

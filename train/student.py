@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mksgn.train.checks import number
 from mksgn.train.errors import BadInputError
-from mksgn.train.layers import SASGC, SMF, SSC, STC
+from mksgn.train.layers import SASGC, SMF, SSC, STC, start_offsets
 from mksgn.train.skeletons import adjacency_subsets, graph
 from mksgn.train.streams import STREAMS, check_streams
 
@@ -125,6 +125,7 @@ class Student(nn.Module):
             self.stc.append(STC(f"block{i}", inputs, width, kernel=config.kernel, stride=stride, tau=config.tau))
             inputs = width
         self.fc = nn.Linear(inputs, len(config.classes))
+        start_offsets(self)
 
     def forward(self, x: Tensor, spikes: dict[str, Tensor] | None = None) -> Tensor:
         """Logits, the mean over steps, frames and joints [kin]. `spikes`, when given, receives (S, L, *shape) per population."""

@@ -22,6 +22,7 @@ import math
 import os
 import re
 import reprlib
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ import numpy as np
 
 from mksgn.train.errors import BadInputError
 
-OPERATIONS = 15_000_000  # about 30 s on one core; 114,000 arrays with a name and a label each take a third of them
+OPERATIONS = 15_000_000  # about 10 s on one core; 114,000 arrays with a name and a label each take a third of them
 BYTES_PER_OPERATION = 8  # of the file, at least, beyond the first FREE_OPERATIONS; a file of arrays has hundreds
 FREE_OPERATIONS = 100_000
 SHORT = 256  # bytes: strings up to here are names and keys, and read at once; longer ones are values, and stay
@@ -45,17 +46,18 @@ _GLOBALS = {
     "_codecs": ("encode",),  # protocol 2 has no bytes: they are Latin-1 text to be encoded
     "__builtin__": ("bytes",),  # and this, if empty
 }
+_BYTE = np.dtype(np.uint8)
 _DO_NOT_LOAD = "do not load the file elsewhere either"
 
 
 def load(path: Path, remedy: str) -> tuple[Any, int]:
     """What the pickle at `path` holds, and the size of the file.
 
-    Dicts (of string and integer keys), lists, tuples, strings, bytes, numbers, booleans and None come as themselves, numpy's
-    scalars as Python's numbers, numpy's arrays of numbers as `Array`, and a string of more than SHORT bytes
-    as a handle that only `describe` knows. Raises BadInputError, in a line that ends in `remedy` (what to do about a file
-    that is not as expected), for a file that cannot be read, is no pickle of protocol 2 to 5, is damaged, or
-    holds anything else.
+    Dicts (of string and integer keys), lists, tuples, strings, bytes, numbers, booleans and None come as themselves,
+    numpy's scalars as Python's numbers, numpy's arrays of numbers as `Array`; a string of more than SHORT bytes, or the name
+    of one of numpy's functions, as an object that only `describe` knows.
+    Raises BadInputError, in a line that ends in `remedy` (what to do about a file that is not as expected), for a file that
+    cannot be read, is no pickle of protocol 2 to 5, is damaged, or holds anything else.
     """
     try:
         with path.open("rb") as file:
@@ -80,7 +82,7 @@ class Array:
 
     path: Path
     remedy: str
-    dtype: np.dtype = np.dtype(np.uint8)
+    dtype: np.dtype = _BYTE
     shape: tuple[int, ...] = ()
     fortran: bool = False
     values: bytes | _Span | None = None  # None until BUILD
@@ -103,8 +105,10 @@ class Array:
                 raw = held.decode("utf-8").encode("latin-1") if raw.text else held
         except OSError as error:
             raise BadInputError(f"{self.path}: cannot be read ({error.strerror}): leave it in place") from error
-        except UnicodeError:
-            raw = None
+        except (UnicodeDecodeError, UnicodeEncodeError) as error:
+            raise BadInputError(
+                f"{self.path}: {owner}: its {what} are damaged ({error.reason}): {self.remedy}"
+            ) from error
         if raw is None or len(raw) != expected:
             found = len(raw or b"")
             raise BadInputError(f"{self.path}: {owner} has {found} bytes of {what}, expected {expected}: {self.remedy}")
@@ -120,7 +124,14 @@ def show(value: object) -> str:
 
 def describe(value: object) -> str:
     """The kind of a value of a pickle, which should be another, in an error message."""
-    kinds = {dict: "a dict", list: "a list", tuple: "a tuple", str: "a string", Array: "an array", _Span: "a long string"}
+    kinds = {
+        dict: "a dict",
+        list: "a list",
+        tuple: "a tuple",
+        str: "a string",
+        Array: "an array",
+        _Span: "a long string",
+    }
     if type(value) is _Global:
         return value.name
     return kinds.get(type(value)) or ("None" if value is None else f"{type(value).__name__} {reprlib.repr(value)}")
@@ -169,6 +180,8 @@ class _Machine:
                     return self.stack.pop()
                 else:
                     raise self.unknown(code)
+        except BadInputError:  # which is a ValueError
+            raise
         except (IndexError, KeyError, TypeError, ValueError) as error:  # operands that are not there
             raise self.fault(f"operation without its operands ({type(error).__name__})") from error
         raise self.fault(f"more than {limit} operations, the limit for {self.size} bytes")
@@ -289,18 +302,18 @@ class _Machine:
 
     def build(self, state: Any) -> None:
         target = self.stack[-1]
+        if type(state) is not tuple or not state:
+            raise TypeError
         match target, state:
             case _Dtype(), (_, "<" | ">" | "|" | "=" as order, None, None, None, _, _, _):
                 target.order = order
-            case _Dtype(), tuple():
+            case _Dtype(), _:
                 raise self.fault("a dtype with fields or metadata, expected numbers")
-            case Array(values=None), tuple():
+            case Array(values=None), _:
                 _, shape, dtype, fortran, values = state
                 self.fill(target, shape, dtype, fortran in (True, 1), values)
-            case _, tuple():
-                raise self.fault(f"sets the state of {describe(target)}, expected an array or a dtype")
             case _:
-                raise TypeError
+                raise self.fault(f"sets the state of {describe(target)}, expected an array or a dtype")
 
     def fill(self, array: Array, shape: Any, dtype: Any, fortran: bool, values: Any) -> None:
         if type(dtype) is not _Dtype or type(values) not in (bytes, _Span) or type(shape) is not tuple:
@@ -324,7 +337,7 @@ _VALUES: dict[bytes, Callable[[_Machine], Any]] = {  # operations that push one 
     b"M": lambda m: m.unsigned(2),  # BININT2
     b"J": lambda m: m.signed(4),  # BININT
     b"\x8a": lambda m: m.signed(m.unsigned(1)),  # LONG1
-    b"G": lambda m: float(np.frombuffer(m.take(8), ">f8")[0]),  # BINFLOAT
+    b"G": lambda m: struct.unpack(">d", m.take(8))[0],  # BINFLOAT
     b"\x8c": lambda m: m.string(m.unsigned(1), text=True),  # SHORT_BINUNICODE
     b"X": lambda m: m.string(m.unsigned(4), text=True),  # BINUNICODE
     b"\x8d": lambda m: m.string(m.unsigned(8), text=True),  # BINUNICODE8
