@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mksgn.train.layers import SASGC, SMF, SSC, STC, ConvBN, GraphConvBN, SpikingSelfAttention, mutual_information
+from mksgn.train.layers import (
+    SASGC,
+    SMF,
+    SSC,
+    STC,
+    ConvBN,
+    GraphConvBN,
+    SpikingSelfAttention,
+    mutual_information,
+    start_offsets,
+)
 from mksgn.train.skeletons import adjacency_subsets, graph
 
 MARGIN = 1e-5  # nearer to the threshold than this, float32 may decide otherwise than float64
@@ -475,9 +485,11 @@ def test_batch_norms_start_at_one_and_synapses_have_no_other_bias():
     norms = [m for layer in layers for m in layer.modules() if isinstance(m, nn.BatchNorm2d)]
     assert len(norms) == 1 + 1 + 2 + 5
     assert all((bn.weight == 1).all() for bn in norms)
+    assert all((bn.bias == 0).all() for bn in norms)
+    start_offsets(nn.ModuleList(layers))
     shifted = [bn for bn in norms if bn is layers[3].qkv.bn]  # q, k and v must coincide often enough to be learnt
-    assert all((bn.bias == (1 if bn in shifted else 0)).all() for bn in norms)
     assert len(shifted) == 1
+    assert all((bn.bias == (1 if bn in shifted else 0.5)).all() for bn in norms)
     assert all(m.bias is None for layer in layers for m in layer.modules() if isinstance(m, nn.Conv2d))
 
 

@@ -1,8 +1,8 @@
 """What a network is before anyone trains it for a day: parameters, MACs and firing rates per population, and which can't fire.
 
 MACs are the multiply-accumulates of the dense computation in torch, for one body of one clip, as fvcore and torch's FLOP counter
-count them: zeros of the padding and of the adjacency included. Those of a population with binary input are what the paper's formula multiplies
-by firing rate and S; the first layer's and the read-out's are real. What a chip's synapses would be is `mksgn-deploy --describe`.
+count them: zeros of the padding and of the adjacency included. Those of a population with binary input are what the paper's formula
+multiplies by firing rate and S; the first layer's and the read-out's are real. A chip's synapses are `mksgn-deploy --describe`'s.
 """
 
 from __future__ import annotations
