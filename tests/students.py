@@ -16,7 +16,7 @@ def tiny(*, seed: int = 0, **changes) -> tuple[TrainedModel, np.ndarray]:
     clips = open_source("synthetic", part="train", limit=24, seed=seed)
     values = {"frames": 8, "stream_channels": 4, "widths": (8, 16), "heads": 2, **changes}
     student = Student(StudentConfig(clips.graph, clips.classes, **values))
-    normaliser = StreamNormaliser.fit(clips.clips, student.config.frames)
+    normaliser = StreamNormaliser.fit(clips.clips, student.config.frames, student.config.streams)
     batch, _ = lanes(clips.clips, normaliser)
     with torch.no_grad():
         for layer in student.modules():  # gains and offsets that are not 1 and 0, as after training
@@ -26,7 +26,8 @@ def tiny(*, seed: int = 0, **changes) -> tuple[TrainedModel, np.ndarray]:
                 layer.momentum = 0.5
         for _ in range(6):
             student.train()(torch.from_numpy(batch))
-        student.smf.b.uniform_(-0.3, 0.3)
+        if student.smf.informed:
+            student.smf.b.uniform_(-0.3, 0.3)
     held_out = open_source("synthetic", part="test", limit=6, seed=seed)
     inputs, _ = lanes(held_out.clips, normaliser)
     return TrainedModel(student.eval(), normaliser, {"preset": "test", "split": "synthetic"}), inputs

@@ -13,7 +13,15 @@ from mksgn.export.verify import compare, reference_spikes, torch_spikes
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"attention": "none"}, {"adjacency": "learned", "widths": (8, 8)}, {"frames": 7, "kernel": 3}]
+    "changes",
+    [
+        {},
+        {"attention": "none"},
+        {"adjacency": "learned", "widths": (8, 8)},
+        {"frames": 7, "kernel": 3},
+        {"streams": ("bone", "joint_motion"), "fusion": "mean"},
+        {"streams": ("joint",)},
+    ],
 )
 def test_unquantised_graph_gives_the_students_spikes(changes):
     """Unquantised, two implementations may round apart at a tie; nothing else may differ."""

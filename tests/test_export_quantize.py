@@ -14,6 +14,7 @@ from mksgn.export import export_to_nir, files
 from mksgn.export.errors import ExportError, RangeError
 from mksgn.export.nodes import GraphConv
 from mksgn.export.verify import compare, reference_spikes, torch_against_nir, torch_spikes
+from mksgn.train.streams import STREAMS
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +96,23 @@ def test_fewer_bits_agree_less(exported):
     st.sampled_from(["self", "none"]),
     st.sampled_from(["skeleton", "learned"]),
     st.sampled_from([1, 3]),
+    st.sampled_from([STREAMS, ("joint",), ("bone", "bone_motion")]),
+    st.sampled_from(["information", "mean"]),
 )
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
-def test_any_student_keeps_its_spikes_through_the_file(seed, bits, widths, attention, adjacency, kernel):
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+def test_any_student_keeps_its_spikes_through_the_file(
+    seed, bits, widths, attention, adjacency, kernel, streams, fusion
+):
     model, inputs = tiny(
-        seed=seed, widths=widths, attention=attention, adjacency=adjacency, kernel=kernel, frames=5, stream_channels=2
+        seed=seed,
+        widths=widths,
+        attention=attention,
+        adjacency=adjacency,
+        kernel=kernel,
+        streams=streams,
+        fusion=fusion,
+        frames=5,
+        stream_channels=2,
     )
     graph = export_to_nir(model, quantize=bits, calibration=calibration(model, 4))
     assert torch_against_nir(graph, inputs[:4], 4, 1e-4).mismatches == 0
