@@ -20,6 +20,7 @@ MUTUAL_INFORMATION_EPS = 1e-6
 # Where the batch norms' offsets start [ours]. At 0 populations fire at 4 to 7 %, pass little gradient on, and the student learns half
 # as fast (docs/training.md); q and k then coincide too rarely for any gain to bring the map to a tenth.
 OFFSET, OFFSET_QKV = 0.5, 1.0
+IDENTITY = 0.8  # share of the identity in a skip path at the start [ours]
 TARGET_RATE = 0.1  # firing rate to which the attention's gains are initialised, inside PAPER.md's 5–20 %
 
 
@@ -44,6 +45,19 @@ class ConvBN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.bn(self.conv(x))
+
+
+def skip_path(inputs: int, outputs: int, stride: int = 1) -> ConvBN:
+    """BN(Conv1x1(X)), the residual into a membrane; it starts near the identity, repeated where there are more outputs [ours].
+
+    So that spikes, and gradients, find a way through all blocks from the start (docs/training.md).
+    """
+    path = ConvBN(inputs, outputs, stride=stride)
+    with torch.no_grad():
+        path.conv.weight.mul_(1 - IDENTITY)
+        output = torch.arange(outputs)
+        path.conv.weight[output, output % inputs, 0, 0] += IDENTITY
+    return path
 
 
 def start_offsets(network: nn.Module) -> None:
@@ -271,13 +285,13 @@ class SASGC(nn.Module):
         super().__init__()
         self.name = name
         self.graph = GraphConvBN(inputs, outputs, adjacency, learned)
-        self.skip = ConvBN(inputs, outputs)
+        self.skip = skip_path(inputs, outputs)
         self.sn = LIF(tau)
         self.attention: SpikingSelfAttention | None = None
         if attention:
             self.qkv, self.qkv_sn = ConvBN(outputs, 3 * outputs), LIF(tau)
             self.attention = SpikingSelfAttention(heads, tau)
-            self.proj, self.proj_skip, self.proj_sn = ConvBN(outputs, outputs), ConvBN(outputs, outputs), LIF(tau)
+            self.proj, self.proj_skip, self.proj_sn = ConvBN(outputs, outputs), skip_path(outputs, outputs), LIF(tau)
 
     def forward(self, x: Tensor, record: Record) -> Tensor:
         y = self.sn(over_steps(self.graph, x) + over_steps(self.skip, x))
@@ -302,7 +316,7 @@ class STC(nn.Module):
         super().__init__()
         self.name = name
         self.conv = ConvBN(outputs, outputs, (kernel, 1), stride)
-        self.skip = ConvBN(inputs, outputs, stride=stride)
+        self.skip = skip_path(inputs, outputs, stride)
         self.sn = LIF(tau)
 
     def forward(self, y: Tensor, x: Tensor, record: Record) -> Tensor:
