@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mksgn.train.checkpoint import TrainedTeacher
 from mksgn.train.config import TrainConfig
+from mksgn.train.datasets import synthetic
 from mksgn.train.distill import (
     FTM,
     Distillation,
@@ -21,6 +24,8 @@ from mksgn.train.distill import (
     soft_label_loss,
 )
 from mksgn.train.errors import BadInputError
+from mksgn.train.loop import train
+from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import Teacher, TeacherConfig
 
@@ -535,3 +540,52 @@ def test_a_teacher_s_batch_costs_what_its_shares_cost():
     rest, _ = objective([x[1:]], CLIP_OF[1:] - 1, LABELS[1:])
     for name, values in whole.items():
         np.testing.assert_allclose(array(values), array(torch.cat([first[name], rest[name]])), rtol=1e-9, err_msg=name)
+
+
+# In the loop
+
+
+CLIPS = synthetic.read(8, "train")
+QUICK = TrainConfig(
+    student={"frames": 4, "stream_channels": 2, "widths": [4, 8], "heads": 2, "kernel": 3},
+    epochs=1, batch=4, clip_gradient=1e6, soft_label_weight=0.0, feature_weight=0.0,
+)  # fmt: skip
+
+
+def trained_teacher(factor=1.0):
+    """For the synthetic clips; each of its steps is `factor` of the student's."""
+    torch.manual_seed(1)
+    values = {**TEACHER, "graph": "ntu-25", "classes": CLIPS.classes, "frames": 4}
+    units = {name: factor * unit for name, unit in StreamNormaliser.fit(CLIPS.clips, 4).units.items()}
+    return TrainedTeacher(Teacher(TeacherConfig(**values)).eval(), StreamNormaliser("ntu-25", 4, units))
+
+
+def test_both_networks_see_the_same_windows_each_in_its_own_units(tmp_path, monkeypatch):
+    seen, forward = [], StudentObjective.forward
+
+    def watched(self, lanes, clip_of, labels):
+        seen.append(lanes)
+        return forward(self, lanes, clip_of, labels)
+
+    monkeypatch.setattr(StudentObjective, "forward", watched)
+    train(QUICK, CLIPS, CLIPS, tmp_path, teacher=trained_teacher(2.0))
+    assert len(seen) == 2
+    for student, teacher in seen:
+        steps, theirs = 32 * array(student), 32 * array(teacher)
+        inside = np.abs(steps) < 127
+        assert inside.mean() > 0.9
+        assert np.abs(theirs[inside] - steps[inside] / 2).max() <= 0.75 + 1e-3  # each is rounded for itself
+        assert np.abs(theirs).max() > 20
+
+
+def test_a_loss_of_weight_0_is_told_and_teaches_nothing(tmp_path):
+    told = []
+    silent = train(QUICK, CLIPS, CLIPS, tmp_path / "a", teacher=trained_teacher(), report=told.append)
+    alone = train(QUICK, CLIPS, CLIPS, tmp_path / "b")
+    heard = train(replace(QUICK, soft_label_weight=1.0), CLIPS, CLIPS, tmp_path / "c", teacher=trained_teacher())
+    assert told[0]["loss"] == told[0]["losses"]["cross_entropy"]
+    assert min(told[0]["losses"].values()) > 0
+    states = [model.student.state_dict() for model in (silent, alone, heard)]
+    for name, value in states[1].items():
+        torch.testing.assert_close(states[0][name], value)
+    assert any((states[2][name] != value).any() for name, value in states[1].items())

@@ -111,7 +111,8 @@ def _load(
         "a model.pt written by mksgn-train" if schema == SCHEMA else "a teacher.pt written by mksgn-train --teacher"
     )
     if not path.is_file():
-        raise BadInputError(f"{path}: no such file; make one with mksgn-train --out DIR")
+        command = "mksgn-train --out DIR" if schema == SCHEMA else "mksgn-train --teacher --out DIR"
+        raise BadInputError(f"{path}: no such file; make one with {command}")
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and EOF errors alike
@@ -133,5 +134,7 @@ def _load(
             f"{path}: incomplete or damaged model ({str(error).splitlines()[0][:160]}); train it again"
         ) from error
     if normaliser.streams != network.config.streams:
-        raise BadInputError(f"{path}: units of streams {normaliser.streams} for a network of {network.config.streams}; train it again")
+        raise BadInputError(
+            f"{path}: units of streams {normaliser.streams} for a network of {network.config.streams}; train it again"
+        )
     return network.eval(), normaliser, values.get("training", {})

@@ -115,11 +115,15 @@ def print_description(
     import torch
 
     trained = name.endswith(".pt")
+    if trained and changes:
+        raise BadInputError(f"--set {changes[0]}: {name} is trained, its config can't be changed")
     clips = open_source(
         data, split=split, part="test" if trained else "train", limit=limit or DESCRIBED_CLIPS, seed=seed
     )
+    skeleton = clips.graph
     if trained and teacher:
-        rows = describing.teacher_layers(checkpoint.load_teacher(Path(name)).teacher)
+        master = checkpoint.load_teacher(Path(name)).teacher
+        rows, skeleton = describing.teacher_layers(master), master.config.graph
     elif trained:
         model = checkpoint.load(Path(name))
         rows = describing.student_layers(model.student, torch.from_numpy(lanes(clips.clips, model.normaliser)[0]))
@@ -137,7 +141,7 @@ def print_description(
             rows = describing.student_layers(student, x)
     who = f"the teacher of {name}" if teacher else name
     state = "trained" if trained else "untrained, seed " + str(seed)
-    table = Table(title=f"{who}, {state}; {len(clips)} clips of {clips.source}, {clips.graph}", title_justify="left")
+    table = Table(title=f"{who}, {state}; {len(clips)} clips of {clips.source}, {skeleton}", title_justify="left")
     for heading in ("layer", "shape", "parameters", "MACs", "times per clip", "firing rate", "can't fire"):
         table.add_column(heading, justify="left" if heading == "layer" else "right")
     for row in rows:

@@ -159,6 +159,7 @@ def _apply(values: dict[str, Any], change: str) -> None:
     if not equals or (dot and part not in ("student", "teacher")) or key in ("student", "teacher", "preset"):
         raise BadInputError(f"--set {change}: expected KEY=VALUE, such as batch=16 or student.attention=none")
     if dot:
-        values[part] = {**(values.get(part) or {}), entry: value}
+        given = values.get(part) or {}
+        values[part] = {**given, entry: value} if isinstance(given, dict) else given  # refused with the rest
     else:
         values[key] = value

@@ -27,8 +27,8 @@ SILENT_RATE = 1e-4  # a population that fires less than this is named
 class Described:
     """One population (or the read-out). `rate` and `unreachable` are None where nothing spikes.
 
-    `macs`: per body and pass through the layer; `passes`: how many of them a clip needs (S, or once). `unreachable`: share of
-    neurons whose membrane stays below the threshold whatever spikes come.
+    `parameters`: those that training can change. `macs`: per body and pass through the layer; `passes`: how many of them a
+    clip needs (S, or once). `unreachable`: share of neurons whose membrane stays below the threshold whatever spikes come.
     """
 
     name: str
@@ -54,7 +54,7 @@ def student_layers(student: Student, lanes: Tensor) -> list[Described]:
             Described(
                 name=name,
                 shape=tuple(s.shape[2:]),
-                parameters=sum(p.numel() for module in modules for p in _parameters(module)),
+                parameters=sum(_learnt(module) for module in modules),
                 macs=macs,
                 passes=1 if name == "ssc" else steps,
                 rate=float(s.double().mean()),
@@ -92,7 +92,10 @@ def settle(student: Student, lanes: Tensor) -> None:
     for norm in norms:
         norm.momentum = None  # the mean of what it sees, not a running one
     with torch.no_grad():
-        student.train()(lanes)
+        spikes: dict[str, Tensor] = {}
+        student.train()(lanes, spikes)
+        if student.smf.informed:
+            student.smf.information.copy_(student.smf.measure(spikes["ssc"].unflatten(2, (student.smf.streams, -1))))
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum
     student.eval()
@@ -122,11 +125,12 @@ def _populations(student: Student) -> Iterator[tuple[str, list[nn.Module | nn.Pa
         frames = after
 
 
-def _parameters(owned: nn.Module | nn.Parameter) -> Iterator[nn.Parameter]:
+def _learnt(owned: nn.Module | nn.Parameter) -> int:
+    """Numbers that training can change: not the entries of an adjacency outside its mask, nor what is frozen."""
     if isinstance(owned, nn.Parameter):
-        yield owned
-    else:
-        yield from owned.parameters()
+        return owned.numel()
+    masked = sum(int((m.mask == 0).sum()) for m in owned.modules() if isinstance(m, GraphConvBN))
+    return sum(p.numel() for p in owned.parameters() if p.requires_grad) - masked
 
 
 def _conv_macs(layer: nn.Module, frames: int, joints: int) -> int:
@@ -146,8 +150,13 @@ def largest_membrane(student: Student, name: str) -> Tensor:
 
     An upper bound: branches into one membrane are excited each for itself. Under the threshold 1, a neuron can't fire.
     """
+    current, config = _largest_current(student, name), student.config
+    # a constant current has lifted the membrane highest after the last step, and pulled it down least after the first
+    return torch.maximum(current * (1.0 - (1.0 - 1.0 / config.tau) ** config.steps), current / config.tau)
+
+
+def _largest_current(student: Student, name: str) -> Tensor:
     config = student.config
-    steps_share = 1.0 - (1.0 - 1.0 / config.tau) ** config.steps  # h of a constant current of 1 after S steps from rest
     frames, joints = config.frames, config.joints
     if name == "ssc":
         gain, shift = folded_norm(student.ssc.bn)
@@ -156,10 +165,10 @@ def largest_membrane(student: Student, name: str) -> Tensor:
             (1, 3 * len(config.streams), frames, joints), INTEGER_LIMIT * 2.0**LATTICE_EXPONENT
         ).double()
         current = F.conv2d(analog, weight, padding=1, groups=len(config.streams)) + shift.view(-1, 1, 1)
-        return current[0] * steps_share
+        return current[0]
     if name == "smf":
         share = (len(config.streams) * student.smf.weights(student.smf.information)).double().sum()
-        return _excited(student.smf.current, frames, joints, scale=float(share)) * steps_share
+        return _excited(student.smf.current, frames, joints, scale=float(share))
     block, _, kind = name.partition("_")
     i = int(block.removeprefix("block")) - 1
     sgc, stc = student.sgc[i], student.stc[i]
@@ -177,7 +186,7 @@ def largest_membrane(student: Student, name: str) -> Tensor:
         gain = getattr(sgc.attention, f"log_gain_{product}").exp().double()
         most = config.widths[i] // config.heads if product == "m" else joints
         current = gain.view(-1, 1, 1, 1) * most
-    return current * steps_share
+    return current
 
 
 def _excited(layer: ConvBN, frames: int, joints: int, scale: float = 1.0) -> Tensor:

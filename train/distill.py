@@ -63,9 +63,7 @@ class Distillation(nn.Module):
         theirs: TeacherConfig = teacher.config
         for what, a, b in [("graph", student.graph, theirs.graph), ("classes", student.classes, theirs.classes)]:
             if a != b:
-                raise BadInputError(
-                    f"the teacher's {what} are {b}, the student's {a}; train a teacher on the same data"
-                )
+                raise BadInputError(f"teacher's {what}: {b}, student's {what}: {a}; train a teacher on the same data")
         self._teacher = [teacher.eval().requires_grad_(False)]  # in a list: neither trained nor saved with the student
         self.pairs = layer_pairs(len(student.widths), len(theirs.widths))
         self.translate = nn.ModuleList(

@@ -32,7 +32,11 @@ FITTED_CLIPS = 4096  # a percentile over more clips than these would change noth
 
 def check_streams(names: tuple[str, ...]) -> tuple[str, ...]:
     """`names` in the order of `STREAMS`. Raises BadInputError for none, for one that does not exist, or one named twice."""
-    if not names or len(set(names)) != len(names) or not set(names) <= set(STREAMS):
+    if (
+        not names
+        or len(names) != sum(names.count(name) for name in STREAMS)
+        or any(names.count(s) > 1 for s in STREAMS)
+    ):
         raise BadInputError(f"streams {list(names)}: name each at most once, one at least, of {', '.join(STREAMS)}")
     return tuple(name for name in STREAMS if name in names)
 

@@ -115,7 +115,8 @@ def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, _Array]:
             return {name: _array(path, file, name, members[f"{name}.npy"]) for name in names}
     except OSError as error:
         raise BadInputError(
-            f"{path}: cannot be read ({error.strerror or error}): {SOURCE}:PATH must be an .npz as CTR-GCN writes it"
+            f"{path}: cannot be read ({error.strerror or error}): {SOURCE}:PATH must be an .npz as CTR-GCN writes it; make it with "
+            "its get_raw_skes_data.py, get_raw_denoised_data.py and seq_transformation.py, or read the raw files as ntu:PATH"
         ) from error
     except (zipfile.BadZipFile, NotImplementedError, struct.error, OverflowError, UnicodeError) as error:
         raise BadInputError(f"{path}: not an .npz ({error}): fetch or write the file again") from error

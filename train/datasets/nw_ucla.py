@@ -117,7 +117,7 @@ def _clip_folder(path: Path) -> Path:
         problem = "holds no clip" if folder.is_dir() else "is not a folder"
         raise BadInputError(
             f"{path} {problem}: {SOURCE}:PATH must be the folder all_sqe, or the one that holds it, with a file per "
-            "clip, such as all_sqe/a01_s01_e00_v01.json"
+            "clip, such as all_sqe/a01_s01_e00_v01.json; the data set's skeletons come in this form with the code of CTR-GCN and its kin"
         )
     return folder
 
