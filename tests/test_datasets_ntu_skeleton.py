@@ -453,7 +453,7 @@ def test_bad_files_are_skipped_counted_and_named(clips):
     assert len(found) == 13
     assert found.notes == (
         "split xsub, train: 18 clips, published 40,091",
-        "1 file skipped that are not named as clips: notes",
+        "1 file skipped for a name that is no clip's: notes",
         "4 files skipped as truncated or malformed: S001C001P001R001A001, S001C001P001R001A002, S001C002P001R001A001, ...",
         "1 file skipped in which no body is left: S001C001P002R001A050",
     )

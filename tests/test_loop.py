@@ -253,7 +253,26 @@ def test_without_resume_it_starts_again(whole, tmp_path):
     assert [line["epoch"] for line in metrics(tmp_path)] == [1, 2]
 
 
+def test_a_new_training_never_leaves_another_one_s_model_beside_its_own_lines(tmp_path):
+    run(tmp_path, seed=1)
+    teacher = tmp_path / "teacher.pt"
+    teacher.write_bytes(b"a teacher that a student may learn from")
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_after=1)
+    assert not (tmp_path / "model.pt").exists()
+    assert len(torch.load(tmp_path / "state.pt", weights_only=True)["metrics"]) == 1
+    assert teacher.exists()
+
+
 # what is refused
+
+
+def test_resuming_on_other_clips_is_refused(tmp_path):
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_after=1)
+    other = replace(TRAINING, clips=synthetic.read(12, "train", 1).clips)
+    with pytest.raises(BadInputError, match="is of another training .*joints"):
+        train(CONFIG, other, HELD_OUT, tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("empty", ["training", "held_out"])

@@ -19,8 +19,8 @@ Item = TypeVar("Item")
 # typer carries its own copy of click; the base of its usage errors has no public name
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
-# a log file has no width of its own: wide enough for every table here
-output = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+# A log file has no width of its own: wide enough for every table here. Brackets in a user's file names are no markup.
+output = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 140)
 
 
 def new_app(help_text: str) -> typer.Typer:

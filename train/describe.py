@@ -90,7 +90,7 @@ def settle(student: Student, lanes: Tensor) -> None:
     norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
     kept = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = None  # the mean of what it sees, not a running one
+        norm.momentum = None  # type: ignore[assignment]  # the mean of what it sees, not a running one
     with torch.no_grad():
         spikes: dict[str, Tensor] = {}
         student.train()(lanes, spikes)
@@ -135,7 +135,7 @@ def _learnt(owned: nn.Module | nn.Parameter) -> int:
 
 def _conv_macs(layer: nn.Module, frames: int, joints: int) -> int:
     """Each output needs a product per entry of its kernel."""
-    return layer.conv.weight.numel() * frames * joints  # type: ignore[union-attr, operator]
+    return layer.conv.weight.numel() * frames * joints
 
 
 def _graph_macs(layer: GraphConvBN, frames: int) -> int:
@@ -194,7 +194,7 @@ def _excited(layer: ConvBN, frames: int, joints: int, scale: float = 1.0) -> Ten
     gain, shift = folded_norm(layer.bn)
     weight = (layer.conv.weight.double() * gain.view(-1, 1, 1, 1) * scale).clamp_min(0)
     ones = torch.ones(1, weight.shape[1], frames, joints, dtype=torch.float64)
-    return F.conv2d(ones, weight, stride=layer.conv.stride, padding=layer.conv.padding)[0] + shift.view(-1, 1, 1)  # type: ignore[arg-type]
+    return F.conv2d(ones, weight, stride=layer.conv.stride, padding=layer.conv.padding)[0] + shift.view(-1, 1, 1)
 
 
 def _excited_graph(layer: GraphConvBN, frames: int) -> Tensor:

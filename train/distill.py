@@ -101,7 +101,7 @@ def soft_label_loss(teacher: Tensor, student: Tensor, temperature: float) -> Ten
 
 def mean_firing_rate(spikes: dict[str, Tensor]) -> Tensor:
     """Per lane (L,): spikes of all populations over neurons and steps; each (S, L, *shape)."""
-    events = sum(s.flatten(2).sum((0, 2)) for s in spikes.values())
+    events = torch.stack([s.flatten(2).sum((0, 2)) for s in spikes.values()]).sum(0)
     return events / sum(s[:, 0].numel() for s in spikes.values())
 
 

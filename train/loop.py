@@ -82,7 +82,7 @@ def train(
     )
     facts = fit.run(resume, report) | ({} if teacher is None else {"teacher": teacher.training})
     model = TrainedModel(student.cpu().eval(), normalisers[0], facts)
-    fit.finish(lambda: save(model, out / "model.pt"))
+    fit.finish(lambda: save(model, fit.product))
     return model
 
 
@@ -106,7 +106,7 @@ def train_teacher(
     fit = _Fit(TeacherObjective(teacher, config), [normaliser], training, held_out, out, seed, device, progress)
     model = TrainedTeacher(teacher, normaliser, fit.run(resume, report))
     teacher.cpu().eval()
-    fit.finish(lambda: save_teacher(model, out / "teacher.pt"))
+    fit.finish(lambda: save_teacher(model, fit.product))
     return model
 
 
@@ -148,6 +148,11 @@ class _Fit:
         self.lines: list[Line] = []
 
     @property
+    def product(self) -> Path:
+        """The file that this training is for."""
+        return self.out / ("model.pt" if isinstance(self.objective, StudentObjective) else "teacher.pt")
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What a resumed training must share with the one that was interrupted, to end in the same weights."""
         teacher = None
@@ -161,6 +166,7 @@ class _Fit:
             "source": self.training.source,
             "split": self.training.split,
             "clips": len(self.data),
+            "joints": self.data.fingerprint,
             "distilled_from": teacher,
         }
 
@@ -168,6 +174,9 @@ class _Fit:
         """All epochs that are left; returns the facts to keep with the model."""
         state, metrics = self.out / "state.pt", self.out / "metrics.jsonl"
         settings = json.dumps(self.settings)
+        if not resume and self.group.leads:
+            for stale in (state, self.product):  # of another training: never to be taken for this one's
+                stale.unlink(missing_ok=True)
         if resume and state.is_file():
             saved = _saved(state, settings, self.device)
             self.objective.load_state_dict(saved["objective"])

@@ -66,7 +66,10 @@ class TeacherConfig:
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise BadInputError(f"teacher config: unknown entries {', '.join(sorted(unknown))}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**given)
 
 
 class GCNLayer(nn.Module):

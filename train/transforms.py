@@ -32,6 +32,11 @@ class TrainingClips:
             bodies[n] = body[:0]  # freed as it is copied
         self.labels = torch.tensor(labels)
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells two sets of training clips apart, whatever order they are in."""
+        return hashlib.blake2b(b"".join(sorted(self.digests)), digest_size=16).hexdigest()
+
     def copies(self, clips: Sequence[Clip]) -> np.ndarray:
         """(clips,) bool: which of them are, joint by joint and bit by bit, one of these training clips."""
         return np.array([digest(clip) in self.digests for clip in clips], dtype=bool)

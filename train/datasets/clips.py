@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -44,9 +44,10 @@ class LazyClips(Sequence[Clip]):
     def __iter__(self) -> Iterator[Clip]:
         return (self._read(index) for index in range(len(self)))
 
-    def take(self, chosen: Sequence[int]) -> LazyClips:
+    def take(self, chosen: Iterable[int]) -> LazyClips:
         """Those clips, still unread."""
-        return LazyClips(self.labels[list(chosen)], lambda index: self._read(int(chosen[index])))
+        chosen = list(chosen)
+        return LazyClips(self.labels[chosen], lambda index: self._read(int(chosen[index])))
 
 
 @dataclass(frozen=True, eq=False)

@@ -110,7 +110,7 @@ def read(path: str | Path, split: str, part: str, limit: int | None = None) -> C
     if left_out:
         notes.append(ntu.missing_note(left_out))
     if foreign:
-        notes.append(_note(foreign, "skipped that are not named as clips"))
+        notes.append(_note(foreign, "skipped for a name that is no clip's"))
     if limit is not None and limit < len(names):
         names = [names[index] for index in spread_over(np.array([name.label for name in names]), limit)]
     clips: list[Clip] = []
