@@ -271,7 +271,7 @@ def test_resuming_on_other_clips_is_refused(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, stop_after=1)
     other = replace(TRAINING, clips=synthetic.read(12, "train", 1).clips)
-    with pytest.raises(BadInputError, match="is of another training .*joints"):
+    with pytest.raises(BadInputError, match=r"is of another training .*joints"):
         train(CONFIG, other, HELD_OUT, tmp_path, resume=True)
 
 
