@@ -159,6 +159,8 @@ def test_validation_divides_the_training_subjects_only(split, whole):
     held_out, rest = ntu.SPLITS[split].test, ntu.SPLITS[split].train
     assert sorted(held_out + rest) == sorted(ntu.SPLITS[whole].train)
     assert ntu.SPLITS[split].classes == ntu.SPLITS[whole].classes
+    assert ntu.SPLITS[split].validation  # and may be looked at during a training
+    assert not ntu.SPLITS[whole].validation
 
 
 def test_validation_holds_an_eighth_of_the_clips_and_all_classes():

@@ -11,7 +11,7 @@ from mksgn.train import checkpoint, distill, loop
 from mksgn.train.config import TrainConfig
 from mksgn.train.datasets import synthetic
 from mksgn.train.errors import BadInputError
-from mksgn.train.loop import predict, top1, train
+from mksgn.train.loop import predict, top1, train, train_teacher
 from mksgn.train.optimizers import weight_groups
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.transforms import lanes
@@ -19,6 +19,7 @@ from mksgn.train.transforms import lanes
 CONFIG = TrainConfig(
     student={"frames": 4, "stream_channels": 2, "widths": [4, 8], "heads": 2, "kernel": 3}, epochs=2, batch=4
 )
+SMALL_TEACHER = replace(CONFIG, teacher={"frames": 4, "widths": [4] * 10, "kernel": 3})
 TRAINING, HELD_OUT = synthetic.read(12, "train"), synthetic.read(8, "test")
 
 
@@ -267,11 +268,27 @@ def test_a_new_training_never_leaves_another_one_s_model_beside_its_own_lines(tm
 # what is refused
 
 
+def test_a_teacher_of_another_split_is_refused(tmp_path):
+    """It may have learnt from the clips that are held out here."""
+    teacher = train_teacher(SMALL_TEACHER, TRAINING, HELD_OUT, tmp_path / "teacher")
+    assert train(CONFIG, TRAINING, HELD_OUT, tmp_path / "student", teacher=teacher).training["teacher"]["seed"] == 0
+    other = replace(TRAINING, split="view1-2")
+    with pytest.raises(BadInputError, match=r"learned on split synthetic, the student's is view1-2.*--split view1-2"):
+        train(CONFIG, other, HELD_OUT, tmp_path / "out", teacher=teacher)
+
+
+def test_evaluation_in_pieces_is_evaluation_at_once(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "EVALUATION_CLIPS", 3)
+    model = run(tmp_path)
+    for name in ("held_out_top1", "held_out_firing_rate"):
+        assert model.training[name] == pytest.approx(whole[0].training[name], abs=1e-12)
+
+
 def test_resuming_on_other_clips_is_refused(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, stop_after=1)
     other = replace(TRAINING, clips=synthetic.read(12, "train", 1).clips)
-    with pytest.raises(BadInputError, match=r"is of another training .*joints"):
+    with pytest.raises(BadInputError, match=r"is of another training .*clips_digest"):
         train(CONFIG, other, HELD_OUT, tmp_path, resume=True)
 
 

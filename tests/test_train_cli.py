@@ -245,7 +245,7 @@ def test_a_student_learns_from_a_teacher_and_tells_its_losses_apart(run, taught,
     # and a training of another teacher cannot be gone on with
     code, _, err = run(taught, "--out", tmp_path / "student", *shared, *changes, "--resume")
     assert code == 2
-    assert "distilled_from" in err
+    assert "teacher_digest" in err
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ import typer
 
 from mksgn.train import checkpoint
 from mksgn.train.console import new_app, output, run_app
-from mksgn.train.errors import MksgnError
+from mksgn.train.describe import learnt
+from mksgn.train.errors import BadInputError, MksgnError
 
 app = new_app("Ablations of the student.")
 
@@ -48,7 +49,7 @@ VARIANTS = (
     Variant("bone motion only", ("student.streams=[bone_motion]",)),
     Variant("distilled, soft labels only", ("feature_weight=0",), distilled=True),
     Variant("distilled, features only", ("soft_label_weight=0",), distilled=True),
-    Variant("rate penalty 1", ("rate_weight=1",)),
+    Variant("without rate penalty", ("rate_weight=0",)),
 )
 
 
@@ -76,6 +77,10 @@ def ablate(
     for change in changes or ():
         common += ["--set", change]
     chosen = [variant for variant in VARIANTS if not only or variant.name in only]
+    unknown = set(only or ()) - {variant.name for variant in VARIANTS}
+    if unknown:
+        names = ", ".join(variant.name for variant in VARIANTS)
+        raise BadInputError(f"--only {', '.join(sorted(unknown))}: the variants are {names}")
     master = teacher or out / "teacher" / "teacher.pt"
     if teacher is None and any(variant.distilled for variant in chosen):
         _train([*common, "--teacher", "--out", str(master.parent)])
@@ -87,8 +92,12 @@ def ablate(
 
     with ThreadPoolExecutor(processes) as pool:  # seed by seed: an ablation that is stopped has every variant
         jobs = [pool.submit(run, variant, seed) for seed in range(seeds) for variant in chosen]
-        for job in jobs:
-            job.result()
+        try:
+            for job in jobs:
+                job.result()
+        except BaseException:  # interrupted, too
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     if any(variant.distilled for variant in chosen):
         found = checkpoint.load_teacher(master).training
         output.print(f"teacher, seed {found['seed']}: {found['held_out_top1']:.1%}")
@@ -115,7 +124,7 @@ def table(variants: list[Variant], out: Path) -> str:
         mean = statistics.mean(accuracies)
         base = mean if base is None else base
         rate = statistics.mean(model.training["held_out_firing_rate"] for model in models)
-        parameters = sum(p.numel() for p in models[0].student.parameters())
+        parameters = learnt(models[0].student)
         rows.append(
             f"| {variant.name} | {len(models)} | {mean:.1%} | {min(accuracies):.1%} … {max(accuracies):.1%} | "
             f"{100 * (mean - base):+.1f} | {rate:.1%} | {parameters:,} |"

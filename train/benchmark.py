@@ -26,10 +26,11 @@ from mksgn.train.checkpoint import tool_versions
 from mksgn.train.console import new_app, output, run_app
 from mksgn.train.datasets import open_source
 from mksgn.train.describe import settle
-from mksgn.train.distill import StudentObjective
+from mksgn.train.distill import StudentObjective, weighted_sum
 from mksgn.train.errors import BadInputError, MksgnError
 from mksgn.train.layers import SpikingSelfAttention
 from mksgn.train.neurons import LIF, SURROGATE_SLOPE
+from mksgn.train.parallel import check_device
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.transforms import TrainingClips
@@ -102,7 +103,8 @@ class Contestant:
         self.objective.train()
         losses, _ = self.objective([x], clip_of, labels)
         self.optimizer.zero_grad(set_to_none=True)
-        losses["cross_entropy"].mean().backward()
+        (weighted_sum(losses, self.objective.weights) / len(labels)).backward()
+        nn.utils.clip_grad_norm_(self.objective.parameters(), self.settings.clip_gradient)
         self.optimizer.step()
 
     @torch.no_grad()
@@ -126,6 +128,7 @@ def benchmark(
     Example: python -m mksgn.train.benchmark small --rounds 15 --json
     """
     settings = config.load(configuration)
+    check_device(device, "float32")
     size = batch or settings.batch
     clips = open_source(data, split=split, part="train", limit=size, seed=seed)
     torch.manual_seed(seed)

@@ -15,6 +15,7 @@ from mksgn.train import describe as describing
 from mksgn.train.console import new_app, output, run_app, track
 from mksgn.train.datasets import SOURCES, open_source
 from mksgn.train.errors import BadInputError
+from mksgn.train.parallel import check_device
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import Teacher, TeacherConfig
@@ -69,7 +70,7 @@ def train(
             print_description(name, changes or (), data, split, limit, seed, teacher=teacher)
         return
     settings = config.load(configuration or "demo", epochs=epochs, changes=changes or ())
-    check_device(device, settings)
+    check_device(device, settings.precision)
     if teacher and distill is not None:
         raise BadInputError("--teacher trains a teacher, --distill a student: give one of them")
     master = None if distill is None else checkpoint.load_teacher(distill)
@@ -153,18 +154,6 @@ def print_description(
     output.print(f"{sum(row.parameters for row in rows):,} parameters; {macs:,} MACs per body of a clip")
     for line in describing.unable(rows):
         output.print(line)
-
-
-def check_device(device: str, settings: config.TrainConfig) -> None:
-    """Raises BadInputError for a device, or a precision on it, that this machine does not have."""
-    import torch
-
-    if device == "cpu":
-        return
-    if not (device.startswith("cuda") and torch.cuda.is_available()):
-        raise BadInputError(f"--device {device}: not available here; use cpu")
-    if settings.precision == "mixed" and not torch.cuda.is_bf16_supported():
-        raise BadInputError(f"precision mixed needs bfloat16, which {device} does not have; use precision=float32")
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ def student_layers(student: Student, lanes: Tensor) -> list[Described]:
             Described(
                 name=name,
                 shape=tuple(s.shape[2:]),
-                parameters=sum(_learnt(module) for module in modules),
+                parameters=sum(learnt(module) for module in modules),
                 macs=macs,
                 passes=1 if name == "ssc" else steps,
                 rate=float(s.double().mean()),
@@ -125,7 +125,7 @@ def _populations(student: Student) -> Iterator[tuple[str, list[nn.Module | nn.Pa
         frames = after
 
 
-def _learnt(owned: nn.Module | nn.Parameter) -> int:
+def learnt(owned: nn.Module | nn.Parameter) -> int:
     """Numbers that training can change: not the entries of an adjacency outside its mask, nor what is frozen."""
     if isinstance(owned, nn.Parameter):
         return owned.numel()

@@ -108,6 +108,8 @@ def mean_firing_rate(spikes: dict[str, Tensor]) -> Tensor:
 class StudentObjective(nn.Module):
     """The student's losses; with a `distillation`, the teacher's too. All that is trained is in here."""
 
+    kind = "student"
+
     def __init__(self, student: Student, config: TrainConfig, distillation: Distillation | None = None):
         super().__init__()
         self.network, self.config, self.distillation = student, config, distillation
@@ -138,6 +140,9 @@ class StudentObjective(nn.Module):
 class TeacherObjective(nn.Module):
     """Each stream's network learns for itself: the loss is the sum of their cross-entropies."""
 
+    kind = "teacher"
+    distillation = None
+
     def __init__(self, teacher: Teacher, config: TrainConfig):
         super().__init__()
         self.network, self.config = teacher, config
@@ -148,6 +153,11 @@ class TeacherObjective(nn.Module):
         logits = [body_mean(z.float(), clip_of, len(labels)) for z in by_stream]
         losses = [cross_entropy(z, labels, self.config) for z in logits]
         return dict(zip(self.weights, losses, strict=True)), torch.stack(logits).mean(0)
+
+
+def weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """What a step minimises, summed over the clips of a batch."""
+    return torch.stack([losses[name].sum() * weight for name, weight in weights.items()]).sum()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, config: TrainConfig) -> Tensor:

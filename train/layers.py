@@ -233,7 +233,7 @@ class SpikingSelfAttention(nn.Module):
         middle one is taken, away from the ties at a stair's edge. Gains above 2 give the same spikes as 2, one coincidence
         firing at once, and only lose the gradient: they are not tried.
         """
-        counts = counts[:, :8].transpose(0, 2).flatten(3).transpose(0, 2)  # a few lanes suffice
+        counts = counts[:, :8].float().transpose(0, 2).flatten(3).transpose(0, 2)  # a few lanes suffice
         gains = torch.logspace(-5, 1.1, 25, base=2.0, device=counts.device)
         one = torch.ones((), device=counts.device)
         rates = torch.stack([lif(counts * g, self.tau, one).mean((0, 1, 3)) for g in gains])  # (gains, heads)

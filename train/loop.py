@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -18,15 +19,15 @@ from mksgn.train import optimizers
 from mksgn.train.checkpoint import TrainedModel, TrainedTeacher, save, save_atomically, save_teacher
 from mksgn.train.config import TrainConfig
 from mksgn.train.datasets.clips import ClipSet
-from mksgn.train.distill import Distillation, StudentObjective, TeacherObjective, mean_firing_rate
+from mksgn.train.distill import Distillation, StudentObjective, TeacherObjective, weighted_sum
 from mksgn.train.errors import BadInputError
 from mksgn.train.parallel import Group
 from mksgn.train.streams import StreamNormaliser
-from mksgn.train.student import Student, StudentConfig, body_mean
+from mksgn.train.student import SpikeCount, Spikes, Student, StudentConfig, body_mean
 from mksgn.train.teacher import Teacher, TeacherConfig
 from mksgn.train.transforms import TrainingClips, lanes
 
-EVALUATION_LANES = 64
+EVALUATION_LANES = EVALUATION_CLIPS = 64
 EVALUATE_EVERY = 4  # epochs; only where the held-out clips are no benchmark's test part
 
 Objective = StudentObjective | TeacherObjective
@@ -35,12 +36,21 @@ Line = dict[str, Any]
 
 @torch.no_grad()
 def predict(
-    network: nn.Module, inputs: np.ndarray, clip_of_lane: np.ndarray, clips: int, device: str = "cpu"
+    network: nn.Module,
+    inputs: np.ndarray,
+    clip_of_lane: np.ndarray,
+    clips: int,
+    device: str = "cpu",
+    spikes: Spikes | None = None,
 ) -> Tensor:
-    """Logits (clips, classes) of lanes (L, 3 · streams, T, V), in batches; the network is left in evaluation mode."""
+    """Logits (clips, classes) of lanes (L, 3 · streams, T, V), in batches; the network is left in evaluation mode.
+
+    A student hands its spikes to `spikes`, batch after batch.
+    """
     network.eval()
+    watch = () if spikes is None else (spikes,)
     batches = [
-        network(torch.from_numpy(inputs[i : i + EVALUATION_LANES]).to(device)).cpu()
+        network(torch.from_numpy(inputs[i : i + EVALUATION_LANES]).to(device), *watch).cpu()
         for i in range(0, len(inputs), EVALUATION_LANES)
     ]
     return body_mean(torch.cat(batches), torch.from_numpy(clip_of_lane), clips)
@@ -67,7 +77,7 @@ def train(
 
     With a `teacher` it learns from that too (train/distill). Every epoch draws from its own generator, seeded by (seed, epoch),
     so that a resumed training sees the same batches. `report` is given each epoch's line, `progress` wraps the batches of an epoch.
-    Raises BadInputError for an empty part, a loss that is not finite, and a state of another training.
+    Raises BadInputError for an empty part, a teacher of another split, a loss that is not finite, and a state of another training.
     """
     _check(training, held_out, out)
     torch.manual_seed(seed)
@@ -75,6 +85,12 @@ def train(
     normalisers = [StreamNormaliser.fit(training.clips, student.config.frames, student.config.streams)]
     distillation = None
     if teacher is not None:
+        theirs = teacher.training.get("split", training.split)
+        if theirs != training.split:
+            raise BadInputError(
+                f"the teacher learned on split {theirs}, the student's is {training.split}: it may have seen the clips that are "
+                f"held out; train a teacher with --split {training.split}"
+            )
         distillation = Distillation(student.config, teacher.teacher)
         normalisers.append(teacher.normaliser)
     fit = _Fit(
@@ -135,12 +151,12 @@ class _Fit:
         self.group = Group(self.device)
         self.device = self.group.device
         self.objective.to(self.device)
-        if isinstance(self.objective, StudentObjective) and self.objective.distillation is not None:
+        if self.objective.distillation is not None:
             self.objective.distillation.teacher.to(self.device)
         self.config = self.objective.config
+        if self.device != "cpu":  # cuDNN would round the operands of convolutions to 10 bits
+            torch.backends.cudnn.allow_tf32 = self.config.precision == "mixed"
         self.data = TrainingClips(self.training.clips)
-        self.held_out_lanes = lanes(self.held_out.clips, self.normalisers[0])
-        self.copies = self.data.copies(self.held_out.clips)
         self.steps_per_epoch = math.ceil(len(self.data) / self.config.batch)
         self.optimizer, self.schedule = optimizers.build(
             self.objective, self.config, self.config.epochs * self.steps_per_epoch
@@ -150,15 +166,12 @@ class _Fit:
     @property
     def product(self) -> Path:
         """The file that this training is for."""
-        return self.out / ("model.pt" if isinstance(self.objective, StudentObjective) else "teacher.pt")
+        return self.out / {"student": "model.pt", "teacher": "teacher.pt"}[self.objective.kind]
 
     @property
     def settings(self) -> dict[str, Any]:
         """What a resumed training must share with the one that was interrupted, to end in the same weights."""
-        teacher = None
-        if isinstance(self.objective, StudentObjective) and self.objective.distillation is not None:
-            weights = self.objective.distillation.teacher.state_dict().values()
-            teacher = float(sum(w.double().abs().sum() for w in weights))  # enough to tell two teachers apart
+        distillation = self.objective.distillation
         return {
             **self.config.to_dict(),
             "network": self.objective.network.config.to_dict(),
@@ -166,8 +179,8 @@ class _Fit:
             "source": self.training.source,
             "split": self.training.split,
             "clips": len(self.data),
-            "joints": self.data.fingerprint,
-            "distilled_from": teacher,
+            "clips_digest": self.data.fingerprint,
+            "teacher_digest": None if distillation is None else weights_digest(distillation.teacher),
         }
 
     def run(self, resume: bool, report: Callable[[Line], None]) -> dict[str, Any]:
@@ -178,18 +191,24 @@ class _Fit:
             for stale in (state, self.product):  # of another training: never to be taken for this one's
                 stale.unlink(missing_ok=True)
         if resume and state.is_file():
-            saved = _saved(state, settings, self.device)
+            saved = _saved(state, settings)
             self.objective.load_state_dict(saved["objective"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.schedule.load_state_dict(saved["schedule"])
             self.lines = saved["metrics"]
+        if self.group.sums(len(self.lines)) != [self.group.size * len(self.lines)]:
+            raise BadInputError(f"{state}: not seen alike by all processes; --resume needs an --out that they share")
         if self.group.leads:
             metrics.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
-            network = "student" if isinstance(self.objective, StudentObjective) else "teacher"
-            whole = {**self.config.to_dict(), network: self.objective.network.config.to_dict()}
+            whole = {**self.config.to_dict(), self.objective.kind: self.objective.network.config.to_dict()}
             (self.out / "config.json").write_text(json.dumps(whole, indent=2) + "\n")
         for epoch in range(len(self.lines), self.config.epochs):
-            line = self.epoch(epoch)
+            try:
+                line = self.epoch(epoch)
+            except torch.cuda.OutOfMemoryError as error:
+                raise BadInputError(
+                    f"epoch {epoch + 1}: the GPU's memory is full; lower batch (now {self.config.batch})"
+                ) from error
             self.lines.append(line)
             if not self.group.leads:
                 continue
@@ -248,7 +267,7 @@ class _Fit:
             )
         line: Line = {"epoch": epoch + 1, "loss": loss, "losses": by_name, "train_top1": correct / len(self.data)}
         last = epoch + 1 == self.config.epochs
-        if self.group.leads and (last or (self.held_out.validation and (epoch + 1) % EVALUATE_EVERY == 0)):
+        if last or (self.held_out.validation and (epoch + 1) % EVALUATE_EVERY == 0):
             line |= self.evaluate()
         line["seconds"] = time.perf_counter() - start
         return line
@@ -266,9 +285,8 @@ class _Fit:
         with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=mixed):
             losses, logits = self.objective(batch, clip_of, labels)
         sums = torch.stack([losses[name].sum() for name in self.objective.weights])
-        weights = torch.tensor(list(self.objective.weights.values()), device=self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        (sums @ weights / len(index)).backward()
+        (weighted_sum(losses, self.objective.weights) / len(index)).backward()
         self.group.sum_gradients(self.objective.parameters())
         nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.clip_gradient)
         self.optimizer.step()
@@ -276,26 +294,46 @@ class _Fit:
         return torch.cat([sums.detach().double(), (logits.argmax(1) == labels).sum().double()[None]])
 
     def evaluate(self) -> Line:
-        """Top-1 on the held-out clips, and without those that are copies of training clips, where there are any; firing rate."""
-        logits = predict(self.objective.network, *self.held_out_lanes, len(self.held_out), self.device)
-        found: Line = {"held_out_top1": top1(logits, self.held_out.labels)}
-        if self.copies.any() and not self.copies.all():
-            fresh = ~self.copies
-            found["held_out_copies"] = int(self.copies.sum())
-            found["held_out_top1_without_copies"] = top1(logits[torch.from_numpy(fresh)], self.held_out.labels[fresh])
-        if isinstance(self.objective, StudentObjective):
-            spikes: dict[str, Tensor] = {}
-            with torch.no_grad():
-                some = torch.from_numpy(self.held_out_lanes[0][:EVALUATION_LANES])
-                self.objective.network(some.to(self.device), spikes)
-            found["held_out_firing_rate"] = float(mean_firing_rate(spikes).mean())
+        """Top-1 on the held-out clips, and without those that are copies of training clips, where there are any; firing rate.
+
+        Each process runs its share of the clips, a few at a time: a benchmark's test part need not fit in memory.
+        """
+        hits = copies = fresh_hits = 0
+        count = SpikeCount()
+        mine = range(self.group.rank, len(self.held_out), self.group.size)
+        for i in range(0, len(mine), EVALUATION_CLIPS):
+            clips = [self.held_out.clips[index] for index in mine[i : i + EVALUATION_CLIPS]]
+            inputs, clip_of_lane = lanes(clips, self.normalisers[0])
+            spikes = count if self.objective.kind == "student" else None
+            logits = predict(self.objective.network, inputs, clip_of_lane, len(clips), self.device, spikes)
+            hit = logits.argmax(1).numpy() == np.array([clip.label for clip in clips])
+            copied = self.data.copies(clips)
+            hits, copies = hits + int(hit.sum()), copies + int(copied.sum())
+            fresh_hits += int((hit & ~copied).sum())
+        hits, copies, fresh_hits, events, decisions = self.group.sums(
+            hits, copies, fresh_hits, count.spikes, count.decisions
+        )
+        found: Line = {"held_out_top1": hits / len(self.held_out)}
+        if 0 < copies < len(self.held_out):
+            found["held_out_copies"] = int(copies)
+            found["held_out_top1_without_copies"] = fresh_hits / (len(self.held_out) - copies)
+        if decisions:
+            found["held_out_firing_rate"] = events / decisions
         return found
 
 
-def _saved(path: Path, settings: str, device: str) -> dict[str, Any]:
+def weights_digest(network: nn.Module) -> str:
+    """Tells two networks apart by their weights, on whatever device they are."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _saved(path: Path, settings: str) -> dict[str, Any]:
     """The state of an interrupted training, or BadInputError where it is damaged or another training's."""
     try:
-        saved = torch.load(path, map_location=device, weights_only=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
         theirs = json.loads(saved["settings"])
     except Exception as error:
         raise BadInputError(

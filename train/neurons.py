@@ -74,8 +74,9 @@ def _chunks(*tensors: Tensor, threshold: Tensor) -> Iterator[tuple[Tensor, ...]]
         yield (*tensors, threshold)
         return
     flat = [x.reshape(len(x), -1) for x in tensors]
-    for i in range(0, flat[0].shape[1], CHUNK):
-        yield (*(x[:, i : i + CHUNK] for x in flat), threshold)
+    size = CHUNK if flat[0].device.type == "cpu" else max(1, flat[0].shape[1])  # a GPU wants few, large launches
+    for i in range(0, flat[0].shape[1], size):
+        yield (*(x[:, i : i + size] for x in flat), threshold)
 
 
 def lif(x: Tensor, tau: float, threshold: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 Two processes of one thread each use a 2-core CPU better than one process of two: a spiking network is thousands of small operations,
 and threads that meet after each of them mostly wait (docs/measurements.md).
+
+Batch norms and SMF see their process's share of a batch; their running statistics are averaged after each epoch. So the result is
+that of one process within noise, not to the bit.
 """
 
 from __future__ import annotations
@@ -12,6 +15,26 @@ from collections.abc import Iterable
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from mksgn.train.errors import BadInputError
+
+
+def check_device(device: str, precision: str) -> None:
+    """Raises BadInputError for a device, or a precision on it, that this process does not have."""
+    if device == "cpu":
+        return
+    kind, _, number = device.partition(":")
+    index = int(number) if number.isdigit() else int(os.environ.get("LOCAL_RANK", 0))
+    if kind != "cuda" or (number and not number.isdigit()) or not torch.cuda.is_available():
+        raise BadInputError(f"--device {device}: not available here; use cpu")
+    if index >= torch.cuda.device_count():
+        raise BadInputError(f"--device {device}: GPU {index} of {torch.cuda.device_count()}; start fewer processes")
+    if number and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise BadInputError(
+            f"--device {device}: one GPU for several processes; use --device cuda, which gives each its own"
+        )
+    if precision == "mixed" and torch.cuda.get_device_capability(index) < (8, 0):
+        raise BadInputError(f"precision mixed needs bfloat16, which {device} does not have; use precision=float32")
 
 
 class Group:

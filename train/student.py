@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -127,13 +127,30 @@ class Student(nn.Module):
         self.fc = nn.Linear(inputs, len(config.classes))
         start_offsets(self)
 
-    def forward(self, x: Tensor, spikes: dict[str, Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, spikes: Spikes | None = None) -> Tensor:
         """Logits, the mean over steps, frames and joints [kin]. `spikes`, when given, receives (S, L, *shape) per population."""
         record = spikes.__setitem__ if spikes is not None else _forget
         y = self.smf(self.ssc(x, record), record)
         for sgc, stc in zip(self.sgc, self.stc, strict=True):
             y = stc(sgc(y, record), y, record)
         return self.fc(y.mean((0, 3, 4)))
+
+
+class Spikes(Protocol):
+    """Where spikes go: a dict that keeps them, or something that counts them."""
+
+    def __setitem__(self, name: str, spikes: Tensor, /) -> None: ...
+
+
+class SpikeCount:
+    """Counts the spikes that it is given, and keeps none."""
+
+    def __init__(self) -> None:
+        self.spikes, self.decisions = 0.0, 0
+
+    def __setitem__(self, name: str, spikes: Tensor, /) -> None:
+        self.spikes += float(spikes.sum(dtype=torch.float64))
+        self.decisions += spikes.numel()
 
 
 def _forget(name: str, spikes: Tensor) -> None:

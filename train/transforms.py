@@ -29,7 +29,7 @@ class TrainingClips:
         self.joints, self.present = torch.zeros(shape), torch.zeros(shape[:2], dtype=torch.bool)
         for n, body in enumerate(bodies):
             self.joints[n, : len(body)], self.present[n, : len(body)] = torch.from_numpy(body), True
-            bodies[n] = body[:0]  # freed as it is copied
+            bodies[n] = body[:0].copy()  # what is copied is freed: there may be 40,000
         self.labels = torch.tensor(labels)
 
     @property

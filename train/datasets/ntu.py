@@ -94,6 +94,7 @@ class Split:
     train: tuple[int, ...]
     test: tuple[int, ...]
     classes: int
+    validation: bool = False  # both parts lie inside the training part of a benchmark
 
     def part(self, name: ClipName) -> str | None:
         """The part that has this clip, "train" or "test"; None where the benchmark does not have it."""
@@ -125,10 +126,10 @@ _SETUPS = tuple(range(1, 33))
 SPLITS: dict[str, Split] = {
     "xsub": Split("subject", _TRAIN_60, _others(_TRAIN_60, _SUBJECTS_60), 60),
     "xview": Split("camera", (2, 3), (1,), 60),
-    "xsub-val": Split("subject", _others(_HELD_OUT_60, _TRAIN_60), _HELD_OUT_60, 60),
+    "xsub-val": Split("subject", _others(_HELD_OUT_60, _TRAIN_60), _HELD_OUT_60, 60, validation=True),
     "xsub120": Split("subject", _TRAIN_120, _others(_TRAIN_120, _SUBJECTS_120), 120),
     "xset": Split("setup", _SETUPS[1::2], _SETUPS[::2], 120),
-    "xsub120-val": Split("subject", _others(_HELD_OUT_120, _TRAIN_120), _HELD_OUT_120, 120),
+    "xsub120-val": Split("subject", _others(_HELD_OUT_120, _TRAIN_120), _HELD_OUT_120, 120, validation=True),
 }
 
 

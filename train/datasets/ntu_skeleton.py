@@ -129,7 +129,8 @@ def read(path: str | Path, split: str, part: str, limit: int | None = None) -> C
         notes.append(_note(malformed, "skipped as truncated or malformed"))
     if empty:
         notes.append(_note(empty, "skipped in which no body is left"))
-    return ClipSet(SOURCE, split, part, ntu.GRAPH, ntu.classes(split), clips, tuple(notes))
+    validation = ntu.SPLITS[split].validation
+    return ClipSet(SOURCE, split, part, ntu.GRAPH, ntu.classes(split), clips, tuple(notes), validation)
 
 
 def read_clip(path: str | Path) -> Clip:
