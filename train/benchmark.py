@@ -55,7 +55,7 @@ class SpikingJellyLIF(nn.Module):
         except ImportError as error:
             raise BadInputError("spikingjelly is not installed: pip install 'mksgn[dev]'") from error
         sigmoid = surrogate.Sigmoid(alpha=SURROGATE_SLOPE)
-        self.node = neuron.LIFNode(tau=tau, surrogate_function=sigmoid, step_mode="m", backend="torch")
+        self.node = neuron.LIFNode(tau=tau, surrogate_function=sigmoid, step_mode="m")  # backend "torch" is the default
 
     def forward(self, x: Tensor, tau: float = 2.0, threshold: Tensor | None = None) -> Tensor:
         """`tau` and `threshold` are there for attention's call; the node has its own, and a threshold of 1 everywhere."""
