@@ -25,6 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-2,
         "label_smoothing": 0.05,
         "rate_weight": 0.3,
+        "rate_floor": 0.05,
         "rotate_degrees": 0.0,
         "scale": (0.95, 1.05),
         "crop": 0.95,
@@ -75,6 +76,7 @@ class TrainConfig:
     feature_weight: float = 1.0  # beta, with a teacher only
     temperature: float = 4.0  # of the soft labels
     rate_weight: float = 0.0  # lambda: what a mean firing rate of 1 adds to the loss
+    rate_floor: float = 0.0  # populations that fire less than this are not pressed further
     rotate_degrees: float = 30.0  # about the vertical axis; a third of it about x (the kin turn by 60 about both)
     scale: tuple[float, float] = (0.8, 1.25)
     crop: float = 0.7  # least share of a clip that a training window covers
@@ -105,6 +107,7 @@ class TrainConfig:
             ("soft_label_weight", 1e6),
             ("feature_weight", 1e6),
             ("rate_weight", 1e6),
+            ("rate_floor", 1),
         ]:
             checked[name] = number(f"config: {name}", getattr(self, name), 0, high)
         checked["clip_gradient"] = number("config: clip_gradient", self.clip_gradient, 1e-6)

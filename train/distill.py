@@ -4,7 +4,7 @@
     L_soft = tau² KL(softmax(z_T / tau) ‖ softmax(z_S / tau)), tau = 4                [ours]
     L_feat = mean_l mse(mean_S student_l, mean_S FTM_l(teacher_l))                    [ours]; pairs teacher 4, 7, 10 ↔ student 2, 4, 6
     FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F_l)))))                               [ours]; named "feature translation module" [paper]
-    R = mean firing rate over all neurons and steps                                   [ours], steers the energy
+    R = mean firing rate over all neurons and steps, above a floor per population     [ours], steers the energy
 
 The FTM exists in training only; it learns together with the student. The teacher is frozen, in evaluation mode.
 """
@@ -99,10 +99,15 @@ def soft_label_loss(teacher: Tensor, student: Tensor, temperature: float) -> Ten
     return temperature**2 * F.kl_div(found, target, reduction="none", log_target=True).sum(1)
 
 
-def mean_firing_rate(spikes: dict[str, Tensor]) -> Tensor:
-    """Per lane (L,): spikes of all populations over neurons and steps; each (S, L, *shape)."""
-    events = torch.stack([s.flatten(2).sum((0, 2)) for s in spikes.values()]).sum(0)
-    return events / sum(s[:, 0].numel() for s in spikes.values())
+def mean_firing_rate(spikes: dict[str, Tensor], floor: float = 0.0) -> Tensor:
+    """Per lane (L,): spikes of all populations over neurons and steps; each (S, L, *shape).
+
+    Of a population only what is above the rate `floor` counts: a penalty on the rest would silence those that fire least.
+    """
+    decisions = [s[:, 0].numel() for s in spikes.values()]
+    events = [s.flatten(2).sum((0, 2)) for s in spikes.values()]
+    above = [(e - floor * d).clamp_min(0) for e, d in zip(events, decisions, strict=True)]
+    return torch.stack(above).sum(0) / sum(decisions)
 
 
 class StudentObjective(nn.Module):
@@ -133,7 +138,7 @@ class StudentObjective(nn.Module):
             losses["feature"] = body_mean(feature[:, None], clip_of, clips)[:, 0]
         if self.config.rate_weight:
             assert watched is not None
-            losses["rate"] = body_mean(mean_firing_rate(watched)[:, None], clip_of, clips)[:, 0]
+            losses["rate"] = body_mean(mean_firing_rate(watched, self.config.rate_floor)[:, None], clip_of, clips)[:, 0]
         return losses, logits
 
 
