@@ -298,7 +298,7 @@ class _Fit:
 
         Each process runs its share of the clips, a few at a time: a benchmark's test part need not fit in memory.
         """
-        hits = copies = fresh_hits = 0
+        hits = copies = fresh_hits = 0.0  # sums over the processes are floats
         count = SpikeCount()
         mine = range(self.group.rank, len(self.held_out), self.group.size)
         for i in range(0, len(mine), EVALUATION_CLIPS):
