@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from mksgn.train.checks import number
+from mksgn.train.checks import from_plain, number, plain
 from mksgn.train.errors import BadInputError
 from mksgn.train.layers import SASGC, SMF, SSC, STC, start_offsets
 from mksgn.train.skeletons import adjacency_subsets, graph
@@ -77,18 +77,11 @@ class StudentConfig:
         return tuple(out)
 
     def to_dict(self) -> dict[str, Any]:
-        values = asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return plain(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StudentConfig:
-        unknown = set(values) - {f.name for f in fields(cls)}
-        if unknown:
-            raise BadInputError(f"student config: unknown entries {', '.join(sorted(unknown))}")
-        given: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        return cls(**given)
+        return from_plain(cls, "student", values)
 
 
 class Student(nn.Module):

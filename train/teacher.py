@@ -10,13 +10,13 @@ R is the identity where the shape allows it, else BN(Conv1x1); the first layer h
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mksgn.train.checks import number
+from mksgn.train.checks import from_plain, number, plain
 from mksgn.train.errors import BadInputError
 from mksgn.train.layers import ConvBN, GraphConvBN
 from mksgn.train.skeletons import adjacency_subsets, graph
@@ -58,18 +58,11 @@ class TeacherConfig:
         return tuple(2 if width > before else 1 for before, width in zip(previous, self.widths, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        values = asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return plain(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TeacherConfig:
-        unknown = set(values) - {f.name for f in fields(cls)}
-        if unknown:
-            raise BadInputError(f"teacher config: unknown entries {', '.join(sorted(unknown))}")
-        given: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        return cls(**given)
+        return from_plain(cls, "teacher", values)
 
 
 class GCNLayer(nn.Module):
