@@ -13,6 +13,7 @@ from mksgn.deploy.errors import DeployError
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.passes.balance import balance
 from mksgn.deploy.passes.fixed_point import fixed_point
+from mksgn.deploy.passes.graph_branches import merge_graph_branches
 from mksgn.deploy.passes.host_split import host_split
 from mksgn.deploy.passes.ingest import ingest
 from mksgn.deploy.program import Program
@@ -49,7 +50,7 @@ def compile_graph(
                 "or run it with --precision float"
             )
         graph, _ = quantize(graph, 8, calibration, int(steps), float(graph.metadata.get("dt", dt)))
-    program = host_split(ingest(graph, dt=dt, analog=analog))
+    program = host_split(merge_graph_branches(ingest(graph, dt=dt, analog=analog)))
     if precision == "fixed":
         program = fixed_point(program, json_of(graph, "quantization"))
     return balance(program)

@@ -9,12 +9,13 @@ import numpy as np
 
 from mksgn.export.errors import ExportError
 from mksgn.export.lower import lower
+from mksgn.export.portable import to_portable
 from mksgn.export.quantize import quantize as quantize_graph
 from mksgn.train.checkpoint import TrainedModel, load
 
 __all__ = ["export_to_nir"]
 
-PROFILES = ("structured",)
+PROFILES = ("structured", "portable")
 
 
 def export_to_nir(
@@ -35,8 +36,8 @@ def export_to_nir(
     if not isinstance(model, TrainedModel):
         model = load(Path(model))
     graph = lower(model.student, model.normaliser, dt=dt)
-    if quantize is None:
-        return graph
-    if calibration is None or not len(calibration):
-        raise ExportError("quantising needs calibration clips: scales are chosen by the spikes that they cause")
-    return quantize_graph(graph, quantize, calibration, model.student.config.steps, dt)[0]
+    if quantize is not None:
+        if calibration is None or not len(calibration):
+            raise ExportError("quantising needs calibration clips: scales are chosen by the spikes that they cause")
+        graph, _ = quantize_graph(graph, quantize, calibration, model.student.config.steps, dt)
+    return to_portable(graph) if profile == "portable" else graph

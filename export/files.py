@@ -18,11 +18,17 @@ def write(graph: nir.NIRGraph, path: Path) -> None:
 
 
 def read(path: Path) -> nir.NIRGraph:
-    """Read with full type checks. Raises BadInputError, one line, for a file that is missing, truncated, or no NIR graph."""
+    """Read with full type checks, but for the portable profile, whose Linear nodes on the last axis nir cannot type (NIR.md).
+
+    Raises BadInputError, one line, for a file that is missing, truncated, or no NIR graph.
+    """
     if not path.is_file():
         raise BadInputError(f"{path}: no such file; make one with mksgn-export model.pt --to nir")
     try:
-        graph = nir.read(path)
+        graph = nir.read(path, type_check=False)
+        if isinstance(graph, nir.NIRGraph) and graph.metadata.get("profile") != "portable":
+            graph.infer_types()
+            graph.check_types()
     except AssertionError as error:  # nir names no reason for a node type that it does not know
         raise BadInputError(
             f"{path}: holds a node that nir {nir.version} and mksgn do not know; export it with primitives of NIR"

@@ -170,7 +170,7 @@ class _Lowering:
         joints, fc = self.config.joints, self.student.fc
         window = np.array([frames, joints])
         self.nodes["readout_pool"] = nir.SumPool2d(window, window, np.array([0, 0]))
-        self.nodes["readout_flatten"] = nir.Flatten({"input": np.array([fc.in_features, 1, 1])}, 0, -1)
+        self.nodes["readout_flatten"] = nir.Flatten({"input": np.array([fc.in_features, 1, 1])}, -3, -1)
         weight, bias = fold.array(fc.weight) / (frames * joints), fold.array(fc.bias)
         fold.check_finite("readout", weight, bias)
         self.nodes["readout"] = nir.Affine(_f32(weight), _f32(bias))

@@ -115,7 +115,7 @@ def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
         return F.avg_pool2d(x, kernel, stride, padding, divisor_override=1)
     if isinstance(node, nir.Flatten):
         start, end = int(node.start_dim), int(node.end_dim)
-        return x.flatten(start + 1, end if end < 0 else end + 1)
+        return x.flatten(*(axis if axis < 0 else axis + 1 for axis in (start, end)))
     if isinstance(node, nir.Scale):
         return x * _t(node.scale)
     raise UnsupportedNodeError(

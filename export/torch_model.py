@@ -73,7 +73,9 @@ class FoldedStudent(nn.Module):
         return F.conv2d(x, _t(node.weight), _t(node.bias), (stride, 1), padding)
 
     def graph(self, name: str, x: Tensor) -> Tensor:
-        """GraphConv; with one subset per edge, one small product per edge instead of V x V ones."""
+        """GraphConv; with one subset per edge, one small product per edge instead of V x V ones. Or the branches that stand for it."""
+        if name not in self.nodes:
+            return self.branches(name, x)
         node = self.nodes[name]
         adjacency, weight = node.adjacency, _t(node.weight)
         subset, source, target = np.nonzero(adjacency)
@@ -83,6 +85,14 @@ class FoldedStudent(nn.Module):
         products = torch.bmm(weight[torch.from_numpy(subset)] * values, columns)
         y = torch.zeros(v, weight.shape[1], n * t).index_add_(0, torch.from_numpy(target), products)
         return y.view(v, -1, n, t).permute(2, 1, 3, 0) + _t(node.bias).view(-1, 1, 1)
+
+    def branches(self, name: str, x: Tensor) -> Tensor:
+        """What export/portable writes for a GraphConv: a convolution over the joints that lead to each joint."""
+        targets = []
+        for j in range(x.shape[3]):
+            joints = torch.from_numpy(self.nodes[f"{name}_{j}_gather"].weight.argmax(1))
+            targets.append(self.conv(f"{name}_{j}_conv", x[..., joints]))
+        return torch.cat(targets, dim=3)
 
     def attention(self, name: str, qkv: Tensor, record) -> Tensor:
         node, heads = self.nodes[name], self.config.heads
