@@ -1,0 +1,129 @@
+"""Other people's simulators, each running our file by its own importer: what `--against` compares with.
+
+They read stock primitives only, so a structured graph goes to them in its portable form. Spikes are taken from the modules that they
+made of our populations; nothing else of theirs is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+from torch import Tensor
+
+from mksgn.export.errors import ExportError, MissingToolError
+from mksgn.export.portable import to_portable
+
+Spikes = dict[str, np.ndarray]
+REMEDY = {
+    "spikingjelly": "needs Python 3.11 or later: pip install 'spikingjelly>=2'",
+    "snntorch": "pip install snntorch nirtorch",
+    "norse": "pip install norse",
+    "onnxruntime": "pip install 'mksgn[onnx]'",
+}
+SNNTORCH_DT = 1e-4  # seconds, a constant of its importer
+
+
+def spikes(simulator: str, graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float, batch: int = 16) -> Spikes:
+    """(L, S, *shape) bool of each population, for one constant input per lane (L, *input shape), all state starting at 0.
+
+    Raises MissingToolError where the simulator is not installed, NotPortableError for attention in one that reads stock primitives
+    only, ExportError for what its importer refuses.
+    """
+    if simulator not in REMEDY:
+        raise ExportError(f"--against {simulator}: not known; choose of {', '.join(REMEDY)}")
+    if simulator == "onnxruntime":
+        _import(simulator, simulator)
+        from mksgn.export import onnx_file
+
+        return onnx_file.execute(onnx_file.from_nir(graph, steps=steps, dt=dt), inputs)[0]
+    if graph.metadata.get("profile") != "portable":
+        graph = to_portable(graph)
+    network = IMPORTERS[simulator](graph, dt)
+    populations = [name for name, node in graph.nodes.items() if isinstance(node, nir.LIF)]
+    parts = [_run(network(), populations, inputs[i : i + batch], steps) for i in range(0, len(inputs), batch)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in populations}
+
+
+@torch.no_grad()
+def _run(network: torch.nn.Module, populations: list[str], inputs: np.ndarray, steps: int) -> Spikes:
+    """Step by step; each simulator hands its state on in its own way, as a second output or inside its modules."""
+    modules, found = dict(network.named_modules()), {name: [] for name in populations}  # type: dict, dict[str, list[Tensor]]
+    for name in populations:
+
+        def keep(module, arguments, output, name=name):
+            found[name].append((output[0] if isinstance(output, tuple) else output).bool())
+
+        modules[name].register_forward_hook(keep)
+    x, state = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32)), None
+    for _ in range(steps):
+        output = network(x, state)
+        state = output[1] if isinstance(output, tuple) else None
+    return {name: torch.stack(per_step, 1).numpy() for name, per_step in found.items()}
+
+
+def _spikingjelly(graph: nir.NIRGraph, dt: float) -> Callable[[], torch.nn.Module]:
+    exchange = _import("spikingjelly", "spikingjelly.activation_based.nir_exchange")
+    return _once(lambda: exchange.import_from_nir(graph, dt=dt))
+
+
+def _snntorch(graph: nir.NIRGraph, dt: float) -> Callable[[], torch.nn.Module]:
+    if not np.isclose(dt, SNNTORCH_DT):
+        raise ExportError(f"snntorch reads every file with dt = {SNNTORCH_DT} s, this one has {dt} s; use --dt 1e-4")
+    importer = _import("snntorch", "snntorch.import_nir")
+    utils = importlib.import_module("snntorch.utils")
+    build = _once(lambda: importer.import_from_nir(graph))
+
+    def network() -> torch.nn.Module:
+        network = build()
+        utils.reset(network)  # its neurons keep their state
+        return network
+
+    return network
+
+
+def _norse(graph: nir.NIRGraph, dt: float) -> Callable[[], torch.nn.Module]:
+    norse = _import("norse", "norse.torch")
+    return _once(lambda: norse.from_nir(graph, dt=dt))
+
+
+IMPORTERS: dict[str, Callable[[nir.NIRGraph, float], Callable[[], torch.nn.Module]]] = {
+    "spikingjelly": _spikingjelly,
+    "snntorch": _snntorch,
+    "norse": _norse,
+}
+
+
+def _once(build: Callable[[], Any]) -> Callable[[], torch.nn.Module]:
+    """Built at the first call, its prints swallowed (snnTorch shows whole arrays); hooks of an earlier batch removed."""
+    built: list[torch.nn.Module] = []
+
+    def network() -> torch.nn.Module:
+        if not built:
+            with contextlib.redirect_stdout(io.StringIO()):
+                try:
+                    built.append(build().eval())
+                except (ValueError, NotImplementedError, AssertionError, TypeError, AttributeError) as error:
+                    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                    raise ExportError(f"the simulator's importer refuses the file: {reason}") from error
+        for module in built[0].modules():
+            module._forward_hooks.clear()
+        return built[0]
+
+    return network
+
+
+def _import(simulator: str, module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingToolError(
+            f"--against {simulator}: it cannot be imported here ({error}); {REMEDY[simulator]}"
+        ) from error
