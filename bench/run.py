@@ -32,6 +32,7 @@ from mksgn.deploy.passes.place import place
 from mksgn.export import files, verify
 from mksgn.export.errors import ParityError
 from mksgn.export.lower import json_of
+from mksgn.export.parity import compare as compare_spikes
 from mksgn.train import checkpoint
 from mksgn.train.console import output
 from mksgn.train.datasets import ClipSet
@@ -154,10 +155,10 @@ def _parity(graph: nir.NIRGraph, program, given: ClipInputs, execution: Executio
     decisions = mismatches = 0
     first: Mismatch | None = None
     for name, wanted in others.items():
-        compared = verify.compare(name, wanted, found)
+        compared = compare_spikes(name, wanted, found)
         decisions += compared.decisions
         mismatches += compared.mismatches
-        for layer in compared.layers:
-            if layer.first is not None and first is None:
-                first = Mismatch(layer=layer.layer, clip=int(given.clip_of_lane[layer.first[0]]), step=layer.first[1])
+        if compared.first is not None and first is None:
+            place = compared.first
+            first = Mismatch(layer=place.layer, clip=int(given.clip_of_lane[place.lane]), step=place.step)
     return Parity(against=", ".join(others), decisions=decisions, mismatches=mismatches, first=first)

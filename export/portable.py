@@ -18,6 +18,7 @@ from mksgn.export.errors import NotPortableError
 from mksgn.export.fold import per_edge
 from mksgn.export.nodes import GraphConv, SpikingSelfAttention
 
+
 def to_portable(graph: nir.NIRGraph) -> nir.NIRGraph:
     """The same network in stock primitives; same spikes, population by population, under the same names.
 

@@ -14,8 +14,9 @@ and u = 2^k, which float32 represents exactly. The scale is the finest that the 
     min(weight limit / max|w|, 131071 / threshold, 8190 / max|bias|, 131071 / worst membrane)
 
 or finer, by saturating a few weights, where the population's spikes on calibration clips agree better with the unquantised
-ones. The worst membrane is the largest |sum| of one step times (1 - (1 - dt/tau)^S) tau/dt: what S steps can pile up below the
-threshold. Loihi clips at 2^23 - 1 sub-units, and a clipped membrane would no longer be exact.
+ones (export/ranges has the widths, export/calibration the spikes). The worst membrane is the largest |sum| of one step times
+(1 - (1 - dt/tau)^S) tau/dt: what S steps can pile up below the threshold. Loihi clips at 2^23 - 1 sub-units, and a clipped
+membrane would no longer be exact.
 """
 
 from __future__ import annotations
@@ -28,36 +29,33 @@ from dataclasses import asdict, dataclass
 
 import nir
 import numpy as np
-import torch
 
-from mksgn.export import reference
+from mksgn.export import ranges, reference
+from mksgn.export.calibration import Branch, Calibration, agreement, input_lattice, input_peak
 from mksgn.export.errors import RangeError, UnsupportedNodeError
 from mksgn.export.fold import check_finite, per_edge
 from mksgn.export.nodes import GraphConv, SpikingSelfAttention
 
-THRESHOLD_LIMIT = 131_071  # 17-bit mantissa of vth, in weight units
-MEMBRANE_LIMIT = 131_071  # 24-bit membrane: 2^23 - 1 sub-units of 1/64 weight unit
-BIAS_LIMIT = 8_190  # 13-bit signed mantissa, doubled in weight units at exponent 7
-FLOAT_BITS = 24  # integers that float32 represents exactly
-SUB_UNITS = 64  # the membrane's sub-units per weight unit (`a << 6`)
 FINER = (1.0, 1.12, 1.26, 1.41, 1.59, 1.78, 2.0)  # scales tried above the one that saturates nothing
+WEIGHTED = (nir.Conv2d, nir.Affine, nir.Linear, GraphConv)
 
 
 @dataclass
 class PopulationScale:
-    """How one population was quantised. `unit` = 2**exponent is the value of one integer in the file."""
+    """How one population was quantised. `unit` = 2**exponent is the value of one integer in the file.
+
+    Sums are of weights into one neuron at one step, in weight units: the worst that spikes could cause, and the largest that the
+    calibration clips did. `agreement` is with the unquantised network, on that network's own spikes; the read-out decides nothing.
+    """
 
     exponent: int
     scale: float  # integers per unit of the unquantised network
     binding: str  # the term that bounds the scale
     saturated: int  # weights that the chosen scale clips
-    agreement: float | None  # share of equal decisions, on the unquantised network's own input spikes
-
-
-WEIGHTED = (nir.Conv2d, nir.Affine, nir.Linear, GraphConv)
-LinearNodes = list[
-    tuple[str, list[str]]
-]  # (weighted node, the stateless nodes behind it), per branch into a population
+    agreement: float | None = None  # share of equal decisions
+    firing_rate: float | None = None  # of the unquantised population, on the calibration clips
+    worst_sum: float | None = None
+    largest_sum: float | None = None
 
 
 def quantize(
@@ -65,24 +63,24 @@ def quantize(
 ) -> tuple[nir.NIRGraph, dict[str, PopulationScale]]:
     """A quantised copy of `graph`, and how each population was scaled, also kept in its metadata.
 
-    `calibration` is (L, *input shape). Raises RangeError (what, number, limit, remedy) or UnsupportedNodeError.
+    `calibration` is (L, *input shape); of a large network fewer lanes are run (export/calibration). Raises RangeError (what,
+    number, limit, remedy) or UnsupportedNodeError.
     """
     if not 2 <= bits <= 8:
         raise RangeError(f"--quantize {bits}: weights have 2 to 8 bits; choose one of them, or none")
+    values = Calibration(graph, calibration, steps, dt)
     quantised = copy.deepcopy(graph)
     for name, node in quantised.nodes.items():
         if isinstance(node, GraphConv):
             edges, weight = per_edge(node.adjacency.astype(np.float64), node.weight.astype(np.float64))
             quantised.nodes[name] = _like(node, GraphConv(_f32(edges), _f32(weight), node.bias))
-    float_run = reference.execute(quantised, calibration, steps, dt)
-    values = _Values(quantised, calibration, float_run)
     scales: dict[str, PopulationScale] = {}
     for name in reference.topological(quantised):
         node = quantised.nodes[name]
         if isinstance(node, nir.LIF):
-            scales[name] = _lif(quantised, name, bits, steps, dt, values)
+            scales[name] = _lif(quantised, name, bits, dt, values)
         elif isinstance(node, SpikingSelfAttention):
-            scales |= _attention(node, name, bits, steps, dt)
+            scales |= _attention(node, name, _only_source(quantised, name), bits, dt, values)
         elif isinstance(node, nir.Output):
             scales |= _readout(quantised, name, bits)
         elif isinstance(
@@ -97,48 +95,37 @@ def quantize(
     return quantised, scales
 
 
-class _Values:
-    """What the unquantised network did on the calibration clips: the spikes and inputs that feed each population."""
-
-    def __init__(self, graph: nir.NIRGraph, inputs: np.ndarray, run: reference.ReferenceRun):
-        self.graph, self.inputs, self.run = graph, inputs, run
-
-    def source(self, name: str) -> np.ndarray:
-        """(S, L, ...) float32 output of a node that is an input, a population or attention."""
-        node = self.graph.nodes[name]
-        if isinstance(node, nir.Input):
-            steps = len(next(iter(self.run.spikes.values())))
-            return np.broadcast_to(self.inputs, (steps, *self.inputs.shape))
-        return self.run.spikes[f"{name}.z" if isinstance(node, SpikingSelfAttention) else name].astype(np.float32)
-
-
-def branches(graph: nir.NIRGraph, target: str) -> LinearNodes:
-    """The weighted nodes that feed `target`, each with the weightless ones (pooling, flattening) between the two."""
-    found: LinearNodes = []
-    for source in sorted(a for a, b in graph.edges if b == target):
-        behind, weighted = _weightless(graph, source)
+def branches(graph: nir.NIRGraph, target: str) -> list[Branch]:
+    """The ways into `target`. Raises UnsupportedNodeError for one without a weighted node, or with several in series."""
+    found = []
+    for name in sorted(a for a, b in graph.edges if b == target):
+        behind, weighted = _weightless(graph, name)
         if not isinstance(graph.nodes[weighted], WEIGHTED):
             kind = type(graph.nodes[weighted]).__name__
             raise UnsupportedNodeError(
                 f"node {weighted}: {kind} before {target} cannot be quantised; put a Conv2d, GraphConv, Affine or Linear between them"
             )
-        _, before = _weightless(graph, _only_source(graph, weighted))
-        if isinstance(graph.nodes[before], WEIGHTED):
+        if len({b for a, b in graph.edges if a == weighted}) > 1:
             raise UnsupportedNodeError(
-                f"nodes {before} and {weighted}: two weighted nodes in series have no integer form; merge them into one, or put a "
+                f"node {weighted}: feeds several nodes, whose populations need a scale each; give each a node of its own"
+            )
+        before, source = _weightless(graph, _only_source(graph, weighted))
+        if isinstance(graph.nodes[source], WEIGHTED):
+            raise UnsupportedNodeError(
+                f"nodes {source} and {weighted}: two weighted nodes in series have no integer form; merge them into one, or put a "
                 "population between them"
             )
-        found.append((weighted, behind[::-1]))
+        found.append(Branch(source, before, weighted, behind))
     return found
 
 
-def _weightless(graph: nir.NIRGraph, name: str) -> tuple[list[str], str]:
-    """Pooling and flattening nodes from `name` upstream, nearest first, and what comes before them."""
+def _weightless(graph: nir.NIRGraph, name: str) -> tuple[tuple[str, ...], str]:
+    """Pooling and flattening nodes that end in `name`, in the signal's order, and the node before them."""
     passed: list[str] = []
     while isinstance(graph.nodes[name], nir.SumPool2d | nir.Flatten):
-        passed.append(name)
+        passed.insert(0, name)
         name = _only_source(graph, name)
-    return passed, name
+    return tuple(passed), name
 
 
 def _only_source(graph: nir.NIRGraph, name: str) -> str:
@@ -148,9 +135,8 @@ def _only_source(graph: nir.NIRGraph, name: str) -> str:
     return sources[0]
 
 
-def _lif(graph: nir.NIRGraph, name: str, bits: int, steps: int, dt: float, values: _Values) -> PopulationScale:
+def _lif(graph: nir.NIRGraph, name: str, bits: int, dt: float, values: Calibration) -> PopulationScale:
     node, incoming = graph.nodes[name], branches(graph, name)
-    rate = float(np.float32(dt) / np.float32(node.tau.flat[0]))
     if (
         not (np.ptp(node.tau) == np.ptp(node.v_threshold) == np.ptp(node.r) == 0)
         or np.any(node.v_leak)
@@ -159,72 +145,87 @@ def _lif(graph: nir.NIRGraph, name: str, bits: int, steps: int, dt: float, value
         raise UnsupportedNodeError(
             f"node {name}: quantising needs one tau, r and threshold per population, v_leak = v_reset = 0"
         )
+    rate = float(np.float32(dt) / np.float32(node.tau.flat[0]))
+    ranges.check_decay(name, rate)
     resistance, threshold = float(node.r.flat[0]), float(node.v_threshold.flat[0]) / rate
-    nodes = {weighted: graph.nodes[weighted] for weighted, _ in incoming}
+    nodes = {branch.weighted: graph.nodes[branch.weighted] for branch in incoming}
     weights = {key: np.asarray(n.weight, dtype=np.float64) * resistance for key, n in nodes.items()}
     bias = sum((_bias(n) * resistance for n in nodes.values()), np.zeros(1))
     check_finite(name, *weights.values(), bias)
-    source_is_analog = any(graph.nodes[_only_source(graph, key)].metadata.get("signal") == "analog" for key in nodes)
-    peak = float(np.abs(values.inputs).max()) if source_is_analog else 1.0
-    worst = sum(_worst_sum(nodes[key], weights[key]) * _pooled(graph, behind) for key, behind in incoming) * peak
+    analog = any(graph.nodes[branch.source].metadata.get("signal") == "analog" for branch in incoming)
+    peak = input_peak(graph, values.inputs) if analog else 1.0
+    worst = sum(_worst_sum(graph, branch, weights[branch.weighted]) for branch in incoming) * peak
     worst += np.abs(bias).max()
-    limits = _limits(
-        bits, max(np.abs(w).max() for w in weights.values()), threshold, np.abs(bias).max(), worst, steps, rate
-    )
-    if source_is_analog:
-        del limits["worst membrane"]  # the host computes it in float32: its own check is below
-    half = _encoder_half_step(graph, steps) if source_is_analog else 0.5 / SUB_UNITS
+    largest = max(np.abs(w).max() for w in weights.values())
+    limits = ranges.limits(bits, largest, threshold, np.abs(bias).max(), worst, values.steps, rate)
+    half = ranges.HALF_STEP
+    if (
+        analog
+    ):  # the host sums it in float32, on a lattice of its own: even weights times the input's, halved S - 1 times
+        del limits["worst membrane"]
+        half = input_lattice(graph) * 0.5 ** (values.steps - 1)
     binding = min(limits, key=lambda key: limits[key])
     hard = min(value for key, value in limits.items() if key != "weights")
-    wanted = values.run.spikes[name]
-    currents = _currents(graph, incoming, values)
+    wanted, currents = values.spikes(name), values.currents(nodes, incoming)
 
-    def agreement(scale: float) -> float:
-        integers = {key: _even(w * scale, bits) for key, w in weights.items()}
-        return _agreement(
-            wanted,
-            currents(integers) + _whole(bias * scale).reshape(-1, *(1,) * (node.v_threshold.ndim - 1)),
-            rate,
-            _half_step(threshold * scale, half),
+    def integers(scale: float) -> tuple[dict[str, np.ndarray], np.ndarray, float]:
+        return (
+            {key: ranges.even(w * scale, bits) for key, w in weights.items()},
+            ranges.whole(bias * scale),
+            ranges.half_step(threshold * scale, half),
         )
 
-    scale, agreed = _choose(limits[binding], hard, agreement)
+    def tried(scale: float) -> tuple[float, float]:
+        whole_weights, whole_bias, whole_threshold = integers(scale)
+        current = currents(whole_weights) + whole_bias.astype(np.float32).reshape(-1, *(1,) * (wanted.ndim - 3))
+        return agreement(wanted, current, rate, whole_threshold), float(np.abs(current).max())
+
+    scale, (agreed, largest_sum) = _choose(limits[binding], hard, tried)
+    if analog:
+        ranges.check_float_exact(name, worst * scale, input_lattice(graph), values.steps)
     exponent = _exponent(threshold * scale * rate)
-    integers = {key: _even(w * scale, bits) for key, w in weights.items()}
-    if source_is_analog:
-        _check_float_exact(name, worst * scale, graph, steps)
+    whole_weights, whole_bias, whole_threshold = integers(scale)
     for i, (key, n) in enumerate(nodes.items()):
-        n.weight = _f32(integers[key] * 2.0**exponent / resistance)
+        n.weight = _f32(whole_weights[key] * 2.0**exponent / resistance)
         if hasattr(n, "bias"):  # the whole bias on the first branch: a sum of rounded ones would be rounded twice
-            whole = _whole(bias * scale) * 2.0**exponent / resistance
-            n.bias = _f32(whole) if i == 0 else np.zeros_like(n.bias)
-    node.v_threshold = np.full_like(node.v_threshold, _half_step(threshold * scale, half) * rate * 2.0**exponent)
-    saturated = _saturated(weights, scale, bits)
-    return PopulationScale(exponent, scale, binding, saturated, agreed)
+            n.bias = _f32(whole_bias * 2.0**exponent / resistance) if i == 0 else np.zeros_like(n.bias)
+    node.v_threshold = np.full_like(node.v_threshold, whole_threshold * rate * 2.0**exponent)
+    clipped = ranges.saturated(weights.values(), scale, bits)
+    return PopulationScale(
+        exponent, scale, binding, clipped, agreed, float(wanted.mean()), float(worst * scale), largest_sum
+    )
 
 
-def _attention(node: SpikingSelfAttention, name: str, bits: int, steps: int, dt: float) -> dict[str, PopulationScale]:
+def _attention(
+    node: SpikingSelfAttention, name: str, qkv: str, bits: int, dt: float, values: Calibration
+) -> dict[str, PopulationScale]:
     """A product has one weight; a power of two, so that the gain stays what it was. The thresholds differ from head to head."""
     rate = float(np.float32(dt) / np.float32(node.tau))
+    ranges.check_decay(name, rate)
     channels, _, joints = np.asarray(node.input_type["input"]) // np.array([3, 1, 1])
+    counts = reference.coincidences(node, values.source(qkv), values.spikes(f"{name}.m"))
     scales = {}
-    for part, most in (("m", channels // node.heads), ("z", joints)):
+    for part, most, counted in zip("mz", (channels // node.heads, joints), counts, strict=True):
         gain = np.asarray(getattr(node, f"gain_{part}"), dtype=np.float64)
         threshold = np.asarray(getattr(node, f"threshold_{part}"), dtype=np.float64) / gain / rate  # in coincidences
         check_finite(f"{name}.{part}", threshold)
-        limits = _limits(bits, 1.0, threshold.max(), 0.0, float(most), steps, rate)
+        limits = ranges.limits(bits, 1.0, threshold.max(), 0.0, float(most), values.steps, rate)
         binding = min(limits, key=lambda key: limits[key])
         if limits[binding] < 2:
             raise RangeError(
-                f"{name}.{part}: threshold of {threshold.max():.0f} coincidences exceeds {THRESHOLD_LIMIT // 2}; "
+                f"{name}.{part}: threshold ({threshold.max():.0f} coincidences) exceeds {ranges.THRESHOLD_LIMIT // 2}; "
                 "the population can hardly fire: train it with a larger gain"
             )
         scale = 2.0 ** math.floor(math.log2(limits[binding]))
         exponent = -int(math.log2(scale))
-        half = np.array([_half_step(t * scale) for t in threshold])
+        half = np.array([ranges.half_step(t * scale) for t in threshold])
         setattr(node, f"gain_{part}", np.ones(node.heads, dtype=np.float32))
         setattr(node, f"threshold_{part}", _f32(half * rate / scale))
-        scales[f"{name}.{part}"] = PopulationScale(exponent, scale, binding, 0, None)
+        wanted = values.spikes(f"{name}.{part}")
+        agreed = agreement(wanted.reshape(counted.shape), counted * scale, rate, half.reshape(-1, 1, 1, 1))
+        scales[f"{name}.{part}"] = PopulationScale(
+            exponent, scale, binding, 0, agreed, float(wanted.mean()), float(most * scale), float(counted.max() * scale)
+        )
     return scales
 
 
@@ -237,98 +238,43 @@ def _readout(graph: nir.NIRGraph, output: str, bits: int) -> dict[str, Populatio
     if all(isinstance(graph.nodes[s], nir.LIF | SpikingSelfAttention) for s in sources):
         return {}  # shows a population's spikes
     incoming = branches(graph, output)
-    nodes = {name: graph.nodes[name] for name, _ in incoming}
+    nodes = {branch.weighted: graph.nodes[branch.weighted] for branch in incoming}
     weights = {name: np.asarray(node.weight, dtype=np.float64) for name, node in nodes.items()}
     biases = {name: _bias(node) for name, node in nodes.items()}
     check_finite(output, *weights.values(), *biases.values())
     # every neuron behind a pooled input may fire at once, and the float32 sum must stay exact
     worst = sum(
-        (
-            _worst_sum(nodes[name], weights[name]) * _pooled(graph, _weightless(graph, _only_source(graph, name))[0])
-            + float(np.abs(biases[name]).max())
-        )
-        * _pooled(graph, behind)
-        for name, behind in incoming
+        _worst_sum(graph, branch, weights[branch.weighted])
+        + float(np.abs(biases[branch.weighted]).max()) * _pooled(graph, branch.behind)
+        for branch in incoming
     )
     largest = max(float(np.abs(w).max()) for w in weights.values())
     limits = {
-        "weights": _weight_limit(bits) / max(largest, 1e-30),
-        "float32": (2.0**FLOAT_BITS - 1) / max(worst, 1e-30),
+        "weights": ranges.weight_limit(bits) / max(largest, ranges.NEGLIGIBLE),
+        "float32": (2.0**ranges.FLOAT_BITS - 1) / max(worst, ranges.NEGLIGIBLE),
     }
     binding = min(limits, key=lambda key: limits[key])
     scale = 2.0 ** math.floor(math.log2(limits[binding]))
 
     def error(scale: float) -> float:
-        return sum(float(((_even(w * scale, bits) / scale - w) ** 2).sum()) for w in weights.values())
+        return sum(float(((ranges.even(w * scale, bits) / scale - w) ** 2).sum()) for w in weights.values())
 
     if 2 * scale <= limits["float32"] and error(2 * scale) < error(scale):
         scale *= 2
-    saturated = _saturated(weights, scale, bits)
+    saturated = ranges.saturated(weights.values(), scale, bits)
     for name, node in nodes.items():
-        node.weight = _f32(_even(weights[name] * scale, bits) / scale)
+        node.weight = _f32(ranges.even(weights[name] * scale, bits) / scale)
         if hasattr(node, "bias"):
             node.bias = _f32(np.rint(biases[name] * scale) / scale)
-    key = incoming[0][0] if len(incoming) == 1 else output
-    return {key: PopulationScale(-int(math.log2(scale)), scale, binding, saturated, None)}
+    key = incoming[0].weighted if len(incoming) == 1 else output
+    return {key: PopulationScale(-int(math.log2(scale)), scale, binding, saturated, worst_sum=worst * scale)}
 
 
-def _pooled(graph: nir.NIRGraph, weightless: list[str]) -> int:
+def _pooled(graph: nir.NIRGraph, weightless: tuple[str, ...]) -> int:
     """How many values the pooling nodes among these add up into one."""
     return math.prod(
         int(np.prod(graph.nodes[n].kernel_size)) for n in weightless if isinstance(graph.nodes[n], nir.SumPool2d)
     )
-
-
-def _limits(
-    bits: int, weight: float, threshold: float, bias: float, worst: float, steps: int, rate: float
-) -> dict[str, float]:
-    """Largest scale that each range allows; all arguments in units of the unquantised network."""
-    pile = (1 - (1 - rate) ** steps) / rate
-    tiny = 1e-30
-    return {
-        "weights": _weight_limit(bits) / max(weight, tiny),
-        "threshold": (THRESHOLD_LIMIT - 1) / max(threshold, tiny),
-        "bias": (BIAS_LIMIT - 2) / max(bias, tiny),
-        "worst membrane": (MEMBRANE_LIMIT - 512) / max(worst * pile, tiny),
-    }
-
-
-def _weight_limit(bits: int) -> int:
-    return 2**bits - 2
-
-
-def _even(x: np.ndarray, bits: int) -> np.ndarray:
-    limit = _weight_limit(bits)
-    return np.clip(2 * np.rint(x / 2), -limit, limit)
-
-
-def _saturated(weights: dict[str, np.ndarray], scale: float, bits: int) -> int:
-    """Weights that `_even` clips; one unit above the limit is still rounded to it."""
-    return sum(int((np.abs(w * scale) > _weight_limit(bits) + 1).sum()) for w in weights.values())
-
-
-def _whole(bias: np.ndarray) -> np.ndarray:
-    """Integers, even ones where Loihi's 13-bit mantissa needs the exponent 7."""
-    return np.rint(bias) if np.abs(bias).max() <= BIAS_LIMIT // 2 else 2 * np.rint(bias / 2)
-
-
-def _half_step(threshold: float, half: float = 0.5 / SUB_UNITS) -> float:
-    """The nearest integer threshold (at least 1), plus half a step of the membrane's lattice."""
-    return max(1.0, math.floor(threshold + 0.5)) + half
-
-
-def _encoder_half_step(graph: nir.NIRGraph, steps: int) -> float:
-    """Half of the finest step of an encoder's membrane, in weight units: even weights times the input's lattice, halved S - 1
-    times. With inputs in 1/32 and S = 4 that is 1/256: 1/128, Loihi's half sub-unit, is a membrane that occurs."""
-    return 0.5 * 2.0 * _input_lattice(graph) * 0.5 ** (steps - 1)
-
-
-def _input_lattice(graph: nir.NIRGraph) -> float:
-    """The finest step of an analog input's values; 1 where the file does not say."""
-    for node in graph.nodes.values():
-        if "normaliser" in node.metadata:
-            return 2.0 ** json.loads(node.metadata["normaliser"])["lattice_exponent"]
-    return 1.0
 
 
 def _exponent(threshold: float) -> int:
@@ -336,65 +282,23 @@ def _exponent(threshold: float) -> int:
     return -math.ceil(math.log2(threshold))
 
 
-def _choose(finest: float, hard: float, agreement: Callable[[float], float]) -> tuple[float, float]:
-    scored = [(agreement(finest * f), -f) for f in FINER if finest * f <= hard or f == 1.0]
-    best, factor = max(scored)
-    return finest * -factor, best
+def _choose(
+    finest: float, hard: float, tried: Callable[[float], tuple[float, float]]
+) -> tuple[float, tuple[float, float]]:
+    """The scale whose spikes agree best, the coarser of two equal ones, and what `tried` gave for it."""
+    results = {f: tried(finest * f) for f in FINER if finest * f <= hard or f == 1.0}
+    best = max(results, key=lambda f: (results[f][0], -f))
+    return finest * best, results[best]
 
 
-def _worst_sum(node: nir.NIRNode, weight: np.ndarray) -> float:
-    """Largest sum of |weights| into one neuron, were all of its inputs to fire."""
+def _worst_sum(graph: nir.NIRGraph, branch: Branch, weight: np.ndarray) -> float:
+    """Largest sum of |weights| into one neuron, were all of the source's neurons to fire."""
+    node = graph.nodes[branch.weighted]
     if isinstance(node, GraphConv):
-        into = np.einsum("koc,kij->oj", np.abs(weight), np.abs(node.adjacency))
-        return float(into.max())
-    return float(np.abs(weight).reshape(weight.shape[0], -1).sum(1).max())
-
-
-def _currents(
-    graph: nir.NIRGraph, incoming: LinearNodes, values: _Values
-) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-    """Currents (S, L, *shape) of a population for given weights, without biases, on the unquantised network's spikes."""
-
-    def currents(weights: dict[str, np.ndarray]) -> np.ndarray:
-        total: np.ndarray | None = None
-        for key, behind in incoming:
-            x = values.source(_only_source(graph, key))
-            node = copy.copy(graph.nodes[key])
-            node.weight = _f32(weights[key])
-            if hasattr(node, "bias"):
-                node.bias = np.zeros_like(node.bias)
-            y = torch.from_numpy(np.ascontiguousarray(x.reshape(-1, *x.shape[2:]), dtype=np.float32))
-            with torch.no_grad():
-                for name, part in [(key, node), *((n, graph.nodes[n]) for n in behind)]:
-                    y = reference.linear(part, name, y)
-            branch = y.numpy().reshape(*x.shape[:2], *y.shape[1:])
-            total = branch if total is None else total + branch
-        assert total is not None
-        return total
-
-    return currents
-
-
-def _agreement(wanted: np.ndarray, current: np.ndarray, rate: float, threshold: float) -> float:
-    """Share of equal decisions of a LIF population in units of its integers: v ← v - rate v + x, spike where v > threshold."""
-    v, equal = np.zeros_like(current[0]), 0
-    for t in range(len(current)):
-        v = v * (1 - rate) + current[t]
-        s = v > threshold
-        equal += int((s == wanted[t]).sum())
-        v[s] = 0.0
-    return equal / wanted.size
-
-
-def _check_float_exact(name: str, worst: float, graph: nir.NIRGraph, steps: int) -> None:
-    """The encoder's sums must stay exact in float32, on the lattice of integer weights times the input's own lattice."""
-    fraction = 1 / _input_lattice(graph)
-    finest = fraction / 2 * 2**steps  # weights are even
-    if 2 * worst * finest >= 2.0**FLOAT_BITS:
-        raise RangeError(
-            f"{name}: the encoder's largest membrane is {2 * worst * finest:.3g} steps of its lattice, float32 is exact up to "
-            f"{2**FLOAT_BITS}; quantise with fewer bits"
-        )
+        into = float(np.einsum("koc,kij->oj", np.abs(weight), np.abs(node.adjacency)).max())
+    else:
+        into = float(np.abs(weight).reshape(weight.shape[0], -1).sum(1).max())
+    return into * _pooled(graph, branch.before) * _pooled(graph, branch.behind)
 
 
 def _bias(node: nir.NIRNode) -> np.ndarray:

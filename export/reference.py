@@ -22,10 +22,14 @@ from mksgn.export.nodes import GraphConv, SpikingSelfAttention
 
 @dataclass
 class ReferenceRun:
-    """`spikes[population]` is (S, L, *shape) bool; `outputs[name]` is (S, L, *shape) float32."""
+    """`spikes[population]` is (S, L, *shape) bool; `outputs[name]` is (S, L, *shape) float32.
+
+    `margins` (S, L, *shape), of the population that was asked for: |v - threshold| / threshold of each decision.
+    """
 
     spikes: dict[str, np.ndarray] = field(default_factory=dict)
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    margins: np.ndarray | None = None
 
 
 def topological(graph: nir.NIRGraph) -> list[str]:
@@ -45,14 +49,17 @@ def topological(graph: nir.NIRGraph) -> list[str]:
 
 
 @torch.no_grad()
-def execute(graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float) -> ReferenceRun:
-    """Run one constant input per lane, (L, *input shape), for `steps` steps, every state starting at 0."""
+def execute(
+    graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float, *, margins_of: str | None = None
+) -> ReferenceRun:
+    """Run one constant input per lane, (L, *input shape), for `steps` steps, every state starting at rest."""
     order = topological(graph)
     sources = {name: [a for a, b in graph.edges if b == name] for name in order}
     x = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
     state: dict[str, Tensor] = {}
     spikes: dict[str, list[np.ndarray]] = {}
     outputs: dict[str, list[np.ndarray]] = {}
+    margins: list[np.ndarray] = []
 
     def fire(
         name: str, current: Tensor, rate: float | Tensor, leak: float | Tensor, threshold: Tensor, reset: float | Tensor
@@ -61,6 +68,8 @@ def execute(graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float) -> R
         v = torch.zeros_like(current) + leak if v is None else v  # at rest
         v = v + rate * ((leak - v) + current)
         s = v > threshold
+        if name == margins_of:
+            margins.append(((v - threshold).abs() / threshold.abs()).numpy())
         state[name] = torch.where(s, torch.as_tensor(reset, dtype=v.dtype).expand_as(v), v)
         spikes.setdefault(name, []).append(s.numpy())
         return s.float()
@@ -86,6 +95,7 @@ def execute(graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float) -> R
     run = ReferenceRun()
     run.spikes = {name: np.stack(steps_of) for name, steps_of in spikes.items()}
     run.outputs = {name: np.stack(steps_of) for name, steps_of in outputs.items()}
+    run.margins = np.stack(margins) if margins else None
     return run
 
 
@@ -103,7 +113,8 @@ def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
     if isinstance(node, GraphConv):
         y = _t(node.bias)[:, None, None].expand(len(x), -1, x.shape[2], x.shape[3]).clone()
         for a, w in zip(_t(node.adjacency), _t(node.weight), strict=True):
-            y += torch.einsum("oc,nctj->notj", w, x @ a)
+            joints = a.any(0)  # the subset's targets; elsewhere it adds 0
+            y[..., joints] += torch.einsum("oc,nctj->notj", w, x @ a[:, joints])
         return y
     if isinstance(node, nir.Affine | nir.Linear):
         y = torch.einsum("...oi,n...i->n...o", _t(node.weight), x)
@@ -125,17 +136,36 @@ def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
 
 
 def _attention(node: SpikingSelfAttention, name: str, qkv: Tensor, dt: float, fire: Callable[..., Tensor]) -> Tensor:
-    lanes, channels, frames, joints = qkv.shape
-    heads, width = node.heads, channels // 3 // node.heads
-    q, k, v = qkv.view(lanes, 3, heads, width, frames, joints).unbind(1)
+    q, k, v = _heads(node, qkv)
     rate = dt_over_tau(dt, _t(node.tau))
-    a_m = _t(node.gain_m).view(-1, 1, 1, 1) * torch.einsum("nhcti,nhctj->nhtij", q, k)
-    m = fire(f"{name}.m", a_m, rate, 0.0, _t(node.threshold_m).view(-1, 1, 1, 1), 0.0)
-    a_z = _t(node.gain_z).view(-1, 1, 1, 1) * torch.einsum("nhtij,nhctj->nhcti", m, v)
-    z = fire(
-        f"{name}.z", a_z.flatten(1, 2), rate, 0.0, _t(node.threshold_z).repeat_interleave(width).view(-1, 1, 1), 0.0
-    )
-    return z
+    per_head = [_t(p).view(-1, 1, 1, 1) for p in (node.gain_m, node.gain_z, node.threshold_m, node.threshold_z)]
+    gain_m, gain_z, threshold_m, threshold_z = per_head
+    m = fire(f"{name}.m", gain_m * _map_counts(q, k), rate, 0.0, threshold_m, 0.0)
+    z = (gain_z * _value_counts(m, v)).flatten(1, 2)
+    return fire(f"{name}.z", z, rate, 0.0, threshold_z.repeat_interleave(v.shape[2], 0)[..., 0], 0.0)
+
+
+def _heads(node: SpikingSelfAttention, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, 3C, T, V) → q, k, v, each (N, heads, d, T, V); channel = head · d + i."""
+    q, k, v = qkv.unflatten(1, (3, node.heads, -1)).unbind(1)
+    return q, k, v
+
+
+def _map_counts(q: Tensor, k: Tensor) -> Tensor:
+    return torch.einsum("nhcti,nhctj->nhtij", q, k)
+
+
+def _value_counts(m: Tensor, v: Tensor) -> Tensor:
+    return torch.einsum("nhtij,nhctj->nhcti", m, v)
+
+
+def coincidences(node: SpikingSelfAttention, qkv: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What attention's two populations count, for spikes qkv (S, L, 3C, T, V) and m: (S, L, heads, T, V, V), (S, L, heads, d, T, V)."""
+    steps_lanes = qkv.shape[:2]
+    q, k, v = _heads(node, _t(qkv).flatten(0, 1))
+    counts = _map_counts(q, k), _value_counts(_t(m).flatten(0, 1), v)
+    at_map, at_value = (c.unflatten(0, steps_lanes).numpy() for c in counts)
+    return at_map, at_value
 
 
 def _t(x: Any) -> Tensor:

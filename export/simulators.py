@@ -16,7 +16,6 @@ from typing import Any
 import nir
 import numpy as np
 import torch
-from torch import Tensor
 
 from mksgn.export.errors import ExportError, MissingToolError
 from mksgn.export.portable import to_portable

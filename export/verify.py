@@ -1,96 +1,160 @@
-"""Layer-by-layer comparison of two executions: every decision of every neuron at every step."""
+"""The same clips through several executions of one file, compared with the reference execution of its NIR graph.
+
+A quantised file's executions run freely: from the input on, not one decision may differ. An unquantised file's are given the
+reference's spikes at every layer, so that one membrane that rounds across its threshold is counted once, and not again in all that
+follows from it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import nir
 import numpy as np
 import torch
+from torch import Tensor
 
-from mksgn.export import reference
+from mksgn.export import reference, simulators
+from mksgn.export.errors import ExportError
+from mksgn.export.parity import Parity, compare, with_margins
 from mksgn.export.torch_model import FoldedStudent
+from mksgn.train.student import Student
+
+Spikes = dict[str, np.ndarray]
+MARGIN_LANES = 64  # lanes with differences whose membranes are looked at; more differ only where all is wrong
 
 
-@dataclass(frozen=True)
-class LayerParity:
-    """`first` is the first difference: (lane, step, flat neuron), None where all agree. A decision: one neuron at one step."""
+def verify(
+    graph: nir.NIRGraph, student: Student | None, inputs: np.ndarray, *, against: tuple[str, ...] = ()
+) -> list[Parity]:
+    """Torch, then each simulator of `against`, with the reference execution of `graph`; inputs (L, 3 · streams, T, V).
 
-    layer: str
-    decisions: int
-    mismatches: int
-    first: tuple[int, int, int] | None
+    `student` is the trained one, which an unquantised file is compared with; a quantised file brings its own weights. Raises
+    ExportError for a simulator that cannot be asked.
+    """
+    steps, dt = int(graph.metadata["steps"]), float(graph.metadata["dt"])
+    quantised = "quantization" in graph.metadata
+    wanted, _ = reference_spikes(graph, inputs, steps, dt)
+    if quantised:
+        executions = {"torch": torch_spikes(FoldedStudent(graph), inputs)[0]}
+        for simulator in against:
+            executions[simulator] = simulators.spikes(simulator, graph, inputs, steps, dt)
+    else:
+        if against:
+            raise ExportError(
+                f"--against {','.join(against)} needs a quantised file: unquantised executions may round apart at any layer, and a "
+                "simulator cannot be given the reference's spikes; export with --quantize 8"
+            )
+        if student is None:
+            raise ExportError(
+                "an unquantised file is compared with its student; give the model.pt that it was made from"
+            )
+        executions = {"torch": torch_spikes(student, inputs, forced=wanted)[0]}
+    return [
+        _margins(
+            replace(compare(f"{name} ↔ NIR reference", wanted, found), quantised=quantised),
+            graph,
+            inputs,
+            wanted,
+            found,
+        )
+        for name, found in executions.items()
+    ]
 
 
-@dataclass(frozen=True)
-class Parity:
-    """All layers of one comparison, in the order of the network."""
-
-    against: str
-    layers: list[LayerParity]
-
-    @property
-    def decisions(self) -> int:
-        return sum(layer.decisions for layer in self.layers)
-
-    @property
-    def mismatches(self) -> int:
-        return sum(layer.mismatches for layer in self.layers)
-
-    def to_dict(self) -> dict[str, Any]:
-        layers = [asdict(layer) for layer in self.layers]
-        return {"against": self.against, "decisions": self.decisions, "mismatches": self.mismatches, "layers": layers}
+def torch_against_nir(graph: nir.NIRGraph, inputs: np.ndarray) -> Parity:
+    """Torch with a quantised file's weights, against the file's reference execution."""
+    return verify(graph, None, inputs)[0]
 
 
-def compare(against: str, wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> Parity:
-    """Two executions' spikes, population → (lanes, steps, ...); a population that one of them lacks counts as all wrong."""
-    layers = []
-    for name in [*wanted, *(n for n in found if n not in wanted)]:
-        a, b = wanted.get(name), found.get(name)
-        if a is None or b is None or a.shape != b.shape:
-            size = max(x.size for x in (a, b) if x is not None)
-            layers.append(LayerParity(name, size, size, (0, 0, 0)))
+def _margins(parity: Parity, graph: nir.NIRGraph, inputs: np.ndarray, wanted: Spikes, found: Spikes) -> Parity:
+    steps, dt = int(graph.metadata["steps"]), float(graph.metadata["dt"])
+    for layer in parity.layers:
+        if layer.first is None or wanted[layer.layer].shape != found[layer.layer].shape:
             continue
-        lanes, steps = a.shape[:2]
-        different = (a.astype(bool) != b.astype(bool)).reshape(lanes, steps, -1)
-        count = int(different.sum())
-        first = np.unravel_index(int(different.argmax()), different.shape) if count else None
-        layers.append(LayerParity(name, a.size, count, None if first is None else tuple(int(i) for i in first)))  # type: ignore[arg-type]
-    return Parity(against, layers)
+        different = wanted[layer.layer] != found[layer.layer]
+        lanes = np.flatnonzero(different.reshape(len(inputs), -1).any(1))[:MARGIN_LANES]
+        run = reference.execute(graph, inputs[lanes], steps, dt, margins_of=layer.layer)
+        assert run.margins is not None
+        parity = with_margins(parity, layer.layer, different[lanes], run.margins.swapaxes(0, 1), lanes)
+    return parity
 
 
 @torch.no_grad()
 def torch_spikes(
-    model: torch.nn.Module, inputs: np.ndarray, batch: int = 16
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Spikes (L, S, *shape) bool of each population, and logits (L, classes), of a student or a FoldedStudent."""
+    model: torch.nn.Module, inputs: np.ndarray, batch: int = 16, *, forced: Spikes | None = None
+) -> tuple[Spikes, np.ndarray]:
+    """Spikes (L, S, *shape) bool of each population, and logits (L, classes), of a student or a FoldedStudent.
+
+    With `forced`, a student's populations decide for themselves but hand on these spikes instead of their own.
+    """
     parts, logits = [], []
     model.eval()
     for i in range(0, len(inputs), batch):
-        record: dict[str, torch.Tensor] = {}
-        logits.append(model(torch.from_numpy(np.array(inputs[i : i + batch])), record).numpy())
+        record: dict[str, Tensor] = {}
+        x = torch.from_numpy(np.array(inputs[i : i + batch]))
+        if forced is None:
+            logits.append(model(x, record).numpy())
+        else:
+            assert isinstance(model, Student)
+            given = {name: torch.from_numpy(s[i : i + batch]).transpose(0, 1).float() for name, s in forced.items()}
+            with _handing_on(model, given, record):
+                logits.append(model(x).numpy())
         parts.append({name: s.bool().transpose(0, 1).numpy() for name, s in record.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, np.concatenate(logits)
 
 
+@contextmanager
+def _handing_on(student: Student, given: dict[str, Tensor], record: dict[str, Tensor]) -> Iterator[None]:
+    """Within, each population's own spikes go into `record`, and `given` ones to the layers behind it."""
+
+    def hand_on(name: str) -> Callable[..., Tensor]:
+        def hook(module, arguments, spikes: Tensor) -> Tensor:
+            record[name] = spikes
+            return given[name]
+
+        return hook
+
+    def attention(block: str, neuron: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        parts = iter((f"{block}_attention.m", f"{block}_attention.z"))
+
+        def fire(current: Tensor, tau: float, threshold: Tensor) -> Tensor:
+            name, spikes = next(parts), neuron(current, tau, threshold)
+            record[name] = spikes.reshape(given[name].shape)
+            return given[name].reshape(spikes.shape)
+
+        return fire
+
+    neurons = {"ssc": student.ssc.sn, "smf": student.smf.sn}
+    attentions = []
+    for sgc, stc in zip(student.sgc, student.stc, strict=True):
+        neurons |= {f"{sgc.name}_sgc": sgc.sn, f"{stc.name}_stc": stc.sn}
+        if sgc.attention is not None:
+            neurons |= {f"{sgc.name}_qkv": sgc.qkv_sn, f"{sgc.name}_proj": sgc.proj_sn}
+            attentions.append((sgc.attention, sgc.attention.neuron))
+            sgc.attention.neuron = attention(sgc.name, sgc.attention.neuron)
+    hooks = [module.register_forward_hook(hand_on(name)) for name, module in neurons.items()]
+    try:
+        yield
+    finally:
+        for handle in hooks:
+            handle.remove()
+        for module, neuron in attentions:
+            module.neuron = neuron
+
+
 def reference_spikes(
     graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float, batch: int = 16
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+) -> tuple[Spikes, Spikes]:
     """Spikes (L, S, *shape) bool of each population and outputs (L, S, *shape) of the NIR reference execution."""
     runs = [reference.execute(graph, inputs[i : i + batch], steps, dt) for i in range(0, len(inputs), batch)]
 
-    def join(field: str) -> dict[str, np.ndarray]:
+    def join(field: str) -> Spikes:
         return {
             name: np.concatenate([getattr(run, field)[name] for run in runs], axis=1).swapaxes(0, 1)
             for name in getattr(runs[0], field)
         }
 
     return join("spikes"), join("outputs")
-
-
-def torch_against_nir(graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float) -> Parity:
-    """The student in torch with the file's weights, against the file's reference execution; inputs (L, 12, T, V)."""
-    wanted, _ = torch_spikes(FoldedStudent(graph), inputs)
-    found, _ = reference_spikes(graph, inputs, steps, dt)
-    return compare("torch with the file's weights ↔ NIR reference execution", wanted, found)

@@ -8,8 +8,9 @@ from students import tiny
 
 from mksgn.export.lower import input_normaliser, lower, student_config
 from mksgn.export.nodes import GraphConv, SpikingSelfAttention
+from mksgn.export.parity import compare
 from mksgn.export.torch_model import FoldedStudent
-from mksgn.export.verify import compare, reference_spikes, torch_spikes
+from mksgn.export.verify import reference_spikes, torch_spikes
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from mksgn.deploy import compile_graph, run
 from mksgn.export import export_to_nir, files
 from mksgn.export.errors import ExportError, RangeError
 from mksgn.export.nodes import GraphConv
-from mksgn.export.verify import compare, reference_spikes, torch_against_nir, torch_spikes
+from mksgn.export.parity import compare
+from mksgn.export.verify import reference_spikes, torch_against_nir, torch_spikes
 from mksgn.train.streams import STREAMS
 
 
@@ -58,7 +59,7 @@ def test_torch_the_file_and_the_emulator_agree_on_every_decision(exported, tmp_p
     _, inputs, graph = exported
     files.write(graph, tmp_path / "model.nir")
     graph = files.read(tmp_path / "model.nir")
-    assert torch_against_nir(graph, inputs, 4, 1e-4).mismatches == 0
+    assert torch_against_nir(graph, inputs).mismatches == 0
     wanted, _ = reference_spikes(graph, inputs, 4, 1e-4)
     repeated = np.broadcast_to(inputs[:, None], (len(inputs), 4, *inputs.shape[1:]))
     for precision in ("fixed", "float"):
@@ -115,7 +116,7 @@ def test_any_student_keeps_its_spikes_through_the_file(
         stream_channels=2,
     )
     graph = export_to_nir(model, quantize=bits, calibration=calibration(model, 4))
-    assert torch_against_nir(graph, inputs[:4], 4, 1e-4).mismatches == 0
+    assert torch_against_nir(graph, inputs[:4]).mismatches == 0
     wanted, _ = reference_spikes(graph, inputs[:4], 4, 1e-4)
     repeated = np.broadcast_to(inputs[:4, None], (4, 4, *inputs.shape[1:]))
     assert compare("emulator", wanted, run(compile_graph(graph), repeated).spikes).mismatches == 0

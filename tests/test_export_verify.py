@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mksgn.export import files
-from mksgn.export.verify import compare
+from mksgn.export.parity import Difference, compare
 from mksgn.train.errors import BadInputError
 
 
@@ -26,7 +26,7 @@ def test_the_first_difference_is_the_first_by_lane_step_and_neuron():
     for place in [(2, 0, 0, 0), (1, 3, 1, 4)]:
         b["x"][place] ^= True
     (layer,) = compare("b", a, b).layers
-    assert (layer.mismatches, layer.first) == (2, (1, 3, 10))
+    assert (layer.mismatches, layer.per_step, layer.first) == (2, (1, 0, 0, 1), Difference("x", 1, 3, (1, 4)))
 
 
 @pytest.mark.parametrize("change", ["missing", "added", "shape"])

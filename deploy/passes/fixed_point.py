@@ -14,14 +14,15 @@ from mksgn.deploy import operators as ops
 from mksgn.deploy.arithmetic import FixedNeuron
 from mksgn.deploy.errors import DeployError, RangeError
 from mksgn.deploy.program import AnyProjection, Population, Product, Program, Projection, float_neuron
-
-WEIGHT_LIMIT = 254  # mixed-sign Dense and Sparse keep 7 bits and a sign, and clip at 254; Conv clips nothing
-THRESHOLD_LIMIT = 131_071  # 17-bit mantissa of vth
-MEMBRANE_LIMIT = 131_071  # weight units: 24-bit membrane of 1/64 weight unit
-BIAS_MANTISSA_LIMIT = 4_095  # 13-bit signed
-BIAS_EXPONENT_LIMIT = 7
-HALF_STEP = 1 / 128  # of a weight unit, half a sub-unit: where the file puts its thresholds, between two membranes
-FLOAT_EXACT = 2**24  # integers that a float32 matrix product sums exactly
+from mksgn.export.ranges import (
+    BIAS_EXPONENT_LIMIT,
+    BIAS_MANTISSA_LIMIT,
+    FLOAT_BITS,
+    HALF_STEP,
+    MEMBRANE_LIMIT,
+    THRESHOLD_LIMIT,
+    WEIGHT_LIMIT,
+)
 
 
 def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
@@ -113,7 +114,7 @@ def _check_sums(program: Program, population: Population, projections: list[AnyP
             total += projection.weight * (projection._width if projection.part == "m" else shape[-1])
         else:
             total += ops.worst_sum(projection.operators, program[projection.source].shape)
-    limit = FLOAT_EXACT if population.kind == "readout" else MEMBRANE_LIMIT
+    limit = 2**FLOAT_BITS if population.kind == "readout" else MEMBRANE_LIMIT
     if total >= limit:
         what = "24 bits of a float32 sum" if population.kind == "readout" else "the 24-bit membrane"
         raise RangeError(

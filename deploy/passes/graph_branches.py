@@ -7,7 +7,7 @@ multiply each weight with zeros, count synapses that no chip has, and have no in
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections import defaultdict
 from dataclasses import replace
 
@@ -75,4 +75,5 @@ def _sum(branches: list[ops.GraphConv]) -> ops.GraphConv:
 
 
 def _common_name(names: list[str]) -> str:
-    return os.path.commonprefix(names).rstrip("_") or names[0] if len(names) > 1 else names[0]
+    same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in same).rstrip("_") or names[0]

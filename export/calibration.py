@@ -1,0 +1,107 @@
+"""What the unquantised network did on the calibration clips, and how well a quantised population repeats it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import nir
+import numpy as np
+import torch
+
+from mksgn.export import reference
+from mksgn.export.nodes import SpikingSelfAttention
+from mksgn.train.streams import INTEGER_LIMIT
+
+# A share of differing decisions of 0.1 % is found to a tenth of itself by this many. Large networks need one lane for that.
+DECISIONS = 1 << 18
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One way into a population: `source` (a population, attention or an input), and on the way one weighted node between
+    weightless ones (pooling, flattening), in the order that the signal takes."""
+
+    source: str
+    before: tuple[str, ...]
+    weighted: str
+    behind: tuple[str, ...]
+
+
+class Calibration:
+    """The float run: the spikes and inputs that feed each population. `inputs` is (L, *input shape)."""
+
+    def __init__(self, graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float):
+        self.graph, self.steps = graph, steps
+        sizes = [
+            math.prod(int(n) for n in node.output_type["output"])
+            for node in graph.nodes.values()
+            if isinstance(node, nir.LIF)
+        ]
+        lanes = min(len(inputs), -(-DECISIONS // (steps * min(sizes, default=1))))
+        spread = np.linspace(0, len(inputs) - 1, lanes).round().astype(int)
+        self.inputs = inputs[spread]
+        self.run = reference.execute(graph, self.inputs, steps, dt)
+
+    def spikes(self, population: str) -> np.ndarray:
+        """(S, L, *shape) bool."""
+        return self.run.spikes[population]
+
+    def source(self, name: str) -> np.ndarray:
+        """(S, L, …) float32 output of a node that is a population or attention; of an input, the same at each step, (1, L, …)."""
+        node = self.graph.nodes[name]
+        if isinstance(node, nir.Input):
+            return self.inputs[None]
+        return self.run.spikes[f"{name}.z" if isinstance(node, SpikingSelfAttention) else name].astype(np.float32)
+
+    def currents(
+        self, nodes: dict[str, nir.NIRNode], branches: list[Branch]
+    ) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+        """Currents (S, L, *shape) of a population for given weights of its weighted `nodes`, without biases."""
+
+        @torch.no_grad()
+        def currents(weights: dict[str, np.ndarray]) -> np.ndarray:
+            total: np.ndarray | None = None
+            for branch in branches:
+                node = copy.copy(nodes[branch.weighted])
+                node.weight = np.ascontiguousarray(weights[branch.weighted], dtype=np.float32)
+                if hasattr(node, "bias"):
+                    node.bias = np.zeros_like(node.bias)
+                x = self.source(branch.source)
+                y = torch.from_numpy(np.array(x, dtype=np.float32)).flatten(0, 1)
+                for name in (*branch.before, branch.weighted, *branch.behind):
+                    y = reference.linear(node if name == branch.weighted else self.graph.nodes[name], name, y)
+                current = y.numpy().reshape(-1, x.shape[1], *y.shape[1:])
+                total = current if total is None else total + current
+            assert total is not None
+            return np.broadcast_to(total, (self.steps, *total.shape[1:]))
+
+        return currents
+
+
+def input_lattice(graph: nir.NIRGraph) -> float:
+    """The finest step of an analog input's values; 1 where the file does not say."""
+    for node in graph.nodes.values():
+        if "normaliser" in node.metadata:
+            return 2.0 ** json.loads(node.metadata["normaliser"])["lattice_exponent"]
+    return 1.0
+
+
+def input_peak(graph: nir.NIRGraph, inputs: np.ndarray) -> float:
+    """The largest |value| of an analog input: where its streams saturate, or what the clips have where the file does not say."""
+    known = any("normaliser" in node.metadata for node in graph.nodes.values())
+    return INTEGER_LIMIT * input_lattice(graph) if known else float(np.abs(inputs).max())
+
+
+def agreement(wanted: np.ndarray, current: np.ndarray, rate: float, threshold: float | np.ndarray) -> float:
+    """Share of equal decisions of a LIF population in units of its integers: v ← v - rate v + x, spike where v > threshold."""
+    v, equal = np.zeros_like(current[0]), 0
+    for t in range(len(current)):
+        v = v * (1 - rate) + current[t]
+        s = v > threshold
+        equal += int((s == wanted[t]).sum())
+        v[s] = 0.0
+    return equal / wanted.size

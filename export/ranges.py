@@ -1,0 +1,86 @@
+"""Loihi's widths, in weight units, and the rounding that fits numbers into them. Lava documents them and enforces none (LAVA.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from mksgn.export.errors import RangeError
+
+WEIGHT_LIMIT = 254  # mixed-sign Dense and Sparse keep 7 bits and a sign, and clip at 254; Conv clips nothing
+THRESHOLD_LIMIT = 131_071  # 17-bit mantissa of vth
+MEMBRANE_LIMIT = 131_071  # 24-bit membrane: 2^23 - 1 sub-units of 1/64 weight unit
+BIAS_MANTISSA_LIMIT = 4_095  # 13-bit signed
+BIAS_EXPONENT_LIMIT = 7
+BIAS_LIMIT = BIAS_MANTISSA_LIMIT << BIAS_EXPONENT_LIMIT - 6  # the mantissa doubled, in weight units, at exponent 7
+DECAY_BITS = 12
+SYNAPTIC_SUM_LIMIT = (
+    32_767  # 16 bits signed, before the shift, in Loihi's documented model; Lava's holds 24: a warning, no limit
+)
+FLOAT_BITS = 24  # integers that float32 represents, and a float32 matrix product sums, exactly
+SUB_UNITS = 64  # the membrane's sub-units per weight unit (`a << 6`)
+HALF_STEP = 0.5 / SUB_UNITS  # where the chip's thresholds lie, between two membranes
+NEGLIGIBLE = 1e-30  # stands for 0 in a denominator: that term binds nothing
+
+
+def weight_limit(bits: int) -> int:
+    return 2**bits - 2
+
+
+def even(x: np.ndarray, bits: int) -> np.ndarray:
+    """The nearest even integers that weights of `bits` bits hold; what lies beyond is clipped."""
+    limit = weight_limit(bits)
+    return np.clip(2 * np.rint(x / 2), -limit, limit)
+
+
+def saturated(weights: Iterable[np.ndarray], scale: float, bits: int) -> int:
+    """Weights that `even` clips; one unit above the limit is still rounded to it."""
+    return sum(int((np.abs(w * scale) > weight_limit(bits) + 1).sum()) for w in weights)
+
+
+def whole(bias: np.ndarray) -> np.ndarray:
+    """Integers, even ones where Loihi's 13-bit mantissa needs the exponent 7."""
+    return np.rint(bias) if np.abs(bias).max() <= BIAS_MANTISSA_LIMIT else 2 * np.rint(bias / 2)
+
+
+def half_step(threshold: float, half: float = HALF_STEP) -> float:
+    """The nearest integer threshold (at least 1), plus half a step of the membrane's lattice."""
+    return max(1.0, math.floor(threshold + 0.5)) + half
+
+
+def pile_up(steps: int, rate: float) -> float:
+    """What `steps` equal inputs add up to below a threshold, in units of one: a sum of 1, 1 - rate, (1 - rate)^2, …"""
+    return (1 - (1 - rate) ** steps) / rate
+
+
+def limits(
+    bits: int, weight: float, threshold: float, bias: float, worst: float, steps: int, rate: float
+) -> dict[str, float]:
+    """The largest scale that each range allows; all arguments in units of the unquantised network."""
+    return {
+        "weights": weight_limit(bits) / max(weight, NEGLIGIBLE),
+        "threshold": (THRESHOLD_LIMIT - 1) / max(threshold, NEGLIGIBLE),
+        "bias": (BIAS_LIMIT - 2) / max(bias, NEGLIGIBLE),
+        "worst membrane": (MEMBRANE_LIMIT - 512) / max(worst * pile_up(steps, rate), NEGLIGIBLE),
+    }
+
+
+def check_decay(name: str, rate: float) -> None:
+    """dv = 4096 dt/tau must be one of 12 bits; where it is no integer, Loihi rounds it, and parity has to be measured."""
+    dv = round(2**DECAY_BITS * rate)
+    if not 1 <= dv < 2**DECAY_BITS:
+        raise RangeError(
+            f"{name}: decay dv = 4096 dt/tau ({dv}) leaves 1 … {2**DECAY_BITS - 1} of its 12 bits; train with tau above 1 and below 4096"
+        )
+
+
+def check_float_exact(name: str, worst: float, lattice: float, steps: int) -> None:
+    """An encoder's sums must stay exact in float32, on the lattice of even weights times the input's own, halved S - 1 times."""
+    finest = 2**steps / (2 * lattice)
+    if 2 * worst * finest >= 2.0**FLOAT_BITS:
+        raise RangeError(
+            f"{name}: the encoder's largest membrane ({2 * worst * finest:.3g} steps of its lattice) exceeds {2**FLOAT_BITS}, up to which "
+            "float32 is exact; quantise with fewer bits"
+        )
