@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nir
@@ -11,7 +12,7 @@ from mksgn.export.errors import ExportError
 from mksgn.export.lower import lower
 from mksgn.export.portable import to_portable
 from mksgn.export.quantize import quantize as quantize_graph
-from mksgn.train.checkpoint import TrainedModel, load
+from mksgn.train.checkpoint import TrainedModel, load, sha256
 
 __all__ = ["export_to_nir"]
 
@@ -33,11 +34,14 @@ def export_to_nir(
     """
     if profile not in PROFILES:
         raise ExportError(f"profile {profile!r} is not there; choose one of {', '.join(PROFILES)}")
-    if not isinstance(model, TrainedModel):
-        model = load(Path(model))
-    graph = lower(model.student, model.normaliser, dt=dt)
+    parent = None if isinstance(model, TrainedModel) else Path(model)
+    trained = model if isinstance(model, TrainedModel) else load(Path(model))
+    graph = lower(trained.student, trained.normaliser, dt=dt)
+    graph.metadata["training"] = json.dumps({k: v for k, v in trained.training.items() if k != "source"})
+    if parent is not None:
+        graph.metadata["parent"] = sha256(parent)
     if quantize is not None:
         if calibration is None or not len(calibration):
             raise ExportError("quantising needs calibration clips: scales are chosen by the spikes that they cause")
-        graph, _ = quantize_graph(graph, quantize, calibration, model.student.config.steps, dt)
+        graph, _ = quantize_graph(graph, quantize, calibration, trained.student.config.steps, dt)
     return to_portable(graph) if profile == "portable" else graph

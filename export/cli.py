@@ -1,4 +1,4 @@
-"""mksgn-export: model.pt → model.nir, quantised once, verified spike by spike."""
+"""mksgn-export: model.pt → model.nir or model.onnx, quantised once, verified spike by spike."""
 
 from __future__ import annotations
 
@@ -6,134 +6,188 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import h5py
+import nir
 import numpy as np
+import torch
 import typer
-from rich.table import Table
 
-from mksgn.export import export_to_nir, files, verify
-from mksgn.export.errors import ExportError, ParityError
+from mksgn.export import export_to_nir, files, lava_dl_file, onnx_file, show
+from mksgn.export.errors import ExportError
 from mksgn.export.lower import json_of
+from mksgn.export.parity import Parity
+from mksgn.export.simulators import REMEDY
+from mksgn.export.torch_model import FoldedStudent
+from mksgn.export.verify import torch_spikes, verify
 from mksgn.train import checkpoint
+from mksgn.train.checkpoint import TrainedModel, TrainedTeacher
 from mksgn.train.console import new_app, output, run_app
-from mksgn.train.datasets import open_source
+from mksgn.train.datasets import ClipSet, open_source
 from mksgn.train.student import body_mean
 from mksgn.train.transforms import lanes
 
 app = new_app("Write a trained student as a file that outlives its framework.")
 
 CALIBRATION_CLIPS = 24
+LARGEST_LOGIT_CHANGE = 1e-4  # of the teacher's largest logit, between torch and onnxruntime
 
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="model.pt of mksgn-train")],
-    to: Annotated[str, typer.Option(help="format: nir")] = "nir",
+    model: Annotated[Path, typer.Argument(help="model.pt or teacher.pt of mksgn-train, or a network.net of lava-dl")],
+    to: Annotated[str, typer.Option(help="format: nir or onnx")] = "nir",
     out: Annotated[Path | None, typer.Option("-o", "--output", help="file to write; default: beside the model")] = None,
-    profile: Annotated[str, typer.Option(help="structured")] = "structured",
+    profile: Annotated[
+        str, typer.Option(help="structured, or portable: stock primitives of NIR only")
+    ] = "structured",
     quantize: Annotated[str, typer.Option(help="bits per weight: none, or 2 to 8")] = "8",
     calibration: Annotated[str | None, typer.Option(help="SOURCE of calibration clips; default: none")] = None,
     split: Annotated[str | None, typer.Option(help="split of calibration and verification clips")] = None,
     dt: Annotated[float, typer.Option(help="time step in seconds")] = 1e-4,
     verify_clips: Annotated[
-        int, typer.Option("--verify", help="compare torch and the file's reference execution on N clips", min=0)
+        int, typer.Option("--verify", help="compare torch with the file's reference execution on N clips", min=0)
     ] = 0,
+    against: Annotated[
+        str, typer.Option(help=f"with --verify, compare these simulators too: {','.join(REMEDY)}")
+    ] = "",
 ) -> None:
     """Fold, quantise, write and verify.
 
-    Calibration clips come from the training part of SOURCE; --verify takes clips of its test part.
+    Calibration clips come from the training part of SOURCE; --verify takes clips of its test part, and leaves parity.json.
 
     Example: mksgn-export runs/demo/model.pt --to nir --quantize 8 --calibration synthetic --verify 10
     """
-    if to != "nir":
-        raise ExportError(f"--to {to}: this format is not there; use nir")
+    if to not in ("nir", "onnx"):
+        raise ExportError(f"--to {to}: this format is not there; use nir or onnx")
     if quantize != "none" and not (quantize.isdigit() and 2 <= int(quantize) <= 8):
         raise ExportError(f"--quantize {quantize}: expected none or a number of bits from 2 to 8")
     if not dt > 0:
         raise ExportError(f"--dt {dt}: the time step must be positive, in seconds; 1e-4 is what other readers assume")
+    simulators = tuple(dict.fromkeys(name for name in against.split(",") if name))
+    if simulators and not verify_clips:
+        raise ExportError("--against compares on clips; say on how many, e.g. --verify 10")
+    path = out or model.with_suffix(f".{to}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if model.is_file() and h5py.is_hdf5(model):
+        if to != "nir" or verify_clips:
+            raise ExportError(f"{model}: a lava-dl network can be written with --to nir, and not be verified on clips")
+        _write_nir(lava_dl_file.read(model, dt=dt), path)
+        return
     if calibration is None and (quantize != "none" or verify_clips):
-        raise ExportError("--quantize and --verify need clips; name them, e.g. --calibration synthetic")
+        if not checkpoint.is_teacher(model) or verify_clips:
+            raise ExportError("--quantize and --verify need clips; name them, e.g. --calibration synthetic")
+    if checkpoint.is_teacher(model):
+        teacher = checkpoint.load_teacher(model)
+        clips = _clips(calibration, split, teacher, "test", verify_clips) if verify_clips else None
+        _export_teacher(teacher, to, path, clips)
+        return
     trained = checkpoint.load(model)
-    split = split if split is not None else trained.training.get("split")
     bits = None if quantize == "none" else int(quantize)
     samples = None
     if bits is not None:
-        assert calibration is not None
-        clips = open_source(calibration, split=split, part="train", limit=CALIBRATION_CLIPS).clips
-        samples, _ = lanes(clips, trained.normaliser)
-    graph = export_to_nir(trained, dt=dt, profile=profile, quantize=bits, calibration=samples)
-    graph.metadata["parent"] = checkpoint.sha256(model)
-    graph.metadata["classes"] = json.dumps(list(trained.student.config.classes))
-    graph.metadata["training"] = json.dumps({k: v for k, v in trained.training.items() if k != "source"})
-    graph.metadata["versions"] = json.dumps(checkpoint.tool_versions("mksgn", "nir", "torch", "numpy", "h5py"))
-    path = out or model.with_suffix(".nir")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write(graph, path)
-    output.print(f"wrote {path}  {path.stat().st_size / 1e6:.2f} MB  sha256 {checkpoint.sha256(path)[:16]}…")
+        samples, _ = lanes(_clips(calibration, split, trained, "train", CALIBRATION_CLIPS).clips, trained.normaliser)
+    graph = export_to_nir(model, dt=dt, profile=profile, quantize=bits, calibration=samples)
+    if to == "onnx":
+        _write_onnx(onnx_file.from_nir(graph, steps=trained.student.config.steps, dt=dt), path)
+        simulators = tuple(dict.fromkeys((*simulators, "onnxruntime"))) if bits is not None else simulators
+    else:
+        _write_nir(graph, path)
+        graph = files.read(path)
     quantization = json_of(graph, "quantization")
     if quantization:
-        _print_scales(quantization)
+        show.scales(quantization)
     if verify_clips:
-        assert calibration is not None
-        held_out = open_source(calibration, split=split, part="test", limit=verify_clips)
-        _verify(path, trained, held_out.labels, *lanes(held_out.clips, trained.normaliser), quantised=bits is not None)
+        _verify(path, graph, trained, _clips(calibration, split, trained, "test", verify_clips), simulators)
 
 
-def _print_scales(quantization: dict) -> None:
-    table = Table(title=f"{quantization['bits']}-bit weights", title_justify="left")
-    for heading in ("population", "unit", "bound by", "saturated", "agreement with float"):
-        table.add_column(heading, justify="left" if heading in ("population", "bound by") else "right")
-    for name, scale in quantization["populations"].items():
-        agreed = "–" if scale["agreement"] is None else f"{scale['agreement']:.4%}"
-        table.add_row(name, f"2^{scale['exponent']}", scale["binding"], str(scale["saturated"]), agreed)
-    output.print(table)
+def _clips(source: str | None, split: str | None, trained: TrainedModel | TrainedTeacher, part: str, limit: int) -> ClipSet:
+    assert source is not None
+    return open_source(source, split=split or trained.training.get("split"), part=part, limit=limit)
+
+
+def _write_nir(graph: nir.NIRGraph, path: Path) -> None:
+    files.write(graph, path)
+    _say_written(path)
+
+
+def _write_onnx(model, path: Path) -> None:
+    onnx_file.write(model, path)
+    _say_written(path)
+
+
+def _say_written(path: Path) -> None:
+    output.print(f"wrote {path}  {path.stat().st_size / 1e6:.2f} MB  sha256 {checkpoint.sha256(path)[:16]}…")
 
 
 def _verify(
-    path: Path,
-    trained: checkpoint.TrainedModel,
-    labels: np.ndarray,
-    inputs: np.ndarray,
-    clip_of_lane: np.ndarray,
-    *,
-    quantised: bool,
+    path: Path, graph: nir.NIRGraph, trained: TrainedModel, clips: ClipSet, simulators: tuple[str, ...]
 ) -> None:
-    """Torch with the file's weights ↔ the file's reference execution; parity.json beside the file; exit code 3 if they differ."""
-    import torch
+    """Torch and each simulator, compared with the file's reference execution; parity.json beside the file; ParityError if any differs."""
+    inputs, clip_of_lane = lanes(clips.clips, trained.normaliser)
+    parities = verify(graph, trained.student, inputs, against=simulators)
+    _write_parity(path, parities, clip_of_lane, clips)
+    spikes, logits = torch_spikes(FoldedStudent(graph), inputs)
+    show.parities(parities, {name: float(s.mean()) for name, s in spikes.items()}, len(clips))
 
-    graph = files.read(path)
-    steps, dt = trained.student.config.steps, float(graph.metadata["dt"])
-    wanted, folded_logits = verify.torch_spikes(verify.FoldedStudent(graph), inputs)
-    found, _ = verify.reference_spikes(graph, inputs, steps, dt)
-    parity = verify.compare("torch with the file's weights ↔ NIR reference execution", wanted, found)
-    (path.parent / "parity.json").write_text(json.dumps(parity.to_dict(), indent=2) + "\n")
-    table = Table(title=f"{parity.against}, {len(labels)} clips", title_justify="left")
-    for heading in ("population", "decisions", "mismatches", "firing rate"):
-        table.add_column(heading, justify="left" if heading == "population" else "right")
-    for layer in parity.layers:
-        table.add_row(layer.layer, f"{layer.decisions:,}", f"{layer.mismatches:,}", f"{wanted[layer.layer].mean():.2%}")
-    output.print(table)
-    output.print(f"{parity.mismatches} mismatches in {parity.decisions:,} decisions")
-    _, float_logits = verify.torch_spikes(trained.student, inputs)
-    for name, logits in (("torch, unquantised", float_logits), ("torch, the file's weights", folded_logits)):
-        clip_logits = body_mean(torch.from_numpy(logits), torch.from_numpy(clip_of_lane), len(labels))
-        output.print(f"top-1 {(clip_logits.argmax(1).numpy() == labels).mean():.1%}  {name}, {len(labels)} clips")
-    z_rates = [s.mean() for name, s in wanted.items() if name.endswith("_attention.z")]
+    def predictions(logits: np.ndarray) -> np.ndarray:
+        return (
+            body_mean(torch.from_numpy(logits), torch.from_numpy(clip_of_lane), len(clips.labels)).argmax(1).numpy()
+        )
+
+    _, unquantised = torch_spikes(trained.student, inputs)
+    show.accuracies(
+        clips.labels,
+        {"torch, unquantised": predictions(unquantised), "torch, the file's weights": predictions(logits)},
+    )
+    z_rates = [s.mean() for name, s in spikes.items() if name.endswith("_attention.z")]
     if z_rates:
-        _, without = verify.torch_spikes(verify.FoldedStudent(graph, silence_attention=True), inputs)
-        change = np.abs(without - folded_logits).max()
+        _, without = torch_spikes(FoldedStudent(graph, silence_attention=True), inputs)
+        change = np.abs(without - logits).max()
         output.print(
             f"attention: z fires at {min(z_rates):.1%} to {max(z_rates):.1%}; forcing z to 0 moves the logits by up to {change:.2f}"
         )
-    silent = [name for name, s in wanted.items() if not s.any()]
+    silent = [name for name, s in spikes.items() if not s.any()]
     if silent:
         output.print(f"never fired on these clips: {', '.join(silent)}")
-    tolerance = 0 if quantised else parity.decisions // 1_000_000
-    if parity.mismatches > tolerance:
-        worst = next(layer for layer in parity.layers if layer.mismatches)
-        raise ParityError(
-            f"{path}: {parity.mismatches} of {parity.decisions} decisions differ, first in {worst.layer} at (lane, step, neuron) "
-            f"{worst.first}; allowed: {tolerance}"
+    for parity in parities:
+        parity.check(path)
+
+
+def _write_parity(path: Path, parities: list[Parity], clip_of_lane: np.ndarray, clips: ClipSet) -> None:
+    compared = [parity.to_dict(clip_of_lane) for parity in parities]
+    summary = {
+        "schema": "mksgn.parity/1",
+        "file": path.name,
+        "sha256": checkpoint.sha256(path),
+        "data": {"source": clips.source, "split": clips.split, "clips": len(clips)},
+        "against": ", ".join(parity.against for parity in parities),
+        "decisions": sum(parity.decisions for parity in parities),
+        "mismatches": sum(parity.mismatches for parity in parities),
+        "first": next((c["first"] for c in compared if c["first"] is not None), None),
+        "comparisons": compared,
+    }
+    (path.parent / "parity.json").write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _export_teacher(teacher: TrainedTeacher, to: str, path: Path, clips: ClipSet | None) -> None:
+    if to != "onnx":
+        raise ExportError(
+            "a teacher is an ordinary network without spikes, which NIR does not hold; write it with --to onnx"
         )
+    _write_onnx(onnx_file.from_teacher(teacher), path)
+    if clips is None:
+        return
+    inputs, _ = lanes(clips.clips, teacher.normaliser)
+    with torch.no_grad():
+        wanted = teacher.teacher(torch.from_numpy(inputs)).numpy()
+    found = onnx_file.execute(path, inputs)[1]["logits"]
+    change = np.abs(wanted - found).max() / np.abs(wanted).max()
+    output.print(
+        f"onnxruntime against torch, {len(inputs)} bodies: largest change of a logit {change:.1e} of the largest; same prediction on "
+        f"{int((wanted.argmax(1) == found.argmax(1)).sum())}"
+    )
+    if change > LARGEST_LOGIT_CHANGE:
+        raise ExportError(f"{path}: logits differ by {change:.1e}, more than {LARGEST_LOGIT_CHANGE}, from torch's")
 
 
 def main() -> None:

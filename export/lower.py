@@ -14,8 +14,11 @@ import nir
 import numpy as np
 
 from mksgn.export import fold
+from mksgn.export.modules import check_student
 from mksgn.export.nodes import GraphConv, SpikingSelfAttention
+from mksgn.train.checkpoint import tool_versions
 from mksgn.train.layers import SASGC
+from mksgn.train.skeletons import graph as skeleton
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 
@@ -23,7 +26,11 @@ SCHEMA = "mksgn.nir/1"
 
 
 def lower(student: Student, normaliser: StreamNormaliser, *, dt: float = 1e-4) -> nir.NIRGraph:
-    """The unquantised graph, float32. Spikes at >= become spikes at > by one nextafter on each threshold (NIR.md)."""
+    """The unquantised graph, float32. Spikes at >= become spikes at > by one nextafter on each threshold (NIR.md).
+
+    Raises the ExportError that says what in the student cannot be exported (export/modules).
+    """
+    check_student(student)
     return _Lowering(student, dt).graph(normaliser)
 
 
@@ -49,7 +56,7 @@ def input_normaliser(graph: nir.NIRGraph) -> StreamNormaliser | None:
 
 class _Lowering:
     def __init__(self, student: Student, dt: float):
-        self.student, self.config, self.dt = student.eval(), student.config, dt
+        self.student, self.config, self.dt, self.neurons = student, student.config, dt, student.neurons()
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
 
@@ -84,6 +91,10 @@ class _Lowering:
             "dt": self.dt,
             "steps": self.config.steps,
             "reset": "hard, to 0; all state is 0 at the start of a clip",
+            "streams": json.dumps(self.config.streams),
+            "joints": json.dumps(skeleton(self.config.graph).joints),
+            "classes": json.dumps(self.config.classes),
+            "versions": json.dumps(tool_versions("mksgn", "nir", "torch", "numpy", "h5py")),
             "student": json.dumps(self.config.to_dict()),
         }
 
@@ -154,12 +165,12 @@ class _Lowering:
     def lif(self, name: str, channels: int, frames: int, sources: list[str]) -> str:
         """LIF as NIR.md gives it: the one encoding that SpikingJelly, snnTorch and norse read alike."""
         shape = (channels, frames, self.config.joints)
-        threshold = _strict(np.ones(()))
+        threshold = _strict(fold.array(self.neurons[name].threshold))
         self.nodes[name] = nir.LIF(
             tau=np.full(shape, self.config.tau * self.dt, dtype=np.float32),
             r=np.ones(shape, dtype=np.float32),
             v_leak=np.zeros(shape, dtype=np.float32),
-            v_threshold=np.full(shape, threshold, dtype=np.float32),
+            v_threshold=np.broadcast_to(threshold, shape).copy(),
             v_reset=np.zeros(shape, dtype=np.float32),
         )
         self.edges += [(source, name) for source in sources]

@@ -127,21 +127,17 @@ def _handing_on(student: Student, given: dict[str, Tensor], record: dict[str, Te
 
         return fire
 
-    neurons = {"ssc": student.ssc.sn, "smf": student.smf.sn}
-    attentions = []
-    for sgc, stc in zip(student.sgc, student.stc, strict=True):
-        neurons |= {f"{sgc.name}_sgc": sgc.sn, f"{stc.name}_stc": stc.sn}
-        if sgc.attention is not None:
-            neurons |= {f"{sgc.name}_qkv": sgc.qkv_sn, f"{sgc.name}_proj": sgc.proj_sn}
-            attentions.append((sgc.attention, sgc.attention.neuron))
-            sgc.attention.neuron = attention(sgc.name, sgc.attention.neuron)
-    hooks = [module.register_forward_hook(hand_on(name)) for name, module in neurons.items()]
+    attentions = [(sgc.name, sgc.attention) for sgc in student.sgc if sgc.attention is not None]
+    own = [(module, module.neuron) for _, module in attentions]
+    for name, module in attentions:
+        module.neuron = attention(name, module.neuron)
+    hooks = [module.register_forward_hook(hand_on(name)) for name, module in student.neurons().items()]
     try:
         yield
     finally:
         for handle in hooks:
             handle.remove()
-        for module, neuron in attentions:
+        for module, neuron in own:
             module.neuron = neuron
 
 

@@ -89,6 +89,14 @@ def load_teacher(path: Path) -> TrainedTeacher:
     return TrainedTeacher(teacher, normaliser, training)
 
 
+def is_teacher(path: Path) -> bool:
+    """Whether `path` is a teacher.pt; False for all else, which `load` then names."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True).get("schema") == TEACHER_SCHEMA
+    except Exception:  # as in _load
+        return False
+
+
 def _save(schema: str, network: Student | Teacher, normaliser: StreamNormaliser, training: dict, path: Path) -> None:
     save_atomically(
         {

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mksgn.train.checks import from_plain, number, plain
 from mksgn.train.errors import BadInputError
 from mksgn.train.layers import SASGC, SMF, SSC, STC, start_offsets
+from mksgn.train.neurons import LIF
 from mksgn.train.skeletons import adjacency_subsets, graph
 from mksgn.train.streams import STREAMS, check_streams
 
@@ -127,6 +128,16 @@ class Student(nn.Module):
         for sgc, stc in zip(self.sgc, self.stc, strict=True):
             y = stc(sgc(y, record), y, record)
         return self.fc(y.mean((0, 3, 4)))
+
+    def neurons(self) -> dict[str, LIF]:
+        """The module behind each population, by the name that its spikes are recorded under. Attention's two fire inside it."""
+        found = {"ssc": self.ssc.sn, "smf": self.smf.sn}
+        for sgc, stc in zip(self.sgc, self.stc, strict=True):
+            found[f"{sgc.name}_sgc"] = sgc.sn
+            if sgc.attention is not None:
+                found |= {f"{sgc.name}_qkv": sgc.qkv_sn, f"{sgc.name}_proj": sgc.proj_sn}
+            found[f"{stc.name}_stc"] = stc.sn
+        return found
 
 
 class Spikes(Protocol):
