@@ -1,47 +1,90 @@
-"""The comparison itself: it counts decisions, finds the first difference, and never takes what is missing for equal."""
+"""Executions compared with the reference: quantised ones freely, unquantised ones layer by layer on the reference's spikes."""
 
+import nir
 import numpy as np
 import pytest
+import torch
+from students import calibration, tiny
 
-from mksgn.export import files
-from mksgn.export.parity import Difference, compare
+from mksgn.export import export_to_nir, files
+from mksgn.export.errors import ExportError, ParityError
+from mksgn.export.parity import MARGIN, compare
+from mksgn.export.torch_model import FoldedStudent
+from mksgn.export.verify import reference_spikes, torch_spikes, verify
 from mksgn.train.errors import BadInputError
 
 
-def trains(**shapes) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {name: rng.random(shape) < 0.3 for name, shape in shapes.items()}
+def test_an_unquantised_file_is_compared_layer_by_layer():
+    """Freely, a membrane that rounds across its threshold would be counted again in all that follows."""
+    model, inputs = tiny()
+    graph = export_to_nir(model)
+    (parity,) = verify(graph, model.student, inputs)
+    assert parity.decisions > 500_000
+    assert {layer.layer for layer in parity.layers} >= {"ssc", "block1_attention.m", "block2_attention.z", "block2_stc"}
+    assert parity.mismatches <= 3
+    assert parity.largest_margin is None or parity.largest_margin < MARGIN
 
 
-def test_equal_trains_agree_on_every_decision():
-    a = trains(x=(3, 4, 5), y=(3, 4, 2, 6))
-    parity = compare("itself", a, {name: spikes.astype(np.uint8) for name, spikes in a.items()})
-    assert (parity.decisions, parity.mismatches) == (60 + 144, 0)
-    assert all(layer.first is None for layer in parity.layers)
+def test_forcing_counts_each_layer_for_itself():
+    """One layer's weights changed: that layer differs, those behind it are given the reference's spikes and agree."""
+    model, inputs = tiny()
+    graph = export_to_nir(model)
+    with torch.no_grad():
+        model.student.sgc[0].qkv.conv.weight.mul_(1.05)
+    (parity,) = verify(graph, model.student, inputs)
+    differing = {layer.layer for layer in parity.layers if layer.mismatches > 3}
+    assert differing == {"block1_qkv"}
+    assert parity.first is not None
+    assert parity.first.layer == "block1_qkv"
+    assert MARGIN < parity.first.margin < 1
+    with pytest.raises(
+        ParityError,
+        match=r"model\.nir: \d+ of \d+ decisions differ \(torch ↔ NIR reference\), first in block1_qkv at lane",
+    ):
+        parity.check("model.nir")
+    free, _ = torch_spikes(model.student, inputs)
+    wanted, _ = reference_spikes(graph, inputs, 4, 1e-4)
+    assert compare("freely", wanted, free).layers[-1].mismatches > 3
 
 
-def test_the_first_difference_is_the_first_by_lane_step_and_neuron():
-    a = trains(x=(3, 4, 2, 6))
-    b = {"x": a["x"].copy()}
-    for place in [(2, 0, 0, 0), (1, 3, 1, 4)]:
-        b["x"][place] ^= True
-    (layer,) = compare("b", a, b).layers
-    assert (layer.mismatches, layer.per_step, layer.first) == (2, (1, 0, 0, 1), Difference("x", 1, 3, (1, 4)))
+def test_forcing_leaves_the_student_as_it_was():
+    model, inputs = tiny()
+    before, logits = torch_spikes(model.student, inputs)
+    verify(export_to_nir(model), model.student, inputs)
+    after, again = torch_spikes(model.student, inputs)
+    assert np.array_equal(logits, again)
+    assert compare("again", before, after).mismatches == 0
 
 
-@pytest.mark.parametrize("change", ["missing", "added", "shape"])
-def test_what_cannot_be_compared_counts_as_wrong(change):
-    a = trains(x=(3, 4, 5), y=(3, 4, 2))
-    b = dict(a)
-    if change == "missing":
-        del b["y"]
-    elif change == "added":
-        b["z"] = a["y"]
-    else:
-        b["y"] = a["y"][:, :, :1]
-    parity = compare("b", a, b)
-    assert parity.mismatches == 24
-    assert parity.to_dict()["mismatches"] == 24
+def test_one_changed_weight_of_a_quantised_file_is_found_where_it_acts():
+    """The weights of two executions differ in one synapse; the comparison names the layer, and the margin that decided."""
+    model, inputs = tiny()
+    graph = export_to_nir(model, quantize=8, calibration=calibration(model))
+    wanted, _ = reference_spikes(graph, inputs, 4, 1e-4)
+    assert verify(graph, None, inputs)[0].mismatches == 0
+    node = graph.nodes["block1_stc_conv"]
+    node.weight = node.weight.copy()
+    node.weight[2] += np.float32(0.25)
+    found, _ = torch_spikes(FoldedStudent(graph), inputs)
+    parity = compare("changed", wanted, found)
+    assert parity.first.layer == "block1_stc"
+    assert parity.first.neuron[0] == 2
+    changed = next(layer for layer in parity.layers if layer.layer == "block1_stc")
+    assert sum(changed.per_step) == changed.mismatches > 0
+    lane, step = changed.first.lane, changed.first.step
+    assert (
+        wanted["block1_stc"][(lane, step, *changed.first.neuron)]
+        != found["block1_stc"][(lane, step, *changed.first.neuron)]
+    )
+
+
+def test_what_cannot_be_compared_is_said():
+    model, inputs = tiny()
+    graph = export_to_nir(model)
+    with pytest.raises(ExportError, match="--against onnxruntime needs a quantised file"):
+        verify(graph, model.student, inputs, against=("onnxruntime",))
+    with pytest.raises(ExportError, match="an unquantised file is compared with its student"):
+        verify(graph, None, inputs)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no HDF5 at all"])
@@ -52,3 +95,12 @@ def test_a_file_that_is_no_nir_graph_is_refused_in_one_line(tmp_path, content):
     with pytest.raises(BadInputError, match=r"a\.nir") as caught:
         files.read(path)
     assert "\n" not in str(caught.value)
+
+
+def test_structured_files_are_type_checked(tmp_path):
+    model, _ = tiny()
+    graph = export_to_nir(model)
+    graph.nodes["smf_conv"].weight = graph.nodes["smf_conv"].weight[:, :3]
+    nir.write(tmp_path / "a.nir", graph)
+    with pytest.raises(BadInputError, match="type mismatch"):
+        files.read(tmp_path / "a.nir")
