@@ -1,19 +1,29 @@
-# make demo | test | lint. Each sets up $(VENV) by itself the first time, and re-uses it afterwards.
+# make demo | test | test-interop | lint. Each sets up its environment by itself the first time, and re-uses it afterwards.
 PYTHON ?= python3.10
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.mksgn-installed
+# SpikingJelly 2.0 needs a later Python than Lava bears: its own environment
+INTEROP_PYTHON ?= python3.11
+INTEROP_VENV ?= .venv-interop
 DEMO := runs/demo
 
-.PHONY: demo test lint setup schema clean
+.PHONY: demo test test-interop lint setup setup-interop schema clean
 
-# The stamp names the checkout that the environment points at: a re-used VENV is turned to this one.
-setup:
-	@if [ ! -x $(BIN)/python ]; then $(PYTHON) -m venv $(VENV); fi
-	@if [ "$$(cat $(STAMP) 2>/dev/null)" != "$(CURDIR)" ] || [ pyproject.toml -nt $(STAMP) ] || [ constraints.txt -nt $(STAMP) ]; then \
-		echo "setting up $(VENV) (about two minutes the first time)"; \
-		$(BIN)/python -m pip install -q -c constraints.txt -e '.[lava,dev]' && echo "$(CURDIR)" > $(STAMP); \
+# $(call set-up,ENVIRONMENT,PYTHON, three extras). The stamp names the checkout that the environment points at: a re-used one is turned to this.
+define set-up
+	@if [ ! -x $(1)/bin/python ]; then $(2) -m venv $(1); fi
+	@stamp=$(1)/.mksgn-installed; \
+	if [ "$$(cat $$stamp 2>/dev/null)" != "$(CURDIR)" ] || [ pyproject.toml -nt $$stamp ] || [ constraints.txt -nt $$stamp ]; then \
+		echo "setting up $(1) (one to two minutes the first time)"; \
+		$(1)/bin/python -m pip install -q -c constraints.txt -e '.[$(3),$(4),$(5)]' && echo "$(CURDIR)" > $$stamp; \
 	fi
+endef
+
+setup:
+	$(call set-up,$(VENV),$(PYTHON),lava,onnx,dev)
+
+setup-interop:
+	$(call set-up,$(INTEROP_VENV),$(INTEROP_PYTHON),interop,onnx,dev)
 
 demo: setup
 	$(BIN)/torchrun --standalone --nproc-per-node 2 -m mksgn.train demo --data synthetic --out $(DEMO)
@@ -23,6 +33,10 @@ demo: setup
 # One thread in torch, as the commands set it: the children that tests start share two cores with Lava's Processes.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# All that needs no Lava on a later Python, and our files in SpikingJelly, snnTorch and norse.
+test-interop: setup-interop
+	OMP_NUM_THREADS=1 $(INTEROP_VENV)/bin/python -m pytest
 
 # mypy sees the packages under their installed names through a folder of links.
 lint: setup

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import nir
 import torch
 from torch import nn
 
@@ -17,44 +18,104 @@ from mksgn.export.errors import (
     TrainingModeError,
     UnsupportedModuleError,
 )
+from mksgn.export.nodes import GraphConv
+from mksgn.export.nodes import SpikingSelfAttention as NirAttention
 from mksgn.train.describe import largest_membrane
 from mksgn.train.layers import SASGC, SMF, SSC, STC, ConvBN, GraphConvBN, SpikingSelfAttention
 from mksgn.train.neurons import LIF
 from mksgn.train.student import Student
 
 
+Nodes = tuple[type[nir.NIRNode], ...]
+
+
 @dataclass(frozen=True)
 class Support:
-    """`structured`, `portable` and `onnx` name the nodes that stand for a module; None where it has no encoding there."""
+    """What one module becomes by itself, the modules inside it apart. `portable` is None where it has no encoding there."""
 
     module: type[nn.Module]
-    structured: str
-    portable: str | None
-    onnx: str
-    folded: str = ""
+    becomes: str
+    structured: Nodes = ()
+    portable: Nodes | None = ()
+    onnx: tuple[str, ...] = ()
 
 
+FIRE = ("Split", "Mul", "Sub", "Add", "Greater", "Where", "Concat", "Cast")
 SUPPORTED = (
-    Support(SSC, "Conv2d, LIF", "Conv2d, LIF", "Conv, LIF", "four groups → one block-diagonal Conv2d; batch norm"),
-    Support(SMF, "Conv2d, LIF", "Conv2d, LIF", "Conv, LIF", "stream weights into one Conv2d over all streams; batch norm"),
     Support(
-        SASGC,
-        "GraphConv, Conv2d, LIF, SpikingSelfAttention",
-        "with attention: none",
-        "MatMul, Conv, LIF",
-        "both branches of each sum are edges into its LIF",
+        Student,
+        "the graph; in ONNX unrolled over S steps, what comes before the first spikes once",
+        (nir.Input, nir.Output),
+        (nir.Input, nir.Output),
     ),
-    Support(GraphConvBN, "GraphConv", "Linear → Conv2d → Linear per joint", "MatMul, Conv", "batch norm; adjacency masked"),
-    Support(SpikingSelfAttention, "SpikingSelfAttention", None, "MatMul, LIF", "gain per head into the thresholds"),
-    Support(STC, "Conv2d, SumPool2d (stride), LIF", "Conv2d, LIF", "Conv, LIF", "both branches are edges into its LIF"),
-    Support(ConvBN, "Conv2d", "Conv2d", "Conv", "batch norm"),
-    Support(nn.Conv2d, "Conv2d", "Conv2d", "Conv"),
-    Support(nn.BatchNorm2d, "–", "–", "–", "into the weights and bias before it"),
-    Support(LIF, "LIF", "LIF", "Mul, Add, Sub, Greater, Where per step"),
-    Support(nn.Linear, "SumPool2d, Flatten, Affine", "SumPool2d, Flatten, Affine", "ReduceSum, Gemm", "mean over frames and joints"),
-    Support(nn.ModuleList, "–", "–", "–"),
-    Support(Student, "NIRGraph", "NIRGraph", "graph unrolled over S steps"),
+    Support(
+        SSC,
+        "its four groups one block-diagonal convolution, batch norm folded",
+        (nir.Conv2d,),
+        (nir.Conv2d,),
+        ("Conv",),
+    ),
+    Support(SMF, "its weights of the streams, folded into the convolution over all streams"),
+    Support(SASGC, "edges: both branches of each sum lead into one population"),
+    Support(
+        GraphConvBN,
+        "a graph convolution, adjacency masked, batch norm folded",
+        (GraphConv,),
+        (nir.Linear, nir.Conv2d),
+        ("Gather", "Reshape", "Transpose", "MatMul", "Add"),
+    ),
+    Support(
+        SpikingSelfAttention,
+        "two populations and their products, the gains folded into the thresholds",
+        (NirAttention,),
+        None,
+        ("Split", "Reshape", "Transpose", "MatMul", *FIRE),
+    ),
+    Support(STC, "edges: both branches lead into one population"),
+    Support(
+        ConvBN,
+        "a convolution, batch norm folded; strided and higher than 1: with a decimating pool, which nir can type",
+        (nir.Conv2d, nir.SumPool2d),
+        (nir.Conv2d,),
+        ("Conv", "Add"),
+    ),
+    Support(nn.Conv2d, "part of the module that holds it"),
+    Support(nn.BatchNorm2d, "weights and bias of the map before it"),
+    Support(
+        LIF,
+        "a population; its threshold one float32 lower, for spikes at > instead of >=",
+        (nir.LIF,),
+        (nir.LIF,),
+        FIRE,
+    ),
+    Support(
+        nn.Linear,
+        "the read-out: sum over frames and joints, weights divided by their number",
+        (nir.SumPool2d, nir.Flatten, nir.Affine),
+        (nir.SumPool2d, nir.Flatten, nir.Affine),
+        ("ReduceSum", "Reshape", "MatMul", "Add", "ReduceMean"),
+    ),
+    Support(nn.ModuleList, "nothing"),
 )
+
+
+def markdown() -> str:
+    """The table of docs/export.md: `python -m mksgn.export.modules`."""
+    lines = ["| module | becomes | structured | portable | ONNX |", "|---|---|---|---|---|"]
+    for row in SUPPORTED:
+        cells = [
+            f"{row.module.__module__.rpartition('.')[2]}.{row.module.__name__}",
+            row.becomes,
+            _names(row.structured),
+            "refused by name" if row.portable is None else _names(row.portable),
+            ", ".join(dict.fromkeys(row.onnx)) or "–",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _names(nodes: Nodes) -> str:
+    return ", ".join(node.__name__ for node in nodes) or "–"
 
 
 def check_student(student: Student) -> None:
@@ -75,7 +136,9 @@ def check_student(student: Student) -> None:
     for name, value in student.state_dict().items():
         bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
         if bad:
-            raise NonFiniteWeightsError(f"{name}: {bad} of {value.numel()} weights are not finite; train the model again")
+            raise NonFiniteWeightsError(
+                f"{name}: {bad} of {value.numel()} weights are not finite; train the model again"
+            )
     neurons = student.neurons()
     for name in [*neurons, *(f"{sgc.name}_attention.{p}" for sgc in student.sgc if sgc.attention for p in "mz")]:
         threshold = neurons[name].threshold if name in neurons else torch.ones(())
@@ -98,3 +161,7 @@ def _refuse(path: str, module: nn.Module) -> None:
     raise UnsupportedModuleError(
         f"{path}: {kind} has no encoding here; docs/export.md lists what has: build the student of those modules"
     )
+
+
+if __name__ == "__main__":
+    print(markdown())
