@@ -25,7 +25,6 @@ from mksgn.train.layers import SASGC, SMF, SSC, STC, ConvBN, GraphConvBN, Spikin
 from mksgn.train.neurons import LIF
 from mksgn.train.student import Student
 
-
 Nodes = tuple[type[nir.NIRNode], ...]
 
 
@@ -100,11 +99,13 @@ SUPPORTED = (
 
 
 def markdown() -> str:
-    """The table of docs/export.md: `python -m mksgn.export.modules`."""
+    """The table of docs/export.md."""
     lines = ["| module | becomes | structured | portable | ONNX |", "|---|---|---|---|---|"]
     for row in SUPPORTED:
+        home = row.module.__module__
+        home = "torch.nn" if home.startswith("torch.") else home.removeprefix("mksgn.")
         cells = [
-            f"{row.module.__module__.rpartition('.')[2]}.{row.module.__name__}",
+            f"`{home}.{row.module.__name__}`",
             row.becomes,
             _names(row.structured),
             "refused by name" if row.portable is None else _names(row.portable),
@@ -161,7 +162,3 @@ def _refuse(path: str, module: nn.Module) -> None:
     raise UnsupportedModuleError(
         f"{path}: {kind} has no encoding here; docs/export.md lists what has: build the student of those modules"
     )
-
-
-if __name__ == "__main__":
-    print(markdown())

@@ -14,6 +14,10 @@ from mksgn.export.reference import execute, linear
 RNG = np.random.default_rng(0)
 
 
+def f32(x):
+    return np.array(x, dtype=np.float32)
+
+
 def graph_conv(k=3, v=5, o=4, c=2) -> GraphConv:
     return GraphConv(*(RNG.normal(size=shape).astype(np.float32) for shape in [(k, v, v), (k, o, c), (o,)]))
 
@@ -137,3 +141,21 @@ def test_registering_twice_changes_nothing():
     known = list(vars(nir.ir)["__all_ir"])
     register()
     assert vars(nir.ir)["__all_ir"] == known
+
+
+def test_the_vectors_of_the_nodes_page():
+    """docs/nir-nodes.md: what another project's reader should give."""
+    leads = GraphConv(f32([[[0, 1], [0, 0]]]), f32([[[2]]]), f32([1]))
+    assert linear(leads, "g", torch.tensor([[[[3.0, 5.0]]]])).flatten().tolist() == [1.0, 7.0]
+    one, half = np.ones(1, dtype=np.float32), np.full(1, 0.5, dtype=np.float32)
+    nodes = {
+        "qkv": nir.Input({"input": np.array([3, 1, 2])}),
+        "attention": SpikingSelfAttention(1, one, one, half, half, np.float32(2e-4)),
+        "z": nir.Output({"output": np.array([1, 1, 2])}),
+    }
+    graph = nir.NIRGraph(nodes, [("qkv", "attention"), ("attention", "z")])
+    run = execute(graph, f32([[[1, 0]], [[1, 1]], [[0, 1]]])[None], 4, 1e-4)
+    row = [[1, 1], [0, 0]]
+    silent = [[0, 0], [0, 0]]
+    assert run.spikes["attention.m"].reshape(4, 2, 2).astype(int).tolist() == [silent, row, silent, row]
+    assert run.spikes["attention.z"].reshape(4, 2).astype(int).tolist() == [[0, 0], [0, 0], [0, 0], [1, 0]]
