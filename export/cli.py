@@ -37,9 +37,7 @@ def export(
     model: Annotated[Path, typer.Argument(help="model.pt or teacher.pt of mksgn-train, or a network.net of lava-dl")],
     to: Annotated[str, typer.Option(help="format: nir or onnx")] = "nir",
     out: Annotated[Path | None, typer.Option("-o", "--output", help="file to write; default: beside the model")] = None,
-    profile: Annotated[
-        str, typer.Option(help="structured, or portable: stock primitives of NIR only")
-    ] = "structured",
+    profile: Annotated[str, typer.Option(help="structured, or portable: stock primitives of NIR only")] = "structured",
     quantize: Annotated[str, typer.Option(help="bits per weight: none, or 2 to 8")] = "8",
     calibration: Annotated[str | None, typer.Option(help="SOURCE of calibration clips; default: none")] = None,
     split: Annotated[str | None, typer.Option(help="split of calibration and verification clips")] = None,
@@ -47,9 +45,7 @@ def export(
     verify_clips: Annotated[
         int, typer.Option("--verify", help="compare torch with the file's reference execution on N clips", min=0)
     ] = 0,
-    against: Annotated[
-        str, typer.Option(help=f"with --verify, compare these simulators too: {','.join(REMEDY)}")
-    ] = "",
+    against: Annotated[str, typer.Option(help=f"with --verify, compare these simulators too: {','.join(REMEDY)}")] = "",
 ) -> None:
     """Fold, quantise, write and verify.
 
@@ -79,7 +75,7 @@ def export(
     if checkpoint.is_teacher(model):
         teacher = checkpoint.load_teacher(model)
         clips = _clips(calibration, split, teacher, "test", verify_clips) if verify_clips else None
-        _export_teacher(teacher, to, path, clips)
+        _export_teacher(teacher, checkpoint.sha256(model), to, path, clips)
         return
     trained = checkpoint.load(model)
     bits = None if quantize == "none" else int(quantize)
@@ -100,7 +96,9 @@ def export(
         _verify(path, graph, trained, _clips(calibration, split, trained, "test", verify_clips), simulators)
 
 
-def _clips(source: str | None, split: str | None, trained: TrainedModel | TrainedTeacher, part: str, limit: int) -> ClipSet:
+def _clips(
+    source: str | None, split: str | None, trained: TrainedModel | TrainedTeacher, part: str, limit: int
+) -> ClipSet:
     assert source is not None
     return open_source(source, split=split or trained.training.get("split"), part=part, limit=limit)
 
@@ -130,9 +128,7 @@ def _verify(
     show.parities(parities, {name: float(s.mean()) for name, s in spikes.items()}, len(clips))
 
     def predictions(logits: np.ndarray) -> np.ndarray:
-        return (
-            body_mean(torch.from_numpy(logits), torch.from_numpy(clip_of_lane), len(clips.labels)).argmax(1).numpy()
-        )
+        return body_mean(torch.from_numpy(logits), torch.from_numpy(clip_of_lane), len(clips.labels)).argmax(1).numpy()
 
     _, unquantised = torch_spikes(trained.student, inputs)
     show.accuracies(
@@ -169,12 +165,12 @@ def _write_parity(path: Path, parities: list[Parity], clip_of_lane: np.ndarray, 
     (path.parent / "parity.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def _export_teacher(teacher: TrainedTeacher, to: str, path: Path, clips: ClipSet | None) -> None:
+def _export_teacher(teacher: TrainedTeacher, parent: str, to: str, path: Path, clips: ClipSet | None) -> None:
     if to != "onnx":
         raise ExportError(
             "a teacher is an ordinary network without spikes, which NIR does not hold; write it with --to onnx"
         )
-    _write_onnx(onnx_file.from_teacher(teacher), path)
+    _write_onnx(onnx_file.from_teacher(teacher, parent=parent), path)
     if clips is None:
         return
     inputs, _ = lanes(clips.clips, teacher.normaliser)

@@ -14,6 +14,7 @@ from mksgn.export import export_to_nir, files
 from mksgn.export.errors import ExportError, RangeError
 from mksgn.export.nodes import GraphConv
 from mksgn.export.parity import compare
+from mksgn.export.portable import to_portable
 from mksgn.export.verify import reference_spikes, torch_against_nir, torch_spikes
 from mksgn.train.streams import STREAMS
 
@@ -92,27 +93,31 @@ def test_fewer_bits_agree_less(exported):
 
 @given(
     st.integers(0, 3),
-    st.sampled_from([2, 4, 6, 8]),
-    st.sampled_from([(4,), (4, 8), (8, 8)]),
+    st.integers(2, 8),
+    st.sampled_from([(4,), (4, 8), (8, 8), (8, 16, 16)]),
+    st.sampled_from([1, 2, 4]),
     st.sampled_from(["self", "none"]),
     st.sampled_from(["skeleton", "learned"]),
-    st.sampled_from([1, 3]),
+    st.sampled_from([1, 3, 5]),
+    st.sampled_from([5, 6]),
     st.sampled_from([STREAMS, ("joint",), ("bone", "bone_motion")]),
     st.sampled_from(["information", "mean"]),
 )
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 def test_any_student_keeps_its_spikes_through_the_file(
-    seed, bits, widths, attention, adjacency, kernel, streams, fusion
+    seed, bits, widths, heads, attention, adjacency, kernel, frames, streams, fusion
 ):
+    """Torch, the NIR reference, the portable form's, and the emulator: one spike train."""
     model, inputs = tiny(
         seed=seed,
         widths=widths,
+        heads=heads,
         attention=attention,
         adjacency=adjacency,
         kernel=kernel,
         streams=streams,
         fusion=fusion,
-        frames=5,
+        frames=frames,
         stream_channels=2,
     )
     graph = export_to_nir(model, quantize=bits, calibration=calibration(model, 4))
@@ -120,6 +125,9 @@ def test_any_student_keeps_its_spikes_through_the_file(
     wanted, _ = reference_spikes(graph, inputs[:4], 4, 1e-4)
     repeated = np.broadcast_to(inputs[:4, None], (4, 4, *inputs.shape[1:]))
     assert compare("emulator", wanted, run(compile_graph(graph), repeated).spikes).mismatches == 0
+    if attention == "none":
+        found, _ = reference_spikes(to_portable(graph), inputs[:4], 4, 1e-4)
+        assert compare("portable", wanted, found).mismatches == 0
 
 
 def test_errors(exported):

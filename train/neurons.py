@@ -73,6 +73,7 @@ def _chunks(*tensors: Tensor, threshold: Tensor) -> Iterator[tuple[Tensor, ...]]
     if threshold.numel() > 1:
         yield (*tensors, threshold)
         return
+    threshold = threshold.reshape(())  # whatever axes it had, the slices have others
     flat = [x.reshape(len(x), -1) for x in tensors]
     size = CHUNK if flat[0].device.type == "cpu" else max(1, flat[0].shape[1])  # a GPU wants few, large launches
     for i in range(0, flat[0].shape[1], size):
