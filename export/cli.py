@@ -69,9 +69,6 @@ def export(
             raise ExportError(f"{model}: a lava-dl network can be written with --to nir, and not be verified on clips")
         _write_nir(lava_dl_file.read(model, dt=dt), path)
         return
-    if calibration is None and (quantize != "none" or verify_clips):
-        if not checkpoint.is_teacher(model) or verify_clips:
-            raise ExportError("--quantize and --verify need clips; name them, e.g. --calibration synthetic")
     if checkpoint.is_teacher(model):
         teacher = checkpoint.load_teacher(model)
         clips = _clips(calibration, split, teacher, "test", verify_clips) if verify_clips else None
@@ -99,7 +96,8 @@ def export(
 def _clips(
     source: str | None, split: str | None, trained: TrainedModel | TrainedTeacher, part: str, limit: int
 ) -> ClipSet:
-    assert source is not None
+    if source is None:
+        raise ExportError("--quantize and --verify need clips; name them, e.g. --calibration synthetic")
     return open_source(source, split=split or trained.training.get("split"), part=part, limit=limit)
 
 

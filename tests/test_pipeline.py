@@ -1,6 +1,7 @@
 """The whole way, through the commands: synthetic clips → model.pt → model.nir → real Lava → run.json and report.html."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import torch
 
 from mksgn.bench import record
 from mksgn.deploy.record import read_train
+from mksgn.export import export_to_nir
+from mksgn.train import checkpoint
+from mksgn.train.datasets import open_source
 
 NW_UCLA = Path(__file__).parents[2] / "shared" / "data" / "nw_ucla"
 
@@ -39,7 +43,9 @@ def test_export_verifies_every_decision(folder):
     parity = json.loads((folder / "parity.json").read_text())
     assert parity["mismatches"] == 0
     assert parity["decisions"] > 1_000_000
-    assert {layer["layer"] for layer in parity["layers"]} >= {"ssc", "smf", "block6_attention.z", "block6_stc"}
+    (compared,) = parity["comparisons"]
+    assert {layer["layer"] for layer in compared["layers"]} >= {"ssc", "smf", "block6_attention.z", "block6_stc"}
+    assert all(layer["per_step"] == [0, 0, 0, 0] and layer["first"] is None for layer in compared["layers"])
 
 
 def test_model_loads_with_weights_only(folder):
@@ -96,6 +102,56 @@ def test_deploy_describes_checks_and_runs(folder, tmp_path):
     assert (tmp_path / "spikes.npz").is_file()
 
 
+def test_onnx_gives_the_same_spikes_and_an_unquantised_file_is_compared_layer_by_layer(folder, tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'mksgn[onnx]'")
+    done = command(
+        "export",
+        folder / "model.pt",
+        "--to",
+        "onnx",
+        "--calibration",
+        "synthetic",
+        "--verify",
+        3,
+        "-o",
+        tmp_path / "m.onnx",
+    )
+    assert "0 mismatches in" in done.stdout
+    parity = json.loads((tmp_path / "parity.json").read_text())
+    assert [c["against"].partition(" ")[0] for c in parity["comparisons"]] == ["torch", "onnxruntime"]
+    assert parity["mismatches"] == 0
+    done = command(
+        "export",
+        folder / "model.pt",
+        "--quantize",
+        "none",
+        "--calibration",
+        "synthetic",
+        "--verify",
+        3,
+        "-o",
+        tmp_path / "f.nir",
+    )
+    parity = json.loads((tmp_path / "parity.json").read_text())
+    assert parity["mismatches"] <= 1e-6 * parity["decisions"]
+    assert "saturated" not in done.stdout
+
+
+def test_two_executions_that_differ_end_with_code_3(folder, tmp_path):
+    """The unquantised file against a student whose weights were changed after it was written."""
+    from mksgn.export import cli
+    from mksgn.export.errors import ParityError
+
+    trained = checkpoint.load(folder / "model.pt")
+    graph = export_to_nir(folder / "model.pt")
+    with torch.no_grad():
+        trained.student.stc[2].conv.conv.weight.mul_(1.1)
+    clips = open_source("synthetic", part="test", limit=2)
+    with pytest.raises(ParityError, match="first in block3_stc") as caught:
+        cli._verify(Path(shutil.copy(folder / "model.pt", tmp_path)), graph, trained, clips, ())
+    assert caught.value.exit_code == 3
+
+
 class Bomb:
     """A pickle that would leave a file behind if any code of it were run."""
 
@@ -137,6 +193,18 @@ def test_bad_inputs_end_with_code_2_and_one_line(folder, tmp_path):
             ["abacus", "lava"],
         ),
         ("export", [folder / "model.pt", "--bits", 8], ["--bits"]),
+        (
+            "export",
+            [folder / "model.pt", "--profile", "portable", "--calibration", "synthetic"],
+            ["block1_attention", "--profile structured"],
+        ),
+        ("export", [folder / "model.pt"], ["--calibration synthetic"]),
+        (
+            "export",
+            [folder / "model.pt", "--calibration", "synthetic", "--against", "brian", "--verify", 1],
+            ["brian", "onnxruntime"],
+        ),
+        ("export", [folder / "model.pt", "--calibration", "synthetic", "--against", "norse"], ["--verify 10"]),
     ]
     for stage, arguments, words in cases:
         done = command(stage, *arguments, code=2)

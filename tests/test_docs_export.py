@@ -1,0 +1,37 @@
+"""docs/export.md's table is the code's, and the code's is true of what is exported."""
+
+from pathlib import Path
+
+import pytest
+from students import calibration, tiny
+
+from mksgn.export import export_to_nir
+from mksgn.export.modules import SUPPORTED, markdown
+
+PAGE = Path(__file__).parents[1] / "docs" / "export.md"
+
+
+def test_the_page_has_the_table_that_the_code_writes():
+    page = PAGE.read_text()
+    table = page.partition("<!-- supported -->\n")[2].partition("\n<!-- /supported -->")[0]
+    assert table == markdown(), "put what mksgn.export.modules.markdown() returns between the page's marks"
+
+
+@pytest.mark.parametrize(
+    ("attention", "profile"), [("self", "structured"), ("none", "structured"), ("none", "portable")]
+)
+def test_the_table_names_the_nodes_of_a_file_and_no_others(attention, profile):
+    model, _ = tiny(attention=attention)
+    graph = export_to_nir(model, quantize=8, calibration=calibration(model), profile=profile)
+    made_of = {type(module) for module in model.student.modules()}
+    wanted = {node for row in SUPPORTED if row.module in made_of for node in getattr(row, profile) or ()}
+    assert {type(node) for node in graph.nodes.values()} == wanted
+
+
+def test_the_table_names_the_operators_of_an_onnx_file_and_no_others():
+    onnx_file = pytest.importorskip("mksgn.export.onnx_file")
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'mksgn[onnx]'")
+    model, _ = tiny()
+    graph = export_to_nir(model, quantize=8, calibration=calibration(model))
+    operators = {node.op_type for node in onnx_file.from_nir(graph, steps=4, dt=1e-4).graph.node}
+    assert operators == {name for row in SUPPORTED for name in row.onnx}
