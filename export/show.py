@@ -37,8 +37,8 @@ def scales(quantization: dict[str, Any]) -> None:
             output.print(f"{name}: never fired on the calibration clips; train it longer, or with a rate_floor")
         if scale["agreement"] is not None and scale["worst_sum"] > SYNAPTIC_SUM_LIMIT:
             output.print(
-                f"{name}: worst sum of weights ({scale['worst_sum']:,.0f}) exceeds {SYNAPTIC_SUM_LIMIT:,} of Loihi's documented 16-bit sum; the "
-                f"largest on the calibration clips was {scale['largest_sum']:,.0f}"
+                f"{name}: worst sum of weights ({scale['worst_sum']:,.0f}) exceeds {SYNAPTIC_SUM_LIMIT:,} of Loihi's documented 16 bits; "
+                f"the largest on the calibration clips was {scale['largest_sum']:,.0f}"
             )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import nir
 import numpy as np
 import torch
+from torch import Tensor
 
 from mksgn.export.errors import ExportError, MissingToolError
 from mksgn.export.portable import to_portable
@@ -54,7 +55,8 @@ def spikes(simulator: str, graph: nir.NIRGraph, inputs: np.ndarray, steps: int, 
 @torch.no_grad()
 def _run(network: torch.nn.Module, populations: list[str], inputs: np.ndarray, steps: int) -> Spikes:
     """Step by step; each simulator hands its state on in its own way, as a second output or inside its modules."""
-    modules, found = dict(network.named_modules()), {name: [] for name in populations}  # type: dict, dict[str, list[Tensor]]
+    modules = dict(network.named_modules())
+    found: dict[str, list[Tensor]] = {name: [] for name in populations}
     for name in populations:
 
         def keep(module, arguments, output, name=name):
