@@ -48,7 +48,7 @@ class GraphConv(NIRNode):
             return {"output": None}
         if len(shape) != 3 or shape[0] != self.weight.shape[2] or shape[2] != self.adjacency.shape[1]:
             raise ValueError(
-                f"GraphConv: input has shape {tuple(shape)}, expected (C_in, T, V) = "
+                f"GraphConv: input has shape {tuple(int(n) for n in shape)}, expected (C_in, T, V) = "
                 f"({self.weight.shape[2]}, T, {self.adjacency.shape[1]})"
             )
         return {"output": np.array([self.weight.shape[1], shape[1], shape[2]])}
@@ -98,8 +98,9 @@ class SpikingSelfAttention(NIRNode):
         if shape is None:
             return {"output": None}
         if len(shape) != 3 or shape[0] % (3 * self.heads):
+            found = tuple(int(n) for n in shape)
             raise ValueError(
-                f"SpikingSelfAttention: input has shape {tuple(shape)}, expected (3C, T, V) with C a multiple of heads = {self.heads}"
+                f"SpikingSelfAttention: input has shape {found}, expected (3C, T, V) with C a multiple of heads = {self.heads}"
             )
         return {"output": np.array([shape[0] // 3, shape[1], shape[2]])}
 

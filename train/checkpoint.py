@@ -125,8 +125,9 @@ def _load(
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and EOF errors alike
         # torch's own text advises to load with weights_only=False: only what it found is passed on
-        refusal = re.search(r"WeightsUnpickler error: (.*)", str(error))
-        reason = (refusal.group(1) if refusal else str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        refusal = re.search(r"WeightsUnpickler error:\s*(\S.*)", str(error))
+        own_words = type(error).__name__ if "weights_only" in str(error) else str(error).strip() or type(error).__name__
+        reason = (refusal.group(1) if refusal else own_words).splitlines()[0][:160]
         raise BadInputError(
             f"{path}: refused: not a file of plain tensors that loads with weights_only=True ({reason}); use {made_by}"
         ) from error

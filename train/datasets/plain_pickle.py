@@ -85,6 +85,9 @@ class Array:
     dtype: np.dtype = _BYTE
     shape: tuple[int, ...] = ()
     fortran: bool = False
+    axes: tuple[
+        int, ...
+    ] = ()  # numpy 2.4 keeps an array that lies otherwise in memory as it lies, and its order of axes
     values: bytes | _Span | None = None  # None until BUILD
 
     @property
@@ -112,7 +115,12 @@ class Array:
         if raw is None or len(raw) != expected:
             found = len(raw or b"")
             raise BadInputError(f"{self.path}: {owner} has {found} bytes of {what}, expected {expected}: {self.remedy}")
-        return np.frombuffer(raw, self.dtype).reshape(self.shape, order="F" if self.fortran else "C")
+        flat = np.frombuffer(raw, self.dtype)
+        if self.axes:
+            return flat.reshape([self.shape[self.axes.index(axis)] for axis in range(len(self.axes))]).transpose(
+                self.axes
+            )
+        return flat.reshape(self.shape, order="F" if self.fortran else "C")
 
 
 def show(value: object) -> str:
@@ -288,6 +296,12 @@ class _Machine:
                 return array
             case "_frombuffer", (values, dtype, shape, order):
                 self.fill(array, shape, dtype, order == "F", values)
+                return array
+            case "_frombuffer", (values, dtype, shape, "K", tuple(axes)):
+                self.fill(array, shape, dtype, False, values)
+                if not all(type(axis) is int for axis in axes) or sorted(axes) != list(range(len(shape))):
+                    raise self.fault("an array whose order of axes is none")
+                array.shape, array.axes = tuple(shape[axis] for axis in axes), axes
                 return array
             case "scalar", (dtype, bytes(values)):
                 self.fill(array, (), dtype, False, values)
