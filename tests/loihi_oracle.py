@@ -1,0 +1,111 @@
+"""A NIR graph step by step in Loihi's integers, from the graph's floats alone: what "the graph means the file" is held against.
+
+Lava's fixed-point equations (LAVA.md) with NIR's meaning: linear nodes cost no step, a node sees the sum over its incoming edges, an
+edge that closes a loop shows the step before, Delay shows x(t - delay), state starts at 0. Every integer is recovered by rounding, and
+must be near.
+"""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+NEURONS = (nir.LIF, nir.CubaLIF, nir.IF)
+LIMIT = 2**23  # of u and v
+
+
+def execute(graph: nir.NIRGraph, inputs: np.ndarray, dt: float = 1e-4) -> dict[str, np.ndarray]:
+    """`inputs` (T, *input shape) → spikes of every population, and what every Output shows, (T, *shape)."""
+    sources = {name: [a for a, b in graph.edges if b == name] for name in graph.nodes}
+    states = {name: Neuron(node, dt) for name, node in graph.nodes.items() if isinstance(node, NEURONS)}
+    delays = {name: [] for name, node in graph.nodes.items() if isinstance(node, nir.Delay)}
+    order, found = evaluation_order(graph, sources), {}
+    values: dict[str, np.ndarray] = {}
+    for t in range(len(inputs)):
+        for name in order:  # a source behind its target in this order still holds the step before
+            node = graph.nodes[name]
+            x = (
+                inputs[t].astype(float)
+                if isinstance(node, nir.Input)
+                else sum(values.get(a, 0.0) for a in sources[name])
+            )
+            if name in states:
+                x = states[name].step(x)
+            elif isinstance(node, nir.Delay):
+                delays[name].append(x)
+                x = delayed(delays[name], integers(node.delay / dt))
+            elif not isinstance(node, nir.Input | nir.Output):
+                x = linear(node, x)
+            values[name] = x
+            if name in states or isinstance(node, nir.Output):
+                found.setdefault(name, []).append(values[name])
+    return {name: np.stack(steps) for name, steps in found.items()}
+
+
+def evaluation_order(graph: nir.NIRGraph, sources: dict[str, list[str]]) -> list[str]:
+    """Topological; where only loops are left, a neuron goes on with what it has, and its loop follows it."""
+    order: list[str] = []
+    while len(order) < len(sources):
+        waiting = [name for name in sources if name not in order]
+        ready = [name for name in waiting if set(sources[name]) <= set(order)]
+        looped = [n for n in waiting if isinstance(graph.nodes[n], NEURONS) and set(sources[n]) & set(order)]
+        order.append((ready or looped)[0])
+    return order
+
+
+def integers(x: np.ndarray) -> np.ndarray:
+    whole = np.rint(np.asarray(x, dtype=float)).astype(np.int64)
+    np.testing.assert_allclose(x, whole, rtol=1e-6, atol=1e-3)
+    return whole
+
+
+def delayed(history: list[np.ndarray], steps: np.ndarray) -> np.ndarray:
+    past = [np.where(steps == back, x, 0.0) for back, x in enumerate(reversed(history))]
+    return sum(past, np.zeros_like(history[-1]))
+
+
+def linear(node: nir.NIRNode, x: np.ndarray) -> np.ndarray:
+    if isinstance(node, nir.Conv2d):
+        padding = node.padding if isinstance(node.padding, str) else tuple(node.padding)
+        weight, bias = (torch.from_numpy(np.asarray(w, dtype=float)) for w in (node.weight, node.bias))
+        stride, dilation = tuple(node.stride), tuple(node.dilation)
+        return F.conv2d(torch.from_numpy(x)[None], weight, bias, stride, padding, dilation, int(node.groups))[0].numpy()
+    if isinstance(node, nir.Flatten):
+        return x.reshape(-1)
+    if isinstance(node, nir.Scale):
+        return node.scale * x
+    return node.weight.astype(float) @ x + (node.bias if isinstance(node, nir.Affine) else 0.0)
+
+
+class Neuron:
+    """du, dv, vth and bias of a LIF, CubaLIF or IF, and its u and v; thresholds and weights in the same units."""
+
+    def __init__(self, node: nir.NIRNode, dt: float):
+        shape = node.v_threshold.shape
+        self.u, self.v = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        self.du, self.dv, self.bias = np.full(shape, 4096), np.zeros(shape, dtype=np.int64), self.u
+        assert (node.v_reset == 0).all()
+        self.gain = node.r * dt
+        if not isinstance(node, nir.IF):
+            rate = dt / (node.tau_mem if isinstance(node, nir.CubaLIF) else node.tau).astype(float)
+            self.dv, self.gain, self.bias = integers(4096 * rate), node.r * rate, integers(node.v_leak * rate)
+        if isinstance(node, nir.CubaLIF):
+            rate = dt / node.tau_syn.astype(float)
+            self.du, self.gain = integers(4096 * rate), self.gain * rate * node.w_in
+        self.vth = integers(node.v_threshold)
+
+    def step(self, current: np.ndarray) -> np.ndarray:
+        self.u = truncate(self.u, self.du) + (integers(self.gain * current) << 6)
+        assert (np.abs(self.u) < LIMIT).all(), "Loihi's current would wrap"
+        self.v = truncate(self.v, self.dv) + self.u + (self.bias << 6)
+        assert (np.abs(self.v) < LIMIT).all(), "Loihi's membrane would be clipped"
+        spikes = self.v > self.vth << 6
+        self.v[spikes] = 0
+        return spikes.astype(float)
+
+
+def truncate(x: np.ndarray, decay: np.ndarray) -> np.ndarray:
+    """x (4096 - decay) / 4096, toward zero."""
+    return np.sign(x) * (np.abs(x) * (4096 - decay) >> 12)
