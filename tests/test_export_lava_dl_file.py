@@ -24,7 +24,8 @@ import pytest
 
 from mksgn.export import files
 from mksgn.export.errors import UnsupportedLayerError
-from mksgn.export.lava_dl_file import held_weights, read
+from mksgn.export.lava_dl_file import read
+from mksgn.export.lava_dl_weights import held_weights
 from mksgn.train import checkpoint
 from mksgn.train.errors import BadInputError
 
