@@ -31,7 +31,7 @@ from mksgn.deploy.execution import Execution
 from mksgn.deploy.passes.place import place
 from mksgn.export import files, verify
 from mksgn.export.errors import ParityError
-from mksgn.export.lower import json_of
+from mksgn.export.metadata import json_of
 from mksgn.export.parity import compare as compare_spikes
 from mksgn.train import checkpoint
 from mksgn.train.console import output

@@ -18,7 +18,7 @@ from mksgn.deploy.passes.host_split import host_split
 from mksgn.deploy.passes.ingest import ingest
 from mksgn.deploy.program import Program
 from mksgn.export import files
-from mksgn.export.lower import json_of
+from mksgn.export.metadata import json_of
 from mksgn.export.quantize import quantize
 
 __all__ = ["Execution", "Program", "compile_graph", "run"]

@@ -11,7 +11,7 @@ import torch
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program import Program
-from mksgn.export.lower import input_normaliser, json_of
+from mksgn.export.metadata import input_normaliser, json_of
 from mksgn.train.datasets import ClipSet
 from mksgn.train.student import body_mean
 from mksgn.train.transforms import lanes

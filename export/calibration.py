@@ -82,6 +82,15 @@ class Calibration:
         return currents
 
 
+def coincidences(node: SpikingSelfAttention, qkv: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What attention's two populations count, for spikes qkv (S, L, 3C, T, V) and m: (S, L, heads, T, V, V), (S, L, heads, d, T, V)."""
+    q, k, v = reference.split_heads(node, torch.from_numpy(qkv).flatten(0, 1))
+    maps = torch.from_numpy(m.astype(np.float32)).flatten(0, 1)
+    counts = reference.map_counts(q, k), reference.value_counts(maps, v)
+    at_map, at_value = (c.unflatten(0, qkv.shape[:2]).numpy() for c in counts)
+    return at_map, at_value
+
+
 def input_lattice(graph: nir.NIRGraph) -> float:
     """The finest step of an analog input's values; 1 where the file does not say."""
     for node in graph.nodes.values():

@@ -14,7 +14,7 @@ import typer
 
 from mksgn.export import export_to_nir, files, lava_dl_file, onnx_file, show
 from mksgn.export.errors import ExportError
-from mksgn.export.lower import json_of
+from mksgn.export.metadata import json_of
 from mksgn.export.parity import Parity
 from mksgn.export.simulators import REMEDY
 from mksgn.export.torch_model import FoldedStudent

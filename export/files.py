@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import nir
@@ -12,9 +13,27 @@ from mksgn.train.errors import BadInputError
 
 
 def write(graph: nir.NIRGraph, path: Path) -> None:
+    put(path, lambda temporary: nir.write(temporary, graph))
+
+
+def put(path: Path, write: Callable[[Path], object]) -> None:
+    """`write` a file beside `path`, then move it there: nobody sees half a file, and none is left behind.
+
+    Raises BadInputError for a place that no file can be put in.
+    """
+    if path.is_dir():
+        raise BadInputError(f"{path}: is a directory; name a file in it with -o")
     temporary = path.with_name(path.name + ".part")
-    nir.write(temporary, graph)
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise BadInputError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another place with -o"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read(path: Path) -> nir.NIRGraph:

@@ -14,15 +14,14 @@ import nir
 import numpy as np
 
 from mksgn.export import fold
+from mksgn.export.metadata import SCHEMA
 from mksgn.export.modules import check_student
 from mksgn.export.nodes import GraphConv, SpikingSelfAttention
 from mksgn.train.checkpoint import tool_versions
 from mksgn.train.layers import SASGC
 from mksgn.train.skeletons import graph as skeleton
 from mksgn.train.streams import StreamNormaliser
-from mksgn.train.student import Student, StudentConfig
-
-SCHEMA = "mksgn.nir/1"
+from mksgn.train.student import Student
 
 
 def lower(student: Student, normaliser: StreamNormaliser, *, dt: float = 1e-4) -> nir.NIRGraph:
@@ -32,26 +31,6 @@ def lower(student: Student, normaliser: StreamNormaliser, *, dt: float = 1e-4) -
     """
     check_student(student)
     return _Lowering(student, dt).graph(normaliser)
-
-
-def json_of(graph: nir.NIRGraph, key: str) -> Any:
-    """An entry of the metadata that is kept as JSON text; None where the graph has none."""
-    text = graph.metadata.get(key)
-    return None if text is None else json.loads(text)
-
-
-def student_config(graph: nir.NIRGraph) -> StudentConfig | None:
-    """The student's config, or None for a graph that was not exported from a student."""
-    values = json_of(graph, "student")
-    return None if values is None else StudentConfig.from_dict(values)
-
-
-def input_normaliser(graph: nir.NIRGraph) -> StreamNormaliser | None:
-    """How raw clips become the input of this graph; None for a graph that does not say."""
-    for node in graph.nodes.values():
-        if isinstance(node, nir.Input) and "normaliser" in node.metadata:
-            return StreamNormaliser.from_dict(json.loads(node.metadata["normaliser"]))
-    return None
 
 
 class _Lowering:

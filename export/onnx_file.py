@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import nir
 import numpy as np
 
-from mksgn.export import fold
+from mksgn.export import files, fold
 from mksgn.export.errors import ExportError
 from mksgn.export.onnx_graph import CLIPS, SCHEMA, OnnxGraph, Signal, tool
 from mksgn.export.onnx_unrolled import Unrolled
@@ -125,9 +125,8 @@ def write(model: onnx.ModelProto, path: Path) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{path}: no valid ONNX model ({_first_line(error)}); export it again") from error
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(model.SerializeToString(deterministic=True))
-    os.replace(temporary, path)
+    content = model.SerializeToString(deterministic=True)
+    files.put(path, lambda temporary: temporary.write_bytes(content))
 
 
 def execute(model: onnx.ModelProto | Path, inputs: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mksgn.export.errors import ParityError
 
-# For unquantised files, each layer compared on the reference's input spikes (DESIGN.md): there, two implementations may round apart
-# where a membrane meets its threshold. A quantised file allows nothing.
-ROUNDED_APART = 1e-6  # of the decisions
+# A quantised file allows no difference. Unquantised, two implementations may round apart where a membrane meets its threshold:
+ROUNDED_APART = 1e-6  # of the decisions, each population given the reference's spikes and resets
 MARGIN = 1e-5  # of the threshold
+
+Rule = Literal["exact", "rounding", "rounding, then free"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,15 @@ class LayerParity:
 
 @dataclass(frozen=True)
 class Parity:
-    """All layers of one comparison, in the order of the network."""
+    """All layers of one comparison, in the order of the network.
+
+    `rule` says what is allowed: "exact" nothing, "rounding" 1e-6 of the decisions within 1e-5 of their thresholds. In "rounding, then
+    free" each execution went on with its own spikes, so that only the first difference must lie that near.
+    """
 
     against: str
     layers: list[LayerParity]
-    quantised: bool = True
+    rule: Rule = "exact"
 
     @property
     def decisions(self) -> int:
@@ -65,12 +70,16 @@ class Parity:
 
     @property
     def allowed(self) -> int:
-        return 0 if self.quantised else int(ROUNDED_APART * self.decisions)
+        return 0 if self.rule == "exact" else int(ROUNDED_APART * self.decisions)
 
     @property
     def agrees(self) -> bool:
-        near = self.largest_margin is None or self.largest_margin <= MARGIN
-        return self.mismatches == 0 if self.quantised else self.mismatches <= self.allowed and near
+        if self.mismatches == 0:
+            return True
+        if self.rule == "rounding, then free":
+            assert self.first is not None
+            return self.first.margin is not None and self.first.margin <= MARGIN
+        return self.mismatches <= self.allowed and self.largest_margin is not None and self.largest_margin <= MARGIN
 
     def check(self, what: object) -> None:
         """Raises ParityError, which names the first difference, where the two do not agree."""
@@ -79,10 +88,14 @@ class Parity:
         first = self.first
         assert first is not None
         margin = "" if first.margin is None else f", its membrane {first.margin:.2g} of the threshold away from it"
+        allowed = {
+            "exact": "allowed: none",
+            "rounding": f"allowed: {self.allowed}, each within {MARGIN} of its threshold",
+            "rounding, then free": f"the first may lie within {MARGIN}",
+        }
         raise ParityError(
             f"{what}: {self.mismatches} of {self.decisions} decisions differ ({self.against}), first in {first.layer} at lane "
-            f"{first.lane}, step {first.step}, neuron {first.neuron}{margin}; allowed: {self.allowed}"
-            + ("" if self.quantised else f", each within {MARGIN} of its threshold")
+            f"{first.lane}, step {first.step}, neuron {first.neuron}{margin}; {allowed[self.rule]}"
         )
 
     def to_dict(self, clip_of_lane: np.ndarray | None = None) -> dict[str, Any]:
@@ -96,7 +109,7 @@ class Parity:
             "against": self.against,
             "decisions": self.decisions,
             "mismatches": self.mismatches,
-            "allowed": self.allowed,
+            "rule": self.rule,
             "largest_margin": self.largest_margin,
             "first": first,
             "layers": layers,
@@ -125,12 +138,16 @@ def compare(against: str, wanted: dict[str, np.ndarray], found: dict[str, np.nda
 
 
 def with_margins(parity: Parity, layer: str, different: np.ndarray, margin: np.ndarray, lanes: np.ndarray) -> Parity:
-    """`parity` with the margins of one layer's differences; both arrays (len(lanes), S, *shape), of the lanes that differ."""
+    """`parity` with the margins of one layer's differences; both arrays (len(lanes), S, *shape).
+
+    `lanes` are those that differ, all of them under the rule "rounding", which asks for the largest margin; else the first will do.
+    """
     layers = []
     for row in parity.layers:
         if row.layer == layer and row.first is not None:
             place = (int(np.flatnonzero(lanes == row.first.lane)[0]), row.first.step, *row.first.neuron)
             first = replace(row.first, margin=float(margin[place]))
-            row = replace(row, first=first, largest_margin=float(margin[different].max()))
+            largest = float(margin[different].max()) if parity.rule == "rounding" else None
+            row = replace(row, first=first, largest_margin=largest)
         layers.append(row)
     return replace(parity, layers=layers)

@@ -5,13 +5,13 @@ by population, the file holds
 
     weights    even integers in [-(2^bits - 2), 2^bits - 2] times u        what mixed-sign Loihi weights of `bits` bits can hold
     bias       an integer times u
-    threshold  (integer + 1/128) dt/tau u: half a step of the membrane's lattice above Loihi's `vth << 6`, so that no membrane
-               ever equals it and `>` and `>=` decide alike. The encoder's lattice is finer, its input being analog: there
-               the half step is half of the encoder's own
+    threshold  (integer + half) dt/tau u with half = 1/128, half a step of Loihi's `vth << 6`, or half a step of the membrane's own
+               lattice where that is finer: in an encoder, its input being analog, and for many steps. No membrane ever equals
+               it, so that `>` and `>=` decide alike
 
 and u = 2^k, which float32 represents exactly. The scale is the finest that the ranges allow,
 
-    min(weight limit / max|w|, 131071 / threshold, 8190 / max|bias|, 131071 / worst membrane)
+    min(weight limit / max|w|, 131071 / threshold, 8190 / max|bias|, 131071 / worst membrane, float32's 24 bits)
 
 or finer, by saturating a few weights, where the population's spikes on calibration clips agree better with the unquantised
 ones (export/ranges has the widths, export/calibration the spikes). The worst membrane is the largest |sum| of one step times
@@ -31,8 +31,8 @@ import nir
 import numpy as np
 
 from mksgn.export import ranges, reference
-from mksgn.export.calibration import Branch, Calibration, agreement, input_lattice, input_peak
-from mksgn.export.errors import RangeError, UnsupportedNodeError
+from mksgn.export.calibration import Branch, Calibration, agreement, coincidences, input_lattice, input_peak
+from mksgn.export.errors import ExportError, RangeError, UnsupportedNodeError
 from mksgn.export.fold import check_finite, per_edge
 from mksgn.export.nodes import GraphConv, SpikingSelfAttention
 
@@ -66,8 +66,15 @@ def quantize(
     `calibration` is (L, *input shape); of a large network fewer lanes are run (export/calibration). Raises RangeError (what,
     number, limit, remedy) or UnsupportedNodeError.
     """
-    if not 2 <= bits <= 8:
+    if bits not in range(2, 9):
         raise RangeError(f"--quantize {bits}: weights have 2 to 8 bits; choose one of them, or none")
+    shape = next(
+        tuple(int(n) for n in node.input_type["input"]) for node in graph.nodes.values() if isinstance(node, nir.Input)
+    )
+    if not len(calibration) or np.shape(calibration)[1:] != shape or not np.isfinite(calibration).all():
+        raise ExportError(
+            f"calibration has shape {np.shape(calibration)} or values that are not finite; expected finite lanes of clips (L, *{shape})"
+        )
     values = Calibration(graph, calibration, steps, dt)
     quantised = copy.deepcopy(graph)
     for name, node in quantised.nodes.items():
@@ -90,9 +97,20 @@ def quantize(
                 f"node {name}: {type(node).__name__} cannot be quantised; only LIF populations and attention can"
             )
     quantised.metadata["quantization"] = json.dumps(
-        {"bits": bits, "populations": {name: asdict(scale) for name, scale in scales.items()}}
+        {
+            "bits": bits,
+            "exact_on_chip": all(ranges.exact_on_chip(rate, steps) for rate in _rates(quantised, dt)),
+            "populations": {name: asdict(scale) for name, scale in scales.items()},
+        }
     )
     return quantised, scales
+
+
+def _rates(graph: nir.NIRGraph, dt: float) -> set[float]:
+    """dt/tau of every population, rounded to float32 as everywhere."""
+    taus = {float(node.tau) for node in graph.nodes.values() if isinstance(node, SpikingSelfAttention)}
+    taus |= {float(node.tau.flat[0]) for node in graph.nodes.values() if isinstance(node, nir.LIF)}
+    return {float(np.float32(dt) / np.float32(tau)) for tau in taus}
 
 
 def branches(graph: nir.NIRGraph, target: str) -> list[Branch]:
@@ -150,6 +168,7 @@ def _lif(graph: nir.NIRGraph, name: str, bits: int, dt: float, values: Calibrati
     resistance, threshold = float(node.r.flat[0]), float(node.v_threshold.flat[0]) / rate
     nodes = {branch.weighted: graph.nodes[branch.weighted] for branch in incoming}
     weights = {key: np.asarray(n.weight, dtype=np.float64) * resistance for key, n in nodes.items()}
+    _check_biases(graph, name, incoming)
     bias = sum((_bias(n) * resistance for n in nodes.values()), np.zeros(1))
     check_finite(name, *weights.values(), bias)
     analog = any(graph.nodes[branch.source].metadata.get("signal") == "analog" for branch in incoming)
@@ -157,13 +176,11 @@ def _lif(graph: nir.NIRGraph, name: str, bits: int, dt: float, values: Calibrati
     worst = sum(_worst_sum(graph, branch, weights[branch.weighted]) for branch in incoming) * peak
     worst += np.abs(bias).max()
     largest = max(np.abs(w).max() for w in weights.values())
-    limits = ranges.limits(bits, largest, threshold, np.abs(bias).max(), worst, values.steps, rate)
-    half = ranges.HALF_STEP
-    if (
-        analog
-    ):  # the host sums it in float32, on a lattice of its own: even weights times the input's, halved S - 1 times
-        del limits["worst membrane"]
-        half = input_lattice(graph) * 0.5 ** (values.steps - 1)
+    finest = min(1.0, 2.0 * input_lattice(graph)) if analog else 1.0  # of even weights times an analog input's steps
+    half = ranges.between_membranes(rate, values.steps, finest)
+    limits = ranges.limits(bits, largest, threshold, np.abs(bias).max(), worst, values.steps, rate, half, finest)
+    if analog:
+        del limits["worst membrane"]  # the host sums it in float32
     binding = min(limits, key=lambda key: limits[key])
     hard = min(value for key, value in limits.items() if key != "weights")
     wanted, currents = values.spikes(name), values.currents(nodes, incoming)
@@ -172,7 +189,7 @@ def _lif(graph: nir.NIRGraph, name: str, bits: int, dt: float, values: Calibrati
         return (
             {key: ranges.even(w * scale, bits) for key, w in weights.items()},
             ranges.whole(bias * scale),
-            ranges.half_step(threshold * scale, half),
+            ranges.threshold_above(threshold * scale, half),
         )
 
     def tried(scale: float) -> tuple[float, float]:
@@ -181,14 +198,13 @@ def _lif(graph: nir.NIRGraph, name: str, bits: int, dt: float, values: Calibrati
         return agreement(wanted, current, rate, whole_threshold), float(np.abs(current).max())
 
     scale, (agreed, largest_sum) = _choose(limits[binding], hard, tried)
-    if analog:
-        ranges.check_float_exact(name, worst * scale, input_lattice(graph), values.steps)
     exponent = _exponent(threshold * scale * rate)
     whole_weights, whole_bias, whole_threshold = integers(scale)
-    for i, (key, n) in enumerate(nodes.items()):
+    whole_bias = whole_bias * 2.0**exponent / resistance
+    for key, n in nodes.items():
         n.weight = _f32(whole_weights[key] * 2.0**exponent / resistance)
-        if hasattr(n, "bias"):  # the whole bias on the first branch: a sum of rounded ones would be rounded twice
-            n.bias = _f32(whole_bias * 2.0**exponent / resistance) if i == 0 else np.zeros_like(n.bias)
+        if hasattr(n, "bias"):  # the whole bias on the first that has one: a sum of rounded ones would be rounded twice
+            n.bias, whole_bias = _f32(np.broadcast_to(whole_bias, n.bias.shape)), np.zeros(1)
     node.v_threshold = np.full_like(node.v_threshold, whole_threshold * rate * 2.0**exponent)
     clipped = ranges.saturated(weights.values(), scale, bits)
     return PopulationScale(
@@ -203,22 +219,23 @@ def _attention(
     rate = float(np.float32(dt) / np.float32(node.tau))
     ranges.check_decay(name, rate)
     channels, _, joints = np.asarray(node.input_type["input"]) // np.array([3, 1, 1])
-    counts = reference.coincidences(node, values.source(qkv), values.spikes(f"{name}.m"))
+    counts = coincidences(node, values.source(qkv), values.spikes(f"{name}.m"))
     scales = {}
     for part, most, counted in zip("mz", (channels // node.heads, joints), counts, strict=True):
         gain = np.asarray(getattr(node, f"gain_{part}"), dtype=np.float64)
         threshold = np.asarray(getattr(node, f"threshold_{part}"), dtype=np.float64) / gain / rate  # in coincidences
         check_finite(f"{name}.{part}", threshold)
-        limits = ranges.limits(bits, 1.0, threshold.max(), 0.0, float(most), values.steps, rate)
+        between = ranges.between_membranes(rate, values.steps)
+        limits = ranges.limits(bits, 1.0, threshold.max(), 0.0, float(most), values.steps, rate, between)
         binding = min(limits, key=lambda key: limits[key])
         if limits[binding] < 2:
             raise RangeError(
-                f"{name}.{part}: threshold ({threshold.max():.0f} coincidences) exceeds {ranges.THRESHOLD_LIMIT // 2}; "
-                "the population can hardly fire: train it with a larger gain"
+                f"{name}.{part}: {binding} allows a weight of {limits[binding]:.3g} per coincidence, a synapse's least is 2; "
+                f"train it with a gain above {1 / threshold.max() / rate:.2g}, or with fewer than {values.steps} steps"
             )
         scale = 2.0 ** math.floor(math.log2(limits[binding]))
         exponent = -int(math.log2(scale))
-        half = np.array([ranges.half_step(t * scale) for t in threshold])
+        half = np.array([ranges.threshold_above(t * scale, between) for t in threshold])
         setattr(node, f"gain_{part}", np.ones(node.heads, dtype=np.float32))
         setattr(node, f"threshold_{part}", _f32(half * rate / scale))
         wanted = values.spikes(f"{name}.{part}")
@@ -275,6 +292,22 @@ def _pooled(graph: nir.NIRGraph, weightless: tuple[str, ...]) -> int:
     return math.prod(
         int(np.prod(graph.nodes[n].kernel_size)) for n in weightless if isinstance(graph.nodes[n], nir.SumPool2d)
     )
+
+
+def _check_biases(graph: nir.NIRGraph, name: str, incoming: list[Branch]) -> None:
+    """The biases of all branches add up to one of the population, per channel: none may be pooled on the way, or lie on another axis."""
+    for branch in incoming:
+        node = graph.nodes[branch.weighted]
+        if not np.any(_bias(node)):
+            continue
+        if _pooled(graph, branch.behind) > 1:
+            raise UnsupportedNodeError(
+                f"node {branch.weighted}: its bias is pooled before {name}; put the bias into a node behind the pool"
+            )
+        if isinstance(node, nir.Affine) and graph.nodes[name].v_threshold.ndim > 1:
+            raise UnsupportedNodeError(
+                f"node {branch.weighted}: an Affine's bias on the last axis of {name} is no bias per channel; use a Linear, or flatten"
+            )
 
 
 def _exponent(threshold: float) -> int:

@@ -45,8 +45,19 @@ def whole(bias: np.ndarray) -> np.ndarray:
     return np.rint(bias) if np.abs(bias).max() <= BIAS_MANTISSA_LIMIT else 2 * np.rint(bias / 2)
 
 
-def half_step(threshold: float, half: float = HALF_STEP) -> float:
-    """The nearest integer threshold (at least 1), plus half a step of the membrane's lattice."""
+def between_membranes(rate: float, steps: int, finest: float = 1.0) -> float:
+    """How far above an integer a threshold lies, such that no membrane ever equals it: half a Loihi sub-unit, or half the membrane's
+    own lattice where that is finer. `finest` is the lattice of the sums; each step multiplies it by the rate dt/tau."""
+    return min(HALF_STEP, finest * rate ** (steps - 1) / 2)
+
+
+def exact_on_chip(rate: float, steps: int) -> bool:
+    """Whether Loihi's decay, which cuts a membrane to sub-units at each step, cuts nothing off in `steps` steps."""
+    return math.log2(rate) % 1 == 0 and rate ** (steps - 1) * SUB_UNITS >= 1
+
+
+def threshold_above(threshold: float, half: float) -> float:
+    """The nearest integer threshold, at least 1, and `half` above it."""
     return max(1.0, math.floor(threshold + 0.5)) + half
 
 
@@ -56,14 +67,29 @@ def pile_up(steps: int, rate: float) -> float:
 
 
 def limits(
-    bits: int, weight: float, threshold: float, bias: float, worst: float, steps: int, rate: float
+    bits: int,
+    weight: float,
+    threshold: float,
+    bias: float,
+    worst: float,
+    steps: int,
+    rate: float,
+    half: float = HALF_STEP,
+    finest: float = 1.0,
 ) -> dict[str, float]:
-    """The largest scale that each range allows; all arguments in units of the unquantised network."""
+    """The largest scale that each range allows; all arguments but the last two in units of the unquantised network.
+
+    float32 must hold the threshold to its last bit, and every membrane, as torch integrates it, on its lattice: that of the sums,
+    `finest`, times the rate at each step. It binds for many steps, and for an encoder's analog input.
+    """
+    float_limit = 2.0**FLOAT_BITS - 1
     return {
         "weights": weight_limit(bits) / max(weight, NEGLIGIBLE),
         "threshold": (THRESHOLD_LIMIT - 1) / max(threshold, NEGLIGIBLE),
         "bias": (BIAS_LIMIT - 2) / max(bias, NEGLIGIBLE),
         "worst membrane": (MEMBRANE_LIMIT - 512) / max(worst * pile_up(steps, rate), NEGLIGIBLE),
+        "float32": float_limit
+        * min(half / max(threshold, NEGLIGIBLE), finest * rate**steps / max(2 * worst, NEGLIGIBLE)),
     }
 
 
@@ -73,14 +99,4 @@ def check_decay(name: str, rate: float) -> None:
     if not 1 <= dv < 2**DECAY_BITS:
         raise RangeError(
             f"{name}: decay dv = 4096 dt/tau ({dv}) leaves 1 … {2**DECAY_BITS - 1} of its 12 bits; train with tau above 1 and below 4096"
-        )
-
-
-def check_float_exact(name: str, worst: float, lattice: float, steps: int) -> None:
-    """An encoder's sums must stay exact in float32, on the lattice of even weights times the input's own, halved S - 1 times."""
-    finest = 2**steps / (2 * lattice)
-    if 2 * worst * finest >= 2.0**FLOAT_BITS:
-        raise RangeError(
-            f"{name}: the encoder's largest membrane ({2 * worst * finest:.3g} steps of its lattice) exceeds {2**FLOAT_BITS}, up to which "
-            "float32 is exact; quantise with fewer bits"
         )

@@ -1,7 +1,7 @@
 """The reference execution of a NIR graph: node by node, step by step, from NIR's equations alone.
 
-It shares no code with the exporter, the student or deploy, so that agreeing with it means something. Forward Euler with the
-file's dt; float32; a node sees the sum over its incoming edges; feed-forward graphs only.
+It uses no code of the lowering, the student or deploy, so that agreeing with it means something; quantising calibrates with it.
+Forward Euler with the file's dt; float32; a node sees the sum over its incoming edges; feed-forward graphs only.
 """
 
 from __future__ import annotations
@@ -136,36 +136,27 @@ def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
 
 
 def _attention(node: SpikingSelfAttention, name: str, qkv: Tensor, dt: float, fire: Callable[..., Tensor]) -> Tensor:
-    q, k, v = _heads(node, qkv)
+    q, k, v = split_heads(node, qkv)
     rate = dt_over_tau(dt, _t(node.tau))
     per_head = [_t(p).view(-1, 1, 1, 1) for p in (node.gain_m, node.gain_z, node.threshold_m, node.threshold_z)]
     gain_m, gain_z, threshold_m, threshold_z = per_head
-    m = fire(f"{name}.m", gain_m * _map_counts(q, k), rate, 0.0, threshold_m, 0.0)
-    z = (gain_z * _value_counts(m, v)).flatten(1, 2)
+    m = fire(f"{name}.m", gain_m * map_counts(q, k), rate, 0.0, threshold_m, 0.0)
+    z = (gain_z * value_counts(m, v)).flatten(1, 2)
     return fire(f"{name}.z", z, rate, 0.0, threshold_z.repeat_interleave(v.shape[2], 0)[..., 0], 0.0)
 
 
-def _heads(node: SpikingSelfAttention, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def split_heads(node: SpikingSelfAttention, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(N, 3C, T, V) → q, k, v, each (N, heads, d, T, V); channel = head · d + i."""
     q, k, v = qkv.unflatten(1, (3, node.heads, -1)).unbind(1)
     return q, k, v
 
 
-def _map_counts(q: Tensor, k: Tensor) -> Tensor:
+def map_counts(q: Tensor, k: Tensor) -> Tensor:
     return torch.einsum("nhcti,nhctj->nhtij", q, k)
 
 
-def _value_counts(m: Tensor, v: Tensor) -> Tensor:
+def value_counts(m: Tensor, v: Tensor) -> Tensor:
     return torch.einsum("nhtij,nhctj->nhcti", m, v)
-
-
-def coincidences(node: SpikingSelfAttention, qkv: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What attention's two populations count, for spikes qkv (S, L, 3C, T, V) and m: (S, L, heads, T, V, V), (S, L, heads, d, T, V)."""
-    steps_lanes = qkv.shape[:2]
-    q, k, v = _heads(node, _t(qkv).flatten(0, 1))
-    counts = _map_counts(q, k), _value_counts(_t(m).flatten(0, 1), v)
-    at_map, at_value = (c.unflatten(0, steps_lanes).numpy() for c in counts)
-    return at_map, at_value
 
 
 def _t(x: Any) -> Tensor:

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import io
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -28,27 +29,58 @@ REMEDY = {
     "norse": "pip install norse",
     "onnxruntime": "pip install 'mksgn[onnx]'",
 }
+MODULES = {
+    "spikingjelly": "spikingjelly.activation_based.nir_exchange",
+    "snntorch": "snntorch.import_nir",
+    "norse": "norse.torch",
+    "onnxruntime": "onnxruntime",
+}
 SNNTORCH_DT = 1e-4  # seconds, a constant of its importer
 
 
-def spikes(simulator: str, graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float, batch: int = 16) -> Spikes:
+def check(names: tuple[str, ...]) -> None:
+    """Raises ExportError for a name that is none, MissingToolError for a simulator that cannot be imported."""
+    for name in names:
+        _check_known(name)
+        _import(name, MODULES[name])
+
+
+def _check_known(name: str) -> None:
+    if name not in REMEDY:
+        raise ExportError(f"--against {name}: not known; choose of {', '.join(REMEDY)}")
+
+
+def spikes(
+    simulator: str,
+    graph: nir.NIRGraph,
+    inputs: np.ndarray,
+    steps: int,
+    dt: float,
+    batch: int = 16,
+    *,
+    onnx: Path | None = None,
+) -> Spikes:
     """(L, S, *shape) bool of each population, for one constant input per lane (L, *input shape), all state starting at 0.
 
+    `onnx` is the graph's own ONNX file, if it has been written: then onnxruntime runs that.
     Raises MissingToolError where the simulator is not installed, NotPortableError for attention in one that reads stock primitives
     only, ExportError for what its importer refuses.
     """
-    if simulator not in REMEDY:
-        raise ExportError(f"--against {simulator}: not known; choose of {', '.join(REMEDY)}")
+    _check_known(simulator)
     if simulator == "onnxruntime":
-        _import(simulator, simulator)
         from mksgn.export import onnx_file
 
-        return onnx_file.execute(onnx_file.from_nir(graph, steps=steps, dt=dt), inputs)[0]
+        return onnx_file.execute(onnx or onnx_file.from_nir(graph, steps=steps, dt=dt), inputs)[0]
     if graph.metadata.get("profile") != "portable":
         graph = to_portable(graph)
     network = IMPORTERS[simulator](graph, dt)
     populations = [name for name, node in graph.nodes.items() if isinstance(node, nir.LIF)]
-    parts = [_run(network(), populations, inputs[i : i + batch], steps) for i in range(0, len(inputs), batch)]
+    try:
+        parts = [_run(network(), populations, inputs[i : i + batch], steps) for i in range(0, len(inputs), batch)]
+    except ExportError:
+        raise
+    except Exception as error:  # whatever another project's code raises on our file
+        raise ExportError(f"{simulator} cannot run the file: {_reason(error)}") from error
     return {name: np.concatenate([part[name] for part in parts]) for name in populations}
 
 
@@ -71,14 +103,14 @@ def _run(network: torch.nn.Module, populations: list[str], inputs: np.ndarray, s
 
 
 def _spikingjelly(graph: nir.NIRGraph, dt: float) -> Callable[[], torch.nn.Module]:
-    exchange = _import("spikingjelly", "spikingjelly.activation_based.nir_exchange")
+    exchange = _import("spikingjelly", MODULES["spikingjelly"])
     return _once(lambda: exchange.import_from_nir(graph, dt=dt))
 
 
 def _snntorch(graph: nir.NIRGraph, dt: float) -> Callable[[], torch.nn.Module]:
     if not np.isclose(dt, SNNTORCH_DT):
         raise ExportError(f"snntorch reads every file with dt = {SNNTORCH_DT} s, this one has {dt} s; use --dt 1e-4")
-    importer = _import("snntorch", "snntorch.import_nir")
+    importer = _import("snntorch", MODULES["snntorch"])
     utils = importlib.import_module("snntorch.utils")
     build = _once(lambda: importer.import_from_nir(graph))
 
@@ -91,7 +123,7 @@ def _snntorch(graph: nir.NIRGraph, dt: float) -> Callable[[], torch.nn.Module]:
 
 
 def _norse(graph: nir.NIRGraph, dt: float) -> Callable[[], torch.nn.Module]:
-    norse = _import("norse", "norse.torch")
+    norse = _import("norse", MODULES["norse"])
     return _once(lambda: norse.from_nir(graph, dt=dt))
 
 
@@ -111,9 +143,8 @@ def _once(build: Callable[[], Any]) -> Callable[[], torch.nn.Module]:
             with contextlib.redirect_stdout(io.StringIO()):
                 try:
                     built.append(build().eval())
-                except (ValueError, NotImplementedError, AssertionError, TypeError, AttributeError) as error:
-                    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                    raise ExportError(f"the simulator's importer refuses the file: {reason}") from error
+                except Exception as error:  # as above
+                    raise ExportError(f"the simulator's importer refuses the file: {_reason(error)}") from error
         for module in built[0].modules():
             module._forward_hooks.clear()
         return built[0]
@@ -128,3 +159,7 @@ def _import(simulator: str, module: str) -> ModuleType:
         raise MissingToolError(
             f"--against {simulator}: it cannot be imported here ({error}); {REMEDY[simulator]}"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mksgn.export.errors import ExportError
-from mksgn.export.lower import student_config
+from mksgn.export.metadata import student_config
 from mksgn.train.layers import attention_map_counts, attention_value_counts, over_steps
 from mksgn.train.neurons import lif
 

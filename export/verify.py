@@ -1,8 +1,8 @@
 """The same clips through several executions of one file, compared with the reference execution of its NIR graph.
 
-A quantised file's executions run freely: from the input on, not one decision may differ. An unquantised file's are given the
-reference's spikes at every layer, so that one membrane that rounds across its threshold is counted once, and not again in all that
-follows from it.
+A quantised file's executions run freely: from the input on, not one decision may differ. Of an unquantised file torch is given the
+reference's spikes and resets at every layer and step, so that a membrane which rounds across its threshold is counted once, and not
+in what follows from it. Other simulators cannot be given them: there, the first difference must be such a rounding.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import nir
 import numpy as np
@@ -18,77 +19,77 @@ from torch import Tensor
 
 from mksgn.export import reference, simulators
 from mksgn.export.errors import ExportError
-from mksgn.export.parity import Parity, compare, with_margins
+from mksgn.export.parity import Parity, Rule, compare, with_margins
 from mksgn.export.torch_model import FoldedStudent
+from mksgn.train.neurons import LIF, lif_step
 from mksgn.train.student import Student
 
 Spikes = dict[str, np.ndarray]
-MARGIN_LANES = 64  # lanes with differences whose membranes are looked at; more differ only where all is wrong
+BATCH = 16  # lanes run at a time
 
 
 def verify(
-    graph: nir.NIRGraph, student: Student | None, inputs: np.ndarray, *, against: tuple[str, ...] = ()
+    graph: nir.NIRGraph,
+    student: Student | None,
+    inputs: np.ndarray,
+    *,
+    against: tuple[str, ...] = (),
+    onnx: Path | None = None,
 ) -> list[Parity]:
     """Torch, then each simulator of `against`, with the reference execution of `graph`; inputs (L, 3 · streams, T, V).
 
-    `student` is the trained one, which an unquantised file is compared with; a quantised file brings its own weights. Raises
-    ExportError for a simulator that cannot be asked.
+    `student` is the trained one, which an unquantised file is compared with; a quantised file brings its own weights. `onnx` is the
+    graph's ONNX file, which onnxruntime then runs. Raises ExportError for a simulator that cannot be asked.
     """
+    simulators.check(against)
     steps, dt = int(graph.metadata["steps"]), float(graph.metadata["dt"])
     quantised = "quantization" in graph.metadata
+    if not quantised and student is None:
+        raise ExportError("an unquantised file is compared with its student; give the model.pt that it was made from")
     wanted, _ = reference_spikes(graph, inputs, steps, dt)
     if quantised:
-        executions = {"torch": torch_spikes(FoldedStudent(graph), inputs)[0]}
-        for simulator in against:
-            executions[simulator] = simulators.spikes(simulator, graph, inputs, steps, dt)
+        found = torch_spikes(FoldedStudent(graph), inputs)[0]
     else:
-        if against:
-            raise ExportError(
-                f"--against {','.join(against)} needs a quantised file: unquantised executions may round apart at any layer, and a "
-                "simulator cannot be given the reference's spikes; export with --quantize 8"
-            )
-        if student is None:
-            raise ExportError(
-                "an unquantised file is compared with its student; give the model.pt that it was made from"
-            )
-        executions = {"torch": torch_spikes(student, inputs, forced=wanted)[0]}
-    return [
-        _margins(
-            replace(compare(f"{name} ↔ NIR reference", wanted, found), quantised=quantised),
-            graph,
-            inputs,
-            wanted,
-            found,
-        )
-        for name, found in executions.items()
-    ]
-
-
-def torch_against_nir(graph: nir.NIRGraph, inputs: np.ndarray) -> Parity:
-    """Torch with a quantised file's weights, against the file's reference execution."""
-    return verify(graph, None, inputs)[0]
+        assert student is not None
+        found = torch_spikes(student, inputs, forced=wanted)[0]
+    rules: dict[str, Rule] = {"torch": "exact" if quantised else "rounding"}
+    executions = {"torch": found}
+    for simulator in against:
+        rules[simulator] = "exact" if quantised else "rounding, then free"
+        executions[simulator] = simulators.spikes(simulator, graph, inputs, steps, dt, onnx=onnx)
+    parities = []
+    for name, found in executions.items():
+        parity = replace(compare(f"{name} ↔ NIR reference", wanted, found), rule=rules[name])
+        parities.append(_margins(parity, graph, inputs, wanted, found))
+    return parities
 
 
 def _margins(parity: Parity, graph: nir.NIRGraph, inputs: np.ndarray, wanted: Spikes, found: Spikes) -> Parity:
+    """With the reference's membranes at the differences: at all of them where each must be near, else in the first layer's first lane."""
     steps, dt = int(graph.metadata["steps"]), float(graph.metadata["dt"])
     for layer in parity.layers:
         if layer.first is None or wanted[layer.layer].shape != found[layer.layer].shape:
             continue
         different = wanted[layer.layer] != found[layer.layer]
-        lanes = np.flatnonzero(different.reshape(len(inputs), -1).any(1))[:MARGIN_LANES]
-        run = reference.execute(graph, inputs[lanes], steps, dt, margins_of=layer.layer)
-        assert run.margins is not None
-        parity = with_margins(parity, layer.layer, different[lanes], run.margins.swapaxes(0, 1), lanes)
+        lanes = np.flatnonzero(different.reshape(len(inputs), -1).any(1))
+        if parity.rule != "rounding":
+            lanes = lanes[:1]
+        margins = []
+        for i in range(0, len(lanes), BATCH):
+            run = reference.execute(graph, inputs[lanes[i : i + BATCH]], steps, dt, margins_of=layer.layer)
+            assert run.margins is not None
+            margins.append(run.margins.swapaxes(0, 1))
+        parity = with_margins(parity, layer.layer, different[lanes], np.concatenate(margins), lanes)
     return parity
 
 
 @torch.no_grad()
 def torch_spikes(
-    model: torch.nn.Module, inputs: np.ndarray, batch: int = 16, *, forced: Spikes | None = None
+    model: torch.nn.Module, inputs: np.ndarray, batch: int = BATCH, *, forced: Spikes | None = None
 ) -> tuple[Spikes, np.ndarray]:
     """Spikes (L, S, *shape) bool of each population, and logits (L, classes), of a student or a FoldedStudent.
 
-    With `forced`, a student's populations decide for themselves but hand on these spikes instead of their own.
+    With `forced`, a student's populations decide each step for themselves, but reset by these spikes, and hand these on.
     """
     parts, logits = [], []
     model.eval()
@@ -108,29 +109,30 @@ def torch_spikes(
 
 @contextmanager
 def _handing_on(student: Student, given: dict[str, Tensor], record: dict[str, Tensor]) -> Iterator[None]:
-    """Within, each population's own spikes go into `record`, and `given` ones to the layers behind it."""
+    """Within, each population's own decisions go into `record`; `given` spikes reset it and go to the layers behind it."""
 
     def hand_on(name: str) -> Callable[..., Tensor]:
-        def hook(module, arguments, spikes: Tensor) -> Tensor:
-            record[name] = spikes
+        def hook(module: LIF, arguments: tuple[Tensor], spikes: Tensor) -> Tensor:
+            record[name] = _decisions(arguments[0], module.tau, module.threshold, given[name])
             return given[name]
 
         return hook
 
-    def attention(block: str, neuron: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def attention(block: str) -> Callable[..., Tensor]:
         parts = iter((f"{block}_attention.m", f"{block}_attention.z"))
 
         def fire(current: Tensor, tau: float, threshold: Tensor) -> Tensor:
-            name, spikes = next(parts), neuron(current, tau, threshold)
-            record[name] = spikes.reshape(given[name].shape)
-            return given[name].reshape(spikes.shape)
+            name = next(parts)
+            spikes = given[name].reshape(current.shape)
+            record[name] = _decisions(current, tau, threshold, spikes).reshape(given[name].shape)
+            return spikes
 
         return fire
 
     attentions = [(sgc.name, sgc.attention) for sgc in student.sgc if sgc.attention is not None]
     own = [(module, module.neuron) for _, module in attentions]
     for name, module in attentions:
-        module.neuron = attention(name, module.neuron)
+        module.neuron = attention(name)
     hooks = [module.register_forward_hook(hand_on(name)) for name, module in student.neurons().items()]
     try:
         yield
@@ -141,8 +143,18 @@ def _handing_on(student: Student, given: dict[str, Tensor], record: dict[str, Te
             module.neuron = neuron
 
 
+def _decisions(current: Tensor, tau: float, threshold: Tensor, given: Tensor) -> Tensor:
+    """What a population would decide at each step, had it been reset by `given`; both (S, L, …)."""
+    v, decided = torch.zeros_like(current[0]), []
+    for x, reset in zip(current, given, strict=True):
+        decided.append(lif_step(x, v, tau, threshold)[0])
+        _, h = lif_step(x, v, tau, float("inf"))
+        v = h * (1 - reset)
+    return torch.stack(decided)
+
+
 def reference_spikes(
-    graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float, batch: int = 16
+    graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float, batch: int = BATCH
 ) -> tuple[Spikes, Spikes]:
     """Spikes (L, S, *shape) bool of each population and outputs (L, S, *shape) of the NIR reference execution."""
     runs = [reference.execute(graph, inputs[i : i + batch], steps, dt) for i in range(0, len(inputs), batch)]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from students import tiny
 
-from mksgn.export.lower import input_normaliser, lower, student_config
+from mksgn.export.lower import lower
+from mksgn.export.metadata import input_normaliser, student_config
 from mksgn.export.nodes import GraphConv, SpikingSelfAttention
 from mksgn.export.parity import compare
 from mksgn.export.torch_model import FoldedStudent

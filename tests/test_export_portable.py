@@ -13,7 +13,7 @@ from mksgn.export.nodes import GraphConv
 from mksgn.export.parity import compare
 from mksgn.export.portable import to_portable
 from mksgn.export.reference import execute
-from mksgn.export.verify import reference_spikes, torch_against_nir
+from mksgn.export.verify import reference_spikes, verify
 
 STOCK = (nir.Input, nir.Output, nir.Affine, nir.Linear, nir.Conv2d, nir.SumPool2d, nir.Flatten, nir.LIF)
 
@@ -41,7 +41,7 @@ def test_stock_primitives_and_the_same_spikes(changes, bits, tmp_path):
         assert mismatches <= 5  # sums in another order; a membrane may round across its threshold
         return
     assert mismatches == 0
-    assert torch_against_nir(portable, inputs).mismatches == 0
+    assert verify(portable, None, inputs)[0].mismatches == 0
 
 
 def test_deploy_makes_the_same_program_of_both():

@@ -15,7 +15,7 @@ from mksgn.export.errors import ExportError, RangeError
 from mksgn.export.nodes import GraphConv
 from mksgn.export.parity import compare
 from mksgn.export.portable import to_portable
-from mksgn.export.verify import reference_spikes, torch_against_nir, torch_spikes
+from mksgn.export.verify import reference_spikes, torch_spikes, verify
 from mksgn.train.streams import STREAMS
 
 
@@ -60,7 +60,7 @@ def test_torch_the_file_and_the_emulator_agree_on_every_decision(exported, tmp_p
     _, inputs, graph = exported
     files.write(graph, tmp_path / "model.nir")
     graph = files.read(tmp_path / "model.nir")
-    assert torch_against_nir(graph, inputs).mismatches == 0
+    assert verify(graph, None, inputs)[0].mismatches == 0
     wanted, _ = reference_spikes(graph, inputs, 4, 1e-4)
     repeated = np.broadcast_to(inputs[:, None], (len(inputs), 4, *inputs.shape[1:]))
     for precision in ("fixed", "float"):
@@ -121,7 +121,7 @@ def test_any_student_keeps_its_spikes_through_the_file(
         stream_channels=2,
     )
     graph = export_to_nir(model, quantize=bits, calibration=calibration(model, 4))
-    assert torch_against_nir(graph, inputs[:4]).mismatches == 0
+    assert verify(graph, None, inputs[:4])[0].mismatches == 0
     wanted, _ = reference_spikes(graph, inputs[:4], 4, 1e-4)
     repeated = np.broadcast_to(inputs[:4, None], (4, 4, *inputs.shape[1:]))
     assert compare("emulator", wanted, run(compile_graph(graph), repeated).spikes).mismatches == 0

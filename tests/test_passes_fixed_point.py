@@ -221,7 +221,7 @@ def test_a_negative_threshold():
 def test_a_threshold_without_its_half_step(off, left):
     g = chain(("x", inp(1)), ("d", linear([[2]])), ("l", lif(1, threshold=(10 + off) / 2)), ("y", out(1)))
     with pytest.raises(
-        DeployError, match=rf"^l: threshold {left} is no integer plus half a sub-unit; .*export it again"
+        DeployError, match=rf"^l: threshold {left} is no integer plus half a step of its membrane; .*export it again"
     ):
         fixed_point(ingest(g), units(l=0))
 

@@ -18,10 +18,10 @@ from mksgn.export.ranges import (
     BIAS_EXPONENT_LIMIT,
     BIAS_MANTISSA_LIMIT,
     FLOAT_BITS,
-    HALF_STEP,
     MEMBRANE_LIMIT,
     THRESHOLD_LIMIT,
     WEIGHT_LIMIT,
+    between_membranes,
 )
 
 
@@ -43,7 +43,7 @@ def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
             )
         integers = [_integer_projection(projection, unit) for projection in incoming]
         projections += integers
-        populations.append(_integer_population(population, unit))
+        populations.append(_integer_population(population, unit, program.steps))
         _check_sums(program, populations[-1], integers)
     return replace(program, precision="fixed", populations=tuple(populations), projections=tuple(projections))
 
@@ -65,14 +65,15 @@ def _integer_projection(projection: AnyProjection, unit: float) -> AnyProjection
     return replace(projection, operators=ops.with_weights(projection.operators, change))
 
 
-def _integer_population(population: Population, unit: float) -> Population:
+def _integer_population(population: Population, unit: float, steps: int | None) -> Population:
     if population.kind == "readout":
         assert population.bias is not None
         bias = _integers(f"{population.name}: bias", population.bias.astype(np.float64) / unit)
         return replace(population, unit=unit, bias=bias.astype(np.int64))
     neuron = float_neuron(population)
     units = neuron.threshold.astype(np.float64) / unit
-    threshold = np.rint(units - HALF_STEP)
+    half = between_membranes(neuron.decay, steps or 1)
+    threshold = np.rint(units - half)
     if threshold.min() < 0 or threshold.max() > THRESHOLD_LIMIT:
         raise RangeError(
             f"{population.name}: threshold ({threshold.min():.0f} … {threshold.max():.0f}) leaves 0 … {THRESHOLD_LIMIT} of vth's "
@@ -80,9 +81,9 @@ def _integer_population(population: Population, unit: float) -> Population:
         )
     # exact where dt/tau is a power of two; any other tau is rounded to float32 on its way through the file
     dyadic = np.log2(neuron.decay) % 1 == 0
-    if np.any(np.abs(units - threshold - HALF_STEP) > (0 if dyadic else HALF_STEP)):
+    if np.any(np.abs(units - threshold - half) > (0 if dyadic else half)):
         raise DeployError(
-            f"{population.name}: threshold {units.flat[0]:.6f} is no integer plus half a sub-unit; "
+            f"{population.name}: threshold {units.flat[0]:.6f} is no integer plus half a step of its membrane; "
             "the file was changed after it was quantised: export it again"
         )
     bias = _integers(f"{population.name}: bias", neuron.bias.astype(np.float64) / unit)

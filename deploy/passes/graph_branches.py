@@ -14,26 +14,31 @@ from dataclasses import replace
 import numpy as np
 
 from mksgn.deploy import operators as ops
-from mksgn.deploy.program import Program, Projection, Shape
+from mksgn.deploy.program import AnyProjection, Program, Projection, Shape
 
 
 def merge_graph_branches(program: Program) -> Program:
     """The same currents from one GraphConv per pair of populations."""
     found: dict[tuple[str, str, int], list[tuple[Projection, ops.GraphConv]]] = defaultdict(list)
+    kept: list[AnyProjection | tuple[str, str, int]] = []  # a pair of populations where its merged projection belongs
     for projection in program.projections:
+        operator = None
         if isinstance(projection, Projection):
             operator = _graph_conv(projection.operators, program[projection.source].shape)
-            if operator is not None:
-                found[projection.source, projection.target, projection.delay].append((projection, operator))
-    merged: dict[str, Projection | None] = {}
-    for branches in found.values():
-        first = branches[0][0]
-        merged |= {branch.name: None for branch, _ in branches}
-        merged[first.name] = replace(
-            first, name=_common_name([b.name for b, _ in branches]), operators=(_sum([g for _, g in branches]),)
-        )
-    projections = [merged.get(projection.name, projection) for projection in program.projections]
-    return replace(program, projections=tuple(p for p in projections if p is not None))
+        if not isinstance(projection, Projection) or operator is None:
+            kept.append(projection)
+            continue
+        pair = projection.source, projection.target, projection.delay
+        if pair not in found:
+            kept.append(pair)
+        found[pair].append((projection, operator))
+    projections = [_merged(found[each]) if isinstance(each, tuple) else each for each in kept]
+    return replace(program, projections=tuple(projections))
+
+
+def _merged(branches: list[tuple[Projection, ops.GraphConv]]) -> Projection:
+    name = _common_name([projection.name for projection, _ in branches])
+    return replace(branches[0][0], name=name, operators=(_sum([operator for _, operator in branches]),))
 
 
 def _graph_conv(operators: ops.Operators, shape: Shape) -> ops.GraphConv | None:
@@ -58,6 +63,8 @@ def _graph_conv(operators: ops.Operators, shape: Shape) -> ops.GraphConv | None:
     windows = np.stack([before[k : k + positions] for k in range(width)])  # (width, positions, joints)
     paths = np.einsum("jb,kbi->ijk", after, windows)  # from joint i to joint j by way of tap k
     source, target = np.nonzero(np.abs(paths).sum(2))
+    if not len(source):
+        return None
     weight = np.einsum("ek,ock->eoc", paths[source, target], conv.weight[:, :, 0].astype(np.float64))
     return ops.GraphConv(weight.astype(np.float32), source, target, joints)
 
