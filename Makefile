@@ -36,7 +36,7 @@ test: setup
 
 # All that needs no Lava on a later Python, and our files in SpikingJelly, snnTorch and norse.
 test-interop: setup-interop
-	OMP_NUM_THREADS=1 $(INTEROP_VENV)/bin/python -m pytest
+	MKSGN_INTEROP=1 OMP_NUM_THREADS=1 $(INTEROP_VENV)/bin/python -m pytest
 
 # mypy sees the packages under their installed names through a folder of links.
 lint: setup

@@ -19,6 +19,16 @@ __all__ = ["export_to_nir"]
 PROFILES = ("structured", "portable")
 
 
+SHORTEST_DT, LONGEST_DT = 1e-9, 1.0  # seconds: beyond these a number was given in other units
+
+
+def check_options(profile: str, dt: float) -> None:
+    if profile not in PROFILES:
+        raise ExportError(f"profile {profile!r} is not there; choose one of {', '.join(PROFILES)}")
+    if not SHORTEST_DT <= dt <= LONGEST_DT:
+        raise ExportError(f"dt {dt}: expected {SHORTEST_DT} to {LONGEST_DT} seconds; 1e-4 is what other readers assume")
+
+
 def export_to_nir(
     model: TrainedModel | str | Path,
     *,
@@ -32,8 +42,7 @@ def export_to_nir(
     `dt` is the time step in seconds. `quantize` (2 to 8 bits) needs `calibration`, lanes of clips (L, 12, T, V) as the model's
     normaliser makes them; None leaves the weights in float32. Raises ExportError or one of its children.
     """
-    if profile not in PROFILES:
-        raise ExportError(f"profile {profile!r} is not there; choose one of {', '.join(PROFILES)}")
+    check_options(profile, dt)
     parent = None if isinstance(model, TrainedModel) else Path(model)
     trained = model if isinstance(model, TrainedModel) else load(Path(model))
     graph = lower(trained.student, trained.normaliser, dt=dt)

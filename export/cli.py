@@ -12,13 +12,13 @@ import numpy as np
 import torch
 import typer
 
-from mksgn.export import export_to_nir, files, lava_dl_file, onnx_file, show
+from mksgn.export import check_options, export_to_nir, files, lava_dl_file, onnx_file, show, simulators
 from mksgn.export.errors import ExportError
 from mksgn.export.metadata import json_of
 from mksgn.export.parity import Parity
 from mksgn.export.simulators import REMEDY
 from mksgn.export.torch_model import FoldedStudent
-from mksgn.export.verify import torch_spikes, verify
+from mksgn.export.verify import teacher_change, torch_spikes, verify
 from mksgn.train import checkpoint
 from mksgn.train.checkpoint import TrainedModel, TrainedTeacher
 from mksgn.train.console import new_app, output, run_app
@@ -29,7 +29,7 @@ from mksgn.train.transforms import lanes
 app = new_app("Write a trained student as a file that outlives its framework.")
 
 CALIBRATION_CLIPS = 24
-LARGEST_LOGIT_CHANGE = 1e-4  # of the teacher's largest logit, between torch and onnxruntime
+NEEDS_CLIPS = "--quantize and --verify need clips; name them, e.g. --calibration synthetic"
 
 
 @app.command()
@@ -37,52 +37,80 @@ def export(
     model: Annotated[Path, typer.Argument(help="model.pt or teacher.pt of mksgn-train, or a network.net of lava-dl")],
     to: Annotated[str, typer.Option(help="format: nir or onnx")] = "nir",
     out: Annotated[Path | None, typer.Option("-o", "--output", help="file to write; default: beside the model")] = None,
-    profile: Annotated[str, typer.Option(help="structured, or portable: stock primitives of NIR only")] = "structured",
-    quantize: Annotated[str, typer.Option(help="bits per weight: none, or 2 to 8")] = "8",
+    profile: Annotated[
+        str | None, typer.Option(help="structured (default), or portable: stock primitives of NIR only")
+    ] = None,
+    quantize: Annotated[str | None, typer.Option(help="bits per weight: none, or 2 to 8 (default 8)")] = None,
     calibration: Annotated[str | None, typer.Option(help="SOURCE of calibration clips; default: none")] = None,
     split: Annotated[str | None, typer.Option(help="split of calibration and verification clips")] = None,
     dt: Annotated[float, typer.Option(help="time step in seconds")] = 1e-4,
-    verify_clips: Annotated[
-        int, typer.Option("--verify", help="compare torch with the file's reference execution on N clips", min=0)
-    ] = 0,
-    against: Annotated[str, typer.Option(help=f"with --verify, compare these simulators too: {','.join(REMEDY)}")] = "",
+    verify_clips: Annotated[int, typer.Option("--verify", help="compare executions of the file on N clips", min=0)] = 0,
+    against: Annotated[str, typer.Option(help=f"with --verify, these too, where installed: {','.join(REMEDY)}")] = "",
 ) -> None:
     """Fold, quantise, write and verify.
 
-    Calibration clips come from the training part of SOURCE; --verify takes clips of its test part, and leaves parity.json.
+    Calibration clips come from the training part of SOURCE. --verify takes clips of its test part, compares torch (and, of an ONNX
+    file, onnxruntime) with the reference execution of the NIR graph, and leaves parity.json; a teacher's logits are compared with
+    torch's. Exit code 3 if they differ.
 
     Example: mksgn-export runs/demo/model.pt --to nir --quantize 8 --calibration synthetic --verify 10
     """
     if to not in ("nir", "onnx"):
         raise ExportError(f"--to {to}: this format is not there; use nir or onnx")
-    if quantize != "none" and not (quantize.isdigit() and 2 <= int(quantize) <= 8):
+    if quantize not in (None, "none", *"2345678"):
         raise ExportError(f"--quantize {quantize}: expected none or a number of bits from 2 to 8")
-    if not dt > 0:
-        raise ExportError(f"--dt {dt}: the time step must be positive, in seconds; 1e-4 is what other readers assume")
-    simulators = tuple(dict.fromkeys(name for name in against.split(",") if name))
-    if simulators and not verify_clips:
+    check_options(profile or "structured", dt)
+    named = tuple(dict.fromkeys(name.strip() for name in against.split(",") if name.strip()))
+    if named and not verify_clips:
         raise ExportError("--against compares on clips; say on how many, e.g. --verify 10")
+    simulators.check(named)
+    if not model.is_file():
+        raise ExportError(f"{model}: no such file; make one with mksgn-train --out DIR")
     path = out or model.with_suffix(f".{to}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if model.is_file() and h5py.is_hdf5(model):
+    if path.resolve() == model.resolve():
+        raise ExportError(f"{path}: would be written over the model itself; name another file with -o")
+    kind = "lava-dl network" if h5py.is_hdf5(model) else "teacher" if checkpoint.is_teacher(model) else "student"
+    if kind != "student" and (profile or quantize or named):
+        raise ExportError(f"{model}: --profile, --quantize and --against are for students, this is a {kind}")
+    if kind == "lava-dl network":
         if to != "nir" or verify_clips:
             raise ExportError(f"{model}: a lava-dl network can be written with --to nir, and not be verified on clips")
         _write_nir(lava_dl_file.read(model, dt=dt), path)
-        return
-    if checkpoint.is_teacher(model):
-        teacher = checkpoint.load_teacher(model)
-        clips = _clips(calibration, split, teacher, "test", verify_clips) if verify_clips else None
-        _export_teacher(teacher, checkpoint.sha256(model), to, path, clips)
-        return
+    elif kind == "teacher":
+        if to != "onnx":
+            raise ExportError(
+                f"{model}: a teacher is an ordinary network without spikes, which NIR does not hold; write it with --to onnx"
+            )
+        if verify_clips and calibration is None:
+            raise ExportError(NEEDS_CLIPS)
+        _export_teacher(model, path, calibration, split, verify_clips)
+    else:
+        bits = None if quantize == "none" else int(quantize or 8)
+        if calibration is None and (bits is not None or verify_clips):
+            raise ExportError(NEEDS_CLIPS)
+        _export_student(model, path, to, profile or "structured", bits, calibration, split, dt, verify_clips, named)
+
+
+def _export_student(
+    model: Path,
+    path: Path,
+    to: str,
+    profile: str,
+    bits: int | None,
+    calibration: str | None,
+    split: str | None,
+    dt: float,
+    verify_clips: int,
+    against: tuple[str, ...],
+) -> None:
     trained = checkpoint.load(model)
-    bits = None if quantize == "none" else int(quantize)
     samples = None
     if bits is not None:
         samples, _ = lanes(_clips(calibration, split, trained, "train", CALIBRATION_CLIPS).clips, trained.normaliser)
     graph = export_to_nir(model, dt=dt, profile=profile, quantize=bits, calibration=samples)
     if to == "onnx":
         _write_onnx(onnx_file.from_nir(graph, steps=trained.student.config.steps, dt=dt), path)
-        simulators = tuple(dict.fromkeys((*simulators, "onnxruntime"))) if bits is not None else simulators
+        against = tuple(dict.fromkeys((*against, "onnxruntime")))
     else:
         _write_nir(graph, path)
         graph = files.read(path)
@@ -90,14 +118,27 @@ def export(
     if quantization:
         show.scales(quantization)
     if verify_clips:
-        _verify(path, graph, trained, _clips(calibration, split, trained, "test", verify_clips), simulators)
+        clips = _clips(calibration, split, trained, "test", verify_clips)
+        _verify(path, graph, trained, clips, against, onnx=path if to == "onnx" else None)
+
+
+def _export_teacher(model: Path, path: Path, source: str | None, split: str | None, verify_clips: int) -> None:
+    teacher = checkpoint.load_teacher(model)
+    _write_onnx(onnx_file.from_teacher(teacher, parent=checkpoint.sha256(model)), path)
+    if verify_clips:
+        clips = _clips(source, split, teacher, "test", verify_clips)
+        inputs, _ = lanes(clips.clips, teacher.normaliser)
+        change, same = teacher_change(teacher, path, inputs)
+        output.print(
+            f"onnxruntime against torch, {len(inputs)} bodies: logits differ by at most {change:.1e} of the largest; "
+            f"same prediction on {same}"
+        )
 
 
 def _clips(
     source: str | None, split: str | None, trained: TrainedModel | TrainedTeacher, part: str, limit: int
 ) -> ClipSet:
-    if source is None:
-        raise ExportError("--quantize and --verify need clips; name them, e.g. --calibration synthetic")
+    assert source is not None  # checked before anything is written
     return open_source(source, split=split or trained.training.get("split"), part=part, limit=limit)
 
 
@@ -116,11 +157,16 @@ def _say_written(path: Path) -> None:
 
 
 def _verify(
-    path: Path, graph: nir.NIRGraph, trained: TrainedModel, clips: ClipSet, simulators: tuple[str, ...]
+    path: Path,
+    graph: nir.NIRGraph,
+    trained: TrainedModel,
+    clips: ClipSet,
+    against: tuple[str, ...] = (),
+    onnx: Path | None = None,
 ) -> None:
     """Torch and each simulator, compared with the file's reference execution; parity.json beside the file; ParityError if any differs."""
     inputs, clip_of_lane = lanes(clips.clips, trained.normaliser)
-    parities = verify(graph, trained.student, inputs, against=simulators)
+    parities = verify(graph, trained.student, inputs, against=against, onnx=onnx)
     _write_parity(path, parities, clip_of_lane, clips)
     spikes, logits = torch_spikes(FoldedStudent(graph), inputs)
     show.parities(parities, {name: float(s.mean()) for name, s in spikes.items()}, len(clips))
@@ -161,27 +207,6 @@ def _write_parity(path: Path, parities: list[Parity], clip_of_lane: np.ndarray, 
         "comparisons": compared,
     }
     (path.parent / "parity.json").write_text(json.dumps(summary, indent=2) + "\n")
-
-
-def _export_teacher(teacher: TrainedTeacher, parent: str, to: str, path: Path, clips: ClipSet | None) -> None:
-    if to != "onnx":
-        raise ExportError(
-            "a teacher is an ordinary network without spikes, which NIR does not hold; write it with --to onnx"
-        )
-    _write_onnx(onnx_file.from_teacher(teacher, parent=parent), path)
-    if clips is None:
-        return
-    inputs, _ = lanes(clips.clips, teacher.normaliser)
-    with torch.no_grad():
-        wanted = teacher.teacher(torch.from_numpy(inputs)).numpy()
-    found = onnx_file.execute(path, inputs)[1]["logits"]
-    change = np.abs(wanted - found).max() / np.abs(wanted).max()
-    output.print(
-        f"onnxruntime against torch, {len(inputs)} bodies: largest change of a logit {change:.1e} of the largest; same prediction on "
-        f"{int((wanted.argmax(1) == found.argmax(1)).sum())}"
-    )
-    if change > LARGEST_LOGIT_CHANGE:
-        raise ExportError(f"{path}: logits differ by {change:.1e}, more than {LARGEST_LOGIT_CHANGE}, from torch's")
 
 
 def main() -> None:

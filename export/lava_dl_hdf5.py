@@ -75,6 +75,8 @@ def load(path: Path) -> list[Layer]:
 
 
 def _layers(path: Path, file: h5py.File) -> list[Layer]:
+    if "node" in file:
+        raise BadInputError(f"{path}: is a NIR file already; give the model.pt or network.net that it was made from")
     top = _member(path, file, "layer") if "layer" in file else None
     if not isinstance(top, h5py.Group):
         raise BadInputError(f"{path}: has no group 'layer', so it is no lava-dl network; use a file of export_hdf5")

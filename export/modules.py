@@ -61,7 +61,7 @@ SUPPORTED = (
         "a graph convolution, adjacency masked, batch norm folded",
         (GraphConv,),
         (nir.Linear, nir.Conv2d),
-        ("Gather", "Reshape", "Transpose", "MatMul", "Add"),
+        ("Gather", "Reshape", "Transpose", "MatMul", "Concat", "Add", "Conv"),
     ),
     Support(
         SpikingSelfAttention,
@@ -129,6 +129,10 @@ def check_student(student: Student) -> None:
             why = "is in training mode" if module.training else "keeps no running statistics"
             raise TrainingModeError(
                 f"{path}: batch norm {why}, so it has no constants to fold; call model.eval(), and train with track_running_stats"
+            )
+        if isinstance(module, GraphConvBN) and not module.masked_adjacency().any():
+            raise UnsupportedModuleError(
+                f"{path}: every entry of its adjacency is 0, so nothing passes; train the model again"
             )
         if isinstance(module, LIF) and module.tau != student.config.tau:
             raise UnsupportedModuleError(

@@ -17,15 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mksgn.export import reference, simulators
-from mksgn.export.errors import ExportError
+from mksgn.export import onnx_file, reference, simulators
+from mksgn.export.errors import ExportError, ParityError
 from mksgn.export.parity import Parity, Rule, compare, with_margins
 from mksgn.export.torch_model import FoldedStudent
+from mksgn.train.checkpoint import TrainedTeacher
 from mksgn.train.neurons import LIF, lif_step
 from mksgn.train.student import Student
 
 Spikes = dict[str, np.ndarray]
 BATCH = 16  # lanes run at a time
+LOGIT_CHANGE = 1e-4  # of the largest logit: a teacher has no spikes, its float32 sums round
 
 
 def verify(
@@ -62,6 +64,24 @@ def verify(
         parity = replace(compare(f"{name} ↔ NIR reference", wanted, found), rule=rules[name])
         parities.append(_margins(parity, graph, inputs, wanted, found))
     return parities
+
+
+def teacher_change(teacher: TrainedTeacher, onnx: Path, inputs: np.ndarray) -> tuple[float, int]:
+    """Of a teacher's ONNX file against torch: the largest change of a logit, as a share of the largest, and equal predictions.
+
+    Raises ParityError for a change above LOGIT_CHANGE.
+    """
+    with torch.no_grad():
+        wanted = np.concatenate(
+            [teacher.teacher(torch.from_numpy(inputs[i : i + BATCH])).numpy() for i in range(0, len(inputs), BATCH)]
+        )
+    found = onnx_file.execute(onnx, inputs)[1]["logits"]
+    change = float(np.abs(wanted - found).max() / np.abs(wanted).max())
+    if not change <= LOGIT_CHANGE:
+        raise ParityError(
+            f"{onnx}: a logit differs from torch's by {change:.1e} of the largest; allowed: {LOGIT_CHANGE}"
+        )
+    return change, int((wanted.argmax(1) == found.argmax(1)).sum())
 
 
 def _margins(parity: Parity, graph: nir.NIRGraph, inputs: np.ndarray, wanted: Spikes, found: Spikes) -> Parity:

@@ -74,3 +74,52 @@ def test_what_is_no_graph_convolution_stays(change):
     nodes |= {"y": lif(*shape), "out": out(*shape)}
     program = ingest(graph(nodes, [("x", "mix"), ("mix", "spread"), ("spread", "y"), ("y", "out")], steps=4), dt=DT)
     assert merge_graph_branches(program).projections == program.projections
+
+
+@pytest.mark.parametrize("second", ["spread", "other spread", "none"])
+def test_branches_that_share_a_node_stay_apart(second):
+    """Two populations behind one convolution: each keeps its own projection."""
+    rng = np.random.default_rng(3)
+    shape = (2, T, V)
+    nodes = {"x": inp(C, T, V), "mix": conv(lattice(rng, 2, C, 1, 1)), "spread": linear(lattice(rng, V, V))}
+    nodes |= {"other": linear(lattice(rng, V, V)), "skip": conv(lattice(rng, 2, C, 1, 1))}
+    nodes |= {
+        "a": lif(*shape, threshold=0.25),
+        "b": lif(*shape, threshold=0.25),
+        "a_out": out(*shape),
+        "b_out": out(*shape),
+    }
+    to_b = {"spread": "spread", "other spread": "other", "none": "mix"}[second]
+    edges = [
+        ("x", "mix"),
+        ("mix", "spread"),
+        ("mix", "other"),
+        ("spread", "a"),
+        ("x", "skip"),
+        ("skip", "a"),
+        ("skip", "b"),
+    ]
+    edges += [(to_b, "b"), ("a", "a_out"), ("b", "b_out")]
+    if second != "other spread":
+        del nodes["other"]
+        edges.remove(("mix", "other"))
+    before = ingest(graph(nodes, edges, steps=4), dt=DT)
+    after = merge_graph_branches(before)
+    x = spikes(rng, 6, 4, C, T, V)
+    a, b = (emulator.execute(balance(p), {"x": x}, record=True, progress=lambda n: None) for p in (before, after))
+    for name in "ab":
+        assert a.spikes[name].any()
+        assert np.array_equal(a.spikes[name], b.spikes[name])
+    assert sum(type(p.operators[0]) is GraphConv for p in after.projections) == (1 if second == "none" else 2)
+
+
+def test_branches_that_pass_nothing_stay():
+    nodes = {
+        "x": inp(C, T, V),
+        "mix": conv(np.ones((2, C, 1, 1))),
+        "spread": linear(np.zeros((V, V))),
+        "y": lif(2, T, V),
+    }
+    nodes["out"] = out(2, T, V)
+    program = ingest(graph(nodes, [("x", "mix"), ("mix", "spread"), ("spread", "y"), ("y", "out")], steps=4), dt=DT)
+    assert merge_graph_branches(program).projections == program.projections
