@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program import Program
+from mksgn.train.atomic import replacing
 from mksgn.train.checkpoint import sha256, tool_versions
 
 SCHEMA = "mksgn.manifest/1"
@@ -33,9 +33,8 @@ def write_spikes(execution: Execution, path: Path) -> None:
     for name, spikes in execution.spikes.items():
         arrays[f"trains/{name}"] = np.packbits(spikes[:TRAINS])
         arrays[f"shape/{name}"] = np.array(spikes[:TRAINS].shape)
-    temporary = path.with_name(path.name + ".part.npz")
-    np.savez_compressed(temporary, **arrays)
-    os.replace(temporary, path)
+    with replacing(path) as temporary, open(temporary, "wb") as file:  # an open file: numpy adds .npz to a name
+        np.savez_compressed(file, **arrays)
 
 
 def read_train(path: Path, population: str) -> np.ndarray:
@@ -65,6 +64,5 @@ def write_manifest(folder: Path, *, model: Path, parents: list[str], program: Pr
         "environment": environment(),
         "files": files,
     }
-    temporary = folder / "manifest.json.part"
-    temporary.write_text(json.dumps(manifest, indent=2) + "\n")
-    os.replace(temporary, folder / "manifest.json")
+    with replacing(folder / "manifest.json") as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n")

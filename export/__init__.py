@@ -43,12 +43,11 @@ def export_to_nir(
     normaliser makes them; None leaves the weights in float32. Raises ExportError or one of its children.
     """
     check_options(profile, dt)
-    parent = None if isinstance(model, TrainedModel) else Path(model)
     trained = model if isinstance(model, TrainedModel) else load(Path(model))
     graph = lower(trained.student, trained.normaliser, dt=dt)
     graph.metadata["training"] = json.dumps({k: v for k, v in trained.training.items() if k != "source"})
-    if parent is not None:
-        graph.metadata["parent"] = sha256(parent)
+    if trained.path is not None:
+        graph.metadata["parent"] = sha256(trained.path)
     if quantize is not None:
         if calibration is None or not len(calibration):
             raise ExportError("quantising needs calibration clips: scales are chosen by the spikes that they cause")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ import numpy as np
 import torch
 
 from mksgn.export import reference
-from mksgn.export.nodes import SpikingSelfAttention
+from mksgn.export.metadata import input_normaliser
+from mksgn.export.nodes import SpikingSelfAttention, f32
 from mksgn.train.streams import INTEGER_LIMIT
 
 # A share of differing decisions of 0.1 % is found to a tenth of itself by this many. Large networks need one lane for that.
@@ -67,7 +67,7 @@ class Calibration:
             total: np.ndarray | None = None
             for branch in branches:
                 node = copy.copy(nodes[branch.weighted])
-                node.weight = np.ascontiguousarray(weights[branch.weighted], dtype=np.float32)
+                node.weight = f32(weights[branch.weighted])
                 if hasattr(node, "bias"):
                     node.bias = np.zeros_like(node.bias)
                 x = self.source(branch.source)
@@ -93,16 +93,13 @@ def coincidences(node: SpikingSelfAttention, qkv: np.ndarray, m: np.ndarray) -> 
 
 def input_lattice(graph: nir.NIRGraph) -> float:
     """The finest step of an analog input's values; 1 where the file does not say."""
-    for node in graph.nodes.values():
-        if "normaliser" in node.metadata:
-            return 2.0 ** json.loads(node.metadata["normaliser"])["lattice_exponent"]
-    return 1.0
+    normaliser = input_normaliser(graph)
+    return 1.0 if normaliser is None else 2.0**normaliser.lattice_exponent
 
 
 def input_peak(graph: nir.NIRGraph, inputs: np.ndarray) -> float:
     """The largest |value| of an analog input: where its streams saturate, or what the clips have where the file does not say."""
-    known = any("normaliser" in node.metadata for node in graph.nodes.values())
-    return INTEGER_LIMIT * input_lattice(graph) if known else float(np.abs(inputs).max())
+    return float(np.abs(inputs).max()) if input_normaliser(graph) is None else INTEGER_LIMIT * input_lattice(graph)
 
 
 def agreement(wanted: np.ndarray, current: np.ndarray, rate: float, threshold: float | np.ndarray) -> float:

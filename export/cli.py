@@ -69,30 +69,31 @@ def export(
     path = out or model.with_suffix(f".{to}")
     if path.resolve() == model.resolve():
         raise ExportError(f"{path}: would be written over the model itself; name another file with -o")
-    kind = "lava-dl network" if h5py.is_hdf5(model) else "teacher" if checkpoint.is_teacher(model) else "student"
-    if kind != "student" and (profile or quantize or named):
+    trained = None if h5py.is_hdf5(model) else checkpoint.load_either(model)
+    if not isinstance(trained, TrainedModel) and (profile or quantize or named):
+        kind = "lava-dl network" if trained is None else "teacher"
         raise ExportError(f"{model}: --profile, --quantize and --against are for students, this is a {kind}")
-    if kind == "lava-dl network":
+    if trained is None:
         if to != "nir" or verify_clips:
             raise ExportError(f"{model}: a lava-dl network can be written with --to nir, and not be verified on clips")
         _write_nir(lava_dl_file.read(model, dt=dt), path)
-    elif kind == "teacher":
+    elif isinstance(trained, TrainedTeacher):
         if to != "onnx":
             raise ExportError(
                 f"{model}: a teacher is an ordinary network without spikes, which NIR does not hold; write it with --to onnx"
             )
         if verify_clips and calibration is None:
             raise ExportError(NEEDS_CLIPS)
-        _export_teacher(model, path, calibration, split, verify_clips)
+        _export_teacher(trained, path, calibration, split, verify_clips)
     else:
         bits = None if quantize == "none" else int(quantize or 8)
         if calibration is None and (bits is not None or verify_clips):
             raise ExportError(NEEDS_CLIPS)
-        _export_student(model, path, to, profile or "structured", bits, calibration, split, dt, verify_clips, named)
+        _export_student(trained, path, to, profile or "structured", bits, calibration, split, dt, verify_clips, named)
 
 
 def _export_student(
-    model: Path,
+    trained: TrainedModel,
     path: Path,
     to: str,
     profile: str,
@@ -103,11 +104,10 @@ def _export_student(
     verify_clips: int,
     against: tuple[str, ...],
 ) -> None:
-    trained = checkpoint.load(model)
     samples = None
     if bits is not None:
         samples, _ = lanes(_clips(calibration, split, trained, "train", CALIBRATION_CLIPS).clips, trained.normaliser)
-    graph = export_to_nir(model, dt=dt, profile=profile, quantize=bits, calibration=samples)
+    graph = export_to_nir(trained, dt=dt, profile=profile, quantize=bits, calibration=samples)
     if to == "onnx":
         _write_onnx(onnx_file.from_nir(graph, steps=trained.student.config.steps, dt=dt), path)
         against = tuple(dict.fromkeys((*against, "onnxruntime")))
@@ -122,9 +122,10 @@ def _export_student(
         _verify(path, graph, trained, clips, against, onnx=path if to == "onnx" else None)
 
 
-def _export_teacher(model: Path, path: Path, source: str | None, split: str | None, verify_clips: int) -> None:
-    teacher = checkpoint.load_teacher(model)
-    _write_onnx(onnx_file.from_teacher(teacher, parent=checkpoint.sha256(model)), path)
+def _export_teacher(
+    teacher: TrainedTeacher, path: Path, source: str | None, split: str | None, verify_clips: int
+) -> None:
+    _write_onnx(onnx_file.from_teacher(teacher), path)
     if verify_clips:
         clips = _clips(source, split, teacher, "test", verify_clips)
         inputs, _ = lanes(clips.clips, teacher.normaliser)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import nir
 
 import mksgn.export.nodes  # noqa: F401  registers GraphConv and SpikingSelfAttention
-from mksgn.train.errors import BadInputError
+from mksgn.train.atomic import replacing
+from mksgn.train.errors import BadInputError, first_line
 
 
 def write(graph: nir.NIRGraph, path: Path) -> None:
@@ -17,23 +17,20 @@ def write(graph: nir.NIRGraph, path: Path) -> None:
 
 
 def put(path: Path, write: Callable[[Path], object]) -> None:
-    """`write` a file beside `path`, then move it there: nobody sees half a file, and none is left behind.
+    """`write` a file that will be at `path`, whole, its folder made if need be.
 
     Raises BadInputError for a place that no file can be put in.
     """
     if path.is_dir():
         raise BadInputError(f"{path}: is a directory; name a file in it with -o")
-    temporary = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            write(temporary)
     except OSError as error:
         raise BadInputError(
             f"{path}: cannot be written ({error.strerror or error}); choose another place with -o"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read(path: Path) -> nir.NIRGraph:
@@ -53,8 +50,9 @@ def read(path: Path) -> nir.NIRGraph:
             f"{path}: holds a node that nir {nir.version} and mksgn do not know; export it with primitives of NIR"
         ) from error
     except Exception as error:  # h5py, KeyError, ValueError, … according to where the damage sits
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise BadInputError(f"{path}: no readable NIR file ({reason}); it may be truncated: export it again") from error
+        raise BadInputError(
+            f"{path}: no readable NIR file ({first_line(error)}); it may be truncated: export it again"
+        ) from error
     if not isinstance(graph, nir.NIRGraph):
         raise BadInputError(f"{path}: holds a single {type(graph).__name__}, not a graph; wrap it in a NIRGraph")
     return graph

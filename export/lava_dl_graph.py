@@ -6,9 +6,10 @@ import nir
 import numpy as np
 
 from mksgn.export.lava_dl_hdf5 import EXACT, MAX_CONV, Layer
-from mksgn.export.lava_dl_neurons import Neuron, f32, read_neuron
+from mksgn.export.lava_dl_neurons import Neuron, read_neuron
 from mksgn.export.lava_dl_weights import check_held, read_delays, read_matrix
 from mksgn.export.metadata import SCHEMA
+from mksgn.export.nodes import f32
 
 BIAS = (-(2**12), 2**12 - 1)  # 13 bits, signed
 INPUT_WEIGHT = 64  # netx's, where an input layer has none

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from mksgn.export.errors import UnsupportedLayerError
-from mksgn.train.errors import BadInputError
+from mksgn.train.errors import BadInputError, first_line
 
 EXACT = 2**24  # float32 holds every integer up to here
 MAX_CONV = 127  # Lava's Conv keeps groups, kernel, stride, padding and dilation in int8
@@ -70,8 +70,9 @@ def load(path: Path) -> list[Layer]:
     except BadInputError:
         raise
     except Exception as error:  # h5py: OSError, KeyError, RuntimeError, … according to where the damage sits
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise BadInputError(f"{path}: no readable HDF5 file ({reason}); it may be truncated: copy it again") from error
+        raise BadInputError(
+            f"{path}: no readable HDF5 file ({first_line(error)}); it may be truncated: copy it again"
+        ) from error
 
 
 def _layers(path: Path, file: h5py.File) -> list[Layer]:

@@ -8,6 +8,7 @@ import nir
 import numpy as np
 
 from mksgn.export.lava_dl_hdf5 import SCALE, Layer
+from mksgn.export.nodes import f32
 
 DECAY = 4096  # decays are in units of 1/4096
 MAX_THRESHOLD = 2**17 - 1  # 17 bits
@@ -88,7 +89,3 @@ def read_neuron(layer: Layer, shape: tuple[int, ...]) -> Neuron:
         what = "is 0: NIR's time constants are finite, and its IF has no memory in the current"
         raise layer.refuse(f"neuron/{'vDecay' if i_decay.all() else 'iDecay'} {what}", "set it to at least 1")
     return neuron
-
-
-def f32(x: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(x, dtype=np.float32)

@@ -16,7 +16,7 @@ import numpy as np
 from mksgn.export import fold
 from mksgn.export.metadata import SCHEMA
 from mksgn.export.modules import check_student
-from mksgn.export.nodes import GraphConv, SpikingSelfAttention
+from mksgn.export.nodes import GraphConv, SpikingSelfAttention, f32
 from mksgn.train.checkpoint import tool_versions
 from mksgn.train.layers import SASGC
 from mksgn.train.skeletons import graph as skeleton
@@ -81,7 +81,7 @@ class _Lowering:
         adjacency, weight, bias = fold.graph_conv(layer.graph)
         graph, skip = f"{name}_sgc_graph", f"{name}_sgc_skip"
         fold.check_finite(graph, adjacency, weight, bias)
-        self.nodes[graph] = GraphConv(_f32(adjacency), _f32(weight), _f32(bias))
+        self.nodes[graph] = GraphConv(f32(adjacency), f32(weight), f32(bias))
         self.edges.append((source, graph))
         self.conv(skip, fold.conv(layer.skip), source, frames)
         y = self.lif(f"{name}_sgc", width, frames, [graph, skip])
@@ -127,12 +127,12 @@ class _Lowering:
             padding = (0, 0)  # as "same" says, which is defined for stride 1 only
         self.nodes[name] = nir.Conv2d(
             input_shape=(frames, self.config.joints),
-            weight=_f32(weight),
+            weight=f32(weight),
             stride=(1 if split else stride, 1),
             padding=padding,
             dilation=(1, 1),
             groups=1,
-            bias=_f32(bias),
+            bias=f32(bias),
         )
         self.edges.append((source, name))
         if split:
@@ -163,16 +163,12 @@ class _Lowering:
         self.nodes["readout_flatten"] = nir.Flatten({"input": np.array([fc.in_features, 1, 1])}, -3, -1)
         weight, bias = fold.array(fc.weight) / (frames * joints), fold.array(fc.bias)
         fold.check_finite("readout", weight, bias)
-        self.nodes["readout"] = nir.Affine(_f32(weight), _f32(bias))
+        self.nodes["readout"] = nir.Affine(f32(weight), f32(bias))
         self.nodes["output"] = nir.Output({"output": np.array([fc.out_features])})
         chain = [source, "readout_pool", "readout_flatten", "readout", "output"]
         self.edges += list(pairwise(chain))
 
 
-def _f32(x: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(x, dtype=np.float32)
-
-
 def _strict(threshold: np.ndarray) -> np.ndarray:
     """The largest float32 below: v > _strict(th) fires exactly where v >= th does."""
-    return np.nextafter(_f32(threshold), np.float32(0.0))
+    return np.nextafter(f32(threshold), np.float32(0.0))

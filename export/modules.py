@@ -68,7 +68,7 @@ SUPPORTED = (
         "two populations and their products, the gains folded into the thresholds",
         (NirAttention,),
         None,
-        ("Split", "Reshape", "Transpose", "MatMul", *FIRE),
+        ("Reshape", "Transpose", "MatMul", *FIRE),
     ),
     Support(STC, "edges: both branches lead into one population"),
     Support(
@@ -109,7 +109,7 @@ def markdown() -> str:
             row.becomes,
             _names(row.structured),
             "refused by name" if row.portable is None else _names(row.portable),
-            ", ".join(dict.fromkeys(row.onnx)) or "–",
+            ", ".join(row.onnx) or "–",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

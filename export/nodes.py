@@ -14,6 +14,11 @@ import numpy as np
 from nir.ir.node import NIRNode
 
 
+def f32(x: Any) -> np.ndarray:
+    """As every array of a file is: float32, contiguous."""
+    return np.ascontiguousarray(x, dtype=np.float32)
+
+
 @dataclass(eq=False)
 class GraphConv(NIRNode):
     r"""Graph convolution over K adjacency subsets, applied to each frame alone.

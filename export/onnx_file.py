@@ -29,7 +29,8 @@ from mksgn.export import files, fold
 from mksgn.export.errors import ExportError
 from mksgn.export.onnx_graph import CLIPS, SCHEMA, OnnxGraph, Signal, tool
 from mksgn.export.onnx_unrolled import Unrolled
-from mksgn.train.checkpoint import TrainedTeacher, tool_versions
+from mksgn.train.checkpoint import TrainedTeacher, sha256, tool_versions
+from mksgn.train.errors import first_line
 from mksgn.train.layers import ConvBN
 from mksgn.train.teacher import GCN
 
@@ -52,11 +53,8 @@ def from_nir(graph: nir.NIRGraph, *, steps: int, dt: float) -> onnx.ModelProto:
     return Unrolled(graph, int(steps), float(dt)).model()
 
 
-def from_teacher(model: TrainedTeacher, *, parent: str | None = None) -> onnx.ModelProto:
-    """The GCN teacher at inference, batch norm folded; input (clips, 3 · streams, T, V) as the model's normaliser makes it.
-
-    `parent` is the sha256 of its teacher.pt, kept in the metadata.
-    """
+def from_teacher(model: TrainedTeacher) -> onnx.ModelProto:
+    """The GCN teacher at inference, batch norm folded; input (clips, 3 · streams, T, V) as the model's normaliser makes it."""
     config = model.teacher.config
     joints, classes = next(iter(model.teacher.by_stream.values())).input_bn.num_features // 3, len(config.classes)
     shape = (3 * len(config.streams), config.frames, joints)
@@ -80,7 +78,7 @@ def from_teacher(model: TrainedTeacher, *, parent: str | None = None) -> onnx.Mo
             "normaliser": json.dumps(model.normaliser.to_dict()),
             "training": json.dumps(training),
             "versions": json.dumps(tool_versions("mksgn", "torch", "numpy", "onnx")),
-            **({} if parent is None else {"parent": parent}),
+            **({} if model.path is None else {"parent": sha256(model.path)}),
         },
     )
 
@@ -124,7 +122,7 @@ def write(model: onnx.ModelProto, path: Path) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"{path}: no valid ONNX model ({_first_line(error)}); export it again") from error
+        raise ExportError(f"{path}: no valid ONNX model ({first_line(error)}); export it again") from error
     content = model.SerializeToString(deterministic=True)
     files.put(path, lambda temporary: temporary.write_bytes(content))
 
@@ -146,7 +144,7 @@ def execute(model: onnx.ModelProto | Path, inputs: np.ndarray) -> tuple[dict[str
     try:
         session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has one class per status code, and no common base but this
-        raise ExportError(f"{where}: onnxruntime can't load it ({_first_line(error)}); export it again") from error
+        raise ExportError(f"{where}: onnxruntime can't load it ({first_line(error)}); export it again") from error
     if session.get_modelmeta().custom_metadata_map.get("schema") != SCHEMA:
         raise ExportError(f"{where}: no model of schema {SCHEMA}; make one with mksgn-export --to onnx")
     for given in session.get_inputs():
@@ -165,7 +163,3 @@ def execute(model: onnx.ModelProto | Path, inputs: np.ndarray) -> tuple[dict[str
     joined = {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=True)}
     spikes = {name.removeprefix("spikes/"): x for name, x in joined.items() if name.startswith("spikes/")}
     return spikes, {name: x for name, x in joined.items() if not name.startswith("spikes/")}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -16,7 +16,7 @@ import numpy as np
 
 from mksgn.export.errors import NotPortableError
 from mksgn.export.fold import per_edge
-from mksgn.export.nodes import GraphConv, SpikingSelfAttention
+from mksgn.export.nodes import GraphConv, SpikingSelfAttention, f32
 
 
 def to_portable(graph: nir.NIRGraph) -> nir.NIRGraph:
@@ -64,7 +64,7 @@ def _branches(
         nodes[gather] = nir.Linear(np.eye(joints, dtype=np.float32)[joints_in])
         nodes[conv] = nir.Conv2d(
             input_shape=(frames, len(joints_in)),
-            weight=np.ascontiguousarray(kernel, dtype=np.float32),
+            weight=f32(kernel),
             stride=(1, 1),
             padding=(0, 0),
             dilation=(1, 1),

@@ -34,7 +34,7 @@ from mksgn.export import ranges, reference
 from mksgn.export.calibration import Branch, Calibration, agreement, coincidences, input_lattice, input_peak
 from mksgn.export.errors import ExportError, RangeError, UnsupportedNodeError
 from mksgn.export.fold import check_finite, per_edge
-from mksgn.export.nodes import GraphConv, SpikingSelfAttention
+from mksgn.export.nodes import GraphConv, SpikingSelfAttention, f32
 
 FINER = (1.0, 1.12, 1.26, 1.41, 1.59, 1.78, 2.0)  # scales tried above the one that saturates nothing
 WEIGHTED = (nir.Conv2d, nir.Affine, nir.Linear, GraphConv)
@@ -80,7 +80,7 @@ def quantize(
     for name, node in quantised.nodes.items():
         if isinstance(node, GraphConv):
             edges, weight = per_edge(node.adjacency.astype(np.float64), node.weight.astype(np.float64))
-            quantised.nodes[name] = _like(node, GraphConv(_f32(edges), _f32(weight), node.bias))
+            quantised.nodes[name] = _like(node, GraphConv(f32(edges), f32(weight), node.bias))
     scales: dict[str, PopulationScale] = {}
     for name in reference.topological(quantised):
         node = quantised.nodes[name]
@@ -202,9 +202,9 @@ def _lif(graph: nir.NIRGraph, name: str, bits: int, dt: float, values: Calibrati
     whole_weights, whole_bias, whole_threshold = integers(scale)
     whole_bias = whole_bias * 2.0**exponent / resistance
     for key, n in nodes.items():
-        n.weight = _f32(whole_weights[key] * 2.0**exponent / resistance)
+        n.weight = f32(whole_weights[key] * 2.0**exponent / resistance)
         if hasattr(n, "bias"):  # the whole bias on the first that has one: a sum of rounded ones would be rounded twice
-            n.bias, whole_bias = _f32(np.broadcast_to(whole_bias, n.bias.shape)), np.zeros(1)
+            n.bias, whole_bias = f32(np.broadcast_to(whole_bias, n.bias.shape)), np.zeros(1)
     node.v_threshold = np.full_like(node.v_threshold, whole_threshold * rate * 2.0**exponent)
     clipped = ranges.saturated(weights.values(), scale, bits)
     return PopulationScale(
@@ -237,7 +237,7 @@ def _attention(
         exponent = -int(math.log2(scale))
         half = np.array([ranges.threshold_above(t * scale, between) for t in threshold])
         setattr(node, f"gain_{part}", np.ones(node.heads, dtype=np.float32))
-        setattr(node, f"threshold_{part}", _f32(half * rate / scale))
+        setattr(node, f"threshold_{part}", f32(half * rate / scale))
         wanted = values.spikes(f"{name}.{part}")
         agreed = agreement(wanted.reshape(counted.shape), counted * scale, rate, half.reshape(-1, 1, 1, 1))
         scales[f"{name}.{part}"] = PopulationScale(
@@ -280,9 +280,9 @@ def _readout(graph: nir.NIRGraph, output: str, bits: int) -> dict[str, Populatio
         scale *= 2
     saturated = ranges.saturated(weights.values(), scale, bits)
     for name, node in nodes.items():
-        node.weight = _f32(ranges.even(weights[name] * scale, bits) / scale)
+        node.weight = f32(ranges.even(weights[name] * scale, bits) / scale)
         if hasattr(node, "bias"):
-            node.bias = _f32(np.rint(biases[name] * scale) / scale)
+            node.bias = f32(np.rint(biases[name] * scale) / scale)
     key = incoming[0].weighted if len(incoming) == 1 else output
     return {key: PopulationScale(-int(math.log2(scale)), scale, binding, saturated, worst_sum=worst * scale)}
 
@@ -341,7 +341,3 @@ def _bias(node: nir.NIRNode) -> np.ndarray:
 def _like(old: nir.NIRNode, new: nir.NIRNode) -> nir.NIRNode:
     new.input_type, new.metadata = old.input_type, old.metadata
     return new
-
-
-def _f32(x: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(x, dtype=np.float32)

@@ -16,9 +16,8 @@ BIAS_MANTISSA_LIMIT = 4_095  # 13-bit signed
 BIAS_EXPONENT_LIMIT = 7
 BIAS_LIMIT = BIAS_MANTISSA_LIMIT << BIAS_EXPONENT_LIMIT - 6  # the mantissa doubled, in weight units, at exponent 7
 DECAY_BITS = 12
-SYNAPTIC_SUM_LIMIT = (
-    32_767  # 16 bits signed, before the shift, in Loihi's documented model; Lava's holds 24: a warning, no limit
-)
+# 16 bits signed, before the shift, in Loihi's documented model; Lava's holds 24: a warning, no limit
+SYNAPTIC_SUM_LIMIT = 32_767
 FLOAT_BITS = 24  # integers that float32 represents, and a float32 matrix product sums, exactly
 SUB_UNITS = 64  # the membrane's sub-units per weight unit (`a << 6`)
 HALF_STEP = 0.5 / SUB_UNITS  # where the chip's thresholds lie, between two membranes

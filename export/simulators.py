@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mksgn.export.errors import ExportError, MissingToolError
 from mksgn.export.portable import to_portable
+from mksgn.train.errors import first_line
 
 Spikes = dict[str, np.ndarray]
 REMEDY = {
@@ -42,7 +43,7 @@ def check(names: tuple[str, ...]) -> None:
     """Raises ExportError for a name that is none, MissingToolError for a simulator that cannot be imported."""
     for name in names:
         _check_known(name)
-        _import(name, MODULES[name])
+        _import(name)
 
 
 def _check_known(name: str) -> None:
@@ -80,7 +81,7 @@ def spikes(
     except ExportError:
         raise
     except Exception as error:  # whatever another project's code raises on our file
-        raise ExportError(f"{simulator} cannot run the file: {_reason(error)}") from error
+        raise ExportError(f"{simulator} cannot run the file: {first_line(error)}") from error
     return {name: np.concatenate([part[name] for part in parts]) for name in populations}
 
 
@@ -89,28 +90,31 @@ def _run(network: torch.nn.Module, populations: list[str], inputs: np.ndarray, s
     """Step by step; each simulator hands its state on in its own way, as a second output or inside its modules."""
     modules = dict(network.named_modules())
     found: dict[str, list[Tensor]] = {name: [] for name in populations}
+    hooks = []
     for name in populations:
 
         def keep(module, arguments, output, name=name):
             found[name].append((output[0] if isinstance(output, tuple) else output).bool())
 
-        modules[name].register_forward_hook(keep)
+        hooks.append(modules[name].register_forward_hook(keep))
     x, state = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32)), None
     for _ in range(steps):
         output = network(x, state)
         state = output[1] if isinstance(output, tuple) else None
+    for hook in hooks:
+        hook.remove()
     return {name: torch.stack(per_step, 1).numpy() for name, per_step in found.items()}
 
 
 def _spikingjelly(graph: nir.NIRGraph, dt: float) -> Callable[[], torch.nn.Module]:
-    exchange = _import("spikingjelly", MODULES["spikingjelly"])
+    exchange = _import("spikingjelly")
     return _once(lambda: exchange.import_from_nir(graph, dt=dt))
 
 
 def _snntorch(graph: nir.NIRGraph, dt: float) -> Callable[[], torch.nn.Module]:
     if not np.isclose(dt, SNNTORCH_DT):
         raise ExportError(f"snntorch reads every file with dt = {SNNTORCH_DT} s, this one has {dt} s; use --dt 1e-4")
-    importer = _import("snntorch", MODULES["snntorch"])
+    importer = _import("snntorch")
     utils = importlib.import_module("snntorch.utils")
     build = _once(lambda: importer.import_from_nir(graph))
 
@@ -123,7 +127,7 @@ def _snntorch(graph: nir.NIRGraph, dt: float) -> Callable[[], torch.nn.Module]:
 
 
 def _norse(graph: nir.NIRGraph, dt: float) -> Callable[[], torch.nn.Module]:
-    norse = _import("norse", MODULES["norse"])
+    norse = _import("norse")
     return _once(lambda: norse.from_nir(graph, dt=dt))
 
 
@@ -135,7 +139,7 @@ IMPORTERS: dict[str, Callable[[nir.NIRGraph, float], Callable[[], torch.nn.Modul
 
 
 def _once(build: Callable[[], Any]) -> Callable[[], torch.nn.Module]:
-    """Built at the first call, its prints swallowed (snnTorch shows whole arrays); hooks of an earlier batch removed."""
+    """Built at the first call, its prints swallowed (snnTorch shows whole arrays)."""
     built: list[torch.nn.Module] = []
 
     def network() -> torch.nn.Module:
@@ -144,22 +148,16 @@ def _once(build: Callable[[], Any]) -> Callable[[], torch.nn.Module]:
                 try:
                     built.append(build().eval())
                 except Exception as error:  # as above
-                    raise ExportError(f"the simulator's importer refuses the file: {_reason(error)}") from error
-        for module in built[0].modules():
-            module._forward_hooks.clear()
+                    raise ExportError(f"the simulator's importer refuses the file: {first_line(error)}") from error
         return built[0]
 
     return network
 
 
-def _import(simulator: str, module: str) -> ModuleType:
+def _import(simulator: str) -> ModuleType:
     try:
-        return importlib.import_module(module)
+        return importlib.import_module(MODULES[simulator])
     except ImportError as error:
         raise MissingToolError(
             f"--against {simulator}: it cannot be imported here ({error}); {REMEDY[simulator]}"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -20,12 +20,12 @@ from torch import Tensor
 from mksgn.export import onnx_file, reference, simulators
 from mksgn.export.errors import ExportError, ParityError
 from mksgn.export.parity import Parity, Rule, compare, with_margins
+from mksgn.export.simulators import Spikes
 from mksgn.export.torch_model import FoldedStudent
 from mksgn.train.checkpoint import TrainedTeacher
 from mksgn.train.neurons import LIF, lif_step
 from mksgn.train.student import Student
 
-Spikes = dict[str, np.ndarray]
 BATCH = 16  # lanes run at a time
 LOGIT_CHANGE = 1e-4  # of the largest logit: a teacher has no spikes, its float32 sums round
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import re
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from mksgn.train.atomic import replacing
 from mksgn.train.errors import BadInputError
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
@@ -32,15 +32,17 @@ class TrainedModel:
     student: Student
     normaliser: StreamNormaliser
     training: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None  # the file that it was read from
 
 
 @dataclass
 class TrainedTeacher:
-    """A teacher with what it needs to see raw clips; `training` as a student's."""
+    """A teacher with what it needs to see raw clips; `training` and `path` as a student's."""
 
     teacher: Teacher
     normaliser: StreamNormaliser
     training: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
 
 
 def tool_versions(*names: str) -> dict[str, str]:
@@ -63,10 +65,8 @@ def sha256(path: Path) -> str:
 
 
 def save_atomically(values: dict[str, Any], path: Path) -> None:
-    """A file that is killed while it is written is never seen under its name."""
-    temporary = path.with_name(path.name + ".part")
-    torch.save(values, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        torch.save(values, temporary)
 
 
 def save(model: TrainedModel, path: Path) -> None:
@@ -75,8 +75,7 @@ def save(model: TrainedModel, path: Path) -> None:
 
 def load(path: Path) -> TrainedModel:
     """Raises BadInputError, in one line, for a missing, truncated, foreign or hostile file; no code of the file is ever run."""
-    student, normaliser, training = _load(path, SCHEMA, lambda config: Student(StudentConfig.from_dict(config)))
-    return TrainedModel(student, normaliser, training)
+    return _student(path, _read(path, SCHEMA))
 
 
 def save_teacher(model: TrainedTeacher, path: Path) -> None:
@@ -85,16 +84,27 @@ def save_teacher(model: TrainedTeacher, path: Path) -> None:
 
 def load_teacher(path: Path) -> TrainedTeacher:
     """Raises BadInputError as `load` does."""
-    teacher, normaliser, training = _load(path, TEACHER_SCHEMA, lambda config: Teacher(TeacherConfig.from_dict(config)))
-    return TrainedTeacher(teacher, normaliser, training)
+    return _teacher(path, _read(path, TEACHER_SCHEMA))
 
 
-def is_teacher(path: Path) -> bool:
-    """Whether `path` is a teacher.pt; False for all else, which `load` then names."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True).get("schema") == TEACHER_SCHEMA
-    except Exception:  # as in _load
-        return False
+def load_either(path: Path) -> TrainedModel | TrainedTeacher:
+    """A teacher where the file is one; else as `load`, which names what is wrong."""
+    values = _read(path, SCHEMA)
+    if isinstance(values, dict) and values.get("schema") == TEACHER_SCHEMA:
+        return _teacher(path, values)
+    return _student(path, values)
+
+
+def _student(path: Path, values: Any) -> TrainedModel:
+    return TrainedModel(
+        *_built(path, values, SCHEMA, lambda config: Student(StudentConfig.from_dict(config))), path=path
+    )
+
+
+def _teacher(path: Path, values: Any) -> TrainedTeacher:
+    return TrainedTeacher(
+        *_built(path, values, TEACHER_SCHEMA, lambda config: Teacher(TeacherConfig.from_dict(config))), path=path
+    )
 
 
 def _save(schema: str, network: Student | Teacher, normaliser: StreamNormaliser, training: dict, path: Path) -> None:
@@ -111,29 +121,36 @@ def _save(schema: str, network: Student | Teacher, normaliser: StreamNormaliser,
     )
 
 
-def _load(
-    path: Path, schema: str, build: Callable[[dict], Network]
-) -> tuple[Network, StreamNormaliser, dict[str, Any]]:
-    """The network in evaluation mode, its normaliser, and the facts of its training."""
-    made_by = (
-        "a model.pt written by mksgn-train" if schema == SCHEMA else "a teacher.pt written by mksgn-train --teacher"
-    )
+MADE_BY = {
+    SCHEMA: "a model.pt written by mksgn-train",
+    TEACHER_SCHEMA: "a teacher.pt written by mksgn-train --teacher",
+}
+
+
+def _read(path: Path, schema: str) -> Any:
+    """What a file of plain tensors holds; `schema` is the one that is expected of it."""
     if not path.is_file():
         command = "mksgn-train --out DIR" if schema == SCHEMA else "mksgn-train --teacher --out DIR"
         raise BadInputError(f"{path}: no such file; make one with {command}")
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and EOF errors alike
         # torch's own text advises to load with weights_only=False: only what it found is passed on
         refusal = re.search(r"WeightsUnpickler error:\s*(\S.*)", str(error))
         own_words = type(error).__name__ if "weights_only" in str(error) else str(error).strip() or type(error).__name__
         reason = (refusal.group(1) if refusal else own_words).splitlines()[0][:160]
         raise BadInputError(
-            f"{path}: refused: not a file of plain tensors that loads with weights_only=True ({reason}); use {made_by}"
+            f"{path}: refused: not a file of plain tensors that loads with weights_only=True ({reason}); use {MADE_BY[schema]}"
         ) from error
+
+
+def _built(
+    path: Path, values: Any, schema: str, build: Callable[[dict], Network]
+) -> tuple[Network, StreamNormaliser, dict[str, Any]]:
+    """The network in evaluation mode, its normaliser, and the facts of its training."""
     if not isinstance(values, dict) or values.get("schema") != schema:
         found = values.get("schema") if isinstance(values, dict) else type(values).__name__
-        raise BadInputError(f"{path}: schema is {found!r}, expected {schema!r}; use {made_by}")
+        raise BadInputError(f"{path}: schema is {found!r}, expected {schema!r}; use {MADE_BY[schema]}")
     try:
         network = build(values["config"])
         network.load_state_dict(values["state"])

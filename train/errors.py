@@ -7,5 +7,10 @@ class MksgnError(Exception):
     exit_code = 2
 
 
+def first_line(error: Exception) -> str:
+    """What another library's error says, short enough to be quoted in a line of ours; its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 class BadInputError(MksgnError, ValueError):
     """A file, clip or argument that cannot be used as it is."""

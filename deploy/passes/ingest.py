@@ -10,6 +10,7 @@ from mksgn.deploy import operators as ops
 from mksgn.deploy.arithmetic import FloatNeuron
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.program import AnyProjection, Output, Population, Product, Program, Projection, Shape
+from mksgn.export.fold import per_edge
 from mksgn.export.nodes import GraphConv, SpikingSelfAttention
 
 LINEAR = (nir.Conv2d, nir.Affine, nir.Linear, nir.SumPool2d, nir.Flatten, nir.Scale, GraphConv)
@@ -237,10 +238,8 @@ def _operator(name: str, node: nir.NIRNode) -> tuple[ops.Operator, np.ndarray | 
             padding = _pair(node.padding)
         return ops.Conv(node.weight, stride, padding, dilation, int(node.groups)), node.bias
     if isinstance(node, GraphConv):
-        source, target = np.nonzero(np.abs(node.adjacency).sum(0))
-        weight = np.einsum(
-            "ke,koc->eoc", node.adjacency[:, source, target].astype(np.float64), node.weight.astype(np.float64)
-        )
+        edges, weight = per_edge(node.adjacency.astype(np.float64), node.weight.astype(np.float64))
+        _, source, target = np.nonzero(edges)
         return ops.GraphConv(weight.astype(np.float32), source, target, node.adjacency.shape[1]), node.bias
     if isinstance(node, nir.Affine | nir.Linear):
         if node.weight.ndim != 2:

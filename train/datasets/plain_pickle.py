@@ -85,9 +85,7 @@ class Array:
     dtype: np.dtype = _BYTE
     shape: tuple[int, ...] = ()
     fortran: bool = False
-    axes: tuple[
-        int, ...
-    ] = ()  # numpy 2.4 keeps an array that lies otherwise in memory as it lies, and its order of axes
+    axes: tuple[int, ...] = ()  # numpy 2.4 pickles an array as it lies in memory, and the order of its axes
     values: bytes | _Span | None = None  # None until BUILD
 
     @property
@@ -117,9 +115,8 @@ class Array:
             raise BadInputError(f"{self.path}: {owner} has {found} bytes of {what}, expected {expected}: {self.remedy}")
         flat = np.frombuffer(raw, self.dtype)
         if self.axes:
-            return flat.reshape([self.shape[self.axes.index(axis)] for axis in range(len(self.axes))]).transpose(
-                self.axes
-            )
+            lying = [self.shape[self.axes.index(axis)] for axis in range(len(self.axes))]
+            return flat.reshape(lying).transpose(self.axes)
         return flat.reshape(self.shape, order="F" if self.fortran else "C")
 
 
