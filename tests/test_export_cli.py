@@ -7,8 +7,8 @@ import nir
 import numpy as np
 import pytest
 import torch
+from lava_dl_files import FLATTEN, conv, dense, inp, write
 from students import tiny
-from test_export_lava_dl_file import FLATTEN, conv, dense, inp, write
 
 from mksgn.export import cli, files
 from mksgn.export.errors import ExportError, ParityError
