@@ -139,7 +139,7 @@ class Unrolled:
     def fire(
         self, name: str, x: Signal, rate: Any, threshold: Any, r: Any = 1.0, leak: Any = 0.0, reset: Any = 0.0
     ) -> Signal:
-        """v ← v + rate ((leak - v) + r x) from v = leak; spike where v > threshold, then v = reset. Returns the spikes."""
+        """v ← v + rate ((leak - v) + r x) from v = 0; spike where v > threshold, then v = reset. Returns the spikes."""
         file, dims = self.file, (CLIPS, *x.shape)
         compact = {}
         for key, values in {"rate": rate, "threshold": threshold, "r": r, "v_leak": leak, "v_reset": reset}.items():
@@ -157,9 +157,9 @@ class Unrolled:
             currents = file.split(x.name, [f"{step}/current" for step in at], dims, axis=0)
         spikes: list[str] = []
         for step, current in zip(at, currents, strict=True):
-            if not spikes:  # v = leak
-                v = file.add("Mul", [names["rate"], current], f"{step}/{'change' if leaky else 'v'}", dims)
-                v = file.add("Add", [names["v_leak"], v], f"{step}/v", dims) if leaky else v
+            if not spikes:  # v = 0
+                drive = file.add("Add", [names["v_leak"], current], f"{step}/drive", dims) if leaky else current
+                v = file.add("Mul", [names["rate"], drive], f"{step}/v", dims)
             else:
                 v = file.add("Where", [spikes[-1], names["v_reset"], v], f"{step}/start", dims)
                 pull = file.add("Sub", [names["v_leak"] if leaky else current, v], f"{step}/pull", dims)

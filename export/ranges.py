@@ -46,7 +46,7 @@ def whole(bias: np.ndarray) -> np.ndarray:
 
 def between_membranes(rate: float, steps: int, finest: float = 1.0) -> float:
     """How far above an integer a threshold lies, such that no membrane ever equals it: half a Loihi sub-unit, or half the membrane's
-    own lattice where that is finer. `finest` is the lattice of the sums; each step multiplies it by the rate dt/tau."""
+    own lattice where that is finer. `finest` is the lattice of the sums; each step multiplies it by the rate dt/tau (1: nothing leaks)."""
     return min(HALF_STEP, finest * rate ** (steps - 1) / 2)
 
 
@@ -55,14 +55,27 @@ def exact_on_chip(rate: float, steps: int) -> bool:
     return math.log2(rate) % 1 == 0 and rate ** (steps - 1) * SUB_UNITS >= 1
 
 
-def threshold_above(threshold: float, half: float) -> float:
+def threshold_above(threshold: float | np.ndarray, half: float) -> float | np.ndarray:
     """The nearest integer threshold, at least 1, and `half` above it."""
-    return max(1.0, math.floor(threshold + 0.5)) + half
+    return np.maximum(1.0, np.floor(np.asarray(threshold) + 0.5)) + half
 
 
-def pile_up(steps: int, rate: float) -> float:
-    """What `steps` equal inputs add up to below a threshold, in units of one: a sum of 1, 1 - rate, (1 - rate)^2, …"""
-    return (1 - (1 - rate) ** steps) / rate
+def pile_up(steps: int, rate: float, synaptic: float = 1.0) -> float:
+    """What `steps` equal inputs add up to below a threshold, in units of one: a sum of 1, 1 - rate, (1 - rate)^2, …; with a current
+    that decays by `synaptic` a step, of its sums."""
+    if synaptic == 1:
+        return (1 - (1 - rate) ** steps) / rate if rate else float(steps)
+    u = v = 0.0
+    for _ in range(steps):
+        u = u * (1 - synaptic) + 1
+        v = v * (1 - rate) + u
+    return v
+
+
+def slowest(rate: float) -> float:
+    """The rate as Loihi's 12 bits hold it, where rounding them lets a membrane pile up by more than `limits` leaves free."""
+    dv = round(2**DECAY_BITS * rate)
+    return min(rate, dv / 2**DECAY_BITS) if dv < 2**DECAY_BITS // 32 else rate
 
 
 def limits(
@@ -71,31 +84,39 @@ def limits(
     threshold: float,
     bias: float,
     worst: float,
-    steps: int,
-    rate: float,
+    pile: float,
     half: float = HALF_STEP,
-    finest: float = 1.0,
+    lattice: float = math.inf,
 ) -> dict[str, float]:
-    """The largest scale that each range allows; all arguments but the last two in units of the unquantised network.
+    """The largest scale that each range allows; the first arguments in units of the unquantised network.
 
-    float32 must hold the threshold to its last bit, and every membrane, as torch integrates it, on its lattice: that of the sums,
-    `finest`, times the rate at each step. It binds for many steps, and for an encoder's analog input.
+    `pile` is how many worst sums pile up in a membrane. float32 must hold the threshold to its last bit, and every membrane, as torch
+    integrates it, on its `lattice`: that of the sums, times the rate at each step. It binds for many steps, and for an encoder's analog
+    input; an infinite one asks for no exact membrane.
     """
     float_limit = 2.0**FLOAT_BITS - 1
     return {
         "weights": weight_limit(bits) / max(weight, NEGLIGIBLE),
         "threshold": (THRESHOLD_LIMIT - 1) / max(threshold, NEGLIGIBLE),
         "bias": (BIAS_LIMIT - 2) / max(bias, NEGLIGIBLE),
-        "worst membrane": (MEMBRANE_LIMIT - 512) / max(worst * pile_up(steps, rate), NEGLIGIBLE),
-        "float32": float_limit
-        * min(half / max(threshold, NEGLIGIBLE), finest * rate**steps / max(2 * worst, NEGLIGIBLE)),
+        "worst membrane": (MEMBRANE_LIMIT - 512) / max(worst * pile, NEGLIGIBLE),
+        "float32": float_limit * min(half / max(threshold, NEGLIGIBLE), lattice / max(2 * worst, NEGLIGIBLE)),
     }
 
 
 def check_decay(name: str, rate: float) -> None:
     """dv = 4096 dt/tau must be one of 12 bits; where it is no integer, Loihi rounds it, and parity has to be measured."""
-    dv = round(2**DECAY_BITS * rate)
+    dv = rate if not math.isfinite(rate) else round(2**DECAY_BITS * rate)
     if not 1 <= dv < 2**DECAY_BITS:
         raise RangeError(
             f"{name}: decay dv = 4096 dt/tau ({dv}) leaves 1 … {2**DECAY_BITS - 1} of its 12 bits; train with tau above 1 and below 4096"
+        )
+
+
+def check_current_decay(name: str, rate: float) -> None:
+    """du = 4096 dt/tau_syn - 1: Lava adds 1 to it."""
+    du = rate if not math.isfinite(rate) else round(2**DECAY_BITS * rate) - 1
+    if not 0 <= du < 2**DECAY_BITS:
+        raise RangeError(
+            f"{name}: decay du = 4096 dt/tau_syn - 1 ({du}) leaves 0 … {2**DECAY_BITS - 1} of its 12 bits; keep tau_syn in dt … 4096 dt"
         )

@@ -1,30 +1,35 @@
 """The reference execution of a NIR graph: node by node, step by step, from NIR's equations alone.
 
 It uses no code of the lowering, the student or deploy, so that agreeing with it means something; quantising calibrates with it.
-Forward Euler with the file's dt; float32; a node sees the sum over its incoming edges; feed-forward graphs only.
+Forward Euler with the file's dt; float32; all state starts at 0; a node sees the sum over its incoming edges. Linear nodes cost no step.
+An edge that closes a loop shows the step before, 0 at first (`evaluation_order` says which one closes it).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import nir
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from mksgn.export.errors import UnsupportedNodeError
-from mksgn.export.nodes import GraphConv, SpikingSelfAttention
+from mksgn.export.errors import ExportError, UnsupportedNodeError
+from mksgn.export.flat import flatten
+from mksgn.export.nodes import SpikingSelfAttention
+from mksgn.export.reference_nodes import GRADED, SPIKING, Attention, DelayLine, Neuron, linear, neuron, tensor
+
+Inputs = np.ndarray | Mapping[str, np.ndarray]
+NEURONS = (*SPIKING, *GRADED, SpikingSelfAttention)  # where a loop may be opened, as at a Delay
 
 
 @dataclass
 class ReferenceRun:
     """`spikes[population]` is (S, L, *shape) bool; `outputs[name]` is (S, L, *shape) float32.
 
-    `margins` (S, L, *shape), of the population that was asked for: |v - threshold| / threshold of each decision.
+    Populations are LIF, IF, CubaLIF and Threshold nodes by name, and m and z of an attention node "a" as "a.m" and "a.z". `margins`
+    (S, L, *shape), of the population that was asked for: |v - threshold| / threshold of each decision.
     """
 
     spikes: dict[str, np.ndarray] = field(default_factory=dict)
@@ -32,135 +37,169 @@ class ReferenceRun:
     margins: np.ndarray | None = None
 
 
-def topological(graph: nir.NIRGraph) -> list[str]:
-    """Node names in an order of evaluation; ties in the order of names, so that the result never depends on the file's order."""
-    waiting = {name: {a for a, b in graph.edges if b == name} for name in sorted(graph.nodes)}
+def evaluation_order(graph: nir.NIRGraph) -> list[str]:
+    """Node names of a flat graph in an order of evaluation, which never depends on the file's order.
+
+    Topological, ties by name. Where only loops are left, the first neuron by name that something evaluated leads to, or else the first
+    neuron or Delay, goes on with what it has. Raises UnsupportedNodeError for a loop without either.
+    """
+    sources = _sources(graph)
+    waiting = {name: set(found) for name, found in sorted(sources.items())}
     order: list[str] = []
     while waiting:
-        ready = [name for name, sources in waiting.items() if not sources - set(order)]
+        ready = [name for name, missing in waiting.items() if not missing]
+        if not ready:
+            held = [n for n in waiting if isinstance(graph.nodes[n], (*NEURONS, nir.Delay))]
+            reached = [
+                n for n in held if isinstance(graph.nodes[n], NEURONS) and len(waiting[n]) < len(set(sources[n]))
+            ]
+            ready = (reached or held)[:1]
         if not ready:
             raise UnsupportedNodeError(
-                f"the reference execution is feed-forward only; a loop runs through {', '.join(waiting)}"
+                f"nodes {', '.join(_loop(waiting))}: a loop without a neuron or Delay in it has no order of evaluation; put one into it"
             )
         order += ready
         for name in ready:
             del waiting[name]
+        for missing in waiting.values():
+            missing.difference_update(ready)
+    return order
+
+
+def topological(graph: nir.NIRGraph) -> list[str]:
+    """`evaluation_order` of a flat graph without loops. Raises UnsupportedNodeError for one that has any."""
+    order = evaluation_order(graph)
+    place = {name: i for i, name in enumerate(order)}
+    late = sorted({b for a, b in graph.edges if place[a] >= place[b]})
+    if late:
+        raise UnsupportedNodeError(f"node {late[0]}: lies in a loop, which is not run here; unroll it or cut it")
     return order
 
 
 @torch.no_grad()
 def execute(
-    graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float, *, margins_of: str | None = None
+    graph: nir.NIRGraph,
+    inputs: Inputs,
+    steps: int,
+    dt: float,
+    *,
+    margins_of: str | None = None,
+    stepwise: bool = False,
+    if_dt: float | None = None,
 ) -> ReferenceRun:
-    """Run one constant input per lane, (L, *input shape), for `steps` steps, every state starting at rest."""
-    order = topological(graph)
-    sources = {name: [a for a, b in graph.edges if b == name] for name in order}
-    x = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
-    state: dict[str, Tensor] = {}
+    """Run `steps` steps of `dt` seconds; any graph of NIR's primitives and ours, nested ones too.
+
+    `inputs` is an array, or a dict of arrays by input's name: (L, *input shape), constant, or with `stepwise` (L, steps, *input shape).
+    `if_dt` is what I and IF integrate with in place of `dt`. Raises ExportError for inputs that do not fit, and UnsupportedNodeError.
+    """
+    graph = flatten(graph)
+    order, sources = evaluation_order(graph), _sources(graph)
+    given, lanes = _given(graph, inputs, steps, stepwise)
+    run = ReferenceRun()
     spikes: dict[str, list[np.ndarray]] = {}
     outputs: dict[str, list[np.ndarray]] = {}
     margins: list[np.ndarray] = []
 
-    def fire(
-        name: str, current: Tensor, rate: float | Tensor, leak: float | Tensor, threshold: Tensor, reset: float | Tensor
-    ) -> Tensor:
-        v = state.get(name)
-        v = torch.zeros_like(current) + leak if v is None else v  # at rest
-        v = v + rate * ((leak - v) + current)
-        s = v > threshold
-        if name == margins_of:
-            margins.append(((v - threshold).abs() / threshold.abs()).numpy())
-        state[name] = torch.where(s, torch.as_tensor(reset, dtype=v.dtype).expand_as(v), v)
+    def record(name: str, population: Neuron, s: Tensor) -> None:
         spikes.setdefault(name, []).append(s.numpy())
-        return s.float()
+        if name == margins_of:
+            margins.append(population.margin().numpy())
 
-    for _ in range(steps):
-        values: dict[str, Tensor] = {}
+    def recorder(name: str):
+        return lambda part, population, s: record(f"{name}.{part}", population, s)
+
+    stateful: dict[str, Neuron | Attention | DelayLine] = {}
+    for name in order:
+        node = graph.nodes[name]
+        if isinstance(node, SPIKING + GRADED):
+            stateful[name] = neuron(node, dt, if_dt)
+        elif isinstance(node, SpikingSelfAttention):
+            stateful[name] = Attention(node, dt, recorder(name))
+        elif isinstance(node, nir.Delay):
+            stateful[name] = DelayLine(node, name, dt)
+    values: dict[str, Tensor] = {}  # of a node behind in the order: still those of the step before
+    for t in range(steps):
         for name in order:
             node = graph.nodes[name]
-            incoming = x if isinstance(node, nir.Input) else _sum([values[a] for a in sources[name]])
             if isinstance(node, nir.Input):
-                values[name] = x
-            elif isinstance(node, nir.Output):
-                outputs.setdefault(name, []).append(incoming.numpy())
-            elif isinstance(node, nir.LIF):
-                tau, r, leak, threshold, reset = (
-                    _t(p) for p in (node.tau, node.r, node.v_leak, node.v_threshold, node.v_reset)
-                )
-                values[name] = fire(name, r * incoming, dt_over_tau(dt, tau), leak, threshold, reset)
-            elif isinstance(node, SpikingSelfAttention):
-                values[name] = _attention(node, name, incoming, dt, fire)
+                values[name] = given[name][:, t if stepwise else 0]
+                continue
+            shown = [values[a] for a in sources[name] if a in values]
+            x = _sum(shown) if shown else torch.zeros(lanes, *_own_shape(node, name))
+            if isinstance(node, nir.Output):
+                outputs.setdefault(name, []).append(x.numpy())
+            elif isinstance(node, nir.Threshold):
+                s = x > tensor(node.threshold)
+                spikes.setdefault(name, []).append(s.numpy())
+                values[name] = s.float()
+            elif name in stateful:
+                state = stateful[name]
+                y = state.step(x)
+                if isinstance(node, SPIKING):
+                    assert isinstance(state, Neuron)
+                    record(name, state, y)
+                values[name] = y.float()
             else:
-                values[name] = linear(node, name, incoming)
-    run = ReferenceRun()
+                values[name] = linear(node, name, x)
     run.spikes = {name: np.stack(steps_of) for name, steps_of in spikes.items()}
     run.outputs = {name: np.stack(steps_of) for name, steps_of in outputs.items()}
     run.margins = np.stack(margins) if margins else None
     return run
 
 
-def dt_over_tau(dt: float, tau: Tensor) -> Tensor:
-    """dt / tau, rounded to float32: a float32 tau of 2e-4 would give 0.5000000126 in double (LAVA.md)."""
-    return torch.as_tensor(np.float32(dt)) / tau
+def _given(graph: nir.NIRGraph, inputs: Inputs, steps: int, stepwise: bool) -> tuple[dict[str, Tensor], int]:
+    """Each input as (L, steps or 1, *shape), and L."""
+    named, names = inputs, sorted(graph.inputs)
+    if not isinstance(named, Mapping):
+        if len(names) != 1:
+            raise ExportError(
+                f"the graph has {len(names)} inputs ({', '.join(names)}); give a dict of arrays by their names"
+            )
+        named = {names[0]: named}
+    if sorted(named) != names:
+        raise ExportError(f"inputs {', '.join(sorted(named)) or 'none'}: the graph has {', '.join(names) or 'none'}")
+    given = {}
+    for name, x in named.items():
+        declared = graph.nodes[name].input_type["input"]
+        shape = (steps,) * stepwise + tuple(int(n) for n in declared)
+        if np.shape(x)[1:] != shape:
+            wanted = ", ".join(str(n) for n in ("L", *shape))
+            raise ExportError(f"input {name}: shape {np.shape(x)}, expected ({wanted})")
+        array = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+        given[name] = array if stepwise else array[:, None]
+    lanes = {len(x) for x in given.values()}
+    if len(lanes) > 1:
+        raise ExportError(f"inputs differ in their number of lanes: {sorted(lanes)}")
+    return given, lanes.pop() if lanes else 1
 
 
-def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
-    """The stateless nodes, (L, *input) → (L, *output)."""
-    if isinstance(node, nir.Conv2d):
-        padding = node.padding if isinstance(node.padding, str) else tuple(int(p) for p in node.padding)
-        stride, dilation = (tuple(int(i) for i in p) for p in (node.stride, node.dilation))
-        return F.conv2d(x, _t(node.weight), _t(node.bias), stride, padding, dilation, int(node.groups))
-    if isinstance(node, GraphConv):
-        y = _t(node.bias)[:, None, None].expand(len(x), -1, x.shape[2], x.shape[3]).clone()
-        for a, w in zip(_t(node.adjacency), _t(node.weight), strict=True):
-            joints = a.any(0)  # the subset's targets; elsewhere it adds 0
-            y[..., joints] += torch.einsum("oc,nctj->notj", w, x @ a[:, joints])
-        return y
-    if isinstance(node, nir.Affine | nir.Linear):
-        y = torch.einsum("...oi,n...i->n...o", _t(node.weight), x)
-        return y + _t(node.bias) if isinstance(node, nir.Affine) else y
-    if isinstance(node, nir.SumPool2d):
-        kernel, stride, padding = (
-            tuple(int(i) for i in np.broadcast_to(p, 2)) for p in (node.kernel_size, node.stride, node.padding)
-        )
-        return F.avg_pool2d(x, kernel, stride, padding, divisor_override=1)
-    if isinstance(node, nir.Flatten):
-        start, end = int(node.start_dim), int(node.end_dim)
-        return x.flatten(*(axis if axis < 0 else axis + 1 for axis in (start, end)))
-    if isinstance(node, nir.Scale):
-        return x * _t(node.scale)
-    raise UnsupportedNodeError(
-        f"node {name}: the reference execution has no {type(node).__name__}; it runs LIF, SpikingSelfAttention, Conv2d, "
-        "GraphConv, Affine, Linear, SumPool2d, Flatten and Scale"
-    )
+def _sources(graph: nir.NIRGraph) -> dict[str, list[str]]:
+    sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
+    for a, b in graph.edges:
+        for end in (a, b):
+            if end not in sources:
+                raise UnsupportedNodeError(f"edge {a} → {b}: the graph has no node {end}; correct the edge")
+        sources[b].append(a)
+    return sources
 
 
-def _attention(node: SpikingSelfAttention, name: str, qkv: Tensor, dt: float, fire: Callable[..., Tensor]) -> Tensor:
-    q, k, v = split_heads(node, qkv)
-    rate = dt_over_tau(dt, _t(node.tau))
-    per_head = [_t(p).view(-1, 1, 1, 1) for p in (node.gain_m, node.gain_z, node.threshold_m, node.threshold_z)]
-    gain_m, gain_z, threshold_m, threshold_z = per_head
-    m = fire(f"{name}.m", gain_m * map_counts(q, k), rate, 0.0, threshold_m, 0.0)
-    z = (gain_z * value_counts(m, v)).flatten(1, 2)
-    return fire(f"{name}.z", z, rate, 0.0, threshold_z.repeat_interleave(v.shape[2], 0)[..., 0], 0.0)
+def _loop(waiting: dict[str, set[str]]) -> list[str]:
+    """The nodes of one loop, each of these waiting for another of them, in the order of the signal."""
+    path = [min(waiting)]
+    while (back := min(waiting[path[-1]])) not in path:
+        path.append(back)
+    return path[path.index(back) :][::-1]
 
 
-def split_heads(node: SpikingSelfAttention, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, 3C, T, V) → q, k, v, each (N, heads, d, T, V); channel = head · d + i."""
-    q, k, v = qkv.unflatten(1, (3, node.heads, -1)).unbind(1)
-    return q, k, v
-
-
-def map_counts(q: Tensor, k: Tensor) -> Tensor:
-    return torch.einsum("nhcti,nhctj->nhtij", q, k)
-
-
-def value_counts(m: Tensor, v: Tensor) -> Tensor:
-    return torch.einsum("nhtij,nhctj->nhcti", m, v)
-
-
-def _t(x: Any) -> Tensor:
-    return torch.from_numpy(np.array(x, dtype=np.float32))
+def _own_shape(node: nir.NIRNode, name: str) -> tuple[int, ...]:
+    """Of nodes that may be evaluated before any of their sources: their parameters'."""
+    if isinstance(node, nir.Delay):
+        return np.shape(node.delay)
+    if isinstance(node, SPIKING + GRADED):
+        return np.shape(node.r)
+    if isinstance(node, SpikingSelfAttention) and node.input_type["input"] is not None:
+        return tuple(int(n) for n in node.input_type["input"])
+    raise UnsupportedNodeError(f"node {name}: no edge leads into it; connect it, or leave it out")
 
 
 def _sum(values: list[Tensor]) -> Tensor:
