@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -41,7 +43,8 @@ class Relay(AbstractProcess):
     """Passes on what it receives, counting; `fault` is how it fails and `at` the time step in which it does."""
 
     def __init__(self, fault: str = "", at: int = 2, **params: Any) -> None:
-        super().__init__(fault=fault, at=at, **params)
+        clock = np.frombuffer(mmap.mmap(-1, 8), np.float64)  # shared with the model, which writes when it fails
+        super().__init__(fault=fault, at=at, clock=clock, **params)
         self.inp, self.out = InPort(SHAPE), OutPort(SHAPE)
         self.total = Var(SHAPE, init=0)
 
@@ -55,18 +58,48 @@ class Sink(AbstractProcess):
         self.total = Var(SHAPE, init=0)
 
 
-def fail(fault: str) -> None:
-    """Do what `fault` says."""
+class UnprintableError(Exception):
+    """An error that fails when it is asked what it says."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def recurse() -> None:
+    recurse()
+
+
+def fail(fault: str, clock: np.ndarray) -> None:
+    """Do what `fault` says, and note in `clock` when."""
+    clock[0] = time.monotonic()
     if fault == "raise":
         raise ValueError("the weights are bad")
     if fault == "unpicklable":
         raise CannotPickleError("first", "line")
+    if fault == "unprintable":
+        raise UnprintableError
+    if fault == "long":
+        raise ValueError("long " * 2_000_000)
+    if fault == "memory":
+        np.zeros(1 << 60, np.int8)
+    if fault == "recursion":
+        recurse()
+    if fault == "interrupt":
+        raise KeyboardInterrupt
     if fault == "sys.exit":
         sys.exit(3)
+    if fault == "sys.exit(0)":
+        sys.exit(0)
     if fault == "os._exit":
         os._exit(7)
+    if fault == "os._exit(0)":
+        os._exit(0)
     if fault == "segfault":
         ctypes.string_at(0)
+    if fault == "abort":
+        os.abort()
+    if fault in ("SIGKILL", "SIGTERM", "SIGSTOP"):
+        os.kill(os.getpid(), signal.Signals[fault])
     if fault == "close":  # every descriptor, so that nothing can be reported
         os.closerange(3, 1000)
         raise ValueError("unheard")
@@ -99,15 +132,19 @@ class PyRelay(PyLoihiProcessModel):
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.when, _, self.fault = str(proc_params["fault"]).rpartition(":")
-        self.at = int(proc_params["at"])
+        self.at, self.clock = int(proc_params["at"]), proc_params["clock"]
         if self.when == "constructor":
-            fail(self.fault)
+            fail(self.fault, self.clock)
 
     def run_spk(self) -> None:
         spikes = self.inp.recv()
         due = self.time_step == self.at
         if due and self.when == "before":
-            fail(self.fault)
+            fail(self.fault, self.clock)
+        while due and self.fault == "chatter":  # to the sink, which goes on listening to what is negative
+            self.clock[0] = self.clock[0] or time.monotonic()
+            self.out.send(-spikes)
+            time.sleep(0.01)
         if due and self.when == "silent":
             return
         if due and self.when == "twice":
@@ -115,11 +152,11 @@ class PyRelay(PyLoihiProcessModel):
         self.out.send(spikes)
         self.total += spikes
         if due and self.when == "after":
-            fail(self.fault)
+            fail(self.fault, self.clock)
 
     def _stop(self) -> None:
         if self.when == "stop":
-            fail(self.fault)
+            fail(self.fault, self.clock)
         super()._stop()
 
 
@@ -131,7 +168,9 @@ class PySink(PyLoihiProcessModel):
     total: np.ndarray = LavaPyType(np.ndarray, np.int32)
 
     def run_spk(self) -> None:
-        self.total += self.inp.recv()
+        while (spikes := self.inp.recv()).min() < 0:
+            pass
+        self.total += spikes
 
 
 def chain(fault: str = "", at: int = 2) -> tuple[Source, Relay, Sink]:
