@@ -25,7 +25,7 @@ def layers(program: Program, execution: Execution) -> list[Layer]:
         counters = execution.counters[population.name]
         events = execution.clips * execution.steps  # of each neuron; `clips` of an execution are lanes
         on_host = population.place == "host"
-        firing = population.kind == "lif"
+        firing = population.fires
         rows.append(
             Layer(
                 name=population.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from mksgn.deploy.passes.fixed_point import fixed_point
 from mksgn.deploy.passes.graph_branches import merge_graph_branches
 from mksgn.deploy.passes.host_split import host_split
 from mksgn.deploy.passes.ingest import ingest
+from mksgn.deploy.passes.loops import join_loops
 from mksgn.deploy.program import Program
 from mksgn.export import files
+from mksgn.export.flat import flatten
 from mksgn.export.metadata import json_of
 from mksgn.export.quantize import quantize
 
@@ -29,31 +32,71 @@ def compile_graph(
     *,
     precision: str = "fixed",
     dt: float = 1e-4,
+    if_dt: float | None = None,
     analog: tuple[str, ...] = (),
-    calibration: np.ndarray | None = None,
+    calibration: np.ndarray | dict[str, np.ndarray] | None = None,
 ) -> Program:
     """Any NIR graph, or the path of one, as a balanced program.
 
-    `precision` is "fixed" (Loihi's integers) or "float". `dt` in seconds holds for files that name none. `analog` names inputs
-    that are not spikes. A file that is not quantised yet needs `calibration`, (clips, *input shape), for "fixed"; it is quantised
-    by export's own function. Raises DeployError: node, type, reason, remedy.
+    `precision` is "fixed" (Loihi's integers) or "float". `dt` in seconds holds for files that name none; `if_dt` is the step of IF
+    and I (None: dt; 1.0 reads v += r x, as most files with IF mean it). `analog` names inputs that are not spikes. A file that is
+    not quantised yet needs `calibration` for "fixed": (clips, *input shape), or (clips, steps, *input shape), or a dict of either by
+    input's name; it is quantised by export's own function, whose report is the program's `quantization`. Raises DeployError: node,
+    type, reason, remedy.
     """
     if precision not in ("fixed", "float"):
         raise DeployError(f"precision {precision!r}: choose fixed or float")
     if not isinstance(graph, nir.NIRGraph):
         graph = files.read(Path(graph))
     if precision == "fixed" and json_of(graph, "quantization") is None:
-        steps = graph.metadata.get("steps")
-        if calibration is None or steps is None:
+        if calibration is None:
             raise DeployError(
                 "the file is not quantised, and fixed point needs integers: export it with --quantize 8, give calibration clips, "
                 "or run it with --precision float"
             )
-        graph, _ = quantize(graph, 8, calibration, int(steps), float(graph.metadata.get("dt", dt)))
-    program = host_split(merge_graph_branches(ingest(graph, dt=dt, analog=analog)))
+        graph = _quantised(graph, calibration, dt, if_dt, analog)
+    whole = join_loops(merge_graph_branches(ingest(graph, dt=dt, if_dt=if_dt, analog=analog)))
+    program = host_split(whole)
+    if precision == "float" and all(p.place == "host" for p in program.populations):
+        program = whole  # float Processes take currents too: better than nothing to run
     if precision == "fixed":
         program = fixed_point(program, json_of(graph, "quantization"))
     return balance(program)
+
+
+def _quantised(
+    graph: nir.NIRGraph,
+    calibration: np.ndarray | dict[str, np.ndarray],
+    dt: float,
+    if_dt: float | None,
+    analog: tuple[str, ...],
+) -> nir.NIRGraph:
+    graph = flatten(graph)
+    steps = graph.metadata.get("steps")
+    for name, node in graph.nodes.items():
+        if isinstance(node, nir.Input):
+            x = calibration[name] if isinstance(calibration, dict) and name in calibration else calibration
+            axes = len(node.input_type["input"])
+            if isinstance(x, np.ndarray) and x.ndim == axes + 2:
+                steps = steps or x.shape[1]
+    if steps is None:
+        raise DeployError(
+            "the file does not say how many steps a clip has: give calibration with a step axis, (clips, steps, *input shape)"
+        )
+    marked = nir.NIRGraph(
+        {name: _analog(node) if name in analog else node for name, node in graph.nodes.items()},
+        graph.edges,
+        metadata={**graph.metadata, "steps": int(steps)},
+        type_check=False,
+    )
+    return quantize(marked, 8, calibration, int(steps), float(graph.metadata.get("dt", dt)), if_dt)[0]
+
+
+def _analog(node: nir.NIRNode) -> nir.NIRNode:
+    """The same input, marked as no spikes."""
+    marked = copy.copy(node)
+    marked.metadata = {**node.metadata, "signal": "analog"}
+    return marked
 
 
 def run(
@@ -64,7 +107,7 @@ def run(
     record: bool = True,
     progress: Callable[[int], None] = lambda clips: None,
 ) -> Execution:
-    """Run clips through a program; each starts from rest.
+    """Run clips through a program; each starts with all state at 0.
 
     `inputs` is (clips, steps, *input shape), or a dict of such arrays by input's name. `backend` is "emulator" or "lava".
     `record = False` keeps counters and outputs only. `progress` is called with the number of clips just finished.

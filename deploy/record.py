@@ -37,6 +37,12 @@ def write_spikes(execution: Execution, path: Path) -> None:
         np.savez_compressed(file, **arrays)
 
 
+def write_outputs(execution: Execution, path: Path) -> None:
+    """By output's name: (clips, steps, *shape) float32."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **execution.outputs)
+
+
 def read_train(path: Path, population: str) -> np.ndarray:
     """(clips, steps, *shape) bool of the clips whose trains were kept."""
     with np.load(path) as arrays:

@@ -293,7 +293,7 @@ def apply_node(node, x: np.ndarray) -> np.ndarray:
 class Euler:
     """A graph run step by step in float64: `spikes`, `current`, `membrane` (before the reset) and `values`, each (clips, steps, *shape).
 
-    A membrane starts at its resting value, v_leak. `current` is what the equations call I, biases included. `margin` is the
+    A membrane starts at 0. `current` is what the equations call I, biases included. `margin` is the
     smallest distance of a membrane to its threshold, relative to the threshold.
     """
 
@@ -337,12 +337,12 @@ class Euler:
 
     def fire(self, name, current, tau, r, leak, threshold, reset) -> np.ndarray:
         rate = np.asarray(F32(self.dt) / np.asarray(tau, F32), np.float64)
-        v = self.state.get(name, np.zeros_like(current) + leak)
+        v = self.state.get(name, np.zeros_like(current))
         v = v + rate * ((leak - v) + r * current)
         s = v > threshold
         for kind, value in (("spikes", s), ("current", current), ("membrane", v)):
             self.log[kind].setdefault(name, []).append(value)
-        distance = np.abs(v - threshold) / np.maximum(np.abs(threshold - leak), 1e-30)
+        distance = np.abs(v - threshold) / np.maximum(np.abs(threshold), 1e-30)
         self.margin = min(self.margin, float(distance.min()))
         self.state[name] = np.where(s, reset, v)
         return s.astype(np.float64)
@@ -391,7 +391,7 @@ def on_chip(program: Program, given: dict[str, np.ndarray], windows, steps: int)
     length = max(w.end for w in windows.values())
     chip = [p for p in program.populations if p.name in given or p.kind != "input"]
     train = {p.name: np.zeros((length, *p.shape)) for p in chip}
-    states = {p.name: p.neuron.prepare() for p in chip if p.name not in given and p.kind == "lif"}
+    states = {p.name: p.neuron.prepare() for p in chip if p.name not in given and p.fires}
     membranes = {}
     for now in range(length):
         for p in chip:

@@ -7,7 +7,7 @@ from graphs import SETTINGS
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mksgn.deploy.arithmetic import FixedNeuron, FloatNeuron, decay
+from mksgn.deploy.arithmetic import FixedNeuron, FloatNeuron, Membrane, decay
 
 MAX = 2**23 - 1
 MEMBRANES = st.integers(-MAX, MAX) | st.integers(-5, 5) | st.sampled_from([-MAX, MAX])
@@ -37,14 +37,18 @@ def neuron(dv, vth, mant=0, exp=6) -> FixedNeuron:
 @example(-MAX, 1)
 @example(MAX, 1)
 def test_decay_truncates_toward_zero_whatever_the_sign(v, dv):
-    found = decay(torch.tensor([v], dtype=torch.int32), dv)
-    assert found.dtype == torch.int32
+    found = decay(torch.tensor([float(v)]), keep(dv))
+    assert found.dtype == torch.float32
     assert found.item() == trunc0(v * (4096 - dv), 12) == int(v * (4096 - dv) / 4096)
 
 
+def keep(dv: int) -> torch.Tensor:
+    return torch.tensor((4096 - dv) / 4096, dtype=torch.float64)
+
+
 def test_halving_every_small_membrane():
-    v = torch.arange(-9, 10, dtype=torch.int32)
-    assert decay(v, 2048).tolist() == [-4, -4, -3, -3, -2, -2, -1, -1, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    v = torch.arange(-9.0, 10.0)
+    assert decay(v, keep(2048)).tolist() == [-4, -4, -3, -3, -2, -2, -1, -1, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
 @SETTINGS
@@ -58,19 +62,19 @@ def test_halving_every_small_membrane():
 )
 def test_fixed_neuron_equals_lava_s_equations_step_by_step(currents, start, dv, vth, mant, exp):
     state = neuron(dv, vth, mant, exp).prepare()
-    v, wanted = torch.tensor([[start]], dtype=torch.int32), start
+    v, wanted = Membrane(torch.tensor([[float(start)]])), start
     for a in currents:
         s, v, h = state.step(torch.tensor([[float(a)]]), v)
         fired, wanted, before = lava(wanted, a, dv, mant, exp, vth)
-        assert (s.item(), v.item(), h.item()) == (fired, wanted, before)
+        assert (s.item(), v.v.item(), h.item()) == (fired, wanted, before)
 
 
 def test_a_membrane_is_clipped_at_24_bits_on_both_sides():
     state = neuron(2048, 131_071).prepare()
-    v = torch.full((1,), -MAX, dtype=torch.int32)
+    v = Membrane(torch.full((1,), float(-MAX)))
     assert state.step(torch.tensor([-131_071.0]), v)[2].item() == -MAX
-    s, after, h = state.step(torch.tensor([131_071.0]), torch.full((1,), MAX, dtype=torch.int32))
-    assert (h.item(), s.item(), after.item()) == (
+    s, after, h = state.step(torch.tensor([131_071.0]), Membrane(torch.full((1,), float(MAX))))
+    assert (h.item(), s.item(), after.v.item()) == (
         MAX,
         True,
         0,
@@ -81,23 +85,23 @@ def test_all_terms_at_their_limit_do_not_wrap_around():
     """v + u + bias reaches 3 · 2^23 before the clip."""
     for sign in (1, -1):
         state = FixedNeuron(1, np.array([131_071], np.int32), np.array([sign * 4095], np.int32), 7).prepare()
-        h = state.step(torch.tensor([sign * 131_071.0]), torch.tensor([sign * MAX], dtype=torch.int32))[2]
+        h = state.step(torch.tensor([sign * 131_071.0]), Membrane(torch.tensor([float(sign * MAX)])))[2]
         assert h.item() == sign * MAX
 
 
 def test_a_membrane_at_the_threshold_does_not_fire_and_one_sub_unit_above_does():
     state = FixedNeuron(2048, np.array([10], np.int32), np.array([1], np.int32), 0).prepare()
-    none = torch.zeros(1, dtype=torch.int32)
-    assert state.step(torch.tensor([9.0]), none + 126)[2].item() == 640  # 576 + 63 + 1
-    assert not state.step(torch.tensor([9.0]), none + 126)[0].item()
-    s, v, h = state.step(torch.tensor([9.0]), none + 128)
-    assert (h.item(), s.item(), v.item()) == (641, True, 0)
+    none = torch.zeros(1)
+    assert state.step(torch.tensor([9.0]), Membrane(none + 126))[2].item() == 640  # 576 + 63 + 1
+    assert not state.step(torch.tensor([9.0]), Membrane(none + 126))[0].item()
+    s, v, h = state.step(torch.tensor([9.0]), Membrane(none + 128))
+    assert (h.item(), s.item(), v.v.item()) == (641, True, 0)
 
 
 @pytest.mark.parametrize("exponent", range(8))
 @pytest.mark.parametrize("mantissa", [-4096, -1, 0, 1, 4095])
 def test_the_bias_is_shifted_by_its_exponent(mantissa, exponent):
-    h = neuron(2048, 131_071, mantissa, exponent).prepare().step(torch.zeros(1), torch.zeros(1, dtype=torch.int32))[2]
+    h = neuron(2048, 131_071, mantissa, exponent).prepare().step(torch.zeros(1), Membrane(torch.zeros(1)))[2]
     assert h.item() == mantissa * 2**exponent
 
 
@@ -106,22 +110,22 @@ def test_parameters_broadcast_against_the_population():
     state = FixedNeuron(2048, vth, np.zeros((1, 1, 1), np.int32), 6).prepare()
     current = torch.full((3, 2, 4, 5), 7.0)
     v = state.start(current)
-    assert (v.shape, v.dtype, int(v.abs().max())) == (current.shape, torch.int32, 0)
+    assert (v.v.shape, v.v.dtype, int(v.v.abs().max()), v.u) == (current.shape, torch.float32, 0, None)
     s, after, h = state.step(current, v)
     assert s[:, 0].all()
     assert not s[:, 1].any()
-    assert after[:, 0].eq(0).all()
-    assert after[:, 1].eq(7 << 6).all()
+    assert after.v[:, 0].eq(0).all()
+    assert after.v[:, 1].eq(7 << 6).all()
     assert h.eq(7 << 6).all()
 
 
 def test_a_step_leaves_the_membrane_it_was_given():
     for state, v in (
-        (neuron(2048, 1).prepare(), torch.tensor([100], dtype=torch.int32)),
+        (neuron(2048, 1).prepare(), torch.tensor([100.0])),
         (float_neuron().prepare(), torch.tensor([0.5])),
     ):
         before = v.clone()
-        state.step(torch.tensor([3.0]), v)
+        state.step(torch.tensor([3.0]), Membrane(v))
         assert torch.equal(v, before)
 
 
@@ -146,13 +150,13 @@ def test_float_neuron_equals_the_equation_on_lattice_numbers(currents, rate, thr
         assert h.item() == np.float32(wanted)
         fired = wanted > threshold / 8
         wanted = 0.0 if fired else float(np.float32(wanted))
-        assert (s.item(), v.item()) == (fired, wanted)
+        assert (s.item(), v.v.item()) == (fired, wanted)
 
 
 def test_a_float_membrane_at_its_threshold_does_not_fire():
     state = float_neuron(threshold=2.0).prepare()
-    assert not state.step(torch.tensor([2.0]), torch.zeros(1))[0].item()
-    assert state.step(torch.tensor([np.nextafter(np.float32(2), np.float32(3))]), torch.zeros(1))[0].item()
+    assert not state.step(torch.tensor([2.0]), Membrane(torch.zeros(1)))[0].item()
+    assert state.step(torch.tensor([np.nextafter(np.float32(2), np.float32(3))]), Membrane(torch.zeros(1)))[0].item()
 
 
 def test_scales_turn_membranes_into_weight_units():
@@ -170,7 +174,7 @@ def test_fixed_and_float_decide_alike_with_half_step_thresholds(currents, vth, b
     """tau = 2, S = 4, even weights, integer biases: neither truncation nor a tie can tell them apart (LAVA.md)."""
     fixed = FixedNeuron(2048, np.array([vth], np.int32), np.array([bias], np.int32), 6).prepare()
     floating = float_neuron(0.5, vth + 1 / 128, bias).prepare()
-    v, w = torch.zeros(1, dtype=torch.int32), torch.zeros(1)
+    v, w = Membrane(torch.zeros(1)), Membrane(torch.zeros(1))
     for a in currents:
         a = torch.tensor([float(a)])
         s, v, h = fixed.step(a, v)

@@ -27,8 +27,7 @@ from graphs import (
     student_like,
 )
 
-from mksgn.deploy import compile_graph, run
-from mksgn.deploy.emulator import BATCH
+from mksgn.deploy import compile_graph, emulator, run
 from mksgn.deploy.program import Product
 
 STEPS = 5
@@ -195,8 +194,16 @@ def state_of(execution):
     return counters, {name: c.per_neuron for name, c in execution.counters.items()}
 
 
+BATCH = 8
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    monkeypatch.setattr(emulator, "BATCH_LIMIT", BATCH)
+
+
 @pytest.mark.parametrize("clips", [1, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 1])
-def test_clips_are_independent_and_batches_have_no_borders(clips):
+def test_clips_are_independent_and_batches_have_no_borders(clips, batches):
     g, _ = network()
     rng = np.random.default_rng(clips)
     program, x = compile_graph(g, precision="float"), spikes(rng, clips, STEPS, 3, 4, 3)
@@ -236,7 +243,7 @@ def test_without_recording_only_the_trains_are_missing(done):
         np.testing.assert_array_equal(per_neuron[name], train)
 
 
-def test_progress_names_the_clips_of_each_batch(done):
+def test_progress_names_the_clips_of_each_batch(done, batches):
     finished: list[int] = []
     _, x = network()
     run(done[0], x, progress=finished.append)

@@ -12,7 +12,11 @@ from students import calibration, tiny
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.lava import network
+from mksgn.deploy.lava.leaf_work import LeafWork
+from mksgn.deploy.lava.messages import Layout
+from mksgn.deploy.lava.processes.leaf import Leaf
 from mksgn.deploy.lava.runtime import LavaRuntimeError
+from mksgn.deploy.passes.schedule import schedule
 from mksgn.deploy.program import Population
 from mksgn.export import export_to_nir
 from mksgn.export.verify import compare
@@ -97,9 +101,12 @@ def test_an_error_inside_a_leaf_reaches_the_user_with_its_traceback(exported):
 def test_float_population_in_a_fixed_model_is_refused(exported):
     graph, _ = exported
     program = dataclasses.replace(compile_graph(graph, precision="float"), precision="fixed")
-    work = network.PopulationWork(program, program["smf"], network.schedule(program, 1, 4)["smf"], 1, 1, False)
+    host = Layout((program["ssc"],), 1, "fixed")
+    sends = Layout((program["smf"],), 1, "fixed")
+    window = schedule(program, 1, 4)["smf"]
+    work = LeafWork(program, (program["smf"],), [host], sends, window, 1, 1, set())
     work.precision = "float"
-    leaf = network.Leaf(work=work, sources=[(1, *program["ssc"].shape)], shape=(1, *program["smf"].shape), name="smf")
+    leaf = Leaf(work=work, sources=[host.shape], shape=sends.shape, name="smf")
     config = network.Loihi2SimCfg(select_tag="fixed_pt")
     with pytest.raises(LavaRuntimeError, match="select the other tag"), network.GuardedRuntime(leaf, config) as runtime:
         runtime.run(1)

@@ -217,7 +217,7 @@ def test_a_negative_threshold():
         one([[2]], threshold=-1)
 
 
-@pytest.mark.parametrize(("off", "left"), [(0.0, "10.000000"), (0.5, "10.500000"), (1 / 64, "10.015625")])
+@pytest.mark.parametrize(("off", "left"), [(0.5, "10.500000"), (1 / 64, "10.015625")])
 def test_a_threshold_without_its_half_step(off, left):
     g = chain(("x", inp(1)), ("d", linear([[2]])), ("l", lif(1, threshold=(10 + off) / 2)), ("y", out(1)))
     with pytest.raises(
@@ -247,10 +247,12 @@ def test_one_large_bias_makes_odd_small_ones_impossible():
 
 def test_a_decay_of_all_or_nothing():
     g = chain(("x", inp(1)), ("d", linear([[2]])), ("l", lif(1, tau=1e-4, threshold=1 + 1 / 128)), ("y", out(1)))
-    with pytest.raises(RangeError, match=r"^l: decay 1\.000000 gives dv = 4096, outside 1 … 4095; choose another dt"):
+    with pytest.raises(
+        RangeError, match=r"^l: a membrane without memory .* needs dv = 4096, beyond 4095 of its 12 bits"
+    ):
         fixed_point(ingest(g), units(l=0))
     g.nodes["l"] = lif(1, tau=1e-4 * 2**14, threshold=(1 + 1 / 128) / 2**14)
-    with pytest.raises(RangeError, match=r"^l: decay 0\.000061 gives dv = 0, outside"):
+    with pytest.raises(RangeError, match=r"^l: decay 0\.000061 … .* gives dv = 0 … 0, outside"):
         fixed_point(ingest(g), units(l=0))
 
 

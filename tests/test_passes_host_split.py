@@ -18,9 +18,10 @@ from graphs import (
 )
 
 from mksgn.deploy import run
-from mksgn.deploy.emulator import host_spikes
+from mksgn.deploy.emulator import host_values
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.passes.balance import balance
+from mksgn.deploy.passes.fixed_point import fixed_point
 from mksgn.deploy.passes.host_split import host_split
 from mksgn.deploy.passes.ingest import ingest
 
@@ -58,7 +59,7 @@ def test_the_encoder_s_spikes_are_the_equation_s():
     rng = np.random.default_rng(2)
     g = student_like(rng)
     x = analog_clips(rng, 3)
-    given = host_spikes(host_split(ingest(g)), {"x": x})
+    given = host_values(host_split(ingest(g)), {"x": x})
     assert set(given) == {"encoder"}
     assert given["encoder"].dtype == bool
     assert_same_spikes(given, {"encoder": Euler(g, {"x": x}).spikes["encoder"]})
@@ -80,9 +81,9 @@ def test_an_encoder_of_two_analog_inputs_one_of_them_constant():
         "w": np.broadcast_to(lattice(rng, 4, 1, 2, most=24), (4, 5, 2)),
     }
     wanted = Euler(g, inputs).spikes
-    assert_same_spikes(host_spikes(program, inputs), wanted)
+    assert_same_spikes(host_values(program, inputs), wanted)
     swapped = {"x": np.broadcast_to(inputs["x"][:, :1], (4, 5, 3)), "w": lattice(rng, 4, 5, 2, most=24)}
-    assert_same_spikes(host_spikes(program, swapped), Euler(g, swapped).spikes)
+    assert_same_spikes(host_values(program, swapped), Euler(g, swapped).spikes)
 
 
 def test_spike_inputs_pass_by_the_host():
@@ -98,48 +99,55 @@ def test_spike_inputs_pass_by_the_host():
     assert places(program) == {"s": "chip", "x": "host", "encoder": "host", "joined": "chip"}
     assert program["joined"].depth == 1  # both arrive over one synapse
     inputs = {"x": lattice(rng, 3, 4, 2, most=24), "s": spikes(rng, 3, 4, 3)}
-    given = host_spikes(program, inputs)
+    given = host_values(program, inputs)
     np.testing.assert_array_equal(given["s"], inputs["s"])
     assert_same_spikes(run(program, inputs).spikes, Euler(g, inputs).spikes)
 
 
-def test_a_population_of_analog_and_spikes_is_refused():
-    g = graph(
+MIXED = {
+    "a population of analog and spikes": graph(
         {
-            "x": inp(2, analog=True),
-            "s": inp(2),
-            "a": linear(np.eye(2)),
-            "b": linear(np.eye(2)),
-            "l": lif(2),
+            "x": inp(2, analog=True), "s": inp(2), "a": linear(np.eye(2)), "b": linear(np.eye(2)), "l": lif(2, threshold=0.5),
             "y": out(2),
         },
         [("x", "a"), ("s", "b"), ("a", "l"), ("b", "l"), ("l", "y")],
-    )
-    with pytest.raises(
-        DeployError, match="population l: reads the analog input x and is no plain encoder; only a LIF population"
-    ):
-        host_split(ingest(g))
-
-
-def test_a_skip_around_the_encoder_is_refused():
-    """The encoder's target would read the analog input too."""
-    g = graph(
+    ),
+    "a skip around the encoder": graph(
         {
-            "x": inp(2, analog=True),
-            "a": linear(np.eye(2)),
-            "e": lif(2),
-            "b": linear(np.eye(2)),
-            "c": linear(np.eye(2)),
-            "l": lif(2),
-            "y": out(2),
+            "x": inp(2, analog=True), "a": linear(np.eye(2)), "e": lif(2), "b": linear(np.eye(2)), "c": linear(np.eye(2)),
+            "l": lif(2), "y": out(2),
         },
         [("x", "a"), ("a", "e"), ("e", "b"), ("x", "c"), ("b", "l"), ("c", "l"), ("l", "y")],
-    )
-    with pytest.raises(DeployError, match="population l: reads the analog input x"):
-        host_split(ingest(g))
+    ),
+}  # fmt: skip
 
 
-def test_an_analog_read_out_is_refused():
-    g = chain(("x", inp(2, analog=True)), ("d", linear(np.eye(2))), ("y", out(2)))
-    with pytest.raises(DeployError, match="population d: reads the analog input x and is no plain encoder"):
-        host_split(ingest(g))
+@pytest.mark.parametrize("name", MIXED)
+def test_a_population_of_analog_and_spikes_runs_in_float_on_the_chip_s_side(name):
+    rng = np.random.default_rng(6)
+    program = balance(host_split(ingest(MIXED[name])))
+    assert program["l"].place == "chip"
+    inputs = {
+        p.name: lattice(rng, 3, 4, 2, most=24) if p.name in program.analog else spikes(rng, 3, 4, 2)
+        for p in program.inputs
+    }
+    assert_same_spikes(run(program, inputs).spikes, Euler(MIXED[name], inputs).spikes)
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_a_population_of_analog_and_spikes_is_refused_in_fixed_point(name):
+    units = {"populations": {"l": {"exponent": 0}}}
+    with pytest.raises(
+        DeployError, match="population l: reads the analog input x and is no plain encoder; only a population"
+    ):
+        fixed_point(host_split(ingest(MIXED[name])), units)
+
+
+def test_an_analog_read_out_stays_on_the_host():
+    rng = np.random.default_rng(7)
+    weight = lattice(rng, 2, 2)
+    g = chain(("x", inp(2, analog=True)), ("d", linear(weight)), ("y", out(2)))
+    program = balance(host_split(ingest(g)))
+    assert places(program) == {"x": "host", "d": "host"}
+    x = lattice(rng, 3, 4, 2)
+    np.testing.assert_array_equal(run(program, x).outputs["y"], x @ weight.T)

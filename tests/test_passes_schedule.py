@@ -20,7 +20,7 @@ from graphs import (
 )
 
 from mksgn.deploy import compile_graph, run
-from mksgn.deploy.emulator import host_spikes
+from mksgn.deploy.emulator import host_values
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.passes.balance import balance
 from mksgn.deploy.passes.host_split import host_split
@@ -82,7 +82,7 @@ def test_clips_that_stream_back_to_back_are_what_each_is_alone(precision):
     x = analog_clips(rng, 5)
     windows = schedule(compiled, clips=5)
     assert run_length(compiled, 5) == max(w.end for w in windows.values())
-    streamed = on_chip(compiled, host_spikes(compiled, {"x": x}), windows, steps=4)
+    streamed = on_chip(compiled, host_values(compiled, {"x": x}), windows, steps=4)
     emulated = run(compiled, x)
     assert_same_spikes(emulated.spikes, {name: streamed[name].astype(bool) for name in emulated.spikes})
     np.testing.assert_array_equal(emulated.outputs["y"], streamed["classes"].astype(np.float32))
@@ -108,5 +108,5 @@ def test_without_the_balance_pass_the_stream_goes_wrong():
     x = analog_clips(rng, 5)
     windows = schedule(compiled, clips=5)
     flat = host_split(ingest(student_like(np.random.default_rng(1))))
-    streamed = on_chip(flat, host_spikes(flat, {"x": x}), windows, steps=4)
+    streamed = on_chip(flat, host_values(flat, {"x": x}), windows, steps=4)
     assert (streamed["temporal"].astype(bool) != run(compiled, x).spikes["temporal"]).any()

@@ -99,9 +99,9 @@ def small() -> Program:
     neuron = FloatNeuron(0.5, np.ones(1, np.float32), np.zeros(1, np.float32))
     populations = (
         Population("x", (2,), "input", "host"),
-        Population("encoder", (2,), "lif", "host", neuron),
-        Population("a", (2,), "lif", "chip", neuron, depth=1),
-        Population("b", (2,), "lif", "chip", neuron, depth=2),
+        Population("encoder", (2,), "spiking", "host", neuron),
+        Population("a", (2,), "spiking", "chip", neuron, depth=1),
+        Population("b", (2,), "spiking", "chip", neuron, depth=2),
         Population("y", (2,), "readout", "chip", bias=np.zeros(2), depth=3),
     )
     projections = (
@@ -162,7 +162,7 @@ def test_an_unknown_population_is_refused_with_the_known_names():
 
 def test_changed_populations_keep_their_place():
     program = small()
-    changed = program.with_populations({"a": Population("a", (2,), "lif", "chip", program["a"].neuron, depth=7)})
+    changed = program.with_populations({"a": Population("a", (2,), "spiking", "chip", program["a"].neuron, depth=7)})
     assert [p.name for p in changed.populations] == [p.name for p in program.populations]
     assert (changed["a"].depth, program["a"].depth) == (7, 1)
 

@@ -7,29 +7,34 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mksgn.deploy.program import AnyProjection, Population, Product, Program, Projection
+from mksgn.deploy.program import AnyProjection, Product, Program, Projection
 
 
 def balance(program: Program) -> Program:
-    """Set each population's depth to its longest way from the chip's inputs, and the delays that make all ways as long."""
-    depth: dict[str, int] = {}
-    populations: list[Population] = []
+    """Set each leaf's depth to its longest way from the chip's inputs, and the delays that make all ways as long.
+
+    What a network itself shifts (Delay nodes) comes on top. Within a leaf nothing is delayed: it computes its loop in one step.
+    """
+    depth = {p.name: 0 for p in program.populations}
+    for members in program.leaves.values():
+        if members[0].place == "host":
+            continue
+        inside = {p.name for p in members}
+        outside = [s for p in members for q in program.into(p.name) for s in q.sources if s not in inside]
+        depth |= dict.fromkeys(inside, 1 + max((depth[s] for s in outside), default=-1))
     projections: list[AnyProjection] = []
-    for population in program.populations:  # topological
-        incoming = program.into(population.name)
-        if population.place == "host" or not incoming:
-            depth[population.name] = 0
+    for projection in program.projections:
+        target = program[projection.target]
+        delays = tuple(
+            0
+            if target.place == "host" or program[source].leaf == target.leaf
+            else depth[target.name] - 1 - depth[source] + projection.shift
+            for source in projection.sources
+        )
+        if isinstance(projection, Product):
+            projections.append(replace(projection, delays=delays))
         else:
-            depth[population.name] = 1 + max(depth[s] for projection in incoming for s in projection.sources)
-        populations.append(replace(population, depth=depth[population.name]))
-        for projection in incoming:
-            if population.place == "host":
-                projections.append(projection)
-                continue
-            delays = tuple(depth[population.name] - 1 - depth[s] for s in projection.sources)
-            if isinstance(projection, Product):
-                projections.append(replace(projection, delays=delays))
-            else:
-                assert isinstance(projection, Projection)
-                projections.append(replace(projection, delay=delays[0]))
-    return replace(program, populations=tuple(populations), projections=tuple(projections))
+            assert isinstance(projection, Projection)
+            projections.append(replace(projection, delay=delays[0]))
+    populations = tuple(replace(p, depth=depth[p.name]) for p in program.populations)
+    return replace(program, populations=populations, projections=tuple(projections))

@@ -19,8 +19,10 @@ from mksgn.deploy.program import AnyProjection, Program, Projection, Shape
 
 def merge_graph_branches(program: Program) -> Program:
     """The same currents from one GraphConv per pair of populations."""
-    found: dict[tuple[str, str, int], list[tuple[Projection, ops.GraphConv]]] = defaultdict(list)
-    kept: list[AnyProjection | tuple[str, str, int]] = []  # a pair of populations where its merged projection belongs
+    found: dict[tuple[str, str, int, int], list[tuple[Projection, ops.GraphConv]]] = defaultdict(list)
+    kept: list[
+        AnyProjection | tuple[str, str, int, int]
+    ] = []  # a pair of populations where its merged projection belongs
     for projection in program.projections:
         operator = None
         if isinstance(projection, Projection):
@@ -28,7 +30,7 @@ def merge_graph_branches(program: Program) -> Program:
         if not isinstance(projection, Projection) or operator is None:
             kept.append(projection)
             continue
-        pair = projection.source, projection.target, projection.delay
+        pair = projection.source, projection.target, projection.delay, projection.shift
         if pair not in found:
             kept.append(pair)
         found[pair].append((projection, operator))

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mksgn.deploy.errors import DeployError
 from mksgn.deploy.program import Population, Program
 
 
 def host_split(program: Program) -> Program:
-    """Analog inputs, and populations that read nothing else, go to the host; their spikes are what the chip receives."""
+    """Analog inputs go to the host, with each leaf that is fed by currents of the host alone."""
     changed: dict[str, Population] = {}
-    for population in program.populations:
-        if population.kind == "input":
-            if population.name in program.analog:
-                changed[population.name] = replace(population, place="host")
-            continue
-        analog = {s for projection in program.into(population.name) for s in projection.sources} & program.analog
-        if not analog:
-            continue
-        others = {s for projection in program.into(population.name) for s in projection.sources} - program.analog
-        if others or population.kind != "lif":
-            raise DeployError(
-                f"population {population.name}: reads the analog input {', '.join(sorted(analog))} and is no plain encoder; "
-                "only a LIF population fed by analog inputs alone can stay on the host"
-            )
-        changed[population.name] = replace(population, place="host")
+    for population in program.inputs:
+        if population.name in program.analog:
+            changed[population.name] = replace(population, place="host")
+    for members in program.leaves.values():  # sources come before what they feed
+        inside = {p.name for p in members}
+        outside = {s for p in members for q in program.into(p.name) for s in q.sources} - inside
+        if outside and all(s in changed and not program.sends_spikes(s) for s in outside):
+            changed |= {p.name: replace(p, place="host") for p in members}
     return program.with_populations(changed)

@@ -35,7 +35,7 @@ def schedule(program: Program, clips: int, steps: int | None = None) -> dict[str
         raise DeployError("the graph does not say how many steps a clip has; give inputs with a step axis")
     for projection in program.projections:
         for index, source in enumerate(projection.sources):
-            if program.lag(projection, index) != 0:
+            if program.lag(projection, index) != projection.shift:
                 raise DeployError(
                     f"projection {projection.name}: spikes of {source} arrive at another step; run the balance pass first"
                 )

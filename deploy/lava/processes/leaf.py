@@ -3,8 +3,8 @@
 Nothing else may live in this folder: Lava finds ProcessModels by executing every file of it as a top-level module (LAVA.md).
 
 A leaf sends the spikes of its previous step before it receives, as Lava's own synapses do: each projection costs one time
-step, all leaves work at once, and no loop can lock up. Spikes travel as int8, (lanes, *shape); several clips run side by side
-as lanes, which spreads the cost of a message.
+step, all leaves work at once, and no loop can lock up. A message is (lanes, values): several clips run side by side as lanes,
+which spreads its cost. Spikes travel as bytes; the values of a float program as float32.
 """
 
 import numpy as np
@@ -18,57 +18,61 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-MAX_SOURCES = 4
+MAX_SOURCES = 16
 
 
 class Source(AbstractProcess):
-    """Sends spikes that are there already. `frames` (time steps, lanes, *shape), any integer or boolean type."""
+    """Sends what is there already: `frames.frame(step)` is the message of a step, of `shape`."""
 
-    def __init__(self, *, frames: np.ndarray, name: str) -> None:
+    def __init__(self, *, frames, shape: tuple[int, int], name: str) -> None:
         super().__init__(frames=frames, name=name)
-        self.s_out = OutPort(shape=frames.shape[1:])
+        self.s_out = OutPort(shape=shape)
+
+
+class AbstractPySourceModel(PyLoihiProcessModel):
+    def __init__(self, proc_params) -> None:
+        super().__init__(proc_params)
+        self.frames = proc_params["frames"]
+
+    def run_spk(self) -> None:
+        # like any population, it sends at time step n what it did at n - 1: its step 0 leaves at time step 2 (the first is 1)
+        self.s_out.send(self.frames.frame(self.time_step - 2))
 
 
 @implements(proc=Source, protocol=LoihiProtocol)
 @requires(CPU)
-@tag("fixed_pt", "floating_pt")
-class PySourceModel(PyLoihiProcessModel):
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int8)
+@tag("fixed_pt")
+class PySourceModelFixed(AbstractPySourceModel):
+    """Spikes."""
 
-    def __init__(self, proc_params) -> None:
-        super().__init__(proc_params)
-        self.frames = proc_params["frames"]
-        self.silence = np.zeros(self.frames.shape[1:], dtype=np.int8)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.uint8)
 
-    def run_spk(self) -> None:
-        # like any population, it sends at time step n what it did at n - 1: its step 0 leaves at time step 2 (the first is 1)
-        step = self.time_step - 2
-        inside = 0 <= step < len(self.frames)
-        self.s_out.send(self.frames[step].astype(np.int8) if inside else self.silence)
+
+@implements(proc=Source, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PySourceModelFloat(AbstractPySourceModel):
+    """Spikes or currents."""
+
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
 
 
 class Leaf(AbstractProcess):
-    """One population. `work` (deploy/lava/network) computes a step; `sources` are the (lanes, *shape) of what it receives."""
+    """A population, or those of a loop. `work` (deploy/lava/leaf_work) computes a step; `sources` are the shapes of what it receives."""
 
-    def __init__(self, *, work, sources: list[tuple[int, ...]], shape: tuple[int, ...], name: str) -> None:
+    def __init__(self, *, work, sources: list[tuple[int, int]], shape: tuple[int, int], name: str) -> None:
         super().__init__(work=work, name=name)
-        shapes = [*sources, *[(1,)] * (MAX_SOURCES - len(sources))]
-        self.in_0, self.in_1, self.in_2, self.in_3 = (InPort(shape=s) for s in shapes)
+        for i in range(MAX_SOURCES):
+            setattr(self, f"in_{i}", InPort(shape=sources[i] if i < len(sources) else (1,)))
         self.s_out = OutPort(shape=shape)
 
     @property
-    def ports(self) -> tuple[InPort, ...]:
-        return self.in_0, self.in_1, self.in_2, self.in_3
+    def ports(self) -> list[InPort]:
+        return [getattr(self, f"in_{i}") for i in range(MAX_SOURCES)]
 
 
 class AbstractPyLeafModel(PyLoihiProcessModel):
     """Receive, compute, remember what to send at the next step. The arithmetic comes with the program: see deploy/arithmetic."""
-
-    in_0: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int8)
-    in_1: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int8)
-    in_2: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int8)
-    in_3: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int8)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int8)
 
     precision = ""
 
@@ -84,14 +88,27 @@ class AbstractPyLeafModel(PyLoihiProcessModel):
         self.work.start()
 
     def run_spk(self) -> None:
-        self.s_out.send(self.work.spikes)
-        ports = (self.in_0, self.in_1, self.in_2, self.in_3)
-        self.work.step(self.time_step - 1, [port.recv() for port in ports[: self.work.n_sources]])
+        self.s_out.send(self.work.message)
+        ports = (getattr(self, f"in_{i}") for i in range(len(self.work.sources)))
+        self.work.step(self.time_step - 1, [port.recv() for port in ports])
+
+
+def _with_ports(dtype):
+    """Lava looks for a type of each port in the model's class."""
+
+    def declare(model: type) -> type:
+        for i in range(MAX_SOURCES):
+            setattr(model, f"in_{i}", LavaPyType(PyInPort.VEC_DENSE, dtype))
+        setattr(model, "s_out", LavaPyType(PyOutPort.VEC_DENSE, dtype))  # noqa: B010  (as mypy sees it)
+        return model
+
+    return declare
 
 
 @implements(proc=Leaf, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
+@_with_ports(np.uint8)
 class PyLeafModelFixed(AbstractPyLeafModel):
     """Loihi's integers: 8-bit weights, 24-bit membrane, truncating decay."""
 
@@ -101,6 +118,7 @@ class PyLeafModelFixed(AbstractPyLeafModel):
 @implements(proc=Leaf, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
+@_with_ports(np.float32)
 class PyLeafModelFloat(AbstractPyLeafModel):
     """float32 throughout."""
 

@@ -1,0 +1,25 @@
+"""Inputs of any graph as arrays in files: NumPy's .npy for one input, .npz by input's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mksgn.deploy.errors import DeployError
+from mksgn.train.errors import first_line
+
+
+def load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
+    """Raises DeployError for a file that is not there, is no array, or holds Python objects."""
+    try:
+        found = np.load(path, allow_pickle=False)
+        return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise DeployError(
+            f"{path}: cannot be read as .npy or .npz ({first_line(error)}); write it with numpy.save or numpy.savez"
+        ) from error
+
+
+def is_array_file(source: str) -> bool:
+    return source.endswith((".npy", ".npz"))
