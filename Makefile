@@ -1,6 +1,7 @@
 # make demo | test | test-interop | lint. Each sets up its environment by itself the first time, and re-uses it afterwards.
 PYTHON ?= python3.10
-VENV ?= .venv
+# another Python has an environment of its own, without Lava
+VENV ?= $(if $(filter python3.10,$(PYTHON)),.venv,.venv-$(PYTHON))
 BIN := $(VENV)/bin
 # SpikingJelly 2.0 needs a later Python than Lava bears: its own environment
 INTEROP_PYTHON ?= python3.11
@@ -9,9 +10,9 @@ DEMO := runs/demo
 
 .PHONY: demo test test-interop lint setup setup-interop schema clean
 
-# $(call set-up,ENVIRONMENT,PYTHON, three extras). The stamp names the checkout that the environment points at: a re-used one is turned to this.
+# $(call set-up,ENVIRONMENT,PYTHON, three extras). pyenv hides an interpreter that .python-version does not name. The stamp names the checkout that the environment points at: a re-used one is turned to this.
 define set-up
-	@if [ ! -x $(1)/bin/python ]; then $(2) -m venv $(1); fi
+	@if [ ! -x $(1)/bin/python ]; then $(2) -m venv $(1) 2>/dev/null || PYENV_VERSION=$(2:python%=%) $(2) -m venv $(1); fi
 	@stamp=$(1)/.mksgn-installed; \
 	if [ "$$(cat $$stamp 2>/dev/null)" != "$(CURDIR)" ] || [ pyproject.toml -nt $$stamp ] || [ constraints.txt -nt $$stamp ]; then \
 		echo "setting up $(1) (one to two minutes the first time)"; \

@@ -118,17 +118,22 @@ def attended(*between: tuple[str, nir.NIRNode]) -> nir.NIRGraph:
 
 
 image = {"source": (2, 4, 6), "target": (3, 4, 6)}
+grouped = conv(weights(4, 1, 3, 2), full(0.1, 4), padding=(2, 1), dilation=(2, 2), groups=2)
+mean = nir.AvgPool2d(np.array((2, 2)), np.array((2, 2)), np.array((0, 0)))
+strided = {"source": (2, 4, 6), "target": (3, 2, 3)}
 conv1d = nir.Conv1d(None, weights(3, 1, 3), 1, 1, 1, 1, full(0.1, 3))
 RUNS = {
     "Input": between(("d", linear(weights(3, 4)))),
-    "Output": chain(("x", inp(4)), ("d", linear(weights(4, 4))), ("l", lif(4, threshold=0.3)), ("r", affine(weights(3, 4), full(0.1, 3))), ("y", out(3))),
+    "Output": chain(
+        ("x", inp(4)), ("d", linear(weights(4, 4))), ("l", lif(4, threshold=0.3)), ("r", affine(weights(3, 4), full(0.1, 3))), ("y", out(3))
+    ),
     "Affine": between(("d", affine(weights(3, 4), full(0.1, 3)))),
     "Linear": between(("d", linear(weights(2, 3, 4))), source=(2, 4), target=(2, 3)),
     "Scale": between(("d", nir.Scale(weights(4))), target=(4,)),
     "Conv1d": between(("d", conv1d), source=(1, 6), target=(3, 6)),
-    "Conv2d": between(("d", conv(weights(4, 1, 3, 2), full(0.1, 4), padding=(2, 1), dilation=(2, 2), groups=2)), source=(2, 4, 6), target=(4, 4, 6)),
+    "Conv2d": between(("d", grouped), source=(2, 4, 6), target=(4, 4, 6)),
     "SumPool2d": between(("d", conv(weights(3, 2, 1, 1))), ("p", pool((2, 2))), source=(2, 4, 6), target=(3, 2, 3)),
-    "AvgPool2d": between(("d", conv(weights(3, 2, 1, 1))), ("p", nir.AvgPool2d(*(np.array(n) for n in ((2, 2), (2, 2), (0, 0))))), source=(2, 4, 6), target=(3, 2, 3)),
+    "AvgPool2d": between(("d", conv(weights(3, 2, 1, 1))), ("p", mean), source=(2, 4, 6), target=(3, 2, 3)),
     "Flatten": between(("f", flatten(2, 4, 6)), ("d", linear(weights(3, 48) - F32(0.25))), source=(2, 4, 6)),
     "Delay": between(("late", nir.Delay(np.array([0, 1, 1, 3]) * F32(DT))), ("d", linear(weights(3, 4)))),
     "Threshold": read_by_synapses(nir.Threshold(full(0.3, 3))),
@@ -143,11 +148,12 @@ RUNS = {
     "SpikingSelfAttention": attended(),
 }  # fmt: skip
 
+biased = ("d", affine(weights(3, 4), full(0.1, 3)))
 REFUSED = [  # node, precision, graph, reason
     ("Affine", "fixed", into(cubalif(3), affine(weights(3, 4), full(0.1, 3))), "bias enters the synaptic current of n"),
-    ("Affine", "fixed", between(("d", affine(weights(3, 4), full(0.1, 3))), ("late", nir.Delay(full(DT, 3)))), "bias reaches l through a delay or a loop"),
+    ("Affine", "fixed", between(biased, ("late", nir.Delay(full(DT, 3)))), "bias reaches l through a delay or a loop"),
     ("Affine", "fixed", looped(affine(weights(3, 3), full(0.1, 3))), "bias reaches l through a delay or a loop"),
-    ("Conv2d", "float", between(("d", conv(weights(3, 2, 3, 3), stride=2, padding="same")), source=(2, 4, 6), target=(3, 2, 3)), "padding 'same' needs stride 1"),
+    ("Conv2d", "float", between(("d", conv(weights(3, 2, 3, 3), stride=2, padding="same")), **strided), "padding 'same' needs stride 1"),
     ("Delay", "float", between(("late", nir.Delay(full(1.5 * DT, 4))), ("d", linear(weights(3, 4)))), "no whole number of steps"),
     ("Delay", "fixed", between(("late", nir.Delay(full(1.5 * DT, 4))), ("d", linear(weights(3, 4)))), "no whole number of"),
     ("Threshold", "fixed", read_by_synapses(nir.Threshold(full(0.3, 3))), "a Threshold has no memory.*4096 in 12 bits"),
