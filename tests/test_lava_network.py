@@ -1,6 +1,9 @@
 """Real Lava Processes against the emulator: every spike, every counter, whatever the lanes."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -65,6 +68,27 @@ def test_progress_counts_every_clip_once(exported):
     assert sum(seen) == len(inputs)
     assert execution.spikes == {}
     assert execution.counters["smf"].spikes > 0
+
+
+def test_a_parent_that_used_several_threads_does_not_make_a_child_wait_for_them(tmp_path):
+    """Wide enough that torch would share the copies of both Process models among its threads, which no fork takes along."""
+    code = """
+import numpy as np, torch
+torch.set_num_threads(2)
+from mksgn.deploy import compile_graph, emulator
+from mksgn.deploy.benchmark_networks import conv_chain, spike_inputs
+from mksgn.deploy.lava import network
+network.DEADLINE_S = 10.0
+torch.ones(4_000_000).add_(1).sum()
+graph = conv_chain(layers=2, channels=64)
+program, x = compile_graph(graph), {"input": spike_inputs(graph, 8)}
+wanted, found = emulator.execute(program, x), network.execute(program, x, lanes=8)
+assert wanted.spikes["lif2"].any()
+assert all(np.array_equal(found.spikes[name], train) for name, train in wanted.spikes.items())
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
 
 
 def test_delays_are_what_makes_it_right(exported):

@@ -32,6 +32,7 @@ class Source(AbstractProcess):
 class AbstractPySourceModel(PyLoihiProcessModel):
     def __init__(self, proc_params) -> None:
         super().__init__(proc_params)
+        torch.set_num_threads(1)  # see the leaf's
         self.frames = proc_params["frames"]
 
     def run_spk(self) -> None:
