@@ -7,7 +7,8 @@ memory does not grow with their number unless spikes are recorded. On a GPU wher
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -73,7 +74,8 @@ def execute(
     start, size = time.perf_counter(), batch_size(program, steps)
     for first in range(0, clips, size):
         chunk = slice(first, min(first + size, clips))
-        values = emulation.run(inputs, chunk, keep=set(spikes) | {output.population for output in program.outputs})
+        with _exact_sums():
+            values = emulation.run(inputs, chunk, keep=set(spikes) | {output.population for output in program.outputs})
         for name in spikes:
             spikes[name][chunk] = _aligned(values[name], program[name])
         for output in program.outputs:
@@ -86,6 +88,18 @@ def execute(
     execution.counters = emulation.counters()
     add_updates(program, execution.counters, clips, steps)
     return execution
+
+
+@contextmanager
+def _exact_sums() -> Iterator[None]:
+    """On a GPU: no TensorFloat-32, and no convolution by transforms (Winograd, FFT), whose sums are not exact."""
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, False
+    try:
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        matmul.allow_tf32 = before
 
 
 def _aligned(x: Tensor, population: Population) -> np.ndarray:

@@ -292,12 +292,6 @@ def worst_sum(operators: Operators, shape: Shape, peak: float = 1.0) -> float:
     return float(apply(absolute, torch.full((1, *shape), peak)).max())
 
 
-@torch.no_grad()
-def largest_fan_in(operators: Operators, shape: Shape) -> int:
-    """Synapses of the target neuron that has most."""
-    return round(float(apply(with_weights(operators, np.ones_like), torch.ones((1, *shape))).max()))
-
-
 def fan_out(operators: Operators, shape: Shape, *, nonzero: bool = False) -> np.ndarray:
     """Synapses that leave each source neuron, int64, of `shape`; with `nonzero`, those whose weight is not 0.
 

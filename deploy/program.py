@@ -260,7 +260,3 @@ class Program:
 def float_neuron(population: Population) -> FloatNeuron:
     assert isinstance(population.neuron, FloatNeuron)
     return population.neuron
-
-
-def spikes_to_float(spikes: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(spikes, dtype=np.float32))

@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 from mksgn.deploy import operators as ops
 from mksgn.deploy.arithmetic import FloatNeuron
 from mksgn.deploy.errors import DeployError
-from mksgn.deploy.program import Output, Population, Product, Program, Projection, float_neuron, spikes_to_float
+from mksgn.deploy.program import Output, Population, Product, Program, Projection, float_neuron
+
+
+def as_sent(spikes: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(spikes.astype(np.uint8))
 
 
 def product(part: str, heads: int, width: int, weight: float = 1.0) -> Product:
@@ -42,7 +46,7 @@ def test_the_map_s_current_is_the_weighted_count_of_pairs(drawn):
     for n, h, t, i, j in np.ndindex(*wanted.shape):
         for c in range(width):
             wanted[n, h, t, i, j] += weight * (qkv[n, h * width + c, t, i] & qkv[n, channels + h * width + c, t, j])
-    found = product("m", heads, width, weight).current((spikes_to_float(qkv),))
+    found = product("m", heads, width, weight).current((as_sent(qkv),))
     np.testing.assert_array_equal(found.numpy(), wanted)
 
 
@@ -56,7 +60,7 @@ def test_the_value_s_current_is_the_weighted_count_of_pairs(drawn):
     for n, c, t, i in np.ndindex(*wanted.shape):
         for j in range(joints):
             wanted[n, c, t, i] += weight * (m[n, c // width, t, i, j] & qkv[n, 2 * channels + c, t, j])
-    found = product("z", heads, width, weight).current((spikes_to_float(m), spikes_to_float(qkv)))
+    found = product("z", heads, width, weight).current((as_sent(m), as_sent(qkv)))
     np.testing.assert_array_equal(found.numpy(), wanted)
 
 
@@ -167,12 +171,9 @@ def test_changed_populations_keep_their_place():
     assert (changed["a"].depth, program["a"].depth) == (7, 1)
 
 
-def test_small_helpers():
+def test_the_neuron_of_a_float_program():
     program = small()
     assert float_neuron(program["a"]) is program["a"].neuron
-    x = spikes_to_float(np.broadcast_to(np.array([[True, False]]), (3, 2)))
-    assert x.dtype == torch.float32
-    assert x.tolist() == [[1.0, 0.0]] * 3
 
 
 def test_a_program_without_outputs_has_no_latency():
