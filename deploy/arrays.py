@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,17 @@ def load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     """Raises DeployError for a file that is not there, is no array, or holds Python objects."""
     try:
         found = np.load(path, allow_pickle=False)
-        return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError) as error:
+        arrays = {path.name: found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DeployError(
             f"{path}: cannot be read as .npy or .npz ({first_line(error)}); write it with numpy.save or numpy.savez"
         ) from error
+    for name, x in arrays.items():
+        if x.ndim < 2:
+            raise DeployError(
+                f"{path}: {name} has shape {x.shape}; expected (clips, steps, *input shape), or (clips, *input shape)"
+            )
+    return found if isinstance(found, np.ndarray) else arrays
 
 
 def is_array_file(source: str) -> bool:

@@ -11,7 +11,7 @@ from mksgn.deploy import operators as ops
 from mksgn.deploy.arithmetic import FixedNeuron
 from mksgn.deploy.chips import Chip
 from mksgn.deploy.passes.place import Placement, place
-from mksgn.deploy.program import Population, Product, Program
+from mksgn.deploy.program import AnyProjection, Population, Product, Program
 from mksgn.deploy.tiles import RESOURCES, core_limits
 
 MEMBRANE_BITS = 24  # of a message that shows a membrane or a current
@@ -141,21 +141,21 @@ def _delays(program: Program, chip: Chip) -> list[str]:
     _, delays = _with_units(program)
     return [
         _exceeds(
-            f"{name} from {source}", "synaptic delay", delay, chip.delay, chip,
+            f"{q.name} from {source}", "synaptic delay", delay, chip.delay, chip,
             "put populations into the short branch, or cut the long one",
         )
-        for (name, source), delay in delays.items()
+        for (q, source), delay in delays.items()
         if delay > chip.delay
     ]  # fmt: skip
 
 
-def _with_units(program: Program) -> tuple[int, dict[tuple[str, str], int]]:
+def _with_units(program: Program) -> tuple[int, dict[tuple[AnyProjection, str], int]]:
     """Latency, and delay by projection and source, were each product unit a neuron that costs a step of its own.
 
     The delays of a program without products are its own.
     """
     own = {
-        (q.name, source): delay
+        (q, source): delay
         for q in program.projections
         if program[q.target].place == "chip"
         for source, delay in zip(q.sources, q.delays, strict=True)
@@ -173,9 +173,9 @@ def _with_units(program: Program) -> tuple[int, dict[tuple[str, str], int]]:
     for q in program.projections:
         target = program[q.target]
         for source in q.sources:
-            if (q.name, source) in own and program[source].leaf != target.leaf:
+            if (q, source) in own and program[source].leaf != target.leaf:
                 steps = 1 + isinstance(q, Product)
-                delays[q.name, source] = depth[q.target] - depth[source] - steps + q.shift
+                delays[q, source] = depth[q.target] - depth[source] - steps + q.shift
     return max((depth[output.population] for output in program.outputs), default=0), delays
 
 

@@ -49,6 +49,7 @@ def deploy(
         float | None, typer.Option(help="step of IF and I; 1 reads v += r x, as most files mean it; default: --dt")
     ] = None,
     analog: Annotated[list[str] | None, typer.Option(help="an input that is no spikes; may be repeated")] = None,
+    device: Annotated[str, typer.Option(help="the emulator's: cpu or cuda")] = "cpu",
     chip: Annotated[str, typer.Option(help="loihi2 or loihi1")] = "loihi2",
     check_limits: Annotated[
         bool, typer.Option("--check", help="hold the program against the chip's limits; exit code 4")
@@ -82,6 +83,10 @@ def deploy(
     scales = program.quantization
     if foreign and scales is not None:
         show.scales(scales)
+    elif calibration is not None:
+        output.print(
+            f"--calibration {calibration}: not used, {'the file is quantised' if not foreign else 'float needs none'}"
+        )
     if describe:
         describe_program(program, _steps(program, inputs))
     if out is not None:
@@ -97,12 +102,12 @@ def deploy(
     if data is not None:
         clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
         given = clip_inputs(graph, program, clips)
-        execution = run(program, given.inputs, backend=backend)
+        execution = run(program, given.inputs, backend=backend, device=device)
         facts = {"source": clips.source, "split": clips.split, "clips": len(clips)}
         _print_accuracy(execution, given, len(clips))
     else:
         assert inputs is not None
-        execution = run(program, _limited(arrays.load(inputs), limit), backend=backend)
+        execution = run(program, _limited(arrays.load(inputs), limit), backend=backend, device=device)
         facts = {"source": inputs.name, "split": None, "clips": execution.clips}
         _print_spikes(execution)
     silent = [p.name for p in program.neurons if not execution.counters[p.name].spikes]
@@ -125,8 +130,8 @@ def _calibration(graph: nir.NIRGraph, source: str, split: str | None) -> np.ndar
 
 
 def _steps(program: Program, inputs: Path | None) -> int:
-    """Of a clip: the file's, else those of the arrays."""
-    if program.steps is not None:
+    """Of a clip: those of the arrays, else the file's."""
+    if inputs is None and program.steps is not None:
         return program.steps
     given = arrays.load(inputs) if inputs is not None else None
     first = next(iter(given.values())) if isinstance(given, dict) else given

@@ -143,10 +143,17 @@ def _patterns(operator: ops.Operator, shape: Shape) -> dict[int, np.ndarray]:
     if isinstance(operator, ops.Conv):
         outputs, inputs = operator.weight.shape[0] // operator.groups, operator.weight.shape[1]
         channels = np.kron(np.eye(operator.groups, dtype=bool), np.ones((outputs, inputs), dtype=bool))
-        windows = zip(operator.weight.shape[2:], operator.stride, operator.padding, operator.dilation, strict=True)
+        windows = zip(
+            operator.weight.shape[2:],
+            operator.stride,
+            operator.padding,
+            operator.dilation,
+            operator.behind,
+            strict=False,
+        )
         return {0: channels} | {i: _taps(shape[i], *window) for i, window in enumerate(windows, start=1)}
     if isinstance(operator, ops.SumPool):
-        windows = zip(operator.kernel, operator.stride, operator.padding, (1, 1), strict=True)
+        windows = zip(operator.kernel, operator.stride, operator.padding, (1, 1), (0, 0), strict=True)
         return {i: _taps(shape[i], *window) for i, window in enumerate(windows, start=last - 1)}
     if isinstance(operator, ops.GraphConv):
         joints = np.zeros((operator.joints, operator.joints), dtype=bool)
@@ -157,9 +164,9 @@ def _patterns(operator: ops.Operator, shape: Shape) -> dict[int, np.ndarray]:
     return {}  # Scale and Mask: neuron by neuron
 
 
-def _taps(length: int, kernel: int, stride: int, padding: int, dilation: int) -> np.ndarray:
+def _taps(length: int, kernel: int, stride: int, padding: int, dilation: int, behind: int = 0) -> np.ndarray:
     """(windows, length): which places a window sees."""
-    windows = (length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    windows = (length + 2 * padding + behind - dilation * (kernel - 1) - 1) // stride + 1
     seen = np.zeros((windows, length), dtype=bool)
     for window in range(windows):
         places = window * stride - padding + dilation * np.arange(kernel)

@@ -1,7 +1,7 @@
 """Bit-accurate execution, layer at a time: all steps and many clips of a population at once; a loop's leaf step by step.
 
 Exact matrix products for the sums (deploy/operators), the membrane of deploy/arithmetic. Clips are handled in batches, so that
-memory does not grow with their number unless spikes are recorded. On a GPU where there is one.
+memory does not grow with their number unless spikes are recorded. On a CPU or a GPU.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ BATCH_LIMIT = 64  # clips
 Values = dict[str, Tensor]  # (steps, clips, *shape): spikes uint8, currents and membranes float32
 
 
-def device_of(name: str | None) -> torch.device:
-    """The named device, else a GPU where there is one."""
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
 def batch_size(program: Program, steps: int) -> int:
     """Clips at a time."""
     largest = max((p.size for p in program.populations), default=1)
     return max(1, min(BATCH_LIMIT, BATCH_VALUES // (largest * steps)))
 
 
-@torch.no_grad()
 def host_values(program: Program, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What the chip, and the outputs, get from the host, computed once for all backends: (clips, steps, *shape) by population.
 
     Spike inputs as they are and the host's populations: spikes bool, currents and membranes float32.
     """
+    return on_host(program, inputs)[0]
+
+
+@torch.no_grad()
+def on_host(program: Program, inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, Counters]]:
+    """`host_values`, and the counters of inputs and the host's populations."""
     clips, steps = next(iter(inputs.values())).shape[:2]
     emulation = _Emulation(program, steps, torch.device("cpu"))
     found = {p.name: inputs[p.name] != 0 for p in program.inputs if p.name not in program.analog}
@@ -54,7 +54,10 @@ def host_values(program: Program, inputs: dict[str, np.ndarray]) -> dict[str, np
     given = {name: np.concatenate(each) for name, each in parts.items()}
     needed = {s for q in program.projections if program[q.target].place == "chip" for s in q.sources}
     found |= {name: np.asarray(inputs[name], dtype=np.float32) for name in program.analog & needed}
-    return found | given
+    counters = emulation.counters()
+    return found | given, {
+        p.name: counters[p.name] for p in program.populations if p.place == "host" or p.kind == "input"
+    }
 
 
 @torch.no_grad()
@@ -64,11 +67,11 @@ def execute(
     *,
     record: bool = True,
     progress: Callable[[int], None] = lambda clips: None,
-    device: str | None = None,
+    device: str = "cpu",
 ) -> Execution:
-    """Run `inputs[name]` (clips, steps, *shape); every clip starts from rest."""
+    """Run `inputs[name]` (clips, steps, *shape); every clip starts with all state at 0. `device` is torch's."""
     clips, steps = next(iter(inputs.values())).shape[:2]
-    emulation = _Emulation(program, steps, device_of(device))
+    emulation = _Emulation(program, steps, torch.device(device))
     outputs: dict[str, list[np.ndarray]] = {output.name: [] for output in program.outputs}
     spikes = {p.name: np.zeros((clips, steps, *p.shape), dtype=bool) for p in program.neurons if record}
     start, size = time.perf_counter(), batch_size(program, steps)
@@ -239,6 +242,7 @@ class _Emulation:
         tally = self.tallies[step.population.name]
         for received in step.received:
             tally.arrived(received.projection, list(received.inputs))
+            tally.coincided(received.projection, received.current)
         assert step.membrane is not None
         assert step.sent is not None
         if step.population.place == "chip":

@@ -200,8 +200,7 @@ class SumPool:
     kind = "pool"
 
     def out_shape(self, shape: Shape) -> Shape:
-        fits = len(shape) == 3 and all(2 * p <= k for p, k in zip(self.padding, self.kernel, strict=True))
-        _require(fits, "SumPool2d", "(C, H, W), and a padding of at most half the kernel", shape)
+        _require(len(shape) == 3, "SumPool2d", "(C, H, W)", shape)
         size = _sizes(shape[1:], self.kernel, self.stride, self.padding, (1, 1))
         _require(min(size) > 0, "SumPool2d", f"at least its window of {self.kernel[0]} x {self.kernel[1]}", shape)
         return (shape[0], *size)
@@ -211,7 +210,9 @@ class SumPool:
             return x[:, :, :: self.stride[0], :: self.stride[1]]
         if self.kernel == tuple(x.shape[2:]) and self.padding == (0, 0):
             return x.sum((2, 3), keepdim=True, dtype=torch.float32)
-        return F.avg_pool2d(x.float(), self.kernel, self.stride, self.padding, divisor_override=1)
+        height, width = self.padding  # torch's own pooling takes at most half of the kernel
+        padded = F.pad(x.float(), (width, width, height, height))
+        return F.avg_pool2d(padded, self.kernel, self.stride, divisor_override=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +224,9 @@ class Flatten:
     kind = "flatten"
 
     def out_shape(self, shape: Shape) -> Shape:
+        axes = range(-len(shape), len(shape))
+        fits = self.start in axes and self.end in axes and self.start % len(shape) <= self.end % len(shape)
+        _require(fits, "Flatten", f"axes {self.start} to {self.end}, the batch's not counted", shape)
         start, end = self.start % len(shape), self.end % len(shape)
         return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
 

@@ -30,10 +30,20 @@ PRIMITIVES = (
         nir.Affine,
         "runs; its bias becomes the population's",
         "runs",
-        "fixed: its bias into a CubaLIF (Loihi's enters the membrane), or behind a Delay or a loop (Loihi's is there from the first step)",
+        "fixed: its bias into a CubaLIF (Loihi's enters the membrane), behind a Delay or a loop (Loihi's is there from the first step), "
+        "before a pool, or on the last axis of several",
     ),
-    Primitive(nir.Linear, "runs; on the last axis, or a matrix for each index of the axes before it", "runs"),
-    Primitive(nir.Scale, "runs", "runs; next to another weighted node it is merged into it"),
+    Primitive(
+        nir.Linear,
+        "runs; on the last axis, or a matrix for each index of the axes before it",
+        "runs",
+        "fixed: in series with another weighted node, but for what merges (Linear with Linear, Scale per channel)",
+    ),
+    Primitive(
+        nir.Scale,
+        "runs",
+        "runs; next to another weighted node it is merged into it, where it has one value per channel",
+    ),
     Primitive(nir.Conv1d, "runs: stride, padding, dilation, groups", "runs"),
     Primitive(nir.Conv2d, "runs: the same, and kernels that are not square", "runs", 'padding "same" with a stride'),
     Primitive(nir.SumPool2d, "runs", "runs; straight into a population it gets synapses of weight 1"),
@@ -49,7 +59,7 @@ PRIMITIVES = (
         nir.Threshold,
         "runs: fires at the step where its input exceeds it",
         None,
-        "fixed: without memory its decay would be 4096, and 12 bits hold 4095",
+        "fixed, but for the host, behind an analog input: without memory its decay would be 4096, and 12 bits hold 4095",
     ),
     Primitive(
         nir.I,
@@ -70,7 +80,7 @@ PRIMITIVES = (
         nir.LIF,
         "runs; v_reset and v_leak as they are",
         "runs; v_leak becomes a bias",
-        "fixed: v_reset other than 0; dt/tau above 1 in both",
+        "fixed: v_reset other than 0, r not positive; dt/tau above 1 in both",
     ),
     Primitive(
         nir.CubaLI,
@@ -95,7 +105,7 @@ PRIMITIVES = (
         SpikingSelfAttention,
         "runs: two populations and their products",
         "runs",
-        "behind anything but one population; within a loop",
+        "behind anything but one population",
     ),
 )
 

@@ -162,7 +162,7 @@ AnyProjection = Projection | Product
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """A graph output: the read-out population behind it."""
+    """A graph output, and the population that it shows."""
 
     name: str
     population: str

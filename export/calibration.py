@@ -124,7 +124,7 @@ def _given(graph: nir.NIRGraph, inputs: reference.Inputs, steps: int) -> dict[st
     for name, x in found.items():
         shape = _declared(graph, name)
         fits = x.shape[1:] == shape or x.shape[1:] == (steps, *shape)
-        if not len(x) or not fits or not np.isfinite(x).all():
+        if not x.size or not fits or not np.isfinite(x).all():
             what = "calibration" if len(found) == 1 else f"calibration of {name}"
             raise ExportError(
                 f"{what} has shape {x.shape} or values that are not finite; expected finite lanes of clips (L, "

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from graphs import (
     DT,
     Euler,
@@ -152,7 +153,12 @@ def test_compiling_leaves_the_graph_as_it_was():
 
 def test_steps_dt_and_analog_of_a_program():
     program = compile_graph(simple(steps=7, dt=2e-4), precision="float", analog=("x",))
-    assert (program.steps, program.dt, program.analog, program["x"].place) == (7, 2e-4, {"x"}, "chip")  # nothing else to run
+    assert (program.steps, program.dt, program.analog, program["x"].place) == (
+        7,
+        2e-4,
+        {"x"},
+        "chip",
+    )  # nothing else to run
     unnamed = simple()
     del unnamed.metadata["dt"]
     assert compile_graph(unnamed, precision="float", dt=2e-4)["l"].neuron.decay == 1.0
@@ -169,7 +175,9 @@ def test_an_unquantised_file_in_fixed_point():
     with pytest.raises(DeployError, match=message):
         compile_graph(simple(steps=4))
     # how long a clip is decides what a membrane can pile up
-    with pytest.raises(DeployError, match=r"the file does not say how many steps a clip has: give calibration with a step axis"):
+    with pytest.raises(
+        DeployError, match=r"the file does not say how many steps a clip has: give calibration with a step axis"
+    ):
         compile_graph(simple(), calibration=np.ones((1, 2)))
 
 
@@ -344,3 +352,23 @@ def test_running_twice_gives_the_same():
 def test_metadata_reaches_the_program():
     program = compile_graph(simple(steps=3, classes=json.dumps(["a", "b"])), precision="float")
     assert program.metadata["classes"] == '["a", "b"]'
+
+
+@pytest.mark.parametrize(("name", "value"), [("dt", 0.0), ("dt", -1e-4), ("if_dt", 0.0), ("if_dt", float("inf"))])
+def test_a_time_step_that_is_none(name, value):
+    with pytest.raises(DeployError, match=f"^{name} .*: expected a positive number of seconds"):
+        compile_graph(simple(), precision="float", **{name: value})
+
+
+def test_lists_and_tensors_are_arrays():
+    program = compile_graph(simple(steps=4), precision="float")
+    x = np.ones((2, 4, 2))
+    for given in (x.tolist(), torch.from_numpy(x)):
+        np.testing.assert_array_equal(run(program, given).spikes["l"], run(program, x).spikes["l"])
+    with pytest.raises(DeployError, match="input x: holds <U1, expected numbers"):
+        run(program, np.full((2, 4, 2), "a"))
+
+
+def test_calibration_by_currents_of_an_input_that_is_not_named_analog():
+    with pytest.raises(DeployError, match=r"calibration of x: spikes are 0 or 1, .* name it in `analog`"):
+        compile_graph(simple(steps=4), calibration=np.full((3, 2), 0.5))

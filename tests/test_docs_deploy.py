@@ -148,11 +148,16 @@ RUNS = {
     "SpikingSelfAttention": attended(),
 }  # fmt: skip
 
+pooled = (("d", conv(weights(3, 2, 1, 1), full(0.1, 3))), ("p", pool((2, 2))))
+in_series = (("c", conv(weights(3, 2, 1, 1))), ("f", flatten(3, 4, 6)), ("d", linear(weights(3, 72))))
 biased = ("d", affine(weights(3, 4), full(0.1, 3)))
 REFUSED = [  # node, precision, graph, reason
     ("Affine", "fixed", into(cubalif(3), affine(weights(3, 4), full(0.1, 3))), "bias enters the synaptic current of n"),
     ("Affine", "fixed", between(biased, ("late", nir.Delay(full(DT, 3)))), "bias reaches l through a delay or a loop"),
     ("Affine", "fixed", looped(affine(weights(3, 3), full(0.1, 3))), "bias reaches l through a delay or a loop"),
+    ("Affine", "fixed", between(*pooled, **strided), "its bias is pooled before l"),
+    ("Linear", "fixed", between(*in_series, source=(2, 4, 6)), "weighted nodes in series"),
+    ("LIF", "fixed", into(lif(3, threshold=0.3, r=-1.0)), "r or w_in is not positive"),
     ("Conv2d", "float", between(("d", conv(weights(3, 2, 3, 3), stride=2, padding="same")), **strided), "padding 'same' needs stride 1"),
     ("Delay", "float", between(("late", nir.Delay(full(1.5 * DT, 4))), ("d", linear(weights(3, 4)))), "no whole number of steps"),
     ("Delay", "fixed", between(("late", nir.Delay(full(1.5 * DT, 4))), ("d", linear(weights(3, 4)))), "no whole number of"),

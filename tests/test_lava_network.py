@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("lava", reason="Lava needs Python 3.10")
 
+from graphs import attention, conv, inp, lif, linear, out
+from graphs import graph as graph_of
 from students import calibration, tiny
 
 from mksgn.deploy import compile_graph, run
@@ -134,3 +136,36 @@ def test_float_population_in_a_fixed_model_is_refused(exported):
     config = network.Loihi2SimCfg(select_tag="fixed_pt")
     with pytest.raises(LavaRuntimeError, match="select the other tag"), network.GuardedRuntime(leaf, config) as runtime:
         runtime.run(1)
+
+
+def test_more_lanes_than_a_byte_counts(exported):
+    graph, inputs = exported
+    with pytest.raises(DeployError, match=r"lanes \(256\) exceed 255"):
+        network.execute(compile_graph(graph), {"input": np.repeat(inputs[:1], 256, axis=0)}, lanes=256)
+
+
+def test_a_loop_on_the_host_and_attention_within_a_loop_count_alike():
+    rng = np.random.default_rng(3)
+    on_host = graph_of(
+        {
+            "x": inp(4, analog=True), "a": linear(rng.normal(0.3, 1, (3, 4))), "n": lif(3, threshold=0.4),
+            "back": linear(rng.normal(0.2, 1, (3, 3))), "b": linear(rng.normal(0.3, 1, (3, 3))), "m": lif(3, threshold=0.3), "y": out(3),
+        },
+        [("x", "a"), ("a", "n"), ("n", "back"), ("back", "n"), ("n", "b"), ("b", "m"), ("m", "y")],
+    )  # fmt: skip
+    attended = graph_of(
+        {
+            "x": inp(2, 2, 3), "c": conv(rng.normal(0.4, 1, (12, 2, 1, 1))), "qkv": lif(12, 2, 3, threshold=0.3),
+            "att": attention(2, threshold_m=0.25, threshold_z=0.25), "back": conv(rng.normal(0.3, 1, (12, 4, 1, 1))), "y": out(4, 2, 3),
+        },
+        [("x", "c"), ("c", "qkv"), ("qkv", "att"), ("att", "back"), ("back", "qkv"), ("att", "y")],
+    )  # fmt: skip
+    for net, x in (
+        (on_host, rng.normal(0.5, 1, (3, 5, 4)).astype(np.float32)),
+        (attended, rng.random((3, 5, 2, 2, 3)) < 0.6),
+    ):
+        program = compile_graph(net, precision="float")
+        emulated = run(program, x)
+        same(emulated, run(program, x, backend="lava"))
+        assert sum(c.syn_ops for c in emulated.counters.values()) > 0
+    assert emulated.counters["att.m"].coincidences > 0

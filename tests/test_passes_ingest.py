@@ -439,10 +439,45 @@ def test_a_loop_without_a_population_is_named():
 
 def test_a_delay_between_time_steps_is_named():
     g = chain(("x", inp(2)), ("late", nir.Delay(np.array([DT, 1.5 * DT]))), ("l", lif(2)), ("y", out(2)))
-    with pytest.raises(
-        DeployError,
-        match=r"node late: delays \(0.0001 … 0.00015 s\) are no whole number of steps of 0.0001 s: set --dt",
-    ):
+    with pytest.raises(DeployError, match=r"node late: a delay of 0\.00015 s is no whole number of steps of 0\.0001 s"):
+        ingest(g)
+
+
+def test_a_delay_of_another_shape_is_named():
+    g = chain(("x", inp(2)), ("late", nir.Delay(np.full(3, DT))), ("l", lif(2)), ("y", out(2)))
+    with pytest.raises(DeployError, match=r"node late: Delay takes \(3,\), its source has \(2,\)"):
+        ingest(g)
+
+
+def test_two_outputs_of_one_node_by_different_ways_show_different_values():
+    r = rng(40)
+    g = graph(
+        {
+            "x": inp(1, 4, 4), "c": conv(lattice(r, 1, 1, 1, 1)), "p": pool((3, 3), (1, 1), (1, 1)),
+            "late": nir.Delay(np.full((1, 4, 4), 2 * DT)), "y": out(1, 4, 4), "z": out(1, 4, 4), "w": out(1, 4, 4),
+        },
+        [("x", "c"), ("c", "y"), ("c", "p"), ("p", "z"), ("c", "late"), ("late", "w")],
+    )  # fmt: skip
+    x = spikes(r, 2, 5, 1, 4, 4)
+    outputs = run(compiled(g), x).outputs
+    plain = x * g.nodes["c"].weight.item()
+    np.testing.assert_array_equal(outputs["y"], plain)
+    np.testing.assert_array_equal(outputs["w"][:, 2:], plain[:, :-2])
+    padded = np.pad(plain, [(0, 0)] * 3 + [(1, 1)] * 2)
+    np.testing.assert_array_equal(
+        outputs["z"], sum(padded[..., i : i + 4, j : j + 4] for i in range(3) for j in range(3))
+    )
+
+
+def test_an_output_of_another_shape_than_its_population_is_named():
+    g = chain(("x", inp(2)), ("d", linear(np.eye(2))), ("l", lif(2)), ("y", out(7)))
+    with pytest.raises(DeployError, match=r"type mismatch: l\.output \(2,\) -> y\.input \(7,\)"):
+        ingest(g)
+
+
+def test_axes_that_count_a_batch_are_named():
+    g = chain(("x", inp(4)), ("f", flatten(4, start=1)), ("l", lif(4)), ("y", out(4)))
+    with pytest.raises(DeployError, match="node f: Flatten takes axes 1 to -1, the batch's not counted"):
         ingest(g)
 
 

@@ -49,7 +49,7 @@ class PopulationRecord:
         self.trains = shared(
             (steps, lanes, (population.size + 7) // 8) if keep and population.fires else (0,), np.uint8
         )
-        self.values = shared((0,) if population.fires else (steps, lanes, population.size), np.float64)
+        self.values = shared((0,) if population.fires or not keep else (steps, lanes, population.size), np.float64)
 
     def start(self) -> None:
         """In the child."""
@@ -73,7 +73,8 @@ class PopulationRecord:
         self.events[CURRENT] = max(self.events[CURRENT], largest(step.current))
         sent = channels_last(step.sent).reshape(len(step.sent), -1)
         if not self.population.fires:
-            self.values[index, : len(sent)] = sent.numpy()
+            if self.values.size:
+                self.values[index, : len(sent)] = sent.numpy()
             return
         self.per_neuron += sent.sum(0, dtype=torch.uint8).numpy()
         if self.trains.size:
@@ -83,16 +84,10 @@ class PopulationRecord:
         for x, counted, (every, nonzero) in zip(inputs, self.counted[projection], self.tables[projection], strict=True):
             if not counted:
                 continue
-            arrived = x.sum(0, dtype=torch.uint8).to(torch.float64)
-            delivered = float(
-                torch.dot(arrived.permute(1, 2, 0).reshape(-1) if x.ndim == 4 else arrived.reshape(-1), every)
-            )
+            arrived = channels_last(x.sum(0, dtype=torch.uint8)[None]).reshape(-1).to(torch.float64)
+            delivered = float(torch.dot(arrived, every))
             self.events[SYN_OPS] += delivered
-            if nonzero is None:
-                self.events[EFFECTIVE] += delivered
-            else:
-                flat = arrived.permute(1, 2, 0).reshape(-1) if x.ndim == 4 else arrived.reshape(-1)
-                self.events[EFFECTIVE] += float(torch.dot(flat, nonzero))
+            self.events[EFFECTIVE] += delivered if nonzero is None else float(torch.dot(arrived, nonzero))
 
     def counters(self) -> Counters:
         per_neuron = channels_first(torch.from_numpy(self.per_neuron.copy())[None], self.population.shape)[0].numpy()

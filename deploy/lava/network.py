@@ -9,7 +9,7 @@ import networkx
 import numpy as np
 from lava.magma.core.run_configs import Loihi2SimCfg
 
-from mksgn.deploy.emulator import host_values
+from mksgn.deploy.emulator import on_host
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.execution import Counters, Execution, add_updates
 from mksgn.deploy.lava.leaf_work import LeafWork, PopulationRecord
@@ -21,6 +21,7 @@ from mksgn.deploy.passes.schedule import run_length, schedule
 from mksgn.deploy.program import Population, Program
 
 LANES = 4  # clips side by side
+LANES_LIMIT = 255
 DEADLINE_S = 120.0  # without any progress; a step of the paper's widths takes well under a second
 STEPS_PER_CALL = 64  # between two looks at the progress
 
@@ -36,9 +37,11 @@ def execute(
     """Run a balanced program in Lava; `inputs[name]` is (clips, steps, *shape). Raises LavaRuntimeError with a Process's traceback."""
     clips, steps = next(iter(inputs.values())).shape[:2]
     lanes = min(lanes, clips)
+    if lanes > LANES_LIMIT:
+        raise DeployError(f"lanes ({lanes}) exceed {LANES_LIMIT}: spikes of all lanes are counted in bytes; take fewer")
     rounds = -(-clips // lanes)
     windows = schedule(program, rounds, steps)
-    given = host_values(program, inputs)
+    given, host_counters = on_host(program, inputs)
     on_chip = {name: members for name, members in program.leaves.items() if members[0].place == "chip"}
     if not on_chip:
         raise DeployError("nothing of this program runs on the chip; there is no population behind its spikes")
@@ -56,7 +59,7 @@ def execute(
             raise DeployError(
                 f"population {name}: {len(senders)} sources exceed {MAX_SOURCES} of a leaf; put a population between them"
             )
-        keep = {p.name for p in members if record or p.name in shown}
+        keep = {p.name for p in members if (record and p.fires) or p.name in shown}
         sources = [layouts[sender] for sender in senders]
         works[name] = LeafWork(program, members, sources, layouts[name], windows[name], lanes, clips, keep)
         processes[name] = Leaf(
@@ -76,7 +79,7 @@ def execute(
         last = i == len(parts) - 1
         seconds += _run(program, processes[name], clips, lanes, steps, progress if last else lambda clips: None)
     records = {name: each for work in works.values() for name, each in work.records.items()}
-    return _execution(program, given, records, clips, steps, seconds, record)
+    return _execution(program, given, records, host_counters, clips, steps, seconds, record)
 
 
 def _layouts(
@@ -143,6 +146,7 @@ def _execution(
     program: Program,
     given: dict[str, np.ndarray],
     records: dict[str, PopulationRecord],
+    host_counters: dict[str, Counters],
     clips: int,
     steps: int,
     seconds: float,
@@ -155,13 +159,10 @@ def _execution(
             execution.counters[name] = records[name].counters()
             if population.fires and record:
                 execution.spikes[name] = records[name].spike_trains()
-        elif name in given and given[name].dtype == bool:
-            per_neuron = given[name].sum((0, 1), dtype=np.int64)
-            execution.counters[name] = Counters(spikes=int(per_neuron.sum()), per_neuron=per_neuron)
+        else:
+            execution.counters[name] = host_counters[name]
             if population.fires and record:
                 execution.spikes[name] = given[name]
-        else:
-            execution.counters[name] = Counters(per_neuron=np.zeros(population.shape, dtype=np.int64))
     for output in program.outputs:
         name = output.population
         if name in given:

@@ -14,7 +14,6 @@ class Frames:
     def __init__(self, layout: Layout, values: np.ndarray, lanes: int):
         self.layout, self.values, self.lanes = layout, values, lanes
         self.rounds = -(-len(values) // lanes)
-        self.precision = layout.precision
 
     def frame(self, step: int) -> np.ndarray:
         """The message of a step, from 0; silence before and after, and in lanes without a clip."""

@@ -25,7 +25,7 @@ def ingest(
 
     Linear nodes and delays between two populations become projections, one for each way through them; their biases become the
     population's. Neurons are put into Lava's terms (passes/neurons). `dt` in seconds holds where the file names none, `if_dt` is the
-    step of IF and I. Inputs are spikes unless their metadata or `analog` says otherwise. Raises DeployError: node, type, reason,
+    step of IF and I. Inputs are spikes unless their metadata or `analog` says otherwise. Raises BadInputError: node, type, reason,
     remedy.
     """
     return _Ingest(flatten(graph), dt, if_dt, analog).program()
@@ -39,6 +39,7 @@ class _Ingest:
         self.populations: dict[str, Population] = {}
         self.projections: list[AnyProjection] = []
         self.outputs: list[Output] = []
+        self.shown: dict[str, tuple[tuple[str, int, tuple[str, ...]], ...]] = {}  # read-outs, by the ways into them
         self.check_nodes()
         self.order = evaluation_order(graph)
         self.signals = Signals(graph, self.order, self.dt, self.shape)
@@ -110,7 +111,7 @@ class _Ingest:
         signal = self.signals.into(name)
         shape = shape_of(node)
         self.project(name, signal, shape)
-        now = np.broadcast_to(signal.biases.get(0, np.zeros(1, dtype=np.float32)), signal.shape)
+        now = np.broadcast_to(signal.biases.get(0, np.zeros((), dtype=np.float32)), signal.shape)
         converted = convert(name, node, self.dt, self.if_dt, now)
         self.populations[name] = Population(
             name,
@@ -164,23 +165,25 @@ class _Ingest:
     def output(self, name: str) -> None:
         """What leads to an Output: a population as it is, or synapses into a population without threshold."""
         signal = self.signals.into(name)
+        shape = tuple(int(n) for n in self.graph.nodes[name].output_type["output"])
+        if signal.shape != shape and not any(way.nodes for way in signal.ways):
+            raise DeployError(f"type mismatch: {signal.ways[0].source}.output {signal.shape} -> {name}.input {shape}")
         if len(signal.ways) == 1 and signal.ways[0] == Way(signal.ways[0].source) and not signal.biases:
             source = signal.ways[0].source
             if source in self.analog:
                 raise DeployError(f"output {name}: shows the input {source} itself; put a population between them")
             self.outputs.append(Output(name, self.population(source)))
             return
-        shape = tuple(int(n) for n in self.graph.nodes[name].output_type["output"])
         readout = self.weighted(name)
-        if readout in self.populations:  # shown by another output already
-            if self.populations[readout].shape != shape:
-                raise DeployError(
-                    f"output {name}: shows {readout} by another pooling than an output before it; give it a node of its own"
-                )
+        same = tuple((way.source, way.shift, way.nodes) for way in signal.ways)
+        if self.shown.get(readout) == same:  # by another output already
             self.outputs.append(Output(name, readout))
             return
+        if readout in self.populations:  # it is shown there by other ways
+            readout = name
+        self.shown[readout] = same
         self.project(readout, signal, shape, suffix="_synapses")
-        now = np.broadcast_to(signal.biases.get(0, np.zeros(1)), shape).astype(np.float32)
+        now = np.broadcast_to(signal.biases.get(0, np.zeros(())), shape).astype(np.float32)
         self.populations[readout] = Population(readout, shape, "readout", bias=now, late_biases=_late(signal))
         self.outputs.append(Output(name, readout))
 

@@ -15,8 +15,10 @@ import torch
 
 from mksgn.deploy import operators as ops
 from mksgn.deploy.errors import DeployError
+from mksgn.export.errors import ExportError
 from mksgn.export.fold import per_edge
 from mksgn.export.nodes import GraphConv
+from mksgn.export.reference_nodes import delay_steps
 
 LINEAR = (
     nir.Affine,
@@ -31,7 +33,6 @@ LINEAR = (
     GraphConv,
 )
 WAYS_LIMIT = 256  # into one node
-WHOLE = 1e-4  # of a time step: how far float32 may have rounded a delay
 
 Shape = ops.Shape
 
@@ -154,18 +155,15 @@ class Signals:
         return signal.plus(bias)
 
     def _delayed(self, name: str, node: nir.Delay, arriving: Signal) -> Signal:
-        delay = np.asarray(node.delay, dtype=np.float64)
-        steps = np.rint(delay / self.dt)
-        if np.any(np.abs(delay / self.dt - steps) > WHOLE * np.maximum(1.0, steps)) or steps.min(initial=0) < 0:
-            raise DeployError(
-                f"node {name}: delays ({delay.min():.4g} … {delay.max():.4g} s) are no whole number of steps of {self.dt:g} s: "
-                "set --dt, or round them"
-            )
+        try:
+            steps = delay_steps(node, name, self.dt)
+        except ExportError as error:
+            raise DeployError(str(error)) from None
+        if steps.size != 1 and steps.shape != arriving.shape:
+            raise DeployError(f"node {name}: Delay takes {steps.shape}, its source has {arriving.shape}")
         if np.ptp(steps) == 0:
-            return replace(
-                arriving.late(int(steps.flat[0])),
-                ways=tuple(replace(way, nodes=(*way.nodes, name)) for way in arriving.late(int(steps.flat[0])).ways),
-            )
+            late = arriving.late(int(steps.flat[0]))
+            return replace(late, ways=tuple(replace(way, nodes=(*way.nodes, name)) for way in late.ways))
         steps = np.broadcast_to(steps, arriving.shape)
         each = [arriving.through(name, ops.Mask(steps == n)).late(int(n)) for n in np.unique(steps)]
         return total(name, each)
