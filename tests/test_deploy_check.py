@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+import nir
 import numpy as np
 import pytest
 import torch
-from graphs import quantised_student_like, student_like
+from graphs import DT, chain, conv, graph, inp, lif, linear, out, quantised_student_like, student_like
 
 from mksgn.deploy import compile_graph
 from mksgn.deploy import operators as ops
@@ -234,3 +235,32 @@ def test_a_loop_is_noted():
         "a: a loop over 2 populations takes one step here, and one step per synapse on loihi1"
     ]
     assert notes(program(), LOIHI1) == []
+
+
+def test_a_delay_is_found_although_another_projection_bears_its_name():
+    """A node that feeds two populations names two projections."""
+    g = graph(
+        {
+            "x": inp(2), "lin": linear(np.eye(2)), "late": nir.Delay(np.full(2, 100 * DT)), "a": lif(2), "l2": linear(np.eye(2)),
+            "b": lif(2), "y": out(2),
+        },
+        [("x", "lin"), ("lin", "late"), ("late", "a"), ("a", "l2"), ("l2", "b"), ("lin", "b"), ("b", "y")],
+    )  # fmt: skip
+    (violation,) = check(compile_graph(g, precision="float"), LOIHI2)
+    assert violation.startswith("lin from x: synaptic delay (100) exceeds limit (62) of loihi2; ")
+
+
+@pytest.mark.parametrize("kernel", [(2, 2), (1, 4), (3, 2)])
+def test_even_kernels_with_padding_same_are_placed(kernel):
+    g = chain(
+        ("x", inp(1, 4, 5)),
+        ("c", conv(np.ones((2, 1, *kernel)), padding="same")),
+        ("l", lif(2, 4, 5)),
+        ("y", out(2, 4, 5)),
+    )
+    program = compile_graph(g, precision="float")
+    (placed,) = (p for p in place(program, LOIHI1).populations if p.name == "l")
+    (projection,) = program.into("l")
+    ones = ops.apply(ops.with_weights(projection.operators, np.ones_like), torch.ones(1, 1, 4, 5))
+    assert placed.fan_in == int(ones.max())
+    assert placed.cores == 1
