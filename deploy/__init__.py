@@ -58,9 +58,8 @@ def compile_graph(
                 "the file is not quantised, and fixed point needs integers: export it with --quantize 8, give calibration clips, "
                 "or run it with --precision float"
             )
-        ingest(
-            graph, dt=dt, if_dt=if_dt, analog=analog
-        )  # what cannot run at all is named before anything is calibrated
+        # what cannot run at all is named before anything is calibrated
+        ingest(graph, dt=dt, if_dt=if_dt, analog=analog)
         graph = _quantised(graph, calibration, dt, if_dt, analog)
     whole = join_loops(merge_graph_branches(ingest(graph, dt=dt, if_dt=if_dt, analog=analog)))
     program = host_split(whole)

@@ -208,14 +208,11 @@ class _Emulation:
         steps, clips = inputs[0].shape[:2]
         lags = [self.program.lag(projection, i) for i in range(len(inputs))]
         if not any(lags) and all(x.stride(0) == 0 for x in inputs):
-            return projection.current(tuple(x[0] for x in inputs)).expand(steps, clips, *self._target(projection))
+            return projection.current(tuple(x[0] for x in inputs)).expand(steps, clips, *self.program[projection.target].shape)
         late = [_shifted(x, lag) for x, lag in zip(inputs, lags, strict=True)]
         if any(lags):
             self.tallies[projection.target].arrived(projection, late)
         return projection.current(tuple(x.flatten(0, 1) for x in late)).unflatten(0, (steps, clips))
-
-    def _target(self, projection: AnyProjection) -> tuple[int, ...]:
-        return self.program[projection.target].shape
 
     def _step_by_step(self, leaf: LeafSteps, values: Values) -> Values:
         """A loop's populations, a time step after the other."""

@@ -51,12 +51,12 @@ def membrane_of(name: str, node: nir.NIRNode, dt: float, if_dt: float | None) ->
         step = np.float32(dt if if_dt is None else if_dt)
         gain = np.asarray(step * np.asarray(node.r, dtype=np.float32), dtype=np.float64)
     else:
-        rate = _dt_over(node.tau_mem if isinstance(node, CURRENT_BASED) else node.tau, dt)
+        rate = ranges.dt_over(node.tau_mem if isinstance(node, CURRENT_BASED) else node.tau, dt)
         for extreme in (rate.min(), rate.max()):
             ranges.check_decay(name, float(extreme))
         gain = rate * r
         if isinstance(node, CURRENT_BASED):
-            synaptic = _dt_over(node.tau_syn, dt)
+            synaptic = ranges.dt_over(node.tau_syn, dt)
             for extreme in (synaptic.min(), synaptic.max()):
                 ranges.check_current_decay(name, float(extreme))
             gain = gain * synaptic * np.asarray(node.w_in, dtype=np.float64)
@@ -77,17 +77,7 @@ def membrane_of(name: str, node: nir.NIRNode, dt: float, if_dt: float | None) ->
             raise UnsupportedNodeError(
                 f"node {name}: v_threshold ({np.min(node.v_threshold):.4g}) must lie above 0, where a membrane starts; shift its potentials"
             )
-    return Membrane(_plain(gain), _plain(rate), _plain(synaptic), drive / gain)
-
-
-def _dt_over(tau: np.ndarray, dt: float) -> np.ndarray:
-    """dt / tau in float32, as every execution has it."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.float32(dt) / np.asarray(tau, dtype=np.float32)).astype(np.float64)
-
-
-def _plain(x: np.ndarray) -> PerNeuron:
-    return float(x.flat[0]) if np.ptp(x) == 0 else x
+    return Membrane(ranges.one_if_shared(gain), ranges.one_if_shared(rate), ranges.one_if_shared(synaptic), drive / gain)
 
 
 def spiking(graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, values: Calibration) -> PopulationScale:
@@ -97,7 +87,7 @@ def spiking(graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, value
     weights = {key: weight_of(n) for key, n in nodes.items()}
     biases = Biases(graph, name, incoming, membrane.drive)
     check_finite(name, *weights.values(), biases.total)
-    threshold = _plain(np.asarray(node.v_threshold, dtype=np.float64) / membrane.gain)
+    threshold = ranges.one_if_shared(np.asarray(node.v_threshold, dtype=np.float64) / membrane.gain)
     analog = any(branch.source in values.analog for branch in incoming)
     peak = input_peak(graph, values.inputs[incoming[0].source]) if analog else 1.0
     worst = sum(worst_sum(graph, branch, weights[branch.weighted]) for branch in incoming) * peak
@@ -124,7 +114,7 @@ def spiking(graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, value
 
     def integers(scale: float) -> tuple[dict[str, np.ndarray], PerNeuron]:
         whole = {key: ranges.even(w * scale, bits) for key, w in weights.items()}
-        return whole, _plain(np.asarray(ranges.threshold_above(threshold * scale, half)))
+        return whole, ranges.one_if_shared(np.asarray(ranges.threshold_above(threshold * scale, half)))
 
     def tried(scale: float) -> tuple[float, float]:
         whole_weights, whole_threshold = integers(scale)

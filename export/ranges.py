@@ -24,6 +24,17 @@ HALF_STEP = 0.5 / SUB_UNITS  # where the chip's thresholds lie, between two memb
 NEGLIGIBLE = 1e-30  # stands for 0 in a denominator: that term binds nothing
 
 
+def dt_over(tau: np.ndarray, dt: float) -> np.ndarray:
+    """dt / tau in float32, as every execution has it; as float64."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.float32(dt) / np.asarray(tau, dtype=np.float32)).astype(np.float64)
+
+
+def one_if_shared(x: np.ndarray) -> float | np.ndarray:
+    """One number where all neurons share it."""
+    return float(x.flat[0]) if np.ptp(x) == 0 else x
+
+
 def weight_limit(bits: int) -> int:
     return 2**bits - 2
 

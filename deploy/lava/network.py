@@ -53,14 +53,14 @@ def execute(
             frames = Frames(layouts[name], values, lanes)
             processes[name] = Source(frames=frames, shape=layouts[name].shape, name=_process_name(name))
     works: dict[str, LeafWork] = {}
+    senders = {name: _senders(program, members) for name, members in on_chip.items()}
     for name, members in on_chip.items():
-        senders = _senders(program, members)
-        if len(senders) > MAX_SOURCES:
+        if len(senders[name]) > MAX_SOURCES:
             raise DeployError(
-                f"population {name}: {len(senders)} sources exceed {MAX_SOURCES} of a leaf; put a population between them"
+                f"population {name}: {len(senders[name])} sources exceed {MAX_SOURCES} of a leaf; put a population between them"
             )
         keep = {p.name for p in members if (record and p.fires) or p.name in shown}
-        sources = [layouts[sender] for sender in senders]
+        sources = [layouts[sender] for sender in senders[name]]
         works[name] = LeafWork(program, members, sources, layouts[name], windows[name], lanes, clips, keep)
         processes[name] = Leaf(
             work=works[name],
@@ -68,12 +68,12 @@ def execute(
             shape=layouts[name].shape,
             name=_process_name(name),
         )
-    for name, members in on_chip.items():
+    for name in on_chip:
         leaf = processes[name]
         assert isinstance(leaf, Leaf)
-        for sender, port in zip(_senders(program, members), leaf.ports, strict=False):
+        for sender, port in zip(senders[name], leaf.ports, strict=False):
             processes[sender].s_out.connect(port)
-    parts = _separate_networks(program, on_chip)
+    parts = _separate_networks(senders)
     seconds = 0.0
     for i, name in enumerate(parts):
         last = i == len(parts) - 1
@@ -109,19 +109,12 @@ def _senders(program: Program, members: tuple[Population, ...]) -> list[str]:
     return list(dict.fromkeys(s if s in on_host else program[s].leaf for s in sources))
 
 
-def _separate_networks(program: Program, on_chip: dict[str, tuple[Population, ...]]) -> list[str]:
+def _separate_networks(senders: dict[str, list[str]]) -> list[str]:
     """A leaf of each part that no connection joins to another; Lava compiles what hangs together with a Process."""
     graph = networkx.Graph()
-    graph.add_nodes_from(("leaf", name) for name in on_chip)
-    for name, members in on_chip.items():
-        graph.add_edges_from(
-            (("leaf", sender) if sender in on_chip else ("host", sender), ("leaf", name))
-            for sender in _senders(program, members)
-        )
-    return [
-        next(n for kind, n in sorted(part, reverse=True) if kind == "leaf")
-        for part in networkx.connected_components(graph)
-    ]
+    graph.add_nodes_from(senders)
+    graph.add_edges_from((sender, leaf) for leaf, feeding in senders.items() for sender in feeding)
+    return [next(name for name in sorted(part) if name in senders) for part in networkx.connected_components(graph)]
 
 
 def _run(

@@ -14,6 +14,7 @@ import numpy as np
 
 from mksgn.deploy.arithmetic import FloatNeuron
 from mksgn.deploy.errors import DeployError
+from mksgn.export.ranges import dt_over, one_if_shared
 
 FIRING = (nir.LIF, nir.IF, nir.CubaLIF, nir.Threshold)
 GRADED = (nir.LI, nir.I, nir.CubaLI)
@@ -63,19 +64,16 @@ def convert(name: str, node: nir.NIRNode, dt: float, if_dt: float | None, bias: 
             f"node {name}: v_threshold ({threshold.min():.4g}) lies below 0, where a clip's state starts, and v_leak below it: "
             "shift its potentials, so that it rests at 0"
         )
-    unit, factor = gain, None
+    unit, factor, drive = gain, None, bias
     if np.any(gain <= 0):  # no scale for the membrane: it stays in the file's units
-        unit, factor = np.ones(1), compact(gain)
+        unit, factor, drive = np.ones(1), compact(gain), bias * gain
+    resting = leak / unit
     neuron = FloatNeuron(
-        decay=_plain(decay),
+        decay=one_if_shared(decay),
         threshold=None if threshold is None else compact(threshold / unit),
-        bias=compact(
-            leak / unit if current_decay is not None else leak / unit + bias * (1.0 if factor is None else gain)
-        ),
-        current_decay=None if current_decay is None else _plain(current_decay),
-        input_bias=None
-        if current_decay is None or not np.any(bias)
-        else compact(bias * (1.0 if factor is None else gain)),
+        bias=compact(resting + drive if current_decay is None else resting),
+        current_decay=None if current_decay is None else one_if_shared(current_decay),
+        input_bias=None if current_decay is None or not np.any(bias) else compact(drive),
         gain=factor,
         reset=compact(reset / unit) if np.any(reset) else None,
     )
@@ -83,21 +81,14 @@ def convert(name: str, node: nir.NIRNode, dt: float, if_dt: float | None, bias: 
 
 
 def _rate(name: str, parameter: str, tau: Array, dt: float) -> Array:
-    """dt / tau in float32, as float64."""
-    with np.errstate(divide="ignore"):
-        rate = (np.float32(dt) / np.asarray(tau, dtype=np.float32)).astype(np.float64)
+    """dt / tau, checked."""
+    rate = dt_over(tau, dt)
     if not np.all((rate > 0) & (rate <= 1)):
         raise DeployError(
             f"node {name}: dt/{parameter} runs from {rate.min():.4g} to {rate.max():.4g}, outside (0, 1]: the step is longer than "
             "the time constant; set --dt"
         )
     return rate
-
-
-def _plain(x: Array) -> float | Array:
-    """One number where all neurons share it."""
-    x = np.asarray(x)
-    return float(x.flat[0]) if np.ptp(x) == 0 else x
 
 
 def compact(x: Array) -> Array:
