@@ -7,18 +7,54 @@ convolution and attention; the names are its, the counts are ours.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
+
 import numpy as np
 
 from mksgn.bench.record import Layer, Totals
 from mksgn.deploy import operators as ops
 from mksgn.deploy.execution import Execution
-from mksgn.deploy.passes.place import synapses
+from mksgn.deploy.passes.place import Placement, synapses
 from mksgn.deploy.program import Population, Product, Program, Projection
 
 
-def layers(program: Program, execution: Execution) -> list[Layer]:
+@dataclass(frozen=True)
+class Messages:
+    """Spike messages by the population that sends or receives them: one for each core that a spike is sent to.
+
+    What product units send and receive belongs to the population that they lead to. Exact where the placement's axons are.
+    """
+
+    sent: dict[str, int]
+    received: dict[str, int]
+
+
+def messages(placement: Placement, execution: Execution) -> Messages:
+    """On the cores of `placement`, over the whole run."""
+    owner = {placed.name: placed.units_of or placed.name for placed in placement.populations}
+    units = {placed.name for placed in placement.populations if placed.units_of is not None}
+    sent: dict[str, int] = defaultdict(int)
+    received: dict[str, int] = defaultdict(int)
+    for (source, target), cores in placement.reached.items():
+        if source in units:  # each leads to one neuron, on one core
+            count = execution.counters[owner[source]].coincidences
+        elif placement.program.sends_spikes(source):
+            fired = execution.counters[source].per_neuron
+            count = int((fired * np.broadcast_to(cores, fired.shape)).sum())
+        else:
+            continue  # a current, which is no spike
+        sent[owner.get(source, source)] += count
+        received[owner[target]] += count
+    return Messages(sent, received)
+
+
+def layers(program: Program, execution: Execution, placement: Placement) -> list[Layer]:
     """One per population that computes, in topological order; counts over the whole run."""
-    rows = []
+    rows, axons = [], messages(placement, execution)
+    cores: dict[str, int] = defaultdict(int)
+    for placed in placement.populations:
+        cores[placed.units_of or placed.name] += placed.cores
     for population in program.populations:
         if population.kind == "input":
             continue
@@ -35,15 +71,20 @@ def layers(program: Program, execution: Execution) -> list[Layer]:
                 neurons=population.size,
                 spikes=counters.spikes,
                 firing_rate=counters.spikes / (population.size * events) if firing else 0.0,
-                input_rate=None if on_host else _input_rate(program, population, execution),
+                input_rate=_input_rate(program, population, execution),
                 syn_ops=counters.syn_ops,
                 dense_ops=synapses(program, population) * (execution.clips if on_host else events),
                 coincidences=counters.coincidences,
                 neuron_updates=counters.updates + counters.product_updates,
+                product_units=counters.product_updates,
                 effective_acs=counters.effective_acs,
+                axon_out=None if on_host else axons.sent.get(population.name, 0),
+                spikes_in=None if on_host else axons.received.get(population.name, 0),
+                cores=None if on_host else cores[population.name],
                 max_membrane=None if on_host or not firing else counters.max_membrane,
                 max_current=None if on_host or not firing else counters.max_current,
                 silent_fraction=float((counters.per_neuron == 0).mean()) if firing else 0.0,
+                saturated_fraction=float((counters.per_neuron == events).mean()) if firing else 0.0,
             )
         )
     return rows
@@ -52,7 +93,6 @@ def layers(program: Program, execution: Execution) -> list[Layer]:
 def totals(program: Program, execution: Execution, rows: list[Layer], clips: int) -> Totals:
     """Per clip, over the bodies present. The host's neurons fire, but on no chip: they count as spikes sent to it."""
     chip = [row for row in rows if row.place == "chip"]
-    product_units = sum(execution.counters[row.name].product_updates for row in chip)
     spikes = sum(row.spikes for row in chip)
     coincidences = sum(row.coincidences for row in chip)
     host_macs = sum(row.dense_ops for row in rows if row.place == "host")
@@ -65,7 +105,7 @@ def totals(program: Program, execution: Execution, rows: list[Layer], clips: int
         syn_ops=sum(row.syn_ops for row in chip) / clips,
         coincidences=coincidences / clips,
         neuron_updates=updates / clips,
-        product_units=product_units / clips,
+        product_units=sum(row.product_units for row in chip) / clips,
         active_updates=(spikes + coincidences) / clips,
         host_macs=host_macs / clips,
         host_macs_every_step=host_macs * execution.steps / clips,
@@ -79,7 +119,8 @@ def totals(program: Program, execution: Execution, rows: list[Layer], clips: int
         ConnectionSparsity=zeros / max(1, weights),
         Footprint=unique,
         dendrite_updates=updates / clips,
-        spikes_in=(spikes + sent) / clips,
+        spikes_in=sum(row.spikes_in or 0 for row in chip) / clips,
+        axon_out=sum(row.axon_out or 0 for row in chip) / clips,
     )
 
 
@@ -92,13 +133,16 @@ def _kind(program: Program, population: Population) -> str:
     return "+".join(dict.fromkeys(projection.kind for projection in program.into(population.name)))
 
 
-def _input_rate(program: Program, population: Population, execution: Execution) -> float:
-    """Mean firing rate of the neurons that feed a population, weighted by the synapses of each projection.
+def _input_rate(program: Program, population: Population, execution: Execution) -> float | None:
+    """Mean firing rate of the neurons that feed a population, weighted by the synapses of each projection; None for currents.
 
     So that rate × dense operations is what the paper's formula makes of the layer; for one projection it is the plain mean.
     """
+    incoming = program.into(population.name)
+    if not all(program.sends_spikes(source) for projection in incoming for source in projection.sources):
+        return None
     weighted, total = 0.0, 0
-    for projection in program.into(population.name):
+    for projection in incoming:
         for source, fan_out in zip(projection.sources, program.fan_outs(projection), strict=True):
             counts, reached = execution.counters[source].per_neuron, fan_out > 0
             rate = float(counts[reached].mean()) / (execution.clips * execution.steps) if reached.any() else 0.0

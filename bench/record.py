@@ -61,8 +61,17 @@ class Run(Part):
     latency_steps: Count
     """Steps from a clip's first input to its last output, less S."""
     seconds: Amount
-    """Wall time of the simulation on the host. It says nothing about a chip."""
+    """Wall time of the simulation on the host, the median of `repeats` runs. It says nothing about a chip."""
     clips_per_second: Amount
+    repeats: Annotated[int, Field(ge=1)]
+    seconds_min: Amount
+    seconds_max: Amount
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Run:
+        if not self.seconds_min <= self.seconds <= self.seconds_max:
+            raise ValueError(f"seconds ({self.seconds}) lie outside seconds_min and seconds_max")
+        return self
 
 
 class Accuracy(Part):
@@ -70,6 +79,18 @@ class Accuracy(Part):
     correct: Count
     per_class: dict[str, Fraction | None]
     """Recall by class name; null where the split has no clip of that class."""
+    confusion: list[list[Count]]
+    """Clips by true class (row) and predicted class (column), in the order of per_class."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Accuracy:
+        classes = len(self.per_class)
+        if len(self.confusion) != classes or any(len(row) != classes for row in self.confusion):
+            raise ValueError(f"confusion must have {classes} rows and columns, one for each class")
+        right = sum(self.confusion[i][i] for i in range(classes))
+        if right != self.correct:
+            raise ValueError(f"correct ({self.correct}) is not the diagonal of confusion ({right})")
+        return self
 
 
 class Layer(Part):
@@ -93,12 +114,22 @@ class Layer(Part):
     coincidences: Count
     """Product units whose two inputs spiked in the same step; 0 for every other kind."""
     neuron_updates: Count
+    product_units: Count
+    """Updates of product units: a part of neuron_updates."""
     effective_acs: Count
     """The part of syn_ops that went over weights other than zero."""
+    axon_out: Count | None
+    """Messages sent: each spike times the cores that it is sent to, the product units' coincidences included. Null off the chip."""
+    spikes_in: Count | None
+    """Messages received by the layer's cores. Null off the chip."""
+    cores: Count | None
+    """Of one lane, its product units' included. Null off the chip."""
     max_membrane: float | None
     max_current: float | None
     silent_fraction: Fraction
     """Neurons that never fired in the run."""
+    saturated_fraction: Fraction
+    """Neurons that fired at every step of every clip."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Layer:
@@ -134,7 +165,9 @@ class Totals(Part):
     Footprint: Amount
     """Bytes; of the model, not of a clip."""
     dendrite_updates: Amount | None = None
+    """A chip read-out's name for neuron_updates."""
     spikes_in: Amount | None = None
+    """Spike messages that reach a core: axon_out, and what the host sends."""
     axon_out: Amount | None = None
     """Spike messages that leave a core: one for each core that a spike is sent to."""
 
@@ -226,8 +259,19 @@ class Placement(Part):
     limits: list[Limit]
 
 
+class Gcn(Part):
+    """The ordinary network that the student's energy is held against: our teacher of the same preset."""
+
+    preset: Name
+    streams: list[Name]
+    layers: Count
+    parameters: Count
+    macs: Amount
+    """Multiply-accumulates per clip, over the bodies present: the dense computation."""
+
+
 class Record(Part):
-    """One run. `accuracy` is null without labels, `parity` without a comparison, `placement` without a chip."""
+    """One run. `parity` is null without a comparison, `placement` without a chip, `gcn` where no preset tells its shape."""
 
     schema_id: Literal["mksgn.run/1"] = Field(default=SCHEMA, alias="schema")
     model: ModelFile
@@ -244,6 +288,7 @@ class Record(Part):
     claims: list[Claim]
     parity: Parity | None
     placement: Placement | None
+    gcn: Gcn | None
 
     @model_validator(mode="after")
     def _consistent(self) -> Record:

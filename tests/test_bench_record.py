@@ -30,10 +30,15 @@ def layer(name: str, **changes: Any) -> dict[str, Any]:
         "dense_ops": 16_000,
         "coincidences": 0,
         "neuron_updates": 1_600,
+        "product_units": 0,
         "effective_acs": 6_500,
+        "axon_out": 1_200,
+        "spikes_in": 1_500,
+        "cores": 1,
         "max_membrane": 812.0,
         "max_current": 1024.0,
         "silent_fraction": 0.02,
+        "saturated_fraction": 0.01,
     }
     return {**row, **changes}
 
@@ -41,9 +46,12 @@ def layer(name: str, **changes: Any) -> dict[str, Any]:
 def small_run() -> dict[str, Any]:
     """A hand-made run of 4 clips: an encoder on the host, a convolution, a product and a read-out on the chip."""
     encoder = {"kind": "encoder", "place": "host", "input_rate": None, "syn_ops": 0, "effective_acs": 0}
+    encoder |= {"axon_out": None, "spikes_in": None, "cores": None}
     product = {"kind": "product", "coincidences": 90, "input_rate": 0.25, "syn_ops": 4_400, "effective_acs": 4_400}
-    readout = {"kind": "readout", "shape": [3], "neurons": 3, "spikes": 0, "firing_rate": 0.0, "silent_fraction": 1.0}
-    readout |= {"syn_ops": 600, "effective_acs": 600, "dense_ops": 4_800, "neuron_updates": 48}
+    product |= {"neuron_updates": 3_200, "product_units": 1_600, "axon_out": 890, "spikes_in": 690, "cores": 3}
+    readout = {"kind": "readout", "shape": [3], "neurons": 3, "spikes": 0, "firing_rate": 0.0, "silent_fraction": 0.0}
+    readout |= {"syn_ops": 600, "effective_acs": 600, "dense_ops": 4_800, "neuron_updates": 48, "axon_out": 0}
+    readout |= {"spikes_in": 800, "saturated_fraction": 0.0}
     return {
         "schema": "mksgn.run/1",
         "model": {"file": "model.nir", "sha256": "a" * 64},
@@ -58,8 +66,16 @@ def small_run() -> dict[str, Any]:
             "latency_steps": 3,
             "seconds": 2.0,
             "clips_per_second": 2.0,
+            "repeats": 3,
+            "seconds_min": 1.9,
+            "seconds_max": 2.5,
         },
-        "accuracy": {"top1": 0.75, "correct": 3, "per_class": {"wave": 1.0, "sit down": 0.5, "throw": None}},
+        "accuracy": {
+            "top1": 0.75,
+            "correct": 3,
+            "per_class": {"wave": 1.0, "sit down": 0.5, "throw": None},
+            "confusion": [[2, 0, 0], [0, 1, 1], [0, 0, 0]],
+        },
         "layers": [
             layer("encoder", **{**encoder, "dense_ops": 40_000}),
             layer("blocks.0.conv"),
@@ -67,12 +83,12 @@ def small_run() -> dict[str, Any]:
             layer("readout", **readout),
         ],
         "totals": {
-            "spikes": 300.0,
+            "spikes": 200.0,
             "syn_ops": 3_000.0,
             "coincidences": 22.5,
             "neuron_updates": 1_212.0,
             "product_units": 400.0,
-            "active_updates": 300.0,
+            "active_updates": 222.5,
             "host_macs": 10_000.0,
             "host_macs_every_step": 40_000.0,
             "host_to_chip_spikes_per_step": 25.0,
@@ -84,9 +100,9 @@ def small_run() -> dict[str, Any]:
             "ActivationSparsity": 0.75,
             "ConnectionSparsity": 0.1,
             "Footprint": 12_345.0,
-            "dendrite_updates": None,
-            "spikes_in": None,
-            "axon_out": None,
+            "dendrite_updates": 1_212.0,
+            "spikes_in": 747.5,
+            "axon_out": 522.5,
         },
         "energy": [],
         "claims": [],
@@ -100,6 +116,7 @@ def small_run() -> dict[str, Any]:
                 {"name": "output axons per core", "value": 12, "max": None},
             ],
         },
+        "gcn": {"preset": "demo", "streams": ["joint", "bone"], "layers": 10, "parameters": 5_000, "macs": 2_000_000.0},
     }
 
 
@@ -152,7 +169,10 @@ def test_labels_parity_and_chip_may_be_absent_as_null():
         ("layers.1.effective_acs", 9_999, r"effective_acs \(9999\) exceeds syn_ops \(7000\)"),
         ("layers.1.name", "readout", "layer 'readout' is listed more than once"),
         ("totals.active_updates", 1213, "active_updates .* exceeds neuron_updates"),
-        ("accuracy.correct", 4, r"accuracy.top1 \(0.75\) is not correct / clips \(4 / 4\)"),
+        ("accuracy.top1", 0.5, r"accuracy.top1 \(0.5\) is not correct / clips \(3 / 4\)"),
+        ("accuracy.correct", 4, r"correct \(4\) is not the diagonal of confusion \(3\)"),
+        ("accuracy.confusion", [[3, 0], [0, 1]], "confusion must have 3 rows and columns"),
+        ("execution.seconds", 3.0, "seconds .* lie outside seconds_min and seconds_max"),
         ("model.sha256", "abc", "model.sha256: String should match pattern"),
         ("data.clips", 0, "data.clips: Input should be greater than or equal to 1"),
         ("parity.mismatches", 20_000, r"mismatches \(20000\) exceeds decisions"),

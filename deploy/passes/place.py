@@ -78,6 +78,8 @@ class Placement:
     program: Program
     populations: tuple[PopulationPlacement, ...]
     overflows: tuple[Overflow, ...]
+    # by source and target: cores of the target that each neuron of the source reaches; the host's populations are sources too
+    reached: dict[tuple[str, str], np.ndarray]
 
     @property
     def cores(self) -> int:
@@ -162,13 +164,15 @@ def _none(group: Group) -> np.ndarray:
 def _placement(program: Program, chip: Chip, found: list[Group], cuts: dict[str, Bounds]) -> Placement:
     placed: list[PopulationPlacement] = []
     overflows: list[Overflow] = []
+    reached = {
+        (source, target.name): tiles.cores_reached(tiles.between(source, target), target, cuts[target.name])
+        for target in found
+        for source in dict.fromkeys(edge.source for edge in target.edges)
+    }
     first = 0
     for group in found:
         bounds = cuts[group.name]
-        sent = _none(group)
-        for target in found:
-            if edges := tiles.between(group.name, target):
-                sent = sent + tiles.cores_reached(edges, target, cuts[target.name])
+        sent = sum((cores for (source, _), cores in reached.items() if source == group.name), start=_none(group))
         usage = np.stack(
             [np.broadcast_to(x, tiles.parts(bounds)).ravel() for x in tiles.usage(group, sent, bounds)], axis=1
         )
@@ -180,7 +184,7 @@ def _placement(program: Program, chip: Chip, found: list[Group], cuts: dict[str,
         for resource, values, limit in zip(RESOURCES, tiles.alone(group, sent, chip), core_limits(chip), strict=True):
             if limit is not None and values > limit:
                 overflows.append(Overflow(group.name, resource, values, limit))
-    return Placement(chip, program, tuple(placed), tuple(overflows))
+    return Placement(chip, program, tuple(placed), tuple(overflows), reached)
 
 
 def _crowded(placed: PopulationPlacement, chip: Chip) -> bool:
