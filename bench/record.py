@@ -11,13 +11,12 @@ Non-finite numbers, unknown fields and contradictions are refused, when writing 
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from mksgn.train.atomic import replacing
 from mksgn.train.errors import BadInputError
 
 SCHEMA: Final = "mksgn.run/1"
@@ -338,16 +337,12 @@ def save(record: Record, path: Path | str) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` beside `path`, then move it there. Raises BadInputError where the folder cannot be written."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """The whole text or nothing. Raises BadInputError where the folder cannot be written."""
     try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        with suppress(OSError):
-            draft.unlink()
 
 
 def json_schema() -> dict[str, Any]:

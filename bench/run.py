@@ -1,14 +1,20 @@
-"""One benchmark run: execute the clips, count the events, price them, compare executions, and leave the run's folder."""
+"""One benchmark run: execute the clips shard by shard, then count, price and judge, and leave the run's folder."""
 
 from __future__ import annotations
 
+import hashlib
 import platform
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
-import nir
 import numpy as np
 
-from mksgn.bench import claims, counters, energy_models, theory
+from mksgn.bench import claims as published_figures
+from mksgn.bench import counters, energy_models, folder, gcn, theory
+from mksgn.bench.claims import Published
+from mksgn.bench.energy_models import EnergyModel
+from mksgn.bench.progress import Identity, Progress, check_same
 from mksgn.bench.record import (
     RUN_FILE,
     Accuracy,
@@ -20,103 +26,198 @@ from mksgn.bench.record import (
     Placement,
     Record,
     Run,
+    load,
     save,
 )
-from mksgn.deploy import compile_graph
+from mksgn.bench.shards import Network, Settings, run_shard, shards, some
 from mksgn.deploy import record as deploy_record
-from mksgn.deploy import run as run_program
-from mksgn.deploy.chips import LOIHI2
-from mksgn.deploy.clips import ClipInputs, clip_inputs
+from mksgn.deploy.chips import chip_named
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.passes.place import place
-from mksgn.export import files, verify
+from mksgn.export import files
 from mksgn.export.errors import ParityError
-from mksgn.export.metadata import json_of
-from mksgn.export.parity import compare as compare_spikes
+from mksgn.export.metadata import input_normaliser, json_of
 from mksgn.train import checkpoint
-from mksgn.train.console import output
+from mksgn.train.console import output, track
 from mksgn.train.datasets import ClipSet
 from mksgn.train.loop import predict, top1
+from mksgn.train.streams import resize
 from mksgn.train.transforms import lanes
+
+LINE_EVERY_S = 30.0  # where no progress bar can be shown
+
+
+@dataclass(frozen=True)
+class Judges:
+    """What a run is held against: a chip's cores, price lists, published figures. None: all that are known."""
+
+    chip: str = "loihi2"
+    models: list[EnergyModel] | None = None
+    claims: list[Published] | None = None
 
 
 def bench(
     model: Path,
     clips: ClipSet,
     out: Path,
+    settings: Settings,
     *,
-    backend: str,
-    precision: str,
     seed: int | None,
-    compare: int | None = None,
+    judges: Judges | None = None,
+    resume: bool = False,
+    shard: int | None = None,
 ) -> Record:
-    """Run `clips` and write run.json, spikes.npz and manifest.json into `out`.
+    """Run `clips` and leave run.json, spikes.npz, run.log, the reports and manifest.json in `out`.
 
-    A run in Lava is compared spike by spike with the emulator, and both with torch on the file's weights, on the first `compare`
-    clips (None: all). Raises ParityError after everything is written, if a quantised file's spikes differ anywhere.
+    `shard`: clips that are committed together. With `resume` what lies in `out` goes on, or is given back if it is finished; a run of
+    anything else there is refused with BadInputError. A run in Lava is compared spike by spike with the emulator, and both with torch
+    on the file's weights. Raises ParityError after everything is written, if a quantised file's spikes differ anywhere.
     """
-    graph = files.read(model)
-    program = compile_graph(graph, precision=precision)
-    given = clip_inputs(graph, program, clips)
-    output.print(f"running {len(clips)} clips ({len(given.inputs)} bodies) on {backend}, {precision} point")
-    execution = run_program(program, given.inputs, backend=backend)
-    predictions = given.predictions(execution)
-    parity = _parity(graph, program, given, execution, len(clips) if compare is None else compare)
-    rows = counters.layers(program, execution)
-    totals = counters.totals(program, execution, rows, len(clips))
-    energy = [energy_models.price(m, totals) for m in energy_models.known_models()]
+    judges = judges or Judges()
+    network = Network.read(model, settings.precision)
+    size = shard or network.shard_size(settings.backend)
+    identity = identity_of(network, clips, settings, seed, size)
+    out.mkdir(parents=True, exist_ok=True)
+    if resume and _finished(out, identity):
+        output.print(f"{out}: finished already")
+        return load(out)
+    progress = _begin(out, identity, len(clips), settings.repeats, resume)
+    _execute(network, clips, out, settings, progress, size)
+    record = finish(network, clips, out, settings, progress, seed=seed, judges=judges)
+    if record.parity is not None and record.parity.mismatches and json_of(network.graph, "quantization"):
+        first = record.parity.first
+        raise ParityError(
+            f"{model}: {record.parity.mismatches} of {record.parity.decisions} decisions differ from {record.parity.against}, first "
+            f"in {first.layer if first else '?'}; see {out / RUN_FILE}"
+        )
+    return record
+
+
+def identity_of(network: Network, clips: ClipSet, settings: Settings, seed: int | None, size: int) -> Identity:
+    """All that a count, a comparison or a time can depend on."""
+    return {
+        "model": network.sha256,
+        "data": clips.source,
+        "split": clips.split,
+        "seed": seed,
+        "clips": len(clips),
+        "labels": hashlib.sha256(np.asarray(clips.labels, dtype=np.int64).tobytes()).hexdigest(),
+        "backend": settings.backend,
+        "precision": settings.precision,
+        "compare": settings.compare,
+        "repeats": settings.repeats,
+        "shard": size,
+        "environment": deploy_record.environment(),
+    }
+
+
+def finish(
+    network: Network,
+    clips: ClipSet,
+    out: Path,
+    settings: Settings,
+    progress: Progress,
+    *,
+    seed: int | None,
+    judges: Judges,
+    reports: bool = True,
+) -> Record:
+    """Everything that follows from a run whose clips are all done. The manifest comes last, then the progress goes."""
+    execution = Execution(
+        settings.backend,
+        settings.precision,
+        progress.lanes,
+        network.steps,
+        network.program.latency,
+        counters=progress.counters,
+        spikes=progress.first_trains(),
+        seconds=float(np.median(progress.seconds)),
+    )
+    record = record_of(network, clips, settings, progress, execution, seed=seed, judges=judges)
+    save(record, out / RUN_FILE)
+    deploy_record.write_spikes(execution, out / folder.SPIKES_FILE, **_sample(network, clips))
+    folder.log(out, f"finished: {len(clips)} clips")
+    if reports:
+        folder.write_reports(out, judges.models, judges.claims)
+    facts = {
+        "data": {
+            "source": clips.source,
+            "split": clips.split,
+            "graph": clips.graph,
+            "classes": list(clips.classes),
+            "clips": progress.names,
+            "labels": clips.labels.tolist(),
+            "seed": seed,
+        },
+        "run": progress.identity,
+        "execution": {
+            "backend": settings.backend,
+            "precision": settings.precision,
+            "steps": network.steps,
+            "seconds": progress.seconds.tolist(),
+        },
+        "predictions": progress.predictions.tolist(),
+    }
+    written = [name for name in folder.WRITTEN if (out / name).is_file()]
+    deploy_record.write_manifest(
+        out, written, model=network.model, parents=record.parents, program=network.program, facts=facts
+    )
+    (out / folder.PROGRESS_FILE).unlink(missing_ok=True)
+    return record
+
+
+def record_of(
+    network: Network,
+    clips: ClipSet,
+    settings: Settings,
+    progress: Progress,
+    execution: Execution,
+    *,
+    seed: int | None,
+    judges: Judges,
+) -> Record:
+    """run.json of a finished run."""
+    placed = place(network.program, chip_named(judges.chip))
+    rows = counters.layers(network.program, execution, placed)
+    totals = counters.totals(network.program, execution, rows, len(clips))
+    models = energy_models.known_models() if judges.models is None else judges.models
+    energy = [energy_models.price(m, totals) for m in models]
     formula = theory.paper_formula(rows, clips=len(clips), steps=execution.steps)
-    training = json_of(graph, "training") or {}
-    parent = graph.metadata.get("parent")
-    placed = place(program, LOIHI2)
-    record = Record(
-        model=ModelFile(file=model.name, sha256=checkpoint.sha256(model)),
+    training = json_of(network.graph, "training") or {}
+    parent = network.graph.metadata.get("parent")
+    return Record(
+        model=ModelFile(file=network.model.name, sha256=network.sha256),
         data=Data(source=clips.source, split=clips.split, clips=len(clips)),
         seed=seed,
         environment={**deploy_record.environment(), "platform": platform.platform()},
         parents=[parent] if parent else [],
         execution=Run(
-            backend=backend,  # type: ignore[arg-type]
-            precision=precision,  # type: ignore[arg-type]
+            backend=settings.backend,
+            precision=settings.precision,
             steps=execution.steps,
             latency_steps=execution.latency_steps,
             seconds=execution.seconds,
             clips_per_second=len(clips) / execution.seconds,
+            repeats=settings.repeats,
+            seconds_min=float(progress.seconds.min()),
+            seconds_max=float(progress.seconds.max()),
         ),
-        accuracy=_accuracy(clips, predictions),
+        accuracy=_accuracy(clips, progress.predictions),
         layers=rows,
         totals=totals,
         energy=energy,
-        claims=claims.evaluate(energy, formula.energy_mJ, str(training.get("preset", "custom"))),
-        parity=parity,
+        claims=published_figures.evaluate(
+            energy, formula.energy_mJ, str(training.get("preset", "custom")), judges.claims
+        ),
+        parity=_parity(network, progress),
         placement=Placement(
             chip=placed.chip.name,
             cores=placed.cores,
             chips=placed.chips,
             limits=[Limit(name=name, value=value, max=limit) for name, value, limit in placed.limits],
         ),
+        gcn=gcn.gcn_of(network.graph, progress.lanes / len(clips)),
     )
-    out.mkdir(parents=True, exist_ok=True)
-    save(record, out / RUN_FILE)
-    deploy_record.write_spikes(execution, out / "spikes.npz")
-    facts = {
-        "data": {
-            "source": clips.source,
-            "split": clips.split,
-            "clips": [clip.name for clip in clips.clips],
-            "seed": seed,
-        },
-        "execution": {"backend": backend, "precision": precision, "steps": execution.steps},
-        "predictions": predictions.tolist(),
-    }
-    deploy_record.write_manifest(out, model=model, parents=record.parents, program=program, facts=facts)
-    if parity is not None and parity.mismatches and json_of(graph, "quantization"):
-        first = parity.first
-        raise ParityError(
-            f"{model}: {parity.mismatches} of {parity.decisions} decisions differ from {parity.against}, first in "
-            f"{first.layer if first else '?'}; see {out / RUN_FILE}"
-        )
-    return record
 
 
 def torch_accuracy(model: Path, clips: ClipSet) -> float | None:
@@ -130,35 +231,75 @@ def torch_accuracy(model: Path, clips: ClipSet) -> float | None:
     return top1(predict(trained.student, inputs, clip_of_lane, len(clips)), clips.labels)
 
 
+def _finished(out: Path, identity: Identity) -> bool:
+    """Whether the folder holds this very run; raises BadInputError where it holds another."""
+    if not (out / deploy_record.MANIFEST_FILE).is_file():
+        return False
+    manifest = deploy_record.read_manifest(out)
+    check_same(out, manifest.get("run", {}), identity)
+    (out / folder.PROGRESS_FILE).unlink(missing_ok=True)  # of a run that was killed after its last file
+    return True
+
+
+def _begin(out: Path, identity: Identity, clips: int, repeats: int, resume: bool) -> Progress:
+    path = out / folder.PROGRESS_FILE
+    if resume and path.is_file():
+        progress = Progress.load(path)
+        check_same(out, progress.identity, identity)
+        note = f"going on: {progress.done.sum()} of {clips} clips are done"
+        output.print(f"{out}: {note}")
+        folder.log(out, note)
+        return progress
+    folder.clear(out)
+    folder.log(out, f"begun: {clips} clips, " + ", ".join(f"{name} {value}" for name, value in identity.items()))
+    return Progress(identity, clips, repeats)
+
+
+def _execute(network: Network, clips: ClipSet, out: Path, settings: Settings, progress: Progress, size: int) -> None:
+    left = shards(~progress.done, size)
+    count = sum(map(len, left))
+    if not left:
+        return
+    output.print(f"running {count} clips on {settings.backend}, {settings.precision} point, {size} at a time")
+    said = time.monotonic()
+    for which in track(left, count, "clips", len):
+        progress.add(run_shard(network, some(clips, which), which.start, settings))
+        progress.save(out / folder.PROGRESS_FILE)
+        folder.log(out, f"clips {which.start} to {which.stop - 1} done")
+        if time.monotonic() - said > LINE_EVERY_S:
+            said = time.monotonic()
+            output.print(f"{progress.done.sum()} of {len(clips)} clips")
+
+
+def _sample(network: Network, clips: ClipSet) -> dict[str, np.ndarray]:
+    """Joints of the first lane as the network saw them, frame for frame: (T, V, 3)."""
+    normaliser = input_normaliser(network.graph)
+    if normaliser is None:
+        return {}
+    return {"sample/joints": resize(clips.clips[0].joints, normaliser.frames)[0].astype(np.float32)}
+
+
 def _accuracy(clips: ClipSet, predictions: np.ndarray) -> Accuracy:
     right, labels = predictions == clips.labels, clips.labels
     per_class = {
         name: float(right[labels == i].mean()) if (labels == i).any() else None for i, name in enumerate(clips.classes)
     }
-    return Accuracy(top1=float(right.mean()), correct=int(right.sum()), per_class=per_class)
+    confusion = np.zeros((len(clips.classes), len(clips.classes)), dtype=np.int64)
+    np.add.at(confusion, (labels, predictions), 1)
+    return Accuracy(
+        top1=float(right.mean()), correct=int(right.sum()), per_class=per_class, confusion=confusion.tolist()
+    )
 
 
-def _parity(graph: nir.NIRGraph, program, given: ClipInputs, execution: Execution, clips: int) -> Parity | None:
-    """Spike by spike: the run against the emulator (for Lava), and against torch with the file's weights."""
-    lanes = int((given.clip_of_lane < clips).sum())
-    if lanes == 0:
+def _parity(network: Network, progress: Progress) -> Parity | None:
+    compared = progress.compared
+    if not compared.decisions:
         return None
-    inputs = given.inputs[:lanes]
-    found = {name: spikes[:lanes] for name, spikes in execution.spikes.items()}
-    others: dict[str, dict[str, np.ndarray]] = {}
-    if execution.backend == "lava":
-        others["emulator"] = run_program(program, inputs, backend="emulator").spikes
-    if graph.metadata.get("student") is not None:
-        others["torch"] = verify.torch_spikes(verify.FoldedStudent(graph), np.ascontiguousarray(inputs[:, 0]))[0]
-    if not others:
-        return None
-    decisions = mismatches = 0
-    first: Mismatch | None = None
-    for name, wanted in others.items():
-        compared = compare_spikes(name, wanted, found)
-        decisions += compared.decisions
-        mismatches += compared.mismatches
-        if compared.first is not None and first is None:
-            place = compared.first
-            first = Mismatch(layer=place.layer, clip=int(given.clip_of_lane[place.lane]), step=place.step)
-    return Parity(against=", ".join(others), decisions=decisions, mismatches=mismatches, first=first)
+    first = None
+    if compared.first is not None:
+        _, layer, clip, step = compared.first
+        names = [*(p.name for p in network.program.populations), "a population that the program lacks"]
+        first = Mismatch(layer=names[layer], clip=clip, step=step)
+    return Parity(
+        against=", ".join(compared.against), decisions=compared.decisions, mismatches=compared.mismatches, first=first
+    )

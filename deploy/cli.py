@@ -175,7 +175,9 @@ def _write(
         "execution": {"backend": execution.backend, "precision": execution.precision, "steps": execution.steps},
     }
     parent = graph.metadata.get("parent")
-    record.write_manifest(out, model=model, parents=[parent] if parent else [], program=program, facts=facts)
+    written = [name for name in ("spikes.npz", "outputs.npz", "cores.png") if (out / name).is_file()]
+    parents = [parent] if parent else []
+    record.write_manifest(out, written, model=model, parents=parents, program=program, facts=facts)
     output.print(f"wrote {out / 'spikes.npz'}, outputs.npz and manifest.json")
 
 

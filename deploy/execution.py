@@ -29,6 +29,20 @@ class Counters:
     max_current: float = 0.0
     per_neuron: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
+    def __add__(self, other: Counters) -> Counters:
+        """Of other clips through the same population. Sums of whole numbers and largest values: in any order the same."""
+        return Counters(
+            spikes=self.spikes + other.spikes,
+            syn_ops=self.syn_ops + other.syn_ops,
+            effective_acs=self.effective_acs + other.effective_acs,
+            coincidences=self.coincidences + other.coincidences,
+            updates=self.updates + other.updates,
+            product_updates=self.product_updates + other.product_updates,
+            max_membrane=max(self.max_membrane, other.max_membrane),
+            max_current=max(self.max_current, other.max_current),
+            per_neuron=self.per_neuron + other.per_neuron,
+        )
+
 
 @dataclass
 class Execution:

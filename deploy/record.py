@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import platform
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program import Program
 from mksgn.train.atomic import replacing
 from mksgn.train.checkpoint import sha256, tool_versions
+from mksgn.train.errors import BadInputError
 
 SCHEMA = "mksgn.manifest/1"
+MANIFEST_FILE = "manifest.json"
+UNSEALED = "0" * 64  # stands for a manifest's own hash while it is taken
 TRAINS = 8  # clips whose spike trains are kept whole; of all others the counts per neuron
 
 
@@ -23,10 +31,28 @@ def environment() -> dict[str, str]:
     return {"lava" if name == "lava-nc" else name: value for name, value in versions.items()}
 
 
-def write_spikes(execution: Execution, path: Path) -> None:
+def machine() -> dict[str, Any]:
+    """What ran it: times mean nothing without."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass  # not Linux
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    return {
+        "platform": platform.platform(),
+        "processor": model,
+        "cores": os.cpu_count(),
+        "memory_GiB": None if memory is None else round(memory / 2**30, 1),
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def write_spikes(execution: Execution, path: Path, **more: np.ndarray) -> None:
     """`counts/POPULATION`: spikes per neuron over the run, of the population's shape. `trains/POPULATION`: packed bits of the
-    first clips, with `shape/POPULATION` (clips, steps, *shape)."""
-    arrays: dict[str, np.ndarray] = {}
+    first clips, with `shape/POPULATION` (clips, steps, *shape). `more`: further arrays by name."""
+    arrays: dict[str, np.ndarray] = dict(more)
     for name, counters in execution.counters.items():
         if counters.per_neuron.any():
             arrays[f"counts/{name}"] = counters.per_neuron
@@ -50,13 +76,10 @@ def read_train(path: Path, population: str) -> np.ndarray:
         return np.unpackbits(arrays[f"trains/{population}"], count=int(np.prod(shape))).astype(bool).reshape(shape)
 
 
-def write_manifest(folder: Path, *, model: Path, parents: list[str], program: Program, facts: dict[str, Any]) -> None:
-    """manifest.json: what made the folder's files, and their hashes."""
-    files = {
-        p.name: sha256(p)
-        for p in sorted(folder.iterdir())
-        if p.is_file() and p.name != "manifest.json" and ".part" not in p.name
-    }
+def write_manifest(
+    folder: Path, files: Iterable[str], *, model: Path, parents: list[str], program: Program, facts: dict[str, Any]
+) -> None:
+    """manifest.json: what made the folder's `files`, their hashes, and its own."""
     manifest = {
         "schema": SCHEMA,
         "model": {"file": model.name, "sha256": sha256(model)},
@@ -67,8 +90,51 @@ def write_manifest(folder: Path, *, model: Path, parents: list[str], program: Pr
             "latency_steps": program.latency,
         },
         **facts,
+        "machine": machine(),
         "environment": environment(),
-        "files": files,
+        "files": {name: sha256(folder / name) for name in files},
     }
-    with replacing(folder / "manifest.json") as temporary:
-        temporary.write_text(json.dumps(manifest, indent=2) + "\n")
+    _replace(folder / MANIFEST_FILE, manifest)
+
+
+def update_manifest(folder: Path, files: Iterable[str]) -> None:
+    """Take the hashes of `files` anew: they were written again from what the others say."""
+    manifest = read_manifest(folder)
+    manifest["files"] |= {name: sha256(folder / name) for name in files}
+    _replace(folder / MANIFEST_FILE, manifest)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Raises BadInputError where it cannot be read, or is not as it was written."""
+    path = folder / MANIFEST_FILE
+    try:
+        text = path.read_bytes().decode()
+        manifest = json.loads(text)
+    except OSError as error:
+        raise BadInputError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise BadInputError(f"{path}: not JSON ({error}); it was changed since it was written") from error
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        found = manifest.get("schema") if isinstance(manifest, dict) else None
+        raise BadInputError(f"{path}: schema is {found!r}, this version reads {SCHEMA!r}")
+    seal = manifest.get("sha256")
+    if not isinstance(seal, str) or seal != _seal(text.replace(seal, UNSEALED, 1)):
+        raise BadInputError(
+            f"{path}: its text does not have the sha256 that it states; it was changed since it was written"
+        )
+    return manifest
+
+
+def _replace(path: Path, manifest: dict[str, Any]) -> None:
+    unsealed = {
+        "schema": SCHEMA,
+        "sha256": UNSEALED,
+        **{k: v for k, v in manifest.items() if k not in ("schema", "sha256")},
+    }
+    draft = json.dumps(unsealed, indent=2, ensure_ascii=False) + "\n"
+    with replacing(path) as temporary:
+        temporary.write_text(draft.replace(UNSEALED, _seal(draft), 1), encoding="utf-8")
+
+
+def _seal(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

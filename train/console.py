@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import torch
@@ -56,8 +56,8 @@ def fail(name: str, message: str, code: int) -> None:
     sys.exit(code)
 
 
-def track(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
-    """A progress bar on a terminal, nothing elsewhere (callers print their own plain lines)."""
+def track(items: Iterable[Item], total: int, label: str, size: Callable[[Item], int] = lambda item: 1) -> Iterator[Item]:
+    """A progress bar on a terminal, nothing elsewhere (callers print their own plain lines). `size`: what an item counts."""
     if not sys.stdout.isatty():
         yield from items
         return
@@ -66,4 +66,4 @@ def track(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
         task = progress.add_task(label, total=total)
         for item in items:
             yield item
-            progress.advance(task)
+            progress.advance(task, size(item))

@@ -1,0 +1,47 @@
+"""The folder of a run: which files it holds, in which order they are written, and its log.
+
+run.json      the record                     spikes.npz   spikes per neuron, trains of the first lanes, joints of the first clip
+run.log       what happened when             report.html, report.md
+manifest.json hashes of all of them, written last: where it stands, the run is finished
+progress.npz  only while a run is unfinished
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+from mksgn.bench.claims import Published
+from mksgn.bench.energy_models import EnergyModel
+from mksgn.bench.record import RUN_FILE
+from mksgn.bench.report import write_report
+from mksgn.deploy.record import MANIFEST_FILE, update_manifest
+
+SPIKES_FILE = "spikes.npz"
+LOG_FILE = "run.log"
+PROGRESS_FILE = "progress.npz"
+REPORT_FILES = ("report.html", "report.md")
+WRITTEN = (RUN_FILE, SPIKES_FILE, LOG_FILE, *REPORT_FILES)
+
+
+def clear(folder: Path) -> None:
+    """Nothing of a run that was here before may be taken for the new one's; the manifest goes first."""
+    for name in (MANIFEST_FILE, *WRITTEN, PROGRESS_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def log(folder: Path, text: str) -> None:
+    """A line of run.log."""
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    with open(folder / LOG_FILE, "a", encoding="utf-8") as file:
+        file.write(f"{now} {text}\n")
+
+
+def write_reports(
+    folder: Path, models: list[EnergyModel] | None = None, claims: list[Published] | None = None
+) -> list[Path]:
+    """report.html and report.md anew, and their hashes in the manifest where there is one."""
+    paths = write_report(folder, models=models, claims=claims)
+    if (folder / MANIFEST_FILE).is_file():
+        update_manifest(folder, [path.name for path in paths])
+    return paths
