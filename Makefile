@@ -47,6 +47,8 @@ lint: setup
 
 schema: setup
 	$(BIN)/python -m mksgn.bench.record > bench/data/run.schema.json
+	$(BIN)/python -m mksgn.bench.energy_models > bench/data/energy_models.schema.json
+	$(BIN)/python -m mksgn.bench.claims > bench/data/claims.schema.json
 
 clean:
 	rm -rf runs .links .mypy_cache .ruff_cache .pytest_cache

@@ -6,14 +6,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from mksgn.bench import folder, theory
-from mksgn.bench.claims import Published, published_claims
+from mksgn.bench import folder, summary
+from mksgn.bench.beside import beside as lay_beside
+from mksgn.bench.beside import counts as chip
+from mksgn.bench.beside import show as beside_shown
+from mksgn.bench.check import check as check_folder
+from mksgn.bench.claims import Published, gate, published_claims
+from mksgn.bench.compare import clip_names, compare_folders, show
+from mksgn.bench.compare.gate import Bounds, judge, raise_missed
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
-from mksgn.bench.record import Record
+from mksgn.bench.errors import BoundMissedError
+from mksgn.bench.judged import judged
+from mksgn.bench.record import Record, load, write_atomically
 from mksgn.bench.run import Judges, bench, torch_accuracy
 from mksgn.bench.shards import Settings
+from mksgn.bench.theory import PAPER_MODEL
 from mksgn.train.console import new_app, output, run_app
 from mksgn.train.datasets import open_source
 
@@ -24,6 +32,10 @@ ModelFiles = Annotated[
 ]
 ClaimFiles = Annotated[
     list[Path] | None, typer.Option("--claims", help="a YAML file of further published figures; may be repeated")
+]
+RequiredClaims = Annotated[
+    list[str] | None,
+    typer.Option("--require-claim", help="NAME or NAME@ENERGYMODEL that must hold, else exit code 5; may be repeated"),
 ]
 
 
@@ -50,6 +62,7 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="go on with what is in the folder")] = False,
     energy_model: ModelFiles = None,
     claims: ClaimFiles = None,
+    require_claim: RequiredClaims = None,
     out: Annotated[Path, typer.Option("-o", "--output", help="folder of the run")] = Path("runs/bench"),
 ) -> None:
     """Run clips, count, price, compare, and write run.json, spikes.npz, the reports, a log and manifest.json.
@@ -62,9 +75,9 @@ def run(
     settings = Settings(backend, precision, compare, repeat)  # type: ignore[arg-type]  # Settings names what it refuses
     clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
     record = bench(model, clips, out, settings, seed=seed, judges=judges, resume=resume, shard=shard)
-    in_torch = torch_accuracy(model, clips)
-    _print(record, in_torch)
+    summary.show(record, torch_accuracy(model, clips))
     output.print(f"report: {out / 'report.html'}")
+    _require(out, record, require_claim, judges.claims)
 
 
 @app.command()
@@ -72,13 +85,126 @@ def report(
     run_folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of a run")],
     energy_model: ModelFiles = None,
     claims: ClaimFiles = None,
+    require_claim: RequiredClaims = None,
 ) -> None:
     """Write report.html and report.md anew from a run's record, with further energy models and claims if they are given.
 
     Example: mksgn-bench report runs/demo
     """
-    for path in folder.write_reports(run_folder, _models(energy_model), _claims(claims)):
+    models, published = _models(energy_model), _claims(claims)
+    for path in folder.write_reports(run_folder, models, published):
         output.print(f"report: {path}")
+    _require(run_folder, judged(load(run_folder), models, published), require_claim, published)
+
+
+@app.command()
+def check(
+    run_folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of a run")],
+    near: Annotated[
+        list[Path] | None, typer.Option(help="where the model and its parents may lie besides; may be repeated")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="a model or parent that is not found is a fault")] = False,
+    energy_model: ModelFiles = None,
+) -> None:
+    """Check a run's hashes, its figures against each other, and the chain of its parents; exit code 2 on any fault.
+
+    Example: mksgn-bench check runs/ref --near runs/demo
+    """
+    result = check_folder(run_folder, near=near or (), strict=strict, models=_models(energy_model))
+    for line in result.lines():
+        output.print(line)
+    result.raise_faults()
+    output.print(f"{run_folder}: no fault found")
+
+
+@app.command()
+def compare(
+    reference: Annotated[Path, typer.Argument(metavar="A", help="folder of the reference run, or its run.json")],
+    run_folder: Annotated[Path, typer.Argument(metavar="B", help="folder of the run held against it, or its run.json")],
+    max_drop_accuracy: Annotated[
+        float | None, typer.Option(help="of top-1 on the scale 0 to 1: 0.005 allows 0.985 after 0.990")
+    ] = None,
+    max_rise_energy: Annotated[float | None, typer.Option(help="relative: 0.05 allows 105 after 100")] = None,
+    under: Annotated[
+        str, typer.Option(metavar="NAME", help="energy model that --max-rise-energy is about")
+    ] = PAPER_MODEL,
+    max_rise_spikes: Annotated[float | None, typer.Option(help="relative")] = None,
+    max_rise_syn_ops: Annotated[float | None, typer.Option(help="relative")] = None,
+    max_rise_latency: Annotated[
+        float | None, typer.Option(help="relative, of the steps from a clip's first input to its last output")
+    ] = None,
+    max_rise_cores: Annotated[float | None, typer.Option(help="relative")] = None,
+    identical: Annotated[
+        bool, typer.Option("--identical", help="every count and prediction equal; times and environment may differ")
+    ] = False,
+    allow_different_data: Annotated[
+        bool, typer.Option("--allow-different-data", help="judge bounds although the runs are of other clips")
+    ] = False,
+    markdown: Annotated[Path | None, typer.Option(help="write the comparison there too, for a pull request")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Differences of B against A, per figure, class and layer; exit code 5 where a bound is missed.
+
+    Example: mksgn-bench compare runs/ref runs/new --max-drop-accuracy 0.005 --max-rise-energy 0.05
+    """
+    bounds = Bounds(
+        max_drop_accuracy,
+        max_rise_energy,
+        max_rise_spikes,
+        max_rise_syn_ops,
+        max_rise_latency,
+        max_rise_cores,
+        identical,
+        under,
+    )
+    found = compare_folders(reference, run_folder)
+    verdicts = judge(found, bounds, allow_different_data=allow_different_data)
+    if markdown is not None:
+        write_atomically(markdown, show.markdown(found, verdicts))
+    if as_json:
+        print(show.as_json(found, verdicts))
+    else:
+        for table in show.tables(found, verdicts):
+            output.print(table)
+        for line in show.notes(found):
+            output.print(line)
+    raise_missed(found, verdicts)
+
+
+@app.command()
+def beside(
+    run_folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of a run")],
+    counts: Annotated[Path | None, typer.Argument(metavar="COUNTS", help="a chip's counters: YAML or JSON")] = None,
+    template: Annotated[
+        Path | None, typer.Option(help="write a file of counters to be filled in for this run, and stop")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="show equal counters too")] = False,
+    model_file: Annotated[
+        Path | None, typer.Option(help="write the measured energy there, as a file of energy models")
+    ] = None,
+) -> None:
+    """Lay a chip's own counters beside a run's, population by population, and its measured energy beside every price list.
+
+    Examples: mksgn-bench beside runs/ref --template counts.yaml
+              mksgn-bench beside runs/ref counts.yaml
+    """
+    record = load(run_folder)
+    clips = clip_names(run_folder)
+    if template is not None:
+        write_atomically(template, chip.template(record, clips))
+        output.print(f"wrote {template}: fill in what your chip counted")
+        return
+    if counts is None:
+        raise typer.BadParameter("name a file of counters, or write one with --template")
+    read_out = chip.read(counts)
+    found = lay_beside(record, read_out, clips=clips)
+    for table in beside_shown.tables(found, every=every):
+        output.print(table)
+    for line in beside_shown.sentences(found):
+        output.print(line)
+    if model_file is not None:
+        write_atomically(model_file, chip.models_file([chip.model_of(read_out, record)]))
+        output.print(f"wrote {model_file}")
 
 
 @app.command()
@@ -109,66 +235,21 @@ def sweep(
     output.print(f"wrote {', '.join(map(str, paths))}")
 
 
+def _require(place: Path, record: Record, required: list[str] | None, published: list[Published] | None) -> None:
+    gates = [gate(record, name, published) for name in required or ()]
+    for found in gates:
+        output.print(found.text)
+    missed = [found.text for found in gates if found.missed]
+    if missed:
+        raise BoundMissedError(str(place), missed)
+
+
 def _models(paths: list[Path] | None) -> list[EnergyModel] | None:
     return known_models(paths) if paths else None
 
 
 def _claims(paths: list[Path] | None) -> list[Published] | None:
     return published_claims(paths) if paths else None
-
-
-def _print(record: Record, in_torch: float | None) -> None:
-    clips = record.data.clips
-    formula = theory.theory_of(record)
-    rows = {row.name: row for row in formula.layers}
-    table = Table(title=f"per clip, over {clips} clips of {record.data.source}", title_justify="left")
-    for heading in ("population", "firing rate", "spikes", "syn_ops", "theory SOPs", "uJ at 0.9 pJ"):
-        table.add_column(heading, justify="left" if heading == "population" else "right")
-    for layer in record.layers:
-        row = rows[layer.name]
-        table.add_row(
-            layer.name,
-            f"{layer.firing_rate:.2%}",
-            f"{layer.spikes / clips:,.0f}",
-            f"{layer.syn_ops / clips:,.0f}" if layer.place == "chip" else f"{row.macs:,.0f} MACs",
-            f"{row.theory_sops:,.0f}" if layer.place == "chip" else "–",
-            f"{row.measured_mJ * 1e3:,.3f}",
-        )
-    output.print(table)
-    execution, totals = record.execution, record.totals
-    if record.accuracy is not None:
-        if in_torch is not None:
-            output.print(f"top-1 in torch, unquantised            {in_torch:7.1%}")
-        output.print(
-            f"top-1 in {execution.backend + ', ' + execution.precision + ' point':<30}{record.accuracy.top1:7.1%}"
-        )
-    output.print(f"spikes per clip                        {totals.spikes:14,.0f}")
-    output.print(f"syn_ops per clip                       {totals.syn_ops:14,.0f}")
-    for entry in record.energy:
-        if entry.total_mJ is not None:
-            note = f"{entry.evidence}; excludes {', '.join(entry.excludes)}"
-            output.print(f"energy per clip, {entry.model:<22}{entry.total_mJ:14.6f} mJ   ({note})")
-        elif entry.terms:
-            note = f"{entry.evidence}; no price: {', '.join(entry.unpriced)}"
-            output.print(f"energy per clip, {entry.model:<19} >= {entry.priced_mJ:13.6f} mJ   ({note})")
-    output.print(
-        f"energy per clip, theory               {formula.energy_mJ:15.6f} mJ   (paper's formula, measured rates)"
-    )
-    for claim in record.claims:
-        here = "–" if claim.measured is None else f"{claim.measured:.4g}"
-        output.print(
-            f"{claim.name}: published {claim.published:g} {claim.unit}, this run {here} (verdict in the report)"
-        )
-    if record.parity is not None:
-        parity = record.parity
-        output.print(
-            f"parity against {parity.against}: {parity.mismatches} mismatches in {parity.decisions:,} decisions"
-        )
-    spread = ""
-    if execution.repeats > 1:
-        spread = f" ({execution.seconds_min:.1f} to {execution.seconds_max:.1f} s in {execution.repeats} repetitions)"
-    speed = f"{execution.seconds:.1f} s{spread}, {execution.clips_per_second:.1f} clips/s on this host"
-    output.print(f"{speed}; latency {execution.latency_steps} steps")
 
 
 def main() -> None:

@@ -96,6 +96,8 @@ def totals(program: Program, execution: Execution, rows: list[Layer], clips: int
     spikes = sum(row.spikes for row in chip)
     coincidences = sum(row.coincidences for row in chip)
     host_macs = sum(row.dense_ops for row in rows if row.place == "host")
+    graded_macs = sum(row.dense_ops for row in chip if row.input_rate is None)
+    effective = sum(_effective_macs(program, program[row.name], execution) for row in rows if row.input_rate is None)
     sent = sum(execution.counters[p.name].spikes for p in program.populations if _feeds_chip(program, p))
     updates = sum(row.neuron_updates for row in chip)
     firing_updates = sum(execution.counters[row.name].updates for row in chip if row.kind != "readout")
@@ -109,11 +111,12 @@ def totals(program: Program, execution: Execution, rows: list[Layer], clips: int
         active_updates=(spikes + coincidences) / clips,
         host_macs=host_macs / clips,
         host_macs_every_step=host_macs * execution.steps / clips,
+        graded_macs=graded_macs / clips,
         host_to_chip_spikes_per_step=sent / (clips * execution.steps),
         latency_steps=execution.latency_steps,
         lanes=execution.clips / clips,
         Effective_ACs=sum(row.effective_acs for row in chip) / clips,
-        Effective_MACs=host_macs / clips,
+        Effective_MACs=effective / clips,
         Dense=sum(row.dense_ops for row in rows) / clips,
         ActivationSparsity=1.0 - spikes / max(1, firing_updates),
         ConnectionSparsity=zeros / max(1, weights),
@@ -149,6 +152,16 @@ def _input_rate(program: Program, population: Population, execution: Execution) 
             weighted += rate * int(fan_out.sum())
             total += int(fan_out.sum())
     return weighted / max(1, total)
+
+
+def _effective_macs(program: Program, population: Population, execution: Execution) -> int:
+    """Of a layer with an analog input: products with weights other than 0, on the host once per lane."""
+    products = sum(
+        int(fan_out.sum())
+        for projection in program.into(population.name)
+        for fan_out in program.fan_outs(projection, nonzero=True)
+    )
+    return products * execution.clips * (1 if population.place == "host" else execution.steps)
 
 
 def _feeds_chip(program: Program, population: Population) -> bool:

@@ -1,9 +1,8 @@
 """The folder of a run: which files it holds, in which order they are written, and its log.
 
-run.json      the record                     spikes.npz   spikes per neuron, trains of the first lanes, joints of the first clip
-run.log       what happened when             report.html, report.md
-manifest.json hashes of all of them, written last: where it stands, the run is finished
-progress.npz  only while a run is unfinished
+While it is unfinished: run.log, and progress.npz with all that was counted. Then run.json, the record; spikes.npz, spikes per neuron,
+trains of the first lanes and joints of the first clip; and manifest.json with the hashes of these three: where it stands, the run is
+finished. report.html and report.md are written from them, and their hashes join the manifest.
 """
 
 from __future__ import annotations
@@ -14,19 +13,17 @@ from pathlib import Path
 from mksgn.bench.claims import Published
 from mksgn.bench.energy_models import EnergyModel
 from mksgn.bench.record import RUN_FILE
-from mksgn.bench.report import write_report
-from mksgn.deploy.record import MANIFEST_FILE, update_manifest
+from mksgn.bench.report import REPORT_FILES, write_report
+from mksgn.deploy.record import MANIFEST_FILE, SPIKES_FILE, update_manifest
 
-SPIKES_FILE = "spikes.npz"
 LOG_FILE = "run.log"
 PROGRESS_FILE = "progress.npz"
-REPORT_FILES = ("report.html", "report.md")
-WRITTEN = (RUN_FILE, SPIKES_FILE, LOG_FILE, *REPORT_FILES)
+RUN_FILES = (RUN_FILE, SPIKES_FILE, LOG_FILE)
 
 
 def clear(folder: Path) -> None:
     """Nothing of a run that was here before may be taken for the new one's; the manifest goes first."""
-    for name in (MANIFEST_FILE, *WRITTEN, PROGRESS_FILE):
+    for name in (MANIFEST_FILE, *RUN_FILES, *REPORT_FILES, PROGRESS_FILE):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -107,7 +107,10 @@ class Layer(Part):
     input_rate: Fraction | None
     """Mean firing rate of the layer's input populations; null for an analog input."""
     syn_ops: Count
-    """Each input spike times the synapses that it reaches; for a product, the deliveries to its units."""
+    """Each input spike times the synapses that it reaches; for a product, the deliveries to its units.
+
+    Where windows overlap in a chain without neurons between (a convolution, then a pooling), each way is a synapse.
+    """
     dense_ops: Count
     """Synapses x steps x lanes; of an encoder on the host its MACs, charged once per lane."""
     coincidences: Count
@@ -118,7 +121,10 @@ class Layer(Part):
     effective_acs: Count
     """The part of syn_ops that went over weights other than zero."""
     axon_out: Count | None
-    """Messages sent: each spike times the cores that it is sent to, the product units' coincidences included. Null off the chip."""
+    """Messages sent: each spike times the cores that it is sent to, the product units' coincidences included. Null off the chip.
+
+    Upper bounds where the placement's axons are: behind Flatten and where a delay differs from neuron to neuron; so spikes_in.
+    """
     spikes_in: Count | None
     """Messages received by the layer's cores. Null off the chip."""
     cores: Count | None
@@ -152,12 +158,15 @@ class Totals(Part):
     """Multiply-accumulates of the first, analog layer, charged once: its result is the same at every step."""
     host_macs_every_step: Amount
     """The same charged S times."""
+    graded_macs: Amount
+    """Multiply-accumulates of values on the chip that are no spikes: synapses times steps."""
     host_to_chip_spikes_per_step: Amount
     latency_steps: Count
     lanes: Amount
     """Bodies per clip, mean."""
     Effective_ACs: Amount
     Effective_MACs: Amount
+    """The part of host_macs and graded_macs that goes over weights other than zero; NeuroBench also leaves out values of zero."""
     Dense: Amount
     ActivationSparsity: Fraction
     ConnectionSparsity: Fraction

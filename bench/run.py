@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mksgn.bench import claims as published_figures
-from mksgn.bench import counters, energy_models, folder, gcn, theory
+from mksgn.bench import counters, energy_models, folder, gcn
 from mksgn.bench.claims import Published
 from mksgn.bench.energy_models import EnergyModel
+from mksgn.bench.judged import judged
 from mksgn.bench.progress import Identity, Progress, check_same
 from mksgn.bench.record import (
     RUN_FILE,
@@ -29,6 +29,7 @@ from mksgn.bench.record import (
     load,
     save,
 )
+from mksgn.bench.report import REPORT_FILES
 from mksgn.bench.shards import Network, Settings, run_shard, shards, some
 from mksgn.deploy import record as deploy_record
 from mksgn.deploy.chips import chip_named
@@ -122,7 +123,7 @@ def finish(
     judges: Judges,
     reports: bool = True,
 ) -> Record:
-    """Everything that follows from a run whose clips are all done. The manifest comes last, then the progress goes."""
+    """Everything that follows from a run whose clips are all done. With the manifest it is finished; the reports say what it says."""
     execution = Execution(
         settings.backend,
         settings.precision,
@@ -135,10 +136,8 @@ def finish(
     )
     record = record_of(network, clips, settings, progress, execution, seed=seed, judges=judges)
     save(record, out / RUN_FILE)
-    deploy_record.write_spikes(execution, out / folder.SPIKES_FILE, **_sample(network, clips))
+    deploy_record.write_spikes(execution, out / deploy_record.SPIKES_FILE, **_sample(network, clips))
     folder.log(out, f"finished: {len(clips)} clips")
-    if reports:
-        folder.write_reports(out, judges.models, judges.claims)
     facts = {
         "data": {
             "source": clips.source,
@@ -158,11 +157,12 @@ def finish(
         },
         "predictions": progress.predictions.tolist(),
     }
-    written = [name for name in folder.WRITTEN if (out / name).is_file()]
     deploy_record.write_manifest(
-        out, written, model=network.model, parents=record.parents, program=network.program, facts=facts
+        out, folder.RUN_FILES, model=network.model, parents=record.parents, program=network.program, facts=facts
     )
     (out / folder.PROGRESS_FILE).unlink(missing_ok=True)
+    if reports:
+        folder.write_reports(out)
     return record
 
 
@@ -180,12 +180,8 @@ def record_of(
     placed = place(network.program, chip_named(judges.chip))
     rows = counters.layers(network.program, execution, placed)
     totals = counters.totals(network.program, execution, rows, len(clips))
-    models = energy_models.known_models() if judges.models is None else judges.models
-    energy = [energy_models.price(m, totals) for m in models]
-    formula = theory.paper_formula(rows, clips=len(clips), steps=execution.steps)
-    training = json_of(network.graph, "training") or {}
     parent = network.graph.metadata.get("parent")
-    return Record(
+    counted = Record(
         model=ModelFile(file=network.model.name, sha256=network.sha256),
         data=Data(source=clips.source, split=clips.split, clips=len(clips)),
         seed=seed,
@@ -205,10 +201,8 @@ def record_of(
         accuracy=_accuracy(clips, progress.predictions),
         layers=rows,
         totals=totals,
-        energy=energy,
-        claims=published_figures.evaluate(
-            energy, formula.energy_mJ, str(training.get("preset", "custom")), judges.claims
-        ),
+        energy=[],
+        claims=[],
         parity=_parity(network, progress),
         placement=Placement(
             chip=placed.chip.name,
@@ -218,6 +212,7 @@ def record_of(
         ),
         gcn=gcn.gcn_of(network.graph, progress.lanes / len(clips)),
     )
+    return judged(counted, energy_models.known_models() if judges.models is None else judges.models, judges.claims)
 
 
 def torch_accuracy(model: Path, clips: ClipSet) -> float | None:
@@ -237,7 +232,10 @@ def _finished(out: Path, identity: Identity) -> bool:
         return False
     manifest = deploy_record.read_manifest(out)
     check_same(out, manifest.get("run", {}), identity)
-    (out / folder.PROGRESS_FILE).unlink(missing_ok=True)  # of a run that was killed after its last file
+    # it may have been killed after the manifest
+    (out / folder.PROGRESS_FILE).unlink(missing_ok=True)
+    if not set(REPORT_FILES) <= set(manifest["files"]):
+        folder.write_reports(out)
     return True
 
 

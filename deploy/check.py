@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from mksgn.deploy import axons
 from mksgn.deploy import operators as ops
 from mksgn.deploy.arithmetic import FixedNeuron
 from mksgn.deploy.chips import Chip
+from mksgn.deploy.connectivity import link
 from mksgn.deploy.passes.place import Placement, place
 from mksgn.deploy.program import AnyProjection, Population, Product, Program
 from mksgn.deploy.tiles import RESOURCES, core_limits
@@ -67,10 +69,31 @@ def notes(placed: Placement | Program, chip: Chip) -> list[str]:
             f"attention: product units as neurons make the latency {latency} steps instead of {program.latency}, and the longest delay "
             f"{longest}; the spikes stay the same"
         )
+    found += _ways(program)
     for leaf, members in program.leaves.items():
         if len(members) > 1:
             found.append(
                 f"{leaf}: a loop over {len(members)} populations takes one step here, and one step per synapse on {chip.name}"
+            )
+    return found
+
+
+def _ways(program: Program) -> list[str]:
+    """Chains in which several ways lead from one neuron to another."""
+    found = []
+    for q in program.projections:
+        if isinstance(q, Product) or program[q.target].place == "host" or len(q.operators) < 2:
+            continue
+        shape = program[q.source].shape
+        pattern = link(q.operators, shape)
+        if pattern is None or any(isinstance(op, ops.Mask) for op in q.operators):
+            continue
+        ways = int(program.fan_outs(q)[0].sum())
+        pairs = int(np.broadcast_to(axons.union([pattern], "source", shape), shape).sum())
+        if ways > pairs:
+            found.append(
+                f"{q.name}: {ways:,} ways join {pairs:,} pairs of neurons, because windows overlap; each way counts as a synapse, though "
+                "a chip can store one for each pair"
             )
     return found
 

@@ -168,14 +168,14 @@ def _print_spikes(execution: Execution) -> None:
 def _write(
     out: Path, model: Path, graph: nir.NIRGraph, program: Program, execution: Execution, data: dict[str, object]
 ) -> None:
-    record.write_spikes(execution, out / "spikes.npz")
+    record.write_spikes(execution, out / record.SPIKES_FILE)
     record.write_outputs(execution, out / "outputs.npz")
     facts = {
         "data": data,
         "execution": {"backend": execution.backend, "precision": execution.precision, "steps": execution.steps},
     }
     parent = graph.metadata.get("parent")
-    written = [name for name in ("spikes.npz", "outputs.npz", "cores.png") if (out / name).is_file()]
+    written = [name for name in (record.SPIKES_FILE, "outputs.npz", "cores.png") if (out / name).is_file()]
     parents = [parent] if parent else []
     record.write_manifest(out, written, model=model, parents=parents, program=program, facts=facts)
     output.print(f"wrote {out / 'spikes.npz'}, outputs.npz and manifest.json")

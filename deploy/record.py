@@ -21,6 +21,7 @@ from mksgn.train.errors import BadInputError
 
 SCHEMA = "mksgn.manifest/1"
 MANIFEST_FILE = "manifest.json"
+SPIKES_FILE = "spikes.npz"
 UNSEALED = "0" * 64  # stands for a manifest's own hash while it is taken
 TRAINS = 8  # clips whose spike trains are kept whole; of all others the counts per neuron
 

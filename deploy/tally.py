@@ -66,7 +66,8 @@ class Tally:
 
 def coincidences(product: Product, current: Tensor) -> float:
     """Of a product's current: sums of two axes are exact in float32, and all of them in float64."""
-    return float(current.sum((-1, -2)).sum(dtype=torch.float64)) / product.weight
+    counts = current if product.weight == 1.0 else (current / product.weight).round_()  # a gain rounds each, not their sum
+    return float(counts.sum((-1, -2)).sum(dtype=torch.float64))
 
 
 def largest(x: Tensor) -> float:

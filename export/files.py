@@ -17,7 +17,15 @@ from mksgn.train.errors import BadInputError, first_line
 
 
 def write(graph: nir.NIRGraph, path: Path) -> None:
-    put(path, lambda temporary: nir.write(temporary, graph))
+    """The same graph gives the same bytes. Raises BadInputError as `put` does."""
+
+    def uncached(temporary: Path) -> None:
+        # With HDF5's cache a chunk lies where it is flushed, which is when the last reference to its data set goes: a profiler that
+        # looks at frames, as Dask's workers have one, would move it, and with it the file's sha256.
+        with h5py.File(temporary, "w", rdcc_nbytes=0, rdcc_nslots=0) as file:
+            nir.write(file.id, graph)
+
+    put(path, uncached)
 
 
 def put(path: Path, write: Callable[[Path], object]) -> None:

@@ -91,6 +91,7 @@ def small_run() -> dict[str, Any]:
             "active_updates": 222.5,
             "host_macs": 10_000.0,
             "host_macs_every_step": 40_000.0,
+            "graded_macs": 0.0,
             "host_to_chip_spikes_per_step": 25.0,
             "latency_steps": 3,
             "lanes": 1.0,

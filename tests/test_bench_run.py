@@ -3,6 +3,10 @@
 import json
 import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -84,6 +88,25 @@ def test_the_moments_do_interrupt_runs(model, undisturbed, tmp_path):
     assert "going on: " in (tmp_path / "run.log").read_text()
 
 
+def test_a_run_in_lava_goes_on_too(model, undisturbed, tmp_path):
+    pytest.importorskip("lava", reason="Lava needs Python 3.10")
+    wanted, _ = undisturbed
+    call = [sys.executable, "-m", "mksgn.bench.cli", "run", model, "--data", "synthetic", "--limit", 20, "--seed", 3]
+    call += ["--backend", "lava", "--shard", 10, "--resume", "-o", tmp_path]
+    begun = subprocess.Popen(list(map(str, call)), stdout=subprocess.DEVNULL)
+    while not (tmp_path / "progress.npz").is_file() and begun.poll() is None:
+        time.sleep(0.01)
+    begun.kill()
+    assert begun.wait() == -signal.SIGKILL
+    done = subprocess.run(list(map(str, call)), capture_output=True, text=True, check=True)
+    assert "going on: 10 of 20 clips are done" in done.stdout
+    found, other = without_times(tmp_path), without_times(wanted)
+    assert found.pop("parity")["decisions"] == 2 * other.pop("parity")["decisions"]  # the emulator is asked too
+    assert found["execution"].pop("backend") == "lava"
+    assert other["execution"].pop("backend") == "emulator"
+    assert found == other
+
+
 def test_the_size_of_a_shard_changes_nothing_in_fixed_point(model, undisturbed, tmp_path):
     wanted, _ = undisturbed
     for size in (3, 7, 64):
@@ -131,7 +154,7 @@ def test_a_damaged_progress_is_named_and_a_new_run_clears_it(model, undisturbed,
     wanted, _ = undisturbed
     (tmp_path / "progress.npz").write_bytes(b"PK no zip")
     (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(BadInputError, match="progress.npz: damaged .* run without --resume"):
+    with pytest.raises(BadInputError, match=r"progress\.npz: damaged .* run without --resume"):
         bench(model, some_clips(), tmp_path, SETTINGS, seed=3, resume=True, shard=1)
     bench(model, some_clips(), tmp_path, SETTINGS, seed=3, shard=1)
     assert without_times(tmp_path) == without_times(wanted)

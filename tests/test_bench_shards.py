@@ -96,7 +96,7 @@ def test_a_damaged_file_is_refused(parts, tmp_path, cut):
     progress.save(tmp_path / "progress.npz")
     data = (tmp_path / "progress.npz").read_bytes()
     (tmp_path / "progress.npz").write_bytes(data[:cut])
-    with pytest.raises(BadInputError, match="progress.npz: damaged"):
+    with pytest.raises(BadInputError, match=r"progress\.npz: damaged"):
         Progress.load(tmp_path / "progress.npz")
 
 

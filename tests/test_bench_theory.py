@@ -1,11 +1,13 @@
 """bench/theory: the paper's formula against hand-computed figures."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_bench_record import layer, small_run
 
 from mksgn.bench.energy_models import model_named
 from mksgn.bench.record import Layer, Record
-from mksgn.bench.theory import paper_formula, theory_of
+from mksgn.bench.theory import PAPER_MODEL, paper_formula, theory_of
 from mksgn.train.errors import BadInputError
 
 
@@ -53,3 +55,71 @@ def test_a_run_without_spikes_has_no_ratio():
     theory = paper_formula([silent], clips=4, steps=4)
     assert theory.layers[0].ratio is theory.ratio is None
     assert theory.energy_mJ == 0
+
+
+def graded(**changes) -> Layer:
+    """A layer on the chip that receives what a population without a threshold sends: 4000 MACs a clip, at all its steps."""
+    return Layer.model_validate(layer("graded", input_rate=None, syn_ops=0, effective_acs=0, **changes))
+
+
+def test_strict_mode_charges_a_mac_for_every_graded_value_at_every_step():
+    run = Record.model_validate(small_run())
+    without = theory_of(run)
+    assert without.strict_mJ == without.energy_every_step_mJ  # all layers on the chip receive spikes
+    theory = paper_formula([*run.layers, graded()], clips=4, steps=4)
+    row = theory.layers[-1]
+    assert (row.macs, row.strict_macs, row.theory_sops, row.ratio) == (0, 4_000, 4_000, None)
+    # the formula's letter: an accumulation for each value; strictly: a MAC; the encoder is charged at all 4 steps by both
+    assert theory.energy_every_step_mJ == pytest.approx(without.energy_every_step_mJ + 0.9e-9 * 4_000)
+    assert theory.strict_mJ == pytest.approx(without.strict_mJ + 4.6e-9 * 4_000)
+    assert row.measured_mJ == pytest.approx(4.6e-9 * 4_000)
+    assert theory.ratio == without.ratio  # spikes have nothing to do with it
+
+
+def test_graded_values_are_not_charged_for_the_steps_twice():
+    """dense_ops of the chip hold the steps already; those of the host are for once."""
+    theory = paper_formula([graded()], clips=4, steps=4)
+    assert theory.first_layer_macs == 0
+    assert theory.energy_mJ == theory.energy_every_step_mJ == pytest.approx(0.9e-9 * 4_000)
+    assert theory.strict_mJ == pytest.approx(4.6e-9 * 4_000)
+
+
+PAPER = model_named(PAPER_MODEL)
+ROWS = st.lists(
+    st.builds(
+        lambda dense, rate, host: Layer.model_validate(
+            layer(
+                f"{dense}",
+                dense_ops=dense,
+                input_rate=None if host else rate,
+                place="host" if host else "chip",
+                syn_ops=0,
+                effective_acs=0,
+            )
+        ),
+        st.integers(0, 10**12),
+        st.none() | st.floats(0, 1),
+        st.booleans(),
+    ),
+    max_size=6,
+)
+
+
+@given(rows=ROWS, clips=st.integers(1, 100), steps=st.integers(1, 32))
+def test_properties_of_the_three_readings(rows, clips, steps):
+    theory = paper_formula(rows, clips=clips, steps=steps, model=PAPER)
+    exact = pytest.approx
+    assert theory.energy_mJ <= theory.energy_every_step_mJ * (1 + 1e-12)
+    assert theory.energy_every_step_mJ <= theory.strict_mJ * (1 + 1e-12)  # a MAC costs more than an accumulation
+    if steps == 1:
+        assert theory.energy_mJ == exact(theory.energy_every_step_mJ)
+    if all(row.place == "host" or row.input_rate is not None for row in rows):
+        assert theory.strict_mJ == exact(theory.energy_every_step_mJ)
+    assert sum(row.theory_mJ for row in theory.layers) == exact(theory.energy_mJ)
+    assert theory.theory_sops <= sum(row.dense_ops for row in rows) / clips * (1 + 1e-12)
+    # per clip: twice the events in twice the clips; per layer: the sum of any two parts
+    twice = [row.model_copy(update={"dense_ops": 2 * row.dense_ops}) for row in rows]
+    assert paper_formula(twice, clips=2 * clips, steps=steps, model=PAPER).strict_mJ == exact(theory.strict_mJ)
+    first, rest = (paper_formula(part, clips=clips, steps=steps, model=PAPER) for part in (rows[:2], rows[2:]))
+    for reading in ("energy_mJ", "energy_every_step_mJ", "strict_mJ"):
+        assert getattr(first, reading) + getattr(rest, reading) == exact(getattr(theory, reading))

@@ -264,3 +264,29 @@ def test_even_kernels_with_padding_same_are_placed(kernel):
     ones = ops.apply(ops.with_weights(projection.operators, np.ones_like), torch.ones(1, 1, 4, 5))
     assert placed.fan_in == int(ones.max())
     assert placed.cores == 1
+
+
+@pytest.mark.parametrize(("pooling", "noted"), [((2, 2), True), ((1, 1), False)])
+def test_overlapping_windows_in_a_chain_are_noted(pooling, noted):
+    """A pixel reaches nine outputs of the convolution, of which several lie in one window of the pooling: ways, counted by hand."""
+    weight = np.full((1, 1, 3, 3), 2, dtype=np.float32)
+    chain = (ops.Conv(weight, padding=(1, 1)), ops.SumPool(pooling, pooling, (0, 0)))
+    base = program()
+    source = replace(base["a"], name="image", shape=(1, 4, 4), kind="input", neuron=None)
+    target = replace(base["a"], name="seen", shape=ops.Conv.out_shape(chain[0], (1, 4, 4)) if not noted else (1, 2, 2))
+    given = replace(
+        base,
+        populations=(source, target),
+        projections=(Projection("way", "image", "seen", chain),),
+        outputs=(),
+    )
+    found = [note for note in notes(given, LOIHI1) if note.startswith("way")]
+    pairs = {
+        (x, y)
+        for x in np.ndindex(4, 4)
+        for y in np.ndindex(*target.shape[1:])
+        if all(pooling[i] * y[i] - 1 <= x[i] <= pooling[i] * (y[i] + 1) for i in range(2))
+    }
+    ways = sum(min(4, i + 2) - max(0, i - 1) for i in range(4)) ** 2
+    assert found == ([f"way: {ways} ways join {len(pairs)} pairs of neurons, because windows overlap; each way counts as a synapse, "
+                      "though a chip can store one for each pair"] if noted else [])  # fmt: skip

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import h5py
@@ -72,6 +73,27 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
         digests.append(hashlib.sha256(out.read_bytes()).hexdigest())
     assert digests[0] == digests[1]
     assert files.read(tmp_path / "0.nir").metadata["parent"] == checkpoint.sha256(tmp_path / "model.pt")
+
+
+def test_a_profiler_changes_no_byte(tmp_path):
+    """One that holds frames keeps HDF5's data sets open for longer, as Dask's workers do: see files.write."""
+    graph, held, stop = graphs("structured"), [], threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.0005):
+            held[:] = [dict(frame.f_locals) for frame in sys._current_frames().values()]
+
+    files.write(graph, tmp_path / "alone.nir")
+    profiler = threading.Thread(target=look)
+    profiler.start()
+    try:
+        for _ in range(10):
+            files.write(graph, tmp_path / "watched.nir")
+            assert (tmp_path / "watched.nir").read_bytes() == (tmp_path / "alone.nir").read_bytes()
+    finally:
+        stop.set()
+        profiler.join()
+    assert held
 
 
 def test_numbers_and_text_only(tmp_path):

@@ -54,7 +54,7 @@ def rows(grid: Grid, records: dict[str, Record], models: list[EnergyModel]) -> l
 def _row(point: Point, record: Record, models: list[EnergyModel]) -> Row:
     assert record.accuracy is not None
     assert record.placement is not None
-    entries = [price(model, record.totals) for model in models]
+    entries = [price(model, record.totals, steps=record.execution.steps) for model in models]
     priced = {entry.model: Energy(entry.priced_mJ, entry.total_mJ is None) for entry in entries if entry.terms}
     return Row(
         label=point.label,

@@ -1,0 +1,54 @@
+"""What a check of a run's folder found: faults, what could not be checked, remarks, and what was checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mksgn.bench.errors import FaultyRecordError
+
+
+@dataclass(frozen=True)
+class Finding:
+    where: str  # a file, or a file and a place in it
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+@dataclass
+class CheckResult:
+    """`faults` make the record untrustworthy; `unchecked` and `remarks` do not."""
+
+    folder: Path
+    checked: list[str] = field(default_factory=list)
+    faults: list[Finding] = field(default_factory=list)
+    unchecked: list[Finding] = field(default_factory=list)
+    remarks: list[Finding] = field(default_factory=list)
+
+    def fault(self, where: str, what: str) -> None:
+        self.faults.append(Finding(where, what))
+
+    def skip(self, where: str, what: str) -> None:
+        self.unchecked.append(Finding(where, what))
+
+    def remark(self, where: str, what: str) -> None:
+        self.remarks.append(Finding(where, what))
+
+    @property
+    def passed(self) -> bool:
+        return not self.faults
+
+    def lines(self) -> list[str]:
+        """What was checked, what was not, and remarks: one line each. The faults are the error's."""
+        return [
+            *(f"checked: {what}" for what in self.checked),
+            *(f"not checked: {finding}" for finding in self.unchecked),
+            *(f"remark: {finding}" for finding in self.remarks),
+        ]
+
+    def raise_faults(self) -> None:
+        """Raises FaultyRecordError (exit code 2), which lists every fault."""
+        if self.faults:
+            raise FaultyRecordError(str(self.folder), [str(finding) for finding in self.faults])
