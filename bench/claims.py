@@ -331,8 +331,8 @@ def significant(value: float) -> str:
 
 def percent(fraction: float) -> str:
     """A fraction as a percentage: whole numbers; decimals close to 100 %, where they matter."""
-    if fraction > 0.9999:
-        return "100 %" if fraction >= 1 else "over 99.99 %"
+    if fraction > 0.9995:  # rounded, it would say 100 %
+        return "100 %" if fraction >= 1 else "over 99.99 %" if fraction > 0.9999 else "over 99.9 %"
     return f"{100 * fraction:.1f} %" if fraction >= 0.9 else f"{100 * fraction:.0f} %"
 
 

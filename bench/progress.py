@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from mksgn.bench.shards import Compared, Shard, Spikes
+from mksgn.bench.shards import Compared, Packed, Shard, Spikes
 from mksgn.deploy.execution import Counters
 from mksgn.deploy.record import TRAINS
 from mksgn.train.atomic import replacing
@@ -38,7 +39,7 @@ class Progress:
         self.seconds = np.zeros(repeats)
         self.counters: dict[str, Counters] = {}
         self.compared = Compared()
-        self.trains: dict[int, Spikes] = {}
+        self.trains: dict[int, dict[str, Packed]] = {}
 
     def add(self, shard: Shard) -> None:
         """Raises ValueError for a clip that was counted already: nothing may count twice."""
@@ -62,7 +63,9 @@ class Progress:
     def first_trains(self) -> Spikes:
         """Spikes of the first lanes, as many as a record keeps: (lanes, steps, *shape) bool by population."""
         clips = [self.trains[clip] for clip in sorted(self.trains)]
-        return {name: np.concatenate([clip[name] for clip in clips])[:TRAINS] for name in clips[0]} if clips else {}
+        return (
+            {name: np.concatenate([clip[name].spikes for clip in clips])[:TRAINS] for name in clips[0]} if clips else {}
+        )
 
     def save(self, path: Path) -> None:
         arrays: dict[str, np.ndarray] = {
@@ -73,8 +76,8 @@ class Progress:
         # few and long arrays: each one in a zip file costs as much as a megabyte
         counts = {name: counters.per_neuron for name, counters in self.counters.items()}
         arrays["counts"] = _narrow(_joined(counts))
-        for clip, spikes in self.trains.items():
-            arrays[f"trains/{clip}"] = np.packbits(_joined(spikes))
+        for clip, trains in self.trains.items():
+            arrays[f"trains/{clip}"] = _joined({name: packed.bits for name, packed in trains.items()})
         facts = {
             "schema": SCHEMA,
             "identity": self.identity,
@@ -83,7 +86,7 @@ class Progress:
             "counters": {n: {field: getattr(c, field) for field in COUNTS} for n, c in self.counters.items()},
             "compared": asdict(self.compared),
             "shapes": _shapes(counts),
-            "trains": {clip: _shapes(spikes) for clip, spikes in self.trains.items()},
+            "trains": {clip: {n: packed.shape for n, packed in trains.items()} for clip, trains in self.trains.items()},
         }
         arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
         with replacing(path) as temporary, open(temporary, "wb") as file:
@@ -114,7 +117,9 @@ class Progress:
                     None if first is None else tuple(first),
                 )
                 for clip, shapes in facts["trains"].items():
-                    progress.trains[int(clip)] = _parted(np.unpackbits(arrays[f"trains/{clip}"]).astype(bool), shapes)
+                    lengths = {name: (-(-math.prod(shape) // 8),) for name, shape in shapes.items()}
+                    bits = _parted(arrays[f"trains/{clip}"], lengths)
+                    progress.trains[int(clip)] = {n: Packed(bits[n], tuple(shape)) for n, shape in shapes.items()}
                 return progress
         except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             if isinstance(error, BadInputError):
@@ -145,7 +150,7 @@ def _shapes(arrays: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
     return {name: x.shape for name, x in arrays.items()}
 
 
-def _parted(joined: np.ndarray, shapes: dict[str, list[int]]) -> dict[str, np.ndarray]:
+def _parted(joined: np.ndarray, shapes: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
     """`_joined` undone."""
     parts, at = {}, 0
     for name, shape in shapes.items():

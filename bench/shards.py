@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -107,6 +108,23 @@ class Compared:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Spikes of a clip, a bit each: they are kept and sent about."""
+
+    bits: np.ndarray
+    shape: tuple[int, ...]  # (lanes, steps, *population's)
+
+    @classmethod
+    def of(cls, spikes: np.ndarray) -> Packed:
+        return cls(np.packbits(spikes), spikes.shape)
+
+    @property
+    def spikes(self) -> np.ndarray:
+        """Bool."""
+        return np.unpackbits(self.bits, count=math.prod(self.shape)).view(bool).reshape(self.shape)
+
+
 @dataclass
 class Shard:
     """What clips `first`, `first + 1`, … gave. `seconds` of each repetition; `trains` of each clip whose spikes are kept."""
@@ -118,7 +136,7 @@ class Shard:
     counters: dict[str, Counters]
     seconds: tuple[float, ...]
     compared: Compared
-    trains: dict[int, Spikes] = field(default_factory=dict)
+    trains: dict[int, dict[str, Packed]] = field(default_factory=dict)
 
 
 def shards(missing: np.ndarray, size: int) -> list[range]:
@@ -157,7 +175,7 @@ def run_shard(network: Network, clips: ClipSet, first: int, settings: Settings) 
         seconds=seconds,
         compared=_compared(network, given, execution, compared_clips, first),
         trains={
-            first + clip: {name: spikes[given.clip_of_lane == clip] for name, spikes in execution.spikes.items()}
+            first + clip: {name: Packed.of(x[given.clip_of_lane == clip]) for name, x in execution.spikes.items()}
             for clip in range(kept)
         },
     )

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import students
 
 from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
+from mksgn.deploy.benchmark_networks import paper_student
 from mksgn.export import export_to_nir, files
 from mksgn.train import checkpoint
 from mksgn.train.datasets import ClipSet, open_source
@@ -25,6 +27,13 @@ def student_files(folder: Path, **changes: Any) -> Path:
     checkpoint.save(trained, folder / "model.pt")
     graph = export_to_nir(folder / "model.pt", quantize=8, calibration=students.calibration(trained))
     files.write(graph, folder / "model.nir")
+    return folder / "model.nir"
+
+
+def real_student_file(folder: Path, clips: ClipSet) -> Path:
+    """model.nir of an untrained student whose batch norms are settled on some of the clips: alive, with all its parts."""
+    found = paper_student(replace(clips, clips=clips.clips[::25]), 1, preset="demo", frames=12)
+    files.write(found.graph, folder / "model.nir")
     return folder / "model.nir"
 
 

@@ -63,7 +63,8 @@ def check_totals(result: CheckResult, record: Record) -> None:
     products = record.totals.host_macs + record.totals.graded_macs
     if record.totals.Effective_MACs > products * (1 + ROUNDING):
         result.fault(
-            RUN_FILE, f"totals.Effective_MACs ({record.totals.Effective_MACs}) exceeds the MACs of which it is a part ({products})"
+            RUN_FILE,
+            f"totals.Effective_MACs ({record.totals.Effective_MACs}) exceeds the MACs of which it is a part ({products})",
         )
     lanes = record.totals.lanes * record.data.clips
     if not _same(lanes, round(lanes)) or lanes < record.data.clips:
