@@ -14,12 +14,14 @@ import psutil
 import pytest
 from bench_runs import student_files, without_times
 
+from mksgn.bench import sweep as sweeps
 from mksgn.bench.energy_models import model_named
 from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
 from mksgn.bench.sweep import pareto, sweep
 from mksgn.bench.sweep.grid import Grid, read, size
 from mksgn.bench.sweep.variants import graph_of, scale_thresholds, with_steps
+from mksgn.deploy.record import environment
 from mksgn.export import export_to_nir, files
 from mksgn.train import checkpoint
 from mksgn.train.datasets import open_source
@@ -238,3 +240,20 @@ def test_grids_have_defaults(tmp_path):
     grid = read(tmp_path / "grid.yaml")
     assert isinstance(grid, Grid)
     assert [p.label for p in grid.points()] == ["a-th1-b8-loihi2"]
+
+
+class Cluster:
+    """What Dask's client says of its workers."""
+
+    def __init__(self, **found):
+        self.found = found
+
+    def run(self, function):
+        return {"tcp://a": function(), "tcp://b": {**function(), **self.found}}
+
+
+def test_a_worker_of_another_version_is_refused():
+    here = environment()
+    sweeps._check_versions(Cluster(), here)
+    with pytest.raises(BadInputError, match=r"worker tcp://b: torch 9\.9, here .*; install the same versions on all workers"):
+        sweeps._check_versions(Cluster(torch="9.9"), here)

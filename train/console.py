@@ -65,5 +65,6 @@ def track(items: Iterable[Item], total: int, label: str, size: Callable[[Item], 
     with Progress(*columns, transient=True, console=output) as progress:
         task = progress.add_task(label, total=total)
         for item in items:
+            done = size(item)  # before whoever takes the item changes it
             yield item
-            progress.advance(task, size(item))
+            progress.advance(task, done)

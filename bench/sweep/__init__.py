@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def sweep(
     left = {v.label: (v, points) for v, points in _by_variant(grid) if any(not _there(out, p) for p in points)}
     if left:
         with connected(workers, scheduler) as client:
+            _check_versions(client, asked["environment"])
             _Runner(grid, out, client, clips, models).run(left, checkpoints)
     return {point.label: load(out / "points" / point.label) for point in grid.points()}
 
@@ -82,6 +83,7 @@ class _Runner:
         self.progress: dict[str, Progress] = {}
         self.saved: dict[str, float] = {}
         self.networks: dict[str, Future] = {}
+        self.urgency: dict[str, int] = {}  # one variant after the other: workers keep few networks compiled
         self.waiting: dict[Future, tuple[str, Any]] = {}  # what a task is for: its kind, and which
 
     def run(self, left: dict[str, tuple[Variant, list[Point]]], checkpoints: dict[str, bytes]) -> None:
@@ -92,7 +94,8 @@ class _Runner:
         samples = self.client.submit(tasks.given, some(calibration, range(len(calibration))), pure=False)
         files = {label: self.client.submit(tasks.given, data, pure=False) for label, data in checkpoints.items()}
         begun: list[Future] = []
-        for label, (variant, _) in left.items():
+        for number, (label, (variant, _)) in enumerate(left.items()):
+            self.urgency[label] = -number
             begun += self._begin(label, variant, files[variant.model], samples)
         try:
             self._collect(begun)
@@ -107,7 +110,7 @@ class _Runner:
         if network.is_file():
             self.networks[label] = self.client.submit(tasks.given, network.read_bytes(), pure=False)
         else:
-            self.networks[label] = self.client.submit(tasks.build, variant, model, samples, pure=False)
+            self.networks[label] = self._submit(label, tasks.build, variant, model, samples)
             tasks_of.append(self._await("network", label, self.networks[label]))
         path = self._progress_file(label)
         progress = Progress.load(path) if network.is_file() and path.is_file() else Progress({}, len(self.clips))
@@ -115,24 +118,22 @@ class _Runner:
         for which in shards(~progress.done, self.grid.shard):
             if which not in self.shards:
                 self.shards[which] = self.client.submit(tasks.given, some(self.clips, which), pure=False)
-            done = self.client.submit(
-                tasks.execute, self.networks[label], self.shards[which], which.start, self.settings, pure=False
+            done = self._submit(
+                label, tasks.execute, self.networks[label], self.shards[which], which.start, self.settings
             )
             tasks_of.append(self._await("shard", (label, which), done))
         return tasks_of + (self._finish(label) if progress.complete else [])
 
     def _finish(self, label: str) -> list[Future]:
+        given = (self.networks[label], self.facts, self.settings, self.progress[label])
         return [
-            self._await(
-                "point",
-                point,
-                self.client.submit(
-                    tasks.finish, self.networks[label], self.facts, self.settings, self.progress[label], point.chip, self.models, pure=False
-                ),
-            )
+            self._await("point", point, self._submit(label, tasks.finish, *given, point.chip, self.models))
             for point in self.left[label][1]
             if not _there(self.out, point)
-        ]  # fmt: skip
+        ]
+
+    def _submit(self, label: str, function: Callable[..., Any], *arguments: Any) -> Future:
+        return self.client.submit(function, *arguments, pure=False, priority=self.urgency[label])
 
     def _await(self, kind: str, which: Any, future: Future) -> Future:
         self.waiting[future] = (kind, which)
@@ -205,6 +206,17 @@ def _by_variant(grid: Grid) -> Iterator[tuple[Variant, list[Point]]]:
 
 def _there(out: Path, point: Point) -> bool:
     return (out / "points" / point.label / MANIFEST_FILE).is_file()
+
+
+def _check_versions(client: Client, wanted: dict[str, str]) -> None:
+    """Of the workers that are there: their figures go into the same records. Raises BadInputError that names what differs."""
+    for worker, found in client.run(environment).items():
+        for tool in {**wanted, **found}:
+            if found.get(tool) != wanted.get(tool):
+                raise BadInputError(
+                    f"worker {worker}: {tool} {found.get(tool, 'is missing')}, here {wanted.get(tool, 'it is missing')}; install the same "
+                    "versions on all workers"
+                )
 
 
 def _begin(out: Path, asked: dict[str, Any], resume: bool) -> None:

@@ -44,7 +44,8 @@ def connected(workers: int | None, scheduler: str | None) -> Iterator[Client]:
             n_workers=workers or os.cpu_count(),
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,  # no port is opened for a page that nobody asked for
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},  # a page that nobody asked for
             silence_logs=logging.CRITICAL,
         )
         with cluster, Client(cluster) as client:
