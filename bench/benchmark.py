@@ -63,7 +63,9 @@ def _round(grid: Grid, folder: Path) -> dict[str, Any]:
         sweep(grid, folder / name, workers=workers)
         seconds[name] = time.perf_counter() - start
     killed: list[int] = []
-    killer = threading.Thread(target=_kill_one, args=(folder / "killed" / "points", size(grid) // 2, killed), daemon=True)
+    killer = threading.Thread(
+        target=_kill_one, args=(folder / "killed" / "points", size(grid) // 2, killed), daemon=True
+    )
     killer.start()
     sweep(grid, folder / "killed", workers=2)
     killer.join(1)

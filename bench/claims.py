@@ -253,9 +253,10 @@ def _judge_accuracy(figure: Published, wanted: Benchmark, data: Data | None, acc
         return Judged("not comparable", "the run has no accuracy")
     if data.source.partition(":")[0] not in wanted.sources or data.split != wanted.split:
         return Judged("not comparable", f"this run is on other data: {data.source}, split {data.split}")
-    if data.clips < wanted.clips:
+    if data.clips != wanted.clips:
         return Judged("not comparable", f"this run is on {data.clips:,} of the {wanted.clips:,} clips of the test part")
-    right = round(accuracy.top1, 3) >= figure.value  # accuracies are published to 0.1 %
+    decimals = len(f"{figure.value}".partition(".")[2])  # as many as were published
+    right = round(accuracy.top1, decimals) >= figure.value
     return Judged("holds" if right else "fails", f"{_show(figure, accuracy.top1)} of {data.clips:,} clips")
 
 

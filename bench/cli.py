@@ -22,6 +22,7 @@ from mksgn.bench.record import Record, load, write_atomically
 from mksgn.bench.run import Judges, bench, torch_accuracy
 from mksgn.bench.shards import Settings
 from mksgn.bench.theory import PAPER_MODEL
+from mksgn.export.errors import ParityError
 from mksgn.train.console import new_app, output, run_app
 from mksgn.train.datasets import open_source
 
@@ -74,6 +75,8 @@ def run(
     judges = Judges(chip, _models(energy_model), _claims(claims))
     settings = Settings(backend, precision, compare, repeat)  # type: ignore[arg-type]  # Settings names what it refuses
     clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
+    for note in clips.notes:
+        output.print(note)
     record = bench(model, clips, out, settings, seed=seed, judges=judges, resume=resume, shard=shard)
     summary.show(record, torch_accuracy(model, clips))
     output.print(f"report: {out / 'report.html'}")
@@ -233,6 +236,9 @@ def sweep(
     for model in asked.energy_models:
         output.print(pareto.table(points, model))
     output.print(f"wrote {', '.join(map(str, paths))}")
+    apart = [f"{row.label}: {row.mismatches}" for row in points if row.mismatches]
+    if apart:
+        raise ParityError(f"{out}: spikes differ from torch's, decisions by point: {'; '.join(apart)}")
 
 
 def _require(place: Path, record: Record, required: list[str] | None, published: list[Published] | None) -> None:

@@ -83,6 +83,9 @@ def gcn_of(graph: nir.NIRGraph, lanes_per_clip: float) -> Gcn | None:
     config = TeacherConfig.from_dict({**PRESETS[preset]["teacher"], **named, "streams": student.streams})
     with torch.device("meta"):
         rows = teacher_layers(Teacher(config))
+    variant = json_of(graph, "variant") or {}  # of a sweep
+    if variant.get("threshold", 1.0) != 1.0:
+        departs["threshold"] = f"{variant['threshold']:g} times"
     changes = ", ".join(f"{key}={_text(value)}" for key, value in departs.items())
     return Gcn(
         preset=f"{preset} with {changes}" if changes else preset,

@@ -1,6 +1,6 @@
 """What a run has done so far: shards added up, and a file that a killed run goes on from.
 
-The file is replaced as a whole after every shard, so a crash at any moment loses the shard in hand and nothing else.
+The file is replaced as a whole after every shard, so a process that dies at any moment loses the shard in hand and nothing else.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Progress:
         self.identity = identity
         self.done = np.zeros(clips, dtype=bool)
         self.names = [""] * clips
+        self.digests = [""] * clips
         self.predictions = np.full(clips, -1, dtype=np.int64)
         self.lanes = 0
         self.seconds = np.zeros(repeats)
@@ -48,6 +49,7 @@ class Progress:
             raise ValueError(f"clips {clips.start} to {clips.stop - 1}: some of them are counted already")
         self.done[clips] = True
         self.names[clips] = shard.names
+        self.digests[clips] = shard.digests
         self.predictions[clips] = shard.predictions
         self.lanes += shard.lanes
         self.seconds += shard.seconds
@@ -83,6 +85,7 @@ class Progress:
             "identity": self.identity,
             "lanes": self.lanes,
             "names": self.names,
+            "digests": self.digests,
             "counters": {n: {field: getattr(c, field) for field in COUNTS} for n, c in self.counters.items()},
             "compared": asdict(self.compared),
             "shapes": _shapes(counts),
@@ -100,11 +103,12 @@ class Progress:
                 facts = json.loads(arrays["facts"].tobytes())
                 if facts["schema"] != SCHEMA:
                     raise BadInputError(
-                        f"{path}: schema is {facts['schema']!r}, this version reads {SCHEMA!r}; run without --resume"
+                        f"{path}: schema is {facts['schema']!r}, this version reads {SCHEMA!r}; start anew in another folder (-o)"
                     )
                 progress = cls(facts["identity"], len(arrays["done"]), len(arrays["seconds"]))
                 progress.done, progress.predictions = arrays["done"], arrays["predictions"]
-                progress.seconds, progress.lanes, progress.names = arrays["seconds"], facts["lanes"], facts["names"]
+                progress.seconds, progress.lanes = arrays["seconds"], facts["lanes"]
+                progress.names, progress.digests = facts["names"], facts["digests"]
                 per_neuron = _parted(arrays["counts"].astype(np.int64), facts["shapes"])
                 for name, counts in facts["counters"].items():
                     progress.counters[name] = Counters(**counts, per_neuron=per_neuron[name])
@@ -124,7 +128,9 @@ class Progress:
         except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             if isinstance(error, BadInputError):
                 raise
-            raise BadInputError(f"{path}: damaged ({error}); run without --resume to start anew") from error
+            raise BadInputError(
+                f"{path}: damaged ({error}); start anew, in another folder (-o) or without --resume"
+            ) from error
 
 
 def check_same(path: Path, found: Identity, wanted: Identity) -> None:
@@ -133,7 +139,7 @@ def check_same(path: Path, found: Identity, wanted: Identity) -> None:
         if found.get(name) != wanted.get(name):
             raise BadInputError(
                 f"{path}: begun with {name} {_short(found.get(name))}, now {_short(wanted.get(name))}; "
-                "give the same to --resume, or run without it to start anew"
+                "give the same to --resume, or start anew in another folder (-o)"
             )
 
 

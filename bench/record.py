@@ -45,7 +45,7 @@ class ModelFile(Part):
 
 class Data(Part):
     source: Name
-    """As on the command line: synthetic, nw-ucla:PATH, …"""
+    """Of SOURCE on the command line, without its path: synthetic, nw-ucla, …"""
     split: str | None
     clips: Annotated[int, Field(ge=1)]
 

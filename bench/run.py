@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from mksgn.bench import counters, energy_models, folder, gcn
-from mksgn.bench.claims import Published
+from mksgn.bench.claims import Published, published_claims
 from mksgn.bench.energy_models import EnergyModel
 from mksgn.bench.judged import judged
+from mksgn.bench.manifest import verified
 from mksgn.bench.progress import Identity, Progress, check_same
 from mksgn.bench.record import (
     RUN_FILE,
@@ -23,6 +26,7 @@ from mksgn.bench.record import (
     Mismatch,
     ModelFile,
     Parity,
+    Part,
     Placement,
     Record,
     Run,
@@ -41,11 +45,13 @@ from mksgn.export.metadata import input_normaliser, json_of
 from mksgn.train import checkpoint
 from mksgn.train.console import output, track
 from mksgn.train.datasets import ClipSet
+from mksgn.train.errors import BadInputError
 from mksgn.train.loop import predict, top1
 from mksgn.train.streams import resize
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import digest, lanes
 
 LINE_EVERY_S = 30.0  # where no progress bar can be shown
+TORCH_CLIPS = 256  # at a time: a data set may be larger than the memory
 
 
 @dataclass(frozen=True)
@@ -75,23 +81,36 @@ def bench(
     on the file's weights. Raises ParityError after everything is written, if a quantised file's spikes differ anywhere.
     """
     judges = judges or Judges()
+    models = energy_models.known_models() if judges.models is None else judges.models
+    figures = published_claims() if judges.claims is None else judges.claims
     network = Network.read(model, settings.precision)
     size = shard or network.shard_size(settings.backend)
-    identity = identity_of(network, clips, settings, seed, size)
+    identity = identity_of(network, clips, settings, seed, size) | {
+        "chip": judges.chip,
+        "energy_models": {model.name: _digest(model) for model in models},
+        "claims": {figure.name: _digest(figure) for figure in figures},
+    }
     out.mkdir(parents=True, exist_ok=True)
-    if resume and _finished(out, identity):
+    if resume and _finished(out, identity, clips):
         output.print(f"{out}: finished already")
-        return load(out)
-    progress = _begin(out, identity, len(clips), settings.repeats, resume)
-    _execute(network, clips, out, settings, progress, size)
-    record = finish(network, clips, out, settings, progress, seed=seed, judges=judges)
-    if record.parity is not None and record.parity.mismatches and json_of(network.graph, "quantization"):
-        first = record.parity.first
-        raise ParityError(
-            f"{model}: {record.parity.mismatches} of {record.parity.decisions} decisions differ from {record.parity.against}, first "
-            f"in {first.layer if first else '?'}; see {out / RUN_FILE}"
-        )
+        record = load(out)
+    else:
+        progress = _begin(out, identity, clips, settings.repeats, resume)
+        _execute(network, clips, out, settings, progress, size)
+        record = finish(network, clips, out, settings, progress, seed=seed, judges=judges)
+    check_parity(network, record, out)
     return record
+
+
+def check_parity(network: Network, record: Record, out: Path) -> None:
+    """Raises ParityError for a quantised file whose spikes differ anywhere."""
+    parity = record.parity
+    if parity is None or not parity.mismatches or json_of(network.graph, "quantization") is None:
+        return
+    raise ParityError(
+        f"{network.model}: {parity.mismatches} of {parity.decisions} decisions differ from {parity.against}, first in "
+        f"{parity.first.layer if parity.first else '?'}; see {out / RUN_FILE}"
+    )
 
 
 def identity_of(network: Network, clips: ClipSet, settings: Settings, seed: int | None, size: int) -> Identity:
@@ -145,6 +164,8 @@ def finish(
             "graph": clips.graph,
             "classes": list(clips.classes),
             "clips": progress.names,
+            "digests": progress.digests,
+            "notes": list(clips.notes),
             "labels": clips.labels.tolist(),
             "seed": seed,
         },
@@ -222,35 +243,53 @@ def torch_accuracy(model: Path, clips: ClipSet) -> float | None:
     if not parent.is_file() or wanted is None or checkpoint.sha256(parent) != wanted:
         return None
     trained = checkpoint.load(parent)
-    inputs, clip_of_lane = lanes(clips.clips, trained.normaliser)
-    return top1(predict(trained.student, inputs, clip_of_lane, len(clips)), clips.labels)
+    predictions = []
+    for which in shards(np.ones(len(clips), dtype=bool), TORCH_CLIPS):
+        inputs, clip_of_lane = lanes(clips.clips[which.start : which.stop], trained.normaliser)
+        predictions.append(predict(trained.student, inputs, clip_of_lane, len(which)))
+    return top1(torch.cat(predictions), clips.labels)
 
 
-def _finished(out: Path, identity: Identity) -> bool:
-    """Whether the folder holds this very run; raises BadInputError where it holds another."""
-    if not (out / deploy_record.MANIFEST_FILE).is_file():
+def _finished(out: Path, identity: Identity, clips: ClipSet) -> bool:
+    """Whether the folder holds this very run; raises BadInputError where it holds another, or was changed."""
+    manifest = verified(out)
+    if manifest is None:
         return False
-    manifest = deploy_record.read_manifest(out)
-    check_same(out, manifest.get("run", {}), identity)
+    check_same(out, manifest.run, identity)
+    _check_clips(out, clips, manifest.data.digests)
     # it may have been killed after the manifest
     (out / folder.PROGRESS_FILE).unlink(missing_ok=True)
-    if not set(REPORT_FILES) <= set(manifest["files"]):
+    if not set(REPORT_FILES) <= set(manifest.files):
         folder.write_reports(out)
     return True
 
 
-def _begin(out: Path, identity: Identity, clips: int, repeats: int, resume: bool) -> Progress:
+def _check_clips(out: Path, clips: ClipSet, digests: list[str]) -> None:
+    """The first and the last clip that were run must be what is there now: two folders can hold as many clips with the same labels."""
+    done = [index for index, found in enumerate(digests) if found]
+    for index in sorted({done[0], done[-1]} if done else set()):
+        if digest(clips.clips[index]).hex() != digests[index]:
+            raise BadInputError(
+                f"{out}: clip {index} has other joints than when it was run; give the same data to --resume, or start anew in another "
+                "folder (-o)"
+            )
+
+
+def _digest(part: Part) -> str:
+    return hashlib.sha256(part.model_dump_json().encode()).hexdigest()
+
+
+def _begin(out: Path, identity: Identity, clips: ClipSet, repeats: int, resume: bool) -> Progress:
     path = out / folder.PROGRESS_FILE
     if resume and path.is_file():
         progress = Progress.load(path)
         check_same(out, progress.identity, identity)
-        note = f"going on: {progress.done.sum()} of {clips} clips are done"
+        _check_clips(out, clips, progress.digests)
+        note = f"going on: {progress.done.sum()} of {len(clips)} clips are done"
         output.print(f"{out}: {note}")
         folder.log(out, note)
         return progress
-    folder.clear(out)
-    folder.log(out, f"begun: {clips} clips, " + ", ".join(f"{name} {value}" for name, value in identity.items()))
-    return Progress(identity, clips, repeats)
+    return Progress(identity, len(clips), repeats)
 
 
 def _execute(network: Network, clips: ClipSet, out: Path, settings: Settings, progress: Progress, size: int) -> None:
@@ -261,10 +300,14 @@ def _execute(network: Network, clips: ClipSet, out: Path, settings: Settings, pr
     output.print(f"running {count} clips on {settings.backend}, {settings.precision} point, {size} at a time")
     said = time.monotonic()
     for which in track(left, count, "clips", len):
-        progress.add(run_shard(network, some(clips, which), which.start, settings))
+        shard = run_shard(network, some(clips, which), which.start, settings)
+        if not progress.done.any():  # it can be run: now what was here before makes room
+            folder.clear(out)
+            folder.log(out, "begun: " + ", ".join(f"{name} {value}" for name, value in progress.identity.items()))
+        progress.add(shard)
         progress.save(out / folder.PROGRESS_FILE)
         folder.log(out, f"clips {which.start} to {which.stop - 1} done")
-        if time.monotonic() - said > LINE_EVERY_S:
+        if not sys.stdout.isatty() and time.monotonic() - said > LINE_EVERY_S:
             said = time.monotonic()
             output.print(f"{progress.done.sum()} of {len(clips)} clips")
 

@@ -24,6 +24,7 @@ from mksgn.export.parity import compare
 from mksgn.train.checkpoint import sha256
 from mksgn.train.datasets import ClipSet
 from mksgn.train.errors import BadInputError
+from mksgn.train.transforms import digest
 
 LAVA_SHARD = 64  # clips: starting a network in Lava takes seconds
 
@@ -131,6 +132,7 @@ class Shard:
 
     first: int
     names: list[str]
+    digests: list[str]  # of each clip's joints
     predictions: np.ndarray
     lanes: int
     counters: dict[str, Counters]
@@ -169,6 +171,7 @@ def run_shard(network: Network, clips: ClipSet, first: int, settings: Settings) 
     return Shard(
         first=first,
         names=[clip.name for clip in clips.clips],
+        digests=[digest(clip).hex() for clip in clips.clips],
         predictions=given.predictions(execution),
         lanes=len(given.inputs),
         counters=execution.counters,

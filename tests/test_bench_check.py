@@ -88,7 +88,7 @@ def test_a_flipped_byte_anywhere_is_found(run, name):
         spoilt = bytearray(whole)
         spoilt[place] ^= rng.randrange(1, 256)
         path.write_bytes(spoilt)
-        result = check(run)
+        result = check(run, near=[path.parent])
         assert any(path.name in str(fault) for fault in result.faults), place
     path.write_bytes(whole)
     assert check(run).passed

@@ -7,15 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from bench_runs import killed_after, some_clips, student_files, timed, without_times
 
+from mksgn.bench.energy_models import known_models
 from mksgn.bench.run import Judges, bench
 from mksgn.bench.shards import Settings
 from mksgn.deploy.record import read_manifest, read_train
+from mksgn.export import verify
+from mksgn.export.errors import ParityError
 from mksgn.train.checkpoint import sha256
+from mksgn.train.datasets import ClipSet
 from mksgn.train.errors import BadInputError
 
 SETTINGS = Settings()
@@ -150,11 +155,74 @@ def test_another_run_is_not_gone_on_with(model, undisturbed, tmp_path, change, f
         )  # fmt: skip
 
 
+def other_joints(clips: ClipSet) -> ClipSet:
+    """As many clips with the same labels, from elsewhere."""
+    return replace(clips, clips=[replace(clip, joints=clip.joints + np.float32(0.25)) for clip in clips.clips])
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_other_clips_with_the_same_labels_are_not_gone_on_with(model, undisturbed, tmp_path, finished):
+    wanted, seconds = undisturbed
+    out = tmp_path / "run"
+    if finished:
+        shutil.copytree(wanted, out)
+    else:
+        assert killed_after(0.5 * seconds, model, out, some_clips(), SETTINGS, shard=1)
+    with pytest.raises(BadInputError, match="clip 0 has other joints than when it was run"):
+        bench(model, other_joints(some_clips()), out, SETTINGS, seed=3, shard=1, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("judges", "fault"),
+    [
+        (Judges("loihi1"), 'begun with chip "loihi2", now "loihi1"'),
+        (Judges(models=known_models()[:3]), "begun with energy_models "),
+        (Judges(claims=[]), "begun with claims "),
+    ],
+)
+def test_a_finished_run_is_not_given_back_for_another_chip_or_other_prices(model, undisturbed, judges, fault):
+    wanted, _ = undisturbed
+    with pytest.raises(BadInputError, match=fault):
+        bench(model, some_clips(), wanted, SETTINGS, seed=3, shard=1, resume=True, judges=judges)
+
+
+def test_a_finished_run_that_was_changed_is_not_given_back(model, undisturbed, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed[0], out)
+    (out / "run.json").write_text((out / "run.json").read_text().replace('"syn_ops": ', '"syn_ops": 1'))
+    with pytest.raises(BadInputError, match=r"run\.json: changed since the run"):
+        bench(model, some_clips(), out, SETTINGS, seed=3, shard=1, resume=True)
+
+
+def test_a_run_that_cannot_begin_leaves_what_was_there(model, undisturbed, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed[0], out)
+    with pytest.raises(BadInputError, match="has 1 classes, the model 12"):
+        bench(model, replace(some_clips(), classes=("wave",)), out, SETTINGS, seed=3)
+    assert without_times(out) == without_times(undisturbed[0])
+    assert read_manifest(out)
+
+
+def test_spikes_that_differ_end_in_an_error_each_time(model, tmp_path, monkeypatch):
+    """Torch is told to see a spike where there is none: the record is written, and a resumed run fails as the first did."""
+    honest = verify.torch_spikes
+
+    def one_more(*arguments):
+        spikes, logits = honest(*arguments)
+        return {name: x ^ (np.arange(x.size) == 5).reshape(x.shape) for name, x in spikes.items()}, logits
+
+    monkeypatch.setattr(verify, "torch_spikes", one_more)
+    for _ in range(2):
+        with pytest.raises(ParityError, match="decisions differ from torch, first in ssc"):
+            bench(model, some_clips(4), tmp_path, SETTINGS, seed=3, resume=True)
+    assert without_times(tmp_path)["parity"]["first"] == {"layer": "ssc", "clip": 0, "step": 0}
+
+
 def test_a_damaged_progress_is_named_and_a_new_run_clears_it(model, undisturbed, tmp_path):
     wanted, _ = undisturbed
     (tmp_path / "progress.npz").write_bytes(b"PK no zip")
     (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(BadInputError, match=r"progress\.npz: damaged .* run without --resume"):
+    with pytest.raises(BadInputError, match=r"progress\.npz: damaged .* start anew"):
         bench(model, some_clips(), tmp_path, SETTINGS, seed=3, resume=True, shard=1)
     bench(model, some_clips(), tmp_path, SETTINGS, seed=3, shard=1)
     assert without_times(tmp_path) == without_times(wanted)

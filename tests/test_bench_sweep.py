@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,26 @@ def test_the_front_is_what_nothing_beats():
     points = [row("a", 0.5, 1.0), row("b", 0.6, 2.0), row("c", 0.6, 3.0), row("d", 0.4, 1.0), row("e", 0.9, 9.0), row("f", 0.6, 2.0)]
     assert [x.label for x in pareto.front(points, "e")] == ["a", "b", "f", "e"]
     assert pareto.front(points, "another") == []
+
+
+def test_a_lower_bound_does_not_beat_a_total():
+    points = [row("bound", 0.5, 1.0, bound=True), row("total", 0.5, 2.0), row("higher bound", 0.4, 1.5, bound=True)]
+    assert [x.label for x in pareto.front(points, "e")] == ["bound", "total"]
+
+
+def test_progress_of_other_clips_is_not_gone_on_with(folder, tmp_path, monkeypatch):
+    grid = read(folder / "grid.yaml")
+    sweep(grid, tmp_path, workers=1)
+    for point in (tmp_path / "points").iterdir():
+        (point / "manifest.json").unlink()
+
+    def moved(*arguments, **more):
+        found = open_source(*arguments, **more)
+        return replace(found, clips=[replace(clip, joints=clip.joints + np.float32(0.25)) for clip in found.clips])
+
+    monkeypatch.setattr(sweeps, "open_source", moved)
+    with pytest.raises(BadInputError, match="begun with joints "):
+        sweep(grid, tmp_path, workers=1, resume=True)
 
 
 def test_tables_and_pictures(folder, one_worker):

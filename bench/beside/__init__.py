@@ -145,7 +145,7 @@ def _note(layer: Layer, counter: str, ours: int, theirs: float) -> str:
     if counter == "dendrite_updates":
         if layer.product_units and difference == -layer.product_units:
             return "equal without our product units: this chip has none, or counts them elsewhere"
-        if ours and round(theirs) % ours == 0:
+        if ours and round(theirs) >= ours and round(theirs) % ours == 0:
             return f"{round(theirs) // ours} times ours: passes of the neuron program, or steps outside the window"
     if counter == "syn_ops" and round(theirs) == layer.effective_acs:
         return "equal to our effective_acs: synapses of weight 0 are not stored on this chip"

@@ -24,7 +24,7 @@ def check_chain(result: CheckResult, record: Record, *, near: Sequence[Path] = (
     absent = result.fault if strict else result.skip
     model = _with_hash(here, record.model.sha256)
     if model is None:
-        _explain(result, record, here, strict)
+        _explain(result, record, here, set(_candidates([result.folder, *near])), strict)
         linked = False
     else:
         linked = _parent_of_model(result, record, model)
@@ -42,6 +42,8 @@ def check_chain(result: CheckResult, record: Record, *, near: Sequence[Path] = (
 def _candidates(places: Iterable[Path]) -> Iterator[Path]:
     seen: set[Path] = set()
     for place in places:
+        if not place.exists():
+            raise BadInputError(f"{place}: no such file or folder; name where the model or its parents lie (--near)")
         for path in sorted(place.iterdir()) if place.is_dir() else [place]:
             if path.suffix in MODELS and path.is_file() and path.resolve() not in seen:
                 seen.add(path.resolve())
@@ -52,11 +54,11 @@ def _with_hash(here: dict[Path, str], digest: str) -> Path | None:
     return next((path for path, found in here.items() if found == digest), None)
 
 
-def _explain(result: CheckResult, record: Record, here: dict[Path, str], strict: bool) -> None:
-    """No file is the model. One of its name was changed since the run, or is another model: either way a fault."""
+def _explain(result: CheckResult, record: Record, here: dict[Path, str], named: set[Path], strict: bool) -> None:
+    """No file is the model. One of its name, in a place that is the run's or was `named`, was changed or is another: a fault."""
     wanted = f"sha256 {record.model.sha256[:16]}…"
     for path, found in here.items():
-        if path.name == record.model.file:
+        if path.name == record.model.file and path in named:
             result.fault(path.name, f"{path} is not the run's model: sha256 {found[:16]}…, the run names {wanted}")
             return
     text = f"{record.model.file} ({wanted}) is not here; name the folder that it lies in (--near)"

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from mksgn.bench.check.counts import read_arrays
-from mksgn.bench.manifest import VOUCHED, Manifest, load_manifest
+from mksgn.bench.manifest import Manifest, verified
 from mksgn.bench.record import Layer, Record, load
 from mksgn.deploy.record import MANIFEST_FILE, SPIKES_FILE
-from mksgn.train.checkpoint import sha256
 from mksgn.train.errors import BadInputError
 
 LAYER_COUNTS = (
@@ -150,13 +149,14 @@ def clip_names(path: Path) -> list[str] | None:
 
 
 def _manifest(path: Path) -> Manifest | None:
-    """The manifest of a folder, if the record and the spikes are those that it vouches for."""
-    if not (path / MANIFEST_FILE).is_file():
+    """Of a run's folder; a run.json by itself has none, and is taken as it is."""
+    if not path.is_dir():
         return None
-    manifest = load_manifest(path)
-    for name in VOUCHED:
-        if not (path / name).is_file() or sha256(path / name) != manifest.files.get(name):
-            raise BadInputError(f"{path / name}: changed since the run; see mksgn-bench check {path}")
+    manifest = verified(path)
+    if manifest is None:
+        raise BadInputError(
+            f"{path}: has no {MANIFEST_FILE}, so the run is not finished; go on with mksgn-bench run --resume"
+        )
     return manifest
 
 

@@ -78,8 +78,14 @@ def judge(found: Comparison, bounds: Bounds, *, allow_different_data: bool = Fal
     if bounds.identical:
         differences = list(_not_identical(found))
         shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
-        verdicts.append(Verdict("identical", not differences, shown or "every count is the same"))
+        verdicts.append(Verdict("identical", not differences, shown or _same(found)))
     return verdicts
+
+
+def _same(found: Comparison) -> str:
+    if found.predictions is None:
+        return "every count is the same; predictions and spikes per neuron are not known without the runs' folders"
+    return "every count, every neuron and every prediction is the same"
 
 
 def raise_missed(found: Comparison, verdicts: list[Verdict]) -> None:

@@ -10,22 +10,26 @@ another one runs again. Sums are formed here, where each shard is counted once.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from distributed import Client, Future, KilledWorker, as_completed
 
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
-from mksgn.bench.progress import Progress, check_same
+from mksgn.bench.progress import Identity, Progress, check_same
 from mksgn.bench.record import Record, load, write_atomically
+from mksgn.bench.run import LINE_EVERY_S
 from mksgn.bench.shards import Settings, Shard, shards, some
 from mksgn.bench.sweep import tasks
-from mksgn.bench.sweep.cluster import ALLOWED_FAILURES, connected
+from mksgn.bench.sweep.cluster import connected
 from mksgn.bench.sweep.grid import Grid, Point, Variant
 from mksgn.deploy.record import MANIFEST_FILE, environment
 from mksgn.train.atomic import replacing
@@ -33,10 +37,10 @@ from mksgn.train.checkpoint import sha256
 from mksgn.train.console import output, track
 from mksgn.train.datasets import ClipSet, open_source
 from mksgn.train.errors import BadInputError
+from mksgn.train.transforms import digest
 
 GRID_FILE = "grid.json"
 SAVE_EVERY_S = 5.0  # of each variant's progress
-LINE_EVERY_S = 30.0  # where no progress bar can be shown
 
 
 def sweep(
@@ -58,9 +62,14 @@ def sweep(
         model_named(name, models)
     clips = open_source(grid.data, split=grid.split, part="test", limit=grid.limit, seed=grid.seed)
     checkpoints = {label: _read(Path(path)) for label, path in grid.axes.model.items()}
+    if not len(clips):
+        raise BadInputError(f"{grid.data}: no clip")
     asked = {
         **grid.model_dump(mode="json", by_alias=True, exclude={"axes": {"model"}, "energy_models": True}),
         "models": {label: sha256(Path(path)) for label, path in grid.axes.model.items()},
+        "clips": len(clips),
+        "labels": hashlib.sha256(np.asarray(clips.labels, dtype=np.int64).tobytes()).hexdigest(),
+        "joints": [digest(clips.clips[index]).hex() for index in (0, -1)],
         "environment": environment(),
     }
     _begin(out, asked, resume)
@@ -68,15 +77,18 @@ def sweep(
     if left:
         with connected(workers, scheduler) as client:
             _check_versions(client, asked["environment"])
-            _Runner(grid, out, client, clips, models).run(left, checkpoints)
+            _Runner(grid, out, client, clips, models, asked).run(left, checkpoints)
     return {point.label: load(out / "points" / point.label) for point in grid.points()}
 
 
 class _Runner:
     """The client's side: hands out tasks, adds up what comes back, and writes it down."""
 
-    def __init__(self, grid: Grid, out: Path, client: Client, clips: ClipSet, models: list[EnergyModel]):
+    def __init__(
+        self, grid: Grid, out: Path, client: Client, clips: ClipSet, models: list[EnergyModel], asked: Identity
+    ):
         self.grid, self.out, self.client, self.clips, self.models = grid, out, client, clips, models
+        self.asked = asked
         self.settings = Settings("emulator", "fixed", compare=grid.compare)
         self.facts = client.submit(tasks.given, tasks.Facts.of(clips, grid.seed), pure=False)
         self.shards: dict[range, Future] = {}
@@ -112,8 +124,11 @@ class _Runner:
         else:
             self.networks[label] = self._submit(label, tasks.build, variant, model, samples)
             tasks_of.append(self._await("network", label, self.networks[label]))
-        path = self._progress_file(label)
-        progress = Progress.load(path) if network.is_file() and path.is_file() else Progress({}, len(self.clips))
+        path, identity = self._progress_file(label), {**self.asked, "variant": label}
+        progress = Progress(identity, len(self.clips))
+        if network.is_file() and path.is_file():
+            progress = Progress.load(path)
+            check_same(path, progress.identity, json.loads(json.dumps(identity)))
         self.progress[label], self.saved[label] = progress, time.monotonic()
         for which in shards(~progress.done, self.grid.shard):
             if which not in self.shards:
@@ -141,6 +156,7 @@ class _Runner:
 
     def _collect(self, begun: list[Future]) -> None:
         queue = as_completed(begun)
+        begun.clear()  # a result that nobody holds any more is let go by its worker
         total = sum(int((~progress.done).sum()) for progress in self.progress.values())
         output.print(f"{len(self.left)} networks, {total:,} clips to run on {len(self.client.nthreads())} workers")
         said, done = time.monotonic(), 0
@@ -160,7 +176,7 @@ class _Runner:
                         queue.add(task)
             else:
                 self._write(which, result)
-            if time.monotonic() - said > LINE_EVERY_S:
+            if not sys.stdout.isatty() and time.monotonic() - said > LINE_EVERY_S:
                 said = time.monotonic()
                 output.print(f"{done:,} of {total:,} clips")
 
@@ -171,7 +187,7 @@ class _Runner:
     def _add(self, label: str, shard: Shard) -> None:
         progress = self.progress[label]
         progress.add(shard)
-        if not progress.complete and time.monotonic() - self.saved[label] > SAVE_EVERY_S:
+        if progress.complete or time.monotonic() - self.saved[label] > SAVE_EVERY_S:
             self._progress_file(label).parent.mkdir(parents=True, exist_ok=True)
             progress.save(self._progress_file(label))
             self.saved[label] = time.monotonic()
@@ -224,7 +240,11 @@ def _begin(out: Path, asked: dict[str, Any], resume: bool) -> None:
     if path.is_file():
         if not resume:
             raise BadInputError(f"{out}: holds a sweep already; go on with --resume, or choose another folder with -o")
-        check_same(out, json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(asked)))
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BadInputError(f"{path}: damaged ({error}); start anew in another folder (-o)") from error
+        check_same(out, found, json.loads(json.dumps(asked)))
         return
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(asked, indent=2) + "\n")
@@ -242,5 +262,5 @@ def _result(future: Future, which: Any) -> Any:
         return future.result()
     except KilledWorker as error:
         raise BadInputError(
-            f"{which}: {ALLOWED_FAILURES} workers died over this task; give each more memory, by fewer --workers or a smaller shard"
+            f"{which}: worker after worker died over this task; give each more memory, by fewer --workers or a smaller shard"
         ) from error

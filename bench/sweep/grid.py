@@ -90,7 +90,8 @@ class Variant(Part):
     @property
     def label(self) -> str:
         steps = "" if self.steps is None else f"-S{self.steps}"
-        return f"{self.model}{steps}-th{self.threshold:g}-b{self.bits}"
+        threshold = f"{self.threshold:g}" if float(f"{self.threshold:g}") == self.threshold else repr(self.threshold)
+        return f"{self.model}{steps}-th{threshold}-b{self.bits}"
 
 
 class Point(Part):

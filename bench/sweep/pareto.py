@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,8 @@ def front(points: list[Row], model: str) -> list[Row]:
 
 
 def _beats(one: Row, other: Row, model: str) -> bool:
+    if one.energy[model].lower_bound and not other.energy[model].lower_bound:
+        return False  # "at least" beats nothing
     a, b = one.energy[model].mJ, other.energy[model].mJ
     return one.top1 >= other.top1 and a <= b and (one.top1 > other.top1 or a < b)
 
@@ -102,7 +105,7 @@ def write(out: Path, grid: Grid, points: list[Row]) -> list[Path]:
     write_atomically(paths[0], json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     write_atomically(paths[1], markdown(points, fronts))
     for model, best in fronts.items():
-        paths.append(out / f"pareto-{model}.png")
+        paths.append(out / f"pareto-{re.sub(r'[^A-Za-z0-9_.+-]', '_', model)}.png")
         _draw(points, best, model, paths[-1])
     return paths
 
@@ -119,7 +122,7 @@ def table(points: list[Row], model: str) -> Table:
     return found
 
 
-HEADINGS = ("point", "top-1", "mJ per clip", "spikes", "syn_ops", "latency", "cores")
+HEADINGS = ("point", "top-1", "mJ per clip", "spikes", "syn_ops", "latency", "cores", "differ")
 
 
 def _cells(row: Row, model: str, mark: str) -> tuple[str, ...]:
@@ -132,6 +135,7 @@ def _cells(row: Row, model: str, mark: str) -> tuple[str, ...]:
         f"{row.syn_ops:,.0f}",
         f"{row.latency_steps}",
         f"{row.cores}",
+        "–" if row.mismatches is None else f"{row.mismatches}",
     )
 
 
