@@ -30,6 +30,7 @@ demo: setup
 	$(BIN)/torchrun --standalone --nproc-per-node 2 -m mksgn.train demo --data synthetic --out $(DEMO)
 	$(BIN)/mksgn-export $(DEMO)/model.pt --to nir --quantize 8 --calibration synthetic --verify 20
 	$(BIN)/mksgn-bench run $(DEMO)/model.nir --data synthetic --backend lava --precision fixed -o $(DEMO)
+	$(BIN)/mksgn-bench check $(DEMO)
 
 # One thread in torch, as the commands set it: the children that tests start share two cores with Lava's Processes.
 test: setup

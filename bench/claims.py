@@ -27,13 +27,13 @@ from mksgn.bench.energy_models import (
     model_named,
     read_yaml,
 )
+from mksgn.bench.numbers import percent, significant
 from mksgn.bench.record import Accuracy, Claim, Data, EnergyEntry, Name, Part, Record
 from mksgn.bench.theory import PAPER_MODEL
 from mksgn.train.errors import BadInputError
 
 SCHEMA = "mksgn.claims/1"
 PAPER_NETWORK = "paper"  # the preset that rebuilds the paper's student; its widths are ours, the paper's are not known
-SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 UNITS = {"energy": "mJ", "reduction": "fraction", "accuracy": "fraction"}
 
 Outcome = Literal["holds", "fails", "open", "not comparable"]
@@ -320,21 +320,6 @@ def _show(figure: Published, value: float | None) -> str:
     if figure.quantity == "accuracy":
         return f"{100 * value:.1f} %"
     return f"{significant(value)} mJ" if figure.quantity == "energy" else percent(value)
-
-
-def significant(value: float) -> str:
-    """Three significant digits, trailing zeros kept: 0.00380, 8.69 × 10⁻⁵, 12,300."""
-    if value and not 1e-3 <= abs(value) < 1e6:
-        mantissa, exponent = f"{value:.2e}".split("e")
-        return f"{mantissa}\u00a0×\u00a010{str(int(exponent)).translate(SUPERSCRIPT)}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
-
-
-def percent(fraction: float) -> str:
-    """A fraction as a percentage: whole numbers; decimals close to 100 %, where they matter."""
-    if fraction > 0.9995:  # rounded, it would say 100 %
-        return "100 %" if fraction >= 1 else "over 99.99 %" if fraction > 0.9999 else "over 99.9 %"
-    return f"{100 * fraction:.1f} %" if fraction >= 0.9 else f"{100 * fraction:.0f} %"
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from typing import Literal
 import nir
 import torch
 
-from mksgn.bench.claims import percent, significant
 from mksgn.bench.energy_models import PJ_IN_MJ, EnergyModel, known_models, model_named, price
+from mksgn.bench.numbers import percent, significant
 from mksgn.bench.record import Gcn, Record
 from mksgn.export.metadata import json_of, student_config
 from mksgn.train.config import PRESETS

@@ -18,12 +18,12 @@ from test_bench_record import changed, small_run
 
 from mksgn.bench.claims import Published, evaluate, published_claims
 from mksgn.bench.energy_models import EnergyModel, known_models, price
+from mksgn.bench.numbers import amount, count, counted, fraction, millijoule, ratio, rounded, share
 from mksgn.bench.record import Record, load, save
 from mksgn.bench.report import markdown, page, write_report
 from mksgn.bench.report.charts import LEFT, RIGHT, SQUARES, Column, bar_chart, energy_chart
 from mksgn.bench.report.clip import Clip, clip_of, project
 from mksgn.bench.report.facts import MOST_PREDICTIONS, facts_of
-from mksgn.bench.report.numbers import amount, count, counted, fraction, millijoule, ratio, rounded, share
 from mksgn.bench.report.raster import ROWS_PER_JOINT, raster
 from mksgn.bench.theory import theory_of
 from mksgn.train.errors import BadInputError

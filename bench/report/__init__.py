@@ -1,8 +1,8 @@
 """report.html and report.md from a run's folder.
 
-numbers   how figures are written        charts    geometry of the charts
-raster    spikes as images               clip      the skeleton beside them
 facts     what both reports say          page, markdown   the two reports
+raster    spikes as images               clip      the skeleton beside them
+charts    geometry of the charts
 """
 
 from __future__ import annotations

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mksgn.bench.claims import SUPERSCRIPT
 from mksgn.bench.energy_models import Anchor
+from mksgn.bench.numbers import SUPERSCRIPT, millijoule, shortened
 from mksgn.bench.record import EnergyEntry
-from mksgn.bench.report.numbers import millijoule, shortened
 
 WIDTH, LEFT, RIGHT = 960, 214, 946  # of the drawing, and of what is plotted: labels stand before it
 GUTTER = 22  # between two panels

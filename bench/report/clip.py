@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from mksgn.bench.report.numbers import counted
+from mksgn.bench.numbers import counted
 from mksgn.bench.report.raster import Raster, populations, raster, sample_joints
 from mksgn.deploy.record import SPIKES_FILE
 from mksgn.train.errors import BadInputError

@@ -8,10 +8,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mksgn.bench.claims import percent
+from mksgn.bench import numbers
 from mksgn.bench.energy_models import DATA
 from mksgn.bench.gcn import CAVEATS
-from mksgn.bench.report import numbers
+from mksgn.bench.numbers import percent
 from mksgn.bench.report.facts import Facts
 from mksgn.bench.theory import PAPER_MODEL
 

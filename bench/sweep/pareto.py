@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.table import Table
 
-from mksgn.bench.claims import percent, significant
 from mksgn.bench.energy_models import EnergyModel, price
+from mksgn.bench.numbers import percent, significant
 from mksgn.bench.record import Record, write_atomically
 from mksgn.bench.sweep.grid import Grid, Point
 from mksgn.train.atomic import replacing

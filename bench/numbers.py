@@ -1,13 +1,27 @@
-"""Numbers and names in words: how every figure on the pages is written."""
+"""Numbers and names in words: how every figure is written, in verdicts, tables and on the pages."""
 
 from __future__ import annotations
 
 from markupsafe import Markup
 
-from mksgn.bench.claims import percent, significant
-
 MILLION, BILLION = 1e6, 1e9
 NONE = "–"
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def significant(value: float) -> str:
+    """Three significant digits, trailing zeros kept: 0.00380, 8.69 × 10⁻⁵, 12,300."""
+    if value and not 1e-3 <= abs(value) < 1e6:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa}\u00a0×\u00a010{str(int(exponent)).translate(SUPERSCRIPT)}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
+
+
+def percent(fraction: float) -> str:
+    """A fraction as a percentage: whole numbers; decimals close to 100 %, where they matter."""
+    if fraction > 0.9995:  # rounded, it would say 100 %
+        return "100 %" if fraction >= 1 else "over 99.99 %" if fraction > 0.9999 else "over 99.9 %"
+    return f"{100 * fraction:.1f} %" if fraction >= 0.9 else f"{100 * fraction:.0f} %"
 
 
 def count(value: float) -> str:
