@@ -19,7 +19,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk names no file
+        if error.errno is not None:
+            error.filename = error.filename or str(path)  # a full disk names no file
         raise
     finally:
         temporary.unlink(missing_ok=True)
