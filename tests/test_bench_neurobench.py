@@ -158,9 +158,8 @@ def test_activation_sparsity_leaves_the_host_s_neurons_to_them(analog):
 def test_they_miss_graph_convolution_and_attention():
     """Their hooks see nn.Conv2d and nn.Linear alone. So the student's Dense lacks every graph convolution and all products.
 
-    Of what they see, three things are smaller in torch than in the file: the streams' convolution is grouped there, and in the file
-    block-diagonal; the streams are fused before SMF's convolution, not in its weights; and the classes come behind the mean over
-    frames, joints and steps, not as a synapse of each neuron.
+    Of what they see, two things are smaller in torch than in the file: the streams are fused before SMF's convolution, not in its
+    weights; and the classes come behind the mean over frames, joints and steps, not as a synapse of each neuron.
     """
     model, inputs = tiny()
     student, config = model.student, model.student.config
@@ -185,7 +184,7 @@ def test_they_miss_graph_convolution_and_attention():
         )  # its skip joins no two joints
         unseen += config.steps * sum(int(block.ways.sum()) for block in graph_conv.taps.values())
     streams = len(config.streams)
-    smaller = sum(per_lane[name] * (streams - 1) / streams for name in ("ssc", "smf"))
+    smaller = per_lane["smf"] * (streams - 1) / streams
     smaller += per_lane["readout"] - len(config.classes) * config.widths[-1]
     assert unseen > 0.3 * ours
     assert theirs == ours - unseen - smaller
