@@ -20,13 +20,11 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from mksgn.bench.record import RUN_FILE
+from mksgn.bench.record import RUN_FILE, TIMES
 from mksgn.bench.sweep import sweep
 from mksgn.bench.sweep.grid import Grid, read, size
 from mksgn.deploy.record import machine
 from mksgn.train.console import new_app, output, run_app
-
-TIMES = ("seconds", "seconds_min", "seconds_max", "clips_per_second")
 
 app = new_app(__doc__ or "")
 

@@ -26,6 +26,7 @@ from mksgn.bench.energy_models import (
     known_models,
     model_named,
     read_yaml,
+    unique,
 )
 from mksgn.bench.numbers import percent, significant
 from mksgn.bench.record import Accuracy, Claim, Data, EnergyEntry, Name, Part, Record
@@ -117,13 +118,8 @@ class Judged:
 
 def published_claims(extra_files: Iterable[Path | str] = ()) -> list[Published]:
     """The figures of data/claims.yaml, then those of further files of the same form. Names are unique."""
-    figures: dict[str, Published] = {}
-    for path in (DATA / "claims.yaml", *map(Path, extra_files)):
-        for figure in read_yaml(path, ClaimsFile).claims:
-            if figure.name in figures:
-                raise BadInputError(f"{path}: a claim named {figure.name!r} exists already; choose another name")
-            figures[figure.name] = figure
-    return list(figures.values())
+    paths = (DATA / "claims.yaml", *map(Path, extra_files))
+    return unique(((path, figure) for path in paths for figure in read_yaml(path, ClaimsFile).claims), "a claim")
 
 
 def evaluate(

@@ -72,7 +72,7 @@ def run(
 
     Example: mksgn-bench run runs/demo/model.nir --data synthetic --limit 100 -o runs/demo
     """
-    judges = Judges(chip, _models(energy_model), _claims(claims))
+    judges = Judges(chip, known_models(energy_model or ()), published_claims(claims or ()))
     settings = Settings(backend, precision, compare, repeat)  # type: ignore[arg-type]  # Settings names what it refuses
     clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
     for note in clips.notes:

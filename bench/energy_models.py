@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable, Sequence
 from math import fsum
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
@@ -186,13 +186,26 @@ def json_schema_of(kind: type[BaseModel], title: str) -> str:
 
 def known_models(extra_files: Iterable[Path | str] = ()) -> list[EnergyModel]:
     """The models of data/energy_models.yaml, then those of further files of the same form. Names are unique."""
-    models: dict[str, EnergyModel] = {}
-    for path in (DATA / "energy_models.yaml", *map(Path, extra_files)):
-        for model in read_yaml(path, ModelsFile).models:
-            if model.name in models:
-                raise BadInputError(f"{path}: an energy model named {model.name!r} exists already; choose another name")
-            models[model.name] = model
-    return list(models.values())
+    paths = (DATA / "energy_models.yaml", *map(Path, extra_files))
+    return unique(((path, model) for path in paths for model in read_yaml(path, ModelsFile).models), "an energy model")
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Entry = TypeVar("Entry", bound=Named)
+
+
+def unique(entries: Iterable[tuple[Path, Entry]], what: str) -> list[Entry]:
+    """Entries of several files, each with its file. Raises BadInputError for a name that stands twice."""
+    found: dict[str, Entry] = {}
+    for path, entry in entries:
+        if entry.name in found:
+            raise BadInputError(f"{path}: {what} named {entry.name!r} exists already; choose another name")
+        found[entry.name] = entry
+    return list(found.values())
 
 
 def model_named(name: str, models: Sequence[EnergyModel] | None = None) -> EnergyModel:

@@ -21,6 +21,12 @@ from mksgn.train.errors import BadInputError
 
 SCHEMA: Final = "mksgn.run/1"
 RUN_FILE = "run.json"
+TIMES = (
+    "seconds",
+    "seconds_min",
+    "seconds_max",
+    "clips_per_second",
+)  # of `execution`: what two equal runs may differ in
 
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]

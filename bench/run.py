@@ -6,7 +6,7 @@ import hashlib
 import platform
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -56,11 +56,11 @@ TORCH_CLIPS = 256  # at a time: a data set may be larger than the memory
 
 @dataclass(frozen=True)
 class Judges:
-    """What a run is held against: a chip's cores, price lists, published figures. None: all that are known."""
+    """What a run is held against: a chip's cores, price lists, published figures; by default all that are known."""
 
     chip: str = "loihi2"
-    models: list[EnergyModel] | None = None
-    claims: list[Published] | None = None
+    models: list[EnergyModel] = field(default_factory=energy_models.known_models)
+    claims: list[Published] = field(default_factory=published_claims)
 
 
 def bench(
@@ -81,14 +81,12 @@ def bench(
     on the file's weights. Raises ParityError after everything is written, if a quantised file's spikes differ anywhere.
     """
     judges = judges or Judges()
-    models = energy_models.known_models() if judges.models is None else judges.models
-    figures = published_claims() if judges.claims is None else judges.claims
     network = Network.read(model, settings.precision)
     size = shard or network.shard_size(settings.backend)
     identity = identity_of(network, clips, settings, seed, size) | {
         "chip": judges.chip,
-        "energy_models": {model.name: _digest(model) for model in models},
-        "claims": {figure.name: _digest(figure) for figure in figures},
+        "energy_models": {model.name: _digest(model) for model in judges.models},
+        "claims": {figure.name: _digest(figure) for figure in judges.claims},
     }
     out.mkdir(parents=True, exist_ok=True)
     if resume and _finished(out, identity, clips):
@@ -120,8 +118,7 @@ def identity_of(network: Network, clips: ClipSet, settings: Settings, seed: int 
         "data": clips.source,
         "split": clips.split,
         "seed": seed,
-        "clips": len(clips),
-        "labels": hashlib.sha256(np.asarray(clips.labels, dtype=np.int64).tobytes()).hexdigest(),
+        **labels_of(clips),
         "backend": settings.backend,
         "precision": settings.precision,
         "compare": settings.compare,
@@ -129,6 +126,12 @@ def identity_of(network: Network, clips: ClipSet, settings: Settings, seed: int 
         "shard": size,
         "environment": deploy_record.environment(),
     }
+
+
+def labels_of(clips: ClipSet) -> Identity:
+    """What a set says of itself without reading a clip."""
+    labels = np.asarray(clips.labels, dtype=np.int64)
+    return {"clips": len(clips), "labels": hashlib.sha256(labels.tobytes()).hexdigest()}
 
 
 def finish(
@@ -233,7 +236,7 @@ def record_of(
         ),
         gcn=gcn.gcn_of(network.graph, progress.lanes / len(clips)),
     )
-    return judged(counted, energy_models.known_models() if judges.models is None else judges.models, judges.claims)
+    return judged(counted, judges.models, judges.claims)
 
 
 def torch_accuracy(model: Path, clips: ClipSet) -> float | None:

@@ -11,14 +11,13 @@ from typing import Any
 
 import students
 
+from mksgn.bench.record import TIMES
 from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
 from mksgn.deploy.benchmark_networks import paper_student
 from mksgn.export import export_to_nir, files
 from mksgn.train import checkpoint
 from mksgn.train.datasets import ClipSet, open_source
-
-TIMES = ("seconds", "seconds_min", "seconds_max", "clips_per_second")
 
 
 def student_files(folder: Path, **changes: Any) -> Path:

@@ -10,7 +10,6 @@ another one runs again. Sums are formed here, where each shard is counted once.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,13 +19,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from distributed import Client, Future, KilledWorker, as_completed
 
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.progress import Identity, Progress, check_same
 from mksgn.bench.record import Record, load, write_atomically
-from mksgn.bench.run import LINE_EVERY_S
+from mksgn.bench.run import LINE_EVERY_S, labels_of
 from mksgn.bench.shards import Settings, Shard, shards, some
 from mksgn.bench.sweep import tasks
 from mksgn.bench.sweep.cluster import connected
@@ -67,8 +65,7 @@ def sweep(
     asked = {
         **grid.model_dump(mode="json", by_alias=True, exclude={"axes": {"model"}, "energy_models": True}),
         "models": {label: sha256(Path(path)) for label, path in grid.axes.model.items()},
-        "clips": len(clips),
-        "labels": hashlib.sha256(np.asarray(clips.labels, dtype=np.int64).tobytes()).hexdigest(),
+        **labels_of(clips),
         "joints": [digest(clips.clips[index]).hex() for index in (0, -1)],
         "environment": environment(),
     }
