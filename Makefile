@@ -40,16 +40,15 @@ test: setup
 test-interop: setup-interop
 	MKSGN_INTEROP=1 OMP_NUM_THREADS=1 $(INTEROP_VENV)/bin/python -m pytest
 
-# mypy sees the packages under their installed names through a folder of links.
 lint: setup
-	@mkdir -p .links/mksgn && for d in train export deploy bench; do ln -sfn ../../$$d .links/mksgn/$$d; done
 	$(BIN)/ruff check .
-	MYPYPATH=.links $(BIN)/mypy --namespace-packages --explicit-package-bases -p mksgn.train -p mksgn.export -p mksgn.deploy -p mksgn.bench
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 schema: setup
-	$(BIN)/python -m mksgn.bench.record > bench/data/run.schema.json
-	$(BIN)/python -m mksgn.bench.energy_models > bench/data/energy_models.schema.json
-	$(BIN)/python -m mksgn.bench.claims > bench/data/claims.schema.json
+	$(BIN)/python -m mksgn.bench.record > mksgn/bench/data/run.schema.json
+	$(BIN)/python -m mksgn.bench.energy_models > mksgn/bench/data/energy_models.schema.json
+	$(BIN)/python -m mksgn.bench.claims > mksgn/bench/data/claims.schema.json
 
 clean:
-	rm -rf runs .links .mypy_cache .ruff_cache .pytest_cache
+	rm -rf runs .mypy_cache .ruff_cache .pytest_cache

@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from mksgn.bench import record
-from mksgn.deploy.record import read_train
+from mksgn.deploy.run_folder import read_train
 from mksgn.export import export_to_nir
 from mksgn.train import checkpoint
 from mksgn.train.datasets import open_source
-
-NW_UCLA = Path(__file__).parents[2] / "shared" / "data" / "nw_ucla"
+from tests.support.paths import NW_UCLA
 
 
 def command(stage: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess:

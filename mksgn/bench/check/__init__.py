@@ -1,0 +1,1 @@
+"""Whether a run's folder can be trusted."""

@@ -1,0 +1,98 @@
+"""The chain of a run's parents: model.nir, the model.pt that it was exported from, and what that learnt from.
+
+Files are recognised by their sha256, whatever they are called now. A file that is not here breaks no chain: it is listed
+as not checked, unless the check is strict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from mksgn.bench.check.findings import CheckResult
+from mksgn.bench.record import RUN_FILE, Record
+from mksgn.common.errors import BadInputError
+from mksgn.export.graph import files
+from mksgn.train.checkpoint import load_either, sha256
+
+MODELS = (".nir", ".pt", ".net", ".h5", ".hdf5")  # files that can be a model or its parent
+
+
+def check_chain(result: CheckResult, record: Record, *, near: Sequence[Path] = (), strict: bool = False) -> None:
+    """Look for the run's model and its parents in its folder, in the folder around it, and in `near`."""
+    here = {path: sha256(path) for path in _candidates([result.folder, *near, result.folder.resolve().parent])}
+    absent = result.fault if strict else result.skip
+    model = _with_hash(here, record.model.sha256)
+    if model is None:
+        _explain(result, record, here, set(_candidates([result.folder, *near])), strict)
+        linked = False
+    else:
+        linked = _parent_of_model(result, record, model)
+    for digest in record.parents:
+        parent = _with_hash(here, digest)
+        if parent is None:
+            absent("parent", f"sha256 {digest[:16]}… is not here; name the folder that it lies in (--near)")
+        else:
+            result.checked.append(f"parent: {parent} is the file that the run names")
+            _parent_of_checkpoint(result, parent)
+    if not record.parents and not linked:
+        absent(RUN_FILE, "parents: the run names none")
+
+
+def _candidates(places: Iterable[Path]) -> Iterator[Path]:
+    seen: set[Path] = set()
+    for place in places:
+        if not place.exists():
+            raise BadInputError(f"{place}: no such file or folder; name where the model or its parents lie (--near)")
+        for path in sorted(place.iterdir()) if place.is_dir() else [place]:
+            if path.suffix in MODELS and path.is_file() and path.resolve() not in seen:
+                seen.add(path.resolve())
+                yield path
+
+
+def _with_hash(here: dict[Path, str], digest: str) -> Path | None:
+    return next((path for path, found in here.items() if found == digest), None)
+
+
+def _explain(result: CheckResult, record: Record, here: dict[Path, str], named: set[Path], strict: bool) -> None:
+    """No file is the model. One of its name, in a place that is the run's or was `named`, was changed or is another: a fault."""
+    wanted = f"sha256 {record.model.sha256[:16]}…"
+    for path, found in here.items():
+        if path.name == record.model.file and path in named:
+            result.fault(path.name, f"{path} is not the run's model: sha256 {found[:16]}…, the run names {wanted}")
+            return
+    text = f"{record.model.file} ({wanted}) is not here; name the folder that it lies in (--near)"
+    (result.fault if strict else result.skip)("model", text)
+
+
+def _parent_of_model(result: CheckResult, record: Record, model: Path) -> bool:
+    """The parent that the model's own metadata names must be the run's. True where the chain ends there by itself."""
+    try:
+        parent = files.read(model).metadata.get("parent")
+    except BadInputError as error:
+        result.fault("model", str(error))
+        return True
+    wanted = [] if parent is None else [parent]
+    if wanted != record.parents:
+        result.fault(RUN_FILE, f"parents are {record.parents}, {model} names {wanted}")
+    result.checked.append(f"model: {model} is the file that was run")
+    if parent is None:
+        result.remark("model", f"{model} names no parent: the chain begins with it")
+    return parent is None
+
+
+def _parent_of_checkpoint(result: CheckResult, parent: Path) -> None:
+    """What a student says of its teacher: facts of its training, so far without a hash."""
+    if parent.suffix != ".pt":
+        result.remark("parent", f"{parent} is no checkpoint of ours: the chain begins with it")
+        return
+    try:
+        training = load_either(parent).training
+    except BadInputError as error:
+        result.fault("parent", str(error))
+        return
+    teacher = training.get("teacher")
+    if teacher is None:
+        result.remark("parent", f"{parent} was trained without a teacher: the chain begins with it")
+        return
+    result.skip("teacher", f"{parent} describes its teacher's training without a hash of the file")

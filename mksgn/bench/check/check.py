@@ -1,0 +1,137 @@
+"""Whether a run's folder can be trusted: its manifest's seal, every file's hash, and that the files agree with each other.
+
+The hashes show that nothing was changed since the run was written; they do not show who wrote it. So every figure that
+follows from other figures is computed anew (counts), and the model and its parents are looked for (chain).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mksgn.bench.check.chain import check_chain
+from mksgn.bench.check.counts import check_energies, check_predictions, check_spikes, check_totals
+from mksgn.bench.check.findings import CheckResult
+from mksgn.bench.energy_models import EnergyModel
+from mksgn.bench.folder import PROGRESS_FILE
+from mksgn.bench.manifest import VOUCHED, Manifest, load_manifest
+from mksgn.bench.record import RUN_FILE, Record, load
+from mksgn.common.errors import BadInputError
+from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE
+from mksgn.train.checkpoint import sha256
+
+
+def check(
+    folder: Path,
+    *,
+    near: Sequence[Path] = (),
+    strict: bool = False,
+    models: Sequence[EnergyModel] | None = None,
+) -> CheckResult:
+    """Check a run's folder.
+
+    near:   further files and folders in which the model and its parents may lie
+    strict: a model or parent that is not found is a fault
+    models: the energy models to price with; None: the known ones
+    Raises BadInputError where `folder` is no folder; all that is wrong with the record is in the result.
+    """
+    if not folder.is_dir():
+        raise BadInputError(f"{folder}: no such folder; name the folder that mksgn-bench run wrote")
+    result = CheckResult(folder)
+    manifest = _manifest(result)
+    if manifest is not None:
+        _files(result, manifest)
+    record = _record(result)
+    if record is not None:
+        check_totals(result, record)
+        check_energies(result, record, models)
+        check_spikes(result, record, folder / SPIKES_FILE)
+    if record is not None and manifest is not None:
+        _agree(result, record, manifest)
+        check_predictions(
+            result, record, manifest.predictions, manifest.data.labels, manifest.data.classes, len(manifest.data.clips)
+        )
+        check_chain(result, record, near=near, strict=strict)
+    return result
+
+
+def _manifest(result: CheckResult) -> Manifest | None:
+    if not (result.folder / MANIFEST_FILE).is_file():
+        unfinished = (result.folder / PROGRESS_FILE).is_file()
+        remedy = "the run is not finished: take it up again with --resume" if unfinished else "run the benchmark again"
+        result.fault(MANIFEST_FILE, f"missing; {remedy}")
+        return None
+    try:
+        manifest = load_manifest(result.folder)
+    except BadInputError as error:
+        result.fault(MANIFEST_FILE, _without_path(error, result.folder / MANIFEST_FILE))
+        return None
+    result.checked.append(f"{MANIFEST_FILE}: its own seal")
+    return manifest
+
+
+def _files(result: CheckResult, manifest: Manifest) -> None:
+    """Hashes of all that the run wrote; files that it did not write are mentioned."""
+    good = 0
+    for name, wanted in manifest.files.items():
+        path = result.folder / name
+        if Path(name).name != name:
+            result.fault(MANIFEST_FILE, f"files: {name!r} is not the name of a file in this folder")
+        elif not path.is_file():
+            result.fault(name, "missing, though the manifest lists it")
+        elif (found := sha256(path)) != wanted:
+            result.fault(name, f"changed since the run: sha256 {found[:16]}…, the manifest states {wanted[:16]}…")
+        else:
+            good += 1
+    result.checked.append(f"{good} of {len(manifest.files)} files by their sha256")
+    for name in VOUCHED:
+        if name not in manifest.files:
+            result.fault(MANIFEST_FILE, f"files: {name} is not listed, so nothing vouches for it")
+    known = {*manifest.files, MANIFEST_FILE}
+    for path in sorted(result.folder.iterdir()):
+        if path.name in known or not path.is_file():
+            continue
+        if path.name.endswith((".part", ".tmp")):
+            result.remark(path.name, "left over by a writer that was interrupted; it can be deleted")
+        elif path.name == PROGRESS_FILE:
+            result.remark(path.name, "left over by an unfinished run")
+        elif sha256(path) != manifest.model.sha256:
+            result.remark(path.name, "not of this run: the manifest does not list it")
+
+
+def _record(result: CheckResult) -> Record | None:
+    try:
+        record = load(result.folder / RUN_FILE)
+    except BadInputError as error:
+        result.fault(RUN_FILE, _without_path(error, result.folder / RUN_FILE))
+        return None
+    result.checked.append(f"{RUN_FILE}: its schema")
+    return record
+
+
+def _agree(result: CheckResult, record: Record, manifest: Manifest) -> None:
+    """What both files state must be the same."""
+    execution = record.execution
+    pairs: list[tuple[str, object, object]] = [
+        ("model.sha256", record.model.sha256, manifest.model.sha256),
+        ("model.file", record.model.file, manifest.model.file),
+        ("parents", record.parents, manifest.parents),
+        ("data.source", record.data.source, manifest.data.source),
+        ("data.split", record.data.split, manifest.data.split),
+        ("data.clips", record.data.clips, len(manifest.data.clips)),
+        ("seed", record.seed, manifest.data.seed),
+    ]
+    for name in ("backend", "precision", "steps"):
+        if name in manifest.execution:
+            pairs.append((f"execution.{name}", getattr(execution, name), manifest.execution[name]))
+    for name in sorted(record.environment.keys() & manifest.environment.keys()):
+        pairs.append((f"environment.{name}", record.environment[name], manifest.environment[name]))
+    for name, here, there in pairs:
+        if here != there:
+            result.fault(RUN_FILE, f"{name} is {here!r}, in {MANIFEST_FILE} {there!r}")
+    result.checked.append(f"{RUN_FILE} and {MANIFEST_FILE} state the same run")
+
+
+def _without_path(error: BadInputError, path: Path) -> str:
+    """An error's text without the file's path: the finding names the file."""
+    return str(error).removeprefix(f"{path}: ")

@@ -1,0 +1,1 @@
+"""A chip's own counters, compared with a run's."""

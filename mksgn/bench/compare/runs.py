@@ -1,0 +1,265 @@
+"""Two runs side by side: what was the same, and the differences per figure, per class and per layer.
+
+`a` is the reference, `b` the run that is held against it. A difference is b - a, a rise (b - a) / a. Figures are per clip
+as in run.json; a layer's counts are sums over the run, so they are divided by its clips first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mksgn.bench.check.counts import read_arrays
+from mksgn.bench.manifest import Manifest, verified
+from mksgn.bench.record import Layer, Record, load
+from mksgn.common.errors import BadInputError
+from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE
+
+LAYER_COUNTS = (
+    "spikes", "syn_ops", "effective_acs", "coincidences", "neuron_updates", "product_units", "axon_out", "spikes_in",
+    "dense_ops",
+)  # fmt: skip
+LAYER_LEVELS = ("firing_rate", "max_membrane", "max_current", "silent_fraction", "saturated_fraction", "cores")
+TOTALS = ("spikes", "syn_ops", "coincidences", "neuron_updates", "axon_out", "spikes_in", "host_macs")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Something that a run was made with."""
+
+    name: str
+    a: str
+    b: str
+
+    @property
+    def same(self) -> bool:
+        return self.a == self.b
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure of both runs; None where a run does not have it."""
+
+    name: str
+    unit: str
+    a: float | None
+    b: float | None
+    bound: bool = False  # a lower bound in one of the runs: events without a price
+
+    @property
+    def change(self) -> float | None:
+        return None if self.a is None or self.b is None else self.b - self.a
+
+    @property
+    def rise(self) -> float | None:
+        """Change relative to the reference; None from nothing to something."""
+        if self.change is None or self.a is None:
+            return None
+        return 0.0 if self.change == 0 else self.change / self.a if self.a else None
+
+    @property
+    def same(self) -> bool:
+        return self.a == self.b
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    name: str
+    values: tuple[Difference, ...]
+    only_in: str | None = None  # "a" or "b", where the other run has no layer of that name
+    neurons: int | None = None  # that fired another number of times; None where it is not known
+
+    def __getitem__(self, name: str) -> Difference:
+        return next(value for value in self.values if value.name == name)
+
+    @property
+    def same(self) -> bool:
+        return self.only_in is None and not self.neurons and all(value.same for value in self.values)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    a: Record
+    b: Record
+    names: tuple[str, str]  # of the two folders or files
+    conditions: tuple[Condition, ...]
+    metrics: tuple[Difference, ...]
+    energies: tuple[Difference, ...]  # mJ per clip, of every model that both runs were priced with
+    classes: tuple[Difference, ...]  # recall
+    layers: tuple[LayerDifference, ...]
+    other_data: tuple[str, ...]  # why figures of the two runs may not be held against each other; empty: same clips
+    predictions: int | None = None  # clips that were classed otherwise; None where it is not known
+
+    def __getitem__(self, name: str) -> Difference:
+        return next(value for value in (*self.metrics, *self.energies) if value.name == name)
+
+    @property
+    def dropped_classes(self) -> list[Difference]:
+        """Classes with a lower recall than in the reference, the worst first."""
+        dropped = [each for each in self.classes if each.change is not None and each.change < 0]
+        return sorted(dropped, key=lambda each: each.change or 0.0)
+
+
+def compare(
+    a: Record,
+    b: Record,
+    *,
+    names: tuple[str, str] = ("a", "b"),
+    manifests: tuple[Manifest | None, Manifest | None] = (None, None),
+    counts: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None = None,
+) -> Comparison:
+    """Two records; `manifests` name the clips and predictions, `counts` the spikes per neuron by population, where known."""
+    first, second = manifests
+    other = tuple(_other_data(a, b, first, second))
+    predictions = None
+    if first and second and not other:
+        predictions = sum(x != y for x, y in zip(first.predictions, second.predictions, strict=True))
+    return Comparison(
+        a=a,
+        b=b,
+        names=names,
+        conditions=tuple(_conditions(a, b)),
+        metrics=tuple(_metrics(a, b)),
+        energies=tuple(_energies(a, b)),
+        classes=tuple(_classes(a, b)),
+        layers=tuple(_layers(a, b, counts)),
+        other_data=other,
+        predictions=predictions,
+    )
+
+
+def compare_folders(a: Path, b: Path) -> Comparison:
+    """Two folders of runs, or two run.json files. Raises BadInputError for what cannot be read or was changed.
+
+    Of a folder the manifest's clips and predictions, and the spikes per neuron, are compared too.
+    """
+    manifests = (_manifest(a), _manifest(b))
+    spikes = (_counts(a), _counts(b))
+    counts = None if spikes[0] is None or spikes[1] is None else (spikes[0], spikes[1])
+    return compare(load(a), load(b), names=(str(a), str(b)), manifests=manifests, counts=counts)
+
+
+def clip_names(path: Path) -> list[str] | None:
+    """The clips of a run's folder, in their order; None where there is no manifest."""
+    manifest = _manifest(path)
+    return None if manifest is None else manifest.data.clips
+
+
+def _manifest(path: Path) -> Manifest | None:
+    """Of a run's folder; a run.json by itself has none, and is taken as it is."""
+    if not path.is_dir():
+        return None
+    manifest = verified(path)
+    if manifest is None:
+        raise BadInputError(
+            f"{path}: has no {MANIFEST_FILE}, so the run is not finished; go on with mksgn-bench run --resume"
+        )
+    return manifest
+
+
+def _counts(path: Path) -> dict[str, np.ndarray] | None:
+    file = path / SPIKES_FILE
+    if not file.is_file():
+        return None
+    return {name.removeprefix("counts/"): x for name, x in read_arrays(file).items() if name.startswith("counts/")}
+
+
+def _conditions(a: Record, b: Record) -> Iterator[Condition]:
+    def facts(r: Record) -> dict[str, str]:
+        return {
+            "model": r.model.sha256,
+            "data": r.data.source,
+            "split": str(r.data.split),
+            "clips": str(r.data.clips),
+            "seed": str(r.seed),
+            "backend": r.execution.backend,
+            "precision": r.execution.precision,
+            "steps": str(r.execution.steps),
+            "chip": "–" if r.placement is None else r.placement.chip,
+            **{f"environment: {name}": value for name, value in r.environment.items()},
+        }
+
+    first, second = facts(a), facts(b)
+    for name in dict.fromkeys((*first, *second)):
+        yield Condition(name, first.get(name, "–"), second.get(name, "–"))
+
+
+def _other_data(a: Record, b: Record, first: Manifest | None, second: Manifest | None) -> Iterator[str]:
+    """Why the clips are not the same. A path does not count, where the names of the clips are known: they count."""
+    named = first is not None and second is not None
+    kinds = [r.data.source.partition(":")[0] if named else r.data.source for r in (a, b)]
+    if kinds[0] != kinds[1]:
+        yield f"data {a.data.source} and {b.data.source}"
+    elif kinds[0] == "synthetic" and a.seed != b.seed:
+        yield f"synthetic clips of seed {a.seed} and {b.seed}"
+    if a.data.split != b.data.split:
+        yield f"split {a.data.split} and {b.data.split}"
+    if a.data.clips != b.data.clips:
+        yield f"{a.data.clips} and {b.data.clips} clips"
+    elif first is not None and second is not None:
+        ours, theirs = first.data, second.data
+        different = sum(x != y for x, y in zip(ours.clips, theirs.clips, strict=True))
+        if different:
+            yield f"{different} of {len(ours.clips)} clips have other names, or another order"
+        elif (ours.labels, ours.classes) != (theirs.labels, theirs.classes):
+            yield "other labels or classes"
+
+
+def _metrics(a: Record, b: Record) -> Iterator[Difference]:
+    pairs = [r.accuracy.top1 if r.accuracy else None for r in (a, b)]
+    yield Difference("accuracy", "top-1", pairs[0], pairs[1])
+    for name in TOTALS:
+        yield Difference(name, "per clip", getattr(a.totals, name), getattr(b.totals, name))
+    latency = [r.execution.steps + r.execution.latency_steps for r in (a, b)]
+    yield Difference("latency", "steps, first input to last output", latency[0], latency[1])
+    cores = [r.placement.cores if r.placement else None for r in (a, b)]
+    yield Difference("cores", "", cores[0], cores[1])
+
+
+def _energies(a: Record, b: Record) -> Iterator[Difference]:
+    theirs = {entry.model: entry for entry in b.energy}
+    for entry in a.energy:
+        other = theirs.get(entry.model)
+        if other is not None and (entry.terms or other.terms):
+            bound = entry.total_mJ is None or other.total_mJ is None
+            yield Difference(f"energy, {entry.model}", "mJ per clip", entry.priced_mJ, other.priced_mJ, bound)
+
+
+def _classes(a: Record, b: Record) -> Iterator[Difference]:
+    first, second = ({} if r.accuracy is None else r.accuracy.per_class for r in (a, b))
+    for name in dict.fromkeys((*first, *second)):
+        yield Difference(name, "recall", first.get(name), second.get(name))
+
+
+def _layers(
+    a: Record, b: Record, counts: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None
+) -> Iterator[LayerDifference]:
+    first, second = ({layer.name: layer for layer in r.layers} for r in (a, b))
+    for name in dict.fromkeys((*first, *second)):
+        one, two = first.get(name), second.get(name)
+        values = []
+        for field in (*LAYER_COUNTS, *LAYER_LEVELS):
+            clips = (a.data.clips, b.data.clips) if field in LAYER_COUNTS else (1, 1)
+            unit = "per clip" if field in LAYER_COUNTS else ""
+            values.append(Difference(field, unit, _value(one, field, clips[0]), _value(two, field, clips[1])))
+        only = "b" if one is None else "a" if two is None else None
+        yield LayerDifference(name, tuple(values), only, None if only or counts is None else _neurons(name, *counts))
+
+
+def _value(layer: Layer | None, field: str, clips: int) -> float | None:
+    value = None if layer is None else getattr(layer, field)
+    return value / clips if value is not None and clips != 1 else value
+
+
+def _neurons(name: str, first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> int | None:
+    """Neurons that fired another number of times; a population that never fired has no counts."""
+    one, two = first.get(name), second.get(name)
+    if one is None and two is None:
+        return 0
+    if one is not None and two is not None and one.shape != two.shape:
+        return None
+    zero = np.zeros((), dtype=np.int64)
+    return int(((zero if one is None else one) != (zero if two is None else two)).sum())

@@ -1,0 +1,302 @@
+"""Energy models as data (data/energy_models.yaml), and what a run costs under each.
+
+A total without the name of its model, its evidence and what it leaves out is not a result. So a kind of event that
+occurred, has no price (or a price for only a part of it) and is not excluded by the model's own declaration is *unpriced*:
+there is then no total, only the sum of what is priced, a lower bound. Two kinds always occur: memory is accessed, and static
+power is drawn.
+
+A lab adds its chip by a file of the same form (docs/ENERGY.md). `python -m mksgn.bench.energy_models` prints the JSON Schema of
+such a file, checked in as data/energy_models.schema.json, by which an editor checks it.
+"""
+
+# ruff: noqa: N815 - units keep their own spelling: mJ, pJ, W
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from math import fsum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+
+from mksgn.bench.record import Amount, EnergyEntry, Evidence, Name, Part, Totals, one_line
+from mksgn.common.errors import BadInputError
+
+PJ_IN_MJ = 1e-9  # mJ per pJ
+DATA = Path(__file__).parent / "data"
+SCHEMA = "mksgn.energy_models/1"
+
+Positive = Annotated[float, Field(gt=0)]
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+Event = Literal[
+    "host_macs",  # multiply-accumulates of the analog first layer, on the host
+    "graded_macs",  # multiply-accumulates of values on the chip that are no spikes
+    "syn_ops",  # deliveries of a spike over a synapse, or to a product unit
+    "coincidences",  # product units that met two spikes: one delivery to an attention neuron each
+    "neuron_updates",  # product units included
+    "spike_messages",  # from a core to a core: messages and their hops
+    "host_to_chip_spikes",
+    "memory",
+    "static_power",
+]
+EVENTS: tuple[Event, ...] = get_args(Event)
+TIME_STEPS = (
+    "time_steps"  # the term of prices_pJ.time_step: for models that name it, no event that others leave unpriced
+)
+
+
+class Prices(Part):
+    """pJ per event. A price that is left out is not guessed: its event is unpriced where it occurred."""
+
+    mac: Amount | None = None
+    """Per multiply-accumulate, on the host or of a graded value on the chip."""
+    synaptic_op: Amount | None = None
+    """Per delivery of a spike over a synapse, and per delivery to a product unit."""
+    coincidence: Amount | None = None
+    """Per product unit that met two spikes: its delivery to the attention neuron."""
+    neuron_update: Amount | None = None
+    """Per update that ended without a spike; product units are neurons."""
+    neuron_update_active: Amount | None = None
+    """Per update that ended in a spike, all of it. Left out: as without."""
+    spike_message: Amount | None = None
+    """Per message from a core to a core: a spike is one message for each core that it is sent to."""
+    spike_hops: dict[str, Amount] = Field(default_factory=dict)
+    """Per tile crossed. On record only: routes are not counted, so messages stay unpriced beside it."""
+    memory_access: dict[str, Amount] = Field(default_factory=dict)
+    """By memory size. On record only: accesses are not counted."""
+    host_to_chip_spike: Amount | None = None
+    """Per spike that the host sends to the chip."""
+    time_step: Amount | None = None
+    """Per time step of one body, of the whole chip, whatever spikes come: clock, barrier, idle cores."""
+
+
+class Anchor(Part):
+    """A whole network, measured: something to hold a sum of prices against, and no price."""
+
+    network: Name
+    energy_per_inference_mJ: Amount
+    static_power_W: Amount
+    inferences_per_s: Amount
+
+
+class EnergyModel(Part):
+    """One price list. What is left out is empty; `name`, `evidence` and `source` may not be."""
+
+    name: Text
+    evidence: Evidence
+    source: Text
+    """In full words: a publication, or what was measured on which board with which workload."""
+    scope: str = ""
+    """What the prices include and assume."""
+    prices_pJ: Prices = Prices()
+    static_power_W: Positive | None = None
+    """Drawn while the chip works, of all that holds the network. Needs the chip's time: one of the next two."""
+    seconds_per_inference: Positive | None = None
+    """Chip time of one body, as measured."""
+    steps_per_second: Positive | None = None
+    """Speed of the chip, bodies streaming back to back: one takes S steps."""
+    covers: tuple[Event, ...] = ()
+    """Kinds of event whose cost is inside another price."""
+    excludes: tuple[Event, ...] = ()
+    """Kinds of event that the model leaves out by its own declaration."""
+    partly: tuple[Event, ...] = ()
+    """Kinds of event of which the price holds only a part: their term is a lower bound, and there is no total."""
+    anchor: Anchor | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EnergyModel:
+        if self.prices_pJ.neuron_update_active is not None and self.prices_pJ.neuron_update is None:
+            raise ValueError("neuron_update_active without neuron_update; name both")
+        for one, other in (("covers", "excludes"), ("covers", "partly"), ("excludes", "partly")):
+            if both := sorted(set(getattr(self, one)) & set(getattr(self, other))):
+                raise ValueError(f"{both[0]} stands in {one} and in {other}; keep one of them")
+        for event in (*self.covers, *self.excludes):
+            if event in self._own_prices:
+                raise ValueError(f"{event} has a price and is covered or excluded as well; keep one of them")
+        times = [name for name in ("seconds_per_inference", "steps_per_second") if getattr(self, name) is not None]
+        if len(times) != (0 if self.static_power_W is None else 1):
+            raise ValueError(
+                f"static_power_W needs one of seconds_per_inference and steps_per_second, and these need it; "
+                f"found {'no static_power_W' if self.static_power_W is None else 'it'} and {len(times)} of them"
+            )
+        return self
+
+    @property
+    def _own_prices(self) -> set[Event]:
+        """Events that nothing but their own price can mean. A MAC's is not among them: it holds for host and chip."""
+        prices = self.prices_pJ
+        named: dict[Event, float | None] = {
+            "syn_ops": prices.synaptic_op,
+            "coincidences": prices.coincidence,
+            "neuron_updates": prices.neuron_update,
+            "spike_messages": prices.spike_message,
+            "host_to_chip_spikes": prices.host_to_chip_spike,
+            "static_power": self.static_power_W,
+        }
+        return {event for event, price in named.items() if price is not None}
+
+
+class ModelsFile(Part):
+    """A file of energy models."""
+
+    schema_id: Literal["mksgn.energy_models/1"] = Field(alias="schema")
+    models: list[EnergyModel]
+
+
+File = TypeVar("File", bound=BaseModel)
+
+
+def read_yaml(path: Path, kind: type[File]) -> File:
+    """Read a YAML file into its pydantic model. Raises BadInputError in one line: file, entry by name, place, fault."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInputError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    try:
+        return kind.model_validate(found)
+    except ValidationError as error:
+        raise BadInputError(f"{path}: {_fault(found, error)}") from error
+
+
+def _fault(found: Any, error: ValidationError) -> str:
+    """The first fault, with the name of the entry in which it lies and the value that was found."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place, value = first["loc"], first["input"]
+    try:
+        name = f"{found[place[0]][place[1]]['name']}: "
+    except (TypeError, KeyError, IndexError):  # a fault of the whole file, or an entry without a name
+        name = ""
+    got = f"; got {value!r}" if isinstance(value, str | int | float | None) else ""
+    return name + one_line(error) + got
+
+
+def json_schema_of(kind: type[BaseModel], title: str) -> str:
+    """JSON Schema of a file as a person writes it, as text: what has a default may be left out."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **kind.model_json_schema(by_alias=True, mode="validation"),
+        "title": title,
+    }
+    return json.dumps(schema, indent=2, ensure_ascii=False)
+
+
+def known_models(extra_files: Iterable[Path | str] = ()) -> list[EnergyModel]:
+    """The models of data/energy_models.yaml, then those of further files of the same form. Names are unique."""
+    paths = (DATA / "energy_models.yaml", *map(Path, extra_files))
+    return unique(((path, model) for path in paths for model in read_yaml(path, ModelsFile).models), "an energy model")
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Entry = TypeVar("Entry", bound=Named)
+
+
+def unique(entries: Iterable[tuple[Path, Entry]], what: str) -> list[Entry]:
+    """Entries of several files, each with its file. Raises BadInputError for a name that stands twice."""
+    found: dict[str, Entry] = {}
+    for path, entry in entries:
+        if entry.name in found:
+            raise BadInputError(f"{path}: {what} named {entry.name!r} exists already; choose another name")
+        found[entry.name] = entry
+    return list(found.values())
+
+
+def model_named(name: str, models: Sequence[EnergyModel] | None = None) -> EnergyModel:
+    """One model by name, of `models` or of the known ones."""
+    models = known_models() if models is None else models
+    for model in models:
+        if model.name == name:
+            return model
+    raise BadInputError(f"no energy model {name!r}; known: {', '.join(model.name for model in models)}")
+
+
+def occurrences(totals: Totals, steps: int | None = None) -> dict[Event, float]:
+    """How often each kind of event occurred per clip; 1 for the kinds that always occur and have no count.
+
+    Without the number of steps S, the host's spikes are those of one step: enough to tell whether there were any.
+    """
+    return {
+        "host_macs": totals.host_macs,
+        "graded_macs": totals.graded_macs,
+        "syn_ops": totals.syn_ops,
+        "coincidences": totals.coincidences,
+        "neuron_updates": totals.neuron_updates,
+        "spike_messages": totals.spikes if totals.axon_out is None else totals.axon_out,
+        "host_to_chip_spikes": totals.host_to_chip_spikes_per_step * (steps or 1),
+        "memory": 1,
+        "static_power": 1,
+    }
+
+
+def price(model: EnergyModel, totals: Totals, *, steps: int | None = None) -> EnergyEntry:
+    """What a clip costs under a model, in mJ by kind of event.
+
+    steps: time steps S of the run (execution.steps); without it, what is priced by step, by spike of the host or by the chip's
+    speed stays unpriced. Messages are priced only where they were counted (`axon_out`); where the model prices hops
+    besides, messages stand among the terms and among the unpriced, because routes are not counted.
+    """
+    terms = _terms(model, totals, steps)
+    left_out = {*model.excludes, *model.covers}
+    partly = {*model.partly, *(["spike_messages"] if model.prices_pJ.spike_hops else [])}
+    unpriced: list[str] = [
+        event
+        for event, count in occurrences(totals, steps).items()
+        if count > 0 and event not in left_out and (event not in terms or event in partly)
+    ]
+    if model.prices_pJ.time_step is not None and TIME_STEPS not in terms:
+        unpriced.append(TIME_STEPS)
+    priced = fsum(terms.values())
+    extra = totals.host_macs_every_step - totals.host_macs
+    every_step = extra * (model.prices_pJ.mac or 0.0) * PJ_IN_MJ if "host_macs" in terms else 0.0
+    return EnergyEntry(
+        model=model.name,
+        evidence=model.evidence,
+        source=model.source,
+        terms=terms,
+        total_mJ=None if unpriced else priced,
+        total_every_step_mJ=None if unpriced else priced + every_step,
+        priced_mJ=priced,
+        unpriced=unpriced,
+        excludes=list(model.excludes),
+    )
+
+
+def _terms(model: EnergyModel, totals: Totals, steps: int | None) -> dict[str, float]:
+    """mJ of every kind of event that has a price, be its count 0."""
+    prices, counts = model.prices_pJ, occurrences(totals, steps)
+    active_price = prices.neuron_update if prices.neuron_update_active is None else prices.neuron_update_active
+    by_event: dict[Event, float | None] = {
+        "host_macs": prices.mac,
+        "graded_macs": prices.mac if counts["graded_macs"] else None,  # no row of zeros where all is binary
+        "syn_ops": prices.synaptic_op,
+        "coincidences": prices.coincidence,
+        "spike_messages": None if totals.axon_out is None else prices.spike_message,
+        "host_to_chip_spikes": None if steps is None else prices.host_to_chip_spike,
+    }
+    left_out = {*model.excludes, *model.covers}
+    picojoule: dict[str, float] = {
+        event: counts[event] * each for event, each in by_event.items() if each is not None and event not in left_out
+    }
+    if prices.neuron_update is not None and active_price is not None:
+        inactive = max(totals.neuron_updates - totals.active_updates, 0.0)
+        picojoule["neuron_updates"] = inactive * prices.neuron_update + totals.active_updates * active_price
+    if prices.time_step is not None and steps is not None:
+        picojoule[TIME_STEPS] = totals.lanes * steps * prices.time_step
+    terms = {event: picojoule[event] * PJ_IN_MJ for event in (*EVENTS, TIME_STEPS) if event in picojoule}
+    seconds = model.seconds_per_inference
+    if model.steps_per_second is not None and steps is not None:
+        seconds = steps / model.steps_per_second
+    if model.static_power_W is not None and seconds is not None:
+        terms["static_power"] = totals.lanes * seconds * model.static_power_W * 1e3
+    return terms
+
+
+if __name__ == "__main__":
+    print(json_schema_of(ModelsFile, SCHEMA))

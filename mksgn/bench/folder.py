@@ -1,0 +1,44 @@
+"""The folder of a run: which files it holds, in which order they are written, and its log.
+
+While it is unfinished: run.log, and progress.npz with all that was counted. Then run.json, the record; spikes.npz, spikes per neuron,
+trains of the first lanes and joints of the first clip; and manifest.json with the hashes of these three: where it stands, the run is
+finished. report.html and report.md are written from them, and their hashes join the manifest.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+from mksgn.bench.claims import Published
+from mksgn.bench.energy_models import EnergyModel
+from mksgn.bench.record import RUN_FILE
+from mksgn.bench.report.write import REPORT_FILES, write_report
+from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE, update_manifest
+
+LOG_FILE = "run.log"
+PROGRESS_FILE = "progress.npz"
+RUN_FILES = (RUN_FILE, SPIKES_FILE, LOG_FILE)
+
+
+def clear(folder: Path) -> None:
+    """Nothing of a run that was here before may be taken for the new one's; the manifest goes first."""
+    for name in (MANIFEST_FILE, *RUN_FILES, *REPORT_FILES, PROGRESS_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def log(folder: Path, text: str) -> None:
+    """A line of run.log."""
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    with open(folder / LOG_FILE, "a", encoding="utf-8") as file:
+        file.write(f"{now} {text}\n")
+
+
+def write_reports(
+    folder: Path, models: list[EnergyModel] | None = None, claims: list[Published] | None = None
+) -> list[Path]:
+    """report.html and report.md anew, and their hashes in the manifest where there is one."""
+    paths = write_report(folder, models=models, claims=claims)
+    if (folder / MANIFEST_FILE).is_file():
+        update_manifest(folder, [path.name for path in paths])
+    return paths

@@ -1,0 +1,97 @@
+"""Spike rasters of one clip: an image per population, and how many neurons fired at each joint and frame.
+
+Rows are neurons, grouped by the joint that they belong to; columns are frames, and within a frame the time steps: the network
+sees all frames at once, at each of its S steps. A population is (channels, frames, joints); attention's m is (heads, frames,
+query, key), whose joint is the query and whose channel is (head, key).
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mksgn.deploy.run_folder import read_train
+
+ROWS_PER_JOINT = 20  # of the image: about what a screen can show; more neurons share rows
+LEVELS = 15  # shades above none, in a palette of 4 bits
+FAINTEST = 0.3  # opacity of the least share that fired: still seen on paper
+
+
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """One population, in the first lane (the first body of the first clip)."""
+
+    name: str
+    frames: int
+    steps: int
+    neurons: int  # at each joint and frame
+    group: int  # neurons that share a row of the image
+    image: str  # data URI of a PNG, black on transparent
+    fired: np.ndarray  # (frames, joints) int: neurons that fired at least once
+    spikes: np.ndarray  # (frames,) int
+
+    @property
+    def most(self) -> int:
+        """Neurons that fired at the busiest joint and frame."""
+        return int(self.fired.max(initial=0))
+
+
+def populations(path: Path, frames: int, joints: int) -> list[str]:
+    """Names in spikes.npz of the populations that have this skeleton's joints and at most the sample's frames."""
+    with np.load(path) as arrays:
+        shapes = {name.removeprefix("shape/"): arrays[name][2:] for name in arrays.files if name.startswith("shape/")}
+    return [
+        name
+        for name, shape in shapes.items()
+        if len(shape) in (3, 4) and 0 < shape[1] <= frames and all(size == joints for size in shape[2:])
+    ]
+
+
+def raster(path: Path, name: str) -> Raster:
+    """The first lane of one population's kept trains."""
+    train = read_train(path, name)[0]  # (S, C, T, V), of m (S, H, T, V, V)
+    if train.ndim == 5:
+        heads = train.transpose(0, 1, 4, 2, 3)
+        train = heads.reshape(heads.shape[0], -1, *heads.shape[3:])
+    steps, neurons, frames, joints = train.shape
+    by_row = train.transpose(3, 1, 2, 0).reshape(joints, neurons, frames * steps)
+    group = -(-neurons // ROWS_PER_JOINT)
+    return Raster(
+        name=name,
+        frames=frames,
+        steps=steps,
+        neurons=neurons,
+        group=group,
+        image=_png(_shares(by_row, group)),
+        fired=train.any(axis=0).sum(axis=0),
+        spikes=train.sum(axis=(0, 1, 3)),
+    )
+
+
+def sample_joints(path: Path) -> np.ndarray | None:
+    """(T, V, 3) of the first lane, in the data's coordinates; None where the file has none."""
+    with np.load(path) as arrays:
+        return arrays["sample/joints"] if "sample/joints" in arrays.files else None
+
+
+def _shares(spikes: np.ndarray, group: int) -> np.ndarray:
+    """(joints, neurons, columns) bool → (joints · rows, columns): share of each row's neurons that fired."""
+    neurons, columns = spikes.shape[1:]
+    starts = np.arange(0, neurons, group)
+    sizes = np.diff([*starts, neurons])
+    return (np.add.reduceat(spikes, starts, axis=1, dtype=np.int64) / sizes[:, None]).reshape(-1, columns)
+
+
+def _png(shares: np.ndarray) -> str:
+    """A palette of one ink in different opacities, so that the page can turn it light or dark. Any spike is seen."""
+    image = Image.fromarray(np.ceil(shares * LEVELS).astype(np.uint8), mode="P")
+    image.putpalette([0, 0, 0] * (LEVELS + 1))
+    opacity = bytes([0, *(round(255 * (FAINTEST + (1 - FAINTEST) * n / LEVELS)) for n in range(1, LEVELS + 1))])
+    file = io.BytesIO()
+    image.save(file, format="PNG", bits=4, transparency=opacity, optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,1 @@
+"""A grid of networks over one data set, spread over workers."""

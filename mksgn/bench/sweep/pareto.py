@@ -1,0 +1,184 @@
+"""A sweep's results: one row per point, and the front of accuracy against energy, as table and picture."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from mksgn.bench.energy_models import EnergyModel, price
+from mksgn.bench.numbers import percent, significant
+from mksgn.bench.record import Record, write_atomically
+from mksgn.bench.sweep.grid import Grid, Point
+from mksgn.common.atomic import replacing
+
+SCHEMA = "mksgn.sweep_result/1"
+
+
+@dataclass(frozen=True)
+class Energy:
+    """mJ per clip; a lower bound where the model has no price for an event that occurred."""
+
+    mJ: float  # noqa: N815 - a unit
+    lower_bound: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One point: where it lies on the axes, and what was measured. Counts are means per clip."""
+
+    label: str
+    model: str
+    steps: int
+    threshold: float
+    bits: int
+    chip: str
+    top1: float
+    spikes: float
+    syn_ops: float
+    latency_steps: int
+    cores: int
+    chips: int
+    mismatches: int | None  # against torch, on the clips that were compared
+    energy: dict[str, Energy]
+
+
+def rows(grid: Grid, records: dict[str, Record], models: list[EnergyModel]) -> list[Row]:
+    """In the grid's order, priced by `models`."""
+    return [_row(point, records[point.label], models) for point in grid.points()]
+
+
+def _row(point: Point, record: Record, models: list[EnergyModel]) -> Row:
+    assert record.accuracy is not None
+    assert record.placement is not None
+    entries = [price(model, record.totals, steps=record.execution.steps) for model in models]
+    priced = {entry.model: Energy(entry.priced_mJ, entry.total_mJ is None) for entry in entries if entry.terms}
+    return Row(
+        label=point.label,
+        model=point.variant.model,
+        steps=record.execution.steps,
+        threshold=point.variant.threshold,
+        bits=point.variant.bits,
+        chip=point.chip,
+        top1=record.accuracy.top1,
+        spikes=record.totals.spikes,
+        syn_ops=record.totals.syn_ops,
+        latency_steps=record.totals.latency_steps,
+        cores=record.placement.cores,
+        chips=record.placement.chips,
+        mismatches=None if record.parity is None else record.parity.mismatches,
+        energy=priced,
+    )
+
+
+def front(points: list[Row], model: str) -> list[Row]:
+    """Points that no other one beats: none is at least as accurate for at most the energy, and better in one of them. By energy."""
+    priced = [row for row in points if model in row.energy]
+    return sorted(
+        (row for row in priced if not any(_beats(other, row, model) for other in priced)),
+        key=lambda row: (row.energy[model].mJ, row.label),
+    )
+
+
+def _beats(one: Row, other: Row, model: str) -> bool:
+    if one.energy[model].lower_bound and not other.energy[model].lower_bound:
+        return False  # "at least" beats nothing
+    a, b = one.energy[model].mJ, other.energy[model].mJ
+    return one.top1 >= other.top1 and a <= b and (one.top1 > other.top1 or a < b)
+
+
+def write(out: Path, grid: Grid, points: list[Row]) -> list[Path]:
+    """sweep.json, sweep.md, and a picture per energy model that prices the points; the paths."""
+    models = dict.fromkeys(model for row in points for model in row.energy)
+    fronts = {model: front(points, model) for model in models}
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        "grid": grid.model_dump(mode="json", by_alias=True, exclude={"axes": {"model"}}),
+        "points": [asdict(row) for row in points],
+        "fronts": {model: [row.label for row in best] for model, best in fronts.items()},
+    }
+    paths = [out / "sweep.json", out / "sweep.md"]
+    write_atomically(paths[0], json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(paths[1], markdown(points, fronts))
+    for model, best in fronts.items():
+        paths.append(out / f"pareto-{re.sub(r'[^A-Za-z0-9_.+-]', '_', model)}.png")
+        _draw(points, best, model, paths[-1])
+    return paths
+
+
+def table(points: list[Row], model: str) -> Table:
+    """All points under one energy model; those on the front are marked."""
+    best = {row.label for row in front(points, model)}
+    found = Table(title=f"accuracy against energy under {model}; * on the Pareto front", title_justify="left")
+    for heading in HEADINGS:
+        found.add_column(heading, justify="left" if heading == "point" else "right")
+    for row in points:
+        if model in row.energy:
+            found.add_row(*_cells(row, model, "* " if row.label in best else "  "))
+    return found
+
+
+HEADINGS = ("point", "top-1", "mJ per clip", "spikes", "syn_ops", "latency", "cores", "differ")
+
+
+def _cells(row: Row, model: str, mark: str) -> tuple[str, ...]:
+    energy = row.energy[model]
+    return (
+        f"{mark}{row.label}",
+        percent(row.top1),
+        f"{'≥ ' if energy.lower_bound else ''}{significant(energy.mJ)}",
+        f"{row.spikes:,.0f}",
+        f"{row.syn_ops:,.0f}",
+        f"{row.latency_steps}",
+        f"{row.cores}",
+        "–" if row.mismatches is None else f"{row.mismatches}",
+    )
+
+
+def markdown(points: list[Row], fronts: dict[str, list[Row]]) -> str:
+    """A table per energy model, as GitHub shows it."""
+    lines = []
+    for model, best in fronts.items():
+        labels = {row.label for row in best}
+        lines += [f"## {model}", "", f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
+        for row in points:
+            if model in row.energy:
+                lines.append(f"| {' | '.join(_cells(row, model, '**front** ' if row.label in labels else ''))} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _draw(points: list[Row], best: list[Row], model: str, path: Path) -> None:
+    from matplotlib.figure import Figure  # half a second, which no other command should wait
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    by_model: dict[str, list[Row]] = {}
+    for row in points:
+        by_model.setdefault(row.model, []).append(row)
+    for name, group in by_model.items():
+        axes.scatter([row.energy[model].mJ for row in group], [100 * row.top1 for row in group], s=26, label=name)
+    axes.step(
+        [row.energy[model].mJ for row in best],
+        [100 * row.top1 for row in best],
+        where="post",
+        color="0.3",
+        lw=1,
+        zorder=0,
+    )
+    for row in best:
+        place = (row.energy[model].mJ, 100 * row.top1)
+        text = f"S{row.steps} th{row.threshold:g} b{row.bits}"
+        axes.annotate(text, place, textcoords="offset points", xytext=(5, -11), fontsize=8)
+    bound = any(row.energy[model].lower_bound for row in points)
+    axes.set_xscale("log")
+    axes.set_xlabel(f"mJ per clip under {model}{', a lower bound' if bound else ''}")
+    axes.set_ylabel("top-1, %")
+    axes.grid(alpha=0.3)
+    axes.legend(title="network", fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)

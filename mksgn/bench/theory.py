@@ -1,0 +1,139 @@
+"""The paper's energy formula on a run's own layers: what the published method would have said of this run.
+
+    E = E_MAC FL_1 + E_AC sum_l SOP_l        SOP_l = fr_l S MAC_l
+
+fr_l: mean firing rate of the layer's *input*; S: time steps; MAC_l: synapses of layer l; FL_1: multiply-accumulates of
+the first layer, whose input is analog; E_MAC 4.6 pJ and E_AC 0.9 pJ (Horowitz 2014, 45 nm, FP32: horowitz45-fp32).
+Grade: inferred. The formula is that of the paper's line of work [kin]; that the paper uses exactly this could not be
+read, and none of its firing rates, MACs or SOPs is known. It prices arithmetic only: no memory, routing, leakage or
+neuron update. Whether FL_1 is charged once or at each of the S steps is not known either. So there are three readings:
+
+    energy_mJ             FL_1 once: the encoder's result is the same at every step, and can be kept
+    energy_every_step_mJ  FL_1 at each of the S steps
+    strict_mJ             every layer whose input is not binary is MACs, at each of the S steps
+
+The last two differ only in layers on the chip that receive graded values (input_rate None: what a layer without a threshold
+sends, a pooled or averaged value). The formula knows MACs in the first layer alone, so there it charges such a layer as if each value
+were a spike: fr_l = 1, at E_AC. That is the letter of the formula, and too little: a value times a weight is a MAC. Strict mode says so.
+A layer that receives spikes and graded values is taken as graded.
+
+A run's layers table has `dense_ops` = synapses x S x lanes on the chip, summed over the clips; so per clip SOP_l =
+input_rate x dense_ops / clips. Of the first layer, on the host, they are its MACs x lanes, once. The measured syn_ops differ from
+SOP_l where busy neurons have more or fewer synapses than the mean (borders, strides, zeros of the adjacency, several
+projections into one layer): the ratio shows by how much.
+"""
+
+# ruff: noqa: N802, N815 - units keep their own spelling: mJ, pJ
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import fsum
+
+from mksgn.bench.energy_models import PJ_IN_MJ, EnergyModel, model_named
+from mksgn.bench.record import Layer, Record
+from mksgn.common.errors import BadInputError
+
+PAPER_MODEL = "horowitz45-fp32"
+
+
+@dataclass(frozen=True)
+class LayerTheory:
+    """One layer, per clip."""
+
+    name: str
+    macs: float  # of the first layer, charged once; 0 for every other layer
+    strict_macs: float  # of an input that is not binary, at every step; 0 where it is
+    theory_sops: float  # fr_l S MAC_l
+    syn_ops: float  # measured: deliveries that the run really had
+    theory_mJ: float
+    measured_mJ: float
+
+    @property
+    def ratio(self) -> float | None:
+        """Measured / theory, in synaptic operations; None where theory has none, or where no spikes come in."""
+        return self.syn_ops / self.theory_sops if self.theory_sops and not self.strict_macs else None
+
+
+@dataclass(frozen=True)
+class Theory:
+    """The formula over all layers, per clip, at the prices of one energy model."""
+
+    layers: tuple[LayerTheory, ...]
+    steps: int  # S
+    mac_pJ: float
+    ac_pJ: float
+
+    @property
+    def first_layer_macs(self) -> float:
+        return fsum(layer.macs for layer in self.layers)
+
+    @property
+    def theory_sops(self) -> float:
+        return fsum(layer.theory_sops for layer in self.layers)
+
+    @property
+    def syn_ops(self) -> float:
+        return fsum(layer.syn_ops for layer in self.layers)
+
+    @property
+    def ratio(self) -> float | None:
+        """Measured / theory, in synaptic operations, over the layers that spikes come into."""
+        binary = [layer for layer in self.layers if not layer.strict_macs]
+        sops = fsum(layer.theory_sops for layer in binary)
+        return fsum(layer.syn_ops for layer in binary) / sops if sops else None
+
+    @property
+    def energy_mJ(self) -> float:
+        """E with the first layer charged once."""
+        return (self.mac_pJ * self.first_layer_macs + self.ac_pJ * self.theory_sops) * PJ_IN_MJ
+
+    @property
+    def energy_every_step_mJ(self) -> float:
+        """E with the first layer charged S times."""
+        return (self.mac_pJ * self.first_layer_macs * self.steps + self.ac_pJ * self.theory_sops) * PJ_IN_MJ
+
+    @property
+    def strict_mJ(self) -> float:
+        """E with a MAC for every synapse of a layer whose input is not binary, at each of the S steps."""
+        macs = fsum(layer.strict_macs for layer in self.layers)
+        sops = fsum(layer.theory_sops for layer in self.layers if not layer.strict_macs)
+        return (self.mac_pJ * macs + self.ac_pJ * sops) * PJ_IN_MJ
+
+
+def paper_formula(layers: Sequence[Layer], *, clips: int, steps: int, model: EnergyModel | None = None) -> Theory:
+    """The formula on a layers table whose counts run over `clips` clips of `steps` steps each.
+
+    model: energy model to take E_MAC and E_AC from; None: the paper's. What lies on the host, before the first spikes, is FL_1,
+    every other layer belongs to the sum.
+    """
+    model = model_named(PAPER_MODEL) if model is None else model
+    mac, ac = model.prices_pJ.mac, model.prices_pJ.synaptic_op
+    if mac is None or ac is None:
+        raise BadInputError(f"energy model {model.name}: the formula needs the price of a MAC and of a synaptic op")
+    if clips < 1 or steps < 1:
+        raise BadInputError(f"the formula needs at least one clip and one step, got {clips} and {steps}")
+    rows = []
+    for layer in layers:
+        dense, syn_ops = layer.dense_ops / clips, layer.syn_ops / clips
+        first = layer.place == "host"
+        graded = layer.input_rate is None and not first
+        macs = dense if first else 0.0
+        sops = 0.0 if first else dense * (1.0 if layer.input_rate is None else layer.input_rate)
+        rows.append(
+            LayerTheory(
+                name=layer.name,
+                macs=macs,
+                strict_macs=dense * steps if first else dense if graded else 0.0,
+                theory_sops=sops,
+                syn_ops=syn_ops,
+                theory_mJ=(mac * macs + ac * sops) * PJ_IN_MJ,
+                measured_mJ=(mac * (dense if first or graded else 0.0) + ac * syn_ops) * PJ_IN_MJ,
+            )
+        )
+    return Theory(tuple(rows), steps, mac, ac)
+
+
+def theory_of(record: Record, model: EnergyModel | None = None) -> Theory:
+    """The formula on a run.json."""
+    return paper_formula(record.layers, clips=record.data.clips, steps=record.execution.steps, model=model)

@@ -1,0 +1,72 @@
+"""What the four commands share on a terminal: one line per error, exit codes, progress that suits a log file too."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mksgn.common.errors import MksgnError
+
+Item = TypeVar("Item")
+
+# typer carries its own copy of click; the base of its usage errors has no public name
+_UsageError: type[Exception] = typer.BadParameter.__mro__[2]
+
+# A log file has no width of its own: wide enough for every table here. Brackets in a user's file names are no markup.
+output = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 140)
+
+
+def new_app(help_text: str) -> typer.Typer:
+    return typer.Typer(help=help_text, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def run_app(app: typer.Typer, name: str) -> None:
+    """Run a command. Exit codes: 0 done; 2 bad input or usage; else the error's own. Errors are one line on stderr."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        # Two threads meet after each of thousands of small operations: spinning they are lost as soon as anything else runs,
+        # asleep they are slower than one (docs/measurements.md). More cores are for more processes.
+        torch.set_num_threads(1)
+    try:
+        code = app(prog_name=name, standalone_mode=False)
+    except MksgnError as error:
+        fail(name, str(error), error.exit_code)
+    except _UsageError as error:
+        fail(name, error.format_message() if hasattr(error, "format_message") else str(error), 2)
+    except BrokenPipeError:
+        sys.exit(141)
+    except OSError as error:
+        fail(name, f"{error.filename or 'file'}: {error.strerror or error}", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        fail(name, "interrupted", 130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(name: str, message: str, code: int) -> None:
+    first, *rest = message.strip().splitlines() or ["failed"]
+    print(f"{name}: {first}", file=sys.stderr)
+    # a Lava Process's traceback is the one thing that may follow: without it the user could not mend the model
+    print(*rest, sep="\n", end="\n" if rest else "", file=sys.stderr)
+    sys.exit(code)
+
+
+def track(
+    items: Iterable[Item], total: int, label: str, size: Callable[[Item], int] = lambda item: 1
+) -> Iterator[Item]:
+    """A progress bar on a terminal, nothing elsewhere (callers print their own plain lines). `size`: what an item counts."""
+    if not sys.stdout.isatty():
+        yield from items
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True, console=output) as progress:
+        task = progress.add_task(label, total=total)
+        for item in items:
+            done = size(item)  # before whoever takes the item changes it
+            yield item
+            progress.advance(task, done)

@@ -1,0 +1,41 @@
+"""Inputs of any graph as arrays in files: NumPy's .npy for one input, .npz by input's name."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from mksgn.common.errors import first_line
+from mksgn.deploy.errors import DeployError
+
+
+def load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
+    """Raises DeployError for a file that is not there, is no array, or holds Python objects."""
+    try:
+        found = np.load(path, allow_pickle=False)
+        arrays = {path.name: found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DeployError(
+            f"{path}: cannot be read as .npy or .npz ({first_line(error)}); write it with numpy.save or numpy.savez"
+        ) from error
+    for name, x in arrays.items():
+        if x.ndim < 2:
+            raise DeployError(
+                f"{path}: {name} has shape {x.shape}; expected (clips, steps, *input shape), or (clips, *input shape)"
+            )
+    return found if isinstance(found, np.ndarray) else arrays
+
+
+def is_array_file(source: str) -> bool:
+    return source.endswith((".npy", ".npz"))
+
+
+def as_numbers(what: str, x: np.ndarray) -> np.ndarray:
+    """Lists and tensors too."""
+    found = np.asarray(x)
+    if found.dtype.kind not in "biuf":
+        raise DeployError(f"{what}: holds {found.dtype}, expected numbers")
+    return found

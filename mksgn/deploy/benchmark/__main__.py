@@ -1,0 +1,5 @@
+"""`python -m mksgn.deploy.benchmark`."""
+
+from mksgn.deploy.benchmark.measure import main
+
+main()

@@ -1,0 +1,236 @@
+"""`python -m mksgn.deploy.benchmark`: fused Lava against stock Lava, the emulator against torch, Lava against the emulator.
+
+All are ratios inside one run, above 1 where the first is faster; both sides of a ratio take turns, so that a noisy machine slows both,
+and give the same spikes, or the run ends with exit code 3. Then how the cost grows with channels, frames, joints, clips and layers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import nir
+import numpy as np
+import torch
+import typer
+from rich.table import Table
+
+from mksgn.common.console import new_app, output, run_app
+from mksgn.common.errors import MksgnError
+from mksgn.deploy import Execution, Program, compile_graph, emulator, run
+from mksgn.deploy.benchmark.memory import watched
+from mksgn.deploy.benchmark.networks import PaperStudent, conv_chain, graph_chain, paper_student, spike_inputs
+from mksgn.deploy.errors import DeployError
+from mksgn.train.checkpoint import tool_versions
+from mksgn.train.datasets import open_source
+
+app = new_app("Speed of the fused Lava Processes and of the emulator.")
+
+GROWTH = {  # of a graph chain: what is varied, and its values
+    "channels": (16, 32, 64, 128),
+    "frames": (8, 16, 32, 64),
+    "joints": (10, 20, 40, 80),
+    "layers": (2, 4, 8, 16),
+    "clips": (4, 8, 16, 32),
+}
+Pairs = list[tuple[float, float]]
+
+
+class SpikesDifferError(MksgnError):
+    """Two executions do not give the same spikes: their times cannot be compared."""
+
+    exit_code = 3
+
+
+@app.command()
+def benchmark(
+    data: Annotated[str, typer.Option(help="SOURCE of the paper student's clips")] = "synthetic",
+    split: Annotated[str | None, typer.Option()] = None,
+    clips: Annotated[int, typer.Option(help="of the paper student in the emulator and torch", min=1)] = 16,
+    lava_clips: Annotated[
+        int, typer.Option(help="streamed through Lava, so that its filling weighs little", min=1)
+    ] = 64,
+    lanes: Annotated[int, typer.Option(help="clips side by side in Lava", min=1)] = 8,
+    frames: Annotated[int, typer.Option(min=4)] = 16,
+    preset: Annotated[str, typer.Option(help="widths of the student")] = "paper",
+    rounds: Annotated[int, typer.Option(help="of each ratio", min=2)] = 5,
+    threads: Annotated[int, typer.Option(help="torch's, for torch and the emulator alike", min=1)] = 1,
+    growth: Annotated[bool, typer.Option(help="measure the growth table")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="print one object")] = False,
+) -> None:
+    """Time all and print the ratios.
+
+    Example: python -m mksgn.deploy.benchmark --data nw-ucla:PATH --split view1-2 --json
+    """
+    torch.set_num_threads(threads)
+    source = open_source(data, split=split, part="train", limit=max(clips, 16))
+    student = paper_student(source, clips, frames=frames, preset=preset)
+    program = compile_graph(student.graph)
+    found: dict[str, Any] = {"preset": preset, "frames": frames, "clips": clips, "lanes": lanes, "rounds": rounds}
+    found |= _ratio("fused_over_stock", _stock_and_fused(rounds))
+    found |= _ratio("emulator_over_torch", _torch_and_emulator(program, student, rounds))
+    pairs, peak = _emulator_and_lava(program, student, lava_clips, lanes, rounds)
+    found |= _ratio("lava_over_emulator", pairs) | peak
+    found["firing_rate"] = _firing_rate(program, run(program, student.inputs, record=False))
+    if growth:
+        found["growth"] = [row for name, values in GROWTH.items() for row in _growth(name, values, rounds)]
+    found |= {"threads": threads, "versions": tool_versions("torch", "lava-nc", "numpy")}
+    if as_json:
+        print(json.dumps(found))
+        return
+    _print(found)
+
+
+def timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _ratio(name: str, pairs: Pairs) -> dict[str, Any]:
+    """Of (slower's seconds, faster's seconds): the median, the range, and both medians."""
+    ratios = [theirs / ours for theirs, ours in pairs]
+    return {
+        name: statistics.median(ratios),
+        f"{name}_spread": [min(ratios), max(ratios)],
+        f"{name}_seconds": [statistics.median(side) for side in zip(*pairs, strict=True)],
+    }
+
+
+def _stock_and_fused(rounds: int) -> Pairs:
+    """(a) Six Conv(9 x 1) + LIF, 64 channels, 16 x 20: seconds of the run alone, in stock and in fused Processes."""
+    network, stock = _lava()
+    graph = conv_chain()
+    program, x = compile_graph(graph), {"input": spike_inputs(graph, 2)}
+    wanted = emulator.execute(program, x)
+    pairs = []
+    for _ in range(rounds):
+        theirs = stock.execute(program, x)
+        ours = network.execute(program, x, lanes=1)
+        _same(program, wanted, theirs, "stock Lava")
+        _same(program, wanted, ours, "fused Lava")
+        pairs.append((theirs.seconds, ours.seconds))
+    return pairs
+
+
+def _torch_and_emulator(program: Program, student: PaperStudent, rounds: int) -> Pairs:
+    """(b) The student's float inference in torch, steps folded into the batch, and its 8-bit program in the emulator."""
+    x = torch.from_numpy(student.lanes)
+
+    @torch.inference_mode()
+    def infer() -> None:
+        student.student(x)
+
+    def emulate() -> None:
+        run(program, student.inputs, record=False)
+
+    return [(timed(infer), timed(emulate)) for _ in range(rounds + 1)][1:]  # the first round warms both up
+
+
+def _emulator_and_lava(
+    program: Program, student: PaperStudent, clips: int, lanes: int, rounds: int
+) -> tuple[Pairs, dict[str, Any]]:
+    """(c) The same clips in the emulator and streamed through Lava, and the memory of Lava's processes together."""
+    network, _ = _lava()
+    inputs = np.resize(student.lanes, (clips, *student.lanes.shape[1:]))
+    x = {"input": np.broadcast_to(inputs[:, None], (clips, student.inputs.shape[1], *inputs.shape[1:]))}
+    few = {"input": x["input"][:lanes]}
+    _same(program, emulator.execute(program, few), network.execute(program, few, lanes=lanes), "fused Lava")
+    pairs = []
+    with watched() as peak:
+        for _ in range(rounds):
+            seconds = timed(lambda: emulator.execute(program, x, record=False))
+            pairs.append((seconds, network.execute(program, x, record=False, lanes=lanes).seconds))
+    facts = {
+        "lava_clips": clips,
+        "lava_pss_bytes": peak.pss,
+        "lava_shared_bytes": peak.shared,
+        "lava_processes": peak.processes,
+    }
+    return pairs, facts
+
+
+def _growth(name: str, values: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+    """(d) Seconds of a chain of graph convolutions, emulated and in Lava; the growth is the exponent from one value to the next."""
+    network, _ = _lava()
+    rows: list[dict[str, Any]] = []
+    for value in values:
+        sizes = {"channels": 32, "frames": 16, "joints": 20, "layers": 4} | ({name: value} if name != "clips" else {})
+        graph: nir.NIRGraph = graph_chain(**sizes)
+        program, x = compile_graph(graph), {"input": spike_inputs(graph, value if name == "clips" else 8)}
+        emulator.execute(program, x, record=False)
+        emulated = min(timed(lambda: emulator.execute(program, x, record=False)) for _ in range(rounds))  # noqa: B023
+        streamed = min(network.execute(program, x, record=False, lanes=4).seconds for _ in range(2))
+        row = {"what": name, "value": value, "emulator_seconds": emulated, "lava_seconds": streamed}
+        for key in ("emulator", "lava"):
+            before = rows[-1] if rows else None
+            row[f"{key}_growth"] = (
+                None
+                if before is None
+                else math.log(row[f"{key}_seconds"] / before[f"{key}_seconds"]) / math.log(value / before["value"])
+            )
+        rows.append(row)
+    return rows
+
+
+def _lava() -> tuple[Any, Any]:
+    try:
+        from mksgn.deploy.lava import network
+        from mksgn.deploy.lava.stock import execute as stock
+    except ImportError as error:
+        raise DeployError(
+            f"Lava cannot be imported ({error}); it needs Python 3.10 and pip install 'mksgn[lava]'"
+        ) from error
+    return network, stock
+
+
+def _same(program: Program, wanted: Execution, found: Execution, name: str) -> None:
+    for population in program.neurons:
+        a, b = wanted.spikes[population.name], found.spikes[population.name]
+        if not np.array_equal(a, b):
+            raise SpikesDifferError(
+                f"{name}: {int((a != b).sum())} of {a.size} decisions of {population.name} differ from the emulator's"
+            )
+        if not a.any():
+            raise SpikesDifferError(f"{population.name} never fires: equal spikes would mean nothing")
+
+
+def _firing_rate(program: Program, execution: Execution) -> float:
+    neurons = sum(p.size for p in program.neurons)
+    spikes = sum(execution.counters[p.name].spikes for p in program.neurons)
+    return spikes / (neurons * execution.clips * execution.steps)
+
+
+def _print(found: dict[str, Any]) -> None:
+    for name, text in (
+        ("fused_over_stock", "fused Lava over stock Lava, six Conv(9 x 1) + LIF, 64 channels, 16 x 20"),
+        ("emulator_over_torch", f"emulator over torch float, {found['preset']} student, {found['clips']} clips"),
+        ("lava_over_emulator", f"streamed Lava over the emulator, {found['lava_clips']} clips, {found['lanes']} lanes"),
+    ):
+        low, high = found[f"{name}_spread"]
+        output.print(f"{text}: {found[name]:.2f} ({low:.2f} … {high:.2f} in {found['rounds']} rounds)")
+    output.print(
+        f"Lava: {found['lava_processes']} processes, {found['lava_pss_bytes'] / 2**30:.2f} GiB PSS, "
+        f"{found['lava_shared_bytes'] / 2**20:.0f} MiB shared; firing rate {found['firing_rate']:.1%}; "
+        f"{found['threads']} thread(s)"
+    )
+    if "growth" in found:
+        table = Table(
+            title="seconds of a chain of graph convolutions (growth: exponent from the line before)",
+            title_justify="left",
+        )
+        for heading in ("what", "value", "emulator", "growth", "Lava", "growth"):
+            table.add_column(heading, justify="left" if heading == "what" else "right")
+        for row in found["growth"]:
+            grown = [None if row[f"{k}_growth"] is None else f"{row[f'{k}_growth']:.2f}" for k in ("emulator", "lava")]
+            seconds = [f"{row[f'{k}_seconds']:.3f}" for k in ("emulator", "lava")]
+            table.add_row(row["what"], str(row["value"]), seconds[0], grown[0] or "–", seconds[1], grown[1] or "–")
+        output.print(table)
+
+
+def main() -> None:
+    run_app(app, "python -m mksgn.deploy.benchmark")

@@ -1,0 +1,113 @@
+"""Networks that the benchmark runs: chains of random integer weights that fire as trained ones do, and the paper's student."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import dataclass
+
+import nir
+import numpy as np
+import torch
+
+from mksgn.deploy.program.neurons import SUB_UNITS
+from mksgn.export import export_to_nir
+from mksgn.export.graph.nodes import GraphConv
+from mksgn.train.checkpoint import TrainedModel
+from mksgn.train.config import PRESETS
+from mksgn.train.datasets import ClipSet
+from mksgn.train.describe import settle
+from mksgn.train.streams import StreamNormaliser
+from mksgn.train.student import Student, StudentConfig
+from mksgn.train.transforms import lanes
+
+DT, RATE = 1e-4, 0.5  # tau = 2 steps
+FIRING = 0.12  # what the thresholds aim at: trained students fire at 5 to 20 %
+WEIGHT = 60  # largest |weight|
+STEPS = 4
+
+
+def conv_chain(
+    layers: int = 6, channels: int = 64, frames: int = 16, joints: int = 20, kernel: int = 9, seed: int = 0
+) -> nir.NIRGraph:
+    """Conv (kernel x 1) + LIF, `layers` times; spikes in, the last population's spikes out."""
+    rng = np.random.default_rng(seed)
+
+    def conv(i: int) -> nir.NIRNode:
+        weight = _weights(rng, channels, channels, kernel, 1)
+        return nir.Conv2d(None, weight, 1, (kernel // 2, 0), 1, 1, np.zeros(channels, np.float32))
+
+    return _chain([conv(i) for i in range(layers)], (channels, frames, joints), channels * kernel)
+
+
+def graph_chain(layers: int = 4, channels: int = 32, frames: int = 16, joints: int = 20, seed: int = 0) -> nir.NIRGraph:
+    """GraphConv + LIF on a line of joints, each joined with itself and its two neighbours."""
+    rng = np.random.default_rng(seed)
+    edges = [(i, j) for i in range(joints) for j in (i - 1, i, i + 1) if 0 <= j < joints]
+    adjacency = np.zeros((len(edges), joints, joints), np.float32)
+    for k, (i, j) in enumerate(edges):
+        adjacency[k, i, j] = 1
+
+    def conv() -> nir.NIRNode:
+        return GraphConv(adjacency, _weights(rng, len(edges), channels, channels), np.zeros(channels, np.float32))
+
+    return _chain([conv() for _ in range(layers)], (channels, frames, joints), 3 * channels)
+
+
+def _weights(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return (2 * rng.integers(-WEIGHT // 2, WEIGHT // 2 + 1, shape)).astype(np.float32)
+
+
+def _chain(linear: list[nir.NIRNode], shape: tuple[int, ...], fan_in: int) -> nir.NIRGraph:
+    """Thresholds at what FIRING of the inputs exceed, were the sums normal: membranes of tau = 2 vary by 2 / sqrt(3) of a sum."""
+    deviation = WEIGHT / math.sqrt(3) * math.sqrt(fan_in * FIRING) * 2 / math.sqrt(3)
+    threshold = np.full(shape, (round(deviation) + 0.5 / SUB_UNITS) * RATE, np.float32)
+    zero = np.zeros(shape, np.float32)
+    nodes: dict[str, nir.NIRNode] = {"input": nir.Input({"input": np.array(shape)})}
+    for i, node in enumerate(linear):
+        nodes[f"conv{i + 1}"] = node
+        nodes[f"lif{i + 1}"] = nir.LIF(zero + np.float32(DT / RATE), zero + 1, zero, threshold, zero)
+    nodes["output"] = nir.Output({"output": np.array(shape)})
+    scales = {name: {"exponent": 0} for name, node in nodes.items() if isinstance(node, nir.LIF)}
+    metadata = {
+        "dt": DT,
+        "steps": STEPS,
+        "quantization": json.dumps({"bits": 8, "exact_on_chip": True, "populations": scales}),
+    }
+    return nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), metadata=metadata, type_check=False)
+
+
+def spike_inputs(graph: nir.NIRGraph, clips: int, seed: int = 1) -> np.ndarray:
+    """(clips, STEPS, *shape) bool of FIRING."""
+    shape = tuple(int(n) for n in graph.nodes["input"].input_type["input"])
+    return np.random.default_rng(seed).random((clips, STEPS, *shape)) < FIRING
+
+
+@dataclass(frozen=True, eq=False)
+class PaperStudent:
+    """`lanes` (L, 12, T, V), and the same at each of S steps as a view."""
+
+    student: Student
+    graph: nir.NIRGraph
+    lanes: np.ndarray
+
+    @property
+    def inputs(self) -> np.ndarray:
+        steps = self.student.config.steps
+        return np.broadcast_to(self.lanes[:, None], (len(self.lanes), steps, *self.lanes.shape[1:]))
+
+
+def paper_student(
+    clips: ClipSet, lanes_wanted: int, frames: int = 16, preset: str = "paper", seed: int = 0
+) -> PaperStudent:
+    """An untrained student of the preset's widths, its batch norms settled on the clips, and its 8-bit graph."""
+    torch.manual_seed(seed)
+    values = {**PRESETS[preset]["student"], "frames": frames}
+    student = Student(StudentConfig(clips.graph, clips.classes, **values))
+    normaliser = StreamNormaliser.fit(clips.clips, frames, student.config.streams)
+    batch, _ = lanes(clips.clips, normaliser)
+    settle(student, torch.from_numpy(batch[:16]))
+    model = TrainedModel(student.eval(), normaliser, {"preset": preset, "split": "benchmark"})
+    graph = export_to_nir(model, quantize=8, calibration=batch[:8])
+    return PaperStudent(student, graph, np.resize(batch, (lanes_wanted, *batch.shape[1:])))

@@ -1,0 +1,49 @@
+"""Raw clips as a program's inputs, by the normaliser that the NIR file carries, and logits of lanes back to clips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import nir
+import numpy as np
+import torch
+
+from mksgn.deploy.errors import DeployError
+from mksgn.deploy.execution import Execution
+from mksgn.deploy.program.program import Program
+from mksgn.export.graph.metadata import input_normaliser, json_of
+from mksgn.train.datasets import ClipSet
+from mksgn.train.student import body_mean
+from mksgn.train.transforms import lanes
+
+
+@dataclass(frozen=True, eq=False)
+class ClipInputs:
+    """`inputs` (lanes, steps, *shape), a view that repeats one value over the steps; the clip and label of each."""
+
+    inputs: np.ndarray
+    clip_of_lane: np.ndarray
+    labels: np.ndarray
+
+    def predictions(self, execution: Execution) -> np.ndarray:
+        """Class of each clip: the mean over steps, then over the bodies present."""
+        logits = body_mean(torch.from_numpy(execution.logits()), torch.from_numpy(self.clip_of_lane), len(self.labels))
+        return logits.argmax(1).numpy()
+
+
+def clip_inputs(graph: nir.NIRGraph, program: Program, clips: ClipSet) -> ClipInputs:
+    """Raises BadInputError for clips that do not fit the file, DeployError for a file that does not say how to read clips."""
+    normaliser = input_normaliser(graph)
+    if normaliser is None or program.steps is None:
+        raise DeployError(
+            "the file carries no normalisation of skeleton clips; run it through mksgn.deploy.run with arrays of your own"
+        )
+    classes = json_of(graph, "classes")
+    if classes is not None and len(clips.classes) != len(classes):
+        raise DeployError(
+            f"{clips.source} has {len(clips.classes)} classes, the model {len(classes)}; give the data that it was trained for"
+        )
+    values, clip_of_lane = lanes(clips.clips, normaliser)
+    # the same current at every step: a view, so that nothing is stored or computed S times
+    repeated = np.broadcast_to(values[:, None], (len(values), program.steps, *values.shape[1:]))
+    return ClipInputs(repeated, clip_of_lane, clips.labels)

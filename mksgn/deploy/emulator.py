@@ -1,0 +1,260 @@
+"""Bit-accurate execution, layer at a time: all steps and many clips of a population at once; a loop's leaf step by step.
+
+Exact matrix products for the sums (mksgn/deploy/program/operators), the membrane of mksgn/deploy/program/neurons. Clips are handled in batches, so that
+memory does not grow with their number unless spikes are recorded. On a CPU or a GPU.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mksgn.deploy.event_counts import Tally
+from mksgn.deploy.execution import Counters, Execution, add_updates
+from mksgn.deploy.program.program import AnyProjection, Population, Program
+from mksgn.deploy.stepper import LeafSteps, Step
+
+BATCH_VALUES = 1 << 22  # of the largest population, over its steps and clips: fewer, larger calls outweigh the cache
+BATCH_LIMIT = 64  # clips
+
+Values = dict[str, Tensor]  # (steps, clips, *shape): spikes uint8, currents and membranes float32
+
+
+def batch_size(program: Program, steps: int) -> int:
+    """Clips at a time."""
+    largest = max((p.size for p in program.populations), default=1)
+    return max(1, min(BATCH_LIMIT, BATCH_VALUES // (largest * steps)))
+
+
+def host_values(program: Program, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the chip, and the outputs, get from the host, computed once for all backends: (clips, steps, *shape) by population.
+
+    Spike inputs as they are and the host's populations: spikes bool, currents and membranes float32.
+    """
+    return on_host(program, inputs)[0]
+
+
+@torch.no_grad()
+def on_host(program: Program, inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, Counters]]:
+    """`host_values`, and the counters of inputs and the host's populations."""
+    clips, steps = next(iter(inputs.values())).shape[:2]
+    emulation = _Emulation(program, steps, torch.device("cpu"))
+    found = {p.name: inputs[p.name] != 0 for p in program.inputs if p.name not in program.analog}
+    parts: dict[str, list[np.ndarray]] = {}
+    size = batch_size(program, steps)
+    for first in range(0, clips, size):
+        for name, x in emulation.run(inputs, slice(first, first + size), place="host").items():
+            if program[name].kind != "input":
+                parts.setdefault(name, []).append(_aligned(x, program[name]))
+    given = {name: np.concatenate(each) for name, each in parts.items()}
+    needed = {s for q in program.projections if program[q.target].place == "chip" for s in q.sources}
+    found |= {name: np.asarray(inputs[name], dtype=np.float32) for name in program.analog & needed}
+    counters = emulation.counters()
+    return found | given, {
+        p.name: counters[p.name] for p in program.populations if p.place == "host" or p.kind == "input"
+    }
+
+
+@torch.no_grad()
+def execute(
+    program: Program,
+    inputs: dict[str, np.ndarray],
+    *,
+    record: bool = True,
+    progress: Callable[[int], None] = lambda clips: None,
+    device: str = "cpu",
+) -> Execution:
+    """Run `inputs[name]` (clips, steps, *shape); every clip starts with all state at 0. `device` is torch's."""
+    clips, steps = next(iter(inputs.values())).shape[:2]
+    emulation = _Emulation(program, steps, torch.device(device))
+    outputs: dict[str, list[np.ndarray]] = {output.name: [] for output in program.outputs}
+    spikes = {p.name: np.zeros((clips, steps, *p.shape), dtype=bool) for p in program.neurons if record}
+    start, size = time.perf_counter(), batch_size(program, steps)
+    for first in range(0, clips, size):
+        chunk = slice(first, min(first + size, clips))
+        with _exact_sums():
+            values = emulation.run(inputs, chunk, keep=set(spikes) | {output.population for output in program.outputs})
+        for name in spikes:
+            spikes[name][chunk] = _aligned(values[name], program[name])
+        for output in program.outputs:
+            shown = _aligned(values[output.population], program[output.population])
+            outputs[output.name].append(shown.astype(np.float32))
+        progress(chunk.stop - chunk.start)
+    execution = Execution("emulator", program.precision, clips, steps, program.latency, spikes=spikes)
+    execution.seconds = time.perf_counter() - start
+    execution.outputs = {name: np.concatenate(parts) for name, parts in outputs.items()}
+    execution.counters = emulation.counters()
+    add_updates(program, execution.counters, clips, steps)
+    return execution
+
+
+@contextmanager
+def _exact_sums() -> Iterator[None]:
+    """On a GPU: no TensorFloat-32, and no convolution by transforms (Winograd, FFT), whose sums are not exact."""
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, False
+    try:
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        matmul.allow_tf32 = before
+
+
+def _aligned(x: Tensor, population: Population) -> np.ndarray:
+    """(steps, clips, *shape) → (clips, steps, *shape) in NumPy: spikes as bool, sums and membranes in the file's units."""
+    values = x.transpose(0, 1).cpu()
+    if values.dtype == torch.uint8:
+        return values.view(torch.bool).numpy()
+    if population.kind != "readout":
+        return values.numpy()
+    return (values.double().numpy() * population.unit).astype(np.float32)
+
+
+class _Emulation:
+    """The leaves of a program, ready to run batch after batch, and what they have counted."""
+
+    def __init__(self, program: Program, steps: int, device: torch.device):
+        self.program, self.device = program, device
+        self.tallies = {p.name: Tally(program, p) for p in program.populations}
+        self.leaves = {name: LeafSteps(program, members, steps, device) for name, members in program.leaves.items()}
+        self.last_use: dict[str, str] = {}
+        for name, members in program.leaves.items():
+            for population in members:
+                incoming = program.into(population.name)
+                for projection in incoming:
+                    self.last_use |= dict.fromkeys(projection.sources, name)
+                    if program.loops(name) or any(program.lag(projection, i) for i in range(len(projection.sources))):
+                        self.tallies[population.name].counts_arrivals(projection)
+
+    def run(
+        self,
+        inputs: dict[str, np.ndarray],
+        chunk: slice,
+        *,
+        place: str | None = None,
+        keep: set[str] | None = None,
+    ) -> Values:
+        """Values of all populations, or of those at one place; with `keep`, of these alone, others go when nobody reads them."""
+        values = {p.name: self._input(p.name, inputs[p.name][chunk]) for p in self.program.inputs}
+        for population in self.program.inputs:
+            if population.name not in self.program.analog:
+                self.tallies[population.name].fired(values[population.name])
+        for name, leaf in self.leaves.items():
+            if place not in (None, leaf.members[0].place):
+                continue
+            if self.program.loops(name):
+                values |= self._step_by_step(leaf, values)
+            else:
+                (population,) = leaf.members
+                values[population.name] = self._at_once(leaf, population, values)
+            for done in [n for n in values if keep is not None and n not in keep and self.last_use.get(n) == name]:
+                del values[done]
+        return values
+
+    def counters(self) -> dict[str, Counters]:
+        return {name: tally.counters(self.tallies) for name, tally in self.tallies.items()}
+
+    def _input(self, name: str, x: np.ndarray) -> Tensor:
+        """(steps, clips, *shape); what does not change over the steps is one value seen through a view."""
+        constant = x.strides[1] == 0
+        dtype = np.float32 if name in self.program.analog else np.uint8
+        kept = np.array((x[:, :1] if constant else x).swapaxes(0, 1), dtype=dtype, order="C")
+        tensor = torch.from_numpy(kept).to(self.device)
+        return tensor.expand(x.shape[1], *tensor.shape[1:]) if constant else tensor
+
+    def _at_once(self, leaf: LeafSteps, population: Population, values: Values) -> Tensor:
+        current = self._current(population, values)
+        tally = self.tallies[population.name]
+        if population.kind == "readout":
+            bias = torch.from_numpy(np.asarray(population.bias, dtype=np.float64)).to(self.device)
+            total = current.double() + bias
+            for first, late in leaf.late[population.name]:
+                total[first:] += late
+            return total
+        for first, late in leaf.late[population.name]:
+            current = current.clone()
+            current[first:] += late
+        state = leaf.states[population.name]
+        membrane = state.start(current[0])
+        sent = torch.empty_like(current, dtype=torch.uint8 if population.fires else torch.float32)
+        for t in range(len(current)):
+            sent[t], membrane, h = state.step(current[t], membrane)
+            if population.place == "chip":
+                tally.saw_membrane(h, state.scale)
+        if population.place == "chip":
+            tally.saw_current(current)
+        if population.fires:
+            tally.fired(sent)
+        return sent
+
+    def _current(self, population: Population, values: Values) -> Tensor:
+        """(steps, clips, *shape): the sum over all projections into a population."""
+        total: Tensor | None = None
+        for projection in self.program.into(population.name):
+            y = self._projected(projection, values)
+            self.tallies[population.name].coincided(projection, y)
+            total = y if total is None else total + y
+        assert total is not None
+        return total
+
+    def _projected(self, projection: AnyProjection, values: Values) -> Tensor:
+        """(steps, clips, *target shape), of a projection from outside the leaf."""
+        inputs = [values[source] for source in projection.sources]
+        steps, clips = inputs[0].shape[:2]
+        lags = [self.program.lag(projection, i) for i in range(len(inputs))]
+        if not any(lags) and all(x.stride(0) == 0 for x in inputs):
+            return projection.current(tuple(x[0] for x in inputs)).expand(
+                steps, clips, *self.program[projection.target].shape
+            )
+        late = [_shifted(x, lag) for x, lag in zip(inputs, lags, strict=True)]
+        if any(lags):
+            self.tallies[projection.target].arrived(projection, late)
+        return projection.current(tuple(x.flatten(0, 1) for x in late)).unflatten(0, (steps, clips))
+
+    def _step_by_step(self, leaf: LeafSteps, values: Values) -> Values:
+        """A loop's populations, a time step after the other."""
+        inside = {p.name for p in leaf.members}
+        outside = {s for p in leaf.members for q in leaf.incoming[p.name] for s in q.sources} - inside
+        steps, clips = next(iter(values.values())).shape[:2]
+
+        def arrives(projection: AnyProjection, index: int) -> Tensor | None:
+            t = leaf.index - self.program.lag(projection, index)
+            return values[projection.sources[index]][t] if 0 <= t < steps else None
+
+        assert outside <= set(values)
+        leaf.start(clips)
+        kept: dict[str, list[Tensor]] = {name: [] for name in inside}
+        for _ in range(steps):
+            for step in leaf.step(arrives):
+                self._count(leaf, step)
+                name = step.population.name
+                assert step.sent is not None  # a read-out is in no loop
+                kept[name].append(step.sent)
+        return {name: torch.stack(each) for name, each in kept.items()}
+
+    def _count(self, leaf: LeafSteps, step: Step) -> None:
+        tally = self.tallies[step.population.name]
+        for received in step.received:
+            tally.arrived(received.projection, list(received.inputs))
+            tally.coincided(received.projection, received.current)
+        assert step.membrane is not None
+        assert step.sent is not None
+        if step.population.place == "chip":
+            tally.saw_membrane(step.membrane, leaf.states[step.population.name].scale)
+            tally.saw_current(step.current)
+        if step.population.fires:
+            tally.fired(step.sent)
+
+
+def _shifted(x: Tensor, lag: int) -> Tensor:
+    """Late by `lag` steps; of an unbalanced program, early."""
+    if lag > 0:
+        return torch.cat([torch.zeros_like(x[:lag]), x[: max(0, len(x) - lag)]])[: len(x)]
+    if lag < 0:
+        return torch.cat([x[-lag:], torch.zeros_like(x[:-lag])])[: len(x)]
+    return x

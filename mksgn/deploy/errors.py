@@ -1,0 +1,17 @@
+"""Errors of this stage; the commands turn them into exit codes."""
+
+from mksgn.common.errors import BadInputError, MksgnError
+
+
+class DeployError(BadInputError):
+    """A graph that cannot be run here: node, type, reason, remedy."""
+
+
+class RangeError(DeployError):
+    """A number that does not fit Loihi's width: object, quantity, limit, remedy."""
+
+
+class ChipLimitError(MksgnError):
+    """A program that does not fit the chip."""
+
+    exit_code = 4

@@ -1,0 +1,68 @@
+"""Run a compiled program: check its inputs, then hand them to the emulator or to Lava."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mksgn.deploy import emulator
+from mksgn.deploy.arrays import as_numbers
+from mksgn.deploy.errors import DeployError
+from mksgn.deploy.execution import Execution
+from mksgn.deploy.program.program import Program
+
+
+def run(
+    program: Program,
+    inputs: np.ndarray | dict[str, np.ndarray],
+    *,
+    backend: str = "emulator",
+    record: bool = True,
+    progress: Callable[[int], None] = lambda clips: None,
+    device: str = "cpu",
+) -> Execution:
+    """Run clips through a program; each starts with all state at 0.
+
+    `inputs` is (clips, steps, *input shape), or a dict of such arrays by input's name. `backend` is "emulator" or "lava".
+    `device` is the emulator's, "cuda" where there is one. `record = False` keeps counters and outputs only. `progress` is called
+    with the number of clips just finished.
+    """
+    named = inputs if isinstance(inputs, dict) else {population.name: inputs for population in program.inputs[:1]}
+    named = {name: as_numbers(f"input {name}", x) for name, x in named.items()}
+    _check_inputs(program, named)
+    if backend == "emulator":
+        return emulator.execute(program, named, record=record, progress=progress, device=device)
+    if backend == "lava":
+        try:
+            from mksgn.deploy.lava import network
+        except ImportError as error:
+            raise DeployError(
+                f"backend lava: Lava cannot be imported ({error}); it needs Python 3.10 and pip install 'mksgn[lava]', "
+                "or use --backend emulator"
+            ) from error
+        return network.execute(program, named, record=record, progress=progress)
+    raise DeployError(f"backend {backend!r}: choose emulator or lava")
+
+
+def _check_inputs(program: Program, inputs: dict[str, np.ndarray]) -> None:
+    wanted = {population.name: population.shape for population in program.inputs}
+    if set(inputs) != set(wanted):
+        raise DeployError(f"inputs {', '.join(sorted(inputs)) or 'none'}: the program has {', '.join(sorted(wanted))}")
+    lengths = {x.shape[:2] for x in inputs.values()}
+    for name, x in inputs.items():
+        if x.shape[2:] != wanted[name] or x.ndim < 2 or 0 in x.shape:
+            raise DeployError(
+                f"input {name}: shape {x.shape}, expected (clips, steps, {', '.join(map(str, wanted[name]))})"
+            )
+        if not np.isfinite(x).all():
+            clip, step = (int(i) for i in np.argwhere(~np.isfinite(x))[0][:2])
+            raise DeployError(
+                f"input {name}: clip {clip}, step {step} holds a value that is not finite; repair or leave out the clip"
+            )
+        if name not in program.analog and not np.isin(x, (0, 1)).all():
+            raise DeployError(
+                f"input {name}: spikes are 0 or 1, and other values were given; name it in `analog` if it is a current"
+            )
+    if len(lengths) != 1:
+        raise DeployError(f"inputs differ in clips or steps: {sorted(lengths)}")

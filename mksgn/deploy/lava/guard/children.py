@@ -1,0 +1,199 @@
+"""A Process model, or a runtime service of Lava, in an operating-system process that tells how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import json
+import multiprocessing.process
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from multiprocessing.context import ForkProcess
+from multiprocessing.popen_fork import Popen
+from pathlib import Path
+from typing import IO, Any
+
+from mksgn.common.errors import first_line
+from mksgn.deploy.lava.guard.channels import STEP, WAITS, count_in_child, new_counters
+from mksgn.deploy.lava.guard.os_signals import reset_signals_in_child, signals_held
+
+FOLLOW_S = 0.1  # how often a child whom the kernel will not tell looks for its parent
+KILL_S = 5.0  # how long the kernel may take to end a killed child
+TEXT_CHARS = 5_000  # of a traceback's beginning, and of its end
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)  # looked up before any fork; absent outside Linux
+
+
+class _Fork(Popen):
+    """multiprocessing's, without its two pipes, which a fork that fails would leak."""
+
+    def _launch(self, child: Child) -> None:
+        self.sentinel = child.reader
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                code = child._bootstrap()  # type: ignore[attr-defined]
+            finally:
+                os._exit(code)
+
+
+class Child(ForkProcess):
+    """For Lava's SystemProcess. It ignores Ctrl-C, which is the parent's to act on, and dies with the parent.
+
+    It reports over a pipe of its own, in lines of JSON: [] when its model is built, [text, time step, traceback] when that
+    raises. The kernel closes the pipe when it dies. `service`: one of Lava's, whose errors follow from a model's.
+    """
+
+    _Popen = _Fork
+
+    def __init__(self, label: str, service: bool, builder: Any, dump: IO[bytes]) -> None:
+        super().__init__(name=label, daemon=True)
+        self.label, self.service, self.builder, self.dump = label, service, builder, dump
+        self.parent_pid, self.in_main = os.getpid(), threading.current_thread() is threading.main_thread()
+        self.ready, self.closed = False, False
+        self.error: tuple[str, int, str] | None = None  # one line, time step, traceback
+        self.counters = new_counters()
+        self.reader, self.writer = os.pipe()
+        os.set_blocking(self.reader, False)
+        self._heard = b""
+
+    def start(self) -> None:
+        """Fork, also in a daemon, which multiprocessing lets have no children: they could outlive it. These cannot."""
+        config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+        daemon = config.pop("daemon", None)
+        with signals_held():
+            try:
+                super().start()
+            finally:
+                os.close(self.writer)  # so that the child's is the only one
+                if daemon is not None:
+                    config["daemon"] = daemon
+
+    def run(self) -> None:
+        """In the child: build the model, say so, run it; report what it raises."""
+        reset_signals_in_child()
+        self._die_with_parent()
+        faulthandler.enable(self.dump, all_threads=False)  # for a crash in native code
+        faulthandler.register(signal.SIGUSR1, self.dump, all_threads=False)  # for a loop, when the parent asks
+        model = None
+        try:
+            model = self.builder.build()
+            count_in_child(self.counters, model)
+            self._report()
+            model.start()
+        except BaseException as error:  # SystemExit too
+            text, step, frames = _one_line(error), getattr(model, "time_step", 0), traceback.format_exc()
+            if len(frames) > 2 * TEXT_CHARS:  # the calls are at its beginning, the last of the error at its end
+                frames = f"{frames[:TEXT_CHARS]}\n[...]\n{frames[-TEXT_CHARS:]}"
+            self._report(text, int(step), frames)
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+            os._exit(1)  # at once, whatever threads the model has
+
+    def _report(self, *words: Any) -> None:
+        line = json.dumps(words).encode() + b"\n"
+        while line:
+            line = line[os.write(self.writer, line) :]
+
+    def _die_with_parent(self) -> None:
+        # The kernel's signal comes when the forking *thread* ends, so it suits the main thread alone.
+        if self.in_main and _PRCTL:
+            _PRCTL(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        else:
+            threading.Thread(target=self._follow_parent, daemon=True).start()
+        if os.getppid() != self.parent_pid:  # it died before the kernel was asked
+            os._exit(1)
+
+    def _follow_parent(self) -> None:
+        while os.getppid() == self.parent_pid:
+            time.sleep(FOLLOW_S)
+        os._exit(1)
+
+    def listen(self) -> None:
+        """In the parent: take what the child has said; never waits."""
+        while not self.closed:
+            try:
+                said = os.read(self.reader, 1 << 16)
+            except BlockingIOError:
+                break
+            self.closed = not said
+            self._heard += said
+        *lines, self._heard = self._heard.split(b"\n")
+        for words in map(json.loads, lines):
+            if words:
+                self.error = (words[0], words[1], words[2])
+            else:
+                self.ready = True
+
+    def ended(self, within_s: float = 0.0) -> bool:
+        """Whether the process is over and reaped; by the kernel where SIGCHLD is ignored, without an exit code."""
+        limit = time.monotonic() + within_s
+        while self.exitcode is None:
+            try:
+                os.kill(self.pid or 0, 0)
+            except ProcessLookupError:
+                return True
+            if time.monotonic() >= limit:
+                return False
+            time.sleep(0.001)
+        return True
+
+    def stopped(self) -> bool:
+        """Whether somebody has stopped the process, as SIGSTOP and debuggers do; False where there is no /proc."""
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] in "tT"
+        return False
+
+    def computes(self) -> bool:
+        """Whether the process is alive and does not wait for a message."""
+        return not self.counters[WAITS] and not self.ended()
+
+    def failure(self) -> str:
+        """What it reported, in one line with its name."""
+        assert self.error
+        text, step, _ = self.error
+        when = "while starting" if not self.ready else f"in step {step}" if step else ""
+        return f"{self.label} failed{when and ' '}{when}: {text}"
+
+    def epitaph(self) -> str:
+        """How a process that reported no error ended."""
+        code, step = self.exitcode, self.counters[STEP]
+        last = f", last heard of in step {step}" if step else ""
+        if code is None:
+            return (
+                f"{self.label} ended by itself{last}; its exit code is lost, because this interpreter ignores SIGCHLD"
+            )
+        if code >= 0:
+            return f"{self.label} ended by itself with exit code {code}{last}"
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        return f"{self.label} was killed by {name}{last}{' (short of memory?)' if name == 'SIGKILL' else ''}"
+
+    def bury(self) -> None:
+        """Wait until a killed process is gone, and close its pipe; one that never started has only this."""
+        if self.pid:
+            self.ended(within_s=KILL_S)
+        try:
+            self.close()
+        except (
+            ValueError
+        ):  # no exit code: stuck in the kernel, or reaped by it; multiprocessing would wait for one at exit
+            multiprocessing.process._children.discard(self)  # type: ignore[attr-defined]
+        if self.reader >= 0:
+            os.close(self.reader)
+            self.reader, self.closed = -1, True
+
+
+def _one_line(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # an error may fail even at that
+        text = ""
+    line = first_line(Exception(text)) if text.strip() else ""
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__

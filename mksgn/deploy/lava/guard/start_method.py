@@ -1,0 +1,26 @@
+"""multiprocessing must fork: the children inherit Lava's channels. Import this before anything of Lava.
+
+Lava's own module sets 'fork' while it is imported, which raises if a method is set already, even the same one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+
+from mksgn.deploy.lava.guard.errors import LavaRuntimeError
+
+
+def require_fork() -> None:
+    """Raises LavaRuntimeError if somebody has set another start method."""
+    method = multiprocessing.get_start_method(allow_none=True)
+    if method not in (None, "fork"):
+        raise LavaRuntimeError(
+            f"multiprocessing is set to start processes by {method!r}, but Lava's channels are inherited through fork: "
+            "call multiprocessing.set_start_method('fork', force=True) first"
+        )
+
+
+require_fork()
+if "lava.magma.runtime.message_infrastructure.multiprocessing" not in sys.modules:
+    multiprocessing.set_start_method(None, force=True)

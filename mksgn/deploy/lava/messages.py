@@ -1,0 +1,62 @@
+"""What travels from leaf to leaf: the values of one or several populations, (lanes, values), channels last within a population."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mksgn.deploy.program.program import Population
+
+DTYPES: dict[str, Any] = {"fixed": np.uint8, "float": np.float32}  # float programs may send currents too
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Populations side by side in one message."""
+
+    populations: tuple[Population, ...]
+    lanes: int
+    precision: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.lanes, sum(p.size for p in self.populations)
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[Population, slice]]:
+        places, first = {}, 0
+        for population in self.populations:
+            places[population.name] = population, slice(first, first + population.size)
+            first += population.size
+        return places
+
+    def silence(self) -> np.ndarray:
+        return np.zeros(self.shape, dtype=DTYPES[self.precision])
+
+    def pack(self, message: np.ndarray, name: str, values: Tensor) -> None:
+        """Write what a population sent, (active lanes, *shape), into a message; lanes without a clip are left alone."""
+        _, place = self._places[name]
+        message[: len(values), place] = channels_last(values).reshape(len(values), -1).numpy()
+
+    def unpack(self, message: np.ndarray, name: str, active: int) -> Tensor:
+        """(active lanes, *shape), a view."""
+        population, place = self._places[name]
+        values = torch.from_numpy(message[:active, place])
+        return channels_first(values, population.shape)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, H, W, C); other populations as they are."""
+    return x.permute(0, 2, 3, 1) if x.ndim == 4 else x
+
+
+def channels_first(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(N, size) in the order of `channels_last` → (N, *shape), a view."""
+    if len(shape) == 3:
+        return x.unflatten(1, (*shape[1:], shape[0])).permute(0, 3, 1, 2)
+    return x.unflatten(1, shape)

@@ -1,0 +1,1 @@
+"""A program in stock Lava Processes alone: an oracle and a yardstick."""

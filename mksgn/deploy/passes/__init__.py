@@ -1,0 +1,1 @@
+"""One transformation of a program per file; `compiler` runs them in order."""

@@ -1,0 +1,217 @@
+"""Float program of a quantised file → Loihi's integers. The integers are read from the file, never made anew.
+
+Every range of LAVA.md is checked here, because Lava documents its bit widths and enforces none of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mksgn.deploy.errors import DeployError, RangeError
+from mksgn.deploy.program import operators as ops
+from mksgn.deploy.program.neurons import DECAY_STEPS, SUB_UNITS, FixedNeuron, FloatNeuron
+from mksgn.deploy.program.program import AnyProjection, Population, Product, Program, Projection, float_neuron
+from mksgn.export.loihi import (
+    BIAS_EXPONENT_LIMIT,
+    BIAS_MANTISSA_LIMIT,
+    FLOAT_BITS,
+    HALF_STEP,
+    MEMBRANE_LIMIT,
+    THRESHOLD_LIMIT,
+    WEIGHT_LIMIT,
+)
+
+PLAIN_UNIT = 0.5  # of a read-out without weights: each of its synapses has the weight 2
+FLOAT_STEP = 2.0**-22  # how far float32 may have rounded a threshold, relative
+
+
+def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
+    """`quantization` is the file's metadata: the exponent of each population's unit. The host's populations stay in float32."""
+    units = {name: 2.0 ** int(scale["exponent"]) for name, scale in quantization["populations"].items()}
+    populations: list[Population] = []
+    projections: list[AnyProjection] = []
+    for population in program.populations:
+        incoming = program.into(population.name)
+        if population.kind == "input" or population.place == "host":
+            populations.append(population)
+            projections += incoming
+            continue
+        _check_sources(program, population)
+        unit = units.get(population.name)
+        if unit is None and population.kind == "readout" and not any(_weighted(projection) for projection in incoming):
+            unit = PLAIN_UNIT
+        if unit is None:
+            raise DeployError(
+                f"population {population.name}: the file gives no unit for it; export it again with --quantize 8"
+            )
+        integers = [_integer_projection(projection, unit, population.shape) for projection in incoming]
+        projections += integers
+        populations.append(_with_worst_sum(program, _integer_population(population, unit), integers))
+    return replace(program, precision="fixed", populations=tuple(populations), projections=tuple(projections))
+
+
+def _check_sources(program: Program, population: Population) -> None:
+    """Loihi's synapses take spikes."""
+    sources = {s for projection in program.into(population.name) for s in projection.sources}
+    analog = sorted(sources & program.analog)
+    if analog:
+        raise DeployError(
+            f"population {population.name}: reads the analog input {', '.join(analog)} and is no plain encoder; "
+            "only a population fed by analog inputs alone can stay on the host"
+        )
+    graded = sorted(s for s in sources if not program.sends_spikes(s))
+    if graded:
+        raise DeployError(
+            f"population {population.name}: reads the membrane of {', '.join(graded)}, and Loihi's synapses take spikes; put a "
+            "threshold there, or run with --precision float"
+        )
+    if population.late_biases:
+        raise DeployError(
+            f"population {population.name}: a bias comes through a delay or a loop, and a chip's bias is there from a clip's first "
+            "step; put the bias behind it"
+        )
+
+
+def _weighted(projection: AnyProjection) -> bool:
+    return isinstance(projection, Product) or bool(ops.weights(projection.operators))
+
+
+def _integer_projection(projection: AnyProjection, unit: float, target: ops.Shape) -> AnyProjection:
+    if isinstance(projection, Product):
+        weight = _integers(f"{projection.name}: weight", np.array([projection.weight]) / unit, even=True)
+        return replace(projection, weight=float(weight[0]))
+    assert isinstance(projection, Projection)
+    operators = projection.operators
+    if not _weighted(projection):  # synapses of weight 1, one to one
+        operators = (*operators, ops.Scale(np.ones(target, dtype=np.float32)))
+
+    def change(weight: np.ndarray) -> np.ndarray:
+        return _integers(f"{projection.name}: weights", weight.astype(np.float64) / unit, even=True).astype(np.float32)
+
+    if len(ops.weights(operators)) > 1:
+        raise DeployError(
+            f"projection {projection.name}: two weighted nodes in series have no integer form; merge them into one, or put a "
+            "population between them"
+        )
+    return replace(projection, operators=ops.with_weights(operators, change))
+
+
+def _integer_population(population: Population, unit: float) -> Population:
+    if population.kind == "readout":
+        assert population.bias is not None
+        bias = _integers(f"{population.name}: bias", population.bias.astype(np.float64) / unit)
+        return replace(population, unit=unit, bias=bias.astype(np.int64))
+    neuron = float_neuron(population)
+    _check_neuron(population.name, neuron)
+    bias = _near_integers(f"{population.name}: bias", neuron.bias.astype(np.float64) / unit)
+    exponent = 6 if np.abs(bias).max() <= BIAS_MANTISSA_LIMIT else BIAS_EXPONENT_LIMIT
+    mantissa = bias / 2.0 ** (exponent - 6)
+    if np.abs(mantissa).max() > BIAS_MANTISSA_LIMIT or np.any(mantissa % 1):
+        raise RangeError(
+            f"{population.name}: bias ({np.abs(bias).max():.0f}) does not fit 13 bits << {BIAS_EXPONENT_LIMIT}, at most 8190 and even "
+            "above 4095; export it again"
+        )
+    fixed = FixedNeuron(
+        _twelve_bits(population.name, "dv", neuron.decay, 0),
+        None if neuron.threshold is None else _threshold(population, neuron, unit),
+        mantissa.astype(np.int32),
+        exponent,
+        None if neuron.current_decay is None else _twelve_bits(population.name, "du", neuron.current_decay, 1),
+    )
+    return replace(population, unit=unit if population.fires else population.unit * unit, neuron=fixed)
+
+
+def _check_neuron(name: str, neuron: FloatNeuron) -> None:
+    """What Loihi's neuron cannot do."""
+    if np.any(np.asarray(neuron.decay) >= 1):
+        raise RangeError(
+            f"{name}: a membrane without memory (Threshold, or tau = dt) needs dv = 4096, beyond 4095 of its 12 bits; "
+            "give it a tau, or run with --precision float"
+        )
+    if neuron.gain is not None:
+        raise DeployError(f"{name}: r or w_in is not positive; fold its sign into the weights")
+    if neuron.reset is not None:
+        raise DeployError(
+            f"{name}: v_reset is not 0, where Loihi's membrane starts again; shift its potentials, or run with --precision float"
+        )
+    if neuron.input_bias is not None:
+        raise DeployError(
+            f"{name}: a bias enters the synaptic current, and Loihi's bias enters the membrane; use Linear for Affine and v_leak "
+            "for the bias"
+        )
+
+
+def _threshold(population: Population, neuron: FloatNeuron, unit: float) -> np.ndarray:
+    """At most half a sub-unit lies between the file's threshold and the chip's (mksgn/export/loihi)."""
+    assert neuron.threshold is not None
+    units = neuron.threshold.astype(np.float64) / unit
+    threshold = np.rint(units - HALF_STEP)
+    if threshold.min() < 0 or threshold.max() > THRESHOLD_LIMIT:
+        raise RangeError(
+            f"{population.name}: threshold ({threshold.min():.0f} … {threshold.max():.0f}) leaves 0 … {THRESHOLD_LIMIT} of vth's "
+            "17 bits; quantise with fewer bits"
+        )
+    rounding = FLOAT_STEP * threshold  # by float32, where the gain is no power of two
+    above = units - threshold
+    if np.any(above <= -rounding) or np.any(above > HALF_STEP + rounding):
+        raise DeployError(
+            f"{population.name}: threshold {units.flat[0]:.6f} is no integer plus half a step of its membrane; "
+            "the file was changed after it was quantised: export it again"
+        )
+    return threshold.astype(np.int32)
+
+
+def _twelve_bits(name: str, what: str, rate: float | np.ndarray, offset: int) -> int | np.ndarray:
+    """dv = 4096 dt/tau, or du = 4096 dt/tau_syn - 1: Lava adds 1 to it."""
+    found = np.rint(DECAY_STEPS * np.asarray(rate, dtype=np.float64)).astype(np.int64) - offset
+    slowest = 1 - offset if np.any(rate) else 0  # an integrator has dv = 0, and any other rate is more than none
+    if found.min() < slowest or found.max() >= DECAY_STEPS:
+        raise RangeError(
+            f"{name}: decay {np.min(rate):.6f} … {np.max(rate):.6f} gives {what} = {found.min()} … {found.max()}, outside "
+            f"{slowest} … {DECAY_STEPS - 1}; choose another dt"
+        )
+    return int(found) if found.ndim == 0 else found
+
+
+def _with_worst_sum(program: Program, population: Population, projections: list[AnyProjection]) -> Population:
+    """No sum may leave what float32 adds exactly, nor, before a threshold, what Loihi's membrane holds."""
+    total = 0.0
+    for projection in projections:
+        if isinstance(projection, Product):
+            shape = population.shape
+            total += projection.weight * (projection._width if projection.part == "m" else shape[-1])
+        else:
+            total += ops.worst_sum(projection.operators, program[projection.source].shape)
+    limit = 2**FLOAT_BITS if population.kind == "readout" else MEMBRANE_LIMIT
+    if total >= limit:
+        what = "24 bits of a float32 sum" if population.kind == "readout" else "the 24-bit membrane"
+        raise RangeError(
+            f"{population.name}: worst sum of weights ({total:.0f}) exceeds {limit} of {what}; quantise with fewer bits"
+        )
+    neuron = population.neuron
+    if not isinstance(neuron, FixedNeuron):
+        return population
+    bias = float(np.abs(neuron.bias_mant).max()) * 2.0**neuron.bias_exp / SUB_UNITS
+    return replace(population, neuron=replace(neuron, worst=total + bias))
+
+
+def _near_integers(what: str, x: np.ndarray) -> np.ndarray:
+    """As `_integers`, of numbers that float32 has rounded on their way through the file."""
+    rounded = np.rint(x)
+    return _integers(what, np.where(np.abs(x - rounded) <= FLOAT_STEP * np.abs(x), rounded, x))
+
+
+def _integers(what: str, x: np.ndarray, *, even: bool = False) -> np.ndarray:
+    rounded = np.rint(x)
+    if np.any(rounded != x) or (even and np.any(rounded % 2)):
+        raise DeployError(
+            f"{what} are no {'even ' if even else ''}integers of the file's unit; export it again with --quantize"
+        )
+    if even and np.abs(rounded).max(initial=0) > WEIGHT_LIMIT:
+        raise RangeError(
+            f"{what} ({np.abs(rounded).max():.0f}) exceed {WEIGHT_LIMIT} of an 8-bit synapse; export it again with --quantize 8"
+        )
+    return rounded

@@ -1,0 +1,58 @@
+"""With an analog input, what lies before the first spikes stays on the host: it is computed once for all backends, as MACs.
+
+The host needs no product with the zeros beside the blocks of a block-diagonal convolution, as the unshared branches of SSC are stored:
+there it is the grouped convolution that it amounts to.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from mksgn.deploy.program import operators as ops
+from mksgn.deploy.program.program import AnyProjection, Population, Program, Projection
+
+
+def host_split(program: Program) -> Program:
+    """Analog inputs go to the host, with each leaf that is fed by currents of the host alone."""
+    changed: dict[str, Population] = {}
+    for population in program.inputs:
+        if population.name in program.analog:
+            changed[population.name] = replace(population, place="host")
+    for members in program.leaves.values():  # sources come before what they feed
+        inside = {p.name for p in members}
+        outside = {s for p in members for q in program.into(p.name) for s in q.sources} - inside
+        if outside and all(s in changed and not program.sends_spikes(s) for s in outside):
+            changed |= {p.name: replace(p, place="host") for p in members}
+    on_host = {name for name, population in changed.items() if population.kind != "input"}
+    projections = tuple(_grouped(q) if q.target in on_host else q for q in program.projections)
+    return replace(program.with_populations(changed), projections=projections)
+
+
+def _grouped(projection: AnyProjection) -> AnyProjection:
+    if not isinstance(projection, Projection):
+        return projection
+    operators = tuple(in_groups(op) if isinstance(op, ops.Conv) else op for op in projection.operators)
+    if all(a is b for a, b in zip(operators, projection.operators, strict=True)):
+        return projection
+    return replace(projection, operators=operators)
+
+
+def in_groups(conv: ops.Conv) -> ops.Conv:
+    """The same convolution in as many groups as its zeros allow; itself where they allow no more than it has."""
+    if conv.groups != 1:
+        return conv
+    outputs, inputs = conv.weight.shape[:2]
+    used = (conv.weight != 0).reshape(outputs, inputs, -1).any(2)
+    common = math.gcd(outputs, inputs)
+    for groups in range(common, 1, -1):
+        if common % groups:
+            continue
+        height, width = outputs // groups, inputs // groups
+        blocks = np.kron(np.eye(groups, dtype=bool), np.ones((height, width), dtype=bool))
+        if not (used & ~blocks).any():
+            weight = [conv.weight[i * height : (i + 1) * height, i * width : (i + 1) * width] for i in range(groups)]
+            return replace(conv, weight=np.ascontiguousarray(np.concatenate(weight)), groups=groups)
+    return conv

@@ -1,0 +1,218 @@
+"""NIR graph → float program: populations and projections; every node that cannot run is named with a remedy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import nir
+import numpy as np
+
+from mksgn.deploy.errors import DeployError
+from mksgn.deploy.passes.linear_paths import LINEAR, Signal, Signals, Way
+from mksgn.deploy.passes.neurons import NEURONS, convert, shape_of
+from mksgn.deploy.program import operators as ops
+from mksgn.deploy.program.neurons import FloatNeuron
+from mksgn.deploy.program.program import AnyProjection, Output, Population, Product, Program, Projection, Shape
+from mksgn.export.graph.flatten import flatten
+from mksgn.export.graph.nodes import SpikingSelfAttention
+from mksgn.export.reference.execute import evaluation_order
+
+
+def ingest(
+    graph: nir.NIRGraph, *, dt: float = 1e-4, if_dt: float | None = None, analog: tuple[str, ...] = ()
+) -> Program:
+    """Read any graph of NIR's primitives and our two.
+
+    Linear nodes and delays between two populations become projections, one for each way through them; their biases become the
+    population's. Neurons are put into Lava's terms (passes/neurons). `dt` in seconds holds where the file names none, `if_dt` is the
+    step of IF and I. Inputs are spikes unless their metadata or `analog` says otherwise. Raises BadInputError: node, type, reason,
+    remedy.
+    """
+    return _Ingest(flatten(graph), dt, if_dt, analog).program()
+
+
+class _Ingest:
+    def __init__(self, graph: nir.NIRGraph, dt: float, if_dt: float | None, analog: tuple[str, ...]):
+        self.graph, self.if_dt = graph, if_dt
+        self.dt = float(graph.metadata.get("dt", dt))
+        self.analog = set(analog)
+        self.populations: dict[str, Population] = {}
+        self.projections: list[AnyProjection] = []
+        self.outputs: list[Output] = []
+        self.shown: dict[str, tuple[tuple[str, int, tuple[str, ...]], ...]] = {}  # read-outs, by the ways into them
+        self.check_nodes()
+        self.order = evaluation_order(graph)
+        self.signals = Signals(graph, self.order, self.dt, self.shape)
+
+    def check_nodes(self) -> None:
+        for name, node in self.graph.nodes.items():
+            if not isinstance(node, (nir.Input, nir.Output, SpikingSelfAttention, *NEURONS, *LINEAR)):
+                raise DeployError(
+                    f"node {name}: {type(node).__name__} cannot be run here, NIR's own primitives, GraphConv and "
+                    "SpikingSelfAttention can: rewrite the node with these"
+                )
+            for parameter, value in vars(node).items():
+                if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
+                    raise DeployError(f"node {name}: {parameter} holds a value that is not finite; repair the file")
+
+    def program(self) -> Program:
+        for name in self.order:
+            node = self.graph.nodes[name]
+            if isinstance(node, nir.Input):
+                self.populations[name] = Population(name, self.shape(name), "input")
+                if node.metadata.get("signal") == "analog":
+                    self.analog.add(name)
+        unknown = self.analog - set(self.populations)
+        if unknown:
+            raise DeployError(f"analog inputs {', '.join(sorted(unknown))}: the graph has no such input")
+        for name in self.order:
+            node = self.graph.nodes[name]
+            if isinstance(node, NEURONS):
+                self.neurons(name, node)
+            elif isinstance(node, SpikingSelfAttention):
+                self.attention(name, node)
+        for name in self.order:
+            if isinstance(self.graph.nodes[name], nir.Output):
+                self.output(name)
+        idle = sorted(
+            n for n, node in self.graph.nodes.items() if isinstance(node, LINEAR) and n not in self.signals.used
+        )
+        if idle:
+            raise DeployError(f"node {', '.join(idle)}: leads to no population and no output; leave it out")
+        steps = self.graph.metadata.get("steps")
+        return Program(
+            precision="float",
+            dt=self.dt,
+            steps=None if steps is None else int(steps),
+            populations=tuple(self.populations.values()),
+            projections=tuple(self.projections),
+            outputs=tuple(self.outputs),
+            analog=frozenset(self.analog),
+            metadata=dict(self.graph.metadata),
+        )
+
+    def shape(self, name: str) -> Shape:
+        """What a node that is not linear puts out."""
+        node = self.graph.nodes[name]
+        if isinstance(node, NEURONS):
+            return shape_of(node)
+        if isinstance(node, nir.Input):
+            return tuple(int(n) for n in node.input_type["input"])
+        if isinstance(node, SpikingSelfAttention):
+            channels, *rest = self.attended(name)[1]
+            return (channels // 3, *rest)
+        raise DeployError(f"node {name}: an edge leads out of this {type(node).__name__}; end the graph there")
+
+    def population(self, name: str) -> str:
+        """The population that a node's output is."""
+        return f"{name}.z" if isinstance(self.graph.nodes[name], SpikingSelfAttention) else name
+
+    def neurons(self, name: str, node: nir.NIRNode) -> None:
+        signal = self.signals.into(name)
+        shape = shape_of(node)
+        self.project(name, signal, shape)
+        now = np.broadcast_to(signal.biases.get(0, np.zeros((), dtype=np.float32)), signal.shape)
+        converted = convert(name, node, self.dt, self.if_dt, now)
+        self.populations[name] = Population(
+            name,
+            shape,
+            "spiking" if converted.fires else "graded",
+            neuron=converted.neuron,
+            unit=1.0 if converted.fires else converted.unit,
+            late_biases=_late(signal),
+        )
+
+    def project(self, target: str, signal: Signal, shape: Shape, suffix: str = "") -> None:
+        if signal.shape != shape:
+            last = signal.ways[-1].nodes[-1] if signal.ways and signal.ways[-1].nodes else "source"
+            raise DeployError(f"type mismatch: {last}.output {signal.shape} -> {target}.input {shape}")
+        for way in signal.ways:
+            source = self.population(way.source)
+            name = f"{way.nodes[0]}{suffix}" if way.nodes else f"{source}_{target}"
+            self.projections.append(Projection(name, source, target, _merge_stride(way.operators), shift=way.shift))
+
+    def attended(self, name: str) -> tuple[str, Shape]:
+        """The population of q|k|v spikes that an attention node reads, and its shape."""
+        sources = self.signals.sources[name]
+        if len(sources) != 1 or not isinstance(self.graph.nodes[sources[0]], nir.LIF | nir.IF | nir.CubaLIF):
+            raise DeployError(f"node {name}: attention must follow one LIF population of q|k|v spikes")
+        if self.signals.position[sources[0]] > self.signals.position[name]:
+            raise DeployError(f"node {name}: attention within a loop cannot be run here; take it out of the loop")
+        return sources[0], shape_of(self.graph.nodes[sources[0]])
+
+    def attention(self, name: str, node: SpikingSelfAttention) -> None:
+        source, (channels, frames, joints) = self.attended(name)
+        channels, heads = channels // 3, node.heads
+        rate = float(np.float32(self.dt) / np.float32(node.tau))
+        width = channels // heads
+        gains = [np.asarray(g, dtype=np.float64) for g in (node.gain_m, node.gain_z)]
+        thresholds = [np.asarray(t, dtype=np.float64) / rate for t in (node.threshold_m, node.threshold_z)]
+        if any(np.ptp(g) for g in gains):  # one weight per population: a head's gain goes into its threshold
+            thresholds = [t / g for t, g in zip(thresholds, gains, strict=True)]
+            gains = [np.ones(heads), np.ones(heads)]
+        zero = np.zeros((1, 1, 1), dtype=np.float32)
+        m = FloatNeuron(rate, thresholds[0].astype(np.float32).reshape(-1, 1, 1, 1), zero[None])
+        z = FloatNeuron(rate, np.repeat(thresholds[1], width).astype(np.float32).reshape(-1, 1, 1), zero)
+        self.populations[f"{name}.m"] = Population(f"{name}.m", (heads, frames, joints, joints), "spiking", neuron=m)
+        self.populations[f"{name}.z"] = Population(f"{name}.z", (channels, frames, joints), "spiking", neuron=z)
+        self.projections += [
+            Product(f"{name}.qk", "m", (source,), f"{name}.m", heads, float(gains[0][0]), (0,), _width=width),
+            Product(
+                f"{name}.mv", "z", (f"{name}.m", source), f"{name}.z", heads, float(gains[1][0]), (0, 0), _width=width
+            ),
+        ]
+
+    def output(self, name: str) -> None:
+        """What leads to an Output: a population as it is, or synapses into a population without threshold."""
+        signal = self.signals.into(name)
+        shape = tuple(int(n) for n in self.graph.nodes[name].output_type["output"])
+        if signal.shape != shape and not any(way.nodes for way in signal.ways):
+            raise DeployError(f"type mismatch: {signal.ways[0].source}.output {signal.shape} -> {name}.input {shape}")
+        if len(signal.ways) == 1 and signal.ways[0] == Way(signal.ways[0].source) and not signal.biases:
+            source = signal.ways[0].source
+            if source in self.analog:
+                raise DeployError(f"output {name}: shows the input {source} itself; put a population between them")
+            self.outputs.append(Output(name, self.population(source)))
+            return
+        readout = self.weighted(name)
+        same = tuple((way.source, way.shift, way.nodes) for way in signal.ways)
+        if self.shown.get(readout) == same:  # by another output already
+            self.outputs.append(Output(name, readout))
+            return
+        if readout in self.populations:  # it is shown there by other ways
+            readout = name
+        self.shown[readout] = same
+        self.project(readout, signal, shape, suffix="_synapses")
+        now = np.broadcast_to(signal.biases.get(0, np.zeros(())), shape).astype(np.float32)
+        self.populations[readout] = Population(readout, shape, "readout", bias=now, late_biases=_late(signal))
+        self.outputs.append(Output(name, readout))
+
+    def weighted(self, output: str) -> str:
+        """The last node with weights on the way to an output: the read-out bears its name, as in the file's quantisation."""
+        name = output
+        while len(self.signals.sources[name]) == 1:
+            name = self.signals.sources[name][0]
+            node = self.graph.nodes[name]
+            if not isinstance(node, LINEAR):
+                return output
+            if not isinstance(node, nir.SumPool2d | nir.AvgPool2d | nir.Flatten | nir.Delay):
+                return name
+        return output
+
+
+def _late(signal: Signal) -> tuple[tuple[int, np.ndarray], ...]:
+    return tuple((first, bias) for first, bias in sorted(signal.biases.items()) if first and bias.any())
+
+
+def _merge_stride(operators: ops.Operators) -> ops.Operators:
+    """A stride-1 convolution followed by a decimating pool of kernel 1 is the strided convolution (mksgn/export/lowering/lower writes it so)."""
+    merged: list[ops.Operator] = []
+    for operator in operators:
+        last = merged[-1] if merged else None
+        decimates = isinstance(operator, ops.SumPool) and operator.kernel == (1, 1) and operator.padding == (0, 0)
+        if decimates and isinstance(last, ops.Conv) and last.stride == (1, 1):
+            assert isinstance(operator, ops.SumPool)
+            merged[-1] = replace(last, stride=operator.stride)
+        else:
+            merged.append(operator)
+    return tuple(merged)

@@ -1,0 +1,101 @@
+"""NIR's neurons in Lava's terms: forward Euler with the file's dt, weights as the file has them.
+
+With gain = dt/tau r (LIF, LI), dt r (IF, I) or dt/tau_mem r dt/tau_syn w_in (CubaLIF, CubaLI) the membrane is counted in units of
+the current, v / gain: decay dv = dt/tau, threshold and reset v / gain, and v_leak a bias (NIR.md). dt/tau is rounded to float32,
+as every simulator of the file has it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import nir
+import numpy as np
+
+from mksgn.deploy.errors import DeployError
+from mksgn.deploy.program.neurons import FloatNeuron
+from mksgn.export.loihi import dt_over, one_if_shared
+
+FIRING = (nir.LIF, nir.IF, nir.CubaLIF, nir.Threshold)
+GRADED = (nir.LI, nir.I, nir.CubaLI)
+NEURONS = FIRING + GRADED
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A neuron node's population: its equation, and the value of one unit of its membrane in the file's."""
+
+    neuron: FloatNeuron
+    unit: Array
+    fires: bool
+
+
+def shape_of(node: nir.NIRNode) -> tuple[int, ...]:
+    return tuple(np.shape(node.threshold if isinstance(node, nir.Threshold) else node.r))
+
+
+def convert(name: str, node: nir.NIRNode, dt: float, if_dt: float | None, bias: Array) -> Converted:
+    """`bias` is what the linear nodes before it add at every step; `if_dt` is the step of IF and I (None: dt).
+
+    Raises DeployError for a time constant below dt, and for a resting potential above the threshold.
+    """
+    if isinstance(node, nir.Threshold):
+        return Converted(FloatNeuron(1.0, compact(node.threshold), compact(bias)), np.ones(1, dtype=np.float32), True)
+    resistance = np.asarray(node.r, dtype=np.float64)
+    current_decay: Array | None = None
+    leak: Array = np.zeros(1)
+    if isinstance(node, nir.IF | nir.I):
+        decay: Array = np.zeros(1)
+        gain = resistance * (dt if if_dt is None else if_dt)
+    else:
+        current_based = isinstance(node, nir.CubaLIF | nir.CubaLI)
+        decay = _rate(name, "tau_mem" if current_based else "tau", node.tau_mem if current_based else node.tau, dt)
+        gain, leak = resistance * decay, np.asarray(node.v_leak, dtype=np.float64) * decay
+        if current_based:
+            current_decay = _rate(name, "tau_syn", node.tau_syn, dt)
+            gain = gain * current_decay * np.asarray(node.w_in, dtype=np.float64)
+    fires = isinstance(node, FIRING)
+    threshold = np.asarray(node.v_threshold, dtype=np.float64) if fires else None
+    reset = np.asarray(node.v_reset, dtype=np.float64) if fires else np.zeros(1)
+    if threshold is not None and np.any((threshold < 0) & (leak < 0)):
+        raise DeployError(
+            f"node {name}: v_threshold ({threshold.min():.4g}) lies below 0, where a clip's state starts, and v_leak below it: "
+            "shift its potentials, so that it rests at 0"
+        )
+    unit, factor, drive = gain, None, bias
+    if np.any(gain <= 0):  # no scale for the membrane: it stays in the file's units
+        unit, factor, drive = np.ones(1), compact(gain), bias * gain
+    resting = leak / unit
+    neuron = FloatNeuron(
+        decay=one_if_shared(decay),
+        threshold=None if threshold is None else compact(threshold / unit),
+        bias=compact(resting + drive if current_decay is None else resting),
+        current_decay=None if current_decay is None else one_if_shared(current_decay),
+        input_bias=None if current_decay is None or not np.any(bias) else compact(drive),
+        gain=factor,
+        reset=compact(reset / unit) if np.any(reset) else None,
+    )
+    return Converted(neuron, compact(unit), fires)
+
+
+def _rate(name: str, parameter: str, tau: Array, dt: float) -> Array:
+    """dt / tau, checked."""
+    rate = dt_over(tau, dt)
+    if not np.all((rate > 0) & (rate <= 1)):
+        raise DeployError(
+            f"node {name}: dt/{parameter} runs from {rate.min():.4g} to {rate.max():.4g}, outside (0, 1]: the step is longer than "
+            "the time constant; set --dt"
+        )
+    return rate
+
+
+def compact(x: Array) -> Array:
+    """float32, each axis along which nothing changes reduced to 1."""
+    x = np.asarray(x, dtype=np.float32)
+    for axis in range(x.ndim):
+        first = np.take(x, [0], axis=axis)
+        if np.array_equal(np.broadcast_to(first, x.shape), x):
+            x = first
+    return np.array(x)

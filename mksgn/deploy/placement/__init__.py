@@ -1,0 +1,1 @@
+"""Populations on a chip's cores: tiles, axons, limits, and how full the cores are."""

@@ -1,0 +1,144 @@
+"""How full the cores are: a table for the terminal, and a picture."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from mksgn.deploy.errors import DeployError
+from mksgn.deploy.placement.place import Placement, PopulationPlacement
+from mksgn.deploy.placement.tiles import RESOURCES, core_limits
+
+MOST_ROWS = 40  # a row per core up to here, one per population beyond
+# Okabe and Ito's colours, which the colour-blind tell apart; in the order of RESOURCES
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
+OVER, EMPTY = "#000000", "#F2F2F2"
+FORMATS = ("png", "svg", "pdf")
+FORMATS_TEXT = ", ".join(f".{each}" for each in FORMATS)
+
+
+def shares(placement: Placement) -> np.ndarray:
+    """(cores, RESOURCES) float: used of each limit; 0 where the limit has not been published."""
+    limits = np.array([math.inf if limit is None else limit for limit in core_limits(placement.chip)])
+    return placement.usage / limits
+
+
+def utilisation_table(placement: Placement) -> Table:
+    """A row per core; of many cores a row per population, with its fullest core and, in brackets, the mean."""
+    each_core = placement.cores <= MOST_ROWS
+    limits = core_limits(placement.chip)
+    table = Table(
+        title=f"{_count(placement.cores, 'core')} on {_count(placement.chips, 'chip')} of {placement.chip.name}"
+        + ("" if each_core else "; fullest core of each population (mean)"),
+        title_justify="left",
+    )
+    table.add_column("population")
+    for heading in ("core" if each_core else "cores", *RESOURCES):
+        table.add_column(heading, justify="right")
+    for population in placement.populations:
+        if each_core:
+            for core, used in enumerate(population.usage, start=population.first_core):
+                cells = [_amount(int(n), limit) for n, limit in zip(used, limits, strict=True)]
+                table.add_row(population.name, str(core), *cells)
+        else:
+            table.add_row(population.name, f"{population.cores:,}", *_summaries(population, limits))
+    table.add_section()
+    table.add_row("limit", "", *("not published" if limit is None else f"{limit:,}" for limit in limits))
+    return table
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def _amount(value: int, limit: int | None) -> str:
+    return f"{value:,}" if limit is None else f"{value:,} {value / limit:4.0%}"
+
+
+def _summaries(population: PopulationPlacement, limits: tuple[int | None, ...]) -> list[str]:
+    cells = []
+    for used, limit in zip(population.usage.T, limits, strict=True):
+        mean = f"{used.mean():,.0f}" if limit is None else f"{used.mean() / limit:.0%}"
+        cells.append(f"{_amount(int(used.max()), limit)} ({mean})")
+    return cells
+
+
+def draw(placement: Placement, path: Path | str) -> None:
+    """Cores as a grid, in the colour of their fullest resource, the darker the fuller; and how many each population has.
+
+    Writes PNG, SVG or PDF by the path's ending. Raises DeployError for another ending, or where the file cannot be written.
+    """
+    from matplotlib.figure import Figure  # half a second, which no other command should wait
+    from matplotlib.patches import Patch
+
+    path = Path(path)
+    if path.suffix[1:].lower() not in FORMATS:
+        raise DeployError(f"{path}: a picture is written as {FORMATS_TEXT}; give the path one of these endings")
+    chip, used = placement.chip, shares(placement)
+    rows = max(1, len(placement.populations))
+    figure = Figure(figsize=(12, max(4.5, 0.19 * rows + 1.8)), layout="constrained")
+    grid, bars = figure.subplots(1, 2, width_ratios=(1.1, 1))
+    columns = max(1, math.ceil(math.sqrt(max(1, placement.cores))))
+    cells = np.full((math.ceil(max(1, placement.cores) / columns) * columns, 3), _rgb(EMPTY))
+    cells[: placement.cores] = _colours(used)
+    each_seen = columns <= 32  # beyond, cores are dots, and fill the space instead of being square
+    grid.imshow(cells.reshape(-1, columns, 3), interpolation="nearest", aspect="equal" if each_seen else "auto")
+    grid.set_anchor("N")
+    grid.set_xticks([])
+    grid.set_yticks([])
+    grid.set_title(f"{_count(placement.cores, 'core')}, row by row; the fuller, the darker", loc="left")
+    if each_seen:
+        grid.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
+        grid.set_yticks(np.arange(len(cells) // columns + 1) - 0.5, minor=True)
+        grid.grid(which="minor", color="white", linewidth=1.5)
+        grid.tick_params(which="both", length=0)
+    limited = [i for i, limit in enumerate(core_limits(chip)) if limit is not None]
+    _draw_bars(bars, placement, used, limited)
+    key = [Patch(color=COLOURS[i], label=RESOURCES[i]) for i in limited]
+    if (used > 1).any():
+        key.append(Patch(color=OVER, label="over its limit"))
+    unpublished = [resource for i, resource in enumerate(RESOURCES) if i not in limited]
+    title = "fullest resource" + (f" (no limit published: {', '.join(unpublished)})" if unpublished else "")
+    figure.legend(handles=key, title=title, loc="outside lower center", ncols=len(key), frameon=False)
+    figure.suptitle(f"{_count(placement.chips, 'chip')} of {chip.name}")
+    try:
+        figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+    except OSError as error:
+        raise DeployError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _draw_bars(axes, placement: Placement, used: np.ndarray, limited: list[int]) -> None:
+    """A bar per population: its cores, by their fullest resource."""
+    fullest = used.argmax(axis=1)
+    over = (used > 1).any(axis=1)
+    names = [p.name for p in placement.populations]
+    left = np.zeros(len(names))
+    kinds = [((fullest == i) & ~over, COLOURS[i]) for i in limited] + [(over, OVER)]
+    for chosen, colour in kinds:
+        counts = np.array([int(chosen[p.first_core : p.first_core + p.cores].sum()) for p in placement.populations])
+        axes.barh(np.arange(len(names)), counts, left=left, color=colour, height=0.8)
+        left += counts
+    axes.set_yticks(np.arange(len(names)), names, fontsize=8)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel("cores")
+    axes.set_title("by population", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _colours(used: np.ndarray) -> np.ndarray:
+    """(cores, 3) of 0 … 1: from a quarter of the colour where a core is almost empty to the whole where it is full."""
+    if not len(used):
+        return np.zeros((0, 3))
+    full = np.array([_rgb(colour) for colour in COLOURS])[used.argmax(axis=1)]
+    depth = 0.25 + 0.75 * np.clip(used.max(axis=1, keepdims=True), 0, 1)
+    colours = 1 - depth * (1 - full)
+    colours[(used > 1).any(axis=1)] = _rgb(OVER)
+    return colours
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue

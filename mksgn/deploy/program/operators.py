@@ -1,0 +1,310 @@
+"""Linear operators of projections, as exact matrix products on (N, *source shape) tensors.
+
+Weights are integers in fixed-point programs; as long as every partial sum stays below 2^24, which deploy checks, float32 sums
+are exact in any order. Spikes come as uint8, for 8-bit products (mksgn/deploy/program/int8), or as float32. `fan_out` counts synapses, borders
+and strides included.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mksgn.deploy.errors import DeployError
+from mksgn.deploy.program import int8
+
+Shape = tuple[int, ...]
+
+
+def _require(fits: bool, kind: str, takes: str, shape: Shape) -> None:
+    if not fits:
+        raise DeployError(f"{kind} takes {takes}, its source has {shape}")
+
+
+class _Weighted:
+    """What operators with weights share: the weights as float32 tensors, one per device."""
+
+    weight: np.ndarray
+
+    def on(self, device: torch.device) -> Tensor:
+        if device not in self._tensors:
+            self._tensors[device] = torch.from_numpy(np.ascontiguousarray(self.weight, dtype=np.float32)).to(device)
+        return self._tensors[device]
+
+    @cached_property
+    def _tensors(self) -> dict[torch.device, Tensor]:
+        return {}
+
+
+def _spikes(x: Tensor) -> bool:
+    """Whether the 8-bit products may take x."""
+    return x.dtype == torch.uint8 and x.device.type == "cpu"
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, H, W, C); a view where the memory is channels last."""
+    return x.permute(0, 2, 3, 1)
+
+
+def _sizes(shape: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> Shape:
+    each = zip(shape, kernel, stride, padding, dilation, strict=True)
+    return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in each)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(_Weighted):
+    """Convolution: weight (C_out, C_in / groups, kh, kw) on (C_in, H, W), or (C_out, C_in / groups, k) on (C_in, L)."""
+
+    weight: np.ndarray
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[int, ...] = (0, 0)
+    dilation: tuple[int, ...] = (1, 1)
+    groups: int = 1
+    behind: tuple[int, ...] = (
+        0,
+        0,
+    )  # zeros at an axis' end on top of its padding: "same" of an even kernel is not symmetric
+    kind = "conv"
+
+    def out_shape(self, shape: Shape) -> Shape:
+        kernel = self.weight.shape[2:]
+        channels = self.weight.shape[1] * self.groups
+        axes = "L" if len(kernel) == 1 else "H, W"
+        fits = len(shape) == len(kernel) + 1 and shape[0] == channels
+        _require(fits, f"Conv{len(kernel)}d", f"({channels}, {axes})", shape)
+        padded = tuple(n + more for n, more in zip(shape[1:], self.behind, strict=False))
+        size = _sizes(padded, kernel, self.stride, self.padding, self.dilation)
+        _require(min(size) > 0, f"Conv{len(kernel)}d", f"at least its kernel's {' x '.join(map(str, kernel))}", shape)
+        return (self.weight.shape[0], *size)
+
+    @property
+    def _pointwise(self) -> bool:
+        return self.weight.shape[2:] == (1, 1) and self.padding == (0, 0) and self.groups == 1 and not any(self.behind)
+
+    @cached_property
+    def _int8(self) -> int8.Product | None:
+        if self.weight.ndim != 4:
+            return None
+        if self._pointwise:
+            return int8.linear(self.weight[:, :, 0, 0])
+        return int8.conv(self.weight, self.stride, self.padding, self.dilation, self.groups)
+
+    def apply(self, x: Tensor) -> Tensor:
+        if any(self.behind):
+            x = F.pad(x, [zeros for more in reversed(self.behind) for zeros in (0, more)])
+        if self._pointwise:
+            x = x[:, :, :: self.stride[0], :: self.stride[1]]
+        if _spikes(x) and self._int8 is not None:
+            if not self._pointwise:
+                return self._int8(x)
+            rows = _rows(x)
+            return self._int8(rows.reshape(-1, rows.shape[-1])).unflatten(0, rows.shape[:-1]).permute(0, 3, 1, 2)
+        x = x.float()
+        weight = self.on(x.device)
+        if self._pointwise:
+            return torch.matmul(weight[:, :, 0, 0], x.flatten(2)).view(len(x), -1, *x.shape[2:])
+        if weight.ndim == 3:
+            return F.conv1d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+
+@dataclass(frozen=True, eq=False)
+class GraphConv(_Weighted):
+    """One C_out x C_in block of weights per edge (source joint → target joint), never the dense V·C square.
+
+    (C_in, T, V) → (C_out, T, V); weight (E, C_out, C_in), source and target (E,).
+    """
+
+    weight: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+    joints: int
+    kind = "graph_conv"
+
+    @cached_property
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(self.source), torch.from_numpy(self.target)
+
+    @cached_property
+    def _int8(self) -> list[tuple[int, list[int], int8.Product]] | None:
+        """Per target joint: its source joints, and the product of their blocks side by side."""
+        found = []
+        for joint in np.unique(self.target):
+            edges = np.flatnonzero(self.target == joint)
+            product = int8.linear(np.concatenate(list(self.weight[edges]), axis=1))
+            if product is None:
+                return None
+            found.append((int(joint), self.source[edges].tolist(), product))
+        return found
+
+    def out_shape(self, shape: Shape) -> Shape:
+        fits = len(shape) == 3 and (shape[0], shape[2]) == (self.weight.shape[2], self.joints)
+        _require(fits, "GraphConv", f"({self.weight.shape[2]}, T, {self.joints})", shape)
+        return (self.weight.shape[1], *shape[1:])
+
+    def apply(self, x: Tensor) -> Tensor:
+        n, c, t, v = x.shape
+        if _spikes(x) and self._int8 is not None:
+            rows = _rows(x).reshape(n * t, v, c)
+            out = (torch.empty if len(self._int8) == v else torch.zeros)(n * t, v, self.weight.shape[1])
+            for joint, sources, product in self._int8:
+                out[:, joint] = product(rows[:, sources].reshape(n * t, -1))
+            return out.view(n, t, v, -1).permute(0, 3, 1, 2)
+        weight = self.on(x.device)
+        source, target = (ends.to(x.device) for ends in self._ends)
+        columns = x.float().permute(3, 1, 0, 2).reshape(v, c, n * t)[source]
+        y = torch.zeros(v, weight.shape[1], n * t, device=x.device)
+        y.index_add_(0, target, torch.bmm(weight, columns))
+        return y.view(v, -1, n, t).permute(2, 1, 3, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(_Weighted):
+    """weight (O, I): the last axis, I → O; or (*batch, O, I), a matrix of its own for each index of the axes before it."""
+
+    weight: np.ndarray
+    kind = "dense"
+
+    @cached_property
+    def _int8(self) -> int8.Product | None:
+        return int8.linear(self.weight) if self.weight.ndim == 2 else None
+
+    def out_shape(self, shape: Shape) -> Shape:
+        batch = self.weight.shape[:-2]
+        fits = shape[-1:] == self.weight.shape[-1:] and (not batch or shape[:-1] == batch)
+        takes = ", ".join(map(str, (*batch, self.weight.shape[-1]))) if batch else f"…, {self.weight.shape[-1]}"
+        _require(fits, "Affine or Linear", f"({takes})", shape)
+        return (*shape[:-1], self.weight.shape[-2])
+
+    def apply(self, x: Tensor) -> Tensor:
+        if _spikes(x) and self._int8 is not None:
+            return self._int8(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
+        x = x.float()
+        weight = self.on(x.device)
+        return x @ weight.T if weight.ndim == 2 else torch.einsum("...oi,n...i->n...o", weight, x)
+
+
+@dataclass(frozen=True, eq=False)
+class SumPool:
+    """Sums over windows of the last two axes."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+    kind = "pool"
+
+    def out_shape(self, shape: Shape) -> Shape:
+        _require(len(shape) == 3, "SumPool2d", "(C, H, W)", shape)
+        size = _sizes(shape[1:], self.kernel, self.stride, self.padding, (1, 1))
+        _require(min(size) > 0, "SumPool2d", f"at least its window of {self.kernel[0]} x {self.kernel[1]}", shape)
+        return (shape[0], *size)
+
+    def apply(self, x: Tensor) -> Tensor:
+        if self.kernel == (1, 1) and self.padding == (0, 0):
+            return x[:, :, :: self.stride[0], :: self.stride[1]]
+        if self.kernel == tuple(x.shape[2:]) and self.padding == (0, 0):
+            return x.sum((2, 3), keepdim=True, dtype=torch.float32)
+        height, width = self.padding  # torch's own pooling takes at most half of the kernel
+        padded = F.pad(x.float(), (width, width, height, height))
+        return F.avg_pool2d(padded, self.kernel, self.stride, divisor_override=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Flatten:
+    """Merge the axes start … end of the source's shape."""
+
+    start: int
+    end: int
+    kind = "flatten"
+
+    def out_shape(self, shape: Shape) -> Shape:
+        axes = range(-len(shape), len(shape))
+        fits = self.start in axes and self.end in axes and self.start % len(shape) <= self.end % len(shape)
+        _require(fits, "Flatten", f"axes {self.start} to {self.end}, the batch's not counted", shape)
+        start, end = self.start % len(shape), self.end % len(shape)
+        return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x.flatten(*(axis if axis < 0 else axis + 1 for axis in (self.start, self.end)))
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(_Weighted):
+    """A weight per source neuron, or one for all."""
+
+    weight: np.ndarray
+    kind = "scale"
+
+    def out_shape(self, shape: Shape) -> Shape:
+        _require(self.weight.size == 1 or shape == self.weight.shape, "Scale", str(self.weight.shape), shape)
+        return shape
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x * self.on(x.device)
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Lets some of the neurons through, (*source shape) of bool: those that share a delay."""
+
+    passes: np.ndarray
+    kind = "mask"
+
+    def out_shape(self, shape: Shape) -> Shape:
+        _require(shape == self.passes.shape, "Delay", str(self.passes.shape), shape)
+        return shape
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x * torch.from_numpy(self.passes).to(x.device, x.dtype)
+
+
+Operator = Conv | GraphConv | Dense | SumPool | Flatten | Scale | Mask
+Operators = tuple[Operator, ...]
+
+
+def apply(operators: Operators, x: Tensor) -> Tensor:
+    for operator in operators:
+        x = operator.apply(x)
+    return x
+
+
+def out_shape(operators: Operators, shape: Shape) -> Shape:
+    for operator in operators:
+        shape = operator.out_shape(shape)
+    return shape
+
+
+def weights(operators: Operators) -> list[np.ndarray]:
+    return [operator.weight for operator in operators if hasattr(operator, "weight")]
+
+
+def with_weights(operators: Operators, change) -> Operators:
+    """The same operators, each array of weights replaced by change(weights)."""
+    return tuple(replace(op, weight=change(op.weight)) if hasattr(op, "weight") else op for op in operators)
+
+
+@torch.no_grad()
+def worst_sum(operators: Operators, shape: Shape, peak: float = 1.0) -> float:
+    """Largest |sum| into one target neuron, were every source neuron at `peak` (1 for spikes): that of the absolute weights."""
+    absolute = with_weights(operators, np.abs)
+    return float(apply(absolute, torch.full((1, *shape), peak)).max())
+
+
+def fan_out(operators: Operators, shape: Shape, *, nonzero: bool = False) -> np.ndarray:
+    """Synapses that leave each source neuron, int64, of `shape`; with `nonzero`, those whose weight is not 0.
+
+    Borders and strides are counted by the operators themselves: the gradient of the sum of all outputs, with every weight
+    replaced by 1, is the number of paths from a source neuron.
+    """
+    pattern = with_weights(operators, (lambda w: (w != 0).astype(np.float32)) if nonzero else np.ones_like)
+    with torch.enable_grad():
+        x = torch.zeros((1, *shape), requires_grad=True)
+        apply(pattern, x).sum().backward()
+    assert x.grad is not None
+    return np.rint(x.grad[0].numpy()).astype(np.int64)

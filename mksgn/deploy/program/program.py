@@ -1,0 +1,262 @@
+"""The compiled network: populations, projections and their schedule. Passes turn a NIR graph into it (mksgn/deploy/passes)."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mksgn.deploy.errors import DeployError
+from mksgn.deploy.program import operators as ops
+from mksgn.deploy.program.neurons import FloatNeuron, Neuron
+
+Shape = tuple[int, ...]
+Place = Literal["host", "chip"]
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons that share an equation.
+
+    `input`: what is fed in; `spiking`: fires; `graded`: a membrane that is shown and never fires; `readout`: a sum without memory
+    or threshold. `unit` is the value of one weight unit of this population in the file's units; of a graded one, that of its
+    membrane's. `bias` of a read-out is in units of its weights. `late_biases` (first step, currents) come through delays, so that
+    they begin at a later step of the clip. `leaf` names what is computed as one: a population by itself, or all populations of a
+    loop. `depth` is the time step, counted from 0, at which the population handles a clip's first step.
+    """
+
+    name: str
+    shape: Shape
+    kind: Literal["input", "spiking", "graded", "readout"]
+    place: Place = "chip"
+    neuron: Neuron | None = None
+    bias: np.ndarray | None = None
+    unit: float | np.ndarray = 1.0
+    depth: int = 0
+    leaf: str = ""
+    late_biases: tuple[tuple[int, np.ndarray], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.leaf:
+            object.__setattr__(self, "leaf", self.name)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def fires(self) -> bool:
+        return self.kind == "spiking"
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Synapses from one population to another.
+
+    `shift` is by how many steps the network itself lets the target see the source late: a Delay node's, and 1 for an edge that
+    closes a loop. `delay` is what the chip has to hold a spike back for it, on top of the one step that every synapse costs.
+    """
+
+    name: str
+    source: str
+    target: str
+    operators: ops.Operators
+    delay: int = 0
+    shift: int = 0
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.source,)
+
+    @property
+    def delays(self) -> tuple[int, ...]:
+        return (self.delay,)
+
+    @property
+    def kind(self) -> str:
+        weighted = (op.kind for op in self.operators if hasattr(op, "weight"))
+        return next(weighted, self.operators[0].kind if self.operators else "identity")
+
+    def current(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """(N, *source shape) uint8 spikes, or float32 → (N, *target shape) float32."""
+        return ops.apply(self.operators, inputs[0]).float()
+
+    def fan_outs(self, shapes: tuple[Shape, ...], *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
+        return (ops.fan_out(self.operators, shapes[0], nonzero=nonzero),)
+
+    def product_units(self, target: Shape) -> int:
+        return 0
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Attention's product of two populations: a unit per (query, key, channel) that fires where both of its inputs do.
+
+    part "m": sources qkv (its q and k), current = weight · q kᵀ [head, frame, query, key].
+    part "z": sources m and qkv (its v), current = weight · m v, channel = head · d + i.
+    The units are neurons of their own; deliveries to them are synaptic operations, coincidences are counted apart.
+    """
+
+    name: str
+    part: Literal["m", "z"]
+    sources: tuple[str, ...]
+    target: str
+    heads: int
+    weight: float
+    delays: tuple[int, ...]
+
+    kind = "product"
+    shift = 0
+
+    def current(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        qkv = inputs[-1].permute(0, 2, 3, 1).float()  # (N, T, V, 3C)
+        n, t, v, _ = qkv.shape
+        width = qkv.shape[3] // 3 // self.heads
+        # head by head: small products of strided views, and nothing is copied into another order
+        rows = qkv.reshape(n * t, v, 3, self.heads, width)
+        if self.part == "m":
+            out = torch.empty((self.heads, n * t, v, v), device=qkv.device)
+            for head in range(self.heads):
+                torch.bmm(rows[:, :, 0, head], rows[:, :, 1, head].transpose(1, 2), out=out[head])
+            return _weighted(out, self.weight).view(self.heads, n, t, v, v).transpose(0, 1)
+        m = inputs[0].float()
+        z = torch.empty((n * t, v, self.heads, width), device=qkv.device)
+        for head in range(self.heads):
+            z[:, :, head] = torch.bmm(m[:, head].reshape(n * t, v, v), rows[:, :, 2, head])
+        return _weighted(z, self.weight).view(n, t, v, -1).permute(0, 3, 1, 2)
+
+    def fan_outs(self, shapes: tuple[Shape, ...], *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
+        """q and k reach a unit for each of the V joints of the other; m reaches d channels, v reaches V queries."""
+        channels, _, joints = shapes[-1]
+        qkv = np.full(shapes[-1], joints, dtype=np.int64)
+        if self.part == "m":
+            qkv[2 * channels // 3 :] = 0
+            return (qkv,)
+        qkv[: 2 * channels // 3] = 0
+        return (np.full(shapes[0], channels // 3 // self.heads, dtype=np.int64), qkv)
+
+    def product_units(self, target: Shape) -> int:
+        """T · V² · C, for either part."""
+        if self.part == "m":
+            heads, frames, joints, _ = target
+            return frames * joints * joints * heads * self._width
+        channels, frames, joints = target
+        return channels * frames * joints * joints
+
+    # channels per head; the map's own shape does not tell it
+    _width: int = field(default=0, kw_only=True)
+
+
+def _weighted(counts: Tensor, weight: float) -> Tensor:
+    return counts if weight == 1.0 else counts.mul_(weight)
+
+
+AnyProjection = Projection | Product
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """A graph output, and the population that it shows."""
+
+    name: str
+    population: str
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What both executions run. Populations in the order of evaluation."""
+
+    precision: Literal["fixed", "float"]
+    dt: float
+    steps: int | None
+    populations: tuple[Population, ...]
+    projections: tuple[AnyProjection, ...]
+    outputs: tuple[Output, ...]
+    analog: frozenset[str] = frozenset()  # inputs that are not spikes
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Population:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise DeployError(f"the program has no population {name!r}; it has {', '.join(self._by_name)}") from None
+
+    @cached_property
+    def _by_name(self) -> dict[str, Population]:
+        return {population.name: population for population in self.populations}
+
+    @property
+    def quantization(self) -> dict[str, Any] | None:
+        """How each population was quantised, as export's quantiser reports it; None for a file that is not."""
+        found = self.metadata.get("quantization")
+        return None if found is None else json.loads(found)
+
+    @property
+    def inputs(self) -> tuple[Population, ...]:
+        return tuple(p for p in self.populations if p.kind == "input")
+
+    @property
+    def neurons(self) -> tuple[Population, ...]:
+        """Populations that fire."""
+        return tuple(p for p in self.populations if p.fires)
+
+    @cached_property
+    def leaves(self) -> dict[str, tuple[Population, ...]]:
+        """Populations by leaf, both in the order of evaluation; inputs are no leaves."""
+        leaves: dict[str, tuple[Population, ...]] = {}
+        for population in self.populations:
+            if population.kind != "input":
+                leaves[population.leaf] = (*leaves.get(population.leaf, ()), population)
+        return leaves
+
+    def loops(self, leaf: str) -> bool:
+        """Whether a leaf has to be computed step by step, because spikes of its own come back to it."""
+        inside = {p.name for p in self.leaves[leaf]}
+        return any(source in inside for name in inside for q in self.into(name) for source in q.sources)
+
+    def sends_spikes(self, name: str) -> bool:
+        """Whether what a population sends is 0 or 1 (else a current)."""
+        population = self[name]
+        return population.fires or (population.kind == "input" and name not in self.analog)
+
+    @property
+    def latency(self) -> int:
+        """Time steps between a clip's first input step and the first step of its output on the chip."""
+        return max((self[output.population].depth for output in self.outputs), default=0)
+
+    def into(self, name: str) -> tuple[AnyProjection, ...]:
+        return tuple(projection for projection in self.projections if projection.target == name)
+
+    def fan_outs(self, projection: AnyProjection, *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
+        """Synapses that leave each neuron of each source, of the sources' shapes; found once per projection."""
+        key = (projection, nonzero)  # itself, not its name: a node that feeds two populations names two projections
+        if key not in self._fan_outs:
+            shapes = tuple(self[source].shape for source in projection.sources)
+            self._fan_outs[key] = projection.fan_outs(shapes, nonzero=nonzero)
+        return self._fan_outs[key]
+
+    @cached_property
+    def _fan_outs(self) -> dict[tuple[AnyProjection, bool], tuple[np.ndarray, ...]]:
+        return {}
+
+    def lag(self, projection: AnyProjection, index: int) -> int:
+        """By how many logical steps a source's spikes arrive late at the target; the projection's shift in a balanced program."""
+        source = self[projection.sources[index]]
+        target = self[projection.target]
+        if source.leaf == target.leaf or (source.place == "host" and target.place == "host"):
+            return projection.shift  # computed within the step
+        return source.depth + 1 + projection.delays[index] - target.depth
+
+    def with_populations(self, change: dict[str, Population]) -> Program:
+        return replace(self, populations=tuple(change.get(p.name, p) for p in self.populations))
+
+
+def float_neuron(population: Population) -> FloatNeuron:
+    assert isinstance(population.neuron, FloatNeuron)
+    return population.neuron

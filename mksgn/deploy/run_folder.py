@@ -1,0 +1,141 @@
+"""The folder that a run leaves: spikes.npz and manifest.json, with the sha256 of every file and of the parents."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mksgn.common.atomic import replacing
+from mksgn.common.errors import BadInputError
+from mksgn.deploy.execution import Execution
+from mksgn.deploy.program.program import Program
+from mksgn.train.checkpoint import sha256, tool_versions
+
+SCHEMA = "mksgn.manifest/1"
+MANIFEST_FILE = "manifest.json"
+SPIKES_FILE = "spikes.npz"
+UNSEALED = "0" * 64  # stands for a manifest's own hash while it is taken
+TRAINS = 8  # lanes whose spike trains are kept whole; of all others the counts per neuron
+
+
+def environment() -> dict[str, str]:
+    """Versions of everything that can change a spike or a figure."""
+    versions = tool_versions("mksgn", "torch", "nir", "lava-nc", "numpy", "h5py")
+    return {"lava" if name == "lava-nc" else name: value for name, value in versions.items()}
+
+
+def machine() -> dict[str, Any]:
+    """What ran it: times mean nothing without."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass  # not Linux
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    return {
+        "platform": platform.platform(),
+        "processor": model,
+        "cores": os.cpu_count(),
+        "memory_GiB": None if memory is None else round(memory / 2**30, 1),
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def write_spikes(execution: Execution, path: Path, **more: np.ndarray) -> None:
+    """`counts/POPULATION`: spikes per neuron over the run, of the population's shape. `trains/POPULATION`: packed bits of the
+    first clips, with `shape/POPULATION` (clips, steps, *shape). `more`: further arrays by name."""
+    arrays: dict[str, np.ndarray] = dict(more)
+    for name, counters in execution.counters.items():
+        if counters.per_neuron.any():
+            arrays[f"counts/{name}"] = counters.per_neuron
+    for name, spikes in execution.spikes.items():
+        arrays[f"trains/{name}"] = np.packbits(spikes[:TRAINS])
+        arrays[f"shape/{name}"] = np.array(spikes[:TRAINS].shape)
+    with replacing(path) as temporary, open(temporary, "wb") as file:  # an open file: numpy adds .npz to a name
+        np.savez_compressed(file, **arrays)
+
+
+def write_outputs(execution: Execution, path: Path) -> None:
+    """By output's name: (clips, steps, *shape) float32."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **execution.outputs)
+
+
+def read_train(path: Path, population: str) -> np.ndarray:
+    """(clips, steps, *shape) bool of the clips whose trains were kept."""
+    with np.load(path) as arrays:
+        shape = arrays[f"shape/{population}"]
+        return np.unpackbits(arrays[f"trains/{population}"], count=int(np.prod(shape))).astype(bool).reshape(shape)
+
+
+def write_manifest(
+    folder: Path, files: Iterable[str], *, model: Path, parents: list[str], program: Program, facts: dict[str, Any]
+) -> None:
+    """manifest.json: what made the folder's `files`, their hashes, and its own."""
+    manifest = {
+        "schema": SCHEMA,
+        "model": {"file": model.name, "sha256": sha256(model)},
+        "parents": parents,
+        "program": {
+            "precision": program.precision,
+            "populations": len(program.populations),
+            "latency_steps": program.latency,
+        },
+        **facts,
+        "machine": machine(),
+        "environment": environment(),
+        "files": {name: sha256(folder / name) for name in files},
+    }
+    _replace(folder / MANIFEST_FILE, manifest)
+
+
+def update_manifest(folder: Path, files: Iterable[str]) -> None:
+    """Take the hashes of `files` anew: they were written again from what the others say."""
+    manifest = read_manifest(folder)
+    manifest["files"] |= {name: sha256(folder / name) for name in files}
+    _replace(folder / MANIFEST_FILE, manifest)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Raises BadInputError where it cannot be read, or is not as it was written."""
+    path = folder / MANIFEST_FILE
+    try:
+        text = path.read_bytes().decode()
+        manifest = json.loads(text)
+    except OSError as error:
+        raise BadInputError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise BadInputError(f"{path}: not JSON ({error}); it was changed since it was written") from error
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        found = manifest.get("schema") if isinstance(manifest, dict) else None
+        raise BadInputError(f"{path}: schema is {found!r}, this version reads {SCHEMA!r}")
+    seal = manifest.get("sha256")
+    if not isinstance(seal, str) or seal != _seal(text.replace(seal, UNSEALED, 1)):
+        raise BadInputError(
+            f"{path}: its text does not have the sha256 that it states; it was changed since it was written"
+        )
+    return manifest
+
+
+def _replace(path: Path, manifest: dict[str, Any]) -> None:
+    unsealed = {
+        "schema": SCHEMA,
+        "sha256": UNSEALED,
+        **{k: v for k, v in manifest.items() if k not in ("schema", "sha256")},
+    }
+    draft = json.dumps(unsealed, indent=2, ensure_ascii=False) + "\n"
+    with replacing(path) as temporary:
+        temporary.write_text(draft.replace(UNSEALED, _seal(draft), 1), encoding="utf-8")
+
+
+def _seal(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

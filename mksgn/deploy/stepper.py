@@ -1,0 +1,112 @@
+"""One leaf, a time step at a time: a population, or all populations of a loop. Lava's leaf Processes run this, and the emulator
+runs loops with it.
+
+Spikes are uint8, (lanes, *shape); currents and membranes that are shown are float32.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mksgn.deploy.program.neurons import Membrane, State
+from mksgn.deploy.program.program import AnyProjection, Population, Program
+
+Arrival = Callable[[AnyProjection, int], Tensor | None]  # what a projection's source, by index, sent; None: nothing yet
+
+
+@dataclass(frozen=True)
+class Received:
+    """What one projection delivered in a step: its inputs, and the current that they made."""
+
+    projection: AnyProjection
+    inputs: tuple[Tensor, ...]
+    current: Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one population did in a step: `sent` is None for a read-out, whose current is its result."""
+
+    population: Population
+    sent: Tensor | None
+    current: Tensor
+    membrane: Tensor | None  # before reset, times the state's scale
+    received: tuple[Received, ...]
+
+
+class LeafSteps:
+    """State of a leaf from the start of a clip, of `steps` steps, on."""
+
+    def __init__(
+        self, program: Program, members: tuple[Population, ...], steps: int, device: torch.device | None = None
+    ):
+        self.members, self.device = members, device or torch.device("cpu")
+        self.incoming = {p.name: program.into(p.name) for p in members}
+        self.states: dict[str, State] = {
+            p.name: p.neuron.prepare(self.device, p.unit, steps) for p in members if p.neuron is not None
+        }
+        self.late = {
+            p.name: [(first, torch.from_numpy(bias).to(self.device)) for first, bias in p.late_biases] for p in members
+        }
+        own = [q for p in members for q in self.incoming[p.name] if any(s in self.incoming for s in q.sources)]
+        self.longest = max((q.shift for q in own), default=0)
+
+    def start(self, lanes: int) -> None:
+        """The start of a clip: all state is 0, and nothing was sent."""
+        self.lanes, self.index = lanes, 0
+        self.membranes: dict[str, Membrane] = {}
+        self.sent: dict[str, deque[Tensor]] = {p.name: deque(maxlen=self.longest + 1) for p in self.members}
+        self.count = {p.name: 0 for p in self.members}  # steps sent
+
+    def step(self, arrives: Arrival) -> list[Step]:
+        """`arrives` gives what comes from outside the leaf at this step."""
+        done = []
+        for population in self.members:
+            received = self._receive(population, arrives)
+            current = self._sum(population, received)
+            sent = membrane = None
+            state = self.states.get(population.name)
+            if state is not None:
+                if population.name not in self.membranes:
+                    self.membranes[population.name] = state.start(current)
+                sent, self.membranes[population.name], membrane = state.step(current, self.membranes[population.name])
+                sent = sent.to(torch.uint8) if population.fires else sent
+                self.sent[population.name].append(sent)
+                self.count[population.name] += 1
+            done.append(Step(population, sent, current, membrane, received))
+        self.index += 1
+        return done
+
+    def _receive(self, population: Population, arrives: Arrival) -> tuple[Received, ...]:
+        received = []
+        for projection in self.incoming[population.name]:
+            inputs = []
+            for i, source in enumerate(projection.sources):
+                x = self._own(source, projection.shift) if source in self.sent else arrives(projection, i)
+                if x is None:
+                    break
+                inputs.append(x)
+            else:
+                received.append(Received(projection, tuple(inputs), projection.current(tuple(inputs))))
+        return tuple(received)
+
+    def _own(self, source: str, shift: int) -> Tensor | None:
+        """What a member sent `shift` steps ago; one that comes behind has sent nothing at this step yet."""
+        back = len(self.sent[source]) - self.count[source] + self.index - shift
+        return self.sent[source][back] if self.index >= shift else None
+
+    def _sum(self, population: Population, received: tuple[Received, ...]) -> Tensor:
+        total: Tensor | None = None
+        for each in received:
+            total = each.current if total is None else total + each.current
+        for first, bias in self.late[population.name]:
+            if self.index >= first:
+                total = bias.expand(self.lanes, *population.shape) if total is None else total + bias
+        if total is None:
+            return torch.zeros((self.lanes, *population.shape), device=self.device)
+        return total

@@ -1,0 +1,5 @@
+"""Second stage: lower a student to a NIR graph, quantise it once, and write model.nir or model.onnx."""
+
+from mksgn.export.to_nir import export_to_nir
+
+__all__ = ["export_to_nir"]

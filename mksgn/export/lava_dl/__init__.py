@@ -1,0 +1,1 @@
+"""Networks of lava-dl, read without lava-dl."""

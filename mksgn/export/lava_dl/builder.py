@@ -1,0 +1,227 @@
+"""lava-dl's layers, one after the other, as nodes and edges of a NIR graph."""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+
+from mksgn.export.graph.metadata import SCHEMA
+from mksgn.export.graph.nodes import f32
+from mksgn.export.lava_dl.hdf5 import EXACT, MAX_CONV, Layer
+from mksgn.export.lava_dl.neurons import Neuron, read_neuron
+from mksgn.export.lava_dl.weights import check_held, read_delays, read_matrix
+
+BIAS = (-(2**12), 2**12 - 1)  # 13 bits, signed
+INPUT_WEIGHT = 64  # netx's, where an input layer has none
+DENSE = {"shape", "weight", "bias", "delay", "neuron/", "inFeatures", "outFeatures"}
+CONV = {"shape", "weight", "bias", "delay", "neuron/", "inChannels", "outChannels", "kernelSize"}
+KEYS = {  # of each layer type that is read; every other key would be lost
+    "input": {"shape", "weight", "bias", "neuron/"},
+    "conv": CONV | {"stride", "padding", "dilation", "groups"},
+    "flatten": {"shape"},
+    "dense": DENSE,
+    "dense_rec": DENSE | {"weight_rec"},
+}
+
+
+class Builder:
+    """Takes the layers one by one with `add`; `graph` then gives the network. Shapes are (C, H, W) or (N,)."""
+
+    def __init__(self, dt: float, input_shape: tuple[int, ...]):
+        self.dt, self.input_shape = dt, tuple(input_shape)
+        self.nodes: dict[str, nir.NIRNode] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.shape: tuple[int, ...] = ()  # of the last node's output; () before the first layer
+        self.last = "input"
+        self.populations = 0
+        self.typed = True  # whether nir finds the right types of every node
+        self.flattened: Layer | None = None  # a flatten layer that waits for its dense layer
+
+    def graph(self, **metadata: str) -> nir.NIRGraph:
+        self.no_flatten_waits()
+        self.put("output", nir.Output({"output": np.array(self.shape)}), [self.last])
+        facts = {"schema": SCHEMA, "profile": "portable", "source": "lava-dl", "dt": self.dt}
+        reset = "hard, to 0; all state is 0 at the start of a clip"
+        return nir.NIRGraph(self.nodes, self.edges, metadata=facts | {"reset": reset} | metadata, type_check=self.typed)
+
+    def add(self, layer: Layer) -> None:
+        if layer.kind not in KEYS:
+            known = ", ".join(sorted(KEYS))
+            raise layer.refuse("netx cannot run this type, or skips it in silence", f"build the network of {known}")
+        if any(key.startswith("weight/") for key in layer.values):
+            raise layer.refuse("complex weights are not in NIR", "train with real ones")
+        for key in sorted(layer.values):
+            if ("neuron/" if key.startswith("neuron/") else key) not in KEYS[layer.kind]:
+                raise layer.refuse(f"netx drops {key!r} in silence", "remove it if the network runs without it")
+        if layer.kind in ("input", "conv"):
+            self.no_flatten_waits()
+        if self.input_shape and not layer.index and layer.kind != "input":
+            self.start(self.input_shape)
+        {"input": self.input, "conv": self.conv, "flatten": self.flatten}.get(layer.kind, self.dense)(layer)
+
+    def no_flatten_waits(self) -> None:
+        if self.flattened:
+            raise self.flattened.refuse("netx drops a flatten that no dense layer follows", "leave it out")
+
+    def put(self, name: str, node: nir.NIRNode, sources: list[str]) -> str:
+        self.nodes[name] = node
+        self.edges += [(source, name) for source in sources]
+        return name
+
+    def population(self, layer: Layer, neuron: Neuron, sources: list[str], leak: np.ndarray) -> None:
+        if leak.any() and not neuron.v_decay.any():
+            what = "neuron/vDecay is 0: NIR's IF has no place for a bias beside a delay, or of a single neuron"
+            raise layer.refuse(what, "set it to at least 1")
+        self.last = self.put(f"layer{layer.index}", neuron.node(self.dt, leak), sources)
+        self.populations += 1
+
+    def start(self, shape: tuple[int, ...], signal: str = "spikes") -> None:
+        self.nodes["input"] = nir.Input({"input": np.array(shape)})
+        self.nodes["input"].metadata = {"signal": signal}
+        self.shape = shape
+
+    def input(self, layer: Layer) -> None:
+        shape = layer.sizes("shape")
+        if layer.index:
+            raise layer.refuse("netx leaves an input that is not the first layer unconnected", "leave it out")
+        if self.input_shape not in ((), shape):
+            raise layer.refuse(f"shape is {shape}, input_shape {self.input_shape}", "leave input_shape out")
+        if len(shape) not in (1, 3):
+            raise layer.refuse(f"shape is {shape}, netx runs (N,) and (C, H, W)", "reshape the input")
+        if not any(key.startswith("neuron/") for key in layer.values):
+            if set(layer.values) != {"shape"}:
+                raise layer.refuse("netx drops weight and bias of an input without neurons", "remove them")
+            return self.start(shape)
+        self.start(shape, "analog")
+        neuron = read_neuron(layer, shape)
+        if neuron.remembers_current:
+            what = f"neuron/iDecay is {neuron.i_decay.min()}: SLAYER filters the input by it, netx does not"
+            raise layer.refuse(what, "train the input with current_decay = 1")
+        weight, bias = (layer.sizes(key, -EXACT, EXACT) if key in layer.values else () for key in ("weight", "bias"))
+        if len(weight) > 1 or len(bias) > 1:
+            raise layer.refuse("weight or bias of the input has more than one value", "write one each")
+        gain, offset = weight[0] if weight else INPUT_WEIGHT, bias[0] if bias else 0
+        if not offset:
+            node: nir.NIRNode = nir.Scale(f32(np.full(shape, gain)))
+        elif len(shape) == 1:
+            node = nir.Affine(f32(gain * np.eye(shape[0])), f32(np.full(shape, offset)))
+        else:
+            kernel = gain * np.eye(shape[0])[:, :, None, None]
+            node = nir.Conv2d(shape[1:], f32(kernel), (1, 1), (0, 0), (1, 1), 1, f32(np.full(shape[0], offset)))
+        self.population(layer, neuron, [self.put("layer0_scale", node, ["input"])], np.zeros(shape))
+
+    def conv(self, layer: Layer) -> None:
+        weight = layer.integers("weight")
+        weight = weight[..., 0] if weight.ndim == 5 and weight.shape[4] == 1 else weight
+        if weight.ndim != 4 or max(weight.shape[2:]) > MAX_CONV:
+            remedy = f"write it as (C_out, C_in/groups, H, W), H and W at most {MAX_CONV}"
+            raise layer.refuse(f"weight has shape {weight.shape}", remedy)
+        stride, padding, dilation = layer.pair("stride", 1), layer.pair("padding", 0), layer.pair("dilation", 1)
+        groups, kernel = layer.sizes("groups", 1, MAX_CONV)[0], weight.shape[2:]
+        outputs, inputs = weight.shape[0], weight.shape[1] * groups
+        layer.agree(inChannels=(inputs,), outChannels=(outputs,), kernelSize=kernel)
+        if "delay" in layer.values and layer.integers("delay").any():
+            raise layer.refuse("netx drops the delays of a convolution in silence", "train without them")
+        axes = list(zip(kernel, stride, padding, dilation, strict=True))
+        said = layer.sizes("shape")
+        if not self.shape:  # the size of the output tells that of the input, unless a stride leaves a remainder
+            if stride != (1, 1) or len(said) != 3:
+                raise layer.refuse("the file does not say the input's size", "give input_shape = (C, H, W)")
+            self.start((inputs, *(n + d * (k - 1) - 2 * p for n, (k, _, p, d) in zip(said[1:], axes, strict=True))))
+        if len(self.shape) != 3 or self.shape[0] != inputs or outputs % groups:
+            what = f"{groups} groups of {weight.shape[1]} channels, {outputs} in all, on an input {self.shape}"
+            raise layer.refuse(what, "give it an input (C, H, W) with as many channels")
+        spans = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, (k, s, p, d) in zip(self.shape[1:], axes, strict=True)]
+        shape = (outputs, *spans)
+        if said != shape:
+            raise layer.refuse(
+                f"shape is {said}, but weight, stride, padding and dilation give {shape}", "export it again"
+            )
+        neuron = read_neuron(layer, shape)
+        bias, leak = np.zeros(outputs), np.zeros(shape)
+        if "bias" in layer.values:
+            values = layer.integers("bias", *BIAS)
+            if values.shape == shape[::-1]:
+                leak = values.transpose()  # one per neuron, in netx's order (W, H, C)
+            elif values.shape != (outputs,):
+                raise layer.refuse(f"bias has shape {values.shape}", f"write it as {(outputs,)}")
+            elif neuron.remembers_current:
+                leak = np.broadcast_to(values[:, None, None], shape)
+            else:
+                bias = values
+        # "same" is the one form in which nir types a kernel that is not square
+        same = (
+            kernel[0] != kernel[1] and stride == (1, 1) and shape[1:] == self.shape[1:] and all(k % 2 for k in kernel)
+        )
+        node = nir.Conv2d(
+            self.shape[1:], f32(weight), stride, "same" if same else padding, dilation, groups, bias=f32(bias)
+        )
+        self.typed &= groups == 1 and tuple(node.output_type["output"]) == shape
+        self.shape = shape
+        self.population(layer, neuron, [self.put(f"layer{layer.index}_conv", node, [self.last])], leak)
+
+    def flatten(self, layer: Layer) -> None:
+        if len(self.shape) == 3:
+            node = nir.Flatten({"input": np.array(self.shape)}, 0, -1)
+            self.last = self.put(f"layer{layer.index}_flatten", node, [self.last])
+            self.shape = (int(np.prod(self.shape)),)
+            self.flattened = layer if layer.kind == "flatten" else None
+
+    def dense(self, layer: Layer) -> None:
+        outputs = int(np.prod(layer.sizes("shape")))
+        parts = [read_matrix(layer, "weight", outputs)]
+        if layer.kind == "dense_rec":
+            parts.append(read_matrix(layer, "weight_rec", outputs, outputs))
+        inputs = parts[0].shape[1]
+        layer.agree(inFeatures=(inputs,), outFeatures=(outputs,))
+        check_held(layer, parts)
+        if not self.shape:
+            self.start((inputs,))
+        if len(self.shape) == 3 and sorted(self.shape)[:2] == [1, 1]:
+            self.flatten(layer)
+        if self.shape != (inputs,):
+            what = f"{inputs} columns of weights on an input {self.shape}"
+            raise layer.refuse(what, "put a flatten layer before it" if len(self.shape) == 3 else "export it again")
+        self.flattened, self.shape = None, (outputs,)
+        neuron = read_neuron(layer, self.shape)
+        if "delay" in layer.values and len(parts) > 1:
+            what = "netx delays the loop as well, and gets the weights' scale wrong"
+            raise layer.refuse(what, "train without delays, or remove them if all are 0")
+        delay = read_delays(layer, parts[0].shape)
+        by_output = bool((delay == delay[:, :1]).all() and (delay != delay[:1]).any())
+        bias = layer.integers("bias", *BIAS).ravel() if "bias" in layer.values else np.zeros(1)
+        if bias.size not in (1, outputs):
+            raise layer.refuse(f"bias has {bias.size} values", f"write it as {self.shape}")
+        bias, leak = np.broadcast_to(bias, self.shape), np.zeros(self.shape)
+        if neuron.remembers_current or by_output:
+            bias, leak = leak, bias
+        sources = self.synapses(layer.index, parts[0], bias, delay, by_output)
+        for recurrent in parts[1:]:
+            name = f"layer{layer.index}"
+            sources.append(self.put(f"{name}_recurrent", nir.Linear(f32(recurrent)), [name]))
+        self.population(layer, neuron, sources, leak)
+
+    def synapses(
+        self, index: int, weight: np.ndarray, bias: np.ndarray, delay: np.ndarray, by_output: bool
+    ) -> list[str]:
+        """The nodes whose sum is the neurons' input. `delay` (O, I), in steps, lies behind the weights where it is one per output
+        (`by_output`), before them where it is one per input; else there is one branch for each of its values."""
+        name, late = f"layer{index}_dense", f"layer{index}_delay"
+
+        def delayed(name: str, steps: np.ndarray, source: str) -> str:
+            return self.put(name, nir.Delay(f32(steps * self.dt)), [source]) if steps.any() else source
+
+        if by_output:
+            return [delayed(late, delay[:, 0], self.put(name, _linear(weight, bias), [self.last]))]
+        if (delay == delay[:1]).all():
+            return [self.put(name, _linear(weight, bias), [delayed(late, delay[0], self.last)])]
+        found: list[str] = []
+        for steps in np.unique(delay):
+            source = delayed(f"{late}{steps}", np.full(weight.shape[1], steps), self.last)
+            node = _linear(np.where(delay == steps, weight, 0), np.zeros_like(bias) if found else bias)
+            found.append(self.put(f"{name}{steps}", node, [source]))
+        return found
+
+
+def _linear(weight: np.ndarray, bias: np.ndarray) -> nir.NIRNode:
+    return nir.Affine(f32(weight), f32(bias)) if bias.any() else nir.Linear(f32(weight))

@@ -1,0 +1,62 @@
+"""Synapses of lava-dl's dense layers: weights, delays, and what netx would make of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mksgn.export.lava_dl.hdf5 import SCALE, Layer
+
+MAX_DELAY = 62  # netx clamps longer ones
+
+
+def read_matrix(layer: Layer, key: str, rows: int, columns: int | None = None) -> np.ndarray:
+    """(rows, columns); one axis is read row by row, as netx does."""
+    weight = layer.integers(key)
+    if weight.ndim == 1 and weight.size % rows == 0:
+        weight = weight.reshape(rows, -1)
+    if weight.ndim != 2 or weight.shape[0] != rows or columns not in (None, weight.shape[1]):
+        raise layer.refuse(f"{key} has shape {weight.shape}", f"write it as ({rows}, {columns or 'inputs'})")
+    return weight
+
+
+def read_delays(layer: Layer, shape: tuple[int, ...]) -> np.ndarray:
+    """Steps by synapse, (O, I). netx takes a vector as one per output if its length allows, else as one per input."""
+    if "delay" not in layer.values:
+        return np.zeros(shape, dtype=np.int64)
+    delay = layer.integers("delay", 0, MAX_DELAY, "train with shorter delays, netx clamps them")
+    delay = delay[:, None] if delay.shape == shape[:1] else delay
+    if delay.size > 1 and delay.shape not in (shape, shape[1:], (shape[0], 1)):
+        raise layer.refuse(f"delay has shape {delay.shape}", f"write it as {shape[:1]}, {shape[1:]} or {shape}")
+    return np.broadcast_to(delay, shape)
+
+
+def check_held(layer: Layer, parts: list[np.ndarray]) -> None:
+    for weight, held in zip(parts, held_weights(parts), strict=True):
+        if (weight != held).any():
+            o, i = np.argwhere(weight != held)[0]
+            what = f"netx would run weight {weight[o, i]} from input {i} to output {o} as {held[o, i]}"
+            raise layer.refuse(what, f"{SCALE} into -256 … 254, or give the layer one positive weight")
+
+
+def held_weights(parts: list[np.ndarray]) -> list[np.ndarray]:
+    """What netx makes of the integer weights (O, I) of a layer's synapses: its `optimize_weight_bits`, over all of them
+    together, then what Lava's fixed-point Dense clips and cuts off, of each alone."""
+    low, high = min(int(p.min()) for p in parts), max(int(p.max()) for p in parts)
+    if low == high == 0:
+        return parts
+    mixed = low < 0 <= high
+    if (low < 0 and high > 254) or (low < -256 and high > 0):
+        low, high = max(low, -256), min(high, 254)
+    scales = [127 / high if high > 0 else np.inf, -128 / low] if mixed else [-256 / low if low < 0 else 255 / high]
+    shift = int(np.floor(np.log2(min(scales)))) + mixed
+    parts = [np.clip(p, low, high) for p in parts]
+    zero_bits = next(n for n in range(8, -1, -1) if not any((p % 2**n).any() for p in parts))
+    found: list[np.ndarray] = []
+    for p in parts:
+        positive, negative = p.min() >= 0, p.max() <= 0
+        drop = shift + zero_bits - mixed + (not positive and not negative)
+        sign = -1 if negative and not positive else 1
+        p = np.clip(sign * p << max(shift, 0), 0 if positive or negative else -256, 255)
+        lost = shift < 0 or drop < 0  # NumPy shifts everything out
+        found.append(np.zeros_like(p) if lost else sign * (p >> drop << drop) >> shift)
+    return found

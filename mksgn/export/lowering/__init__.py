@@ -1,0 +1,1 @@
+"""A trained student becomes a NIR graph: what may be lowered, how it is folded, and the portable profile."""

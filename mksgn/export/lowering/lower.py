@@ -1,0 +1,174 @@
+"""Student → NIR graph, `structured` profile: stock primitives, GraphConv and SpikingSelfAttention; batch norm folded.
+
+Names: a population carries the name that the student records its spikes under; the linear nodes before it carry that name with
+a suffix. No name holds "/" (it breaks the file) or "." (it collides when nirtorch renames).
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import nir
+import numpy as np
+
+from mksgn.export.graph.metadata import SCHEMA
+from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, f32
+from mksgn.export.lowering import fold
+from mksgn.export.lowering.supported_modules import check_student
+from mksgn.train.checkpoint import tool_versions
+from mksgn.train.layers import SASGC
+from mksgn.train.skeletons import graph as skeleton
+from mksgn.train.streams import StreamNormaliser
+from mksgn.train.student import Student
+
+
+def lower(student: Student, normaliser: StreamNormaliser, *, dt: float = 1e-4) -> nir.NIRGraph:
+    """The unquantised graph, float32. Spikes at >= become spikes at > by one nextafter on each threshold (NIR.md).
+
+    Raises the ExportError that says what in the student cannot be exported (mksgn/export/lowering/supported_modules).
+    """
+    check_student(student)
+    return _Lowering(student, dt).graph(normaliser)
+
+
+class _Lowering:
+    def __init__(self, student: Student, dt: float):
+        self.student, self.config, self.dt, self.neurons = student, student.config, dt, student.neurons()
+        self.nodes: dict[str, nir.NIRNode] = {}
+        self.edges: list[tuple[str, str]] = []
+
+    def graph(self, normaliser: StreamNormaliser) -> nir.NIRGraph:
+        config, student = self.config, self.student
+        frames, joints = config.frames, config.joints
+        self.nodes["input"] = nir.Input({"input": np.array([3 * len(config.streams), frames, joints])})
+        self.nodes["input"].metadata = {
+            "signal": "analog",
+            "streams": json.dumps(config.streams),
+            "normaliser": json.dumps(normaliser.to_dict()),
+        }
+        self.conv("ssc_conv", fold.encoder(student.ssc), "input", frames, padding=(1, 1))
+        self.lif("ssc", len(config.streams) * config.stream_channels, frames, ["ssc_conv"])
+        self.conv("smf_conv", fold.fusion(student.smf), "ssc", frames)
+        self.lif("smf", config.widths[0], frames, ["smf_conv"])
+        source = "smf"
+        for i, (sgc, stc) in enumerate(zip(student.sgc, student.stc, strict=True)):
+            name, width, stride, after = f"block{i + 1}", config.widths[i], config.strides[i], config.block_frames[i]
+            y = self.spatial(name, sgc, source, width, frames)
+            conv = self.conv(f"{name}_stc_conv", fold.conv(stc.conv), y, frames, padding="same", stride=stride)
+            skip = self.conv(f"{name}_stc_skip", fold.conv(stc.skip), source, frames, stride=stride)
+            source = self.lif(f"{name}_stc", width, after, [conv, skip])
+            frames = after
+        self.readout(source, frames)
+        return nir.NIRGraph(self.nodes, self.edges, metadata=self.metadata())
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "profile": "structured",
+            "dt": self.dt,
+            "steps": self.config.steps,
+            "reset": "hard, to 0; all state is 0 at the start of a clip",
+            "streams": json.dumps(self.config.streams),
+            "joints": json.dumps(skeleton(self.config.graph).joints),
+            "classes": json.dumps(self.config.classes),
+            "versions": json.dumps(tool_versions("mksgn", "nir", "torch", "numpy", "h5py")),
+            "student": json.dumps(self.config.to_dict()),
+        }
+
+    def spatial(self, name: str, layer: SASGC, source: str, width: int, frames: int) -> str:
+        adjacency, weight, bias = fold.graph_conv(layer.graph)
+        graph, skip = f"{name}_sgc_graph", f"{name}_sgc_skip"
+        fold.check_finite(graph, adjacency, weight, bias)
+        self.nodes[graph] = GraphConv(f32(adjacency), f32(weight), f32(bias))
+        self.edges.append((source, graph))
+        self.conv(skip, fold.conv(layer.skip), source, frames)
+        y = self.lif(f"{name}_sgc", width, frames, [graph, skip])
+        if layer.attention is None:
+            return y
+        self.conv(f"{name}_qkv_conv", fold.conv(layer.qkv), y, frames)
+        qkv = self.lif(f"{name}_qkv", 3 * width, frames, [f"{name}_qkv_conv"])
+        threshold_m, threshold_z = fold.attention_thresholds(layer.attention)
+        fold.check_finite(f"{name}_attention", threshold_m, threshold_z)
+        one = np.ones(self.config.heads, dtype=np.float32)
+        self.nodes[f"{name}_attention"] = SpikingSelfAttention(
+            self.config.heads,
+            one,
+            one,
+            _strict(threshold_m),
+            _strict(threshold_z),
+            np.float32(self.config.tau * self.dt),
+        )
+        self.edges.append((qkv, f"{name}_attention"))
+        self.conv(f"{name}_proj_conv", fold.conv(layer.proj), f"{name}_attention", frames)
+        self.conv(f"{name}_proj_skip", fold.conv(layer.proj_skip), y, frames)
+        return self.lif(f"{name}_proj", width, frames, [f"{name}_proj_conv", f"{name}_proj_skip"])
+
+    def conv(
+        self,
+        name: str,
+        folded: tuple[np.ndarray, np.ndarray],
+        source: str,
+        frames: int,
+        *,
+        padding: tuple[int, int] | str = (0, 0),
+        stride: int = 1,
+    ) -> str:
+        """A Conv2d; returns the name of its last node.
+
+        A strided one of height > 1 is written as stride 1 and a decimating SumPool2d of kernel 1: nir computes the output type
+        of both axes from the kernel's height, so that the strided form would not type-check (NIR.md).
+        """
+        weight, bias = folded
+        fold.check_finite(name, weight, bias)
+        split = stride > 1 and weight.shape[2] > 1
+        if weight.shape[2] == 1:
+            padding = (0, 0)  # as "same" says, which is defined for stride 1 only
+        self.nodes[name] = nir.Conv2d(
+            input_shape=(frames, self.config.joints),
+            weight=f32(weight),
+            stride=(1 if split else stride, 1),
+            padding=padding,
+            dilation=(1, 1),
+            groups=1,
+            bias=f32(bias),
+        )
+        self.edges.append((source, name))
+        if split:
+            self.nodes[f"{name}_stride"] = nir.SumPool2d(np.array([1, 1]), np.array([stride, 1]), np.array([0, 0]))
+            self.edges.append((name, f"{name}_stride"))
+            return f"{name}_stride"
+        return name
+
+    def lif(self, name: str, channels: int, frames: int, sources: list[str]) -> str:
+        """LIF as NIR.md gives it: the one encoding that SpikingJelly, snnTorch and norse read alike."""
+        shape = (channels, frames, self.config.joints)
+        threshold = _strict(fold.array(self.neurons[name].threshold))
+        self.nodes[name] = nir.LIF(
+            tau=np.full(shape, self.config.tau * self.dt, dtype=np.float32),
+            r=np.ones(shape, dtype=np.float32),
+            v_leak=np.zeros(shape, dtype=np.float32),
+            v_threshold=np.broadcast_to(threshold, shape).copy(),
+            v_reset=np.zeros(shape, dtype=np.float32),
+        )
+        self.edges += [(source, name) for source in sources]
+        return name
+
+    def readout(self, source: str, frames: int) -> None:
+        """Mean over frames and joints, then FC, per step: SumPool2d → Flatten → Affine(W / (T V)). The mean over steps is the host's."""
+        joints, fc = self.config.joints, self.student.fc
+        window = np.array([frames, joints])
+        self.nodes["readout_pool"] = nir.SumPool2d(window, window, np.array([0, 0]))
+        self.nodes["readout_flatten"] = nir.Flatten({"input": np.array([fc.in_features, 1, 1])}, -3, -1)
+        weight, bias = fold.array(fc.weight) / (frames * joints), fold.array(fc.bias)
+        fold.check_finite("readout", weight, bias)
+        self.nodes["readout"] = nir.Affine(f32(weight), f32(bias))
+        self.nodes["output"] = nir.Output({"output": np.array([fc.out_features])})
+        chain = [source, "readout_pool", "readout_flatten", "readout", "output"]
+        self.edges += list(pairwise(chain))
+
+
+def _strict(threshold: np.ndarray) -> np.ndarray:
+    """The largest float32 below: v > _strict(th) fires exactly where v >= th does."""
+    return np.nextafter(f32(threshold), np.float32(0.0))

@@ -1,0 +1,101 @@
+"""`structured` → `portable`: stock primitives only, for other people's simulators. Read such a file with `type_check=False`.
+
+GraphConv becomes a branch per target joint, summed in the neuron. With the edges i_1 … i_d → j,
+
+    x (C, T, V) ─ Linear (d, V): takes the joints i_1 … i_d ─ Conv2d (C_out, C, 1, d) ─ Linear (V, 1): lays the result at joint j
+
+so that each edge keeps its own C_out x C block of weights, no synapse is added, and each joint gets the bias once. Both Linear
+nodes hold 0 and 1 only and act on the last axis, which torch's readers do and nir's types cannot say (NIR.md): hence
+`type_check=False`. A strided convolution is written as one node.
+"""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+
+from mksgn.export.errors import NotPortableError
+from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, f32
+from mksgn.export.lowering.fold import per_edge
+
+
+def to_portable(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """The same network in stock primitives; same spikes, population by population, under the same names.
+
+    Raises NotPortableError for attention: a product of two signals has no primitive in NIR.
+    """
+    graph.infer_types()
+    nodes: dict[str, nir.NIRNode] = {}
+    edges = list(graph.edges)
+    for name, node in graph.nodes.items():
+        if isinstance(node, SpikingSelfAttention):
+            raise NotPortableError(
+                f"{name}: spiking attention multiplies two signals, for which NIR has no primitive; export with "
+                "--profile structured, or train the student with attention: none"
+            )
+        if isinstance(node, GraphConv):
+            edges = _branches(name, node, nodes, edges)
+        else:
+            nodes[name] = node
+    for name, node in list(nodes.items()):
+        if isinstance(node, nir.Conv2d):
+            edges = _one_convolution(name, node, nodes, edges)
+    metadata = {**graph.metadata, "profile": "portable"}
+    return nir.NIRGraph(nodes, edges, metadata=metadata, type_check=False)
+
+
+def _branches(
+    name: str, node: GraphConv, nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Adds the nodes that stand for `node`; returns the edges led through them."""
+    adjacency, weight = per_edge(node.adjacency.astype(np.float64), node.weight.astype(np.float64))
+    _, source, target = np.nonzero(adjacency)
+    frames, joints = (int(n) for n in node.input_type["input"][1:])
+    before = [a for a, b in edges if b == name]
+    after = [b for a, b in edges if a == name]
+    edges = [edge for edge in edges if name not in edge]
+    for j in range(joints):
+        into = np.flatnonzero(target == j)
+        if len(into):
+            kernel, joints_in = weight[into].transpose(1, 2, 0)[:, :, None], source[into]
+        else:  # no edge leads here: the bias alone
+            kernel, joints_in = np.zeros((*weight.shape[1:], 1, 1)), np.array([j])
+        gather, conv, scatter = (f"{name}_{j}_{part}" for part in ("gather", "conv", "scatter"))
+        nodes[gather] = nir.Linear(np.eye(joints, dtype=np.float32)[joints_in])
+        nodes[conv] = nir.Conv2d(
+            input_shape=(frames, len(joints_in)),
+            weight=f32(kernel),
+            stride=(1, 1),
+            padding=(0, 0),
+            dilation=(1, 1),
+            groups=1,
+            bias=node.bias,
+        )
+        nodes[scatter] = nir.Linear(np.eye(joints, dtype=np.float32)[:, j : j + 1])
+        edges += [(a, gather) for a in before]
+        edges += [(gather, conv), (conv, scatter)]
+        edges += [(scatter, b) for b in after]
+    return edges
+
+
+def _one_convolution(
+    name: str, node: nir.Conv2d, nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Padding in numbers, and a decimating pool behind it (lower writes it so) taken into its stride."""
+    padding = tuple(k // 2 for k in node.weight.shape[2:]) if isinstance(node.padding, str) else node.padding
+    stride, pool = node.stride, nodes.get(f"{name}_stride")
+    if pool is not None:
+        stride = pool.stride
+        del nodes[f"{name}_stride"]
+        edges = [(a, name if b == f"{name}_stride" else b) for a, b in edges if a != name]
+        edges = [(name if a == f"{name}_stride" else a, b) for a, b in edges]
+    nodes[name] = nir.Conv2d(
+        node.input_shape,
+        node.weight,
+        tuple(int(s) for s in stride),
+        tuple(int(p) for p in padding),
+        node.dilation,
+        node.groups,
+        node.bias,
+    )
+    return edges

@@ -1,0 +1,168 @@
+"""What a student may be made of, module by module, and what each becomes: the check before a model is lowered.
+
+The table in docs/export.md is written from `SUPPORTED`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import nir
+import torch
+from torch import nn
+
+from mksgn.export.errors import (
+    CannotFireError,
+    NonFiniteWeightsError,
+    SoftResetError,
+    TrainingModeError,
+    UnsupportedModuleError,
+)
+from mksgn.export.graph.nodes import GraphConv
+from mksgn.export.graph.nodes import SpikingSelfAttention as NirAttention
+from mksgn.train.describe import largest_membrane
+from mksgn.train.layers import SASGC, SMF, SSC, STC, ConvBN, GraphConvBN, SpikingSelfAttention
+from mksgn.train.neurons import LIF
+from mksgn.train.student import Student
+
+Nodes = tuple[type[nir.NIRNode], ...]
+
+
+@dataclass(frozen=True)
+class Support:
+    """What one module becomes by itself, the modules inside it apart. `portable` is None where it has no encoding there."""
+
+    module: type[nn.Module]
+    becomes: str
+    structured: Nodes = ()
+    portable: Nodes | None = ()
+    onnx: tuple[str, ...] = ()
+
+
+FIRE = ("Split", "Mul", "Sub", "Add", "Greater", "Where", "Concat", "Cast")
+SUPPORTED = (
+    Support(
+        Student,
+        "the graph; in ONNX unrolled over S steps, what comes before the first spikes once",
+        (nir.Input, nir.Output),
+        (nir.Input, nir.Output),
+    ),
+    Support(
+        SSC,
+        "its four groups one block-diagonal convolution, batch norm folded",
+        (nir.Conv2d,),
+        (nir.Conv2d,),
+        ("Conv",),
+    ),
+    Support(SMF, "its weights of the streams, folded into the convolution over all streams"),
+    Support(SASGC, "edges: both branches of each sum lead into one population"),
+    Support(
+        GraphConvBN,
+        "a graph convolution, adjacency masked, batch norm folded",
+        (GraphConv,),
+        (nir.Linear, nir.Conv2d),
+        ("Gather", "Reshape", "Transpose", "MatMul", "Concat", "Add", "Conv"),
+    ),
+    Support(
+        SpikingSelfAttention,
+        "two populations and their products, the gains folded into the thresholds",
+        (NirAttention,),
+        None,
+        ("Reshape", "Transpose", "MatMul", *FIRE),
+    ),
+    Support(STC, "edges: both branches lead into one population"),
+    Support(
+        ConvBN,
+        "a convolution, batch norm folded; strided and higher than 1: with a decimating pool, which nir can type",
+        (nir.Conv2d, nir.SumPool2d),
+        (nir.Conv2d,),
+        ("Conv", "Add"),
+    ),
+    Support(nn.Conv2d, "part of the module that holds it"),
+    Support(nn.BatchNorm2d, "weights and bias of the map before it"),
+    Support(
+        LIF,
+        "a population; its threshold one float32 lower, for spikes at > instead of >=",
+        (nir.LIF,),
+        (nir.LIF,),
+        FIRE,
+    ),
+    Support(
+        nn.Linear,
+        "the read-out: sum over frames and joints, weights divided by their number",
+        (nir.SumPool2d, nir.Flatten, nir.Affine),
+        (nir.SumPool2d, nir.Flatten, nir.Affine),
+        ("ReduceSum", "Reshape", "MatMul", "Add", "ReduceMean"),
+    ),
+    Support(nn.ModuleList, "nothing"),
+)
+
+
+def markdown() -> str:
+    """The table of docs/export.md."""
+    lines = ["| module | becomes | structured | portable | ONNX |", "|---|---|---|---|---|"]
+    for row in SUPPORTED:
+        home = row.module.__module__
+        home = "torch.nn" if home.startswith("torch.") else home.removeprefix("mksgn.")
+        cells = [
+            f"`{home}.{row.module.__name__}`",
+            row.becomes,
+            _names(row.structured),
+            "refused by name" if row.portable is None else _names(row.portable),
+            ", ".join(row.onnx) or "–",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _names(nodes: Nodes) -> str:
+    return ", ".join(node.__name__ for node in nodes) or "–"
+
+
+def check_student(student: Student) -> None:
+    """Raises the ExportError that names the first module, by its path in the model, that cannot be exported as it is."""
+    known = {row.module for row in SUPPORTED}
+    for path, module in student.named_modules():
+        if type(module) not in known:
+            _refuse(path, module)
+        if isinstance(module, nn.BatchNorm2d) and (module.training or module.running_mean is None):
+            why = "is in training mode" if module.training else "keeps no running statistics"
+            raise TrainingModeError(
+                f"{path}: batch norm {why}, so it has no constants to fold; call model.eval(), and train with track_running_stats"
+            )
+        if isinstance(module, GraphConvBN) and not module.masked_adjacency().any():
+            raise UnsupportedModuleError(
+                f"{path}: every entry of its adjacency is 0, so nothing passes; train the model again"
+            )
+        if isinstance(module, LIF) and module.tau != student.config.tau:
+            raise UnsupportedModuleError(
+                f"{path}: tau {module.tau} differs from the student's {student.config.tau}; give all populations one time constant"
+            )
+    for name, value in student.state_dict().items():
+        bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
+        if bad:
+            raise NonFiniteWeightsError(
+                f"{name}: {bad} of {value.numel()} weights are not finite; train the model again"
+            )
+    neurons = student.neurons()
+    for name in [*neurons, *(f"{sgc.name}_attention.{p}" for sgc in student.sgc if sgc.attention for p in "mz")]:
+        threshold = neurons[name].threshold if name in neurons else torch.ones(())
+        highest = largest_membrane(student, name)
+        if bool((highest < threshold).all()):
+            raise CannotFireError(
+                f"{name}: membrane reaches at most {float(highest.max()):.4g} of its threshold {float(threshold.min()):.4g}, whatever its "
+                "inputs do; train it longer, with a smaller rate_weight, or with a rate_floor"
+            )
+
+
+def _refuse(path: str, module: nn.Module) -> None:
+    kind = f"{type(module).__module__.partition('.')[0]}'s {type(module).__name__}"
+    subtracts = getattr(module, "v_reset", 0.0) is None or getattr(module, "reset_mechanism", "") == "subtract"
+    if subtracts:
+        raise SoftResetError(
+            f"{path}: {kind} subtracts its threshold when it fires; NIR's LIF sets the membrane to v_reset: train with mksgn's LIF, which "
+            "resets to 0"
+        )
+    raise UnsupportedModuleError(
+        f"{path}: {kind} has no encoding here; docs/export.md lists what has: build the student of those modules"
+    )

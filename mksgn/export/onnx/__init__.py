@@ -1,0 +1,1 @@
+"""A NIR graph, or the teacher, as an ONNX file."""

@@ -1,0 +1,166 @@
+"""A NIR graph, or the GCN teacher, as an ONNX file: what any ONNX runtime executes without torch, NIR or us.
+
+Time is unrolled. A signal is a constant (clips, *shape), computed once, or runs over the steps, folded into the batch as
+(steps · clips, *shape), step after step: stateless nodes run once over all steps and each weight is stored once. Only a LIF
+population splits the steps apart, one set of elementwise operators per step, and joins its spikes again. Outputs:
+
+    logits               (clips, classes)          mean over the steps; for a student, and the teacher
+    logits/<stream>      (clips, classes)          the teacher's streams
+    <nir.Output's name>  (steps, clips, *shape)    step by step
+    spikes/<population>  (steps, clips, *shape)    bool; attention's are <node>.m (heads, T, V, V) and <node>.z (C, T, V)
+
+Weights stay the float32 integers-times-2^k of the NIR file. onnxruntime's optimiser reorders sums: it blocks convolutions and adds
+a bias or a branch inside them, and moves a scalar factor into the product before it. It has no Winograd on a CPU and no precision
+but float32 unless asked, so sums that are exact in any order stay so. Measured on the demo: 0 of 114 million decisions differ from
+torch's at each of its four levels, in onnxruntime 1.23 and 1.32.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nir
+import numpy as np
+
+from mksgn.common.errors import first_line
+from mksgn.export.errors import ExportError
+from mksgn.export.graph import files
+from mksgn.export.lowering import fold
+from mksgn.export.onnx.graph import CLIPS, SCHEMA, OnnxGraph, Signal, tool
+from mksgn.export.onnx.unroll import Unrolled
+from mksgn.train.checkpoint import TrainedTeacher, sha256, tool_versions
+from mksgn.train.layers import ConvBN
+from mksgn.train.teacher import GCN
+
+if TYPE_CHECKING:
+    import onnx
+
+PROTOBUF_LIMIT = 2**31 - 1  # bytes of one protobuf message
+RUN_CLIPS = 16  # clips that `execute` runs at a time: all spikes of a student's batch stay in hundreds of megabytes
+
+
+def from_nir(graph: nir.NIRGraph, *, steps: int, dt: float) -> onnx.ModelProto:
+    """A feed-forward graph, unrolled over `steps` steps of `dt` seconds with constant inputs; forward Euler as NIR gives it.
+
+    Raises UnsupportedNodeError for what has no encoding, ExportError for shapes and numbers that don't fit.
+    """
+    if not (isinstance(steps, int | np.integer) and steps >= 1 and dt > 0):
+        raise ExportError(
+            f"ONNX: steps is {steps!r} and dt {dt!r}; expected at least one step, and a positive time in seconds"
+        )
+    return Unrolled(graph, int(steps), float(dt)).model()
+
+
+def from_teacher(model: TrainedTeacher) -> onnx.ModelProto:
+    """The GCN teacher at inference, batch norm folded; input (clips, 3 · streams, T, V) as the model's normaliser makes it."""
+    config = model.teacher.config
+    joints, classes = next(iter(model.teacher.by_stream.values())).input_bn.num_features // 3, len(config.classes)
+    shape = (3 * len(config.streams), config.frames, joints)
+    file = OnnxGraph({"input", "logits", *(f"logits/{stream}" for stream in config.streams)})
+    x = file.input("input", shape)
+    names = [f"{stream}/input" for stream in config.streams]
+    parts = file.split(x.name, names, (CLIPS, 3, *shape[1:]), axis=1)
+    logits = [
+        _network(file, stream, net, Signal(part, (3, *shape[1:])))
+        for (stream, net), part in zip(model.teacher.by_stream.items(), parts, strict=True)
+    ]
+    file.output("Mean", logits, "logits", (CLIPS, classes))
+    training = {key: value for key, value in model.training.items() if key != "source"}
+    return file.model(
+        "GCN teacher",
+        {
+            "network": "teacher",
+            "teacher": json.dumps(config.to_dict()),
+            "classes": json.dumps(list(config.classes)),
+            "streams": json.dumps(list(config.streams)),
+            "normaliser": json.dumps(model.normaliser.to_dict()),
+            "training": json.dumps(training),
+            "versions": json.dumps(tool_versions("mksgn", "torch", "numpy", "onnx")),
+            **({} if model.path is None else {"parent": sha256(model.path)}),
+        },
+    )
+
+
+def _network(file: OnnxGraph, stream: str, net: GCN, x: Signal) -> str:
+    """One stream of the teacher; returns the name of its logits.
+
+    The input's norm stays an affine map: in the first layer's weights its offset would be wrong wherever a kernel is padded.
+    """
+    gain, shift = (p.reshape(3, 1, -1) for p in fold.batch_norm(net.input_bn))  # type: ignore[arg-type]  # one of 1 dimension
+    x = file.apply("Mul", x, [file.constant(f"{stream}/norm/gain", gain)], f"{stream}/norm/scaled", x.shape)
+    x = file.apply("Add", x, [file.constant(f"{stream}/norm/shift", shift)], f"{stream}/norm", x.shape)
+
+    def conv(name: str, layer: Any, x: Signal) -> Signal:
+        return file.conv(name, x, *fold.conv(layer), layer.conv.stride, layer.conv.padding * 2)
+
+    def relu(name: str, y: Signal, skip: Any, x: Signal) -> Signal:
+        """ReLU(y + skip(x)); the skip is nothing, the identity, or a convolution."""
+        if skip is not None:
+            branch = conv(f"{name}_skip", skip, x) if isinstance(skip, ConvBN) else x
+            y = file.apply("Add", y, [branch.name], f"{name}_sum", y.shape)
+        return file.apply("Relu", y, [], f"{name}_relu", y.shape)
+
+    for i, layer in enumerate(net.layers, start=1):
+        at = f"{stream}/layer{i}"
+        y = file.graph_conv(f"{at}/graph", x, *fold.graph_conv(layer.graph))
+        y = relu(f"{at}/graph", y, layer.spatial_skip, x)
+        x = relu(f"{at}/conv", conv(f"{at}/conv", layer.conv, y), layer.skip, x)
+    pooled = file.add("ReduceMean", [x.name], f"{stream}/pool", (CLIPS, x.shape[0]), axes=[2, 3], keepdims=0)
+    weight = file.constant(f"{stream}/fc/weight", fold.array(net.fc.weight))
+    bias = file.constant(f"{stream}/fc/bias", fold.array(net.fc.bias))
+    return file.output("Gemm", [pooled, weight, bias], f"logits/{stream}", (CLIPS, net.fc.out_features), transB=1)
+
+
+def write(model: onnx.ModelProto, path: Path) -> None:
+    """Check the model, strict shape inference included, and write it: atomic, and the same bytes for the same model."""
+    onnx = tool("onnx")
+    size = sum(len(weights.raw_data) for weights in model.graph.initializer)
+    if size > PROTOBUF_LIMIT:
+        raise ExportError(f"{path}: {size} bytes of weights, one ONNX file holds {PROTOBUF_LIMIT}; export NIR instead")
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"{path}: no valid ONNX model ({first_line(error)}); export it again") from error
+    content = model.SerializeToString(deterministic=True)
+    files.put(path, lambda temporary: temporary.write_bytes(content))
+
+
+def execute(model: onnx.ModelProto | Path, inputs: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """onnxruntime on a CPU: spikes[population] (L, S, *shape) bool; outputs[name] (L, S, *shape), of logits (L, classes).
+
+    `inputs` is (L, *input shape), given to each input of the model. One thread, unless OMP_NUM_THREADS says otherwise.
+    """
+    runtime = tool("onnxruntime")
+    options = runtime.SessionOptions()
+    threads = os.environ.get("OMP_NUM_THREADS", "1").split(",")[0]
+    options.intra_op_num_threads = int(threads) if threads.isdigit() and int(threads) else 1
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3  # errors: they are raised, too
+    source = os.fspath(model) if isinstance(model, os.PathLike | str) else model.SerializeToString()
+    where = source if isinstance(source, str) else "the model"
+    try:
+        session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has one class per status code, and no common base but this
+        raise ExportError(f"{where}: onnxruntime can't load it ({first_line(error)}); export it again") from error
+    if session.get_modelmeta().custom_metadata_map.get("schema") != SCHEMA:
+        raise ExportError(f"{where}: no model of schema {SCHEMA}; make one with mksgn-export --to onnx")
+    for given in session.get_inputs():
+        if not len(inputs) or list(inputs.shape[1:]) != given.shape[1:]:
+            raise ExportError(
+                f"input {given.name}: got an array of shape {inputs.shape}, the model takes (at least one clip, "
+                f"{', '.join(map(str, given.shape[1:]))}); give lanes of clips as the file's normaliser makes them"
+            )
+    names = [given.name for given in session.get_outputs()]
+    lanes_first = [given.shape.index(CLIPS) for given in session.get_outputs()]
+    chunks = []
+    for i in range(0, len(inputs), RUN_CLIPS):
+        x = np.ascontiguousarray(inputs[i : i + RUN_CLIPS], dtype=np.float32)
+        values = session.run(names, {given.name: x for given in session.get_inputs()})
+        chunks.append([np.moveaxis(value, axis, 0) for value, axis in zip(values, lanes_first, strict=True)])
+    joined = {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=True)}
+    spikes = {name.removeprefix("spikes/"): x for name, x in joined.items() if name.startswith("spikes/")}
+    return spikes, {name: x for name, x in joined.items() if not name.startswith("spikes/")}

@@ -1,0 +1,1 @@
+"""Weights, biases and thresholds become Loihi's integers, once."""

@@ -1,0 +1,101 @@
+"""A population's bias in Loihi's integers: those of the linear nodes on its ways, and what its v_leak drives it by."""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+
+from mksgn.export import loihi
+from mksgn.export.errors import UnsupportedNodeError
+from mksgn.export.graph.nodes import f32
+from mksgn.export.graph.weights import CONVOLUTIONS, bias_of
+from mksgn.export.quantization.paths import Branch, pooled, shape_of
+from mksgn.export.reference.nodes import CURRENT_BASED, linear, tensor
+
+
+class Biases:
+    """Those of the nodes on the ways into a population, where they arrive, and v_leak's `drive`, (*shape), at each step; in units of
+    the unquantised network."""
+
+    def __init__(self, graph: nir.NIRGraph, name: str, incoming: list[Branch], drive: np.ndarray):
+        self.node, self.drive = graph.nodes[name], drive
+        shape = shape_of(graph, name)
+        self.biased = [b for b in incoming if hasattr(graph.nodes[b.weighted], "bias")]
+        self.nodes = [graph.nodes[b.weighted] for b in self.biased]
+        self.places = [
+            _place(graph, b, shape) if n.bias.any() or len(self.biased) > 1 else np.zeros(shape, dtype=int)
+            for b, n in zip(self.biased, self.nodes, strict=True)
+        ]
+        if isinstance(self.node, CURRENT_BASED):
+            for branch, node in zip(self.biased, self.nodes, strict=True):
+                if node.bias.any():
+                    raise UnsupportedNodeError(
+                        f"node {branch.weighted}: its bias enters the synaptic current of {name}, and Loihi's bias the membrane; "
+                        "use Linear for Affine, and v_leak for the bias"
+                    )
+        # the whole sum on the first node, where all add up alike: a sum of rounded ones would be rounded twice
+        self.alike = len({n.bias.shape for n in self.nodes}) < 2 and all(
+            np.array_equal(p, self.places[0]) for p in self.places
+        )
+        self.total = self._placed([bias_of(n) for n in self.nodes]) + drive
+
+    def _placed(self, biases: list[np.ndarray]) -> np.ndarray:
+        parts = [np.append(0.0, b)[place] for b, place in zip(biases, self.places, strict=True)]
+        return sum(parts, np.zeros(self.drive.shape))
+
+    def whole(self, scale: float) -> tuple[list[np.ndarray], np.ndarray]:
+        """Each node's bias, and what the population gets at each step with v_leak, in integers."""
+        total = loihi.whole(self.total * scale)
+        rounded_apart = 0 if self.alike else len(self.nodes)
+        step = 2 if np.abs(self.total * scale).max() > loihi.BIAS_MANTISSA_LIMIT - rounded_apart else 1
+        biases = [bias_of(n) for n in self.nodes]
+        if self.alike and biases:
+            biases = [sum(biases[1:], biases[0]), *(np.zeros_like(b) for b in biases[1:])]
+        own = [step * np.rint(b * scale / step) for b in biases]
+        return own, total if self.drive.any() else self._placed(own)
+
+    def write(self, scale: float, unit: float, gain: float | np.ndarray, rate: float | np.ndarray) -> None:
+        own, total = self.whole(scale)
+        for node, bias in zip(self.nodes, own, strict=True):
+            node.bias = f32(bias * unit)
+        if self.drive.any():
+            leak = (total - self._placed(own)) * unit * gain / rate
+            self.node.v_leak = f32(np.broadcast_to(leak, self.node.v_leak.shape))
+
+
+def _place(graph: nir.NIRGraph, branch: Branch, shape: tuple[int, ...]) -> np.ndarray:
+    """For each neuron which element of the node's bias reaches it, counted from 1; 0 for none. None may be pooled on the way."""
+    node = graph.nodes[branch.weighted]
+    y = tensor(np.zeros((1, *shape_of(graph, branch.source))))
+    for name in (*branch.before, branch.weighted):
+        if not isinstance(graph.nodes[name], nir.Delay):
+            y = linear(graph.nodes[name], name, y)
+    index = np.arange(1, node.bias.size + 1).reshape(node.bias.shape)
+    if isinstance(node, CONVOLUTIONS):
+        index = index.reshape(-1, *(1,) * (y.ndim - 2))
+    y = tensor(np.broadcast_to(index, y.shape))
+    for name in branch.behind:
+        y = linear(graph.nodes[name], name, y) if not isinstance(graph.nodes[name], nir.Delay) else y
+    return np.broadcast_to(y.numpy()[0].astype(int), shape)
+
+
+def check_unbiased(graph: nir.NIRGraph, target: str, incoming: list[Branch]) -> None:
+    """A bias must reach the population as it is, from the first step on: the biases of all branches add up to one of the population."""
+    for branch in incoming:
+        node = graph.nodes[branch.weighted]
+        if not np.any(bias_of(node)):
+            continue
+        output = isinstance(graph.nodes[target], nir.Output)
+        if not output and pooled(graph, branch.behind) > 1:
+            raise UnsupportedNodeError(
+                f"node {branch.weighted}: its bias is pooled before {target}; put the bias into a node behind the pool"
+            )
+        if branch.lag or any(isinstance(graph.nodes[n], nir.Delay) for n in branch.behind):
+            raise UnsupportedNodeError(
+                f"node {branch.weighted}: its bias reaches {target} through a delay or a loop, and Loihi's bias is there from the first "
+                "step; put it into a node that leads there directly"
+            )
+        if not output and isinstance(node, nir.Affine) and node.weight.ndim == 2 and len(shape_of(graph, target)) > 1:
+            raise UnsupportedNodeError(
+                f"node {branch.weighted}: an Affine's bias on the last axis of {target} is no bias per channel; use a Linear, or flatten"
+            )

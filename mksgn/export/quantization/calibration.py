@@ -1,0 +1,202 @@
+"""What the unquantised network did on the calibration clips, and how well a quantised population repeats it."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+
+import nir
+import numpy as np
+import torch
+from torch import Tensor
+
+from mksgn.export.errors import ExportError
+from mksgn.export.graph.metadata import input_normaliser
+from mksgn.export.graph.nodes import SpikingSelfAttention
+from mksgn.export.graph.weights import set_weight
+from mksgn.export.quantization.paths import Branch
+from mksgn.export.reference import execute as reference
+from mksgn.export.reference.nodes import SPIKING, delay_steps, linear, map_counts, split_heads, value_counts
+from mksgn.train.streams import INTEGER_LIMIT
+
+# A share of differing decisions of 0.1 % is found to a tenth of itself by this many. Large networks need one lane for that.
+DECISIONS = 1 << 18
+
+
+class Calibration:
+    """The float run: the spikes and inputs that feed each population.
+
+    `inputs` is an array for the only input, or a dict by input's name, each (L, *input shape), constant, or (L, steps, *input shape).
+    Raises ExportError for inputs that do not fit.
+    """
+
+    def __init__(
+        self, graph: nir.NIRGraph, inputs: reference.Inputs, steps: int, dt: float, if_dt: float | None = None
+    ):
+        self.graph, self.steps, self.dt = graph, steps, dt
+        named = _given(graph, inputs, steps)
+        sizes = [math.prod(node.v_threshold.shape) for node in graph.nodes.values() if isinstance(node, SPIKING)]
+        lanes = min(len(x) for x in named.values())
+        spread = np.linspace(0, lanes - 1, min(lanes, -(-DECISIONS // (steps * min(sizes, default=1)))))
+        self.inputs = {name: x[spread.round().astype(int)] for name, x in named.items()}
+        shapes = {name: _declared(graph, name) for name in named}
+        self.constant = {name for name, x in self.inputs.items() if x.ndim == len(shapes[name]) + 1}
+        stepwise = len(self.constant) < len(self.inputs)
+        given = {
+            name: np.broadcast_to(x[:, None], (len(x), steps, *shapes[name]))
+            if stepwise and name in self.constant
+            else x
+            for name, x in self.inputs.items()
+        }
+        self.analog = {name for name in self.inputs if self._analog(name)}
+        self.run = reference.execute(graph, given, steps, dt, stepwise=stepwise, if_dt=if_dt)
+
+    def _analog(self, name: str) -> bool:
+        """Inputs are spikes unless the file says otherwise, or says nothing and the clips do."""
+        signal = self.graph.nodes[name].metadata.get("signal")
+        spikes = bool(np.isin(self.inputs[name], (0, 1)).all())
+        if signal == "spikes" and not spikes:
+            raise ExportError(
+                f'input {name}: the file says spikes, calibration has other values than 0 and 1; set its "signal" to analog'
+            )
+        return signal == "analog" or not spikes
+
+    def spikes(self, population: str) -> np.ndarray:
+        """(S, L, *shape) bool."""
+        return self.run.spikes[population]
+
+    def source(self, name: str) -> np.ndarray:
+        """(S, L, …) float32 output of a node that is a population or attention; of a constant input (1, L, …)."""
+        node = self.graph.nodes[name]
+        if isinstance(node, nir.Input):
+            return self.inputs[name][None] if name in self.constant else self.inputs[name].swapaxes(0, 1)
+        return self.run.spikes[f"{name}.z" if isinstance(node, SpikingSelfAttention) else name].astype(np.float32)
+
+    def currents(
+        self, nodes: dict[str, nir.NIRNode], branches: list[Branch]
+    ) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+        """Currents (S, L, *shape) of a population for given weights of its weighted `nodes`, without biases."""
+
+        @torch.no_grad()
+        def currents(weights: dict[str, np.ndarray]) -> np.ndarray:
+            total: np.ndarray | None = None
+            for branch in branches:
+                node = copy.copy(nodes[branch.weighted])
+                set_weight(node, weights[branch.weighted])
+                if hasattr(node, "bias"):
+                    node.bias = np.zeros_like(node.bias)
+                current = self._along(branch, node)
+                total = current if total is None else total + current
+            assert total is not None
+            return np.broadcast_to(total, (self.steps, *total.shape[1:]))
+
+        return currents
+
+    def _along(self, branch: Branch, weighted: nir.NIRNode) -> np.ndarray:
+        """(S or 1, L, …) of what `branch` brings, `weighted` in place of its weighted node."""
+        names = (*branch.before, branch.weighted, *branch.behind)
+        x = self.source(branch.source)
+        if branch.lag or any(isinstance(self.graph.nodes[name], nir.Delay) for name in names):
+            x = _late(np.broadcast_to(x, (self.steps, *x.shape[1:])), np.array(branch.lag))
+        lanes = x.shape[1]
+        y = torch.from_numpy(np.array(x, dtype=np.float32)).flatten(0, 1)
+        for name in names:
+            node = weighted if name == branch.weighted else self.graph.nodes[name]
+            late = isinstance(node, nir.Delay)
+            y = _delayed(y, lanes, delay_steps(node, name, self.dt)) if late else linear(node, name, y)
+        return y.numpy().reshape(-1, lanes, *y.shape[1:])
+
+
+def _given(graph: nir.NIRGraph, inputs: reference.Inputs, steps: int) -> dict[str, np.ndarray]:
+    names = sorted(graph.inputs)
+    if not isinstance(inputs, Mapping):
+        if len(names) != 1:
+            raise ExportError(
+                f"the graph has {len(names)} inputs ({', '.join(names)}); give calibration as a dict of arrays by their names"
+            )
+        inputs = {names[0]: inputs}
+    if sorted(inputs) != names:
+        raise ExportError(
+            f"calibration of {', '.join(sorted(inputs)) or 'none'}: the graph's inputs are {', '.join(names) or 'none'}"
+        )
+    found = {name: np.asarray(x) for name, x in inputs.items()}
+    for name, x in found.items():
+        shape = _declared(graph, name)
+        fits = x.shape[1:] == shape or x.shape[1:] == (steps, *shape)
+        if not x.size or not fits or not np.isfinite(x).all():
+            what = "calibration" if len(found) == 1 else f"calibration of {name}"
+            raise ExportError(
+                f"{what} has shape {x.shape} or values that are not finite; expected finite lanes of clips (L, "
+                f"{', '.join(map(str, shape))}), or (L, {', '.join(map(str, (steps, *shape)))})"
+            )
+    lanes = {len(x) for x in found.values()}
+    if len(lanes) > 1:
+        raise ExportError(
+            f"calibration: the inputs differ in their number of lanes ({sorted(lanes)}); give each the same clips"
+        )
+    return found
+
+
+def _declared(graph: nir.NIRGraph, name: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in graph.nodes[name].input_type["input"])
+
+
+def _late(x: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """x (S, L, …) later by `steps`, which broadcasts against (…); 0 before."""
+    y = np.zeros_like(x)
+    for late in np.unique(steps):
+        here = np.broadcast_to(steps == late, x.shape[2:])
+        y[late:][..., here] = x[: max(len(x) - late, 0)][..., here]
+    return y
+
+
+def _delayed(y: Tensor, lanes: int, steps: np.ndarray) -> Tensor:
+    """As `_late`, of steps and lanes in one axis."""
+    return torch.from_numpy(_late(y.numpy().reshape(-1, lanes, *y.shape[1:]), steps)).flatten(0, 1)
+
+
+def coincidences(node: SpikingSelfAttention, qkv: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What attention's two populations count, for spikes qkv (S, L, 3C, T, V) and m: (S, L, heads, T, V, V), (S, L, heads, d, T, V)."""
+    q, k, v = split_heads(node, torch.from_numpy(qkv).flatten(0, 1))
+    maps = torch.from_numpy(m.astype(np.float32)).flatten(0, 1)
+    counts = map_counts(q, k), value_counts(maps, v)
+    at_map, at_value = (c.unflatten(0, qkv.shape[:2]).numpy() for c in counts)
+    return at_map, at_value
+
+
+def input_lattice(graph: nir.NIRGraph) -> float:
+    """The finest step of an analog input's values; 1 where the file does not say."""
+    normaliser = input_normaliser(graph)
+    return 1.0 if normaliser is None else 2.0**normaliser.lattice_exponent
+
+
+def input_peak(graph: nir.NIRGraph, inputs: np.ndarray) -> float:
+    """The largest |value| of an analog input: where its streams saturate, or what the clips have where the file does not say."""
+    return float(np.abs(inputs).max()) if input_normaliser(graph) is None else INTEGER_LIMIT * input_lattice(graph)
+
+
+def agreement(
+    wanted: np.ndarray,
+    current: np.ndarray,
+    rate: float | np.ndarray,
+    threshold: float | np.ndarray,
+    synaptic: float | np.ndarray = 1.0,
+    drive: float | np.ndarray = 0.0,
+) -> float:
+    """Share of equal decisions of a population in units of its integers: v ← v - rate v + x, spike where v > threshold.
+
+    With `synaptic` (1: no memory) x is the synaptic current u ← u - synaptic u + `current`, and `drive` what v gets at each step.
+    """
+    remembers = not np.all(np.asarray(synaptic) == 1)
+    v, u, equal = np.zeros_like(current[0]), np.zeros_like(current[0]), 0
+    for t in range(len(current)):
+        x = current[t]
+        if remembers:
+            u = u * (1 - synaptic) + x
+            x = u + drive
+        v = v * (1 - rate) + x
+        s = v > threshold
+        equal += int((s == wanted[t]).sum())
+        v[s] = 0.0
+    return equal / wanted.size

@@ -1,0 +1,157 @@
+"""Quantise once: each population gets its own integer scale, so that every execution decides every spike alike.
+
+A population does not change its spikes when its weights, bias and threshold are scaled together. With a *unit* u, population
+by population, the file holds
+
+    weights    even integers in [-(2^bits - 2), 2^bits - 2] times u        what mixed-sign Loihi weights of `bits` bits can hold
+    bias       an integer times u
+    v_leak     an integer times u gain tau/dt: the drive that it is at each step, as Loihi's bias
+    threshold  (integer + half) gain u with half = 1/128, half a step of Loihi's `vth << 6`, or half a step of the membrane's own
+               lattice where that is finer: in an encoder, its input being analog, and for many steps. No membrane ever equals
+               it, so that `>` and `>=` decide alike. gain is dt/tau r, neuron by neuron (mksgn/export/quantization/populations)
+
+and u = 2^k, which float32 represents exactly. The scale is the finest that the ranges allow,
+
+    min(weight limit / max|w|, 131071 / threshold, 8190 / max|bias|, 131071 / worst membrane, float32's 24 bits)
+
+or finer, by saturating a few weights, where the population's spikes on calibration clips agree better with the unquantised
+ones (mksgn/export/loihi has the widths, mksgn/export/quantization/calibration the spikes). The worst membrane is the largest |sum| of one step times
+(1 - (1 - dt/tau)^S) tau/dt: what S steps can pile up below the threshold, S times where nothing leaks. Loihi clips at 2^23 - 1
+sub-units, and a clipped membrane would no longer be exact. A graph is rewritten first, so that each way into a population has one
+weighted node (mksgn/export/quantization/paths).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import asdict
+
+import nir
+import numpy as np
+
+from mksgn.export import loihi
+from mksgn.export.errors import RangeError, UnsupportedNodeError
+from mksgn.export.graph.flatten import flatten
+from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, f32
+from mksgn.export.lowering.fold import check_finite, per_edge
+from mksgn.export.quantization.calibration import Calibration, agreement, coincidences
+from mksgn.export.quantization.paths import one_weighted_node_each, shape_of, sources_of
+from mksgn.export.quantization.populations import membrane_of, spiking
+from mksgn.export.quantization.readouts import graded, readout
+from mksgn.export.quantization.scales import PopulationScale
+from mksgn.export.reference import execute
+from mksgn.export.reference.nodes import GRADED, SPIKING
+
+
+def quantize(
+    graph: nir.NIRGraph,
+    bits: int,
+    calibration: execute.Inputs,
+    steps: int,
+    dt: float,
+    if_dt: float | None = None,
+) -> tuple[nir.NIRGraph, dict[str, PopulationScale]]:
+    """A quantised copy of `graph`, flat, and how each population was scaled, also kept in its metadata.
+
+    `calibration` is (L, *input shape), constant, or (L, steps, *input shape), or a dict of these by input's name; of a large network
+    fewer lanes are run (mksgn/export/quantization/calibration). `if_dt` is what IF and I integrate with in place of `dt` (seconds). Raises RangeError
+    (what, number, limit, remedy), UnsupportedNodeError, or ExportError for calibration that does not fit.
+    """
+    if bits not in range(2, 9):
+        raise RangeError(f"--quantize {bits}: weights have 2 to 8 bits; choose one of them, or none")
+    graph = one_weighted_node_each(flatten(graph))
+    membranes = {
+        name: membrane_of(name, node, dt, if_dt)
+        for name, node in graph.nodes.items()
+        if isinstance(node, SPIKING + GRADED)
+    }
+    values = Calibration(graph, calibration, steps, dt, if_dt)
+    quantised = copy.deepcopy(graph)
+    for name, node in quantised.nodes.items():
+        if isinstance(node, GraphConv):
+            edges, weight = per_edge(node.adjacency.astype(np.float64), node.weight.astype(np.float64))
+            quantised.nodes[name] = _like(node, GraphConv(f32(edges), f32(weight), node.bias))
+    scales: dict[str, PopulationScale] = {}
+    rates = {rate for membrane in membranes.values() for rate in membrane.rates()}
+    for name in execute.evaluation_order(quantised):
+        node = quantised.nodes[name]
+        if isinstance(node, SPIKING):
+            scales[name] = spiking(quantised, name, bits, membranes[name], values)
+        elif isinstance(node, GRADED):
+            scales[name] = graded(quantised, name, bits, membranes[name], values)
+        elif isinstance(node, SpikingSelfAttention):
+            rates.add(float(np.float32(dt) / np.float32(node.tau)))
+            scales |= _attention(quantised, name, bits, dt, values)
+        elif isinstance(node, nir.Output):
+            scales |= readout(quantised, name, bits)
+        elif isinstance(node, nir.Threshold):
+            _check_threshold(quantised, name, values)
+    quantised.metadata["quantization"] = json.dumps(
+        {
+            "bits": bits,
+            "exact_on_chip": all(loihi.exact_on_chip(rate, steps) for rate in rates),
+            "populations": {name: asdict(scale) for name, scale in scales.items()},
+        }
+    )
+    return quantised, scales
+
+
+def _check_threshold(graph: nir.NIRGraph, name: str, values: Calibration) -> None:
+    """Behind analog inputs alone it is the host's, and stays as it is."""
+    if not sources_of(graph, name) or sources_of(graph, name) - values.analog:
+        raise UnsupportedNodeError(
+            f"node {name}: a Threshold has no memory, and Loihi's membrane would need a decay of 4096 in 12 bits; use a LIF, or feed it "
+            "by an analog input alone"
+        )
+
+
+def _attended(graph: nir.NIRGraph, name: str) -> str:
+    """The population of q|k|v spikes that an attention node reads."""
+    sources = [a for a, b in graph.edges if b == name]
+    if len(sources) != 1 or not isinstance(graph.nodes[sources[0]], SPIKING):
+        raise UnsupportedNodeError(
+            f"node {name}: attention must follow one population of q|k|v spikes; put one before it"
+        )
+    return sources[0]
+
+
+def _attention(graph: nir.NIRGraph, name: str, bits: int, dt: float, values: Calibration) -> dict[str, PopulationScale]:
+    """A product has one weight; a power of two, so that the gain stays what it was. The thresholds differ from head to head."""
+    node, qkv = graph.nodes[name], _attended(graph, name)
+    rate = float(np.float32(dt) / np.float32(node.tau))
+    loihi.check_decay(name, rate)
+    stacked, _, joints = shape_of(graph, qkv)
+    channels = stacked // 3
+    counts = coincidences(node, values.source(qkv), values.spikes(f"{name}.m"))
+    scales = {}
+    for part, most, counted in zip("mz", (channels // node.heads, joints), counts, strict=True):
+        gain = np.asarray(getattr(node, f"gain_{part}"), dtype=np.float64)
+        threshold = np.asarray(getattr(node, f"threshold_{part}"), dtype=np.float64) / gain / rate  # in coincidences
+        check_finite(f"{name}.{part}", threshold)
+        between = loihi.between_membranes(rate, values.steps)
+        pile, lattice = loihi.pile_up(values.steps, rate), rate**values.steps
+        limits = loihi.limits(bits, 1.0, threshold.max(), 0.0, float(most), pile, between, lattice)
+        binding = min(limits, key=lambda key: limits[key])
+        if limits[binding] < 2:
+            raise RangeError(
+                f"{name}.{part}: {binding} allows a weight of {limits[binding]:.3g} per coincidence, a synapse's least is 2; "
+                f"train it with a gain above {1 / threshold.max() / rate:.2g}, or with fewer than {values.steps} steps"
+            )
+        scale = 2.0 ** math.floor(math.log2(limits[binding]))
+        exponent = -int(math.log2(scale))
+        half = np.array([loihi.threshold_above(t * scale, between) for t in threshold])
+        setattr(node, f"gain_{part}", np.ones(node.heads, dtype=np.float32))
+        setattr(node, f"threshold_{part}", f32(half * rate / scale))
+        wanted = values.spikes(f"{name}.{part}")
+        agreed = agreement(wanted.reshape(counted.shape), counted * scale, rate, half.reshape(-1, 1, 1, 1))
+        scales[f"{name}.{part}"] = PopulationScale(
+            exponent, scale, binding, 0, agreed, float(wanted.mean()), float(most * scale), float(counted.max() * scale)
+        )
+    return scales
+
+
+def _like(old: nir.NIRNode, new: nir.NIRNode) -> nir.NIRNode:
+    new.input_type, new.metadata = old.input_type, old.metadata
+    return new

@@ -1,0 +1,1 @@
+"""The reference execution of a NIR graph, from NIR's equations alone."""

@@ -1,0 +1,201 @@
+"""The equations of NIR's nodes, and of ours, in float32 on lanes of clips: one time step of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mksgn.export.errors import UnsupportedNodeError
+from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
+
+SPIKING = (nir.LIF, nir.IF, nir.CubaLIF)
+GRADED = (nir.LI, nir.I, nir.CubaLI)  # these show their membrane
+CURRENT_BASED = (nir.CubaLIF, nir.CubaLI)
+WHOLE = 1e-6  # how far, relatively, a delay may lie from a whole number of steps
+
+
+# --- stateless nodes --------------------------------------------------------------------------------------------------------
+
+
+def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
+    """The stateless nodes, (L, *input) → (L, *output)."""
+    if isinstance(node, nir.Conv2d | nir.Conv1d):
+        axes = np.ndim(node.weight) - 2
+        padding = node.padding if isinstance(node.padding, str) else _ints(node.padding, axes)
+        conv = F.conv2d if axes == 2 else F.conv1d
+        stride, dilation = _ints(node.stride, axes), _ints(node.dilation, axes)
+        return conv(x, tensor(node.weight), tensor(node.bias), stride, padding, dilation, int(node.groups))
+    if isinstance(node, GraphConv):
+        y = tensor(node.bias)[:, None, None].expand(len(x), -1, x.shape[2], x.shape[3]).clone()
+        for a, w in zip(tensor(node.adjacency), tensor(node.weight), strict=True):
+            joints = a.any(0)  # the subset's targets; elsewhere it adds 0
+            y[..., joints] += torch.einsum("oc,nctj->notj", w, x @ a[:, joints])
+        return y
+    if isinstance(node, nir.Affine | nir.Linear):
+        y = torch.einsum("...oi,n...i->n...o", tensor(node.weight), x)
+        return y + tensor(node.bias) if isinstance(node, nir.Affine) else y
+    if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
+        kernel, stride, padding = (_ints(p, 2) for p in (node.kernel_size, node.stride, node.padding))
+        if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):  # more than torch's pooling pads
+            x, padding = F.pad(x, (padding[1], padding[1], padding[0], padding[0])), (0, 0)
+        divisor = 1 if isinstance(node, nir.SumPool2d) else kernel[0] * kernel[1]  # the padding counts
+        return F.avg_pool2d(x, kernel, stride, padding, divisor_override=divisor)
+    if isinstance(node, nir.Flatten):
+        start, end = int(node.start_dim), int(node.end_dim)
+        return x.flatten(*(axis if axis < 0 else axis + 1 for axis in (start, end)))
+    if isinstance(node, nir.Scale):
+        return x * tensor(node.scale)
+    raise UnsupportedNodeError(
+        f"node {name}: the reference execution has no {type(node).__name__}; it runs NIR's primitives, GraphConv and "
+        "SpikingSelfAttention"
+    )
+
+
+def _ints(x: Any, axes: int) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.broadcast_to(x, axes))
+
+
+def tensor(x: Any) -> Tensor:
+    return torch.from_numpy(np.array(x, dtype=np.float32))
+
+
+# --- neurons ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Neuron:
+    """A population with its state, 0 at the start of a clip. Forward Euler; with `rate` None nothing leaks.
+
+        u += rate_syn (-u + w_in x), and u takes the place of x          where there is a rate_syn
+        v += rate ((leak - v) + r x), or v += r x;    s = v > threshold;    v = reset where s
+
+    `threshold` None: no spikes, and v is what is shown. `before_reset` is what the last step compared.
+    """
+
+    rate: Tensor | None
+    r: Tensor | None = None
+    leak: float | Tensor = 0.0
+    threshold: Tensor | None = None
+    reset: float | Tensor = 0.0
+    rate_syn: Tensor | None = None
+    w_in: Tensor | None = None
+    u: Tensor | None = None
+    v: Tensor | None = None
+    before_reset: Tensor | None = None
+
+    def step(self, x: Tensor) -> Tensor:
+        """Input (L, *shape) of a step → spikes, bool, or the membrane."""
+        if self.rate_syn is not None:
+            u = torch.zeros_like(x) if self.u is None else self.u
+            x = self.u = u + self.rate_syn * (self.w_in * x - u)
+        current = x if self.r is None else self.r * x
+        v = torch.zeros_like(current) if self.v is None else self.v
+        v = v + current if self.rate is None else v + self.rate * ((self.leak - v) + current)
+        self.v = self.before_reset = v
+        if self.threshold is None:
+            return v
+        s = v > self.threshold
+        self.v = torch.where(s, torch.as_tensor(self.reset, dtype=v.dtype).expand_as(v), v)
+        return s
+
+    def margin(self) -> Tensor:
+        """|v - threshold| / |threshold| of the last step's decisions."""
+        assert self.before_reset is not None
+        assert self.threshold is not None
+        return (self.before_reset - self.threshold).abs() / self.threshold.abs()
+
+
+def neuron(node: nir.NIRNode, dt: float, if_dt: float | None) -> Neuron:
+    """`if_dt` is what I and IF integrate with, in place of `dt` (seconds)."""
+    spikes = {}
+    if isinstance(node, SPIKING):
+        spikes = {"threshold": tensor(node.v_threshold), "reset": tensor(node.v_reset)}
+    if isinstance(node, nir.IF | nir.I):
+        return Neuron(None, torch.as_tensor(np.float32(dt if if_dt is None else if_dt)) * tensor(node.r), **spikes)
+    synapse = {}
+    if isinstance(node, CURRENT_BASED):
+        synapse = {"rate_syn": dt_over_tau(dt, tensor(node.tau_syn)), "w_in": tensor(node.w_in)}
+    tau = tensor(node.tau_mem if isinstance(node, CURRENT_BASED) else node.tau)
+    return Neuron(dt_over_tau(dt, tau), tensor(node.r), tensor(node.v_leak), **spikes, **synapse)
+
+
+def dt_over_tau(dt: float, tau: Tensor) -> Tensor:
+    """dt / tau, rounded to float32: a float32 tau of 2e-4 would give 0.5000000126 in double (LAVA.md)."""
+    return torch.as_tensor(np.float32(dt)) / tau
+
+
+class DelayLine:
+    """Shows x(t - delay), element by element, and 0 before. Raises UnsupportedNodeError for no whole number of steps."""
+
+    def __init__(self, node: nir.Delay, name: str, dt: float):
+        steps = delay_steps(node, name, dt)
+        self.late = [(int(s), torch.from_numpy(steps == s)) for s in np.unique(steps)]
+        self.past: list[Tensor] = []  # the latest first
+
+    def step(self, x: Tensor) -> Tensor:
+        self.past = [x, *self.past[: self.late[-1][0]]]
+        y = torch.zeros_like(x)
+        for steps, here in self.late:
+            if steps < len(self.past):
+                y = torch.where(here, self.past[steps], y)
+        return y
+
+
+def delay_steps(node: nir.Delay, name: str, dt: float) -> np.ndarray:
+    """The delay in steps of `dt`, int64, of its own shape."""
+    steps = np.asarray(node.delay, dtype=np.float64) / dt
+    whole = np.rint(steps)
+    wrong = ~np.isfinite(steps) | (whole < 0) | (np.abs(steps - whole) > WHOLE * np.maximum(whole, 1))
+    if wrong.any():
+        first = np.asarray(node.delay)[wrong].flat[0]
+        raise UnsupportedNodeError(
+            f"node {name}: a delay of {first:.6g} s is no whole number of steps of {dt:g} s; change the delay or --dt"
+        )
+    return whole.astype(np.int64)
+
+
+# --- attention --------------------------------------------------------------------------------------------------------------
+
+
+class Attention:
+    """Our SpikingSelfAttention; `record` is called with "m" and "z", the neuron, and its spikes."""
+
+    def __init__(self, node: SpikingSelfAttention, dt: float, record: Callable[[str, Neuron, Tensor], None]):
+        self.node, self.record = node, record
+        rate = dt_over_tau(dt, tensor(node.tau))
+        self.gain_m, self.gain_z, threshold_m, threshold_z = (
+            tensor(p).view(-1, 1, 1, 1) for p in (node.gain_m, node.gain_z, node.threshold_m, node.threshold_z)
+        )
+        self.m, self.z = Neuron(rate, threshold=threshold_m), Neuron(rate)
+        self.threshold_z = threshold_z[..., 0]
+
+    def step(self, qkv: Tensor) -> Tensor:
+        """(L, 3C, T, V) → z (L, C, T, V), bool."""
+        q, k, v = split_heads(self.node, qkv)
+        m = self.m.step(self.gain_m * map_counts(q, k))
+        self.record("m", self.m, m)
+        self.z.threshold = self.threshold_z.repeat_interleave(v.shape[2], 0)
+        z = self.z.step((self.gain_z * value_counts(m.float(), v)).flatten(1, 2))
+        self.record("z", self.z, z)
+        return z
+
+
+def split_heads(node: SpikingSelfAttention, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, 3C, T, V) → q, k, v, each (N, heads, d, T, V); channel = head · d + i."""
+    q, k, v = qkv.unflatten(1, (3, node.heads, -1)).unbind(1)
+    return q, k, v
+
+
+def map_counts(q: Tensor, k: Tensor) -> Tensor:
+    return torch.einsum("nhcti,nhctj->nhtij", q, k)
+
+
+def value_counts(m: Tensor, v: Tensor) -> Tensor:
+    return torch.einsum("nhtij,nhctj->nhcti", m, v)

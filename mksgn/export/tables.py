@@ -1,0 +1,82 @@
+"""The tables that mksgn-export prints: how each population was quantised, and where executions agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from mksgn.common.console import output
+from mksgn.export.loihi import SYNAPTIC_SUM_LIMIT
+from mksgn.export.verification.parity import Parity
+
+
+def scales(quantization: dict[str, Any]) -> None:
+    """A row per population; then what is wrong with any: silent on the calibration clips, or sums that 16 bits may not hold."""
+    table = _table(
+        f"{quantization['bits']}-bit weights",
+        ("population", "unit", "bound by", "saturated", "firing rate", "agreement with float", "largest sum", "worst"),
+        left=("population", "bound by"),
+    )
+    populations = quantization["populations"]
+    for name, scale in populations.items():
+        table.add_row(
+            name,
+            f"2^{scale['exponent']}",
+            scale["binding"],
+            str(scale["saturated"]),
+            _or_dash(scale["firing_rate"], "{:.2%}"),
+            _or_dash(scale["agreement"], "{:.4%}"),
+            _or_dash(scale["largest_sum"], "{:,.0f}"),
+            _or_dash(scale["worst_sum"], "{:,.0f}"),
+        )
+    output.print(table)
+    if not quantization["exact_on_chip"]:
+        output.print(
+            "Loihi cuts membranes to 1/64 of a weight unit: with this tau and number of steps some of its spikes differ from torch's; "
+            "mksgn-bench run measures them"
+        )
+    for name, scale in populations.items():
+        if scale["firing_rate"] == 0:
+            output.print(f"{name}: never fired on the calibration clips; train it longer, or with a rate_floor")
+        if scale["agreement"] is not None and scale["worst_sum"] > SYNAPTIC_SUM_LIMIT:
+            output.print(
+                f"{name}: worst sum of weights ({scale['worst_sum']:,.0f}) exceeds {SYNAPTIC_SUM_LIMIT:,} of Loihi's documented 16 bits; "
+                f"the largest on the calibration clips was {scale['largest_sum']:,.0f}"
+            )
+
+
+def parities(parities: list[Parity], rates: dict[str, float], clips: int) -> None:
+    """Mismatches of each comparison, population by population; then the sums, and the first difference of each."""
+    table = _table(
+        f"decisions that differ from the NIR reference execution, {clips} clips",
+        ("population", "firing rate", "decisions", *(p.against.partition(" ")[0] for p in parities)),
+        left=("population",),
+    )
+    for rows in zip(*(p.layers for p in parities), strict=True):
+        rate = _or_dash(rates.get(rows[0].layer), "{:.2%}")
+        table.add_row(rows[0].layer, rate, f"{rows[0].decisions:,}", *(f"{row.mismatches:,}" for row in rows))
+    output.print(table)
+    for parity in parities:
+        output.print(f"{parity.mismatches:,} mismatches in {parity.decisions:,} decisions: {parity.against}")
+        if parity.first is not None:
+            first, margin = parity.first, _or_dash(parity.first.margin, "{:.2g}")
+            place = f"lane {first.lane}, step {first.step}, neuron {first.neuron}"
+            output.print(f"  first in {first.layer}, {place}, {margin} of the threshold away from it")
+
+
+def accuracies(labels: np.ndarray, predictions: dict[str, np.ndarray]) -> None:
+    for name, predicted in predictions.items():
+        output.print(f"top-1 {(predicted == labels).mean():.1%}  {name}, {len(labels)} clips")
+
+
+def _table(title: str, headings: tuple[str, ...], left: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in left else "right")
+    return table
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)

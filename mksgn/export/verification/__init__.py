@@ -1,0 +1,1 @@
+"""Executions of one file compared decision by decision."""

@@ -1,0 +1,112 @@
+"""The student in torch with the folded, quantised weights of a NIR file: what "torch" means in a comparison of spikes.
+
+The structure is the student's own, from the config in the file's metadata; only the weights come from the graph's nodes, by
+name. The neuron and the attention's products are those of train/.
+"""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mksgn.export.errors import ExportError
+from mksgn.export.graph.metadata import student_config
+from mksgn.train.layers import attention_map_counts, attention_value_counts, over_steps
+from mksgn.train.neurons import lif
+
+
+class FoldedStudent(nn.Module):
+    """Input (L, 12, T, V); logits (L, classes). Raises ExportError for a graph that was not exported from a student.
+
+    `silence_attention` forces the spikes of every z population to 0: what the network does without its attention.
+    """
+
+    def __init__(self, graph: nir.NIRGraph, *, silence_attention: bool = False):
+        super().__init__()
+        config = student_config(graph)
+        if config is None:
+            raise ExportError(
+                "the graph holds no student's config, so torch cannot run it; compare it with its NIR reference instead"
+            )
+        self.config, self.nodes = config, graph.nodes
+        self.silence_attention = silence_attention
+
+    def forward(self, x: Tensor, spikes: dict[str, Tensor] | None = None) -> Tensor:
+        config = self.config
+        record = spikes.__setitem__ if spikes is not None else (lambda name, value: None)
+
+        def population(name: str, current: Tensor) -> Tensor:
+            threshold = torch.from_numpy(self.nodes[name].v_threshold)
+            s = lif(current, config.tau, threshold)
+            record(name, s)
+            return s
+
+        current = self.conv("ssc_conv", x, padding=1)
+        y = population("ssc", current.unsqueeze(0).expand(config.steps, *current.shape))
+        y = population("smf", over_steps(lambda t: self.conv("smf_conv", t), y))
+        for i, stride in enumerate(config.strides, start=1):
+            block = f"block{i}"
+            y = self.block(block, y, stride, population, record)
+        fc = self.nodes["readout"]
+        pooled = y.sum((3, 4)) @ _t(fc.weight).T + _t(fc.bias)
+        return pooled.mean(0)
+
+    def block(self, block: str, x: Tensor, stride: int, population, record) -> Tensor:
+        config = self.config
+        y = population(
+            f"{block}_sgc",
+            over_steps(lambda t: self.graph(f"{block}_sgc_graph", t) + self.conv(f"{block}_sgc_skip", t), x),
+        )
+        if config.attention == "self":
+            qkv = population(f"{block}_qkv", over_steps(lambda t: self.conv(f"{block}_qkv_conv", t), y))
+            z = self.attention(f"{block}_attention", qkv, record)
+            current = over_steps(lambda t: self.conv(f"{block}_proj_conv", t), z)
+            y = population(f"{block}_proj", current + over_steps(lambda t: self.conv(f"{block}_proj_skip", t), y))
+        conv = over_steps(lambda t: self.conv(f"{block}_stc_conv", t, stride, (config.kernel // 2, 0)), y)
+        return population(f"{block}_stc", conv + over_steps(lambda t: self.conv(f"{block}_stc_skip", t, stride), x))
+
+    def conv(self, name: str, x: Tensor, stride: int = 1, padding: int | tuple[int, int] = 0) -> Tensor:
+        node = self.nodes[name]
+        return F.conv2d(x, _t(node.weight), _t(node.bias), (stride, 1), padding)
+
+    def graph(self, name: str, x: Tensor) -> Tensor:
+        """GraphConv; with one subset per edge, one small product per edge instead of V x V ones. Or the branches that stand for it."""
+        if name not in self.nodes:
+            return self.branches(name, x)
+        node = self.nodes[name]
+        adjacency, weight = node.adjacency, _t(node.weight)
+        subset, source, target = np.nonzero(adjacency)
+        values = torch.from_numpy(adjacency[subset, source, target]).float().view(-1, 1, 1)
+        n, c, t, v = x.shape
+        columns = x.permute(3, 1, 0, 2).reshape(v, c, n * t)[torch.from_numpy(source)]
+        products = torch.bmm(weight[torch.from_numpy(subset)] * values, columns)
+        y = torch.zeros(v, weight.shape[1], n * t).index_add_(0, torch.from_numpy(target), products)
+        return y.view(v, -1, n, t).permute(2, 1, 3, 0) + _t(node.bias).view(-1, 1, 1)
+
+    def branches(self, name: str, x: Tensor) -> Tensor:
+        """What mksgn/export/lowering/portable writes for a GraphConv: a convolution over the joints that lead to each joint."""
+        targets = []
+        for j in range(x.shape[3]):
+            joints = torch.from_numpy(self.nodes[f"{name}_{j}_gather"].weight.argmax(1))
+            targets.append(self.conv(f"{name}_{j}_conv", x[..., joints]))
+        return torch.cat(targets, dim=3)
+
+    def attention(self, name: str, qkv: Tensor, record) -> Tensor:
+        node, heads = self.nodes[name], self.config.heads
+        q, k, v = qkv.chunk(3, dim=2)
+        per_head = [_t(p).view(-1, 1, 1, 1) for p in (node.gain_m, node.gain_z, node.threshold_m, node.threshold_z)]
+        gain_m, gain_z, threshold_m, threshold_z = per_head
+        m = lif(gain_m * attention_map_counts(q, k, heads), self.config.tau, threshold_m)
+        record(f"{name}.m", m)
+        z = gain_z * attention_value_counts(m, v).unflatten(2, (heads, -1))
+        z = lif(z, self.config.tau, threshold_z).flatten(2, 3)
+        z = torch.zeros_like(z) if self.silence_attention else z
+        record(f"{name}.z", z)
+        return z
+
+
+def _t(x: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(x, dtype=np.float32))

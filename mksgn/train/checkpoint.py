@@ -1,0 +1,166 @@
+"""model.pt and teacher.pt: plain containers and tensors only, so that it loads with `weights_only=True`."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from mksgn.common.atomic import replacing
+from mksgn.common.errors import BadInputError
+from mksgn.train.streams import StreamNormaliser
+from mksgn.train.student import Student, StudentConfig
+from mksgn.train.teacher import Teacher, TeacherConfig
+
+SCHEMA = "mksgn.model/1"
+TEACHER_SCHEMA = "mksgn.teacher/1"
+
+Network = TypeVar("Network", Student, Teacher)
+
+
+@dataclass
+class TrainedModel:
+    """A student with all that is needed to run it on raw clips. `training` tells source, split, seed, epochs, accuracy."""
+
+    student: Student
+    normaliser: StreamNormaliser
+    training: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None  # the file that it was read from
+
+
+@dataclass
+class TrainedTeacher:
+    """A teacher with what it needs to see raw clips; `training` and `path` as a student's."""
+
+    teacher: Teacher
+    normaliser: StreamNormaliser
+    training: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+
+def tool_versions(*names: str) -> dict[str, str]:
+    """Versions of the tools that made a file: Python and the packages named, those that are installed."""
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def save_atomically(values: dict[str, Any], path: Path) -> None:
+    with replacing(path) as temporary:
+        torch.save(values, temporary)
+
+
+def save(model: TrainedModel, path: Path) -> None:
+    _save(SCHEMA, model.student, model.normaliser, model.training, path)
+
+
+def load(path: Path) -> TrainedModel:
+    """Raises BadInputError, in one line, for a missing, truncated, foreign or hostile file; no code of the file is ever run."""
+    return _student(path, _read(path, SCHEMA))
+
+
+def save_teacher(model: TrainedTeacher, path: Path) -> None:
+    _save(TEACHER_SCHEMA, model.teacher, model.normaliser, model.training, path)
+
+
+def load_teacher(path: Path) -> TrainedTeacher:
+    """Raises BadInputError as `load` does."""
+    return _teacher(path, _read(path, TEACHER_SCHEMA))
+
+
+def load_either(path: Path) -> TrainedModel | TrainedTeacher:
+    """A teacher where the file is one; else as `load`, which names what is wrong."""
+    values = _read(path, SCHEMA)
+    if isinstance(values, dict) and values.get("schema") == TEACHER_SCHEMA:
+        return _teacher(path, values)
+    return _student(path, values)
+
+
+def _student(path: Path, values: Any) -> TrainedModel:
+    return TrainedModel(
+        *_built(path, values, SCHEMA, lambda config: Student(StudentConfig.from_dict(config))), path=path
+    )
+
+
+def _teacher(path: Path, values: Any) -> TrainedTeacher:
+    return TrainedTeacher(
+        *_built(path, values, TEACHER_SCHEMA, lambda config: Teacher(TeacherConfig.from_dict(config))), path=path
+    )
+
+
+def _save(schema: str, network: Student | Teacher, normaliser: StreamNormaliser, training: dict, path: Path) -> None:
+    save_atomically(
+        {
+            "schema": schema,
+            "config": network.config.to_dict(),
+            "normaliser": normaliser.to_dict(),
+            "state": network.state_dict(),
+            "training": training,
+            "versions": tool_versions("mksgn", "torch", "numpy"),
+        },
+        path,
+    )
+
+
+MADE_BY = {
+    SCHEMA: "a model.pt written by mksgn-train",
+    TEACHER_SCHEMA: "a teacher.pt written by mksgn-train --teacher",
+}
+
+
+def _read(path: Path, schema: str) -> Any:
+    """What a file of plain tensors holds; `schema` is the one that is expected of it."""
+    if not path.is_file():
+        command = "mksgn-train --out DIR" if schema == SCHEMA else "mksgn-train --teacher --out DIR"
+        raise BadInputError(f"{path}: no such file; make one with {command}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip, runtime and EOF errors alike
+        # torch's own text advises to load with weights_only=False: only what it found is passed on
+        refusal = re.search(r"WeightsUnpickler error:\s*(\S.*)", str(error))
+        own_words = type(error).__name__ if "weights_only" in str(error) else str(error).strip() or type(error).__name__
+        reason = (refusal.group(1) if refusal else own_words).splitlines()[0][:160]
+        raise BadInputError(
+            f"{path}: refused: not a file of plain tensors that loads with weights_only=True ({reason}); use {MADE_BY[schema]}"
+        ) from error
+
+
+def _built(
+    path: Path, values: Any, schema: str, build: Callable[[dict], Network]
+) -> tuple[Network, StreamNormaliser, dict[str, Any]]:
+    """The network in evaluation mode, its normaliser, and the facts of its training."""
+    if not isinstance(values, dict) or values.get("schema") != schema:
+        found = values.get("schema") if isinstance(values, dict) else type(values).__name__
+        raise BadInputError(f"{path}: schema is {found!r}, expected {schema!r}; use {MADE_BY[schema]}")
+    try:
+        network = build(values["config"])
+        network.load_state_dict(values["state"])
+        normaliser = StreamNormaliser.from_dict(values["normaliser"])
+    except Exception as error:  # whatever the damage makes of a config or of a state
+        raise BadInputError(
+            f"{path}: incomplete or damaged model ({str(error).splitlines()[0][:160]}); train it again"
+        ) from error
+    if normaliser.streams != network.config.streams:
+        raise BadInputError(
+            f"{path}: units of streams {normaliser.streams} for a network of {network.config.streams}; train it again"
+        )
+    return network.eval(), normaliser, values.get("training", {})

@@ -1,0 +1,232 @@
+"""Reader of the NTU RGB+D arrays that CTR-GCN prepares: NTU60_CS.npz, NTU60_CV.npz, NTU120_CSub.npz, NTU120_CSet.npz.
+
+A file holds both parts of one split: `x_train` (N, 300, 150) float32 and `y_train` (N, 60 or 120), one-hot, and `x_test`
+and `y_test` alike. The 150 of a frame are 2 bodies of 25 joints of 3 coordinates, in metres, and the middle of the spine
+of body 1 in its first frame is the origin: the preparation subtracts it. Zero stands for what is not there: the frames
+after a clip's end, and a body in a frame that lacks it.
+
+An array of 7 GB is never loaded. np.load cannot map a member of an .npz into memory, but np.savez stores members
+as they are, so that each clip is read from its own place in the file when it is asked for; nothing is held or mapped, and
+the archive's checksum, which would take reading all of it, is not looked at.
+
+Source: Chen et al., Channel-wise Topology Refinement Graph Convolution (ICCV 2021), data/ntu*/seq_transformation.py and
+feeders/feeder_ntu.py of its code; the zip and npy formats.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+import struct
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mksgn.common.errors import BadInputError
+from mksgn.train.datasets import ntu
+from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, spread
+from mksgn.train.skeletons import graph
+
+SOURCE = "ctrgcn"
+SPLITS = ("xsub", "xview", "xsub120", "xset")
+PARTS = ("train", "test")
+BODIES = 2
+_WORDS = {"cs": "xsub", "csub": "xsub", "xsub": "xsub", "cv": "xview", "xview": "xview", "cset": "xset", "xset": "xset"}
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of a member; its last two say how long the name and the extra field are
+_NPY_HEADER = 1000  # bytes at most; numpy writes 128 for such arrays, and evaluates what it reads as a literal
+_LABEL_ROWS = 4096  # read at once: 4 MB
+
+
+@dataclass(frozen=True)
+class _Array:
+    """Where an array's values lie: C order, from byte `offset` of the file on."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def read(path: str | Path, split: str | None, part: str, limit: int | None = None) -> ClipSet:
+    """Clips of `part` ("train" or "test"), in the file's order, unread; names such as x_train[17], subjects unknown.
+
+    A file holds one split, which its name tells (CS or CSub: xsub, of 120 classes xsub120; CV: xview; CSet: xset).
+    `split` None takes it, any other than it is refused, except that "xsub" is as good as "xsub120". Where the name tells
+    none, `split` does. `limit` takes some of the clips, as `spread` says. `notes` give the published count.
+
+    A clip's frames are taken as CTR-GCN's feeder takes them: n frames are not all zero, and the first n of the row are
+    the clip. Left out are a body that is zero throughout, and a second body that is the first once more: the
+    preparation of NTU RGB+D 120 writes the body of a one-person clip twice.
+
+    Raises BadInputError for an unknown or contradicted split, an unknown part, a file that cannot be read, is damaged or
+    compressed, or has arrays of another form; and, when that clip is asked for, for a row that is zero throughout.
+    """
+    path = Path(os.path.expanduser(path))
+    if part not in PARTS:
+        raise BadInputError(f"{SOURCE} has no part {part!r}: use train or test")
+    if split is not None and split not in SPLITS:
+        raise BadInputError(f"{SOURCE} has no split {split!r}: use one of {', '.join(SPLITS)}")
+    arrays = _arrays(path, (f"x_{part}", f"y_{part}"))
+    x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    _check_shapes(path, part, x, y)
+    split = _split(path, split, y.shape[1])
+    labels = _labels(path, f"y_{part}", y)
+    clips = LazyClips(labels, lambda index: _clip(path, f"x_{part}[{index}]", x, index, int(labels[index])))
+    notes = (ntu.count_note(split, part, len(clips)),)
+    return spread(ClipSet(SOURCE, split, part, ntu.GRAPH, ntu.classes(split), clips, notes), limit)
+
+
+def _split(path: Path, split: str | None, classes: int) -> str:
+    """A name of ntu.SPLITS, from the file's name and its number of classes, or else as asked for."""
+    told = {_WORDS[word] for word in re.split(r"[^a-z0-9]+", path.stem.lower()) if word in _WORDS}
+    if len(told) != 1 and split is None:
+        raise BadInputError(
+            f"{path}: its name does not tell its split: say --split {', '.join(SPLITS)}, or name it as CTR-GCN does, "
+            "such as NTU60_CS.npz"
+        )
+    (chosen,) = told if len(told) == 1 else {split or ""}
+    chosen = "xsub120" if chosen == "xsub" and classes == 120 else chosen
+    if ntu.SPLITS[chosen].classes != classes:
+        raise BadInputError(
+            f"{path}: labels of {classes} classes, expected {ntu.SPLITS[chosen].classes} for split {chosen}: "
+            "name the file, or --split, as its content is"
+        )
+    if split is not None and split != chosen and (split, chosen) != ("xsub", "xsub120"):
+        raise BadInputError(f"{path}: holds split {chosen} by its name, not {split}: leave out --split {split}")
+    return chosen
+
+
+def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, _Array]:
+    """Those arrays of the .npz, not read."""
+    try:
+        with path.open("rb") as file:
+            with zipfile.ZipFile(file) as archive:
+                members = {member.filename: member for member in archive.infolist()}
+            for name in names:
+                if f"{name}.npy" not in members:
+                    held = ", ".join(sorted(each.removesuffix(".npy") for each in members)[:6])[:200] or "none"
+                    raise BadInputError(
+                        f"{path}: no array {name}, expected x_train, y_train, x_test, y_test, found {held!a}: "
+                        f"{SOURCE}:PATH must be an .npz as CTR-GCN writes it"
+                    )
+            return {name: _array(path, file, name, members[f"{name}.npy"]) for name in names}
+    except OSError as error:
+        raise BadInputError(
+            f"{path}: cannot be read ({error.strerror or error}): {SOURCE}:PATH must be an .npz as CTR-GCN writes it; make it with "
+            "its get_raw_skes_data.py, get_raw_denoised_data.py and seq_transformation.py, or read the raw files as ntu:PATH"
+        ) from error
+    except (zipfile.BadZipFile, NotImplementedError, struct.error, OverflowError, UnicodeError) as error:
+        raise BadInputError(f"{path}: not an .npz ({error}): fetch or write the file again") from error
+
+
+def _array(path: Path, file: io.BufferedReader, name: str, member: zipfile.ZipInfo) -> _Array:
+    if member.flag_bits & 1:
+        raise BadInputError(f"{path}: {name} is encrypted: decrypt the file first")
+    if member.compress_type != zipfile.ZIP_STORED:
+        plain = path.with_name(f"{path.stem}_plain.npz").name
+        raise BadInputError(
+            f"{path}: {name} is compressed, so that no clip can be read by itself: store it plain, in its folder, with: "
+            f'python -c "import numpy as np; np.savez({plain!r}, **np.load({path.name!r}))"'
+        )
+    # Sizes are in the archive's directory, in their 64-bit form where needed; only here does it say where values begin.
+    file.seek(member.header_offset)
+    local = file.read(_LOCAL_HEADER.size)
+    if len(local) < _LOCAL_HEADER.size or not local.startswith(b"PK\x03\x04"):
+        raise zipfile.BadZipFile(f"no {name} where the directory has it")
+    start = member.header_offset + _LOCAL_HEADER.size + sum(_LOCAL_HEADER.unpack(local)[-2:])
+    file.seek(start)
+    head = io.BytesIO(file.read(_NPY_HEADER))
+    shape, fortran, dtype = _header(path, name, head)
+    if dtype.hasobject:
+        raise BadInputError(f"{path}: {name} holds Python objects, a pickle, which may run code: save it as numbers")
+    if fortran and len(shape) > 1:
+        raise BadInputError(
+            f"{path}: {name} is in Fortran order, so that a clip's values do not lie together: "
+            "save it again after np.ascontiguousarray"
+        )
+    expected = head.tell() + math.prod(shape) * dtype.itemsize
+    there = min(member.file_size, os.fstat(file.fileno()).st_size - start)
+    if there < expected:
+        raise BadInputError(f"{path}: {name} has {there} bytes, expected {expected}: fetch or write the file again")
+    return _Array(start + head.tell(), shape, dtype)
+
+
+def _header(path: Path, name: str, head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order, dtype; `head` is left where the values begin."""
+    parsers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        version = np.lib.format.read_magic(head)
+        if version not in parsers:
+            raise ValueError(f"version {version[0]}.{version[1]} of the npy format")
+        shape, fortran, dtype = parsers[version](head)
+        if any(length < 0 for length in shape):
+            raise ValueError(f"shape {shape}")
+    except Exception as error:  # numpy evaluates the header as a literal, which fails in every way that Python can
+        problem = str(error).split("\n")[0][:200]
+        raise BadInputError(f"{path}: {name} is not an array ({problem}): fetch or write the file again") from error
+    return shape, fortran, dtype
+
+
+def _check_shapes(path: Path, part: str, x: _Array, y: _Array) -> None:
+    row = BODIES * graph(ntu.GRAPH).size * 3
+    if x.dtype.kind != "f" or x.dtype.itemsize not in (4, 8):
+        raise BadInputError(f"{path}: x_{part} is {x.dtype}, expected float32 or float64: save it as float32")
+    if len(x.shape) != 3 or x.shape[2] != row or 0 in x.shape:
+        raise BadInputError(
+            f"{path}: x_{part} has shape {x.shape}, expected (clips, frames, {row}), {BODIES} bodies of "
+            f"{graph(ntu.GRAPH).size} joints of 3 coordinates: write the file with CTR-GCN's seq_transformation.py"
+        )
+    if y.dtype.kind not in "fiub" or len(y.shape) != 2 or y.shape[1] not in (60, 120):
+        raise BadInputError(
+            f"{path}: y_{part} is {y.dtype} of shape {y.shape}, expected numbers (clips, 60 or 120), one-hot: "
+            "write the file with CTR-GCN's seq_transformation.py"
+        )
+    if y.shape[0] != x.shape[0]:
+        raise BadInputError(
+            f"{path}: {y.shape[0]} labels in y_{part}, expected {x.shape[0]}, as many as clips in x_{part}: "
+            "fetch or write the file again"
+        )
+
+
+def _labels(path: Path, name: str, y: _Array) -> np.ndarray:
+    """(clips,) int64, from the one-hot rows."""
+    labels = np.empty(y.shape[0], dtype=np.int64)
+    for start in range(0, len(labels), _LABEL_ROWS):
+        rows = _rows(path, y, start, min(_LABEL_ROWS, len(labels) - start))
+        bad = ((rows == 1).sum(axis=1) != 1) | ((rows != 0).sum(axis=1) != 1)
+        if bad.any():
+            raise BadInputError(
+                f"{path}: row {start + int(bad.argmax())} (from 0) of {name} is not one-hot, expected a single 1 among "
+                "zeros: fetch or write the file again"
+            )
+        labels[start : start + len(rows)] = rows.argmax(axis=1)
+    return labels
+
+
+def _clip(path: Path, name: str, x: _Array, index: int, label: int) -> Clip:
+    with np.errstate(over="ignore"):  # too large for float32: infinite, and refused with the other values downstream
+        row = _rows(path, x, index, 1)[0].astype(np.float32)
+    bodies = row.reshape(len(row), BODIES, -1, 3).transpose(1, 0, 2, 3)
+    present = bodies.any(axis=(1, 2, 3))
+    if not present.any():
+        raise BadInputError(f"{path}: {name} is zero in all {len(row)} frames, expected a body: leave out the row")
+    if np.array_equal(bodies[0], bodies[1], equal_nan=True):
+        present[1] = False
+    frames = int(row.any(axis=1).sum())
+    return Clip(name, label, np.ascontiguousarray(bodies[present, :frames]), ntu.GRAPH)
+
+
+def _rows(path: Path, array: _Array, start: int, count: int) -> np.ndarray:
+    """Rows of the first axis, read now."""
+    size = math.prod(array.shape[1:])
+    offset = array.offset + start * size * array.dtype.itemsize
+    try:
+        values = np.fromfile(path, array.dtype, count * size, offset=offset)
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be read ({error.strerror or error}): leave it in place") from error
+    if len(values) != count * size:
+        raise BadInputError(f"{path}: shorter than when it was opened: leave it in place until the command has ended")
+    return values.reshape(count, *array.shape[1:])

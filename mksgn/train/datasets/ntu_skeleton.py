@@ -1,0 +1,314 @@
+"""Reader of NTU RGB+D 60 and 120 as its authors distribute them: one text file SsssCcccPpppRrrrAaaa.skeleton per clip.
+
+A file is a sequence of numbers, in lines that end in LF or CRLF; as the authors' own reader does, only the order of the
+numbers is relied on:
+
+    frames                                    how many follow
+      bodies                                  in this frame, 0 or more
+        id + 9 numbers                        of the body: clipped edges, hand confidences and states, lean, tracking state
+        25                                    joints
+          x y z  dx dy  cx cy  qw qx qy qz  s   of a joint: metres, pixels in depth and colour, orientation, tracking state
+
+Only ids and x, y, z are interpreted: where the sensor lost a joint, the other numbers need not be finite. An id is not
+read as a number, since doubles do not tell neighbouring ids apart.
+
+A sensor also sees bodies that are none (tables, seats), and gives one person several ids. What follows is what CTR-GCN's
+preparation does (data/ntu/get_raw_skes_data.py, get_raw_denoised_data.py, seq_transformation.py, which come from SGN),
+re-implemented rule by rule, so that clips read here are those that the field's results are for:
+
+ 1. Frames without a body are dropped. Frames are counted without them from here on.
+ 2. A body's frames follow each other from the first one that has its id, so that an absence in between is closed.
+ 3. The motion of a body is the sum over x, y, z of the variance over its frames and joints.
+ 4. The only body of a clip is kept as it is. Of several, those of at most MAX_NOISE_FRAMES frames are dropped.
+ 5. While more than one is left, in order of appearance: a frame in which the body is wider than MAX_SPREAD of its height is
+    noise. A body with at least MAX_NOISE_SHARE of such frames is dropped; the motion of any other is the smaller of what it
+    was and that of its good frames, but all its frames stay.
+ 6. The rest are sorted by motion; the largest starts actor 1. Each further body joins actor 1 if their spans of frames
+    overlap by no more than one frame, or else actor 2 on the same condition, or else is dropped. A span runs from the first
+    frame to the last, gaps included, and actor 2's begins at frame 0. In a shared frame the later, smaller motion stays.
+ 7. Frames without either actor are dropped.
+ 8. The middle of the spine (joint 2, index 1) of actor 1, in the first frame that has actor 1, becomes the origin. Where an
+    actor is absent its joints stay 0.
+
+Its file also names limits of motion, 0.089925 and 2, but nothing there applies them, so neither does this.
+
+Differences: an actor 2 that is never there gets no entry (CTR-GCN stores zeros; for NTU RGB+D 120 it repeats actor 1 where
+one body is left). Nothing is padded to 300 frames. An actor is absent where all its coordinates are 0, while CTR-GCN asks
+whether they sum to 0 and, for a clip of one body, never asks. A clip of which step 4 leaves no body stops CTR-GCN with an
+error: here it is skipped and named.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mksgn.common.errors import BadInputError
+from mksgn.train.datasets import ntu
+from mksgn.train.datasets.clips import Clip, ClipSet, spread_over
+from mksgn.train.skeletons import graph
+
+SOURCE = "ntu"
+JOINTS = graph(ntu.GRAPH).size
+CENTRE = graph(ntu.GRAPH).centre
+MAX_NOISE_FRAMES = 11
+MAX_SPREAD = 0.8
+MAX_NOISE_SHARE = 0.69754
+
+_BODY_NUMBERS, _JOINT_NUMBERS = 10, 12
+_FARTHEST = 1e6  # metres: far beyond any sensor, and squares and differences in float32 stay finite
+_DIGITS = 9  # no count is longer; int() of thousands of digits would fail in its own way
+_NAMED = 3  # of the files that a note counts, so many are named
+_HOW = (
+    "request the skeletons at the ROSE lab's site, unpack nturgbd_skeletons_s001_to_s017.zip (for 120 classes also "
+    "nturgbd_skeletons_s018_to_s032.zip), and give the folder with the files *.skeleton or the one that holds it"
+)
+
+
+class _NoBodyError(BadInputError):
+    """A sound file in which nobody is left."""
+
+
+@dataclass
+class _Body:
+    """Joints (n, 25, 3) of one id, in frames `start` to `end` without a gap."""
+
+    start: int
+    joints: np.ndarray
+    motion: float
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.joints) - 1
+
+
+def read(path: str | Path, split: str, part: str, limit: int | None = None) -> ClipSet:
+    """Clips of `part` ("train" or "test") of `split` (see ntu.SPLITS), sorted by name; joints as `read_clip` gives them.
+
+    `path` is the folder of *.skeleton files, or one whose subfolders nturgb... hold them. With `limit`, so many clips,
+    selected as `clips.spread` does; only these are read. Clips with missing skeletons (ntu.missing) are left out; so are
+    malformed files and those without a body. `notes` count both, name the first few, and compare the number of clips with
+    the published one. Raises BadInputError for an unknown split or part, a folder without clips or without
+    clips of this part, and where no file can be used.
+    """
+    ntu.check(SOURCE, split, part)
+    folder = Path(os.path.expanduser(path))  # which, unlike Path.expanduser, leaves an unknown user alone
+    files = _files(folder)
+    named, foreign = _names(files)
+    names, left_out = ntu.select(named, split, part)
+    if not names:
+        wanted = ntu.SPLITS[split]
+        numbers = ", ".join(map(str, getattr(wanted, part)))
+        raise BadInputError(
+            f"{folder}: none of {len(files):,} files can be used for the {part} part of split {split} ({wanted.by} "
+            f"{numbers}): {_HOW}"
+        )
+    notes = [ntu.count_note(split, part, len(names))]
+    if left_out:
+        notes.append(ntu.missing_note(left_out))
+    if foreign:
+        notes.append(_note(foreign, "skipped for a name that is no clip's"))
+    if limit is not None and limit < len(names):
+        names = [names[index] for index in spread_over(np.array([name.label for name in names]), limit)]
+    clips: list[Clip] = []
+    malformed: list[str] = []
+    empty: list[str] = []
+    faults: list[BadInputError] = []
+    for name in names:
+        try:
+            clips.append(read_clip(files[str(name)]))
+        except BadInputError as error:
+            (empty if isinstance(error, _NoBodyError) else malformed).append(str(name))
+            faults.append(error)
+    if not clips:
+        raise BadInputError(f"{folder}: none of {len(names):,} files can be used; the first is {faults[0]}")
+    if malformed:
+        notes.append(_note(malformed, "skipped as truncated or malformed"))
+    if empty:
+        notes.append(_note(empty, "skipped in which no body is left"))
+    validation = ntu.SPLITS[split].validation
+    return ClipSet(SOURCE, split, part, ntu.GRAPH, ntu.classes(split), clips, tuple(notes), validation)
+
+
+def read_clip(path: str | Path) -> Clip:
+    """One clip, joints (M, T, 25, 3) float32 in metres from the origin of rule 8 above, M 1 or 2.
+
+    Raises BadInputError for a name that is not SsssCcccPpppRrrrAaaa, an unreadable file, numbers too few or too many, a body
+    of other than 25 joints, an id twice in one frame, a coordinate that is not a finite number of at most 1,000,000 m, and
+    where no body is left.
+    """
+    path = Path(path)
+    try:
+        name = ntu.ClipName.parse(path.stem)
+    except BadInputError as error:
+        raise BadInputError(f"{path}: {error}") from error
+    frames, bodies = _parse(path)
+    actors = _denoise(bodies) if len(bodies) > 1 else bodies
+    if not actors:
+        problem = f"each of {len(bodies)} bodies is seen in at most {MAX_NOISE_FRAMES} frames" if bodies else "no body"
+        raise _NoBodyError(f"{path}: {problem}: remove the file")
+    return Clip(path.stem, name.label, _centred(path, _merge(actors, frames)), ntu.GRAPH, name.subject, name.camera)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Clips by name: those of the folder itself and of its subfolders nturgb..., the folder's own first."""
+    if not folder.is_dir():
+        raise BadInputError(f"{folder} is not a folder: {_HOW}")
+    found: dict[str, Path] = {}
+    for place in (folder, *sorted(inner for inner in folder.glob("nturgb*") if inner.is_dir())):
+        for file in place.glob("*.skeleton"):
+            found.setdefault(file.stem, file)
+    if not found:
+        raise BadInputError(f"{folder} holds no clip: {_HOW}")
+    return found
+
+
+def _names(files: dict[str, Path]) -> tuple[list[ntu.ClipName], list[str]]:
+    """The clips' names, and those of files that are none."""
+    named, foreign = [], []
+    for stem in files:
+        try:
+            named.append(ntu.ClipName.parse(stem))
+        except BadInputError:
+            foreign.append(stem)
+    return named, sorted(foreign)
+
+
+def _note(names: list[str], what: str) -> str:
+    shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    return f"{len(names):,} {'file' if len(names) == 1 else 'files'} {what}: {shown}"
+
+
+def _parse(path: Path) -> tuple[int, list[_Body]]:
+    """The number of frames that have a body, and the bodies in order of appearance (rules 1 to 3)."""
+    try:
+        numbers = path.read_bytes().split()
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
+
+    def count(place: int, what: str) -> int:
+        if place >= len(numbers):
+            raise BadInputError(f"{path}: ends before {what}: unpack the file again or remove it")
+        if not numbers[place].isdigit() or len(numbers[place]) > _DIGITS:
+            raise BadInputError(
+                f"{path}: {_shown(numbers[place])} is not {what}, expected a whole number: unpack the file again or remove it"
+            )
+        return int(numbers[place])
+
+    total, place, frames = count(0, "the number of frames"), 1, 0
+    if total == 0:
+        raise BadInputError(f"{path}: the clip has 0 frames, expected at least 1: remove the file")
+    starts: dict[bytes, int] = {}
+    members: dict[bytes, list[int]] = {}  # of each body, which skeletons are its own
+    texts: list[bytes] = []  # x of 25 joints, y of 25, z of 25, for each skeleton
+    skeletons = 0
+    for f in range(total):
+        present = count(place, f"the number of bodies in frame {f} of {total} (from 0)")
+        place += 1
+        seen: set[bytes] = set()
+        for b in range(present):
+            joints = count(place + _BODY_NUMBERS, f"the number of joints of body {b} in frame {f} of {total} (from 0)")
+            first = place + _BODY_NUMBERS + 1
+            after = first + JOINTS * _JOINT_NUMBERS
+            where = f"body {b} in frame {f} (both from 0)"
+            if joints != JOINTS:
+                raise BadInputError(
+                    f"{path}: {where} has {joints} joints, expected {JOINTS}: unpack the file again or remove it"
+                )
+            if after > len(numbers):
+                raise BadInputError(f"{path}: ends within {where}: unpack the file again or remove it")
+            body = numbers[place]
+            if body in seen:
+                raise BadInputError(f"{path}: {where} has an id that the frame has already: remove the file")
+            seen.add(body)
+            starts.setdefault(body, frames)
+            members.setdefault(body, []).append(skeletons)
+            for axis in range(3):
+                texts += numbers[first + axis : after : _JOINT_NUMBERS]
+            skeletons += 1
+            place = after
+        frames += present > 0
+    if place != len(numbers):
+        raise BadInputError(
+            f"{path}: {len(numbers) - place} numbers follow its last frame, expected 0: unpack the file again or remove it"
+        )
+    coordinates = _coordinates(path, texts).reshape(skeletons, 3, JOINTS).transpose(0, 2, 1)
+    bodies = []
+    for body, which in members.items():
+        own = np.ascontiguousarray(coordinates[which])
+        bodies.append(_Body(starts[body], own, _motion(own)))
+    return frames, bodies
+
+
+def _coordinates(path: Path, texts: list[bytes]) -> np.ndarray:
+    """float32, every value finite and at most _FARTHEST."""
+    with np.errstate(over="ignore"):  # too large for float32: infinite, and refused below
+        try:
+            values = np.fromiter(map(float, texts), dtype=np.float32, count=len(texts))
+        except ValueError:
+            values = np.array([_number(text) for text in texts], dtype=np.float32)
+    bad = np.flatnonzero(~(np.abs(values) <= _FARTHEST))  # NaN too
+    if len(bad):
+        raise BadInputError(
+            f"{path}: coordinate {_shown(texts[bad[0]])} is not a finite number of metres, expected at most "
+            f"{_FARTHEST:,.0f}: unpack the file again or remove it"
+        )
+    return values
+
+
+def _number(text: bytes) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:20].decode("ascii", "replace"))
+
+
+def _motion(joints: np.ndarray) -> float:
+    return float(np.var(joints.reshape(-1, 3), axis=0).sum())
+
+
+def _denoise(bodies: list[_Body]) -> list[_Body]:
+    """Of several bodies those that are none removed, the rest by motion, largest first (rules 4 to 6)."""
+    kept = [body for body in bodies if len(body.joints) > MAX_NOISE_FRAMES]
+    for body in tuple(kept):
+        if len(kept) == 1:
+            break
+        width, height, _ = np.ptp(body.joints, axis=1).astype(np.float64).T
+        noise = width > MAX_SPREAD * height
+        if noise.mean() >= MAX_NOISE_SHARE:
+            kept = [other for other in kept if other is not body]
+        elif noise.any():
+            body.motion = min(body.motion, _motion(body.joints[~noise]))
+    return sorted(kept, key=lambda body: -body.motion)
+
+
+def _merge(bodies: list[_Body], frames: int) -> np.ndarray:
+    """Two actors (2, frames, 25, 3) from bodies by motion; 0 where an actor is absent (rule 6)."""
+    actors = np.zeros((2, frames, JOINTS, 3), dtype=np.float32)
+    spans = [(bodies[0].start, bodies[0].end), (0, 0)]
+    actors[0, bodies[0].start : bodies[0].end + 1] = bodies[0].joints
+    for body in bodies[1:]:
+        for actor, (start, end) in enumerate(spans):
+            if min(end, body.end) <= max(start, body.start):
+                actors[actor, body.start : body.end + 1] = body.joints
+                spans[actor] = (min(start, body.start), max(end, body.end))
+                break
+    return actors
+
+
+def _centred(path: Path, actors: np.ndarray) -> np.ndarray:
+    """(M, T, 25, 3) about the origin, without frames and actors in which nobody is (rules 7 and 8)."""
+    present = (actors != 0).any(axis=(2, 3))
+    if not present[0].any():
+        raise _NoBodyError(f"{path}: every coordinate of its first actor is 0: remove the file")
+    actors, present = actors[:, present.any(axis=0)], present[:, present.any(axis=0)]
+    origin = actors[0, present[0].argmax(), CENTRE].copy()
+    actors[present] -= origin
+    return np.ascontiguousarray(actors if present[1].any() else actors[:1])

@@ -1,0 +1,174 @@
+"""Reader of Northwestern-UCLA Multiview Action 3D, as the field distributes it: `all_sqe/*.json`, one file per clip.
+
+A file `aAA_sSS_eEE_vVV.json` (action, subject, episode, view) holds an object with `file_name`, `label` and
+`skeletons`: (T, 20, 3) in metres. The dataset numbers its actions 1-6, 8, 9, 11, 12; `label` in the distributed files
+is *not* that number but counts the ten classes from 1 (a08 has label 7, a12 has label 10). So the class comes from the
+action in the file's name, where the two numberings cannot be confused, and `label` is only checked against it.
+
+Source: Wang et al., Cross-view Action Modeling, Learning and Recognition (CVPR 2014); skeletons as in CTR-GCN.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import reprlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mksgn.common.errors import BadInputError
+from mksgn.train.datasets.clips import Clip, ClipSet
+from mksgn.train.skeletons import graph
+
+SOURCE = "nw-ucla"
+GRAPH = "nw-ucla-20"
+ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)  # the dataset's own numbers, in class order
+CLASSES = (
+    "pick up with one hand",
+    "pick up with two hands",
+    "drop trash",
+    "walk around",
+    "sit down",
+    "stand up",
+    "donning",
+    "doffing",
+    "throw",
+    "carry",
+)
+SPLITS: dict[str, dict[str, tuple[int, ...]]] = {  # split -> part -> views
+    "xview": {"train": (1, 2), "test": (3,)},  # the benchmark's own
+    "view1-2": {"train": (1,), "test": (2,)},  # for those who have no view 3, and for model selection
+}
+VALIDATION = ("view1-2",)  # its test part lies inside the benchmark's training split
+_LARGEST = float(np.finfo(np.float32).max)
+_NAME = re.compile(r"a(\d{2})_s(\d{2})_e(\d{2})_v(\d{2})")
+
+
+def read(path: str | Path, split: str, part: str) -> ClipSet:
+    """Clips of `part` ("train" or "test") of `split` (see SPLITS), sorted by file name.
+
+    `path` is the folder all_sqe or the one that holds it. Raises BadInputError for an unknown split or part, a folder
+    or view that is not there, and whatever `read_clip` refuses.
+    """
+    if split not in SPLITS:
+        raise BadInputError(f"{SOURCE} has no split {split!r}: use one of {', '.join(SPLITS)}")
+    if part not in SPLITS[split]:
+        raise BadInputError(f"{SOURCE} has no part {part!r}: use train or test")
+    folder = _clip_folder(Path(path))
+    views = SPLITS[split][part]
+    by_view: dict[int, list[Path]] = {view: [] for view in views}
+    for file in sorted(folder.glob("*.json")):
+        view = _numbers(file)[3]
+        if view in by_view:
+            by_view[view].append(file)
+    for view, files in by_view.items():
+        if not files:
+            others = " or ".join(f"--split {other}" for other in SPLITS if other != split)
+            raise BadInputError(
+                f"{folder}: no clip of view {view}, which the {part} part of split {split} needs: "
+                f"add the files *_v{view:02d}.json, or use {others}"
+            )
+    chosen = sorted(file for files in by_view.values() for file in files)
+    clips = [read_clip(file) for file in chosen]
+    return ClipSet(SOURCE, split, part, GRAPH, CLASSES, clips, validation=split in VALIDATION)
+
+
+def read_clip(path: str | Path) -> Clip:
+    """One clip, joints (1, T, 20, 3) float32 in metres.
+
+    Raises BadInputError for a name that is not aAA_sSS_eEE_vVV, an unreadable file, invalid JSON, a missing key, an
+    unknown action, a label that contradicts the name, no frames, a frame without exactly 20 joints of 3 finite
+    coordinates.
+    """
+    path = Path(path)
+    action, subject, _, view = _numbers(path)
+    if action not in ACTIONS:
+        known = ", ".join(map(str, ACTIONS))
+        raise BadInputError(f"{path}: unknown action {action}, expected one of {known}: remove the file")
+    try:
+        record = json.loads(path.read_bytes())
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
+    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, brackets without end
+        raise BadInputError(f"{path}: not valid JSON ({error}): fetch the file again") from error
+    for key in ("file_name", "label", "skeletons"):
+        if not isinstance(record, dict) or key not in record:
+            raise BadInputError(f"{path}: no key {key!r}, expected file_name, label, skeletons: fetch the file again")
+    name, number = record["file_name"], record["label"]
+    if name != path.stem:
+        raise BadInputError(f"{path}: its file_name says {reprlib.repr(name)}: name the file as its content says")
+    label = ACTIONS.index(action)
+    # The distributed files count classes from 1; copies that carry the action's own number mean the same clip.
+    if type(number) is not int or number not in (label + 1, action):
+        raise BadInputError(
+            f"{path}: unknown label {reprlib.repr(number)}, expected {label + 1} for action {action} "
+            f"({CLASSES[label]}): correct the label or remove the file"
+        )
+    return Clip(path.stem, label, _joints(path, record["skeletons"])[None], GRAPH, subject=subject, view=view)
+
+
+def _clip_folder(path: Path) -> Path:
+    path = Path(os.path.expanduser(path))  # which, unlike Path.expanduser, leaves an unknown user alone
+    folder = path if path.name == "all_sqe" or not (path / "all_sqe").is_dir() else path / "all_sqe"
+    if not folder.is_dir() or next(folder.glob("*.json"), None) is None:
+        problem = "holds no clip" if folder.is_dir() else "is not a folder"
+        raise BadInputError(
+            f"{path} {problem}: {SOURCE}:PATH must be the folder all_sqe, or the one that holds it, with a file per "
+            "clip, such as all_sqe/a01_s01_e00_v01.json; the data set's skeletons come in this form with the code of CTR-GCN and its kin"
+        )
+    return folder
+
+
+def _numbers(path: Path) -> tuple[int, int, int, int]:
+    """Action, subject, episode and view from a file's name."""
+    match = _NAME.fullmatch(path.stem)
+    if match is None:
+        form = "aAA_sSS_eEE_vVV.json (action, subject, episode, view)"
+        raise BadInputError(f"{path}: the name of a clip must have the form {form}: rename or remove the file")
+    action, subject, episode, view = map(int, match.groups())
+    return action, subject, episode, view
+
+
+def _joints(path: Path, skeletons: Any) -> np.ndarray:
+    """(T, 20, 3) float32, every value finite; the fast way first, and a slow walk for the place of the fault."""
+    expected = graph(GRAPH).size
+    try:
+        raw = np.array(skeletons)
+    except (ValueError, TypeError, OverflowError):  # ragged
+        raw = np.empty(0)
+    if raw.dtype.kind in "fiu" and raw.ndim == 3 and raw.shape[0] > 0 and raw.shape[1:] == (expected, 3):
+        with np.errstate(over="ignore"):  # too large for float32: infinite, and refused below
+            joints = raw.astype(np.float32)
+        if np.isfinite(joints).all():
+            return joints
+    raise BadInputError(f"{path}: {_first_fault(skeletons, expected)}")
+
+
+def _first_fault(skeletons: Any, expected: int) -> str:
+    """What is wrong with skeletons that are not (T, `expected`, 3) finite numbers, and where first."""
+    if not isinstance(skeletons, list):
+        return f"skeletons is {type(skeletons).__name__}, expected a list of frames: fetch the file again"
+    if not skeletons:
+        return "the clip has 0 frames, expected at least 1: remove the file"
+    for f, frame in enumerate(skeletons):
+        found = len(frame) if isinstance(frame, list) else 0
+        if found != expected:
+            return (
+                f"frame {f} (from 0) has {found} joints, expected {expected}: this reader takes {GRAPH} skeletons "
+                "only, fetch the file again or remove it"
+            )
+        for j, joint in enumerate(frame):
+            place = f"frame {f}, joint {j} ({graph(GRAPH).joints[j]}; both from 0)"
+            if not isinstance(joint, list) or len(joint) != 3:
+                found = len(joint) if isinstance(joint, list) else 0
+                return f"{place} has {found} coordinates, expected 3: fetch the file again or remove it"
+            for value in joint:
+                shown = reprlib.repr(value)
+                if type(value) not in (int, float):
+                    return f"{place}: {shown} is not a number: fetch the file again or remove it"
+                if not abs(value) <= _LARGEST:  # NaN too
+                    return f"{place}: {shown} is not a finite number of metres: repair that frame or remove the file"
+    return "skeletons cannot be read as numbers: fetch the file again"  # not reached by anything JSON can hold

@@ -1,0 +1,169 @@
+"""What a training minimises: the student's and the teacher's losses, each a value per clip, logged apart.
+
+    L = CE + alpha L_soft + beta L_feat + lambda R                                    [paper] for the two kinds of distillation
+    L_soft = tau² KL(softmax(z_T / tau) ‖ softmax(z_S / tau)), tau = 4                [ours]
+    L_feat = mean_l mse(mean_S student_l, mean_S FTM_l(teacher_l))                    [ours]; pairs teacher 4, 7, 10 ↔ student 2, 4, 6
+    FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F_l)))))                               [ours]; named "feature translation module" [paper]
+    R = mean firing rate over all neurons and steps, above a floor per population     [ours], steers the energy
+
+The FTM exists in training only; it learns together with the student. The teacher is frozen, in evaluation mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mksgn.common.errors import BadInputError
+from mksgn.train.config import TrainConfig
+from mksgn.train.layers import ConvBN, start_offsets
+from mksgn.train.neurons import LIF
+from mksgn.train.student import Student, StudentConfig, body_mean
+from mksgn.train.teacher import Teacher, TeacherConfig
+
+
+def layer_pairs(blocks: int, layers: int) -> list[tuple[int, int]]:
+    """(student block, teacher layer), both from 1: (2, 4), (4, 7), (6, 10) for six blocks and ten layers [ours].
+
+    For other depths three pairs at the same shares of either depth, as far as they differ.
+    """
+    pairs = [(-(-blocks * third // 3), 1 + (layers - 1) * third // 3) for third in (1, 2, 3)]
+    return sorted(dict(pairs).items())
+
+
+class FTM(nn.Module):
+    """FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F))))): teacher's features (L, C_t, T_t, V) → spikes (S, L, C_s, T_s, V).
+
+    `interp_T` is linear between frames, to the student's number of them. The current is the same at all S steps: computed once.
+    """
+
+    def __init__(self, teacher_channels: int, student_channels: int, frames: int, steps: int, tau: float):
+        super().__init__()
+        self.frames, self.steps = frames, steps
+        self.current, self.sn = ConvBN(teacher_channels, student_channels), LIF(tau)
+
+    def forward(self, features: Tensor) -> Tensor:
+        size = (self.frames, features.shape[3])
+        resized = F.interpolate(features, size, mode="bilinear", align_corners=True)  # the joints' axis keeps its size
+        current = self.current(resized)
+        return self.sn(current.unsqueeze(0).expand(self.steps, *current.shape))
+
+
+class Distillation(nn.Module):
+    """The feature translation modules between a student and a frozen teacher.
+
+    Raises BadInputError where the two were not made for the same skeleton and classes.
+    """
+
+    def __init__(self, student: StudentConfig, teacher: Teacher):
+        super().__init__()
+        theirs: TeacherConfig = teacher.config
+        for what, a, b in [("graph", student.graph, theirs.graph), ("classes", student.classes, theirs.classes)]:
+            if a != b:
+                raise BadInputError(f"teacher's {what}: {b}, student's {what}: {a}; train a teacher on the same data")
+        self._teacher = [teacher.eval().requires_grad_(False)]  # in a list: neither trained nor saved with the student
+        self.pairs = layer_pairs(len(student.widths), len(theirs.widths))
+        self.translate = nn.ModuleList(
+            FTM(
+                theirs.widths[layer - 1] * len(theirs.streams),
+                student.widths[block - 1],
+                student.block_frames[block - 1],
+                student.steps,
+                student.tau,
+            )
+            for block, layer in self.pairs
+        )
+        start_offsets(self)
+
+    @property
+    def teacher(self) -> Teacher:
+        return self._teacher[0]
+
+    def forward(self, x: Tensor, spikes: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Teacher's lanes (L, 12, T, V) and the student's spikes → the teacher's logits (L, classes) and L_feat per lane (L,)."""
+        with torch.no_grad():
+            logits, features = self.teacher.look(x)
+        losses = []
+        for (block, layer), ftm in zip(self.pairs, self.translate, strict=True):
+            ours, theirs = spikes[f"block{block}_stc"].mean(0), ftm(features[layer - 1]).mean(0)
+            losses.append((ours - theirs).square().mean((1, 2, 3)))
+        return logits.mean(0), torch.stack(losses).mean(0)
+
+
+def soft_label_loss(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """L_soft per clip, of logits (B, classes)."""
+    target, found = (F.log_softmax(z / temperature, dim=1) for z in (teacher, student))
+    return temperature**2 * F.kl_div(found, target, reduction="none", log_target=True).sum(1)
+
+
+def mean_firing_rate(spikes: dict[str, Tensor], floor: float = 0.0) -> Tensor:
+    """Per lane (L,): spikes of all populations over neurons and steps; each (S, L, *shape).
+
+    Of a population only what is above the rate `floor` counts: a penalty on the rest would silence those that fire least.
+    """
+    decisions = [s[:, 0].numel() for s in spikes.values()]
+    events = [s.flatten(2).sum((0, 2)) for s in spikes.values()]
+    above = [(e - floor * d).clamp_min(0) for e, d in zip(events, decisions, strict=True)]
+    return torch.stack(above).sum(0) / sum(decisions)
+
+
+class StudentObjective(nn.Module):
+    """The student's losses; with a `distillation`, the teacher's too. All that is trained is in here."""
+
+    kind = "student"
+
+    def __init__(self, student: Student, config: TrainConfig, distillation: Distillation | None = None):
+        super().__init__()
+        self.network, self.config, self.distillation = student, config, distillation
+        self.weights = {"cross_entropy": 1.0}
+        if distillation is not None:
+            self.weights |= {"soft_label": config.soft_label_weight, "feature": config.feature_weight}
+        if config.rate_weight:
+            self.weights["rate"] = config.rate_weight
+
+    def forward(self, lanes: Sequence[Tensor], clip_of: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """`lanes`: the student's (L, 12, T, V) and, with a teacher, the teacher's. Losses per clip (B,) by name; logits (B, classes)."""
+        clips = len(labels)
+        watched: dict[str, Tensor] | None = {} if len(self.weights) > 1 else None
+        logits = body_mean(self.network(lanes[0], watched).float(), clip_of, clips)
+        losses = {"cross_entropy": cross_entropy(logits, labels, self.config)}
+        if self.distillation is not None:
+            assert watched is not None
+            theirs, feature = self.distillation(lanes[1], watched)
+            soft = body_mean(theirs.float(), clip_of, clips)
+            losses["soft_label"] = soft_label_loss(soft, logits, self.config.temperature)
+            losses["feature"] = body_mean(feature[:, None], clip_of, clips)[:, 0]
+        if self.config.rate_weight:
+            assert watched is not None
+            losses["rate"] = body_mean(mean_firing_rate(watched, self.config.rate_floor)[:, None], clip_of, clips)[:, 0]
+        return losses, logits
+
+
+class TeacherObjective(nn.Module):
+    """Each stream's network learns for itself: the loss is the sum of their cross-entropies."""
+
+    kind = "teacher"
+    distillation = None
+
+    def __init__(self, teacher: Teacher, config: TrainConfig):
+        super().__init__()
+        self.network, self.config = teacher, config
+        self.weights = {f"cross_entropy_{name}": 1.0 for name in teacher.by_stream}
+
+    def forward(self, lanes: Sequence[Tensor], clip_of: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        by_stream, _ = self.network.look(lanes[0])
+        logits = [body_mean(z.float(), clip_of, len(labels)) for z in by_stream]
+        losses = [cross_entropy(z, labels, self.config) for z in logits]
+        return dict(zip(self.weights, losses, strict=True)), torch.stack(logits).mean(0)
+
+
+def weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """What a step minimises, summed over the clips of a batch."""
+    return torch.stack([losses[name].sum() * weight for name, weight in weights.items()]).sum()
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, config: TrainConfig) -> Tensor:
+    return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing, reduction="none")

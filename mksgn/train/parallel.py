@@ -1,0 +1,96 @@
+"""Several processes that train one student: started by torchrun, each with its share of every batch; gloo on CPUs, NCCL on GPUs.
+
+Two processes of one thread each use a 2-core CPU better than one process of two: a spiking network is thousands of small operations,
+and threads that meet after each of them mostly wait (docs/measurements.md).
+
+Batch norms and SMF see their process's share of a batch; their running statistics are averaged after each epoch. So the result is
+that of one process within noise, not to the bit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mksgn.common.errors import BadInputError
+
+
+def check_device(device: str, precision: str) -> None:
+    """Raises BadInputError for a device, or a precision on it, that this process does not have."""
+    if device == "cpu":
+        return
+    kind, _, number = device.partition(":")
+    index = int(number) if number.isdigit() else int(os.environ.get("LOCAL_RANK", 0))
+    if kind != "cuda" or (number and not number.isdigit()) or not torch.cuda.is_available():
+        raise BadInputError(f"--device {device}: not available here; use cpu")
+    if index >= torch.cuda.device_count():
+        raise BadInputError(f"--device {device}: GPU {index} of {torch.cuda.device_count()}; start fewer processes")
+    if number and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise BadInputError(
+            f"--device {device}: one GPU for several processes; use --device cuda, which gives each its own"
+        )
+    if precision == "mixed" and torch.cuda.get_device_capability(index) < (8, 0):
+        raise BadInputError(f"precision mixed needs bfloat16, which {device} does not have; use precision=float32")
+
+
+class Group:
+    """The processes of a training; one process alone is a group of one, and costs nothing. `device` is this process's own."""
+
+    def __init__(self, device: str = "cpu"):
+        self.size, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+        if device == "cuda" and self.size > 1:  # a GPU for each process
+            device = f"cuda:{os.environ.get('LOCAL_RANK', self.rank)}"
+            torch.cuda.set_device(device)
+        self.device = device
+        if self.size > 1 and not dist.is_initialized():
+            if os.environ.get("MASTER_ADDR") in ("localhost", "127.0.0.1"):
+                os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gloo would look the host's own name up
+            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files and reports."""
+        return self.rank == 0
+
+    def share(self, index: Tensor) -> Tensor:
+        """This process's part of a batch."""
+        return index[self.rank :: self.size]
+
+    def take_from_leader(self, module: nn.Module) -> None:
+        """Everybody gets the first process's parameters and buffers."""
+        if self.size > 1:
+            for tensor in module.state_dict().values():
+                dist.broadcast(tensor, 0)
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Gradients become the sum over the processes: one message for all of them."""
+        if self.size > 1:
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            flat = torch.cat([g.flatten() for g in gradients])
+            dist.all_reduce(flat)
+            for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def average_buffers(self, module: nn.Module) -> None:
+        """Running statistics: each process saw its own share."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                if buffer.is_floating_point():
+                    dist.all_reduce(buffer)
+                    buffer /= self.size
+
+    def sums(self, *values: float) -> list[float]:
+        """Each value summed over the processes."""
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)  # NCCL adds up on GPUs only
+        if self.size > 1:
+            dist.all_reduce(total)
+        return total.tolist()
+
+    def close(self) -> None:
+        if self.size > 1 and dist.is_initialized():
+            dist.barrier()
+            dist.destroy_process_group()

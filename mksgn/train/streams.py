@@ -1,0 +1,152 @@
+"""From joints to the network's input: the four streams, their normalisation, and the rounding to 8 bits.
+
+A stream is named, never positional (the kin's feeders return them in different orders, PAPER.md trap 4). Each has three
+coordinates, so that one body of one clip is (12, T, V) in the order of `STREAMS`.
+
+Normalisation is by constants found on training clips, never by a batch norm: the encoder's convolution is padded, and a
+per-joint batch norm before a padded convolution cannot be folded into it [ours]. Each stream has a `unit` (metres, or metres per
+frame); a value becomes the integer round(value / unit), held in [-127, 127], and enters the network as this integer times
+2**LATTICE_EXPONENT. Float32 holds such values exactly, so that sums in the encoder do not depend on their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mksgn.common.errors import BadInputError
+from mksgn.train.datasets.clips import Clip
+from mksgn.train.skeletons import bone_pairs, graph
+
+STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+LATTICE_EXPONENT = -5  # the input's finest step, 1/32: the largest value, 127/32, is about 4
+INTEGER_LIMIT = 127
+PERCENTILE = 99.9  # of |value| over the training clips: this much is represented without saturation
+FITTED_CLIPS = 4096  # a percentile over more clips than these would change nothing, and not fit in memory
+
+
+def check_streams(names: tuple[str, ...]) -> tuple[str, ...]:
+    """`names` in the order of `STREAMS`. Raises BadInputError for none, for one that does not exist, or one named twice."""
+    if (
+        not names
+        or len(names) != sum(names.count(name) for name in STREAMS)
+        or any(names.count(s) > 1 for s in STREAMS)
+    ):
+        raise BadInputError(f"streams {list(names)}: name each at most once, one at least, of {', '.join(STREAMS)}")
+    return tuple(name for name in STREAMS if name in names)
+
+
+def resize(joints: np.ndarray, frames: int) -> np.ndarray:
+    """(M, T, V, 3) → (M, frames, V, 3), linear between neighbouring frames; the first and last frame are kept."""
+    position = np.linspace(0.0, joints.shape[1] - 1.0, frames)
+    low = np.floor(position).astype(np.int64)
+    high = np.minimum(low + 1, joints.shape[1] - 1)
+    weight = (position - low).astype(np.float32)[:, None, None]
+    return joints[:, low] * (1.0 - weight) + joints[:, high] * weight
+
+
+def four_streams(joints: Tensor, parents: np.ndarray, centre: int) -> Tensor:
+    """(B, M, T, V, 3) → (B, M, 4, 3, T, V) in metres, stream axis in the order of `STREAMS`.
+
+    The centre joint of the first body's first frame is the origin [kin]; a bone runs from the parent to the child; motion is the
+    difference to the next frame, 0 in the last one [kin].
+    """
+    joint = joints - joints[:, :1, :1, centre : centre + 1]
+    bone = joints - joints[:, :, :, torch.as_tensor(parents, device=joints.device)]
+
+    def motion(x: Tensor) -> Tensor:
+        return torch.cat([x[:, :, 1:] - x[:, :, :-1], torch.zeros_like(x[:, :, :1])], dim=2)
+
+    stacked = torch.stack([joint, bone, motion(joint), motion(bone)], dim=2)  # (B, M, 4, T, V, 3)
+    return stacked.permute(0, 1, 2, 5, 3, 4)
+
+
+@dataclass(frozen=True)
+class StreamNormaliser:
+    """How raw joints become the network's input; kept in model.pt and in the NIR Input's metadata.
+
+    `units` gives metres (per frame for the motions) per integer step, by stream name; a network that is given fewer than the four
+    streams has units for those only.
+    """
+
+    graph: str
+    frames: int
+    units: dict[str, float]
+    lattice_exponent: int = LATTICE_EXPONENT
+
+    def __post_init__(self) -> None:
+        ordered = tuple(self.units) == check_streams(tuple(self.units))
+        if not ordered or not all(np.isfinite(u) and u > 0 for u in self.units.values()):
+            raise BadInputError(
+                f"stream units {self.units}: expected a positive number for each stream, in the order {', '.join(STREAMS)}"
+            )
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return tuple(self.units)
+
+    @classmethod
+    def fit(cls, clips: Sequence[Clip], frames: int, streams: tuple[str, ...] = STREAMS) -> StreamNormaliser:
+        """Constants from training clips; of a very large set from clips spread evenly over it."""
+        every = range(0, len(clips), -(-len(clips) // FITTED_CLIPS))
+        name = clips[0].graph
+        skeleton, parents = graph(name), bone_pairs(graph(name))
+        values: list[list[np.ndarray]] = [[] for _ in STREAMS]
+        for index in every:
+            joints = torch.from_numpy(resize(check_joints(clips[index]), frames)[None])
+            every_stream = four_streams(joints, parents, skeleton.centre).numpy()
+            for i in range(len(STREAMS)):
+                values[i].append(np.abs(every_stream[:, :, i]).ravel())
+        limits = {s: float(np.percentile(np.concatenate(v), PERCENTILE)) for s, v in zip(STREAMS, values, strict=True)}
+        return cls(name, frames, {s: max(limits[s], 1e-6) / INTEGER_LIMIT for s in check_streams(streams)})
+
+    def __call__(self, joints: Tensor) -> Tensor:
+        """(B, M, frames, V, 3) metres → (B, M, 3 · streams, frames, V) float32 on the input's lattice."""
+        skeleton = graph(self.graph)
+        streams = four_streams(joints, bone_pairs(skeleton), skeleton.centre)
+        if len(self.units) < len(STREAMS):
+            streams = streams[:, :, [STREAMS.index(name) for name in self.units]]
+        units = torch.tensor(list(self.units.values()), dtype=torch.float32, device=joints.device).view(-1, 1, 1, 1)
+        integers = torch.round(streams / units).clamp_(-INTEGER_LIMIT, INTEGER_LIMIT)
+        return integers.mul_(2.0**self.lattice_exponent).flatten(2, 3).contiguous()
+
+    def clip(self, clip: Clip) -> np.ndarray:
+        """One clip → (M, 3 · streams, frames, V), a lane per body. Raises BadInputError for joints that do not fit the graph."""
+        if clip.graph != self.graph:
+            raise BadInputError(
+                f"{clip.name}: joints of graph {clip.graph}, but the model was trained on {self.graph}; give clips of {self.graph}"
+            )
+        return self(torch.from_numpy(resize(check_joints(clip), self.frames)[None]))[0].numpy()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> StreamNormaliser:
+        return cls(
+            str(values["graph"]),
+            int(values["frames"]),
+            {name: float(values["units"][name]) for name in check_streams(tuple(values["units"]))},
+            int(values["lattice_exponent"]),
+        )
+
+
+def check_joints(clip: Clip) -> np.ndarray:
+    """The clip's joints, (M, T, V, 3) float32, or BadInputError naming the first thing that is wrong with them."""
+    joints, expected = np.asarray(clip.joints, dtype=np.float32), len(graph(clip.graph).joints)
+    if joints.ndim != 4 or joints.shape[3] != 3 or 0 in joints.shape:
+        raise BadInputError(f"{clip.name}: joints have shape {joints.shape}, expected (bodies, frames, joints, 3)")
+    if joints.shape[2] != expected:
+        raise BadInputError(
+            f"{clip.name}: {joints.shape[2]} joints, but {clip.graph} has {expected}; name the graph that the clip was recorded with"
+        )
+    bad = np.argwhere(~np.isfinite(joints))
+    if len(bad):
+        m, t, v, _ = bad[0]
+        raise BadInputError(f"{clip.name}: body {m}, frame {t}, joint {v} is not finite; repair or leave out the clip")
+    return joints

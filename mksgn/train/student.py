@@ -1,0 +1,168 @@
+"""MK-SGN's student: SSC → SMF → blocks of [SA-SGC → STC] → mean pooling → FC  [review], from a config dataclass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mksgn.common.checks import from_plain, number, plain
+from mksgn.common.errors import BadInputError
+from mksgn.train.layers import SASGC, SMF, SSC, STC, start_offsets
+from mksgn.train.neurons import LIF
+from mksgn.train.skeletons import adjacency_subsets, graph
+from mksgn.train.streams import STREAMS, check_streams
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """Everything that fixes the student's shape. Six blocks [review]; widths [ours]; S = 4 [paper], tau = 2 [kin]."""
+
+    graph: str
+    classes: tuple[str, ...]
+    frames: int = 16
+    stream_channels: int = 64
+    widths: tuple[int, ...] = (64, 64, 128, 128, 256, 256)
+    heads: int = 8
+    kernel: int = 5
+    steps: int = 4
+    tau: float = 2.0
+    attention: str = "self"
+    adjacency: str = "skeleton"
+    fusion: str = "information"
+    streams: tuple[str, ...] = STREAMS
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in [
+            ("attention", self.attention, ("self", "none")),
+            ("adjacency", self.adjacency, ("skeleton", "learned")),
+            ("fusion", self.fusion, ("information", "mean")),
+        ]:
+            if value not in allowed:
+                raise BadInputError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
+        for name, limit in [("frames", 2), ("stream_channels", 1), ("heads", 1), ("kernel", 1), ("steps", 1)]:
+            object.__setattr__(self, name, number(name, getattr(self, name), limit, whole=True))
+        object.__setattr__(self, "tau", number("tau", self.tau, 1))
+        if not isinstance(self.streams, list | tuple):
+            raise BadInputError(f"streams is {self.streams!r}; it must be a list such as [joint, bone]")
+        object.__setattr__(self, "streams", check_streams(tuple(self.streams)))
+        if not isinstance(self.widths, list | tuple):
+            raise BadInputError(f"widths is {self.widths!r}; it must be a list with a width per block")
+        object.__setattr__(self, "widths", tuple(number("a width", width, 1, whole=True) for width in self.widths))
+        if not self.widths or self.kernel % 2 == 0 or len(self.classes) < 2:
+            raise BadInputError("the student needs at least one block, an odd temporal kernel and two classes")
+        for width in self.widths:
+            if self.attention == "self" and width % self.heads:
+                raise BadInputError(f"width {width} is no multiple of heads {self.heads}; change one of them")
+        graph(self.graph)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride 2 where the width doubles, the pattern of CTR-GCN's baseline [ours]."""
+        previous = (self.widths[0], *self.widths[:-1])
+        return tuple(2 if width == 2 * before else 1 for before, width in zip(previous, self.widths, strict=True))
+
+    @property
+    def joints(self) -> int:
+        return len(graph(self.graph).joints)
+
+    @property
+    def block_frames(self) -> tuple[int, ...]:
+        """Frames that leave each block."""
+        frames, out = self.frames, []
+        for stride in self.strides:
+            frames = (frames - 1) // stride + 1
+            out.append(frames)
+        return tuple(out)
+
+    def to_dict(self) -> dict[str, Any]:
+        return plain(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> StudentConfig:
+        return from_plain(cls, "student", values)
+
+
+class Student(nn.Module):
+    """Input (L, 3 · streams, T, V) on the streams' lattice, a lane per body; output logits (L, classes)."""
+
+    def __init__(self, config: StudentConfig):
+        super().__init__()
+        self.config = config
+        skeleton = graph(config.graph)
+        adjacency = torch.from_numpy(adjacency_subsets(skeleton))
+        self.ssc = SSC(len(config.streams), config.stream_channels, config.steps, config.tau)
+        self.smf = SMF(
+            len(config.streams),
+            config.stream_channels,
+            config.widths[0],
+            config.tau,
+            informed=config.fusion == "information",
+        )
+        self.sgc, self.stc = nn.ModuleList(), nn.ModuleList()
+        inputs = config.widths[0]
+        for i, (width, stride) in enumerate(zip(config.widths, config.strides, strict=True), start=1):
+            self.sgc.append(
+                SASGC(
+                    f"block{i}",
+                    inputs,
+                    width,
+                    adjacency,
+                    heads=config.heads,
+                    tau=config.tau,
+                    attention=config.attention == "self",
+                    learned=config.adjacency == "learned",
+                )
+            )
+            self.stc.append(STC(f"block{i}", inputs, width, kernel=config.kernel, stride=stride, tau=config.tau))
+            inputs = width
+        self.fc = nn.Linear(inputs, len(config.classes))
+        start_offsets(self)
+
+    def forward(self, x: Tensor, spikes: Spikes | None = None) -> Tensor:
+        """Logits, the mean over steps, frames and joints [kin]. `spikes`, when given, receives (S, L, *shape) per population."""
+        record = spikes.__setitem__ if spikes is not None else _forget
+        y = self.smf(self.ssc(x, record), record)
+        for sgc, stc in zip(self.sgc, self.stc, strict=True):
+            y = stc(sgc(y, record), y, record)
+        return self.fc(y.mean((0, 3, 4)))
+
+    def neurons(self) -> dict[str, LIF]:
+        """The module behind each population, by the name that its spikes are recorded under. Attention's two fire inside it."""
+        found = {"ssc": self.ssc.sn, "smf": self.smf.sn}
+        for sgc, stc in zip(self.sgc, self.stc, strict=True):
+            found[f"{sgc.name}_sgc"] = sgc.sn
+            if sgc.attention is not None:
+                found |= {f"{sgc.name}_qkv": sgc.qkv_sn, f"{sgc.name}_proj": sgc.proj_sn}
+            found[f"{stc.name}_stc"] = stc.sn
+        return found
+
+
+class Spikes(Protocol):
+    """Where spikes go: a dict that keeps them, or something that counts them."""
+
+    def __setitem__(self, name: str, spikes: Tensor, /) -> None: ...
+
+
+class SpikeCount:
+    """Counts the spikes that it is given, and keeps none."""
+
+    def __init__(self) -> None:
+        self.spikes, self.decisions = 0.0, 0
+
+    def __setitem__(self, name: str, spikes: Tensor, /) -> None:
+        self.spikes += float(spikes.sum(dtype=torch.float64))
+        self.decisions += spikes.numel()
+
+
+def _forget(name: str, spikes: Tensor) -> None:
+    """What a forward pass does with spikes that nobody asked for."""
+
+
+def body_mean(logits: Tensor, clip_of_lane: Tensor, clips: int) -> Tensor:
+    """Logits of lanes (L, classes) → of clips (clips, classes): the mean over the bodies present [kin]."""
+    total = logits.new_zeros(clips, logits.shape[1]).index_add_(0, clip_of_lane, logits)
+    count = logits.new_zeros(clips).index_add_(0, clip_of_lane, torch.ones_like(logits[:, 0]))
+    return total / count[:, None]

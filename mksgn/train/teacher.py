@@ -1,0 +1,133 @@
+"""The multimodal GCN teacher: ten graph-convolutional layers [review], one network per stream, an ordinary network without spikes.
+
+    per layer    Y = ReLU( BN(sum_k A_kᵀ X W_k) + R(X) )
+                 out = ReLU( BN(Conv(k x 1, stride s)(Y)) + R_s(X) )
+    logits       FC of the mean over frames and joints; the soft label is the mean of the streams' logits
+
+R is the identity where the shape allows it, else BN(Conv1x1); the first layer has none. Widths 64 × 4, 128 × 3, 256 × 3 with stride
+2 at each widening, as in ST-GCN's and CTR-GCN's baselines [ours]. The adjacency is free in all entries [kin].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mksgn.common.checks import from_plain, number, plain
+from mksgn.common.errors import BadInputError
+from mksgn.train.layers import ConvBN, GraphConvBN
+from mksgn.train.skeletons import adjacency_subsets, graph
+from mksgn.train.streams import STREAMS, check_streams
+
+LAYERS = 10  # [review]
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Everything that fixes the teacher's shape. Raises BadInputError for what cannot be built."""
+
+    graph: str
+    classes: tuple[str, ...]
+    frames: int = 64
+    widths: tuple[int, ...] = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256)
+    kernel: int = 9
+    streams: tuple[str, ...] = STREAMS
+
+    def __post_init__(self) -> None:
+        for name, limit in [("frames", 2), ("kernel", 1)]:
+            object.__setattr__(self, name, number(f"teacher: {name}", getattr(self, name), limit, whole=True))
+        for name in ("widths", "streams"):
+            if not isinstance(getattr(self, name), list | tuple):
+                raise BadInputError(f"teacher: {name} is {getattr(self, name)!r}; it must be a list")
+        widths = tuple(number("teacher: a width", width, 1, whole=True) for width in self.widths)
+        object.__setattr__(self, "widths", widths)
+        object.__setattr__(self, "streams", check_streams(tuple(self.streams)))
+        if len(widths) != LAYERS or self.kernel % 2 == 0 or len(self.classes) < 2:
+            raise BadInputError(
+                f"the teacher needs {LAYERS} layers (widths has {len(widths)}), an odd temporal kernel and two classes"
+            )
+        graph(self.graph)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride 2 where the width grows."""
+        previous = (self.widths[0], *self.widths[:-1])
+        return tuple(2 if width > before else 1 for before, width in zip(previous, self.widths, strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        return plain(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TeacherConfig:
+        return from_plain(cls, "teacher", values)
+
+
+class GCNLayer(nn.Module):
+    """One layer of the equations above. Input (L, C, T, V), output (L, C', floor((T - 1) / stride) + 1, V)."""
+
+    def __init__(self, inputs: int, outputs: int, adjacency: Tensor, *, kernel: int, stride: int, residual: bool):
+        super().__init__()
+        self.graph = GraphConvBN(inputs, outputs, adjacency, learned=True)
+        self.conv = ConvBN(outputs, outputs, (kernel, 1), stride)
+
+        def skip(step: int) -> nn.Module | None:
+            if not residual:
+                return None
+            return nn.Identity() if inputs == outputs and step == 1 else ConvBN(inputs, outputs, stride=step)
+
+        self.spatial_skip, self.skip = skip(1), skip(stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.graph(x)
+        y = torch.relu(y if self.spatial_skip is None else y + self.spatial_skip(x))
+        y = self.conv(y)
+        return torch.relu(y if self.skip is None else y + self.skip(x))
+
+
+class GCN(nn.Module):
+    """One stream's network: (L, 3, T, V) → logits (L, classes). A batch norm per joint and coordinate comes first [kin]."""
+
+    def __init__(self, config: TeacherConfig):
+        super().__init__()
+        skeleton = graph(config.graph)
+        adjacency = torch.from_numpy(adjacency_subsets(skeleton))
+        self.input_bn = nn.BatchNorm1d(3 * skeleton.size)
+        self.layers = nn.ModuleList()
+        inputs = 3
+        for i, (width, stride) in enumerate(zip(config.widths, config.strides, strict=True)):
+            self.layers.append(GCNLayer(inputs, width, adjacency, kernel=config.kernel, stride=stride, residual=i > 0))
+            inputs = width
+        self.fc = nn.Linear(inputs, len(config.classes))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits, and the features (L, C, T, V) of every layer."""
+        lanes, _, frames, joints = x.shape
+        flat = self.input_bn(x.transpose(2, 3).reshape(lanes, -1, frames))
+        x = flat.view(lanes, 3, joints, frames).transpose(2, 3)
+        features = []
+        for layer in self.layers:
+            x = layer(x)
+            features.append(x)
+        return self.fc(x.mean((2, 3))), features
+
+
+class Teacher(nn.Module):
+    """Input (L, 3 · streams, T, V), as the student's; output logits (L, classes), the mean over the streams."""
+
+    def __init__(self, config: TeacherConfig):
+        super().__init__()
+        self.config = config
+        self.by_stream = nn.ModuleDict({name: GCN(config) for name in config.streams})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.look(x)[0].mean(0)
+
+    def look(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits of each stream (streams, L, classes), and per layer the streams' features side by side (L, streams · C, T, V)."""
+        logits, features = zip(
+            *(net(part) for net, part in zip(self.by_stream.values(), x.split(3, dim=1), strict=True)), strict=True
+        )
+        return torch.stack(logits), [torch.cat(layer, dim=1) for layer in zip(*features, strict=True)]

@@ -1,0 +1,257 @@
+"""mksgn/bench/check: a real run passes; a flipped byte, a changed figure and a broken chain are found and named."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mksgn.bench.check.check import check
+from mksgn.bench.check.findings import CheckResult
+from mksgn.bench.errors import FaultyRecordError
+from mksgn.common.errors import BadInputError
+from mksgn.deploy.run_folder import read_manifest, update_manifest
+from tests.support.bench_folders import CLIPS, make_run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """The folder of model.pt and model.nir, with their run in run/."""
+    return make_run(tmp_path_factory.mktemp("lab")).parent
+
+
+@pytest.fixture
+def run(made, tmp_path) -> Path:
+    """A copy of the run, which a test may spoil, beside its model and parent."""
+    shutil.copytree(made, tmp_path / "lab")
+    return tmp_path / "lab" / "run"
+
+
+def change(run: Path, alter: Callable[[dict[str, Any]], None]) -> None:
+    """Change run.json and seal the folder again: what only the figures themselves can betray."""
+    values = json.loads((run / "run.json").read_text())
+    alter(values)
+    (run / "run.json").write_text(json.dumps(values, indent=2))
+    update_manifest(run, ["run.json"])
+
+
+def faults(result: CheckResult) -> str:
+    return "\n".join(map(str, result.faults))
+
+
+def test_a_run_passes_and_says_what_was_checked(made):
+    result = check(made / "run")
+    assert result.passed, faults(result)
+    result.raise_faults()
+    checked = "\n".join(result.checked)
+    for part in (
+        "its own seal",
+        "5 of 5 files",
+        "its schema",
+        "totals from its",
+        "energies from the totals",
+        f"of {CLIPS} clips",
+    ):
+        assert part in checked
+    assert f"model: {made / 'model.nir'} is the file that was run" in checked
+    assert f"parent: {made / 'model.pt'} is the file that the run names" in checked
+    assert [str(each) for each in result.unchecked] == [
+        "run.json: what only another run can show: syn_ops and messages of a layer, largest membranes, host-to-chip spikes, weights, "
+        "times"
+    ]
+
+
+def test_every_byte_of_the_manifest_is_under_its_seal(made, tmp_path):
+    whole = (made / "run" / "manifest.json").read_bytes()
+    rng = random.Random(0)
+    for place in range(len(whole)):
+        spoilt = bytearray(whole)
+        spoilt[place] ^= rng.randrange(1, 256)
+        (tmp_path / "manifest.json").write_bytes(spoilt)
+        with pytest.raises(BadInputError):
+            read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["run.json", "spikes.npz", "manifest.json", "run.log", "report.html", "report.md", "../model.nir"]
+)
+def test_a_flipped_byte_anywhere_is_found(run, name):
+    path = run / name
+    whole = path.read_bytes()
+    rng = random.Random(name)
+    places = {0, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(16))}
+    for place in places:
+        spoilt = bytearray(whole)
+        spoilt[place] ^= rng.randrange(1, 256)
+        path.write_bytes(spoilt)
+        result = check(run, near=[path.parent])
+        assert any(path.name in str(fault) for fault in result.faults), place
+    path.write_bytes(whole)
+    assert check(run).passed
+
+
+def test_missing_truncated_foreign_and_left_over_files(run):
+    (run / "notes.txt").write_text("mine")
+    (run / "spikes.npz.part").write_text("half")
+    result = check(run)
+    assert result.passed
+    assert {each.where for each in result.remarks} >= {"notes.txt", "spikes.npz.part"}
+    (run / "report.md").unlink()
+    (run / "spikes.npz").write_bytes((run / "spikes.npz").read_bytes()[:-30])
+    result = check(run)
+    assert "report.md: missing, though the manifest lists it" in faults(result)
+    assert "spikes.npz: changed since the run" in faults(result)
+    assert "spikes.npz: cannot be read" in faults(result)
+    with pytest.raises(FaultyRecordError, match=r"run: 3 faults\n") as error:
+        result.raise_faults()
+    assert error.value.exit_code == 2
+    assert len(str(error.value).splitlines()) == 4
+
+
+def test_a_folder_without_a_manifest(run):
+    (run / "manifest.json").unlink()
+    assert faults(check(run)) == "manifest.json: missing; run the benchmark again"
+    (run / "progress.npz").write_bytes(b"")
+    assert "the run is not finished: take it up again with --resume" in faults(check(run))
+    with pytest.raises(BadInputError, match="no such folder"):
+        check(run / "absent")
+
+
+def first(values: dict[str, Any], place: str = "chip") -> dict[str, Any]:
+    return next(layer for layer in values["layers"] if layer["place"] == place and layer["spikes"])
+
+
+def more_spikes(values: dict[str, Any]) -> None:
+    first(values)["spikes"] += 1
+
+
+def more_deliveries(values: dict[str, Any]) -> None:
+    first(values)["syn_ops"] += CLIPS
+
+
+def less_silent(values: dict[str, Any]) -> None:
+    first(values)["silent_fraction"] = 0.123
+
+
+def saturated(values: dict[str, Any]) -> None:
+    first(values)["saturated_fraction"] = 0.5
+
+
+def faster(values: dict[str, Any]) -> None:
+    values["execution"]["clips_per_second"] *= 2
+
+
+def cheaper(values: dict[str, Any]) -> None:
+    entry = next(entry for entry in values["energy"] if entry["total_mJ"] is not None)
+    entry["total_mJ"] *= 0.5
+
+
+def swapped(values: dict[str, Any]) -> None:
+    """One clip of another class right instead: top-1 stays as it is."""
+    confusion = values["accuracy"]["confusion"]
+    row = next(i for i, counts in enumerate(confusion) if sum(counts) > counts[i])
+    column = next(j for j, count in enumerate(confusion[row]) if count and j != row)
+    confusion[row][column] -= 1
+    confusion[row][next(j for j in range(len(confusion)) if j not in (row, column))] += 1
+
+
+def other_backend(values: dict[str, Any]) -> None:
+    values["execution"]["backend"] = "lava"
+
+
+def half_a_body(values: dict[str, Any]) -> None:
+    values["totals"]["lanes"] += 0.5 / CLIPS
+
+
+@pytest.mark.parametrize(
+    ("alter", "fault"),
+    [
+        (more_spikes, "spikes is .*, spikes.npz gives"),
+        (more_spikes, "totals.spikes is .*, the layers give"),
+        (more_deliveries, "totals.syn_ops is .*, the layers give"),
+        (less_silent, "silent_fraction is 0.123, spikes.npz gives"),
+        (saturated, "saturated_fraction is 0.5, spikes.npz gives 0"),
+        (faster, "clips_per_second is .*, not clips / seconds"),
+        (cheaper, "energy under horowitz45-fp32: total_mJ is .*, the totals give"),
+        (swapped, "accuracy.confusion does not follow from the manifest's predictions and labels"),
+        (other_backend, "execution.backend is 'lava', in manifest.json 'emulator'"),
+        (half_a_body, "totals.lanes .* is no whole number of bodies"),
+    ],
+)
+def test_a_figure_that_contradicts_the_others_is_named_though_all_hashes_fit(run, alter, fault):
+    change(run, alter)
+    result = check(run)
+    with pytest.raises(FaultyRecordError, match=fault):
+        result.raise_faults()
+    assert not any("changed since" in str(each) for each in result.faults)
+
+
+def spikes_changed(run: Path, alter: Callable[[dict[str, np.ndarray]], None]) -> CheckResult:
+    with np.load(run / "spikes.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    alter(arrays)
+    np.savez_compressed(run / "spikes.npz", **arrays)
+    update_manifest(run, ["spikes.npz"])
+    return check(run)
+
+
+def test_counts_and_trains_must_agree_with_the_record_and_each_other(run):
+    """The first eight of the bodies are kept as trains; here those are all, so they must add up to the counts."""
+    name = first(json.loads((run / "run.json").read_text()))["name"]
+
+    def moved(arrays):  # the sum stays: only the trains betray it
+        counts = arrays[f"counts/{name}"].ravel()
+        counts[counts.argmax()] -= 1
+        counts[counts.argmin()] += 1
+
+    assert f"trains/{name}: 2 neurons have other counts than counts/{name}, of the same bodies" in faults(
+        spikes_changed(run, moved)
+    )
+
+
+def test_an_unknown_population_shape_is_a_fault(run):
+    name = first(json.loads((run / "run.json").read_text()))["name"]
+
+    def flattened(arrays):
+        arrays[f"counts/{name}"] = arrays[f"counts/{name}"].ravel()
+        arrays[f"shape/{name}"] = arrays[f"shape/{name}"][:2]
+
+    assert f"counts/{name}: int64 of shape" in faults(spikes_changed(run, flattened))
+
+
+def test_an_energy_model_that_is_not_known_is_said_and_is_no_fault(run):
+    def renamed(values):
+        values["energy"][0]["model"] = "of-a-lab"
+
+    change(run, renamed)
+    result = check(run)
+    assert result.passed
+    assert "energy under of-a-lab: no such energy model here" in "\n".join(result.lines())
+
+
+def test_the_chain_is_found_by_hash_wherever_the_files_lie(run, tmp_path):
+    elsewhere = tmp_path / "store"
+    elsewhere.mkdir()
+    (run.parent / "model.nir").rename(elsewhere / "student.nir")
+    (run.parent / "model.pt").rename(elsewhere / "teacherless.pt")
+    lost = check(run)
+    assert lost.passed
+    assert [each.where for each in lost.unchecked if "is not here" in each.what] == ["model", "parent"]
+    assert not check(run, strict=True).passed
+    found = check(run, near=[elsewhere], strict=True)
+    assert found.passed, faults(found)
+    assert f"model: {elsewhere / 'student.nir'} is the file that was run" in found.checked
+
+
+def test_a_parent_that_the_model_does_not_name_is_a_fault(run):
+    def foreign(values):
+        values["parents"] = ["c" * 64]
+
+    change(run, foreign)
+    result = check(run)
+    assert "run.json: parents are ['cccc" in faults(result)
+    assert "parents is" in faults(result)  # the manifest states the true ones

@@ -1,0 +1,146 @@
+"""mksgn-bench as a user calls it: what each command prints, and its exit code."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from mksgn.bench.cli import main
+from tests.bench.test_sweep import GRID
+from tests.support.bench_runs import student_files
+
+PRICES = """
+schema: mksgn.energy_models/1
+models:
+  - {name: our-chip, evidence: measured, source: our board, prices_pJ: {synaptic_op: 2.0}, excludes: [host_macs, coincidences,
+     neuron_updates, spike_messages, host_to_chip_spikes, memory, static_power]}
+"""
+CLAIM = """
+schema: mksgn.claims/1
+claims:
+  - {name: our figure, quantity: energy, value: VALUE, unit: mJ, version: ours, grade: own, source: our paper, energy_model: our-chip}
+"""
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    def call(*arguments: object, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["mksgn-bench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capfd.readouterr()
+        assert ended.value.code == code, printed.out + printed.err
+        assert "Traceback" not in printed.err
+        if code in (2, 5):
+            assert printed.err.startswith("mksgn-bench: ")
+        return printed.out + printed.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return student_files(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def run(command, model, tmp_path) -> Path:
+    command("run", model, "--data", "synthetic", "--limit", 12, "--backend", "emulator", "-o", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_run_prints_what_the_record_holds_and_resume_repeats_nothing(command, model, run):
+    options = ("--data", "synthetic", "--limit", 12, "--backend", "emulator", "--resume", "-o", run)
+    text = command("run", model, *options)
+    record = json.loads((run / "run.json").read_text())
+    assert f"{run}: finished already" in text
+    assert f"syn_ops per clip {record['totals']['syn_ops']:,.0f}" in " ".join(text.split())
+    assert "parity against torch: 0 mismatches" in text
+    assert "top-1 in torch, unquantised" in text
+    assert "begun with repeats 1, now 2" in command("run", model, *options, "--repeat", 2, code=2)
+
+
+def test_repetitions_are_printed_with_their_spread(command, model, tmp_path):
+    text = command(
+        "run", model, "--data", "synthetic", "--limit", 4, "--backend", "emulator", "--repeat", 3, "-o", tmp_path / "r"
+    )
+    assert " s in 3 repetitions), " in text
+
+
+def test_check_finds_a_flipped_byte(command, model, run):
+    text = command("check", run, "--near", model.parent)
+    assert f"model: {model} is the file that was run" in text
+    assert text.endswith("no fault found\n")
+    data = bytearray((run / "run.json").read_bytes())
+    data[len(data) // 2] ^= 1
+    (run / "run.json").write_bytes(data)
+    assert "run.json" in command("check", run, code=2)
+
+
+def test_compare_is_a_gate(command, model, run, tmp_path):
+    other = tmp_path / "other"
+    command("run", model, "--data", "synthetic", "--limit", 12, "--backend", "emulator", "--shard", 1, "-o", other)
+    assert "identical" in command("compare", run, other, "--identical").lower()
+    command("run", model, "--data", "synthetic", "--limit", 11, "--backend", "emulator", "-o", other)
+    text = command("compare", run, other, "--max-rise-spikes", 0.0, code=2)
+    assert "--allow-different-data" in text
+    text = command("compare", run, other, "--identical", "--allow-different-data", code=5)
+    assert "bound" in text
+    command("compare", run, other, "--markdown", tmp_path / "comment.md")
+    assert "|" in (tmp_path / "comment.md").read_text()
+
+
+def test_report_with_prices_and_claims_of_one_s_own(command, run, tmp_path):
+    (tmp_path / "prices.yaml").write_text(PRICES)
+    own = ("report", run, "--energy-model", tmp_path / "prices.yaml", "--claims", tmp_path / "claims.yaml")
+    before = (run / "run.json").read_bytes()
+    for value, code, outcome in (("1000.0", 0, "holds"), ("1.0e-9", 5, "fails")):
+        (tmp_path / "claims.yaml").write_text(CLAIM.replace("VALUE", value))
+        text = command(*own, "--require-claim", "our figure", code=code)
+        assert f"our figure under our-chip: {outcome}" in text
+    page = (run / "report.html").read_text()
+    assert "our-chip" in page
+    assert "our figure" in page
+    assert (run / "run.json").read_bytes() == before
+    command("check", run)
+    assert "no claim 'another'" in command("report", run, "--require-claim", "another", code=2)
+
+
+def test_beside_writes_a_template_that_agrees_with_the_run(command, run, tmp_path):
+    command("beside", run, "--template", tmp_path / "counts.yaml")
+    assert "mksgn.chip_counts/1" in (tmp_path / "counts.yaml").read_text()
+    assert "--template" in command("beside", run, code=2)
+
+
+def test_sweep_prints_the_front(command, model, tmp_path):
+    grid = (
+        GRID.replace("limit: 24", "limit: 8")
+        .replace("[2, 4]", "[2]")
+        .replace("tiny: model.pt", f"tiny: {model.parent}/model.pt")
+    )
+    (tmp_path / "grid.yaml").write_text(grid)
+    text = command("sweep", tmp_path / "grid.yaml", "--workers", 1, "-o", tmp_path / "sweep")
+    assert "accuracy against energy under horowitz45-fp32" in text
+    assert "* tiny-S2-th1" in text
+    assert "pareto-davies2018-loihi1.png" in text
+    assert "holds a sweep already" in command("sweep", tmp_path / "grid.yaml", "-o", tmp_path / "sweep", code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("run", "absent.nir", "--data", "synthetic"), "absent.nir"),
+        (("run", "absent.nir", "--data", "synthetic", "--backend", "chip"), "backend 'chip'"),
+        (("report", "absent"), "absent"),
+        (("check", "absent"), "absent: no such folder"),
+        (("compare", "absent", "absent"), "absent"),
+        (("sweep", "absent.yaml"), "absent.yaml"),
+        (("run", "absent.nir", "--data", "synthetic", "--energy-model", "absent.yaml"), "absent.yaml"),
+    ],
+)
+def test_what_is_wrong_is_one_line(command, tmp_path, monkeypatch, arguments, fault):
+    monkeypatch.chdir(tmp_path)
+    text = command(*arguments, code=2)
+    assert fault in text
+    assert text.count("\n") == 1

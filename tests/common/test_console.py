@@ -1,0 +1,153 @@
+"""How a command ends: its exit code, and one line on stderr where something was wrong."""
+
+import enum
+import errno
+import sys
+
+import pytest
+import typer
+
+from mksgn.common import console
+from mksgn.common.console import fail, new_app, run_app, track
+from mksgn.common.errors import BadInputError, MksgnError
+
+
+class Colour(str, enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class DisagreeError(MksgnError):
+    exit_code = 3
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command whose body is `body`; returns exit code, stdout and stderr."""
+
+    def with_body(body, *arguments):
+        app = new_app("Paint a wall.")
+
+        @app.command()
+        def paint(wall: str = "north", colour: Colour = Colour.RED, coats: int = typer.Option(1, min=1)):
+            """Paint it.
+
+            Example: paint --colour red
+            """
+            return body()
+
+        monkeypatch.setattr(sys, "argv", ["anything", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            run_app(app, "paint")
+        return caught.value.code, *capsys.readouterr()
+
+    return with_body
+
+
+def fails_with(error):
+    def body():
+        raise error
+
+    return body
+
+
+def test_a_command_that_is_done_ends_with_0_and_says_nothing(run):
+    assert run(lambda: None) == (0, "", "")
+    assert run(lambda: "a return value", "--colour", "blue") == (0, "", "")
+
+
+def test_a_number_that_a_command_returns_is_its_exit_code(run):
+    assert run(lambda: 5) == (5, "", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(BadInputError("clip-3: no joints; give it some"), 2), (DisagreeError("differ at step 2"), 3)]
+)
+def test_an_error_of_ours_is_one_line_with_its_own_code(run, error, code):
+    assert run(fails_with(error)) == (code, "", f"paint: {error}\n")
+
+
+def test_an_error_is_a_value_error_too():
+    assert issubclass(BadInputError, ValueError)
+    assert issubclass(BadInputError, MksgnError)
+    assert BadInputError.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--couleur", "red"], "No such option: --couleur"),
+        (["--colour", "green"], "Invalid value for '--colour'"),
+        (["--coats", "many"], "Invalid value for '--coats'"),
+        (["--coats", "0"], "Invalid value for '--coats'"),
+        (["--wall"], "requires an argument"),
+        (["left", "over"], "unexpected extra argument"),
+    ],
+)
+def test_an_error_of_usage_is_one_line_and_2(run, arguments, said):
+    code, out, err = run(lambda: None, *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("paint: ")
+    assert said in err
+    assert err.count("\n") == 1
+    assert not set("╭│╰─") & set(err)  # no panel
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), typer.Abort()])
+def test_an_interruption_is_130(run, error):
+    code, out, err = run(fails_with(error))
+    assert (code, out) == (130, "")
+    assert err in ("", "paint: interrupted\n")  # some versions of typer keep Ctrl-C to themselves
+
+
+def test_a_closed_pipe_is_silent(run):
+    code, out, err = run(fails_with(BrokenPipeError(errno.EPIPE, "Broken pipe")))
+    assert code in (1, 141)  # 1 is typer's own
+    assert (out, err) == ("", "")
+
+
+def test_typer_exit_keeps_its_code(run):
+    assert run(fails_with(typer.Exit(4))) == (4, "", "")
+
+
+def test_a_defect_of_ours_is_not_hidden(monkeypatch):
+    """What is no error of the user's keeps its traceback."""
+    app = new_app("Fail.")
+    app.command()(fails_with(ZeroDivisionError("ours")))
+    monkeypatch.setattr(sys, "argv", ["anything"])
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        run_app(app, "broken")
+
+
+def test_help_is_plain_and_shows_the_example(run):
+    code, out, err = run(lambda: None, "--help")
+    assert (code, err) == (0, "")
+    assert "Usage: paint" in out
+    assert "Example: paint --colour red" in out
+    assert "--colour" in out
+    assert not set("╭│╰") & set(out)
+
+
+def test_fail_lets_a_traceback_follow(capsys):
+    with pytest.raises(SystemExit) as caught:
+        fail("paint", "process 'leaf' failed\nTraceback\n  line 3\n\n", 2)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "paint: process 'leaf' failed\nTraceback\n  line 3\n"
+
+
+def test_fail_always_says_something(capsys):
+    with pytest.raises(SystemExit):
+        fail("paint", "  \n", 2)
+    assert capsys.readouterr().err == "paint: failed\n"
+
+
+def test_progress_is_silent_where_there_is_no_terminal(capsys):
+    assert list(track(iter("abc"), 3, "walls")) == ["a", "b", "c"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_on_a_terminal_hands_on_every_item(monkeypatch):
+    monkeypatch.setattr(console.sys.stdout, "isatty", lambda: True, raising=False)
+    assert list(track(iter("abc"), 3, "walls")) == ["a", "b", "c"]

@@ -1,0 +1,297 @@
+"""Stock Lava Processes, the fused leaves and the emulator: one program, the same spikes in all three."""
+
+import json
+
+import nir
+import numpy as np
+import pytest
+
+pytest.importorskip("lava", reason="Lava needs Python 3.10")
+
+from mksgn.deploy import compile_graph, run
+from mksgn.deploy.errors import DeployError
+from mksgn.deploy.lava.stock import execute as stock
+from mksgn.export import export_to_nir
+from tests.support.graphs import (
+    DT,
+    affine,
+    analog_clips,
+    attention,
+    chain,
+    conv,
+    flatten,
+    graph,
+    graph_conv,
+    inp,
+    lif,
+    linear,
+    out,
+    pool,
+    quantised_student_like,
+    ring,
+    spikes,
+)
+from tests.support.students import calibration, tiny
+
+
+def even(rng: np.random.Generator, *shape: int, most: int = 254, mean: float = 0.0) -> np.ndarray:
+    """Even integers in ±`most`, as a quantised file's unit makes of weights."""
+    values = rng.normal(mean, 0.3, shape).clip(-1, 1) * most
+    return 2 * np.rint(values / 2)
+
+
+def neurons(*shape: int, threshold, **parameters) -> nir.LIF:
+    """A LIF whose threshold is in weight units, half a step of the membrane above an integer."""
+    return lif(*shape, threshold=(np.asarray(threshold) + 1 / 128) / 2, **parameters)
+
+
+def in_integers(g: nir.NIRGraph, *populations: str) -> nir.NIRGraph:
+    """The file's metadata for weights that are integers already: unit 1."""
+    units = {name: {"exponent": 0} for name in populations}
+    g.metadata["quantization"] = json.dumps({"bits": 8, "populations": units})
+    return g
+
+
+def conv_chain(
+    blocks: int = 6,
+    channels: int = 64,
+    frames: int = 16,
+    joints: int = 20,
+    *,
+    kernel: int = 9,
+    steps: int = 4,
+    rate: float = 0.1,
+    seed: int = 0,
+) -> nir.NIRGraph:
+    """`blocks` of Conv (kernel x 1, as many zeros around as keep the frames) and LIF, quantised; they fire at about `rate` per step
+    when the input does: thresholds are that quantile of the sum of so many random weights, over a membrane's steps."""
+    rng = np.random.default_rng(seed)
+    shape = (channels, frames, joints)
+    nodes: dict[str, nir.NIRNode] = {"x": inp(*shape)}
+    for i in range(blocks):
+        weight = even(rng, channels, channels, kernel, 1, most=120)
+        deviation = np.sqrt(rate * channels * kernel * np.mean(weight**2))
+        nodes[f"conv{i}"] = conv(weight, padding=(kernel // 2, 0))
+        nodes[f"lif{i}"] = neurons(*shape, threshold=np.rint(1.25 * deviation))
+    nodes["y"] = out(*shape)
+    return in_integers(chain(*nodes.items(), steps=steps), *(f"lif{i}" for i in range(blocks)))
+
+
+def strided(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
+    """Each of a convolution's parameters, twice with a decimation of its own behind it."""
+    g = chain(
+        ("x", inp(4, 9, 7)),
+        ("a", conv(even(rng, 6, 4, 3, 2, mean=0.1), rng.integers(-40, 90, 6), stride=(2, 1), padding=(2, 1))),
+        ("la", neurons(6, 6, 8, threshold=260)),
+        ("b", conv(even(rng, 4, 3, 2, 3, mean=0.1), stride=1, padding=(1, 0), dilation=(2, 2), groups=2)),
+        ("decimate", pool((1, 1), (2, 2))),
+        ("lb", neurons(4, 3, 2, threshold=150)),
+        ("y", out(4, 3, 2)),
+        steps=5,
+    )
+    return in_integers(g, "la", "lb"), (4, 9, 7)
+
+
+def residual(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
+    """A skip past one and past two populations, into a graph convolution's sum: delays of 1 and 2 steps."""
+    shape = (3, 2, 5)
+    nodes = {
+        "x": inp(*shape),
+        "graph1": graph_conv(ring(5), even(rng, 3, 3, 3, mean=0.1)), "l1": neurons(*shape, threshold=60),
+        "graph2": graph_conv(ring(5), even(rng, 3, 3, 3, mean=0.1)), "l2": neurons(*shape, threshold=60),
+        "graph3": graph_conv(ring(5), even(rng, 3, 3, 3)), "from1": conv(even(rng, 3, 3, 1, 1)),
+        "from0": conv(even(rng, 3, 3, 1, 1, mean=0.2)), "l3": neurons(*shape, threshold=120),
+        "y": out(*shape),
+    }  # fmt: skip
+    edges = [
+        ("x", "graph1"), ("graph1", "l1"), ("l1", "graph2"), ("graph2", "l2"), ("l2", "graph3"), ("graph3", "l3"),
+        ("l1", "from1"), ("from1", "l3"), ("x", "from0"), ("from0", "l3"), ("l3", "y"),
+    ]  # fmt: skip
+    return in_integers(graph(nodes, edges, steps=4), "l1", "l2", "l3"), shape
+
+
+def pooled(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
+    """Overlapping windows give entries of up to 4 · 254, more than a synapse has; a pooled read-out with a bias."""
+    g = chain(
+        ("x", inp(2, 6, 6)),
+        ("windows", pool((3, 3), (1, 1), (1, 1))),
+        ("mix", conv(np.where(even(rng, 3, 2, 2, 2) < 0, -254, 254), rng.integers(-100, 100, 3))),
+        ("l", neurons(3, 5, 5, threshold=[[[400]], [[900]], [[1500]]])),
+        ("pool", pool((5, 5))),
+        ("flat", flatten(3, 1, 1)),
+        ("classes", affine(even(rng, 4, 3), [7, -3, 0, 100])),
+        ("y", out(4)),
+        steps=4,
+    )
+    return in_integers(g, "l", "classes"), (2, 6, 6)
+
+
+def attended(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
+    """Two heads with thresholds of their own."""
+    z = [(50 + 1 / 128) / 2, (100 + 1 / 128) / 2]
+    m = [(30 + 1 / 128) / 2, (50 + 1 / 128) / 2]
+    g = chain(
+        ("x", inp(3, 2, 3)),
+        ("mix", conv(even(rng, 12, 3, 1, 1, mean=0.3), rng.integers(0, 60, 12))),
+        ("qkv", neurons(12, 2, 3, threshold=80)),
+        ("attend", attention(2, gain_m=40, gain_z=60, threshold_m=m, threshold_z=z)),
+        ("after", conv(even(rng, 4, 4, 1, 1, mean=0.3))),
+        ("l", neurons(4, 2, 3, threshold=80)),
+        ("y", out(4, 2, 3)),
+        steps=4,
+    )
+    return in_integers(g, "qkv", "attend.m", "attend.z", "l"), (3, 2, 3)
+
+
+def looped(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
+    """Neurons that hear themselves of a step before, behind a population with a bias; and a delay of the network's own.
+
+    Without a clip, `l` would fire on its bias, and start its loop.
+    """
+    nodes = {
+        "x": inp(5), "a": affine(even(rng, 6, 5, mean=0.1), np.full(6, 60)), "l": neurons(6, threshold=100),
+        "b": affine(even(rng, 4, 6, mean=-0.1), [30, -20, 90, 170]), "m": neurons(4, threshold=120),
+        "again": linear(even(rng, 4, 4, mean=0.3)), "late": linear(even(rng, 4, 6, mean=0.2)), "delay": nir.Delay(np.full(6, 2 * DT)),
+        "y": out(4),
+    }  # fmt: skip
+    edges = [
+        ("x", "a"), ("a", "l"), ("l", "b"), ("b", "m"), ("m", "again"), ("again", "m"),
+        ("l", "delay"), ("delay", "late"), ("late", "m"), ("m", "y"),
+    ]  # fmt: skip
+    return in_integers(graph(nodes, edges, steps=6), "l", "m"), (5,)
+
+
+def small_chain(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
+    return conv_chain(3, 4, 6, 3, kernel=3, rate=0.12, seed=1), (4, 6, 3)
+
+
+def same(wanted, found) -> None:
+    """No decision differs, no output does, and no population is silent or saturated."""
+    assert set(found.spikes) == set(wanted.spikes)
+    for name, train in wanted.spikes.items():
+        assert 0.005 < train.mean() < 0.98, f"the test is blind: {name} fires at {train.mean():.3f}"
+        assert int((found.spikes[name] != train).sum()) == 0, f"{name}: decisions differ"
+        np.testing.assert_array_equal(found.counters[name].per_neuron, wanted.counters[name].per_neuron)
+        assert found.counters[name].spikes == wanted.counters[name].spikes == train.sum()
+    for name, values in wanted.outputs.items():
+        np.testing.assert_array_equal(found.outputs[name], values)
+
+
+CASES = [small_chain, strided, residual, pooled, attended, looped]
+
+
+@pytest.mark.parametrize("build", CASES)
+def test_stock_fused_and_emulated_spikes_are_the_same(build):
+    rng = np.random.default_rng(7)
+    g, shape = build(rng)
+    program = compile_graph(g)
+    x = spikes(rng, 3, program.steps, *shape)
+    emulated = run(program, x)
+    found = stock.execute(program, {"x": x})
+    assert found.seconds > 0
+    same(emulated, found)
+    same(emulated, run(program, x, backend="lava"))
+
+
+@pytest.mark.parametrize("build", [small_chain, strided, residual, pooled, looped])
+def test_stock_float_models_decide_alike_on_quantised_numbers(build):
+    rng = np.random.default_rng(7)
+    g, shape = build(rng)
+    program = compile_graph(g, precision="float")
+    x = spikes(rng, 2, program.steps, *shape)
+    same(run(program, x), stock.execute(program, {"x": x}))
+
+
+def test_a_student_with_attention_and_a_host_encoder():
+    rng = np.random.default_rng(0)
+    _, g = quantised_student_like(rng)
+    program, x = compile_graph(g), analog_clips(rng, 3)
+    same(run(program, x), stock.execute(program, {"x": x}))
+
+
+def test_an_exported_student():
+    model, inputs = tiny(stream_channels=2, widths=(4, 8), frames=4)
+    program = compile_graph(export_to_nir(model, quantize=8, calibration=calibration(model, 4)))
+    x = np.broadcast_to(inputs[:2, None], (2, 4, *inputs.shape[1:]))
+    same(run(program, x), stock.execute(program, {"input": x}))
+
+
+def test_without_recording_there_are_counters_and_outputs():
+    rng = np.random.default_rng(7)
+    g, shape = pooled(rng)
+    program, x = compile_graph(g), spikes(rng, 2, 4, *shape)
+    recorded, found = stock.execute(program, {"x": x}), stock.execute(program, {"x": x}, record=False)
+    assert found.spikes == {}
+    assert found.counters["l"].spikes == recorded.spikes["l"].sum() > 0
+    np.testing.assert_array_equal(found.outputs["y"], recorded.outputs["y"])
+
+
+def test_parts_without_a_connection_both_run():
+    rng = np.random.default_rng(3)
+    nodes = {name: node for i in "ab" for name, node in {
+        f"x{i}": inp(4), f"d{i}": linear(even(rng, 5, 4, mean=0.2)), f"l{i}": neurons(5, threshold=120), f"y{i}": out(5),
+    }.items()}  # fmt: skip
+    edges = [pair for i in "ab" for pair in ((f"x{i}", f"d{i}"), (f"d{i}", f"l{i}"), (f"l{i}", f"y{i}"))]
+    program = compile_graph(in_integers(graph(nodes, edges, steps=4), "la", "lb"))
+    x = {f"x{i}": spikes(rng, 2, 4, 4) for i in "ab"}
+    same(run(program, x), stock.execute(program, x))
+
+
+def test_a_loop_s_neurons_are_held_back_before_their_clip(monkeypatch):
+    """Else they fire on their bias, and hear of it when the clip is there: the comparison above can fail."""
+    rng = np.random.default_rng(7)
+    g, shape = looped(rng)
+    program, x = compile_graph(g), spikes(rng, 3, 6, *shape)
+    monkeypatch.setattr(stock, "hold_back", lambda *_: None)
+    assert (run(program, x).spikes["m"] != stock.execute(program, {"x": x}).spikes["m"]).any()
+
+
+def small(threshold, *more, bias=0.0, precision="fixed"):
+    size = np.size(threshold)
+    tail = more or (("y", out(size)),)
+    g = chain(
+        ("x", inp(3)),
+        ("d", affine(np.full((size, 3), 2), np.full(size, bias))),
+        ("l", neurons(size, threshold=threshold)),
+        *tail,
+        steps=2,
+    )
+    return compile_graph(in_integers(g, "l", "m", "e"), precision=precision)
+
+
+def test_what_stock_processes_cannot_do_is_refused():
+    x = {"x": np.ones((1, 2, 3))}
+    with pytest.raises(
+        DeployError, match=r"^population l: stock LIF takes one threshold .* needs 17 of them, more than 16"
+    ):
+        stock.execute(small(np.arange(17) + 1), x)
+    membrane = nir.LI(*(np.full(2, value, dtype=np.float32) for value in (2 * DT, 1, 0)))
+    with pytest.raises(DeployError, match=r"^population m: shows its membrane, which stock LIF does not send"):
+        stock.execute(small([1, 2], ("e", linear(2 * np.eye(2))), ("m", membrane), ("y", out(2))), x)
+    rng = np.random.default_rng(0)
+    g, shape = attended(rng)
+    with pytest.raises(DeployError, match=r"^projection .*: stock ProdNeuron has a fixed-point model only"):
+        stock.execute(compile_graph(g, precision="float"), {"x": spikes(rng, 1, 4, *shape)})
+
+
+def test_a_loop_of_two_populations_is_refused():
+    nodes = {
+        "x": inp(2), "d": linear(2 * np.eye(2)), "l": neurons(2, threshold=2), "there": linear(2 * np.eye(2)),
+        "m": neurons(2, threshold=2), "back": linear(2 * np.eye(2)), "y": out(2),
+    }  # fmt: skip
+    edges = [("x", "d"), ("d", "l"), ("l", "there"), ("there", "m"), ("m", "back"), ("back", "l"), ("m", "y")]
+    program = compile_graph(in_integers(graph(nodes, edges, steps=3), "l", "m"))
+    with pytest.raises(DeployError, match="closes a loop of several populations, whose spikes come back too late"):
+        stock.execute(program, {"x": np.ones((1, 3, 2))})
+
+
+def test_currents_into_a_population_of_the_chip_are_refused():
+    nodes = {
+        "x": inp(2), "d": linear(2 * np.eye(2)), "a": inp(2, analog=True), "e": linear(2 * np.eye(2)), "l": neurons(2, threshold=2),
+        "y": out(2),
+    }  # fmt: skip
+    g = graph(nodes, [("x", "d"), ("a", "e"), ("d", "l"), ("e", "l"), ("l", "y")], steps=3)
+    with pytest.raises(
+        DeployError, match=r"^projection e: a sends currents and stock synapses take spikes; run the fused"
+    ):
+        stock.execute(compile_graph(g, precision="float"), {"x": np.ones((1, 3, 2)), "a": np.ones((1, 3, 2))})

@@ -1,0 +1,154 @@
+"""mksgn/deploy/passes/balance: delays that keep the meaning where branches of different length join."""
+
+import numpy as np
+
+from mksgn.deploy import run
+from mksgn.deploy.passes.balance import balance
+from mksgn.deploy.passes.host_split import host_split
+from mksgn.deploy.passes.ingest import ingest
+from tests.support.graphs import (
+    DT,
+    Euler,
+    analog_clips,
+    assert_same_spikes,
+    attention,
+    chain,
+    conv,
+    graph,
+    inp,
+    lattice,
+    lif,
+    linear,
+    out,
+    spikes,
+    student_like,
+)
+
+
+def delays(program):
+    return {f"{s} → {p.target}": d for p in program.projections for s, d in zip(p.sources, p.delays, strict=True)}
+
+
+def test_depths_and_delays_of_a_student():
+    """Every branch into a population as long as the longest; attention's v waits for its map, one step."""
+    program = balance(host_split(ingest(student_like(np.random.default_rng(0)))))
+    assert {p.name: p.depth for p in program.populations} == {
+        "x": 0, "encoder": 0, "spatial": 1, "qkv": 2, "attend.m": 3, "attend.z": 4, "proj": 5, "temporal": 6, "classes": 7,
+    }  # fmt: skip
+    assert delays(program) == {
+        "x → encoder": 0,
+        "encoder → spatial": 0,
+        "spatial → qkv": 0,
+        "qkv → attend.m": 0,
+        "attend.m → attend.z": 0,
+        "qkv → attend.z": 1,
+        "attend.z → proj": 0,
+        "spatial → proj": 3,
+        "proj → temporal": 0,
+        "encoder → temporal": 5,
+        "temporal → classes": 0,
+    }
+    assert program.latency == 7
+    assert all(program.lag(p, i) == 0 for p in program.projections for i in range(len(p.sources)))
+
+
+def test_balancing_twice_changes_nothing():
+    once = balance(host_split(ingest(student_like(np.random.default_rng(0)))))
+    twice = balance(once)
+    assert delays(twice) == delays(once)
+    assert [p.depth for p in twice.populations] == [p.depth for p in once.populations]
+
+
+def test_only_depths_and_delays_change():
+    before = host_split(ingest(student_like(np.random.default_rng(1))))
+    after = balance(before)
+    for p, q in zip(before.populations, after.populations, strict=True):
+        assert (p.name, p.shape, p.kind, p.place, p.unit) == (q.name, q.shape, q.kind, q.place, q.unit)
+        assert p.neuron is q.neuron
+    for p, q in zip(before.projections, after.projections, strict=True):
+        assert (p.name, p.sources, p.target, p.kind) == (q.name, q.sources, q.target, q.kind)
+        assert getattr(p, "operators", None) is getattr(q, "operators", None)
+
+
+def test_without_delays_a_chain_is_late_and_with_them_it_is_in_time():
+    rng = np.random.default_rng(2)
+    g = chain(
+        ("x", inp(4)), ("a", linear(lattice(rng, 5, 4))), ("first", lif(5, threshold=0.25)),
+        ("b", linear(lattice(rng, 6, 5))), ("second", lif(6, threshold=0.25)), ("y", out(6)),
+    )  # fmt: skip
+    x = spikes(rng, 3, 8, 4)
+    before = host_split(ingest(g))
+    after = balance(before)
+    late, timely = run(before, x), run(after, x)
+    assert_same_spikes(timely.spikes, Euler(g, {"x": x}).spikes)
+    for name, depth in (("first", 1), ("second", 2)):
+        assert after[name].depth == depth
+        # no bias, so that nothing fires before the clip arrives
+        assert not late.spikes[name][:, :depth].any()
+        np.testing.assert_array_equal(late.spikes[name][:, depth:], timely.spikes[name][:, :-depth])
+
+
+def test_without_delays_a_join_mixes_time_steps_and_with_them_it_does_not():
+    rng = np.random.default_rng(3)
+    g = graph(
+        {
+            "x": inp(4), "a": linear(lattice(rng, 6, 4)), "first": lif(6, threshold=0.25), "b": linear(lattice(rng, 6, 6)),
+            "second": lif(6, threshold=0.25), "c": linear(lattice(rng, 6, 6)), "skip": linear(lattice(rng, 6, 4)),
+            "joined": lif(6, threshold=0.25), "y": out(6),
+        },
+        [
+            ("x", "a"), ("a", "first"), ("first", "b"), ("b", "second"), ("second", "c"), ("c", "joined"),
+            ("x", "skip"), ("skip", "joined"), ("joined", "y"),
+        ],
+    )  # fmt: skip
+    x = spikes(rng, 6, 8, 4)
+    before = ingest(g)
+    after = balance(before)
+    assert delays(after)["x → joined"] == 2
+    wanted = Euler(g, {"x": x}).spikes
+    assert_same_spikes(run(after, x).spikes, wanted)
+    mixed = run(before, x).spikes["joined"]
+    depth = after["joined"].depth
+    assert (mixed[:, depth:] != wanted["joined"][:, :-depth]).any()  # not just late: wrong
+
+
+def test_a_residual_around_attention_keeps_its_meaning():
+    rng = np.random.default_rng(4)
+    g = graph(
+        {
+            "x": inp(4, 2, 3), "q": conv(lattice(rng, 12, 4, 1, 1), lattice(rng, 12)), "qkv": lif(12, 2, 3, threshold=0.25),
+            "a": attention(2, threshold_m=0.5, threshold_z=0.25), "p": conv(lattice(rng, 4, 4, 1, 1)), "s": conv(lattice(rng, 4, 4, 1, 1)),
+            "joined": lif(4, 2, 3, threshold=0.25), "y": out(4, 2, 3),
+        },
+        [("x", "q"), ("q", "qkv"), ("qkv", "a"), ("a", "p"), ("p", "joined"), ("x", "s"), ("s", "joined"), ("joined", "y")],
+    )  # fmt: skip
+    x = spikes(rng, 4, 6, 4, 2, 3)
+    program = balance(ingest(g, dt=DT))
+    assert delays(program)["qkv → a.z"] == 1
+    assert delays(program)["x → joined"] == 3
+    found, wanted = run(program, x), Euler(g, {"x": x})
+    assert_same_spikes(found.spikes, wanted.spikes)
+    np.testing.assert_array_equal(found.outputs["y"], wanted.values["y"])
+
+
+def test_inputs_of_a_population_on_the_host_get_no_delay():
+    rng = np.random.default_rng(5)
+    g = student_like(rng)
+    program = balance(host_split(ingest(g)))
+    assert program["encoder"].depth == program["x"].depth == 0
+    x = analog_clips(rng, 3)
+    assert_same_spikes(run(program, x).spikes, Euler(g, {"x": x}).spikes)
+
+
+def test_a_population_beside_the_longest_way_is_not_delayed_itself():
+    """Only where branches meet: a second output at depth 1 stays there."""
+    g = graph(
+        {
+            "x": inp(2), "a": linear(np.eye(2)), "short": lif(2), "b": linear(np.eye(2)), "c": linear(np.eye(2)), "long": lif(2),
+            "y": out(2), "z": out(2),
+        },
+        [("x", "a"), ("a", "short"), ("short", "b"), ("b", "long"), ("x", "c"), ("c", "long"), ("short", "y"), ("long", "z")],
+    )  # fmt: skip
+    program = balance(ingest(g))
+    assert {p.name: p.depth for p in program.populations} == {"x": 0, "short": 1, "long": 2}
+    assert program.latency == 2

@@ -1,0 +1,112 @@
+"""mksgn/deploy/passes/schedule: windows, and clips that stream back to back through a chip's own time."""
+
+import numpy as np
+import pytest
+
+from mksgn.deploy import compile_graph, run
+from mksgn.deploy.emulator import host_values
+from mksgn.deploy.errors import DeployError
+from mksgn.deploy.passes.balance import balance
+from mksgn.deploy.passes.host_split import host_split
+from mksgn.deploy.passes.ingest import ingest
+from mksgn.deploy.passes.schedule import Window, run_length, schedule
+from tests.support.graphs import (
+    Euler,
+    affine,
+    analog_clips,
+    assert_same_spikes,
+    chain,
+    inp,
+    lattice,
+    lif,
+    linear,
+    on_chip,
+    out,
+    quantised_student_like,
+    spikes,
+    student_like,
+)
+
+
+def program(seed: int = 0):
+    return compile_graph(student_like(np.random.default_rng(seed)), precision="float")
+
+
+def test_every_population_s_window_starts_at_its_depth():
+    windows = schedule(program(), clips=5)
+    assert {name: w.offset for name, w in windows.items()} == {
+        "x": 0, "encoder": 0, "spatial": 1, "qkv": 2, "attend.m": 3, "attend.z": 4, "proj": 5, "temporal": 6, "classes": 7,
+    }  # fmt: skip
+    assert {(w.period, w.clips, w.end - w.offset) for w in windows.values()} == {(4, 5, 20)}
+
+
+def test_the_run_ends_with_the_last_output_of_the_last_clip():
+    assert run_length(program(), 5) == 7 + 5 * 4
+    assert run_length(program(), 1, steps=10) == 7 + 10
+
+
+def test_steps_of_the_inputs_come_before_the_file_s():
+    assert schedule(program(), 2, steps=6)["qkv"] == Window(offset=2, period=6, clips=2)
+
+
+def test_a_window_step_by_step():
+    window = Window(offset=3, period=4, clips=2)
+    assert window.end == 11
+    assert [t for t in range(15) if window.inside(t)] == list(range(3, 11))
+    assert [t for t in range(3, 11) if window.starts_clip(t)] == [3, 7]
+    assert [t for t in range(3) if window.starts_clip(t)] == []  # no clip starts between 0 and the offset …
+    assert window.starts_clip(11)  # … and resetting after the end does no harm
+
+
+@pytest.mark.parametrize("steps", [None, 0, -1])
+def test_a_program_that_does_not_say_its_steps_needs_them(steps):
+    g = chain(("x", inp(2)), ("d", linear(np.eye(2))), ("l", lif(2)), ("y", out(2)))
+    with pytest.raises(DeployError, match="does not say how many steps a clip has; give inputs with a step axis"):
+        schedule(compile_graph(g, precision="float"), 1, steps)
+
+
+def test_an_unbalanced_program_is_refused_by_the_projection_s_name():
+    unbalanced = host_split(ingest(student_like(np.random.default_rng(0))))
+    with pytest.raises(
+        DeployError, match=r"projection graph: spikes of encoder arrive at another step; run the balance pass first"
+    ):
+        schedule(unbalanced, 1)
+
+
+@pytest.mark.parametrize("precision", ["float", "fixed"])
+def test_clips_that_stream_back_to_back_are_what_each_is_alone(precision):
+    """In a chip's own time: neurons fire on their bias outside their windows, buffers are never cleared; nothing leaks."""
+    rng = np.random.default_rng(1)
+    _, g = quantised_student_like(rng)
+    compiled = compile_graph(g, precision=precision)
+    x = analog_clips(rng, 5)
+    windows = schedule(compiled, clips=5)
+    assert run_length(compiled, 5) == max(w.end for w in windows.values())
+    streamed = on_chip(compiled, host_values(compiled, {"x": x}), windows, steps=4)
+    emulated = run(compiled, x)
+    assert_same_spikes(emulated.spikes, {name: streamed[name].astype(bool) for name in emulated.spikes})
+    np.testing.assert_array_equal(emulated.outputs["y"], streamed["classes"].astype(np.float32))
+
+
+def test_biases_fire_before_the_first_clip_and_after_the_last_without_effect():
+    rng = np.random.default_rng(2)
+    g = chain(
+        ("x", inp(3)), ("a", affine(lattice(rng, 4, 3), np.full(4, 0.75))), ("first", lif(4, threshold=0.5)),
+        ("b", affine(lattice(rng, 4, 4), np.full(4, 0.25))), ("second", lif(4, threshold=0.5)), ("y", out(4)),
+    )  # fmt: skip
+    compiled = balance(ingest(g))
+    x = spikes(rng, 4, 5, 3)
+    found = on_chip(compiled, {"x": x}, schedule(compiled, 4, 5), 5)
+    wanted = Euler(g, {"x": x}).spikes
+    assert_same_spikes({name: found[name].astype(bool) for name in wanted}, wanted)
+
+
+def test_without_the_balance_pass_the_stream_goes_wrong():
+    """The oracle above can tell: a delay that is missing changes spikes."""
+    rng = np.random.default_rng(1)
+    compiled = compile_graph(student_like(rng), precision="float")
+    x = analog_clips(rng, 5)
+    windows = schedule(compiled, clips=5)
+    flat = host_split(ingest(student_like(np.random.default_rng(1))))
+    streamed = on_chip(flat, host_values(flat, {"x": x}), windows, steps=4)
+    assert (streamed["temporal"].astype(bool) != run(compiled, x).spikes["temporal"]).any()

@@ -1,0 +1,50 @@
+"""Random quantised graphs in fixed point: the emulator, fused Lava and stock Lava give the same spikes, outputs and counts."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from mksgn.deploy import Execution, Program, compile_graph, run
+from tests.deploy.test_any_graph import RANDOM
+from tests.support.random_programs import random_programs, stock_compatible_programs
+
+pytest.importorskip("lava", reason="Lava needs Python 3.10")
+
+from mksgn.deploy.lava.stock import execute as stock
+
+
+def compiled(network) -> Program:
+    return compile_graph(network.graph, dt=network.dt, if_dt=network.if_dt)
+
+
+def same_spikes(wanted: Execution, found: Execution) -> None:
+    assert set(found.spikes) == set(wanted.spikes)
+    for name, train in wanted.spikes.items():
+        assert int((found.spikes[name] != train).sum()) == 0, f"{name}: {np.argwhere(found.spikes[name] != train)[0]}"
+    for name, values in wanted.outputs.items():
+        np.testing.assert_array_equal(found.outputs[name], values, err_msg=name)
+
+
+def same_counts(wanted: Execution, found: Execution) -> None:
+    for name, counters in wanted.counters.items():
+        for field in dataclasses.fields(counters):
+            a, b = (getattr(c, field.name) for c in (counters, found.counters[name]))
+            np.testing.assert_array_equal(b, a, err_msg=f"{name}.{field.name}")
+
+
+@settings(RANDOM, max_examples=25)
+@given(random_programs())
+def test_fused_lava_is_the_emulator(network):
+    program = compiled(network)
+    wanted, found = run(program, network.inputs), run(program, network.inputs, backend="lava")
+    same_spikes(wanted, found)
+    same_counts(wanted, found)
+
+
+@settings(RANDOM, max_examples=10)
+@given(stock_compatible_programs())
+def test_stock_lava_is_the_emulator(network):
+    program = compiled(network)
+    same_spikes(run(program, network.inputs), stock.execute(program, network.inputs))

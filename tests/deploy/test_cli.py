@@ -1,0 +1,100 @@
+"""mksgn-deploy on anybody's graph: arrays in, quantised, described, checked, and outputs in a file."""
+
+import json
+
+import nir
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mksgn.common.errors import BadInputError
+from mksgn.deploy.cli import app
+from mksgn.deploy.describe import describe
+from mksgn.export.graph import files
+from tests.support.graphs import DT, chain, inp, lif, linear, out
+
+F32 = np.float32
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A recurrent IF network with r = 1, as most files with IF have it, and spikes for it."""
+    rng = np.random.default_rng(0)
+    weight = lambda *shape: rng.normal(0.2, 0.6, shape).astype(F32)  # noqa: E731
+    net = chain(
+        ("x", inp(5)),
+        ("d", linear(weight(8, 5))),
+        ("a", nir.IF(np.ones(8, F32), np.ones(8, F32), np.zeros(8, F32))),
+        ("e", linear(weight(8, 8))),
+        ("b", lif(8, threshold=0.4)),
+        ("f", linear(weight(3, 8))),
+        ("y", out(3)),
+    )
+    net.nodes["back"] = linear(weight(8, 8) / 4)
+    net.edges += [("b", "back"), ("back", "b")]
+    files.write(net, tmp_path / "net.nir")
+    np.save(tmp_path / "x.npy", rng.random((6, 7, 5)) < 0.4)
+    return tmp_path
+
+
+def deploy(*words):
+    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_a_foreign_graph_is_quantised_described_checked_and_run(foreign):
+    done = deploy(
+        foreign / "net.nir", "--calibration", foreign / "x.npy", "--inputs", foreign / "x.npy", "--if-dt", "1",
+        "--backend", "emulator", "--describe", "--check", "-o", foreign / "run",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    for text in (
+        "8-bit weights",
+        "agreement",
+        "b ↺1",
+        "latency 3",
+        "neurons per core",
+        "6 clips of 7 steps",
+        "·1111111222",
+    ):
+        assert text in done.output
+    outputs = np.load(foreign / "run" / "outputs.npz")
+    assert outputs["y"].shape == (6, 7, 3)
+    manifest = json.loads((foreign / "run" / "manifest.json").read_text())
+    assert {"spikes.npz", "outputs.npz", "cores.png"} <= set(manifest["files"])
+    assert manifest["data"] == {"source": "x.npy", "split": None, "clips": 6}
+
+
+def test_float_and_limit(foreign):
+    done = deploy(
+        foreign / "net.nir", "--precision", "float", "--inputs", foreign / "x.npy", "--if-dt", "1", "--limit", "2",
+        "--backend", "emulator",
+    )  # fmt: skip
+    assert "emulator float: 2 clips of 7 steps" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--precision", "float", "--inputs", "none.npy"], "none.npy: cannot be read as .npy or .npz"),
+        (["--calibration", "synthetic"], "--calibration synthetic: the file carries no normalisation of skeleton clips; give arrays"),
+        (["--precision", "float", "--describe"], "--describe: the file does not say how many steps a clip has; give --inputs"),
+        (["--data", "synthetic", "--inputs", "x.npy"], "--data and --inputs: give one of them"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_said(foreign, words, message):
+    with pytest.raises(BadInputError, match=message.replace("(", r"\(")):
+        deploy(foreign / "net.nir", *words)
+
+
+def test_pickled_arrays_are_refused(foreign):
+    np.save(foreign / "evil.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(BadInputError, match=r"evil\.npy: cannot be read as \.npy or \.npz"):
+        deploy(foreign / "net.nir", "--precision", "float", "--inputs", foreign / "evil.npy")
+
+
+def test_a_long_schedule_is_a_table_without_a_picture(capsys):
+    from mksgn.deploy import compile_graph
+
+    net = chain(("x", inp(2)), ("d", linear(np.eye(2))), ("l", lif(2, tau=2 * DT)), ("y", out(2)))
+    describe(compile_graph(net, precision="float"), 50)
+    assert "no picture of 151 time steps: more than 96" in capsys.readouterr().out

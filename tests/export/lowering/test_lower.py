@@ -1,0 +1,83 @@
+"""The lowered graph: typed, named, complete, and the same spikes as the student."""
+
+import nir
+import numpy as np
+import pytest
+import torch
+
+from mksgn.export.graph.metadata import input_normaliser, student_config
+from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
+from mksgn.export.lowering.lower import lower
+from mksgn.export.verification.folded_student import FoldedStudent
+from mksgn.export.verification.parity import compare
+from mksgn.export.verification.verify import reference_spikes, torch_spikes
+from tests.support.students import tiny
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"attention": "none"},
+        {"adjacency": "learned", "widths": (8, 8)},
+        {"frames": 7, "kernel": 3},
+        {"streams": ("bone", "joint_motion"), "fusion": "mean"},
+        {"streams": ("joint",)},
+    ],
+)
+def test_unquantised_graph_gives_the_students_spikes(changes):
+    """Unquantised, two implementations may round apart at a tie; nothing else may differ."""
+    model, inputs = tiny(**changes)
+    graph = lower(model.student, model.normaliser)
+    graph.check_types()
+    wanted, logits = torch_spikes(model.student, inputs)
+    for found in (torch_spikes(FoldedStudent(graph), inputs)[0], reference_spikes(graph, inputs, 4, 1e-4)[0]):
+        parity = compare("student", wanted, found)
+        assert {layer.layer for layer in parity.layers} == set(wanted)
+        first = parity.layers[0]
+        assert first.mismatches <= max(1, first.decisions // 100_000), first  # nothing before it could have differed
+        assert parity.mismatches <= parity.decisions // 1000
+        for name, spikes in wanted.items():
+            assert spikes.any(), f"{name} is silent: the comparison means nothing"
+    outputs = reference_spikes(graph, inputs, 4, 1e-4)[1]["output"].mean(1)
+    assert (outputs.argmax(1) == logits.argmax(1)).mean() > 0.8
+
+
+def test_nodes_names_and_metadata():
+    model, _ = tiny()
+    graph = lower(model.student, model.normaliser, dt=1e-3)
+    kinds = {type(node) for node in graph.nodes.values()}
+    assert {nir.Conv2d, nir.LIF, nir.SumPool2d, nir.Flatten, nir.Affine, GraphConv, SpikingSelfAttention} <= kinds
+    assert not any(set("/.") & set(name) for name in graph.nodes)
+    assert graph.metadata["dt"] == 1e-3
+    assert graph.metadata["steps"] == 4
+    assert student_config(graph) == model.student.config
+    assert input_normaliser(graph) == model.normaliser
+    for node in graph.nodes.values():
+        if isinstance(node, nir.LIF):
+            assert node.tau.shape == node.v_threshold.shape
+            np.testing.assert_array_equal(node.v_threshold, np.nextafter(np.float32(1), np.float32(0)))
+            np.testing.assert_array_equal(node.tau, np.float32(2e-3))
+
+
+def test_the_strided_convolution_type_checks_as_two_nodes():
+    model, _ = tiny()
+    graph = lower(model.student, model.normaliser)
+    assert "block2_stc_conv_stride" in graph.nodes
+    assert list(graph.nodes["block2_stc_conv_stride"].output_type["output"]) == [16, 4, 25]
+
+
+def test_a_spike_of_z_matters():
+    model, inputs = tiny()
+    graph = lower(model.student, model.normaliser)
+    logits = torch_spikes(FoldedStudent(graph), inputs)[1]
+    silent, without = torch_spikes(FoldedStudent(graph, silence_attention=True), inputs)
+    assert not silent["block1_attention.z"].any()
+    assert np.abs(logits - without).max() > 1e-3
+
+
+def test_lowering_leaves_the_student_as_it_was():
+    model, _ = tiny()
+    before = {name: value.clone() for name, value in model.student.state_dict().items()}
+    lower(model.student, model.normaliser)
+    assert all(torch.equal(before[name], value) for name, value in model.student.state_dict().items())

@@ -1,0 +1,83 @@
+"""The portable profile: stock primitives, the same network."""
+
+import nir
+import numpy as np
+import pytest
+
+from mksgn.deploy import compile_graph, run
+from mksgn.export import export_to_nir
+from mksgn.export.errors import NotPortableError
+from mksgn.export.graph import files
+from mksgn.export.graph.nodes import GraphConv
+from mksgn.export.lowering.portable import to_portable
+from mksgn.export.reference.execute import execute
+from mksgn.export.verification.parity import compare
+from mksgn.export.verification.verify import reference_spikes, verify
+from tests.support.graphs import chain, graph_conv, inp, lattice, lif, out, ring
+from tests.support.students import calibration, tiny
+
+STOCK = (nir.Input, nir.Output, nir.Affine, nir.Linear, nir.Conv2d, nir.SumPool2d, nir.Flatten, nir.LIF)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"adjacency": "learned", "widths": (8,)}, {"streams": ("bone",), "frames": 7, "kernel": 3}]
+)
+@pytest.mark.parametrize("bits", [None, 3, 8])
+def test_stock_primitives_and_the_same_spikes(changes, bits, tmp_path):
+    model, inputs = tiny(attention="none", **changes)
+    samples = calibration(model) if bits else None
+    structured = export_to_nir(model, quantize=bits, calibration=samples)
+    portable = export_to_nir(model, quantize=bits, calibration=samples, profile="portable")
+    files.write(portable, tmp_path / "model.nir")
+    portable = files.read(tmp_path / "model.nir")
+    assert {type(node) for node in portable.nodes.values()} <= set(STOCK)
+    assert portable.metadata["profile"] == "portable"
+    assert all(
+        isinstance(node.padding, np.ndarray | tuple) for node in portable.nodes.values() if isinstance(node, nir.Conv2d)
+    )
+    wanted, _ = reference_spikes(structured, inputs, 4, 1e-4)
+    found, _ = reference_spikes(portable, inputs, 4, 1e-4)
+    mismatches = compare("portable", wanted, found).mismatches
+    if bits is None:
+        assert mismatches <= 5  # sums in another order; a membrane may round across its threshold
+        return
+    assert mismatches == 0
+    assert verify(portable, None, inputs)[0].mismatches == 0
+
+
+def test_deploy_makes_the_same_program_of_both():
+    """One graph convolution, not a branch per joint: synapses and synaptic operations are those of the structured file."""
+    model, inputs = tiny(attention="none")
+    graph = export_to_nir(model, quantize=8, calibration=calibration(model))
+    programs = [compile_graph(graph), compile_graph(to_portable(graph))]
+    assert [p.name for p in programs[0].projections] == [p.name for p in programs[1].projections]
+    repeated = np.broadcast_to(inputs[:, None], (len(inputs), 4, *inputs.shape[1:]))
+    a, b = (run(program, repeated) for program in programs)
+    assert compare("portable", a.spikes, b.spikes).mismatches == 0
+    for name, counted in a.counters.items():
+        found = b.counters[name]
+        assert (counted.spikes, counted.syn_ops, counted.updates) == (found.spikes, found.syn_ops, found.updates), name
+    assert np.array_equal(a.outputs["output"], b.outputs["output"])
+
+
+def test_each_joint_gets_the_bias_once_and_a_joint_without_edges_too():
+    rng = np.random.default_rng(0)
+    node = graph_conv(ring(4), lattice(rng, 3, 5, 2), lattice(rng, 5))
+    node.adjacency[0, 3, 3] = 0  # nothing leads to the last joint
+    graph = chain(
+        ("x", inp(2, 3, 4)), ("graph", node), ("y", lif(5, 3, 4, threshold=0.25)), ("out", out(5, 3, 4)), steps=4
+    )
+    x = rng.integers(0, 2, (6, 2, 3, 4)).astype(np.float32)
+    portable = to_portable(graph)
+    assert not any(isinstance(n, GraphConv) for n in portable.nodes.values())
+    assert len(portable.nodes) == 3 + 3 * 4
+    wanted, found = execute(graph, x, 4, 1e-4).spikes["y"], execute(portable, x, 4, 1e-4).spikes["y"]
+    assert np.array_equal(wanted, found)
+    assert wanted[..., 3].any()
+
+
+def test_attention_is_refused_by_name():
+    with pytest.raises(
+        NotPortableError, match=r"block1_attention: .* --profile structured, or train .* attention: none"
+    ):
+        export_to_nir(tiny()[0], profile="portable")

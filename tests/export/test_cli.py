@@ -1,0 +1,131 @@
+"""mksgn-export's other inputs and formats, and what it refuses before it writes anything."""
+
+import json
+
+import h5py
+import nir
+import numpy as np
+import pytest
+import torch
+
+from mksgn.common.errors import BadInputError
+from mksgn.export import cli
+from mksgn.export.errors import ExportError, ParityError
+from mksgn.export.graph import files
+from mksgn.train import checkpoint
+from mksgn.train.checkpoint import TrainedTeacher
+from mksgn.train.teacher import Teacher, TeacherConfig
+from tests.support.lava_dl_files import FLATTEN, conv, dense, inp, write
+from tests.support.students import tiny
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A student and a teacher that are not trained, and a lava-dl network."""
+    out = tmp_path_factory.mktemp("export")
+    model, _ = tiny(attention="none")
+    checkpoint.save(model, out / "model.pt")
+    config = model.student.config
+    torch.manual_seed(0)
+    teacher = Teacher(TeacherConfig(config.graph, config.classes, frames=config.frames, widths=(4,) * 10, kernel=3))
+    checkpoint.save_teacher(
+        TrainedTeacher(teacher.eval(), model.normaliser, {"split": "synthetic"}), out / "teacher.pt"
+    )
+    rng = np.random.default_rng(0)
+    layers = [inp(2, 4, 5), conv(rng.integers(-9, 9, (3, 2, 3, 3)) * 2, (4, 5), padding=1), FLATTEN]
+    write(out / "network.net", [*layers, dense(rng.integers(-9, 9, (4, 60)) * 2)])
+    return out
+
+
+def test_a_lava_dl_network_becomes_a_nir_file(folder, tmp_path):
+    cli.export(folder / "network.net", out=tmp_path / "deep" / "network.nir")
+    graph = files.read(tmp_path / "deep" / "network.nir")
+    assert graph.metadata["source"] == "lava-dl"
+    assert sum(isinstance(node, nir.LIF) for node in graph.nodes.values()) == 2
+
+
+def test_a_teacher_becomes_an_onnx_file_that_is_compared_with_torch(folder, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'mksgn[onnx]'")
+    path = tmp_path / "teacher.onnx"
+    cli.export(folder / "teacher.pt", to="onnx", out=path, calibration="synthetic", verify_clips=3)
+    assert "same prediction on 3" in capsys.readouterr().out
+    monkeypatch.setattr("mksgn.export.verification.verify.LOGIT_CHANGE", 0.0)
+    with pytest.raises(ParityError, match=r"teacher\.onnx: a logit differs from torch's by .* allowed: 0\.0"):
+        cli.export(folder / "teacher.pt", to="onnx", out=path, calibration="synthetic", verify_clips=3)
+
+
+def test_a_portable_onnx_file_gives_the_same_spikes(folder, tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'mksgn[onnx]'")
+    path = tmp_path / "m.onnx"
+    for profile, quantize in (("portable", "8"), ("structured", "none")):
+        cli.export(
+            folder / "model.pt",
+            to="onnx",
+            out=path,
+            profile=profile,
+            quantize=quantize,
+            calibration="synthetic",
+            verify_clips=2,
+        )
+        parity = json.loads((tmp_path / "parity.json").read_text())
+        assert parity["sha256"] == checkpoint.sha256(path)
+        assert [c["against"].partition(" ")[0] for c in parity["comparisons"]] == ["torch", "onnxruntime"]
+        assert parity["mismatches"] <= (0 if quantize == "8" else 10)
+
+
+def test_verify_runs_the_onnx_file_that_was_written(folder, tmp_path, monkeypatch):
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'mksgn[onnx]'")
+    write = cli.onnx_file.write
+
+    def spoilt(model, path):
+        weight = next(w for w in model.graph.initializer if w.name.startswith("block1_sgc") and "bias" in w.name)
+        values = onnx.numpy_helper.to_array(weight) + np.float32(0.5)
+        weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), weight.name))
+        write(model, path)
+
+    monkeypatch.setattr(cli.onnx_file, "write", spoilt)
+    with pytest.raises(ParityError, match=r"onnxruntime ↔ NIR reference\), first in block1_sgc"):
+        cli.export(folder / "model.pt", to="onnx", out=tmp_path / "m.onnx", calibration="synthetic", verify_clips=2)
+
+
+REFUSED = [
+    ({"to": "tflite"}, "--to tflite: this format is not there"),
+    ({"quantize": "9"}, "--quantize 9: expected none or a number of bits"),
+    ({"quantize": "²"}, "--quantize ²: expected none or a number of bits"),
+    ({"dt": float("inf")}, "dt inf: expected 1e-09 to 1.0 seconds"),
+    ({"dt": 1e-46}, "dt 1e-46: expected"),
+    ({"dt": float("nan")}, "dt nan: expected"),
+    ({"profile": "tiny"}, "profile 'tiny' is not there"),
+    ({"against": "norse"}, "say on how many"),
+    ({"against": "brian, norse", "verify_clips": 1}, "--against brian: not known"),
+    ({}, "name them, e.g. --calibration synthetic"),
+    ({"quantize": "none", "verify_clips": 2}, "name them, e.g. --calibration synthetic"),
+    ({"out": "model.pt", "quantize": "none"}, "would be written over the model itself"),
+    ({"model": "."}, "no such file"),
+    ({"model": "absent.pt", "out": "new/absent.nir"}, "absent.pt: no such file"),
+    ({"model": "network.net", "to": "onnx"}, "can be written with --to nir"),
+    ({"model": "network.net", "quantize": "8"}, "are for students, this is a lava-dl network"),
+    ({"model": "teacher.pt", "to": "onnx", "profile": "portable"}, "are for students, this is a teacher"),
+    ({"model": "teacher.pt"}, "write it with --to onnx"),
+    ({"model": "teacher.pt", "to": "onnx", "verify_clips": 1}, "name them, e.g. --calibration synthetic"),
+    ({"model": "some.nir", "out": "other.nir"}, "is a NIR file already"),
+    ({"out": "folder", "quantize": "none"}, "is a directory; name a file in it"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED)
+def test_what_is_refused_leaves_no_trace(folder, options, message):
+    with h5py.File(folder / "some.nir", "w") as file:
+        file.create_group("node")
+    (folder / "folder").mkdir(exist_ok=True)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "some.nir"}
+    options = {**options, "model": folder / options.get("model", "model.pt")}
+    if "out" in options:
+        options["out"] = folder / options["out"]
+    with pytest.raises((ExportError, BadInputError)) as caught:
+        cli.export(**options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "some.nir"}
+    assert {k: v for k, v in after.items() if k.is_file()} == {k: v for k, v in before.items() if k.is_file()}
+    assert not (folder / "new").exists()

@@ -1,0 +1,310 @@
+"""Any NIR graph by forward Euler, one node at a time, from NIR's equations alone; shares no code with deploy or export.
+
+Linear nodes cost no step; incoming edges add up; an edge that closes a loop shows the step before, 0 at first. State starts at 0 in each
+clip. A nested graph means what it means when inlined; its nodes are then named "outer.inner".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import nir
+import numpy as np
+
+from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
+
+GRADED = (nir.I, nir.LI, nir.CubaLI)  # these show their membrane potential
+FIRING = (nir.IF, nir.LIF, nir.CubaLIF)
+NEURONS = (*GRADED, *FIRING, SpikingSelfAttention)  # nodes with a state that evolves, where a loop may be opened
+CUBA = (nir.CubaLI, nir.CubaLIF)
+
+
+@dataclass
+class Run:
+    """By node or population: (clips, steps, *shape). `currents` is what a neuron gets, `membranes` what it compares, before the reset."""
+
+    spikes: dict[str, np.ndarray] = field(default_factory=dict)
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    margins: dict[str, np.ndarray] = field(default_factory=dict)
+    currents: dict[str, np.ndarray] = field(default_factory=dict)
+    membranes: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def execute(
+    graph: nir.NIRGraph, inputs: dict[str, np.ndarray], dt: float, if_dt: float | None = None, dtype=np.float32
+):
+    """`inputs[name]` (clips, steps, *shape) → spikes of each population (bool), outputs, and |v - threshold| / |threshold|.
+
+    Populations are IF, LIF, CubaLIF and Threshold nodes by their name, and m and z of an attention node "a" as "a.m" and "a.z".
+    `if_dt` is what I and IF integrate with in place of `dt`. Raises ValueError for a loop without a neuron or Delay, for a delay that is no
+    whole number of steps, for a nested graph with several inputs or outputs, and for a node type without an equation here.
+    """
+    run = record(graph, inputs, dt, if_dt, dtype)
+    return run.spikes, run.outputs, run.margins
+
+
+def record(
+    graph: nir.NIRGraph, inputs: dict[str, np.ndarray], dt: float, if_dt: float | None = None, dtype=np.float32
+) -> Run:
+    nodes, edges = inline(graph)
+    sources = {name: [a for a, b in edges if b == name] for name in nodes}
+    order = evaluation_order(nodes, sources)
+    clips, steps = next(iter(inputs.values())).shape[:2]
+    stateful = {
+        name: State(name, node, dt, if_dt, dtype)
+        for name, node in nodes.items()
+        if isinstance(node, (*NEURONS, nir.Threshold))
+    }
+    lines = {name: DelayLine(node, dt) for name, node in nodes.items() if isinstance(node, nir.Delay)}
+    values: dict[str, np.ndarray] = {}  # a source behind its target in this order still holds the step before
+    outputs: dict[str, list[np.ndarray]] = {}
+    for t in range(steps):
+        for name in order:
+            node = nodes[name]
+            if isinstance(node, nir.Input):
+                values[name] = np.asarray(inputs[name][:, t], dtype)
+                continue
+            known = own_shape(node)
+            x = dtype(0) if known is None else np.zeros((clips, *known), dtype)
+            for source in sources[name]:
+                x = x + values.get(source, dtype(0))
+            if name in stateful:
+                x = stateful[name].step(x)
+            elif name in lines:
+                x = lines[name].step(x)
+            elif isinstance(node, nir.Output):
+                outputs.setdefault(name, []).append(x)
+            else:
+                x = apply(node, x, dtype)
+            values[name] = x
+    run = Run(outputs={name: np.stack(parts, 1) for name, parts in outputs.items()})
+    for state in stateful.values():
+        for kind in ("spikes", "margins", "currents", "membranes"):
+            getattr(run, kind).update({name: np.stack(parts, 1) for name, parts in state.log[kind].items()})
+    return run
+
+
+def own_shape(node: nir.NIRNode) -> tuple[int, ...] | None:
+    """Of nodes that may be evaluated before any of their sources: their parameters'; None where an input tells it."""
+    if isinstance(node, nir.Delay):
+        return np.shape(node.delay)
+    if isinstance(node, SpikingSelfAttention):
+        shape = node.input_type["input"]
+        return None if shape is None else tuple(int(n) for n in shape)
+    return np.shape(node.v_leak if isinstance(node, CUBA) else node.r) if isinstance(node, NEURONS) else None
+
+
+# --- the graph as one level, and the order of evaluation ------------------------------------------------------------------
+
+
+def inline(graph: nir.NIRGraph) -> tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]:
+    """Nodes and edges without nesting; the Input and the Output of a nested graph vanish, their edges join."""
+    nodes: dict[str, nir.NIRNode] = {}
+    edges = [(str(a), str(b)) for a, b in graph.edges]
+    vanishing = []
+    for name, node in graph.nodes.items():
+        if not isinstance(node, nir.NIRGraph):
+            nodes[name] = node
+            continue
+        inner_nodes, inner_edges = inline(node)
+        ports = []
+        for kind in (nir.Input, nir.Output):
+            named = [inner for inner, n in inner_nodes.items() if isinstance(n, kind)]
+            if len(named) != 1:
+                raise ValueError(f"nested graph {name} has {len(named)} nodes of type {kind.__name__}, expected one")
+            ports.append(f"{name}.{named[0]}")
+        nodes |= {f"{name}.{inner}": n for inner, n in inner_nodes.items()}
+        entry, leaving = ports
+        edges = [(leaving if a == name else a, entry if b == name else b) for a, b in edges]
+        edges += [(f"{name}.{a}", f"{name}.{b}") for a, b in inner_edges]
+        vanishing += ports
+    for port in vanishing:
+        del nodes[port]
+        before, behind = [a for a, b in edges if b == port], [b for a, b in edges if a == port]
+        edges = [(a, b) for a, b in edges if port not in (a, b)] + [(a, b) for a in before for b in behind]
+    return nodes, edges
+
+
+def evaluation_order(nodes: dict[str, nir.NIRNode], sources: dict[str, list[str]]) -> list[str]:
+    """Topological, ties by name. Where only loops are left, the first neuron that something evaluated reaches; else any state."""
+    order: list[str] = []
+    while len(order) < len(nodes):
+        waiting = sorted(set(nodes) - set(order))
+        ready = [n for n in waiting if set(sources[n]) <= set(order)]
+        reached = [n for n in waiting if isinstance(nodes[n], NEURONS) and set(sources[n]) & set(order)]
+        held = [n for n in waiting if isinstance(nodes[n], (*NEURONS, nir.Delay))]
+        if not (ready or reached or held):
+            raise ValueError(f"a loop without a neuron or Delay among {', '.join(waiting)}")
+        order.append((ready or reached or held)[0])
+    return order
+
+
+# --- neurons ----------------------------------------------------------------------------------------------------------------
+
+
+class State:
+    """The membrane potentials and synaptic currents of a node, and what they did."""
+
+    def __init__(self, name: str, node: nir.NIRNode, dt: float, if_dt: float | None, dtype):
+        self.name, self.node, self.dt, self.dtype = name, node, np.float32(dt), dtype
+        self.if_dt = self.dtype(np.float32(dt if if_dt is None else if_dt))
+        self.v: dict[str, np.ndarray] = {}
+        self.u = dtype(0)
+        self.log: dict[str, dict[str, list[np.ndarray]]] = {
+            k: {} for k in ("spikes", "margins", "currents", "membranes")
+        }
+
+    def rate(self, tau) -> np.ndarray:
+        return np.asarray(self.dt / np.asarray(tau, np.float32), self.dtype)
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        node = self.node
+        if isinstance(node, SpikingSelfAttention):
+            return self.attend(x)
+        get = {k: np.asarray(p, self.dtype) for k, p in vars(node).items() if k in PARAMETERS and p is not None}
+        if isinstance(node, nir.Threshold):
+            return self.fire(self.name, x, x, get["threshold"], None)
+        v = self.v.get(self.name, self.dtype(0))
+        if isinstance(node, nir.I | nir.IF):
+            v = v + self.if_dt * get["r"] * x
+        else:
+            drive = x
+            if isinstance(node, CUBA):
+                self.u = self.u + self.rate(node.tau_syn) * (get["w_in"] * x - self.u)
+                drive = self.u
+            rate = self.rate(node.tau_mem if isinstance(node, CUBA) else node.tau)
+            v = v + rate * ((get["v_leak"] - v) + get["r"] * drive)
+        if isinstance(node, GRADED):
+            self.note(self.name, currents=x, membranes=v)
+            self.v[self.name] = v
+            return v
+        return self.fire(self.name, x, v, get["v_threshold"], get["v_reset"])
+
+    def fire(self, name, x, v, threshold, reset) -> np.ndarray:
+        spikes = v > threshold
+        distance = np.abs(v.astype(np.float64) - threshold) / np.maximum(np.abs(threshold), 1e-30)
+        self.note(name, currents=x, membranes=v, spikes=spikes, margins=distance)
+        if reset is not None:
+            self.v[name] = np.where(spikes, reset, v)
+        return spikes.astype(self.dtype)
+
+    def note(self, name: str, **found: np.ndarray) -> None:
+        for kind, value in found.items():
+            self.log[kind].setdefault(name, []).append(value)
+
+    def attend(self, x: np.ndarray) -> np.ndarray:
+        """Both populations follow LIF with r = 1, v_leak = v_reset = 0; z sees m of this step."""
+        node, clips, (frames, joints) = self.node, len(x), x.shape[2:]
+        q, k, v = x.reshape(clips, 3, node.heads, -1, frames, joints).swapaxes(0, 1)
+        gains = [np.asarray(g, self.dtype) for g in (node.gain_m, node.gain_z)]
+        thresholds = [np.asarray(t, self.dtype) for t in (node.threshold_m, node.threshold_z)]
+        a = gains[0][:, None, None, None] * np.einsum("nhcti,nhctj->nhtij", q, k)
+        m = self.leak_and_fire(f"{self.name}.m", a, thresholds[0][:, None, None, None])
+        b = gains[1][:, None, None, None] * np.einsum("nhtij,nhctj->nhcti", m, v)
+        per_channel = np.repeat(thresholds[1], v.shape[2])[:, None, None]
+        return self.leak_and_fire(f"{self.name}.z", b.reshape(clips, -1, frames, joints), per_channel)
+
+    def leak_and_fire(self, name: str, x: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+        v = self.v.get(name, self.dtype(0))
+        return self.fire(name, x, v + self.rate(self.node.tau) * (x - v), threshold, self.dtype(0))
+
+
+PARAMETERS = ("r", "v_leak", "v_threshold", "v_reset", "w_in", "threshold")
+
+
+class DelayLine:
+    """y(t) = x(t - delay), element by element; 0 before the clip."""
+
+    def __init__(self, node: nir.Delay, dt: float):
+        wanted = np.asarray(node.delay, np.float64) / dt
+        self.steps = np.rint(wanted).astype(int)
+        if not np.allclose(wanted, self.steps, rtol=1e-5, atol=1e-3) or (self.steps < 0).any():
+            raise ValueError(f"a delay of {wanted.max():g} steps of {dt:g} s is no whole number of steps")
+        self.past: list[np.ndarray] = []
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        self.past.append(x)
+        y = np.zeros_like(x)
+        for back in np.unique(self.steps[self.steps < len(self.past)]):
+            y = np.where(self.steps == back, self.past[-1 - back], y)
+        return y
+
+
+# --- linear nodes -----------------------------------------------------------------------------------------------------------
+
+
+def apply(node: nir.NIRNode, x: np.ndarray, dtype=np.float32) -> np.ndarray:
+    """A node without state on (clips, *shape)."""
+    if isinstance(node, nir.Affine | nir.Linear):  # weight (…, O, I), or (O, I) along the last axis
+        y = (np.asarray(node.weight, dtype) @ x[..., None])[..., 0]
+        return y + np.asarray(node.bias, dtype) if isinstance(node, nir.Affine) else y
+    if isinstance(node, nir.Scale):
+        return x * np.asarray(node.scale, dtype)
+    if isinstance(node, nir.Conv1d):
+        weight = np.asarray(node.weight, dtype)[:, :, None]
+        padding = node.padding if isinstance(node.padding, str) else (0, number(node.padding))
+        geometry = (1, number(node.stride)), padding, (1, number(node.dilation))
+        return convolve(x[:, :, None], weight, node.bias, *geometry, number(node.groups), dtype)[:, :, 0]
+    if isinstance(node, nir.Conv2d):
+        weight = np.asarray(node.weight, dtype)
+        padding = node.padding if isinstance(node.padding, str) else pair(node.padding)
+        return convolve(
+            x, weight, node.bias, pair(node.stride), padding, pair(node.dilation), number(node.groups), dtype
+        )
+    if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
+        kernel, padding = pair(node.kernel_size), pair(node.padding)
+        y = sum(windows(padded(x, [(p, p) for p in padding]), kernel, pair(node.stride), (1, 1)).values())
+        return y / dtype(kernel[0] * kernel[1]) if isinstance(node, nir.AvgPool2d) else y
+    if isinstance(node, nir.Flatten):
+        shape = x.shape[1:]
+        start, end = number(node.start_dim) % len(shape), number(node.end_dim) % len(shape)
+        return x.reshape(len(x), *shape[:start], -1, *shape[end + 1 :])
+    if isinstance(node, GraphConv):
+        a, w, b = (np.asarray(p, dtype) for p in (node.adjacency, node.weight, node.bias))
+        y = sum(np.einsum("oc,ncti,ij->notj", w[k], x, a[k]) for k in range(len(a)))
+        return y + b[:, None, None]
+    raise ValueError(f"no equation for a node of type {type(node).__name__}")
+
+
+def convolve(x, weight, bias, stride, padding, dilation, groups, dtype) -> np.ndarray:
+    """One kernel position at a time; 'same' pads the odd one behind, as torch does."""
+    kernel = weight.shape[2:]
+    if isinstance(padding, str):
+        if padding == "same" and stride != (1, 1):
+            raise ValueError(f"padding 'same' has no meaning with stride {stride}")
+        total = [d * (k - 1) * (padding == "same") for d, k in zip(dilation, kernel, strict=True)]
+        x = padded(x, [(n // 2, n - n // 2) for n in total])
+    else:
+        x = padded(x, [(p, p) for p in padding])
+    parts = []
+    for g in range(groups):
+        mine = x[:, g * weight.shape[1] : (g + 1) * weight.shape[1]]
+        w = weight[g * len(weight) // groups : (g + 1) * len(weight) // groups]
+        taps = windows(mine, kernel, stride, dilation).items()
+        parts.append(sum(np.einsum("oc,nchw->nohw", w[:, :, p, q], tap) for (p, q), tap in taps))
+    return np.concatenate(parts, 1) + np.asarray(bias, dtype)[:, None, None]
+
+
+def padded(x: np.ndarray, by: list[tuple[int, int]]) -> np.ndarray:
+    return np.pad(x, [(0, 0), (0, 0), *by])
+
+
+def windows(x: np.ndarray, kernel, stride, dilation) -> dict[tuple[int, int], np.ndarray]:
+    """What each kernel position sees: (clips, channels, rows, columns)."""
+    rows, columns = (
+        (n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)
+    )
+    return {
+        (p, q): x[:, :, p * dilation[0] :: stride[0], q * dilation[1] :: stride[1]][:, :, :rows, :columns]
+        for p in range(kernel[0])
+        for q in range(kernel[1])
+    }
+
+
+def number(x) -> int:
+    return int(np.asarray(x).reshape(-1)[0])
+
+
+def pair(x) -> tuple[int, int]:
+    a, b = np.broadcast_to(np.asarray(x), (2,))
+    return int(a), int(b)

@@ -1,0 +1,223 @@
+"""model.pt: what is saved comes back, and a file that is anything else is refused without running it."""
+
+import hashlib
+import io
+import os
+import pickle
+import zipfile
+
+import pytest
+import torch
+
+from mksgn.common.errors import BadInputError
+from mksgn.train import checkpoint
+from mksgn.train.checkpoint import SCHEMA, TrainedModel, load, save, save_atomically, sha256, tool_versions
+from mksgn.train.datasets import synthetic
+from mksgn.train.streams import StreamNormaliser
+from mksgn.train.student import Student, StudentConfig
+from mksgn.train.transforms import lanes
+
+CLIPS = synthetic.read(4, "train").clips
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A tiny student that has seen one batch, so that nothing in it is still at its first value."""
+    torch.manual_seed(0)
+    config = StudentConfig("ntu-25", synthetic.CLASSES, frames=4, stream_channels=2, widths=(4,), heads=2, kernel=3)
+    student, normaliser = Student(config), StreamNormaliser.fit(CLIPS, 4)
+    for module in student.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # the one batch is all that it remembers
+    with torch.no_grad():
+        student.train()(torch.from_numpy(lanes(CLIPS, normaliser)[0]))
+    return TrainedModel(student.eval(), normaliser, {"seed": 3, "split": "synthetic"})
+
+
+@pytest.fixture
+def path(model, tmp_path):
+    save(model, tmp_path / "model.pt")
+    return tmp_path / "model.pt"
+
+
+def logits(model):
+    with torch.no_grad():
+        return model.student(torch.from_numpy(lanes(CLIPS, model.normaliser)[0]))
+
+
+def refused(path):
+    """The message with which it is refused."""
+    with pytest.raises(BadInputError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    assert len(message) - len(str(path)) < 400
+    return message
+
+
+def test_a_model_comes_back_as_it_was(model, path):
+    again = load(path)
+    assert torch.equal(logits(again), logits(model))
+    assert logits(model).std(0).max() > 0
+    assert again.student.config == model.student.config
+    assert again.normaliser == model.normaliser
+    assert again.training == {"seed": 3, "split": "synthetic"}
+    assert not again.student.training
+    state = model.student.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in again.student.state_dict().items())
+    assert bool(again.student.sgc[0].attention.initialised)
+
+
+def test_a_model_that_is_saved_again_is_the_same(model, path, tmp_path):
+    save(load(path), tmp_path / "again.pt")
+    assert torch.equal(logits(load(tmp_path / "again.pt")), logits(model))
+
+
+def test_the_file_holds_plain_containers_and_tensors_only(path):
+    values = torch.load(path, weights_only=True)
+    assert set(values) == {"schema", "config", "normaliser", "state", "training", "versions"}
+    assert values["schema"] == SCHEMA == "mksgn.model/1"
+    assert {"python", "torch", "numpy"} <= set(values["versions"])
+
+    def plain(value):
+        if isinstance(value, dict):
+            return all(isinstance(key, str) and plain(inner) for key, inner in value.items())
+        if isinstance(value, list):
+            return all(map(plain, value))
+        return value is None or isinstance(value, (str, int, float, bool, torch.Tensor))
+
+    assert all(plain(value) for value in values.values())
+
+
+def test_saving_leaves_no_part_and_replaces_what_was_there(path, tmp_path):
+    assert [file.name for file in tmp_path.iterdir()] == ["model.pt"]
+    save_atomically({"schema": "other"}, path)
+    assert torch.load(path, weights_only=True) == {"schema": "other"}
+    assert [file.name for file in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_a_save_that_is_cut_off_leaves_the_old_file(model, path, monkeypatch):
+    def broken(values, file):
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoint.torch, "save", broken)
+    with pytest.raises(OSError, match="disk full"):
+        save(TrainedModel(model.student, model.normaliser, {"seed": 4}), path)
+    monkeypatch.undo()
+    assert load(path).training["seed"] == 3
+
+
+def test_sha256_and_versions(tmp_path):
+    (tmp_path / "file").write_bytes(b"x" * (1 << 20) + b"y")
+    assert sha256(tmp_path / "file") == hashlib.sha256(b"x" * (1 << 20) + b"y").hexdigest()
+    assert tool_versions("torch", "no-such-package").keys() == {"python", "torch"}
+
+
+# what is refused
+
+
+class Bomb:
+    """Pickled, it makes a file when it is loaded."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.target),))
+
+
+@pytest.mark.parametrize("form", ["torch", "torch-legacy", "pickle", "inside"])
+def test_a_pickle_bomb_is_refused_and_does_not_go_off(model, path, tmp_path, form):
+    target = tmp_path / "made-by-the-bomb"
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(Bomb(target)))
+    elif form == "inside":  # a whole model, with the bomb among its facts
+        save(TrainedModel(model.student, model.normaliser, {"seed": Bomb(target)}), path)
+    else:
+        torch.save({"schema": SCHEMA, "state": Bomb(target)}, path, _use_new_zipfile_serialization=form == "torch")
+    assert "weights_only" in refused(path)
+    assert not target.exists()
+    if form == "pickle":  # the bomb is a real one
+        pickle.loads(path.read_bytes())
+        assert target.exists()
+
+
+def test_a_truncated_file_is_refused(path):
+    whole = path.read_bytes()
+    for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert "refused" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00" * 64, b"PK\x03\x04", b"epochs: 3\n", b"\x80\x02", bytes(range(256)) * 8]
+)
+def test_a_foreign_file_is_refused(path, content):
+    path.write_bytes(content)
+    assert "use a model.pt written by mksgn-train" in refused(path)
+
+
+@pytest.mark.parametrize("said", ["first line\nsecond line\n\nadvice", "", "\n"])
+def test_whatever_torch_says_becomes_one_line(path, monkeypatch, said):
+    def load_of_another_version(*args, **kwargs):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(checkpoint.torch, "load", load_of_another_version)
+    assert ("first line" if said.strip() else "RuntimeError") in refused(path)
+
+
+def test_another_zip_is_refused(path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", b"nothing")
+    path.write_bytes(buffer.getvalue())
+    assert "refused" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"schema": "mksgn.model/2"}, "'mksgn.model/2'"),
+        ({"state": {}}, "None"),
+        ({"weight": torch.zeros(2)}, "None"),
+        ([1, 2], "'list'"),
+        (torch.zeros(2), "'Tensor'"),
+    ],
+)
+def test_a_file_of_another_schema_is_refused(path, values, found):
+    torch.save(values, path)
+    assert f"schema is {found}, expected 'mksgn.model/1'; use a model.pt written by mksgn-train" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda values: values.pop("config"),
+        lambda values: values.pop("state"),
+        lambda values: values.pop("normaliser"),
+        lambda values: values["config"].pop("graph"),
+        lambda values: values["config"].update(graph="coco-17"),
+        lambda values: values["config"].update(widths=[8]),
+        lambda values: values["config"].update(colour="red"),
+        lambda values: values["config"].update(frames="many"),
+        lambda values: values["state"].pop("fc.weight"),
+        lambda values: values["state"].update(extra=torch.zeros(1)),
+        lambda values: values["normaliser"].pop("units"),
+        lambda values: values["normaliser"]["units"].update(bone=-1.0),
+        lambda values: values.update(config=None),
+        lambda values: values.update(state=None),
+        lambda values: values.update(normaliser=None),
+    ],
+)
+def test_a_damaged_model_is_refused(path, damage):
+    values = torch.load(path, weights_only=True)
+    damage(values)
+    torch.save(values, path)
+    assert "incomplete or damaged model" in refused(path)
+
+
+def test_a_missing_file_is_refused_with_the_remedy(tmp_path):
+    assert "no such file; make one with mksgn-train" in refused(tmp_path / "absent.pt")
+    assert "no such file" in refused(tmp_path)  # a folder

@@ -1,0 +1,238 @@
+"""What to train and how: presets, YAML files, and what is refused in them."""
+
+import json
+import re
+
+import pytest
+
+from mksgn.common.errors import BadInputError
+from mksgn.train.config import PRESETS, TrainConfig, load
+from mksgn.train.student import Student, StudentConfig
+from mksgn.train.teacher import TeacherConfig
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to_file(text):
+        path = tmp_path / "settings.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    return to_file
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_loads_and_builds_a_student(name):
+    config = load(name)
+    assert config.preset == name
+    assert config.to_dict()["student"] == PRESETS[name]["student"]
+    student = Student(StudentConfig.from_dict({**config.student, "graph": "ntu-25", "classes": ["a", "b"]}))
+    assert len(student.sgc) == len(student.stc) == 6
+    assert student.fc.out_features == 2
+    assert config.epochs >= 1
+
+
+def test_presets_are_those_of_the_command_line():
+    assert list(PRESETS) == ["demo", "small", "paper"]
+    assert PRESETS["paper"]["student"]["widths"] == [64, 64, 128, 128, 256, 256]
+    assert PRESETS["paper"]["student"]["heads"] == 8
+
+
+def test_the_papers_preset_is_the_largest():
+    sizes = []
+    for preset in PRESETS.values():
+        config = StudentConfig.from_dict({**preset["student"], "graph": "nw-ucla-20", "classes": ["a", "b"]})
+        sizes.append(sum(p.numel() for p in Student(config).parameters()))
+    assert sizes == sorted(sizes)
+
+
+def test_a_yaml_file_has_the_entries_of_a_preset(write):
+    config = load(
+        write("epochs: 3\nbatch: 8\nlearning_rate: 0.01\nscale: [0.9, 1.1]\nstudent: {frames: 4, heads: 2}\n")
+    )
+    assert config == TrainConfig(
+        epochs=3, batch=8, learning_rate=0.01, scale=(0.9, 1.1), student={"frames": 4, "heads": 2}
+    )
+    assert config.preset == "custom"
+    assert isinstance(config.scale, tuple)
+
+
+def test_what_a_yaml_file_leaves_out_is_the_default(write):
+    assert load(write("epochs: 5\n")) == TrainConfig(epochs=5)
+    assert load(write("")) == load(write("# nothing yet\n")) == TrainConfig()
+
+
+def test_epochs_of_the_command_line_win(write):
+    assert load("demo", epochs=2).epochs == 2
+    assert load("demo", epochs=2).student == load("demo").student
+    assert load(write("epochs: 5\n"), epochs=7).epochs == 7
+    assert load("demo").epochs == PRESETS["demo"]["epochs"]
+
+
+def test_loading_leaves_the_presets_alone(write):
+    before = json.dumps(PRESETS)
+    load("small", epochs=1)
+    load(write("scale: [1, 2]\n"))
+    assert json.dumps(PRESETS) == before
+
+
+def test_a_config_can_be_written_as_json_and_read_as_yaml(write):
+    config = load("small")
+    assert load(write(json.dumps({**config.to_dict()}))) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: 3\ncolour: red\ndepth: 2\n", "unknown entries colour, depth"),
+        ("epochs: [3\n", "no valid YAML"),
+        ("\tepochs: 3\n", "no valid YAML"),
+        (b"\xff\xfe\x00epochs", "no valid YAML"),
+        ("- epochs\n- batch\n", "expected a mapping of entries such as epochs: 40"),
+        ("forty\n", "expected a mapping of entries such as epochs: 40"),
+        ("epochs: 0\n", "epochs is 0; it must be a whole number of at least 1"),
+        ("batch: -4\n", "batch is -4; it must be a whole number of at least 1"),
+        ("!!python/object/apply:os.getcwd []\n", "no valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused_in_one_line(write, text, message):
+    with pytest.raises(BadInputError, match=message) as caught:
+        load(write(text))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: 3\ncolour: red\n", r"settings\.yaml"),
+        ("epochs: [3\n", r"settings\.yaml"),
+        ("forty\n", r"settings\.yaml"),
+    ],
+)
+def test_the_file_is_named(write, text, message):
+    with pytest.raises(BadInputError, match=message):
+        load(write(text))
+
+
+def test_neither_a_preset_nor_a_file(tmp_path):
+    with pytest.raises(BadInputError, match=r"config huge: neither a preset \(demo, small, paper\) nor a YAML file"):
+        load("huge")
+    for absent in (tmp_path / "absent.yaml", tmp_path):
+        with pytest.raises(BadInputError, match=re.escape(f"{absent}: neither a preset")):
+            load(str(absent))
+
+
+def test_epochs_of_the_command_line_are_checked_too():
+    with pytest.raises(BadInputError, match="epochs is 0"):
+        load("demo", epochs=0)
+
+
+# changes of the command line
+
+
+def test_changes_are_yaml_and_win_over_the_preset(write):
+    before = json.dumps(PRESETS)
+    changes = ["batch=16", "learning_rate=6e-3", "scale=[0.9, 1.1]", "student.attention=none", "teacher.kernel=7"]
+    config = load("demo", changes=changes)
+    assert (config.batch, config.learning_rate, config.scale) == (16, 0.006, (0.9, 1.1))
+    assert config.student == {**PRESETS["demo"]["student"], "attention": "none"}
+    assert config.teacher == {**PRESETS["demo"]["teacher"], "kernel": 7}
+    assert config.preset == "demo"
+    rest = {"batch", "learning_rate", "scale", "student", "teacher"}
+    default = load("demo").to_dict()
+    assert all(value == default[name] for name, value in config.to_dict().items() if name not in rest)
+    assert json.dumps(PRESETS) == before
+
+
+def test_changes_win_over_a_file_and_epochs_over_changes(write):
+    file = write("epochs: 5\nbatch: 8\nstudent: {frames: 4, heads: 2}\n")
+    config = load(file, changes=["epochs=6", "student.heads=4", "milestones=[0.5]", "student.streams=[joint, bone]"])
+    assert config == TrainConfig(
+        epochs=6, batch=8, milestones=(0.5,), student={"frames": 4, "heads": 4, "streams": ["joint", "bone"]}
+    )
+    assert load(file, epochs=2, changes=["epochs=6"]).epochs == 2
+    assert load(file, changes=["batch=1", "batch=2"]).batch == 2  # the last one
+    assert load(write("epochs: 5\n"), changes=["student.heads=4"]).student == {"heads": 4}
+    assert load(write("student:\n"), changes=["student.heads=4"]).student == {"heads": 4}
+
+
+def test_a_value_may_hold_an_equals_sign():
+    with pytest.raises(BadInputError, match="optimizer is 'a=b'; choose one of adamw, sgd"):
+        load("demo", changes=["optimizer=a=b"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("batch", "--set batch: expected KEY=VALUE, such as batch=16 or student.attention=none"),
+        ("", "--set : expected KEY=VALUE"),
+        ("preset=paper", "--set preset=paper: expected KEY=VALUE"),
+        ("student={heads: 2}", r"--set student=\{heads: 2\}: expected KEY=VALUE"),
+        ("teacher={}", r"--set teacher=\{\}: expected KEY=VALUE"),
+        ("scale.low=1", r"--set scale\.low=1: expected KEY=VALUE"),
+        ("batch=[3", r"--set batch=\[3: '\[3' is no valid YAML value"),
+        ("colour=red", "config demo: unknown entries colour"),
+        ("batch=", "config: batch is None; it must be a whole number of at least 1"),
+        ("batch=0", "config: batch is 0; it must be a whole number of at least 1"),
+        ("batch=true", "config: batch is True; it must be a whole number of at least 1"),
+    ],
+)
+def test_a_change_that_is_none_is_refused_in_one_line(change, message):
+    with pytest.raises(BadInputError, match=message) as caught:
+        load("demo", changes=[change])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("optimizer", "adam", "optimizer is 'adam'; choose one of adamw, sgd"),
+        ("schedule", "linear", "schedule is 'linear'; choose one of cosine, step"),
+        ("precision", "float16", "precision is 'float16'; choose one of float32, mixed"),
+        ("precision", 32, "precision is 32; choose one of float32, mixed"),
+        ("milestones", 0.6, r"milestones is 0\.6; it must be a list of shares, such as \[0\.6\]"),
+        ("milestones", [0.6, 1.5], r"milestones is 1\.5; it must be a number from 0 to 1"),
+        ("milestones", [-0.1], r"milestones is -0\.1; it must be a number from 0 to 1"),
+        ("milestones", ["late"], "milestones is 'late'; it must be a number from 0 to 1"),
+        ("soft_label_weight", -1, r"soft_label_weight is -1; it must be a number from 0 to 1e\+06"),
+        ("feature_weight", "much", r"feature_weight is 'much'; it must be a number from 0 to 1e\+06"),
+        ("rate_weight", float("inf"), r"rate_weight is inf; it must be a number from 0 to 1e\+06"),
+        ("rate_weight", float("nan"), r"rate_weight is nan; it must be a number from 0 to 1e\+06"),
+        ("temperature", 0, r"temperature is 0; it must be a number from 0\.001 to 1000"),
+        ("temperature", 1e4, r"temperature is 10000\.0; it must be a number from 0\.001 to 1000"),
+        ("teacher", [64], r"teacher is \[64\]; it must be a mapping such as \{frames: 16\}"),
+        ("student", "small", r"student is 'small'; it must be a mapping such as \{frames: 16\}"),
+    ],
+)
+def test_entries_of_optimizer_and_distillation_are_checked(entry, value, message):
+    with pytest.raises(BadInputError, match="config: " + message) as caught:
+        TrainConfig(**{entry: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_the_defaults_of_the_distillation_are_the_page_s():
+    config = TrainConfig()
+    assert config.temperature == 4.0
+    assert config.soft_label_weight > 0
+    assert config.feature_weight > 0
+    assert config.rate_weight == 0.0  # energy is steered only where asked for
+    assert config.precision == "float32"
+    assert config.clip_gradient == 3.0
+
+
+def test_the_new_entries_survive_json(write):
+    given = {
+        "optimizer": "sgd", "schedule": "step", "milestones": [0.4, 0.7], "precision": "mixed", "soft_label_weight": 2.0,
+        "feature_weight": 0.5, "temperature": 3.0, "rate_weight": 0.1, "teacher": {"kernel": 5},
+    }  # fmt: skip
+    config = load(write(json.dumps(given)))
+    values = json.loads(json.dumps(config.to_dict()))
+    assert {name: values[name] for name in given} == given
+    assert load(write(json.dumps(values))) == config
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_builds_a_teacher(name):
+    config = TeacherConfig.from_dict({**load(name).teacher, "graph": "ntu-25", "classes": ["a", "b"]})
+    assert config.frames == PRESETS[name]["student"]["frames"]
+    assert [i for i, stride in enumerate(config.strides) if stride == 2] == [4, 7]

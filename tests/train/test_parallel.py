@@ -1,0 +1,90 @@
+"""Two processes train one student: one writes, each sees its share, and both hold the same weights."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mksgn.common.errors import BadInputError
+from mksgn.train.checkpoint import load
+from mksgn.train.datasets import open_source
+from mksgn.train.loop import predict, top1, weights_digest
+from mksgn.train.parallel import Group, check_device
+from mksgn.train.transforms import lanes
+
+TINY = "student: {frames: 4, stream_channels: 2, widths: [4, 8], heads: 2, kernel: 3}\nepochs: 2\nbatch: 8\n"
+
+
+def test_one_process_alone_is_a_group_that_changes_nothing():
+    group = Group()
+    index = torch.arange(7)
+    assert group.leads
+    assert group.size == 1
+    assert torch.equal(group.share(index), index)
+    layer = torch.nn.BatchNorm1d(3)
+    group.take_from_leader(layer)
+    group.average_buffers(layer)
+    group.sum_gradients(layer.parameters())
+    assert layer.running_mean.tolist() == [0, 0, 0]
+    assert group.sums(1.5, 2) == [1.5, 2.0]
+    group.close()
+
+
+def test_shares_of_a_batch_cover_it_once(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    parts = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        parts.append(Group().share(torch.arange(8)))
+    assert sorted(torch.cat(parts).tolist()) == list(range(8))
+    assert {len(part) for part in parts} == {2, 3}
+
+
+def torchrun(*arguments):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*launch, *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_torchrun_leaves_one_training(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    options = [tmp_path / "tiny.yaml", "--data", "synthetic", "--limit", 20, "--out", tmp_path]
+    assert torchrun("-m", "mksgn.train", *options).count("epoch   2/2") == 1
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    model = load(tmp_path / "model.pt")
+    assert model.training["processes"] == 2
+    # each tried its share of the held-out clips: together they found what one finds
+    clips = open_source("synthetic", part="test")
+    logits = predict(model.student, *lanes(clips.clips, model.normaliser), len(clips))
+    assert model.training["held_out_top1"] == top1(logits, clips.labels)
+
+
+def test_both_processes_hold_the_same_weights(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "both.py").write_text(
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from mksgn.train import config, loop\n"
+        "from mksgn.train.datasets import synthetic\n"
+        "out = Path(sys.argv[1])\n"
+        "settings = config.load(str(out / 'tiny.yaml'))\n"
+        "model = loop.train(settings, synthetic.read(21, 'train'), synthetic.read(6, 'test'), out)\n"
+        "Path(out / ('digest' + os.environ['RANK'])).write_text(loop.weights_digest(model.student))\n"
+    )
+    torchrun(tmp_path / "both.py", tmp_path)
+    digests = [(tmp_path / f"digest{rank}").read_text() for rank in range(2)]
+    assert digests[0] == digests[1] == weights_digest(load(tmp_path / "model.pt").student)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:x", "tpu", ""])
+def test_a_device_that_is_not_there_is_refused(device):
+    if torch.cuda.is_available() and device.startswith("cuda"):
+        pytest.skip("there is one")
+    with pytest.raises(BadInputError, match=f"--device {device}: not available here"):
+        check_device(device, "float32")
+    check_device("cpu", "mixed")
