@@ -59,14 +59,14 @@ def layers(program: Program, execution: Execution, placement: Placement) -> list
         if population.kind == "input":
             continue
         counters = execution.counters[population.name]
-        events = execution.clips * execution.steps  # of each neuron; `clips` of an execution are lanes
-        on_host = population.place == "host"
+        events = execution.clips * execution.steps  # of each neuron; `clips` of an execution are bodies
+        on_host = population.location == "host"
         firing = population.fires
         rows.append(
             Layer(
                 name=population.name,
                 kind=_kind(program, population),
-                place=population.place,
+                place=population.location,
                 shape=list(population.shape),
                 neurons=population.size,
                 spikes=counters.spikes,
@@ -129,7 +129,7 @@ def totals(program: Program, execution: Execution, rows: list[Layer], clips: int
 
 def _kind(program: Program, population: Population) -> str:
     """After what leads into it: encoder, product, readout, or the kinds of its projections."""
-    if population.place == "host":
+    if population.location == "host":
         return "encoder"
     if population.kind == "readout":
         return "readout"
@@ -155,20 +155,20 @@ def _input_rate(program: Program, population: Population, execution: Execution) 
 
 
 def _effective_macs(program: Program, population: Population, execution: Execution) -> int:
-    """Of a layer with an analog input: products with weights other than 0, on the host once per lane."""
+    """Of a layer with an analog input: products with weights other than 0, on the host once per body."""
     products = sum(
         int(fan_out.sum())
         for projection in program.into(population.name)
         for fan_out in program.fan_outs(projection, nonzero=True)
     )
-    return products * execution.clips * (1 if population.place == "host" else execution.steps)
+    return products * execution.clips * (1 if population.location == "host" else execution.steps)
 
 
 def _feeds_chip(program: Program, population: Population) -> bool:
     """Spikes that the host sends: of its own populations, and of inputs that are spikes already."""
-    sends = population.place == "host" or population.kind == "input"
+    sends = population.location == "host" or population.kind == "input"
     return sends and any(
-        population.name in projection.sources and program[projection.target].place == "chip"
+        population.name in projection.sources and program[projection.target].location == "chip"
         for projection in program.projections
     )
 

@@ -1,7 +1,7 @@
 """The folder of a run: which files it holds, in which order they are written, and its log.
 
 While it is unfinished: run.log, and progress.npz with all that was counted. Then run.json, the record; spikes.npz, spikes per neuron,
-trains of the first lanes and joints of the first clip; and manifest.json with the hashes of these three: where it stands, the run is
+trains of the first bodies and joints of the first clip; and manifest.json with the hashes of these three: where it stands, the run is
 finished. report.html and report.md are written from them, and their hashes join the manifest.
 """
 

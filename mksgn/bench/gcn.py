@@ -63,10 +63,10 @@ class GcnRow:
     caution: str = ""
 
 
-def gcn_of(graph: nir.NIRGraph, lanes_per_clip: float) -> Gcn | None:
+def gcn_of(graph: nir.NIRGraph, bodies_per_clip: float) -> Gcn | None:
     """The teacher of the preset that a file's student has, on the student's skeleton, classes and streams.
 
-    lanes_per_clip: bodies per clip, mean; the GCN takes each body by itself, as the student does. The teacher is built without
+    bodies_per_clip: bodies per clip, mean; the GCN takes each body by itself, as the student does. The teacher is built without
     values (torch's meta device): only its shape counts. None where the file has no student, names no preset, or has a student
     that departs in a size that the preset fixes (frames, widths, …): a GCN of another size would prove nothing. Other
     departures are named in `preset`, such as "paper with attention=none".
@@ -92,7 +92,7 @@ def gcn_of(graph: nir.NIRGraph, lanes_per_clip: float) -> Gcn | None:
         streams=list(config.streams),
         layers=LAYERS,
         parameters=sum(row.parameters for row in rows),
-        macs=sum(row.macs for row in rows) * lanes_per_clip,
+        macs=sum(row.macs for row in rows) * bodies_per_clip,
     )
 
 

@@ -36,7 +36,7 @@ class Progress:
         self.names = [""] * clips
         self.digests = [""] * clips
         self.predictions = np.full(clips, -1, dtype=np.int64)
-        self.lanes = 0
+        self.bodies = 0
         self.seconds = np.zeros(repeats)
         self.counters: dict[str, Counters] = {}
         self.compared = Compared()
@@ -51,7 +51,7 @@ class Progress:
         self.names[clips] = shard.names
         self.digests[clips] = shard.digests
         self.predictions[clips] = shard.predictions
-        self.lanes += shard.lanes
+        self.bodies += shard.bodies
         self.seconds += shard.seconds
         for name, counters in shard.counters.items():
             self.counters[name] = self.counters[name] + counters if name in self.counters else counters
@@ -63,7 +63,7 @@ class Progress:
         return bool(self.done.all())
 
     def first_trains(self) -> Spikes:
-        """Spikes of the first lanes, as many as a record keeps: (lanes, steps, *shape) bool by population."""
+        """Spikes of the first bodies, as many as a record keeps: (bodies, steps, *shape) bool by population."""
         clips = [self.trains[clip] for clip in sorted(self.trains)]
         return (
             {name: np.concatenate([clip[name].spikes for clip in clips])[:TRAINS] for name in clips[0]} if clips else {}
@@ -83,7 +83,7 @@ class Progress:
         facts = {
             "schema": SCHEMA,
             "identity": self.identity,
-            "lanes": self.lanes,
+            "bodies": self.bodies,
             "names": self.names,
             "digests": self.digests,
             "counters": {n: {field: getattr(c, field) for field in COUNTS} for n, c in self.counters.items()},
@@ -107,7 +107,7 @@ class Progress:
                     )
                 progress = cls(facts["identity"], len(arrays["done"]), len(arrays["seconds"]))
                 progress.done, progress.predictions = arrays["done"], arrays["predictions"]
-                progress.seconds, progress.lanes = arrays["seconds"], facts["lanes"]
+                progress.seconds, progress.bodies = arrays["seconds"], facts["bodies"]
                 progress.names, progress.digests = facts["names"], facts["digests"]
                 per_neuron = _parted(arrays["counts"].astype(np.int64), facts["shapes"])
                 for name, counts in facts["counters"].items():

@@ -1,6 +1,6 @@
 """run.json: what one benchmark run did, as pydantic models. Schema `mksgn.run/1`, checked in as data/run.schema.json.
 
-Counts in `layers` are exact integers over the whole run; `totals` are per clip, summed over the bodies (lanes) of the
+Counts in `layers` are exact integers over the whole run; `totals` are per clip, summed over the bodies (bodies) of the
 clip. Energies are millijoule per clip. Membranes and currents are in units of the weights' lattice (one weight unit).
 Non-finite numbers, unknown fields and contradictions are refused, when writing as when reading.
 
@@ -99,7 +99,7 @@ class Accuracy(Part):
 
 
 class Layer(Part):
-    """One population with its incoming projections. Counts: exact, over the whole run, all clips, lanes and steps."""
+    """One population with its incoming projections. Counts: exact, over the whole run, all clips, bodies and steps."""
 
     name: Name
     kind: Name
@@ -118,7 +118,7 @@ class Layer(Part):
     Where windows overlap in a chain without neurons between (a convolution, then a pooling), each way is a synapse.
     """
     dense_ops: Count
-    """Synapses x steps x lanes; of an encoder on the host its MACs, charged once per lane."""
+    """Synapses x steps x bodies; of an encoder on the host its MACs, charged once per body."""
     coincidences: Count
     """Product units whose two inputs spiked in the same step; 0 for every other kind."""
     neuron_updates: Count
@@ -134,7 +134,7 @@ class Layer(Part):
     spikes_in: Count | None
     """Messages received by the layer's cores. Null off the chip."""
     cores: Count | None
-    """Of one lane, its product units' included. Null off the chip."""
+    """Of one body, its product units' included. Null off the chip."""
     max_membrane: float | None
     max_current: float | None
     silent_fraction: Fraction

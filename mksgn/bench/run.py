@@ -48,7 +48,7 @@ from mksgn.train import checkpoint
 from mksgn.train.datasets import ClipSet
 from mksgn.train.loop import predict, top1
 from mksgn.train.streams import resize
-from mksgn.train.transforms import digest, lanes
+from mksgn.train.transforms import body_inputs, digest
 
 LINE_EVERY_S = 30.0  # where no progress bar can be shown
 TORCH_CLIPS = 256  # at a time: a data set may be larger than the memory
@@ -149,7 +149,7 @@ def finish(
     execution = Execution(
         settings.backend,
         settings.precision,
-        progress.lanes,
+        progress.bodies,
         network.steps,
         network.program.latency,
         counters=progress.counters,
@@ -234,7 +234,7 @@ def record_of(
             chips=placed.chips,
             limits=[Limit(name=name, value=value, max=limit) for name, value, limit in placed.limits],
         ),
-        gcn=gcn.gcn_of(network.graph, progress.lanes / len(clips)),
+        gcn=gcn.gcn_of(network.graph, progress.bodies / len(clips)),
     )
     return judged(counted, judges.models, judges.claims)
 
@@ -248,8 +248,8 @@ def torch_accuracy(model: Path, clips: ClipSet) -> float | None:
     trained = checkpoint.load(parent)
     predictions = []
     for which in shards(np.ones(len(clips), dtype=bool), TORCH_CLIPS):
-        inputs, clip_of_lane = lanes(clips.clips[which.start : which.stop], trained.normaliser)
-        predictions.append(predict(trained.student, inputs, clip_of_lane, len(which)))
+        inputs, clip_of_body = body_inputs(clips.clips[which.start : which.stop], trained.normaliser)
+        predictions.append(predict(trained.student, inputs, clip_of_body, len(which)))
     return top1(torch.cat(predictions), clips.labels)
 
 
@@ -316,7 +316,7 @@ def _execute(network: Network, clips: ClipSet, out: Path, settings: Settings, pr
 
 
 def _sample(network: Network, clips: ClipSet) -> dict[str, np.ndarray]:
-    """Joints of the first lane as the network saw them, frame for frame: (T, V, 3)."""
+    """Joints of the first body as the network saw them, frame for frame: (T, V, 3)."""
     normaliser = input_normaliser(network.graph)
     if normaliser is None:
         return {}

@@ -30,7 +30,7 @@ from mksgn.train.transforms import digest
 LAVA_SHARD = 64  # clips: starting a network in Lava takes seconds
 
 Backend = Literal["emulator", "lava"]
-Spikes = dict[str, np.ndarray]  # by population: (lanes, steps, *shape) bool
+Spikes = dict[str, np.ndarray]  # by population: (bodies, steps, *shape) bool
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Packed:
     """Spikes of a clip, a bit each: they are kept and sent about."""
 
     bits: np.ndarray
-    shape: tuple[int, ...]  # (lanes, steps, *population's)
+    shape: tuple[int, ...]  # (bodies, steps, *population's)
 
     @classmethod
     def of(cls, spikes: np.ndarray) -> Packed:
@@ -135,7 +135,7 @@ class Shard:
     names: list[str]
     digests: list[str]  # of each clip's joints
     predictions: np.ndarray
-    lanes: int
+    bodies: int
     counters: dict[str, Counters]
     seconds: tuple[float, ...]
     compared: Compared
@@ -174,12 +174,12 @@ def run_shard(network: Network, clips: ClipSet, first: int, settings: Settings) 
         names=[clip.name for clip in clips.clips],
         digests=[digest(clip).hex() for clip in clips.clips],
         predictions=given.predictions(execution),
-        lanes=len(given.inputs),
+        bodies=len(given.inputs),
         counters=execution.counters,
         seconds=seconds,
         compared=_compared(network, given, execution, compared_clips, first),
         trains={
-            first + clip: {name: Packed.of(x[given.clip_of_lane == clip]) for name, x in execution.spikes.items()}
+            first + clip: {name: Packed.of(x[given.clip_of_body == clip]) for name, x in execution.spikes.items()}
             for clip in range(kept)
         },
     )
@@ -203,11 +203,11 @@ def _execute(
 
 def _compared(network: Network, given: ClipInputs, execution: Execution, clips: int, first: int) -> Compared:
     """Spike by spike: the run against the emulator (for Lava), and against torch with the file's weights."""
-    lanes = int((given.clip_of_lane < clips).sum())
-    if lanes == 0:
+    bodies = int((given.clip_of_body < clips).sum())
+    if bodies == 0:
         return Compared()
-    inputs = given.inputs[:lanes]
-    found = {name: spikes[:lanes] for name, spikes in execution.spikes.items()}
+    inputs = given.inputs[:bodies]
+    found = {name: spikes[:bodies] for name, spikes in execution.spikes.items()}
     others: dict[str, Spikes] = {}
     if execution.backend == "lava":
         others["emulator"] = run_program(network.program, inputs, backend="emulator").spikes
@@ -220,6 +220,6 @@ def _compared(network: Network, given: ClipInputs, execution: Execution, clips: 
         place = None
         if parity.first is not None:
             at = parity.first
-            place = (number, order.get(at.layer, len(order)), first + int(given.clip_of_lane[at.lane]), at.step)
+            place = (number, order.get(at.layer, len(order)), first + int(given.clip_of_body[at.sample]), at.step)
         total += Compared((), parity.decisions, parity.mismatches, place)
     return total

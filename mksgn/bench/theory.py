@@ -17,8 +17,8 @@ sends, a pooled or averaged value). The formula knows MACs in the first layer al
 were a spike: fr_l = 1, at E_AC. That is the letter of the formula, and too little: a value times a weight is a MAC. Strict mode says so.
 A layer that receives spikes and graded values is taken as graded.
 
-A run's layers table has `dense_ops` = synapses x S x lanes on the chip, summed over the clips; so per clip SOP_l =
-input_rate x dense_ops / clips. Of the first layer, on the host, they are its MACs x lanes, once. The measured syn_ops differ from
+A run's layers table has `dense_ops` = synapses x S x bodies on the chip, summed over the clips; so per clip SOP_l =
+input_rate x dense_ops / clips. Of the first layer, on the host, they are its MACs x bodies, once. The measured syn_ops differ from
 SOP_l where busy neurons have more or fewer synapses than the mean (borders, strides, zeros of the adjacency, several
 projections into one layer): the ratio shows by how much.
 """

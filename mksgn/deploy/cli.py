@@ -24,7 +24,7 @@ from mksgn.export import tables
 from mksgn.export.graph import files
 from mksgn.export.graph.metadata import input_normaliser, json_of
 from mksgn.train.datasets import open_source
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 
 app = new_app("Compile a NIR graph for Loihi-compatible simulation, and run it.")
 
@@ -128,7 +128,7 @@ def _calibration(graph: nir.NIRGraph, source: str, split: str | None) -> np.ndar
             f"--calibration {source}: the file carries no normalisation of skeleton clips; give arrays in a .npy or .npz file"
         )
     clips = open_source(source, split=split, part="train", limit=CALIBRATION_CLIPS)
-    return lanes(clips.clips, normaliser)[0]
+    return body_inputs(clips.clips, normaliser)[0]
 
 
 def _steps(program: Program, inputs: Path | None) -> int:

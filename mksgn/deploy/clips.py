@@ -1,4 +1,4 @@
-"""Raw clips as a program's inputs, by the normaliser that the NIR file carries, and logits of lanes back to clips."""
+"""Raw clips as a program's inputs, by the normaliser that the NIR file carries, and logits of samples back to clips."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from mksgn.deploy.program.program import Program
 from mksgn.export.graph.metadata import input_normaliser, json_of
 from mksgn.train.datasets import ClipSet
 from mksgn.train.student import body_mean
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 
 
 @dataclass(frozen=True, eq=False)
 class ClipInputs:
-    """`inputs` (lanes, steps, *shape), a view that repeats one value over the steps; the clip and label of each."""
+    """`inputs` (samples, steps, *shape), a view that repeats one value over the steps; the clip and label of each."""
 
     inputs: np.ndarray
-    clip_of_lane: np.ndarray
+    clip_of_body: np.ndarray
     labels: np.ndarray
 
     def predictions(self, execution: Execution) -> np.ndarray:
         """Class of each clip: the mean over steps, then over the bodies present."""
-        logits = body_mean(torch.from_numpy(execution.logits()), torch.from_numpy(self.clip_of_lane), len(self.labels))
+        logits = body_mean(torch.from_numpy(execution.logits()), torch.from_numpy(self.clip_of_body), len(self.labels))
         return logits.argmax(1).numpy()
 
 
@@ -43,7 +43,7 @@ def clip_inputs(graph: nir.NIRGraph, program: Program, clips: ClipSet) -> ClipIn
         raise DeployError(
             f"{clips.source} has {len(clips.classes)} classes, the model {len(classes)}; give the data that it was trained for"
         )
-    values, clip_of_lane = lanes(clips.clips, normaliser)
+    values, clip_of_body = body_inputs(clips.clips, normaliser)
     # the same current at every step: a view, so that nothing is stored or computed S times
     repeated = np.broadcast_to(values[:, None], (len(values), program.steps, *values.shape[1:]))
-    return ClipInputs(repeated, clip_of_lane, clips.labels)
+    return ClipInputs(repeated, clip_of_body, clips.labels)

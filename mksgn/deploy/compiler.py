@@ -59,7 +59,7 @@ def compile_graph(
         graph = _quantised(graph, calibration, dt, if_dt, analog)
     whole = join_loops(merge_graph_branches(ingest(graph, dt=dt, if_dt=if_dt, analog=analog)))
     program = host_split(whole)
-    if precision == "float" and all(p.place == "host" for p in program.populations):
+    if precision == "float" and all(p.location == "host" for p in program.populations):
         program = whole  # float Processes take currents too: better than nothing to run
     if precision == "fixed":
         program = fixed_point(program, json_of(graph, "quantization"))

@@ -28,7 +28,7 @@ def describe(program: Program, steps: int) -> None:
         table.add_row(
             population.name,
             population.kind,
-            population.place,
+            population.location,
             " x ".join(map(str, population.shape)),
             str(population.depth),
             _delays(program, population),
@@ -44,7 +44,7 @@ def _delays(program: Program, population: Population) -> str:
     found = []
     for projection in program.into(population.name):
         for source, delay in zip(projection.sources, projection.delays, strict=True):
-            if program[source].leaf == population.leaf:
+            if program[source].group == population.group:
                 found.append(f"{source} {LOOP}{projection.shift}" if projection.shift else f"{source} in the same step")
             elif delay:
                 found.append(f"{source} +{delay}")

@@ -1,4 +1,4 @@
-"""Bit-accurate execution, layer at a time: all steps and many clips of a population at once; a loop's leaf step by step.
+"""Bit-accurate execution, layer at a time: all steps and many clips of a population at once; a loop's group step by step.
 
 Exact matrix products for the sums (mksgn/deploy/program/operators), the membrane of mksgn/deploy/program/neurons. Clips are handled in batches, so that
 memory does not grow with their number unless spikes are recorded. On a CPU or a GPU.
@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mksgn.deploy.event_counts import Tally
+from mksgn.deploy.event_counts import EventCounter
 from mksgn.deploy.execution import Counters, Execution, add_updates
 from mksgn.deploy.program.program import AnyProjection, Population, Program
-from mksgn.deploy.stepper import LeafSteps, Step
+from mksgn.deploy.stepper import GroupStepper, Step
 
 BATCH_VALUES = 1 << 22  # of the largest population, over its steps and clips: fewer, larger calls outweigh the cache
 BATCH_LIMIT = 64  # clips
@@ -48,15 +48,15 @@ def on_host(program: Program, inputs: dict[str, np.ndarray]) -> tuple[dict[str, 
     parts: dict[str, list[np.ndarray]] = {}
     size = batch_size(program, steps)
     for first in range(0, clips, size):
-        for name, x in emulation.run(inputs, slice(first, first + size), place="host").items():
+        for name, x in emulation.run(inputs, slice(first, first + size), location="host").items():
             if program[name].kind != "input":
                 parts.setdefault(name, []).append(_aligned(x, program[name]))
     given = {name: np.concatenate(each) for name, each in parts.items()}
-    needed = {s for q in program.projections if program[q.target].place == "chip" for s in q.sources}
+    needed = {s for q in program.projections if program[q.target].location == "chip" for s in q.sources}
     found |= {name: np.asarray(inputs[name], dtype=np.float32) for name in program.analog & needed}
     counters = emulation.counters()
     return found | given, {
-        p.name: counters[p.name] for p in program.populations if p.place == "host" or p.kind == "input"
+        p.name: counters[p.name] for p in program.populations if p.location == "host" or p.kind == "input"
     }
 
 
@@ -116,48 +116,48 @@ def _aligned(x: Tensor, population: Population) -> np.ndarray:
 
 
 class _Emulation:
-    """The leaves of a program, ready to run batch after batch, and what they have counted."""
+    """The groups of a program, ready to run batch after batch, and what they have counted."""
 
     def __init__(self, program: Program, steps: int, device: torch.device):
         self.program, self.device = program, device
-        self.tallies = {p.name: Tally(program, p) for p in program.populations}
-        self.leaves = {name: LeafSteps(program, members, steps, device) for name, members in program.leaves.items()}
+        self.event_counters = {p.name: EventCounter(program, p) for p in program.populations}
+        self.groups = {name: GroupStepper(program, members, steps, device) for name, members in program.groups.items()}
         self.last_use: dict[str, str] = {}
-        for name, members in program.leaves.items():
+        for name, members in program.groups.items():
             for population in members:
                 incoming = program.into(population.name)
                 for projection in incoming:
                     self.last_use |= dict.fromkeys(projection.sources, name)
                     if program.loops(name) or any(program.lag(projection, i) for i in range(len(projection.sources))):
-                        self.tallies[population.name].counts_arrivals(projection)
+                        self.event_counters[population.name].expect_deliveries(projection)
 
     def run(
         self,
         inputs: dict[str, np.ndarray],
         chunk: slice,
         *,
-        place: str | None = None,
+        location: str | None = None,
         keep: set[str] | None = None,
     ) -> Values:
         """Values of all populations, or of those at one place; with `keep`, of these alone, others go when nobody reads them."""
         values = {p.name: self._input(p.name, inputs[p.name][chunk]) for p in self.program.inputs}
         for population in self.program.inputs:
             if population.name not in self.program.analog:
-                self.tallies[population.name].fired(values[population.name])
-        for name, leaf in self.leaves.items():
-            if place not in (None, leaf.members[0].place):
+                self.event_counters[population.name].record_spikes(values[population.name])
+        for name, group in self.groups.items():
+            if location not in (None, group.members[0].location):
                 continue
             if self.program.loops(name):
-                values |= self._step_by_step(leaf, values)
+                values |= self._step_by_step(group, values)
             else:
-                (population,) = leaf.members
-                values[population.name] = self._at_once(leaf, population, values)
+                (population,) = group.members
+                values[population.name] = self._at_once(group, population, values)
             for done in [n for n in values if keep is not None and n not in keep and self.last_use.get(n) == name]:
                 del values[done]
         return values
 
     def counters(self) -> dict[str, Counters]:
-        return {name: tally.counters(self.tallies) for name, tally in self.tallies.items()}
+        return {name: tally.counters(self.event_counters) for name, tally in self.event_counters.items()}
 
     def _input(self, name: str, x: np.ndarray) -> Tensor:
         """(steps, clips, *shape); what does not change over the steps is one value seen through a view."""
@@ -167,29 +167,29 @@ class _Emulation:
         tensor = torch.from_numpy(kept).to(self.device)
         return tensor.expand(x.shape[1], *tensor.shape[1:]) if constant else tensor
 
-    def _at_once(self, leaf: LeafSteps, population: Population, values: Values) -> Tensor:
+    def _at_once(self, group: GroupStepper, population: Population, values: Values) -> Tensor:
         current = self._current(population, values)
-        tally = self.tallies[population.name]
+        tally = self.event_counters[population.name]
         if population.kind == "readout":
             bias = torch.from_numpy(np.asarray(population.bias, dtype=np.float64)).to(self.device)
             total = current.double() + bias
-            for first, late in leaf.late[population.name]:
+            for first, late in group.late[population.name]:
                 total[first:] += late
             return total
-        for first, late in leaf.late[population.name]:
+        for first, late in group.late[population.name]:
             current = current.clone()
             current[first:] += late
-        state = leaf.states[population.name]
+        state = group.states[population.name]
         membrane = state.start(current[0])
         sent = torch.empty_like(current, dtype=torch.uint8 if population.fires else torch.float32)
         for t in range(len(current)):
             sent[t], membrane, h = state.step(current[t], membrane)
-            if population.place == "chip":
-                tally.saw_membrane(h, state.scale)
-        if population.place == "chip":
-            tally.saw_current(current)
+            if population.location == "chip":
+                tally.record_membrane(h, state.scale)
+        if population.location == "chip":
+            tally.record_current(current)
         if population.fires:
-            tally.fired(sent)
+            tally.record_spikes(sent)
         return sent
 
     def _current(self, population: Population, values: Values) -> Tensor:
@@ -197,13 +197,13 @@ class _Emulation:
         total: Tensor | None = None
         for projection in self.program.into(population.name):
             y = self._projected(projection, values)
-            self.tallies[population.name].coincided(projection, y)
+            self.event_counters[population.name].record_coincidences(projection, y)
             total = y if total is None else total + y
         assert total is not None
         return total
 
     def _projected(self, projection: AnyProjection, values: Values) -> Tensor:
-        """(steps, clips, *target shape), of a projection from outside the leaf."""
+        """(steps, clips, *target shape), of a projection from outside the group."""
         inputs = [values[source] for source in projection.sources]
         steps, clips = inputs[0].shape[:2]
         lags = [self.program.lag(projection, i) for i in range(len(inputs))]
@@ -213,42 +213,42 @@ class _Emulation:
             )
         late = [_shifted(x, lag) for x, lag in zip(inputs, lags, strict=True)]
         if any(lags):
-            self.tallies[projection.target].arrived(projection, late)
+            self.event_counters[projection.target].record_deliveries(projection, late)
         return projection.current(tuple(x.flatten(0, 1) for x in late)).unflatten(0, (steps, clips))
 
-    def _step_by_step(self, leaf: LeafSteps, values: Values) -> Values:
+    def _step_by_step(self, group: GroupStepper, values: Values) -> Values:
         """A loop's populations, a time step after the other."""
-        inside = {p.name for p in leaf.members}
-        outside = {s for p in leaf.members for q in leaf.incoming[p.name] for s in q.sources} - inside
+        inside = {p.name for p in group.members}
+        outside = {s for p in group.members for q in group.incoming[p.name] for s in q.sources} - inside
         steps, clips = next(iter(values.values())).shape[:2]
 
         def arrives(projection: AnyProjection, index: int) -> Tensor | None:
-            t = leaf.index - self.program.lag(projection, index)
+            t = group.index - self.program.lag(projection, index)
             return values[projection.sources[index]][t] if 0 <= t < steps else None
 
         assert outside <= set(values)
-        leaf.start(clips)
+        group.start(clips)
         kept: dict[str, list[Tensor]] = {name: [] for name in inside}
         for _ in range(steps):
-            for step in leaf.step(arrives):
-                self._count(leaf, step)
+            for step in group.step(arrives):
+                self._count(group, step)
                 name = step.population.name
                 assert step.sent is not None  # a read-out is in no loop
                 kept[name].append(step.sent)
         return {name: torch.stack(each) for name, each in kept.items()}
 
-    def _count(self, leaf: LeafSteps, step: Step) -> None:
-        tally = self.tallies[step.population.name]
+    def _count(self, group: GroupStepper, step: Step) -> None:
+        tally = self.event_counters[step.population.name]
         for received in step.received:
-            tally.arrived(received.projection, list(received.inputs))
-            tally.coincided(received.projection, received.current)
+            tally.record_deliveries(received.projection, list(received.inputs))
+            tally.record_coincidences(received.projection, received.current)
         assert step.membrane is not None
         assert step.sent is not None
-        if step.population.place == "chip":
-            tally.saw_membrane(step.membrane, leaf.states[step.population.name].scale)
-            tally.saw_current(step.current)
+        if step.population.location == "chip":
+            tally.record_membrane(step.membrane, group.states[step.population.name].scale)
+            tally.record_current(step.current)
         if step.population.fires:
-            tally.fired(step.sent)
+            tally.record_spikes(step.sent)
 
 
 def _shifted(x: Tensor, lag: int) -> Tensor:

@@ -10,7 +10,7 @@ from mksgn.deploy.execution import Counters
 from mksgn.deploy.program.program import AnyProjection, Population, Product, Program
 
 
-class Tally:
+class EventCounter:
     """Counts one population's events while it runs. `spikes` and values are tensors with any axes before the population's own."""
 
     def __init__(self, program: Program, population: Population):
@@ -20,32 +20,32 @@ class Tally:
         self.max_membrane = self.max_current = 0.0
         self.deliveries: dict[tuple[AnyProjection, int], np.ndarray] = {}  # where not all spikes of a source arrive
 
-    def fired(self, spikes: Tensor) -> None:
+    def record_spikes(self, spikes: Tensor) -> None:
         self.per_neuron += _summed(spikes, self.population)
 
-    def saw_membrane(self, h: Tensor, scale: float) -> None:
+    def record_membrane(self, h: Tensor, scale: float) -> None:
         self.max_membrane = max(self.max_membrane, largest(h) / scale)
 
-    def saw_current(self, current: Tensor) -> None:
+    def record_current(self, current: Tensor) -> None:
         self.max_current = max(self.max_current, largest(current))
 
-    def coincided(self, projection: AnyProjection, current: Tensor) -> None:
+    def record_coincidences(self, projection: AnyProjection, current: Tensor) -> None:
         if isinstance(projection, Product):
             self.coincidences += coincidences(projection, current)
 
-    def arrived(self, projection: AnyProjection, inputs: list[Tensor]) -> None:
+    def record_deliveries(self, projection: AnyProjection, inputs: list[Tensor]) -> None:
         """Spikes that did arrive, of a projection whose last ones of a clip do not."""
         for index, (source, x) in enumerate(zip(projection.sources, inputs, strict=True)):
             if self.program.sends_spikes(source):
                 self.deliveries[projection, index] += _summed(x, self.program[source])
 
-    def counts_arrivals(self, projection: AnyProjection) -> None:
+    def expect_deliveries(self, projection: AnyProjection) -> None:
         """Of this projection only what `arrived` is told counts: a delay may hold back all spikes of a clip."""
         for index, source in enumerate(projection.sources):
             if self.program.sends_spikes(source):
                 self.deliveries[projection, index] = np.zeros(self.program[source].shape, dtype=np.int64)
 
-    def counters(self, tallies: dict[str, Tally]) -> Counters:
+    def counters(self, event_counters: dict[str, EventCounter]) -> Counters:
         """Each spike that arrived times the synapses that it reaches; a current's are MACs and no synaptic operations."""
         counters = Counters(
             spikes=int(self.per_neuron.sum()),
@@ -58,7 +58,7 @@ class Tally:
             every, nonzero = self.program.fan_outs(projection), self.program.fan_outs(projection, nonzero=True)
             for index, source in enumerate(projection.sources):
                 if self.program.sends_spikes(source):
-                    counts = self.deliveries.get((projection, index), tallies[source].per_neuron)
+                    counts = self.deliveries.get((projection, index), event_counters[source].per_neuron)
                     counters.syn_ops += int((counts * every[index]).sum())
                     counters.effective_acs += int((counts * nonzero[index]).sum())
         return counters

@@ -23,7 +23,7 @@ SCHEMA = "mksgn.manifest/1"
 MANIFEST_FILE = "manifest.json"
 SPIKES_FILE = "spikes.npz"
 UNSEALED = "0" * 64  # stands for a manifest's own hash while it is taken
-TRAINS = 8  # lanes whose spike trains are kept whole; of all others the counts per neuron
+TRAINS = 8  # samples whose spike trains are kept whole; of all others the counts per neuron
 
 
 def environment() -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""One leaf, a time step at a time: a population, or all populations of a loop. Lava's leaf Processes run this, and the emulator
+"""One group, a time step at a time: a population, or all populations of a loop. Lava's leaf Processes run this, and the emulator
 runs loops with it.
 
-Spikes are uint8, (lanes, *shape); currents and membranes that are shown are float32.
+Spikes are uint8, (samples, *shape); currents and membranes that are shown are float32.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Step:
     received: tuple[Received, ...]
 
 
-class LeafSteps:
-    """State of a leaf from the start of a clip, of `steps` steps, on."""
+class GroupStepper:
+    """State of a group from the start of a clip, of `steps` steps, on."""
 
     def __init__(
         self, program: Program, members: tuple[Population, ...], steps: int, device: torch.device | None = None
@@ -56,15 +56,15 @@ class LeafSteps:
         own = [q for p in members for q in self.incoming[p.name] if any(s in self.incoming for s in q.sources)]
         self.longest = max((q.shift for q in own), default=0)
 
-    def start(self, lanes: int) -> None:
+    def start(self, samples: int) -> None:
         """The start of a clip: all state is 0, and nothing was sent."""
-        self.lanes, self.index = lanes, 0
+        self.samples, self.index = samples, 0
         self.membranes: dict[str, Membrane] = {}
         self.sent: dict[str, deque[Tensor]] = {p.name: deque(maxlen=self.longest + 1) for p in self.members}
         self.count = {p.name: 0 for p in self.members}  # steps sent
 
     def step(self, arrives: Arrival) -> list[Step]:
-        """`arrives` gives what comes from outside the leaf at this step."""
+        """`arrives` gives what comes from outside the group at this step."""
         done = []
         for population in self.members:
             received = self._receive(population, arrives)
@@ -106,7 +106,7 @@ class LeafSteps:
             total = each.current if total is None else total + each.current
         for first, bias in self.late[population.name]:
             if self.index >= first:
-                total = bias.expand(self.lanes, *population.shape) if total is None else total + bias
+                total = bias.expand(self.samples, *population.shape) if total is None else total + bias
         if total is None:
-            return torch.zeros((self.lanes, *population.shape), device=self.device)
+            return torch.zeros((self.samples, *population.shape), device=self.device)
         return total

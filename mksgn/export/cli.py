@@ -29,7 +29,7 @@ from mksgn.train import checkpoint
 from mksgn.train.checkpoint import TrainedModel, TrainedTeacher
 from mksgn.train.datasets import ClipSet, open_source
 from mksgn.train.student import body_mean
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 
 app = new_app("Write a trained student as a file that outlives its framework.")
 
@@ -111,7 +111,9 @@ def _export_student(
 ) -> None:
     samples = None
     if bits is not None:
-        samples, _ = lanes(_clips(calibration, split, trained, "train", CALIBRATION_CLIPS).clips, trained.normaliser)
+        samples, _ = body_inputs(
+            _clips(calibration, split, trained, "train", CALIBRATION_CLIPS).clips, trained.normaliser
+        )
     graph = export_to_nir(trained, dt=dt, profile=profile, quantize=bits, calibration=samples)
     if to == "onnx":
         _write_onnx(onnx_file.from_nir(graph, steps=trained.student.config.steps, dt=dt), path)
@@ -133,7 +135,7 @@ def _export_teacher(
     _write_onnx(onnx_file.from_teacher(teacher), path)
     if verify_clips:
         clips = _clips(source, split, teacher, "test", verify_clips)
-        inputs, _ = lanes(clips.clips, teacher.normaliser)
+        inputs, _ = body_inputs(clips.clips, teacher.normaliser)
         change, same = teacher_change(teacher, path, inputs)
         output.print(
             f"onnxruntime against torch, {len(inputs)} bodies: logits differ by at most {change:.1e} of the largest; "
@@ -171,14 +173,14 @@ def _verify(
     onnx: Path | None = None,
 ) -> None:
     """Torch and each simulator, compared with the file's reference execution; parity.json beside the file; ParityError if any differs."""
-    inputs, clip_of_lane = lanes(clips.clips, trained.normaliser)
+    inputs, clip_of_body = body_inputs(clips.clips, trained.normaliser)
     parities = verify(graph, trained.student, inputs, against=against, onnx=onnx)
-    _write_parity(path, parities, clip_of_lane, clips)
+    _write_parity(path, parities, clip_of_body, clips)
     spikes, logits = torch_spikes(FoldedStudent(graph), inputs)
     tables.parities(parities, {name: float(s.mean()) for name, s in spikes.items()}, len(clips))
 
     def predictions(logits: np.ndarray) -> np.ndarray:
-        return body_mean(torch.from_numpy(logits), torch.from_numpy(clip_of_lane), len(clips.labels)).argmax(1).numpy()
+        return body_mean(torch.from_numpy(logits), torch.from_numpy(clip_of_body), len(clips.labels)).argmax(1).numpy()
 
     _, unquantised = torch_spikes(trained.student, inputs)
     tables.accuracies(
@@ -199,8 +201,8 @@ def _verify(
         parity.check(path)
 
 
-def _write_parity(path: Path, parities: list[Parity], clip_of_lane: np.ndarray, clips: ClipSet) -> None:
-    compared = [parity.to_dict(clip_of_lane) for parity in parities]
+def _write_parity(path: Path, parities: list[Parity], clip_of_body: np.ndarray, clips: ClipSet) -> None:
+    compared = [parity.to_dict(clip_of_body) for parity in parities]
     summary = {
         "schema": "mksgn.parity/1",
         "file": path.name,

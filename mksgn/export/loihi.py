@@ -55,7 +55,7 @@ def whole(bias: np.ndarray) -> np.ndarray:
     return np.rint(bias) if np.abs(bias).max() <= BIAS_MANTISSA_LIMIT else 2 * np.rint(bias / 2)
 
 
-def between_membranes(rate: float, steps: int, finest: float = 1.0) -> float:
+def threshold_offset(rate: float, steps: int, finest: float = 1.0) -> float:
     """How far above an integer a threshold lies, such that no membrane ever equals it: half a Loihi sub-unit, or half the membrane's
     own lattice where that is finer. `finest` is the lattice of the sums; each step multiplies it by the rate dt/tau (1: nothing leaks)."""
     return min(HALF_STEP, finest * rate ** (steps - 1) / 2)
@@ -71,7 +71,7 @@ def threshold_above(threshold: float | np.ndarray, half: float) -> float | np.nd
     return np.maximum(1.0, np.floor(np.asarray(threshold) + 0.5)) + half
 
 
-def pile_up(steps: int, rate: float, synaptic: float = 1.0) -> float:
+def accumulation_factor(steps: int, rate: float, synaptic: float = 1.0) -> float:
     """What `steps` equal inputs add up to below a threshold, in units of one: a sum of 1, 1 - rate, (1 - rate)^2, …; with a current
     that decays by `synaptic` a step, of its sums."""
     if synaptic == 1:
@@ -83,7 +83,7 @@ def pile_up(steps: int, rate: float, synaptic: float = 1.0) -> float:
     return v
 
 
-def slowest(rate: float) -> float:
+def decay_as_quantized(rate: float) -> float:
     """The rate as Loihi's 12 bits hold it, where rounding them lets a membrane pile up by more than `limits` leaves free."""
     dv = round(2**DECAY_BITS * rate)
     return min(rate, dv / 2**DECAY_BITS) if dv < 2**DECAY_BITS // 32 else rate

@@ -62,7 +62,7 @@ def parities(parities: list[Parity], rates: dict[str, float], clips: int) -> Non
         output.print(f"{parity.mismatches:,} mismatches in {parity.decisions:,} decisions: {parity.against}")
         if parity.first is not None:
             first, margin = parity.first, _or_dash(parity.first.margin, "{:.2g}")
-            place = f"lane {first.lane}, step {first.step}, neuron {first.neuron}"
+            place = f"sample {first.sample}, step {first.step}, neuron {first.neuron}"
             output.print(f"  first in {first.layer}, {place}, {margin} of the threshold away from it")
 
 

@@ -39,7 +39,7 @@ def export_to_nir(
 ) -> nir.NIRGraph:
     """A trained student, or the path of its model.pt, as a NIR graph, batch norm folded.
 
-    `dt` is the time step in seconds. `quantize` (2 to 8 bits) needs `calibration`, lanes of clips (L, 12, T, V) as the model's
+    `dt` is the time step in seconds. `quantize` (2 to 8 bits) needs `calibration`, samples of clips (L, 12, T, V) as the model's
     normaliser makes them; None leaves the weights in float32. Raises ExportError or one of its children.
     """
     check_options(profile, dt)

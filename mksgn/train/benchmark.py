@@ -26,7 +26,7 @@ from mksgn.common.errors import BadInputError, MksgnError
 from mksgn.train import config, optimizers
 from mksgn.train.checkpoint import tool_versions
 from mksgn.train.datasets import open_source
-from mksgn.train.describe import settle
+from mksgn.train.describe import calibrate_batch_norms
 from mksgn.train.distill import StudentObjective, weighted_sum
 from mksgn.train.layers import SpikingSelfAttention
 from mksgn.train.neurons import LIF, SURROGATE_SLOPE
@@ -142,7 +142,7 @@ def benchmark(
 
     (x,), clip_of, labels = prepare()
     x, clip_of, labels = x.to(device), clip_of.to(device), labels.to(device)
-    settle(student.to(device), x)
+    calibrate_batch_norms(student.to(device), x)
     ours, theirs = Contestant(student, settings), Contestant(on_spikingjelly(student), settings)
     decisions, mismatches = compare(ours.student, theirs.student, x)
     if mismatches:
@@ -163,7 +163,7 @@ def benchmark(
         "decisions": decisions,
         "mismatches": mismatches,
         "config": settings.preset,
-        "lanes": len(x),
+        "bodies": len(x),
         "rounds": rounds,
         "device": device,
         "threads": torch.get_num_threads(),
@@ -172,7 +172,7 @@ def benchmark(
     if as_json:
         print(json.dumps(found))
         return
-    output.print(f"{settings.preset}, {len(x)} lanes, {rounds} rounds, {found['threads']} thread(s), {device}")
+    output.print(f"{settings.preset}, {len(x)} bodies, {rounds} rounds, {found['threads']} thread(s), {device}")
     for what in ("train", "inference"):
         low, high = found[f"{what}_spread"]
         output.print(

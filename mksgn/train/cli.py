@@ -19,7 +19,7 @@ from mksgn.train.parallel import check_device
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import Teacher, TeacherConfig
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 
 app = new_app("Train MK-SGN's student, or its teacher, on skeleton clips.")
 
@@ -127,7 +127,7 @@ def print_description(
         rows, skeleton = describing.teacher_layers(master), master.config.graph
     elif trained:
         model = checkpoint.load(Path(name))
-        rows = describing.student_layers(model.student, torch.from_numpy(lanes(clips.clips, model.normaliser)[0]))
+        rows = describing.student_layers(model.student, torch.from_numpy(body_inputs(clips.clips, model.normaliser)[0]))
     else:
         settings = config.load(name, changes=changes)
         torch.manual_seed(seed)
@@ -137,8 +137,8 @@ def print_description(
         else:
             student = Student(StudentConfig.from_dict({**settings.student, **shared}))
             normaliser = StreamNormaliser.fit(clips.clips, student.config.frames, student.config.streams)
-            x = torch.from_numpy(lanes(clips.clips, normaliser)[0])
-            describing.settle(student, x)
+            x = torch.from_numpy(body_inputs(clips.clips, normaliser)[0])
+            describing.calibrate_batch_norms(student, x)
             rows = describing.student_layers(student, x)
     who = f"the teacher of {name}" if teacher else name
     state = "trained" if trained else "untrained, seed " + str(seed)

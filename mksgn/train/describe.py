@@ -40,11 +40,11 @@ class Described:
     unreachable: float | None = None
 
 
-def student_layers(student: Student, lanes: Tensor) -> list[Described]:
-    """Rows of a student in evaluation mode, its firing rates on `lanes` (L, 3 · streams, T, V)."""
+def student_layers(student: Student, bodies: Tensor) -> list[Described]:
+    """Rows of a student in evaluation mode, its firing rates on `bodies` (L, 3 · streams, T, V)."""
     spikes: dict[str, Tensor] = {}
     with torch.no_grad():
-        student.eval()(lanes, spikes)
+        student.eval()(bodies, spikes)
     steps = student.config.steps
     rows = []
     for name, modules, macs in _populations(student):
@@ -85,16 +85,16 @@ def teacher_layers(teacher: Teacher) -> list[Described]:
     return rows
 
 
-def settle(student: Student, lanes: Tensor) -> None:
-    """Give an untrained student the batch norms' statistics and the attention's gains that `lanes` make: its state when training starts."""
+def calibrate_batch_norms(student: Student, bodies: Tensor) -> None:
+    """Give an untrained student the batch norms' statistics and the attention's gains that `bodies` make: its state when training starts."""
     norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
     kept = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = None  # type: ignore[assignment]  # the mean of what it sees, not a running one
     with torch.no_grad():
         spikes: dict[str, Tensor] = {}
-        student.train()(lanes, spikes)
-        if student.smf.informed:
+        student.train()(bodies, spikes)
+        if student.smf.use_mutual_information:
             student.smf.information.copy_(student.smf.measure(spikes["ssc"].unflatten(2, (student.smf.streams, -1))))
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum
@@ -102,7 +102,7 @@ def settle(student: Student, lanes: Tensor) -> None:
 
 
 def _populations(student: Student) -> Iterator[tuple[str, list[nn.Module | nn.Parameter], int]]:
-    """Name, what it owns, and MACs per pass of one lane, of every population in the student's order."""
+    """Name, what it owns, and MACs per pass of one body, of every population in the student's order."""
     config, joints = student.config, student.config.joints
     frames = config.frames
     yield "ssc", [student.ssc], _conv_macs(student.ssc, frames, joints)

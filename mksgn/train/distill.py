@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from mksgn.common.errors import BadInputError
 from mksgn.train.config import TrainConfig
-from mksgn.train.layers import ConvBN, start_offsets
+from mksgn.train.layers import ConvBN, init_bn_biases
 from mksgn.train.neurons import LIF
 from mksgn.train.student import Student, StudentConfig, body_mean
 from mksgn.train.teacher import Teacher, TeacherConfig
@@ -76,14 +76,14 @@ class Distillation(nn.Module):
             )
             for block, layer in self.pairs
         )
-        start_offsets(self)
+        init_bn_biases(self)
 
     @property
     def teacher(self) -> Teacher:
         return self._teacher[0]
 
     def forward(self, x: Tensor, spikes: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Teacher's lanes (L, 12, T, V) and the student's spikes → the teacher's logits (L, classes) and L_feat per lane (L,)."""
+        """Teacher's bodies (L, 12, T, V) and the student's spikes → the teacher's logits (L, classes) and L_feat per body (L,)."""
         with torch.no_grad():
             logits, features = self.teacher.look(x)
         losses = []
@@ -100,7 +100,7 @@ def soft_label_loss(teacher: Tensor, student: Tensor, temperature: float) -> Ten
 
 
 def mean_firing_rate(spikes: dict[str, Tensor], floor: float = 0.0) -> Tensor:
-    """Per lane (L,): spikes of all populations over neurons and steps; each (S, L, *shape).
+    """Per body (L,): spikes of all populations over neurons and steps; each (S, L, *shape).
 
     Of a population only what is above the rate `floor` counts: a penalty on the rest would silence those that fire least.
     """
@@ -124,15 +124,15 @@ class StudentObjective(nn.Module):
         if config.rate_weight:
             self.weights["rate"] = config.rate_weight
 
-    def forward(self, lanes: Sequence[Tensor], clip_of: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """`lanes`: the student's (L, 12, T, V) and, with a teacher, the teacher's. Losses per clip (B,) by name; logits (B, classes)."""
+    def forward(self, bodies: Sequence[Tensor], clip_of: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """`bodies`: the student's (L, 12, T, V) and, with a teacher, the teacher's. Losses per clip (B,) by name; logits (B, classes)."""
         clips = len(labels)
         watched: dict[str, Tensor] | None = {} if len(self.weights) > 1 else None
-        logits = body_mean(self.network(lanes[0], watched).float(), clip_of, clips)
+        logits = body_mean(self.network(bodies[0], watched).float(), clip_of, clips)
         losses = {"cross_entropy": cross_entropy(logits, labels, self.config)}
         if self.distillation is not None:
             assert watched is not None
-            theirs, feature = self.distillation(lanes[1], watched)
+            theirs, feature = self.distillation(bodies[1], watched)
             soft = body_mean(theirs.float(), clip_of, clips)
             losses["soft_label"] = soft_label_loss(soft, logits, self.config.temperature)
             losses["feature"] = body_mean(feature[:, None], clip_of, clips)[:, 0]
@@ -153,8 +153,8 @@ class TeacherObjective(nn.Module):
         self.network, self.config = teacher, config
         self.weights = {f"cross_entropy_{name}": 1.0 for name in teacher.by_stream}
 
-    def forward(self, lanes: Sequence[Tensor], clip_of: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        by_stream, _ = self.network.look(lanes[0])
+    def forward(self, bodies: Sequence[Tensor], clip_of: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        by_stream, _ = self.network.look(bodies[0])
         logits = [body_mean(z.float(), clip_of, len(labels)) for z in by_stream]
         losses = [cross_entropy(z, labels, self.config) for z in logits]
         return dict(zip(self.weights, losses, strict=True)), torch.stack(logits).mean(0)

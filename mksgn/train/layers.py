@@ -1,6 +1,6 @@
 """The student's layers: SSC, SMF, SA-SGC, STC. Every tensor that leaves a layer is binary; residuals join as current.
 
-Tensors are (S, L, C, T, V): time steps, lanes (bodies of clips), channels, frames, joints. Each layer hands the spikes of its
+Tensors are (S, L, C, T, V): time steps, bodies (bodies of clips), channels, frames, joints. Each layer hands the spikes of its
 populations to `record`, under the names that the NIR file, the program and the counters use later.
 """
 
@@ -60,7 +60,7 @@ def skip_path(inputs: int, outputs: int, stride: int = 1) -> ConvBN:
     return path
 
 
-def start_offsets(network: nn.Module) -> None:
+def init_bn_biases(network: nn.Module) -> None:
     """Set the offset of every current into a spiking population."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -124,22 +124,22 @@ class SMF(nn.Module):
 
     The information is a running statistic, kept as BatchNorm keeps its own (momentum 0.1): at inference w is a constant that
     folds into the synapses. It carries no gradient: g and b learn the weighting, the batch only measures. With
-    `informed = False` every stream weighs the same, F = SN(BN(Conv1x1(sum_i P_i))): what SMF is compared with.
+    `use_mutual_information = False` every stream weighs the same, F = SN(BN(Conv1x1(sum_i P_i))): what SMF is compared with.
     """
 
     information: Tensor
 
-    def __init__(self, streams: int, channels: int, outputs: int, tau: float, *, informed: bool = True):
+    def __init__(self, streams: int, channels: int, outputs: int, tau: float, *, use_mutual_information: bool = True):
         super().__init__()
-        self.streams, self.informed = streams, informed
+        self.streams, self.use_mutual_information = streams, use_mutual_information
         self.register_buffer("information", torch.zeros(streams))  # sum over j != i of I_ij, running mean
-        self.g = nn.Parameter(torch.ones(()), requires_grad=informed)
-        self.b = nn.Parameter(torch.zeros(streams), requires_grad=informed)
+        self.g = nn.Parameter(torch.ones(()), requires_grad=use_mutual_information)
+        self.b = nn.Parameter(torch.zeros(streams), requires_grad=use_mutual_information)
         self.current = ConvBN(channels, outputs)
         self.sn = LIF(tau)
 
     def weights(self, information: Tensor) -> Tensor:
-        if not self.informed:
+        if not self.use_mutual_information:
             return torch.full_like(information, 1 / self.streams)
         return torch.softmax(self.g * information + self.b, dim=0)
 
@@ -155,7 +155,7 @@ class SMF(nn.Module):
     def forward(self, p: Tensor, record: Record) -> Tensor:
         p = p.unflatten(2, (self.streams, -1))
         information = self.information
-        if self.training and self.informed:
+        if self.training and self.use_mutual_information:
             information = self.measure(p)
             self.information.lerp_(information, 0.1)
         weights = self.streams * self.weights(information)
@@ -233,7 +233,7 @@ class SpikingSelfAttention(nn.Module):
         middle one is taken, away from the ties at a stair's edge. Gains above 2 give the same spikes as 2, one coincidence
         firing at once, and only lose the gradient: they are not tried.
         """
-        counts = counts[:, :8].float().transpose(0, 2).flatten(3).transpose(0, 2)  # a few lanes suffice
+        counts = counts[:, :8].float().transpose(0, 2).flatten(3).transpose(0, 2)  # a few bodies suffice
         gains = torch.logspace(-5, 1.1, 25, base=2.0, device=counts.device)
         one = torch.ones((), device=counts.device)
         rates = torch.stack([lif(counts * g, self.tau, one).mean((0, 1, 3)) for g in gains])  # (gains, heads)

@@ -25,9 +25,9 @@ from mksgn.train.parallel import Group
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import SpikeCount, Spikes, Student, StudentConfig, body_mean
 from mksgn.train.teacher import Teacher, TeacherConfig
-from mksgn.train.transforms import TrainingClips, lanes
+from mksgn.train.transforms import TrainingClips, body_inputs
 
-EVALUATION_LANES = EVALUATION_CLIPS = 64
+EVALUATION_BODIES = EVALUATION_CLIPS = 64
 EVALUATE_EVERY = 4  # epochs; only where the held-out clips are no benchmark's test part
 
 Objective = StudentObjective | TeacherObjective
@@ -38,22 +38,22 @@ Line = dict[str, Any]
 def predict(
     network: nn.Module,
     inputs: np.ndarray,
-    clip_of_lane: np.ndarray,
+    clip_of_body: np.ndarray,
     clips: int,
     device: str = "cpu",
     spikes: Spikes | None = None,
 ) -> Tensor:
-    """Logits (clips, classes) of lanes (L, 3 · streams, T, V), in batches; the network is left in evaluation mode.
+    """Logits (clips, classes) of bodies (L, 3 · streams, T, V), in batches; the network is left in evaluation mode.
 
     A student hands its spikes to `spikes`, batch after batch.
     """
     network.eval()
     watch = () if spikes is None else (spikes,)
     batches = [
-        network(torch.from_numpy(inputs[i : i + EVALUATION_LANES]).to(device), *watch).cpu()
-        for i in range(0, len(inputs), EVALUATION_LANES)
+        network(torch.from_numpy(inputs[i : i + EVALUATION_BODIES]).to(device), *watch).cpu()
+        for i in range(0, len(inputs), EVALUATION_BODIES)
     ]
-    return body_mean(torch.cat(batches), torch.from_numpy(clip_of_lane), clips)
+    return body_mean(torch.cat(batches), torch.from_numpy(clip_of_body), clips)
 
 
 def top1(logits: Tensor, labels: np.ndarray) -> float:
@@ -303,9 +303,9 @@ class _Fit:
         mine = range(self.group.rank, len(self.held_out), self.group.size)
         for i in range(0, len(mine), EVALUATION_CLIPS):
             clips = [self.held_out.clips[index] for index in mine[i : i + EVALUATION_CLIPS]]
-            inputs, clip_of_lane = lanes(clips, self.normalisers[0])
+            inputs, clip_of_body = body_inputs(clips, self.normalisers[0])
             spikes = count if self.objective.kind == "student" else None
-            logits = predict(self.objective.network, inputs, clip_of_lane, len(clips), self.device, spikes)
+            logits = predict(self.objective.network, inputs, clip_of_body, len(clips), self.device, spikes)
             hit = logits.argmax(1).numpy() == np.array([clip.label for clip in clips])
             copied = self.data.copies(clips)
             hits, copies = hits + int(hit.sum()), copies + int(copied.sum())

@@ -116,7 +116,7 @@ class StreamNormaliser:
         return integers.mul_(2.0**self.lattice_exponent).flatten(2, 3).contiguous()
 
     def clip(self, clip: Clip) -> np.ndarray:
-        """One clip → (M, 3 · streams, frames, V), a lane per body. Raises BadInputError for joints that do not fit the graph."""
+        """One clip → (M, 3 · streams, frames, V), a body per body. Raises BadInputError for joints that do not fit the graph."""
         if clip.graph != self.graph:
             raise BadInputError(
                 f"{clip.name}: joints of graph {clip.graph}, but the model was trained on {self.graph}; give clips of {self.graph}"

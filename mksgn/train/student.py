@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mksgn.common.checks import from_plain, number, plain
 from mksgn.common.errors import BadInputError
-from mksgn.train.layers import SASGC, SMF, SSC, STC, start_offsets
+from mksgn.train.layers import SASGC, SMF, SSC, STC, init_bn_biases
 from mksgn.train.neurons import LIF
 from mksgn.train.skeletons import adjacency_subsets, graph
 from mksgn.train.streams import STREAMS, check_streams
@@ -86,7 +86,7 @@ class StudentConfig:
 
 
 class Student(nn.Module):
-    """Input (L, 3 · streams, T, V) on the streams' lattice, a lane per body; output logits (L, classes)."""
+    """Input (L, 3 · streams, T, V) on the streams' lattice, a body per body; output logits (L, classes)."""
 
     def __init__(self, config: StudentConfig):
         super().__init__()
@@ -99,7 +99,7 @@ class Student(nn.Module):
             config.stream_channels,
             config.widths[0],
             config.tau,
-            informed=config.fusion == "information",
+            use_mutual_information=config.fusion == "information",
         )
         self.sgc, self.stc = nn.ModuleList(), nn.ModuleList()
         inputs = config.widths[0]
@@ -119,7 +119,7 @@ class Student(nn.Module):
             self.stc.append(STC(f"block{i}", inputs, width, kernel=config.kernel, stride=stride, tau=config.tau))
             inputs = width
         self.fc = nn.Linear(inputs, len(config.classes))
-        start_offsets(self)
+        init_bn_biases(self)
 
     def forward(self, x: Tensor, spikes: Spikes | None = None) -> Tensor:
         """Logits, the mean over steps, frames and joints [kin]. `spikes`, when given, receives (S, L, *shape) per population."""
@@ -161,8 +161,8 @@ def _forget(name: str, spikes: Tensor) -> None:
     """What a forward pass does with spikes that nobody asked for."""
 
 
-def body_mean(logits: Tensor, clip_of_lane: Tensor, clips: int) -> Tensor:
-    """Logits of lanes (L, classes) → of clips (clips, classes): the mean over the bodies present [kin]."""
-    total = logits.new_zeros(clips, logits.shape[1]).index_add_(0, clip_of_lane, logits)
-    count = logits.new_zeros(clips).index_add_(0, clip_of_lane, torch.ones_like(logits[:, 0]))
+def body_mean(logits: Tensor, clip_of_body: Tensor, clips: int) -> Tensor:
+    """Logits of bodies (L, classes) → of clips (clips, classes): the mean over the bodies present [kin]."""
+    total = logits.new_zeros(clips, logits.shape[1]).index_add_(0, clip_of_body, logits)
+    count = logits.new_zeros(clips).index_add_(0, clip_of_body, torch.ones_like(logits[:, 0]))
     return total / count[:, None]

@@ -104,9 +104,9 @@ class GCN(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits, and the features (L, C, T, V) of every layer."""
-        lanes, _, frames, joints = x.shape
-        flat = self.input_bn(x.transpose(2, 3).reshape(lanes, -1, frames))
-        x = flat.view(lanes, 3, joints, frames).transpose(2, 3)
+        bodies, _, frames, joints = x.shape
+        flat = self.input_bn(x.transpose(2, 3).reshape(bodies, -1, frames))
+        x = flat.view(bodies, 3, joints, frames).transpose(2, 3)
         features = []
         for layer in self.layers:
             x = layer(x)

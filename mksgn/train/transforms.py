@@ -51,7 +51,7 @@ class TrainingClips:
         config: TrainConfig,
         generator: torch.Generator,
     ) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Augmented windows: lanes (L, 3 · streams, T, V) as each normaliser makes them, the clip of each lane (L,), labels (B,).
+        """Augmented windows: bodies (L, 3 · streams, T, V) as each normaliser makes them, the clip of each body (L,), labels (B,).
 
         Several normalisers (a student's and its teacher's) see the same window of the same clip, turned and scaled alike.
         """
@@ -107,7 +107,7 @@ def digest(clip: Clip) -> bytes:
     return hashlib.blake2b(joints.tobytes(), digest_size=16, person=str(joints.shape).encode()[:16]).digest()
 
 
-def lanes(clips: Sequence[Clip], normaliser: StreamNormaliser) -> tuple[np.ndarray, np.ndarray]:
-    """Clips as they are run: inputs (L, 3 · streams, T, V) and the clip of each lane (L,); absent bodies get no lane."""
+def body_inputs(clips: Sequence[Clip], normaliser: StreamNormaliser) -> tuple[np.ndarray, np.ndarray]:
+    """Clips as they are run: inputs (L, 3 · streams, T, V) and the clip of each body (L,); absent bodies get no body."""
     bodies = [normaliser.clip(clip) for clip in clips]
     return np.concatenate(bodies), np.repeat(np.arange(len(clips)), [len(b) for b in bodies])

@@ -61,7 +61,7 @@ def both(g, inputs, *, backend="emulator", chip=LOIHI2, clips=None, merged=True,
 
 
 def student(**changes):
-    """A quantised student, lanes at every step, and that its counts say something: borders, strides, weights of 0, attention."""
+    """A quantised student, bodies at every step, and that its counts say something: borders, strides, weights of 0, attention."""
     model, inputs = tiny(**changes)
     g = export_to_nir(model, quantize=8, calibration=calibration(model, 4))
     return g, np.repeat(inputs[:, None], model.student.config.steps, 1)

@@ -26,16 +26,16 @@ from tests.support.graphs import (
     student_like,
 )
 
-LANES, STEPS = 6, 4
+BODIES, STEPS = 6, 4
 CLIPS = 4  # of which two have two bodies
 
 
 @pytest.fixture(scope="module")
 def done():
-    """(program, execution, rows, totals, spike trains of the loops) for six lanes of four clips."""
+    """(program, execution, rows, totals, spike trains of the loops) for six bodies of four clips."""
     rng = np.random.default_rng(3)
     g = student_like(rng)
-    x = analog_clips(rng, LANES)
+    x = analog_clips(rng, BODIES)
     program = compile_graph(g, precision="float")
     execution = run(program, x)
     rows = layers(program, execution, place(program, LOIHI2))
@@ -89,7 +89,7 @@ def test_counts_are_the_execution_s(done):
 
 
 def test_dense_operations_are_all_synapses_at_every_step(done):
-    """As though every source fired at every step; the encoder's MACs once per lane."""
+    """As though every source fired at every step; the encoder's MACs once per body."""
     program, _, rows, _, _ = done
     for name, row in rows.items():
         synapses = 0
@@ -99,7 +99,7 @@ def test_dense_operations_are_all_synapses_at_every_step(done):
                 synapses += product_events(projection, *busy)[0]
             else:
                 synapses += int(reached(projection.operators, program[projection.source].shape).sum())
-        assert row.dense_ops == synapses * LANES * (1 if name == "encoder" else STEPS)
+        assert row.dense_ops == synapses * BODIES * (1 if name == "encoder" else STEPS)
         assert row.syn_ops <= row.dense_ops
 
 
@@ -136,9 +136,9 @@ def test_totals_are_the_sums_over_the_chip_s_layers_per_clip(done):
         assert getattr(total, name) > 0
     assert total.Dense == sum(row.dense_ops for row in rows.values()) / CLIPS
     assert total.product_units == sum(c.product_updates for c in execution.counters.values()) / CLIPS
-    assert total.product_units == 2 * 4 * 3 * 3 * 4 * STEPS * LANES / CLIPS  # two products of T · V² · C units
+    assert total.product_units == 2 * 4 * 3 * 3 * 4 * STEPS * BODIES / CLIPS  # two products of T · V² · C units
     assert total.active_updates == total.spikes + total.coincidences
-    assert total.lanes == LANES / CLIPS
+    assert total.lanes == BODIES / CLIPS
     assert total.latency_steps == 7
 
 
@@ -184,7 +184,7 @@ def test_weights_are_counted_once_per_synapse_group(done):
 def test_fixed_point_counts_the_same_events_and_one_byte_per_weight():
     rng = np.random.default_rng(3)
     _, g = quantised_student_like(rng)
-    x = analog_clips(rng, LANES)
+    x = analog_clips(rng, BODIES)
     found = {}
     for precision in ("fixed", "float"):
         program = compile_graph(g, precision=precision)

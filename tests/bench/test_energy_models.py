@@ -163,7 +163,7 @@ models:
 """
 RUN: dict[str, Any] = {
     "host_macs": 1e6, "host_macs_every_step": 4e6, "Effective_MACs": 1e6, "syn_ops": 1e7, "coincidences": 1e3, "neuron_updates": 1e5,
-    "spikes": 1e4, "axon_out": 2e4, "host_to_chip_spikes_per_step": 500, "lanes": 1.5,
+    "spikes": 1e4, "axon_out": 2e4, "host_to_chip_spikes_per_step": 500, "bodies": 1.5,
 }  # fmt: skip
 
 
@@ -233,7 +233,7 @@ def test_what_is_excluded_is_not_priced_by_a_mac_s_price_either(tmp_path):
 @given(
     counts=st.fixed_dictionaries({
         name: st.floats(0, 1e9)
-        for name in ("host_macs", "syn_ops", "coincidences", "spikes", "axon_out", "host_to_chip_spikes_per_step", "lanes")
+        for name in ("host_macs", "syn_ops", "coincidences", "spikes", "axon_out", "host_to_chip_spikes_per_step", "bodies")
     }),
     updates=st.floats(0, 1e9),
     active=st.floats(0, 1),

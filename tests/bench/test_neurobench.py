@@ -174,9 +174,9 @@ def test_they_miss_graph_convolution_and_attention():
     rows = layers(program, execution, place(program, LOIHI2))
     ours = totals(program, execution, rows, 2).Dense
     census = count(graph, execution.spikes)
-    per_lane = {name: layer.dense_ops / 2 for name, layer in census.layers.items()}
+    per_body = {name: layer.dense_ops / 2 for name, layer in census.layers.items()}
     walk = Walk(graph, float(graph.metadata["dt"]))
-    unseen = sum(per_lane[name] for name in per_lane if name.endswith((".m", ".z")))
+    unseen = sum(per_body[name] for name in per_body if name.endswith((".m", ".z")))
     for i in range(1, len(config.widths) + 1):
         into = [p for p in walk.projections if p.target == f"block{i}_sgc"]
         (graph_conv,) = (
@@ -184,7 +184,7 @@ def test_they_miss_graph_convolution_and_attention():
         )  # its skip joins no two joints
         unseen += config.steps * sum(int(block.ways.sum()) for block in graph_conv.taps.values())
     streams = len(config.streams)
-    smaller = per_lane["smf"] * (streams - 1) / streams
-    smaller += per_lane["readout"] - len(config.classes) * config.widths[-1]
+    smaller = per_body["smf"] * (streams - 1) / streams
+    smaller += per_body["readout"] - len(config.classes) * config.widths[-1]
     assert unseen > 0.3 * ours
     assert theirs == ours - unseen - smaller

@@ -16,7 +16,7 @@ SCHEMA_FILE = Path(rec.__file__).parent / "data" / "run.schema.json"
 
 
 def layer(name: str, **changes: Any) -> dict[str, Any]:
-    """A chip layer of 100 neurons over 4 clips of 4 steps (one lane): 1600 updates, 400 of them spikes."""
+    """A chip layer of 100 neurons over 4 clips of 4 steps (one body): 1600 updates, 400 of them spikes."""
     row: dict[str, Any] = {
         "name": name,
         "kind": "conv",
@@ -94,7 +94,7 @@ def small_run() -> dict[str, Any]:
             "graded_macs": 0.0,
             "host_to_chip_spikes_per_step": 25.0,
             "latency_steps": 3,
-            "lanes": 1.0,
+            "bodies": 1.0,
             "Effective_ACs": 2_875.0,
             "Effective_MACs": 10_000.0,
             "Dense": 19_200.0,

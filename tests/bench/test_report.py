@@ -50,7 +50,7 @@ def full_run(run: dict[str, Any] | None = None, network: str = "demo") -> Record
 
 
 def trains(seed: int = 0) -> dict[str, np.ndarray]:
-    """By population: (lanes, S, *shape) bool, two lanes, about one spike in ten."""
+    """By population: (bodies, S, *shape) bool, two bodies, about one spike in ten."""
     rng = np.random.default_rng(seed)
     return {name: rng.random((2, STEPS, *shape)) < 0.1 for name, shape in POPULATIONS.items()}
 

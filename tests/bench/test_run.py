@@ -56,7 +56,7 @@ def test_the_folder_holds_what_it_should_and_the_hashes_are_true(undisturbed, mo
     assert run["parity"]["mismatches"] == 0 < run["parity"]["decisions"]
 
 
-def test_the_sample_is_the_first_lane_s_joints_frame_for_frame(undisturbed):
+def test_the_sample_is_the_first_body_s_joints_frame_for_frame(undisturbed):
     out, _ = undisturbed
     with np.load(out / "spikes.npz") as arrays:
         joints = arrays["sample/joints"]

@@ -41,7 +41,7 @@ def assert_same(one: Progress, other: Progress) -> None:
                 name,
                 field.name,
             )
-    assert (one.names, one.lanes, one.compared) == (other.names, other.lanes, other.compared)
+    assert (one.names, one.bodies, one.compared) == (other.names, other.bodies, other.compared)
     assert np.array_equal(one.predictions, other.predictions)
     assert one.trains.keys() == other.trains.keys()
     for name, train in one.first_trains().items():
@@ -55,7 +55,7 @@ def test_the_sum_of_the_shards_is_the_run(network, parts):
     for part in parts:
         progress.add(part)
     assert progress.complete
-    assert progress.lanes == len(whole.inputs) > 11  # some clips have two bodies
+    assert progress.bodies == len(whole.inputs) > 11  # some clips have two bodies
     assert np.array_equal(progress.predictions, whole.predictions(execution))
     for name, counters in execution.counters.items():
         for field in dataclasses.fields(counters):

@@ -28,7 +28,7 @@ from mksgn.export import export_to_nir
 from mksgn.export.graph import files
 from mksgn.train import checkpoint
 from mksgn.train.datasets import open_source
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 from tests.support.bench_runs import student_files, without_times
 
 GRID = """
@@ -205,7 +205,7 @@ def test_the_variant_that_changes_nothing_is_the_export(folder):
     grid = read(folder / "grid.yaml")
     variant = next(grid.variants()).model_copy(update={"steps": None, "threshold": 1.0})
     trained = checkpoint.load(folder / "model.pt")
-    samples, _ = lanes(open_source("synthetic", part="train", limit=8).clips, trained.normaliser)
+    samples, _ = body_inputs(open_source("synthetic", part="train", limit=8).clips, trained.normaliser)
     found, wanted = graph_of(variant, samples), files.read(folder / "model.nir")
     assert found.nodes.keys() == wanted.nodes.keys()
     for name, node in wanted.nodes.items():

@@ -77,11 +77,11 @@ def same_program(a, b):
         b.outputs[0].population,
     )
     for p, q in zip(a.populations, b.populations, strict=True):
-        assert (p.name, p.shape, p.kind, p.place, p.unit, p.depth) == (
+        assert (p.name, p.shape, p.kind, p.location, p.unit, p.depth) == (
             q.name,
             q.shape,
             q.kind,
-            q.place,
+            q.location,
             q.unit,
             q.depth,
         )
@@ -153,7 +153,7 @@ def test_compiling_leaves_the_graph_as_it_was():
 
 def test_steps_dt_and_analog_of_a_program():
     program = compile_graph(simple(steps=7, dt=2e-4), precision="float", analog=("x",))
-    assert (program.steps, program.dt, program.analog, program["x"].place) == (
+    assert (program.steps, program.dt, program.analog, program["x"].location) == (
         7,
         2e-4,
         {"x"},

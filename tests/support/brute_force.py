@@ -49,7 +49,7 @@ class Counts:
 
 @dataclass
 class Census:
-    """What one run did. Totals over the run, not per clip; `macs` of the analog encoder, each weight once per lane."""
+    """What one run did. Totals over the run, not per clip; `macs` of the analog encoder, each weight once per body."""
 
     steps: int
     layers: dict[str, Counts] = field(default_factory=dict)
@@ -341,7 +341,7 @@ def main() -> int:
     census = count(graph, execution.spikes, {placed.name: placed.core_of() for placed in placement.populations})
     seconds = time.perf_counter() - started
     differ = differences(census, rows, totals, len(clips))
-    summary = {"backend": asked.backend, "clips": len(clips), "lanes": execution.clips, "seconds_of_counting": seconds}
+    summary = {"backend": asked.backend, "clips": len(clips), "bodies": execution.clips, "seconds_of_counting": seconds}
     summary |= {"fields": compared(census), "fields_that_differ": len(differ), "differences": differ}
     if asked.json:
         theirs = {"layers": [row.model_dump() for row in rows], "totals": totals.model_dump()}

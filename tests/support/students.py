@@ -7,17 +7,17 @@ from mksgn.train.checkpoint import TrainedModel
 from mksgn.train.datasets import open_source
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 
 
 def tiny(*, seed: int = 0, **changes) -> tuple[TrainedModel, np.ndarray]:
-    """A student on the synthetic clips and lanes (L, 12, T, V) that it was not settled on."""
+    """A student on the synthetic clips and bodies (L, 12, T, V) that it was not settled on."""
     torch.manual_seed(seed)
     clips = open_source("synthetic", part="train", limit=24, seed=seed)
     values = {"frames": 8, "stream_channels": 4, "widths": (8, 16), "heads": 2, **changes}
     student = Student(StudentConfig(clips.graph, clips.classes, **values))
     normaliser = StreamNormaliser.fit(clips.clips, student.config.frames, student.config.streams)
-    batch, _ = lanes(clips.clips, normaliser)
+    batch, _ = body_inputs(clips.clips, normaliser)
     with torch.no_grad():
         for layer in student.modules():  # gains and offsets that are not 1 and 0, as after training
             if isinstance(layer, torch.nn.BatchNorm2d):
@@ -26,12 +26,12 @@ def tiny(*, seed: int = 0, **changes) -> tuple[TrainedModel, np.ndarray]:
                 layer.momentum = 0.5
         for _ in range(6):
             student.train()(torch.from_numpy(batch))
-        if student.smf.informed:
+        if student.smf.use_mutual_information:
             student.smf.b.uniform_(-0.3, 0.3)
     held_out = open_source("synthetic", part="test", limit=6, seed=seed)
-    inputs, _ = lanes(held_out.clips, normaliser)
+    inputs, _ = body_inputs(held_out.clips, normaliser)
     return TrainedModel(student.eval(), normaliser, {"preset": "test", "split": "synthetic"}), inputs
 
 
 def calibration(model: TrainedModel, clips: int = 8) -> np.ndarray:
-    return lanes(open_source("synthetic", part="train", limit=clips).clips, model.normaliser)[0]
+    return body_inputs(open_source("synthetic", part="train", limit=clips).clips, model.normaliser)[0]

@@ -19,13 +19,13 @@ TINY = "student: {frames: 4, stream_channels: 2, widths: [4, 8], heads: 2, kerne
 
 
 @pytest.fixture(scope="module")
-def student_and_lanes():
-    model, lanes = tiny()
-    return model.student, torch.from_numpy(lanes)
+def student_and_bodies():
+    model, bodies = tiny()
+    return model.student, torch.from_numpy(bodies)
 
 
-def test_no_neuron_of_ours_is_left_in_the_twin(student_and_lanes, monkeypatch):
-    student, lanes = student_and_lanes
+def test_no_neuron_of_ours_is_left_in_the_twin(student_and_bodies, monkeypatch):
+    student, bodies = student_and_bodies
     twin = on_spikingjelly(student)
     assert not [module for module in twin.modules() if isinstance(module, neurons.LIF)]
 
@@ -33,39 +33,39 @@ def test_no_neuron_of_ours_is_left_in_the_twin(student_and_lanes, monkeypatch):
         raise AssertionError("our neuron was called")
 
     monkeypatch.setattr(neurons._LIFSequence, "apply", ours)
-    twin(lanes)
+    twin(bodies)
     with pytest.raises(AssertionError, match="our neuron"):
-        student(lanes)
+        student(bodies)
 
 
-def test_the_student_itself_stays_ours(student_and_lanes):
-    student, _ = student_and_lanes
+def test_the_student_itself_stays_ours(student_and_bodies):
+    student, _ = student_and_bodies
     attention = next(module for module in student.modules() if isinstance(module, SpikingSelfAttention))
     on_spikingjelly(student)
     assert attention.neuron is neurons.lif
     assert isinstance(student.ssc.sn, neurons.LIF)
 
 
-def test_both_give_the_same_spikes_and_gradients(student_and_lanes):
-    student, lanes = student_and_lanes
+def test_both_give_the_same_spikes_and_gradients(student_and_bodies):
+    student, bodies = student_and_bodies
     student = copy.deepcopy(student)
     twin = on_spikingjelly(student)
     spikes = {}
-    student(lanes, spikes)
-    assert compare(student, twin, lanes) == (sum(s.numel() for s in spikes.values()), 0)
+    student(bodies, spikes)
+    assert compare(student, twin, bodies) == (sum(s.numel() for s in spikes.values()), 0)
     assert 0.01 < sum(s.sum() for s in spikes.values()) / sum(s.numel() for s in spikes.values()) < 0.5
     for network in (student, twin):
-        network.train()(lanes).square().sum().backward()
+        network.train()(bodies).square().sum().backward()
     theirs = dict(twin.named_parameters())
     for name, parameter in student.named_parameters():
         torch.testing.assert_close(parameter.grad, theirs[name].grad, rtol=1e-3, atol=1e-4 * parameter.grad.abs().max())
 
 
-def test_a_difference_is_counted_and_ends_the_benchmark(student_and_lanes, tmp_path, monkeypatch, capsys):
-    student, lanes = student_and_lanes
+def test_a_difference_is_counted_and_ends_the_benchmark(student_and_bodies, tmp_path, monkeypatch, capsys):
+    student, bodies = student_and_bodies
     other = copy.deepcopy(student)
     other.ssc.sn.threshold.fill_(1.2)
-    decisions, mismatches = compare(student, other, lanes)
+    decisions, mismatches = compare(student, other, bodies)
     assert 0 < mismatches < decisions
     monkeypatch.setattr(benchmark, "compare", lambda *sides: (100, 3))
     (tmp_path / "tiny.yaml").write_text(TINY)

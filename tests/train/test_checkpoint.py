@@ -15,7 +15,7 @@ from mksgn.train.checkpoint import SCHEMA, TrainedModel, load, save, save_atomic
 from mksgn.train.datasets import synthetic
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 
 CLIPS = synthetic.read(4, "train").clips
 
@@ -30,7 +30,7 @@ def model():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0  # the one batch is all that it remembers
     with torch.no_grad():
-        student.train()(torch.from_numpy(lanes(CLIPS, normaliser)[0]))
+        student.train()(torch.from_numpy(body_inputs(CLIPS, normaliser)[0]))
     return TrainedModel(student.eval(), normaliser, {"seed": 3, "split": "synthetic"})
 
 
@@ -42,7 +42,7 @@ def path(model, tmp_path):
 
 def logits(model):
     with torch.no_grad():
-        return model.student(torch.from_numpy(lanes(CLIPS, model.normaliser)[0]))
+        return model.student(torch.from_numpy(body_inputs(CLIPS, model.normaliser)[0]))
 
 
 def refused(path):

@@ -12,7 +12,7 @@ from mksgn.train.datasets import synthetic
 from mksgn.train.streams import STREAMS, StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import Teacher, TeacherConfig
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 
 TINY = "student: {frames: 4, stream_channels: 2, widths: [4], heads: 2, kernel: 3}\nepochs: 2\nbatch: 4\n"
 
@@ -336,7 +336,7 @@ def test_describe_prints_a_trained_model_on_the_test_part(run, tiny, tmp_path):
     assert " ".join(said.split("┌")[0].split()).startswith(f"{file}, trained; 5 clips of synthetic, ntu-25")
     model = checkpoint.load(file)
     clips = synthetic.read(5, "test", seed=7).clips
-    rows = describe.student_layers(model.student, torch.from_numpy(lanes(clips, model.normaliser)[0]))
+    rows = describe.student_layers(model.student, torch.from_numpy(body_inputs(clips, model.normaliser)[0]))
     expected = cells_of(rows)
     assert rows_of(said) == expected
     for branch in (model.student.stc[0].conv, model.student.stc[0].skip):

@@ -11,13 +11,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mksgn.train.config import PRESETS
 from mksgn.train.datasets import synthetic
-from mksgn.train.describe import Described, largest_membrane, settle, student_layers, teacher_layers, unable
+from mksgn.train.describe import (
+    Described,
+    calibrate_batch_norms,
+    largest_membrane,
+    student_layers,
+    teacher_layers,
+    unable,
+)
 from mksgn.train.neurons import lif
 from mksgn.train.skeletons import adjacency_subsets, graph
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import Teacher, TeacherConfig
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 
 SHARED = {"graph": "nw-ucla-20", "classes": ("sit", "walk", "throw")}
 DEMO = {**PRESETS["demo"]["student"], **SHARED}
@@ -32,7 +39,7 @@ TINY = {
     "steps": 2,
     "streams": ("joint", "bone"),
 }
-LANES = 3
+BODIES = 3
 
 
 def build(values, seed=0, **changes):
@@ -40,10 +47,10 @@ def build(values, seed=0, **changes):
     return Student(StudentConfig(**{**values, **changes}))
 
 
-def inputs(student, n_lanes=LANES, seed=0):
+def inputs(student, n_bodies=BODIES, seed=0):
     """Values on the streams' lattice, from end to end."""
     config, generator = student.config, torch.Generator().manual_seed(seed)
-    shape = (n_lanes, 3 * len(config.streams), config.frames, config.joints)
+    shape = (n_bodies, 3 * len(config.streams), config.frames, config.joints)
     return torch.randint(-127, 128, shape, generator=generator).float() / 32
 
 
@@ -84,11 +91,11 @@ def test_the_macs_of_a_student_are_those_that_torch_counts(name):
     student = build(values, **changes)
     x, config = inputs(student), student.config
     rows = student_layers(student, x)
-    ours = LANES * sum(row.macs * row.passes for row in rows)
+    ours = BODIES * sum(row.macs * row.passes for row in rows)
     assert operations(lambda: student(x)) == 2 * ours
     # in training SMF measures every stream with every other, too; nothing else is counted then
     positions = config.steps * config.frames * config.joints
-    measured = LANES * config.stream_channels * len(config.streams) ** 2 * positions * (config.fusion == "information")
+    measured = BODIES * config.stream_channels * len(config.streams) ** 2 * positions * (config.fusion == "information")
     assert operations(lambda: student.train()(x)) == 2 * (ours + measured)
 
 
@@ -96,8 +103,8 @@ def test_the_counter_misses_the_weighing_of_a_single_stream():
     """One stream is a product of every spike and a weight of 1: torch multiplies without a sum, and counts no such thing."""
     student = build(SMALL, streams=("bone",))
     x, config = inputs(student), student.config
-    ours = LANES * sum(row.macs * row.passes for row in student_layers(student, x))
-    weighing = LANES * config.steps * config.stream_channels * config.frames * config.joints
+    ours = BODIES * sum(row.macs * row.passes for row in student_layers(student, x))
+    weighing = BODIES * config.steps * config.stream_channels * config.frames * config.joints
     assert operations(lambda: student(x)) == 2 * (ours - weighing)
 
 
@@ -128,7 +135,7 @@ def test_the_macs_of_each_row_are_its_modules(attention):
     told = {}
     for row in rows:
         name = row.name.removesuffix(".m").removesuffix(".z")
-        told[name] = told.get(name, 0) + 2 * LANES * row.macs * row.passes
+        told[name] = told.get(name, 0) + 2 * BODIES * row.macs * row.passes
     assert told == counted
     by_name = {row.name: row for row in rows}
     if attention == "self":  # a product of d channels for each pair of joints, a product of V keys for each channel
@@ -140,18 +147,18 @@ def test_the_macs_of_each_row_are_its_modules(attention):
 def test_the_macs_of_a_teacher_are_those_that_torch_counts(streams):
     torch.manual_seed(0)
     teacher = Teacher(TeacherConfig(**{**PRESETS["demo"]["teacher"], **SHARED, "frames": 7, "streams": streams})).eval()
-    x = torch.randn(LANES, 3 * len(streams), 7, 20)
+    x = torch.randn(BODIES, 3 * len(streams), 7, 20)
     seen = {}
     for path, module in teacher.named_modules():
         module.register_forward_pre_hook(lambda _, given, path=path: seen.__setitem__(path, given))
     whole = operations(lambda: teacher(x))
     rows = teacher_layers(teacher)
-    assert 2 * LANES * sum(row.macs * row.passes for row in rows) == whole
+    assert 2 * BODIES * sum(row.macs * row.passes for row in rows) == whole
     parts = [f"layers.{i}" for i in range(10)] + ["fc"]
     for row, part in zip(rows, parts, strict=True):
         paths = [f"by_stream.{stream}.{part}" for stream in streams]
         counted = sum(operations(lambda path=path: teacher.get_submodule(path)(*seen[path])) for path in paths)
-        assert 2 * LANES * row.macs == counted
+        assert 2 * BODIES * row.macs == counted
     with torch.no_grad():
         features = teacher.look(x)[1]
     assert [row.shape for row in rows[:-1]] == [tuple(f.shape[1:]) for f in features]
@@ -237,7 +244,7 @@ def all_sequences(steps, *shape):
 
 @torch.no_grad()
 def highest_of(population, module, *given):
-    """What each neuron of a population came to, over all lanes and steps: the module is run, its LIF overheard."""
+    """What each neuron of a population came to, over all bodies and steps: the module is run, its LIF overheard."""
     currents = []
     hook = population.register_forward_pre_hook(lambda _, x: currents.append(x[0].double().numpy()))
     module(*given)
@@ -380,7 +387,7 @@ def test_no_membrane_is_ever_seen_above_its_largest(seed, changes):
     """In a whole network with inputs from end to end of the lattice."""
     student = build(SMALL, seed, **changes)
     x = inputs(student, 12, seed)
-    settle(student, x)
+    calibrate_batch_norms(student, x)
     generator = torch.Generator().manual_seed(seed)
     for norm in student.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -421,11 +428,11 @@ def test_no_membrane_is_ever_seen_above_its_largest(seed, changes):
 
 
 def settled(**changes):
-    """A student as training finds it, and lanes."""
+    """A student as training finds it, and bodies."""
     clips = synthetic.read(12, "train").clips
     student = build({**SMALL, "graph": "ntu-25", "frames": 8, "widths": (8, 16), "stream_channels": 4}, **changes)
-    x = torch.from_numpy(lanes(clips, StreamNormaliser.fit(clips, 8))[0])
-    settle(student, x)
+    x = torch.from_numpy(body_inputs(clips, StreamNormaliser.fit(clips, 8))[0])
+    calibrate_batch_norms(student, x)
     return student, x
 
 
@@ -518,9 +525,9 @@ def test_what_is_said_of_a_row(rate, unreachable, said):
 # Settling
 
 
-def test_settling_gives_the_statistics_of_the_lanes_and_leaves_the_norms_as_they_were():
+def test_settling_gives_the_statistics_of_the_bodies_and_leaves_the_norms_as_they_were():
     clips = synthetic.read(12, "train").clips
-    x = torch.from_numpy(lanes(clips, StreamNormaliser.fit(clips, 8))[0])
+    x = torch.from_numpy(body_inputs(clips, StreamNormaliser.fit(clips, 8))[0])
     student = build({**SMALL, "graph": "ntu-25", "frames": 8})
     norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [None if i == 2 else 0.01 * (i + 1) for i in range(len(norms))]
@@ -529,7 +536,7 @@ def test_settling_gives_the_statistics_of_the_lanes_and_leaves_the_norms_as_they
         norm.momentum = momentum
         norm.register_forward_pre_hook(lambda norm, given: seen.__setitem__(norm, given[0].double().numpy()))
     weights = {name: p.detach().clone() for name, p in student.named_parameters()}
-    settle(student, x)
+    calibrate_batch_norms(student, x)
     assert [norm.momentum for norm in norms] == momenta
     assert not any(module.training for module in student.modules())
     assert len(seen) == len(norms) == 2 + 3 * 7
@@ -545,7 +552,7 @@ def test_settling_gives_the_statistics_of_the_lanes_and_leaves_the_norms_as_they
 def test_after_settling_the_rates_are_those_of_training():
     """All but the variance: a norm divides by n in training, and keeps what was divided by n - 1."""
     clips = synthetic.read(12, "train").clips
-    x = torch.from_numpy(lanes(clips, StreamNormaliser.fit(clips, 8))[0]).double()
+    x = torch.from_numpy(body_inputs(clips, StreamNormaliser.fit(clips, 8))[0]).double()
     student = build(
         {**SMALL, "graph": "ntu-25", "frames": 8, "fusion": "mean"}
     ).double()  # nothing to measure: double does
@@ -553,7 +560,7 @@ def test_after_settling_the_rates_are_those_of_training():
     for module in student.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.register_forward_pre_hook(lambda norm, given: sizes.__setitem__(norm, given[0][:, 0].numel()))
-    settle(student, x)
+    calibrate_batch_norms(student, x)
     settled_rates = {row.name: row.rate for row in student_layers(student, x)[:-1]}
     for norm, n in sizes.items():
         norm.running_var *= (n - 1) / n

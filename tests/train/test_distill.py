@@ -109,7 +109,7 @@ def cross_entropy_of(logits, label, smoothing):
 
 
 def features_of(student, teacher, translate):
-    """L_feat of each lane: mean over pairs of the mean squared distance of firing rates over the steps."""
+    """L_feat of each body: mean over pairs of the mean squared distance of firing rates over the steps."""
     out = np.zeros(student[0].shape[1])
     for s, f, ftm in zip(student, teacher, translate, strict=True):
         rates = spikes_of(translated_current(f, ftm, s.shape[3]), len(s)).mean(0)
@@ -119,7 +119,7 @@ def features_of(student, teacher, translate):
 
 
 def over_bodies(values):
-    """Of lanes → of clips: the mean over the bodies of each."""
+    """Of bodies → of clips: the mean over the bodies of each."""
     return np.stack([values[CLIP_OF.numpy() == clip].mean(0) for clip in range(len(LABELS))])
 
 
@@ -156,15 +156,15 @@ def build_teacher(**changes):
 
 
 def build(config=None, *, distilling=True, teacher=None, dtype=torch.float64, **changes):
-    """An objective in inference mode, and lanes for the student and the teacher. Training is in float32 only."""
+    """An objective in inference mode, and bodies for the student and the teacher. Training is in float32 only."""
     torch.manual_seed(0)
     student = Student(StudentConfig(**{**STUDENT, **changes}))
     teacher = (teacher or build_teacher()).to(dtype)
     distillation = Distillation(student.config, teacher) if distilling else None
     objective = scramble(StudentObjective(student, config or TrainConfig(), distillation), 0).to(dtype)
     frames, streams = teacher.config.frames, len(teacher.config.streams)
-    lanes = [noise(0, 4, 3 * len(student.config.streams), 6, 20), noise(1, 4, 3 * streams, frames, 20)]
-    return objective, [x.to(dtype) for x in lanes[: 2 if distilling else 1]]
+    bodies = [noise(0, 4, 3 * len(student.config.streams), 6, 20), noise(1, 4, 3 * streams, frames, 20)]
+    return objective, [x.to(dtype) for x in bodies[: 2 if distilling else 1]]
 
 
 def assert_loss(found, expected, name):
@@ -298,14 +298,14 @@ def test_the_mean_firing_rate_is_over_all_neurons_and_steps():
 
 
 def test_the_mean_firing_rate_of_a_student_counts_each_population_once():
-    objective, lanes = build(TrainConfig(rate_weight=2.0), distilling=False)
+    objective, bodies = build(TrainConfig(rate_weight=2.0), distilling=False)
     record = {}
-    objective.network(lanes[0], record)
+    objective.network(bodies[0], record)
     assert len(record) == 2 + 6 * 6  # ssc, smf; sgc, qkv, m, z, proj, stc in each block
     counted = np.array([sum(float(s[:, n].sum()) for s in record.values()) for n in range(4)])
     counted /= sum(s[:, 0].numel() for s in record.values())
     assert counted.min() > 0.02
-    losses, _ = objective(lanes, CLIP_OF, LABELS)
+    losses, _ = objective(bodies, CLIP_OF, LABELS)
     np.testing.assert_allclose(array(losses["rate"]), over_bodies(counted), rtol=1e-9)
 
 
@@ -315,14 +315,14 @@ def test_the_mean_firing_rate_of_a_student_counts_each_population_once():
 CONFIG = TrainConfig(soft_label_weight=0.7, feature_weight=1.3, temperature=3.0, rate_weight=0.5, label_smoothing=0.2)
 
 
-def expected_losses(objective, lanes, config):
+def expected_losses(objective, bodies, config):
     """Each loss from the two networks' outputs alone."""
     record = {}
     with torch.no_grad():
-        logits = over_bodies(array(objective.network(lanes[0], record)))
+        logits = over_bodies(array(objective.network(bodies[0], record)))
         teacher = objective.distillation.teacher
-        label = over_bodies(array(teacher(lanes[1])))
-        _, features = teacher.look(lanes[1])
+        label = over_bodies(array(teacher(bodies[1])))
+        _, features = teacher.look(bodies[1])
     pairs = [(array(record[f"block{block}_stc"]), array(features[layer - 1])) for block, layer in PAIRS]
     feature = features_of(*zip(*pairs, strict=True), objective.distillation.translate)
     counts = [(array(s).sum((0, *range(2, s.dim()))), s[:, 0].numel()) for s in record.values()]
@@ -337,9 +337,9 @@ def expected_losses(objective, lanes, config):
 
 
 def test_the_student_s_losses_are_those_of_the_equations_per_clip():
-    objective, lanes = build(CONFIG)
-    losses, logits = objective(lanes, CLIP_OF, LABELS)
-    expected_logits, expected = expected_losses(objective, lanes, CONFIG)
+    objective, bodies = build(CONFIG)
+    losses, logits = objective(bodies, CLIP_OF, LABELS)
+    expected_logits, expected = expected_losses(objective, bodies, CONFIG)
     np.testing.assert_allclose(array(logits), expected_logits, rtol=2e-5, atol=2e-6)
     assert list(losses) == list(expected)
     for name, values in expected.items():
@@ -349,22 +349,22 @@ def test_the_student_s_losses_are_those_of_the_equations_per_clip():
 
 
 def test_a_teacher_of_one_stream_and_more_frames_teaches_too():
-    objective, lanes = build(CONFIG, teacher=build_teacher(streams=("bone",), frames=12), streams=("joint", "bone"))
-    assert [x.shape[1:3] for x in lanes] == [(6, 6), (3, 12)]
-    losses, _ = objective(lanes, CLIP_OF, LABELS)
-    for name, values in expected_losses(objective, lanes, CONFIG)[1].items():
+    objective, bodies = build(CONFIG, teacher=build_teacher(streams=("bone",), frames=12), streams=("joint", "bone"))
+    assert [x.shape[1:3] for x in bodies] == [(6, 6), (3, 12)]
+    losses, _ = objective(bodies, CLIP_OF, LABELS)
+    for name, values in expected_losses(objective, bodies, CONFIG)[1].items():
         assert_loss(losses[name], values, name)
 
 
 @pytest.mark.parametrize("split", [[(0,), (1,), (2,)], [(0, 2), (1,)]])
 def test_a_batch_costs_what_its_shares_cost(split):
     """Or processes with shares of different sizes would learn something else than one with the whole batch."""
-    objective, lanes = build(CONFIG)
-    whole, whole_logits = objective(lanes, CLIP_OF, LABELS)
+    objective, bodies = build(CONFIG)
+    whole, whole_logits = objective(bodies, CLIP_OF, LABELS)
     for clips in split:
         chosen = torch.tensor([int(clip) in clips for clip in CLIP_OF])
         clip_of = torch.tensor([clips.index(int(clip)) for clip in CLIP_OF[chosen]])
-        share, logits = objective([x[chosen] for x in lanes], clip_of, LABELS[list(clips)])
+        share, logits = objective([x[chosen] for x in bodies], clip_of, LABELS[list(clips)])
         np.testing.assert_allclose(array(logits), array(whole_logits)[list(clips)], rtol=1e-9, atol=1e-12)
         for name, values in share.items():
             np.testing.assert_allclose(
@@ -373,9 +373,9 @@ def test_a_batch_costs_what_its_shares_cost(split):
 
 
 def test_a_second_body_that_repeats_the_first_changes_nothing():
-    objective, lanes = build(CONFIG)
-    alone, _ = objective([x[[0, 1, 3]] for x in lanes], torch.arange(3), LABELS)
-    twice, _ = objective([x[[0, 1, 1, 3]] for x in lanes], CLIP_OF, LABELS)
+    objective, bodies = build(CONFIG)
+    alone, _ = objective([x[[0, 1, 3]] for x in bodies], torch.arange(3), LABELS)
+    twice, _ = objective([x[[0, 1, 1, 3]] for x in bodies], CLIP_OF, LABELS)
     for name, values in twice.items():
         np.testing.assert_allclose(array(values), array(alone[name]), rtol=1e-9, atol=1e-12, err_msg=name)
 
@@ -390,19 +390,19 @@ def test_a_second_body_that_repeats_the_first_changes_nothing():
     ],
 )
 def test_losses_are_named_where_they_are_used(distilling, rate, names):
-    objective, lanes = build(TrainConfig(rate_weight=rate), distilling=distilling, dtype=torch.float32)
-    losses, _ = objective(lanes, CLIP_OF, LABELS)
+    objective, bodies = build(TrainConfig(rate_weight=rate), distilling=distilling, dtype=torch.float32)
+    losses, _ = objective(bodies, CLIP_OF, LABELS)
     assert list(losses) == names
-    assert list(objective.train()(lanes, CLIP_OF, LABELS)[0]) == names
+    assert list(objective.train()(bodies, CLIP_OF, LABELS)[0]) == names
 
 
 @pytest.mark.parametrize("weight", [0.0, 2.5])
 def test_the_weights_are_those_of_the_config(weight):
     """A loss is told as it is; what it counts for is beside it."""
     config = TrainConfig(soft_label_weight=weight, feature_weight=weight / 2, rate_weight=weight * 2)
-    objective, lanes = build(config)
-    losses, _ = objective(lanes, CLIP_OF, LABELS)
-    unit, _ = build(TrainConfig(rate_weight=1.0))[0](lanes, CLIP_OF, LABELS)
+    objective, bodies = build(config)
+    losses, _ = objective(bodies, CLIP_OF, LABELS)
+    unit, _ = build(TrainConfig(rate_weight=1.0))[0](bodies, CLIP_OF, LABELS)
     expected = {"cross_entropy": 1.0, "soft_label": weight, "feature": weight / 2, "rate": weight * 2}
     assert objective.weights == {name: value for name, value in expected.items() if name != "rate" or value}
     assert list(losses) == list(objective.weights)
@@ -411,8 +411,8 @@ def test_the_weights_are_those_of_the_config(weight):
 
 
 def test_the_gradients_of_the_losses_reach_the_student_and_the_translation():
-    objective, lanes = build(CONFIG, dtype=torch.float32)
-    losses, _ = objective.train()(lanes, CLIP_OF, LABELS)
+    objective, bodies = build(CONFIG, dtype=torch.float32)
+    losses, _ = objective.train()(bodies, CLIP_OF, LABELS)
     reached = {}
     for name, values in losses.items():
         objective.zero_grad(set_to_none=True)
@@ -435,13 +435,13 @@ def test_the_gradients_of_the_losses_reach_the_student_and_the_translation():
 def test_the_teacher_is_neither_trained_nor_kept_nor_put_into_training_mode():
     teacher = build_teacher().float()
     before = state_of(teacher)
-    objective, lanes = build(CONFIG, teacher=teacher, dtype=torch.float32)
+    objective, bodies = build(CONFIG, teacher=teacher, dtype=torch.float32)
     assert objective.distillation.teacher is teacher
     objective.train()
     optimizer = torch.optim.SGD(objective.parameters(), lr=0.1, weight_decay=0.1)
     ours = state_of(objective)
     for _ in range(2):
-        losses, _ = objective(lanes, CLIP_OF, LABELS)
+        losses, _ = objective(bodies, CLIP_OF, LABELS)
         optimizer.zero_grad()
         sum(values.sum() for values in losses.values()).backward()
         optimizer.step()
@@ -464,30 +464,30 @@ def test_a_teacher_that_comes_in_training_mode_is_frozen():
 
 
 def test_the_translation_learns_and_is_kept():
-    objective, lanes = build(CONFIG, dtype=torch.float32)
+    objective, bodies = build(CONFIG, dtype=torch.float32)
     translate = {n: p for n, p in objective.named_parameters() if n.startswith("distillation.")}
     assert len(translate) == 3 * 3  # synapses, gain and bias for each pair
     assert set(translate) <= set(objective.state_dict())
     # side by side the four streams' channels, to the student's
     assert [tuple(p.shape[:2]) for n, p in translate.items() if p.dim() == 4] == [(4, 8), (8, 12), (16, 16)]
     before = {name: p.detach().clone() for name, p in translate.items()}
-    losses, _ = objective.train()(lanes, CLIP_OF, LABELS)
+    losses, _ = objective.train()(bodies, CLIP_OF, LABELS)
     losses["feature"].mean().backward()
     torch.optim.SGD(objective.parameters(), lr=1.0).step()
     assert all((p != before[name]).any() for name, p in translate.items())
     fresh, _ = build(CONFIG, dtype=torch.float32)
     fresh.load_state_dict(objective.state_dict())
-    again, _ = fresh.eval()(lanes, CLIP_OF, LABELS)
-    for name, values in objective.eval()(lanes, CLIP_OF, LABELS)[0].items():
+    again, _ = fresh.eval()(bodies, CLIP_OF, LABELS)
+    for name, values in objective.eval()(bodies, CLIP_OF, LABELS)[0].items():
         assert torch.equal(values, again[name])
 
 
 def test_the_student_alone_is_the_same_student():
     """Its state has the names of a student without a teacher: nothing of the distillation is in model.pt."""
-    objective, lanes = build(CONFIG)
+    objective, bodies = build(CONFIG)
     alone, _ = build(distilling=False)
     assert list(objective.network.state_dict()) == list(alone.network.state_dict())
-    assert torch.equal(objective(lanes, CLIP_OF, LABELS)[1], alone(lanes[:1], CLIP_OF, LABELS)[1])
+    assert torch.equal(objective(bodies, CLIP_OF, LABELS)[1], alone(bodies[:1], CLIP_OF, LABELS)[1])
 
 
 @pytest.mark.parametrize(
@@ -563,9 +563,9 @@ def trained_teacher(factor=1.0):
 def test_both_networks_see_the_same_windows_each_in_its_own_units(tmp_path, monkeypatch):
     seen, forward = [], StudentObjective.forward
 
-    def watched(self, lanes, clip_of, labels):
-        seen.append(lanes)
-        return forward(self, lanes, clip_of, labels)
+    def watched(self, bodies, clip_of, labels):
+        seen.append(bodies)
+        return forward(self, bodies, clip_of, labels)
 
     monkeypatch.setattr(StudentObjective, "forward", watched)
     train(QUICK, CLIPS, CLIPS, tmp_path, teacher=trained_teacher(2.0))

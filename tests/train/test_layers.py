@@ -18,8 +18,8 @@ from mksgn.train.layers import (
     ConvBN,
     GraphConvBN,
     SpikingSelfAttention,
+    init_bn_biases,
     mutual_information,
-    start_offsets,
 )
 from mksgn.train.skeletons import adjacency_subsets, graph
 
@@ -79,9 +79,9 @@ def graph_conv_bn(x, module):
 
 def map_current(q, k, gain):
     """g_m Q K^T: (S, L, C, T, V) twice → (S, L, heads, T, query, key); channel = head * d + i."""
-    steps, n_lanes, channels, frames, joints = q.shape
+    steps, n_bodies, channels, frames, joints = q.shape
     depth = channels // len(gain)
-    out = np.zeros((steps, n_lanes, len(gain), frames, joints, joints))
+    out = np.zeros((steps, n_bodies, len(gain), frames, joints, joints))
     for s, n, h, t, query, key in np.ndindex(*out.shape):
         for i in range(depth):
             out[s, n, h, t, query, key] += gain[h] * q[s, n, h * depth + i, t, query] * k[s, n, h * depth + i, t, key]
@@ -110,12 +110,12 @@ def information_of(a, b):
 
 
 def stream_information(p):
-    """sum_{j != i} I_ij of spikes (S, L, streams, C0, T, V): over steps, frames, joints; mean over channels and lanes."""
-    _, n_lanes, streams, channels, _, _ = p.shape
+    """sum_{j != i} I_ij of spikes (S, L, streams, C0, T, V): over steps, frames, joints; mean over channels and bodies."""
+    _, n_bodies, streams, channels, _, _ = p.shape
     total = np.zeros(streams)
-    for i, j, n, c in np.ndindex(streams, streams, n_lanes, channels):
+    for i, j, n, c in np.ndindex(streams, streams, n_bodies, channels):
         if i != j:
-            total[i] += information_of(p[:, n, i, c].ravel(), p[:, n, j, c].ravel()) / (n_lanes * channels)
+            total[i] += information_of(p[:, n, i, c].ravel(), p[:, n, j, c].ravel()) / (n_bodies * channels)
     return total
 
 
@@ -232,18 +232,18 @@ def test_ssc_streams_do_not_mix():
 
 
 @few
-@given(seed=seeds, streams=st.integers(2, 4), channels=st.integers(1, 2), n_lanes=st.integers(1, 2))
-def test_smf_at_inference_weighs_by_the_running_information(seed, streams, channels, n_lanes):
+@given(seed=seeds, streams=st.integers(2, 4), channels=st.integers(1, 2), n_bodies=st.integers(1, 2))
+def test_smf_at_inference_weighs_by_the_running_information(seed, streams, channels, n_bodies):
     torch.manual_seed(seed)
     layer = scramble(SMF(streams, channels, 3, TAU), seed)
     layer.information.uniform_(0.0, 1.0)
     nn.init.constant_(layer.g, 1.3)
     nn.init.normal_(layer.b)
     before = layer.information.clone()
-    p = random_spikes(seed, 3, n_lanes, streams * channels, 3, 3)
+    p = random_spikes(seed, 3, n_bodies, streams * channels, 3, 3)
     out, record, currents = run(layer, p)
     exponents = [math.exp(1.3 * float(layer.information[i]) + float(layer.b[i])) for i in range(streams)]
-    fused = np.zeros((3, n_lanes, channels, 3, 3))
+    fused = np.zeros((3, n_bodies, channels, 3, 3))
     for i in range(streams):
         for c in range(channels):  # stream after stream in the channels of P
             fused[:, :, c] += streams * exponents[i] / sum(exponents) * array(p)[:, :, i * channels + c]
@@ -253,11 +253,11 @@ def test_smf_at_inference_weighs_by_the_running_information(seed, streams, chann
 
 
 @few
-@given(seed=seeds, streams=st.integers(2, 4), channels=st.integers(1, 3), n_lanes=st.integers(1, 3))
-def test_smf_measures_the_information_between_streams(seed, streams, channels, n_lanes):
-    common = random_spikes(seed, 2, n_lanes, 1, channels, 4, 5, rate=0.5)
-    own = random_spikes(seed + 1, 2, n_lanes, streams, channels, 4, 5, rate=0.3)
-    take = random_spikes(seed + 2, 2, n_lanes, streams, channels, 4, 5, rate=0.6)
+@given(seed=seeds, streams=st.integers(2, 4), channels=st.integers(1, 3), n_bodies=st.integers(1, 3))
+def test_smf_measures_the_information_between_streams(seed, streams, channels, n_bodies):
+    common = random_spikes(seed, 2, n_bodies, 1, channels, 4, 5, rate=0.5)
+    own = random_spikes(seed + 1, 2, n_bodies, streams, channels, 4, 5, rate=0.3)
+    take = random_spikes(seed + 2, 2, n_bodies, streams, channels, 4, 5, rate=0.6)
     p = torch.where(take > 0, common, own)
     # the floor of 1e-6 under each probability moves a term by at most 1e-6 log 1e6, and there are streams * 4 of them
     expected = stream_information(array(p))
@@ -358,16 +358,16 @@ def test_adjacency_starts_from_the_skeleton_and_learns_where_it_may(learned):
 
 @few
 @given(
-    seed=seeds, heads=st.integers(1, 3), depth=st.integers(1, 3), n_lanes=st.integers(1, 2), frames=st.integers(1, 2),
+    seed=seeds, heads=st.integers(1, 3), depth=st.integers(1, 3), n_bodies=st.integers(1, 2), frames=st.integers(1, 2),
     joints=st.integers(1, 4),
 )  # fmt: skip
-def test_attention(seed, heads, depth, n_lanes, frames, joints):
+def test_attention(seed, heads, depth, n_bodies, frames, joints):
     layer = SpikingSelfAttention(heads, TAU).eval()
     generator = torch.Generator().manual_seed(seed)
     nn.init.uniform_(layer.log_gain_m, -1.0, 1.0, generator=generator)
     nn.init.uniform_(layer.log_gain_z, -1.0, 1.0, generator=generator)
     channels = heads * depth
-    qkv = random_spikes(seed, 4, n_lanes, 3 * channels, frames, joints, rate=0.6)
+    qkv = random_spikes(seed, 4, n_bodies, 3 * channels, frames, joints, rate=0.6)
     record = {}
     with torch.no_grad():
         z = layer(qkv, record.__setitem__, "block3_attention")
@@ -486,7 +486,7 @@ def test_batch_norms_start_at_one_and_synapses_have_no_other_bias():
     assert len(norms) == 1 + 1 + 2 + 5
     assert all((bn.weight == 1).all() for bn in norms)
     assert all((bn.bias == 0).all() for bn in norms)
-    start_offsets(nn.ModuleList(layers))
+    init_bn_biases(nn.ModuleList(layers))
     shifted = [bn for bn in norms if bn is layers[3].qkv.bn]  # q, k and v must coincide often enough to be learnt
     assert len(shifted) == 1
     assert all((bn.bias == (1 if bn in shifted else 0.5)).all() for bn in norms)

@@ -14,7 +14,7 @@ from mksgn.train.datasets import synthetic
 from mksgn.train.loop import predict, top1, train, train_teacher
 from mksgn.train.optimizers import weight_groups
 from mksgn.train.student import Student, StudentConfig
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 
 CONFIG = TrainConfig(
     student={"frames": 4, "stream_channels": 2, "widths": [4, 8], "heads": 2, "kernel": 3}, epochs=2, batch=4
@@ -98,7 +98,7 @@ def test_the_config_is_written_whole(whole):
 
 def test_the_facts_of_the_training_are_kept_with_the_model(whole):
     model, out = whole
-    x, clip_of = lanes(HELD_OUT.clips, model.normaliser)
+    x, clip_of = body_inputs(HELD_OUT.clips, model.normaliser)
     rate = model.training["held_out_firing_rate"]
     spikes = {}
     model.student(torch.from_numpy(x), spikes)
@@ -139,7 +139,7 @@ def test_copies_of_training_clips_are_counted_and_left_out(tmp_path):
     copied = replace(HELD_OUT, clips=[*HELD_OUT.clips[:5], *TRAINING.clips[:3]])
     model = train(CONFIG, TRAINING, copied, tmp_path)
     assert model.training["held_out_copies"] == 3
-    x, clip_of = lanes(copied.clips, model.normaliser)
+    x, clip_of = body_inputs(copied.clips, model.normaliser)
     hit = predict(model.student, x, clip_of, 8).argmax(1).numpy() == copied.labels
     assert model.training["held_out_top1"] == pytest.approx(hit.mean())
     assert model.training["held_out_top1_without_copies"] == pytest.approx(hit[:5].mean())
@@ -314,16 +314,16 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path, monkeypatch):
 
 def test_predict_in_batches_is_predict_at_once(whole, monkeypatch):
     model, _ = whole
-    x, clip_of = lanes(TRAINING.clips, model.normaliser)
+    x, clip_of = body_inputs(TRAINING.clips, model.normaliser)
     assert len(x) > len(TRAINING)  # somebody stands beside
     at_once = predict(model.student.train(), x, clip_of, len(TRAINING))
     assert not model.student.training
     assert at_once.shape == (12, 12)
-    monkeypatch.setattr(loop, "EVALUATION_LANES", 5)
+    monkeypatch.setattr(loop, "EVALUATION_BODIES", 5)
     torch.testing.assert_close(predict(model.student, x, clip_of, len(TRAINING)), at_once, atol=1e-6, rtol=1e-6)
-    lane = model.student(torch.from_numpy(x)).detach()
+    body = model.student(torch.from_numpy(x)).detach()
     for clip in range(12):
-        torch.testing.assert_close(at_once[clip], lane[clip_of == clip].mean(0))
+        torch.testing.assert_close(at_once[clip], body[clip_of == clip].mean(0))
 
 
 def test_top1():

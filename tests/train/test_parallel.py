@@ -12,7 +12,7 @@ from mksgn.train.checkpoint import load
 from mksgn.train.datasets import open_source
 from mksgn.train.loop import predict, top1, weights_digest
 from mksgn.train.parallel import Group, check_device
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 
 TINY = "student: {frames: 4, stream_channels: 2, widths: [4, 8], heads: 2, kernel: 3}\nepochs: 2\nbatch: 8\n"
 
@@ -60,7 +60,7 @@ def test_torchrun_leaves_one_training(tmp_path):
     assert model.training["processes"] == 2
     # each tried its share of the held-out clips: together they found what one finds
     clips = open_source("synthetic", part="test")
-    logits = predict(model.student, *lanes(clips.clips, model.normaliser), len(clips))
+    logits = predict(model.student, *body_inputs(clips.clips, model.normaliser), len(clips))
     assert model.training["held_out_top1"] == top1(logits, clips.labels)
 
 

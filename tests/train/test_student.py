@@ -12,7 +12,7 @@ from mksgn.train.config import PRESETS
 from mksgn.train.datasets import synthetic
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig, body_mean
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 
 CLASSES = synthetic.CLASSES
 TINY = {
@@ -33,9 +33,9 @@ def build(**changes):
 
 @pytest.fixture(scope="module")
 def inputs():
-    """Six lanes of real clips at 4 frames."""
+    """Six bodies of real clips at 4 frames."""
     clips = synthetic.read(6, "train").clips
-    x, _ = lanes(clips, StreamNormaliser.fit(clips, 4))
+    x, _ = body_inputs(clips, StreamNormaliser.fit(clips, 4))
     return torch.from_numpy(x[:6])
 
 
@@ -45,7 +45,7 @@ def tiny(inputs):
     student = build()
     for module in student.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0  # the one batch is all that it remembers
+            module.momentum = 1.0  # the one batch is all that it has_synaptic_state
     with torch.no_grad():
         student.train()(inputs)
     return student.eval()
@@ -119,21 +119,21 @@ def test_the_papers_width_and_depth_are_the_defaults():
 # populations
 
 
-def expected_populations(config, n_lanes):
+def expected_populations(config, n_bodies):
     """Name → (S, L, *shape), in the order of the network."""
     s, v, frames = config.steps, config.joints, config.frames
     shapes = {
-        "ssc": (s, n_lanes, 4 * config.stream_channels, frames, v),
-        "smf": (s, n_lanes, config.widths[0], frames, v),
+        "ssc": (s, n_bodies, 4 * config.stream_channels, frames, v),
+        "smf": (s, n_bodies, config.widths[0], frames, v),
     }
     for i, (width, left) in enumerate(zip(config.widths, config.block_frames, strict=True), start=1):
-        shapes[f"block{i}_sgc"] = (s, n_lanes, width, frames, v)
+        shapes[f"block{i}_sgc"] = (s, n_bodies, width, frames, v)
         if config.attention == "self":
-            shapes[f"block{i}_qkv"] = (s, n_lanes, 3 * width, frames, v)
-            shapes[f"block{i}_attention.m"] = (s, n_lanes, config.heads, frames, v, v)
-            shapes[f"block{i}_attention.z"] = (s, n_lanes, width, frames, v)
-            shapes[f"block{i}_proj"] = (s, n_lanes, width, frames, v)
-        shapes[f"block{i}_stc"] = (s, n_lanes, width, left, v)
+            shapes[f"block{i}_qkv"] = (s, n_bodies, 3 * width, frames, v)
+            shapes[f"block{i}_attention.m"] = (s, n_bodies, config.heads, frames, v, v)
+            shapes[f"block{i}_attention.z"] = (s, n_bodies, width, frames, v)
+            shapes[f"block{i}_proj"] = (s, n_bodies, width, frames, v)
+        shapes[f"block{i}_stc"] = (s, n_bodies, width, left, v)
         frames = left
     return shapes
 
@@ -178,7 +178,7 @@ def test_recording_changes_nothing(tiny, inputs):
         recorded, plain = tiny(inputs, spikes), tiny(inputs)
     assert torch.equal(recorded, plain)
     assert torch.equal(plain, tiny(inputs))  # no state is left behind
-    assert recorded.std(0).min() > 0  # lanes differ: the comparison says something
+    assert recorded.std(0).min() > 0  # bodies differ: the comparison says something
 
 
 def test_logits_are_the_read_out_of_mean_spikes(tiny, inputs):
@@ -194,10 +194,10 @@ def test_logits_are_the_read_out_of_mean_spikes(tiny, inputs):
     np.testing.assert_allclose(logits, by_step.mean(0), atol=1e-6)
 
 
-def test_lanes_do_not_see_each_other(tiny, inputs):
+def test_bodies_do_not_see_each_other(tiny, inputs):
     with torch.no_grad():
         together = tiny(inputs)
-        alone = torch.cat([tiny(lane[None]) for lane in inputs])
+        alone = torch.cat([tiny(body[None]) for body in inputs])
         reversed_ = tiny(inputs.flip(0)).flip(0)
     torch.testing.assert_close(alone, together, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(reversed_, together, atol=1e-6, rtol=1e-6)

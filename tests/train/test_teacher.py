@@ -34,9 +34,9 @@ seeds = st.integers(0, 2**31 - 1)
 
 def convolve(x, weight, stride=1):
     """(L, C, T, V) and (O, C, k, 1) → (L, O, T', V): a sum over the frames that exist, zero for the others."""
-    n_lanes, _, frames, joints = x.shape
+    n_bodies, _, frames, joints = x.shape
     outputs, _, kernel, _ = weight.shape
-    out = np.zeros((n_lanes, outputs, math.floor((frames - 1) / stride) + 1, joints))
+    out = np.zeros((n_bodies, outputs, math.floor((frames - 1) / stride) + 1, joints))
     for t in range(out.shape[2]):
         for tap in range(kernel):
             source = t * stride + tap - (kernel - 1) // 2
@@ -47,8 +47,8 @@ def convolve(x, weight, stride=1):
 
 def graph_convolve(x, adjacency, weight):
     """sum_k A_k^T X W_k, one edge at a time: joint `source` is heard at joint `target`, A[k, source, target]."""
-    n_lanes, _, frames, joints = x.shape
-    out = np.zeros((n_lanes, weight.shape[0], frames, joints))
+    n_bodies, _, frames, joints = x.shape
+    out = np.zeros((n_bodies, weight.shape[0], frames, joints))
     for k, source, target in np.ndindex(*adjacency.shape):
         out[:, :, :, target] += adjacency[k, source, target] * np.einsum("oc,lct->lot", weight[:, :, k], x[..., source])
     return out
@@ -239,7 +239,7 @@ def test_the_graph_starts_from_the_skeleton_and_is_free_in_all_entries():
 
 
 def test_the_first_norm_has_statistics_per_joint_and_coordinate():
-    """In training each of the (coordinate, joint) pairs is standardised over the lanes and frames; then its mean is kept."""
+    """In training each of the (coordinate, joint) pairs is standardised over the bodies and frames; then its mean is kept."""
     torch.manual_seed(0)
     network = GCN(TeacherConfig(**TINY)).double()
     network.input_bn.momentum = 1.0

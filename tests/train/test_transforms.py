@@ -1,4 +1,4 @@
-"""Augmentation: windows, rotation and scale; and lanes, one per body that is there."""
+"""Augmentation: windows, rotation and scale; and bodies, one per body that is there."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from mksgn.train.datasets import synthetic
 from mksgn.train.datasets.clips import Clip
 from mksgn.train.skeletons import bone_pairs, graph
 from mksgn.train.streams import StreamNormaliser, resize
-from mksgn.train.transforms import STORED_FRAMES, TrainingClips, draw_turns, draw_windows, lanes, turn, window
+from mksgn.train.transforms import STORED_FRAMES, TrainingClips, body_inputs, draw_turns, draw_windows, turn, window
 
 STILL = TrainConfig(rotate_degrees=0.0, scale=(1.0, 1.0), crop=1.0)
 
@@ -145,7 +145,7 @@ def test_a_turned_clip_has_the_bones_of_the_clip(clips):
     torch.testing.assert_close(*lengths, atol=1e-5, rtol=1e-5)
 
 
-# batches and lanes
+# batches and bodies
 
 
 def test_training_clips_know_which_bodies_are_there(clips):
@@ -159,7 +159,7 @@ def test_training_clips_know_which_bodies_are_there(clips):
         np.testing.assert_array_equal(data.joints[n, : len(clip.joints)].numpy(), resize(clip.joints, STORED_FRAMES))
 
 
-def test_absent_bodies_get_no_lane(clips, normaliser):
+def test_absent_bodies_get_no_input(clips, normaliser):
     data = TrainingClips(clips)
     two = next(n for n, clip in enumerate(clips) if len(clip.joints) == 2)
     one = next(n for n, clip in enumerate(clips) if len(clip.joints) == 1)
@@ -168,14 +168,14 @@ def test_absent_bodies_get_no_lane(clips, normaliser):
     assert x.dtype == torch.float32
     assert clip_of.tolist() == [0, 1, 1, 2]
     assert labels.tolist() == [clips[one].label, clips[two].label, clips[one].label]
-    assert x.flatten(1).any(1).all()  # no lane is empty
+    assert x.flatten(1).any(1).all()  # no body is empty
     assert not torch.equal(x[0], x[3])  # the same clip, in another window
 
 
-def test_a_still_batch_equals_the_lanes_of_evaluation(clips, normaliser):
+def test_a_still_batch_equals_the_bodies_of_evaluation(clips, normaliser):
     """Without augmentation training sees what evaluation sees, but for resampling through the 64 stored frames."""
     at_64 = [replace(clip, joints=resize(clip.joints, STORED_FRAMES)) for clip in clips]
-    expected, clip_of = lanes(at_64, normaliser)
+    expected, clip_of = body_inputs(at_64, normaliser)
     (x,), found, _ = TrainingClips(clips).batch(torch.arange(len(clips)), [normaliser], STILL, seeded())
     assert found.tolist() == clip_of.tolist()
     steps = (x - torch.from_numpy(expected)).abs() * 32
@@ -183,8 +183,8 @@ def test_a_still_batch_equals_the_lanes_of_evaluation(clips, normaliser):
     assert (steps > 0).float().mean() < 0.01
 
 
-def test_lanes_of_evaluation(clips, normaliser):
-    x, clip_of = lanes(clips, normaliser)
+def test_bodies_of_evaluation(clips, normaliser):
+    x, clip_of = body_inputs(clips, normaliser)
     bodies = [len(clip.joints) for clip in clips]
     assert clip_of.tolist() == [n for n, count in enumerate(bodies) for _ in range(count)]
     assert x.shape == (sum(bodies), 12, 8, 25)
@@ -221,7 +221,7 @@ def test_copies_are_found_by_their_bits(clips):
     assert data.copies([renamed, nearly, clips[8]]).tolist() == [True, False, False]
 
 
-def test_augmented_lanes_stay_on_the_lattice(clips, normaliser):
+def test_augmented_bodies_stay_on_the_lattice(clips, normaliser):
     (x,), _, _ = TrainingClips(clips).batch(torch.arange(12), [normaliser], TrainConfig(), seeded())
     assert torch.equal((x * 32).round(), x * 32)
     assert x.abs().max() <= 127 / 32

@@ -21,7 +21,7 @@ from mksgn.deploy.run_folder import TRAINS
 ROUNDING = 1e-9  # relative
 
 
-def lanes_of(record: Record) -> int:
+def bodies_of(record: Record) -> int:
     """Bodies that were run, over all clips."""
     return round(record.totals.lanes * record.data.clips)
 
@@ -66,8 +66,8 @@ def check_totals(result: CheckResult, record: Record) -> None:
             RUN_FILE,
             f"totals.Effective_MACs ({record.totals.Effective_MACs}) exceeds the MACs of which it is a part ({products})",
         )
-    lanes = record.totals.lanes * record.data.clips
-    if not _same(lanes, round(lanes)) or lanes < record.data.clips:
+    bodies = record.totals.lanes * record.data.clips
+    if not _same(bodies, round(bodies)) or bodies < record.data.clips:
         result.fault(RUN_FILE, f"totals.lanes ({record.totals.lanes}) is no whole number of bodies for the clips")
     for layer in record.layers:
         if layer.neurons != prod(layer.shape):
@@ -121,8 +121,8 @@ def check_spikes(result: CheckResult, record: Record, path: Path) -> None:
 
 
 def _layer(result: CheckResult, record: Record, layer: Layer, arrays: Mapping[str, np.ndarray], file: str) -> None:
-    lanes = lanes_of(record)
-    events = lanes * record.execution.steps
+    bodies = bodies_of(record)
+    events = bodies * record.execution.steps
     counts = arrays.get(f"counts/{layer.name}")
     fires = counts is not None or f"trains/{layer.name}" in arrays  # a read-out has neither
     if counts is None:  # of a population that never fired there are none
@@ -144,16 +144,16 @@ def _layer(result: CheckResult, record: Record, layer: Layer, arrays: Mapping[st
         if not _same(found, wanted):
             result.fault(RUN_FILE, f"{layer.name}: {name} is {found:,.10g}, {file} gives {wanted:,.10g}")
     if f"trains/{layer.name}" in arrays:
-        fault = _train_fault(layer, counts, arrays, lanes, record.execution.steps)
+        fault = _train_fault(layer, counts, arrays, bodies, record.execution.steps)
         if fault:
             result.fault(file, f"trains/{layer.name}: {fault}")
 
 
 def _train_fault(
-    layer: Layer, counts: np.ndarray, arrays: Mapping[str, np.ndarray], lanes: int, steps: int
+    layer: Layer, counts: np.ndarray, arrays: Mapping[str, np.ndarray], bodies: int, steps: int
 ) -> str | None:
-    """What is wrong with a population's spike trains: (lanes kept, steps, *shape), packed to bits."""
-    kept = min(TRAINS, lanes)
+    """What is wrong with a population's spike trains: (bodies kept, steps, *shape), packed to bits."""
+    kept = min(TRAINS, bodies)
     shape, packed = arrays.get(f"shape/{layer.name}"), arrays[f"trains/{layer.name}"]
     wanted = (kept, steps, *layer.shape)
     if shape is None or tuple(shape.tolist()) != wanted:
@@ -162,10 +162,10 @@ def _train_fault(
         return f"{packed.size} bytes of {packed.dtype} for {prod(wanted)} decisions"
     train = np.unpackbits(packed, count=prod(wanted)).reshape(wanted)
     found = train.sum((0, 1), dtype=np.int64)
-    if kept == lanes and not np.array_equal(found, counts):
+    if kept == bodies and not np.array_equal(found, counts):
         return f"{int((found != counts).sum())} neurons have other counts than counts/{layer.name}, of the same bodies"
     if (found > counts).any():
-        return f"{int((found > counts).sum())} neurons fire more often in {kept} bodies than in all {lanes}"
+        return f"{int((found > counts).sum())} neurons fire more often in {kept} bodies than in all {bodies}"
     return None
 
 

@@ -159,7 +159,7 @@ def limits(facts: Facts) -> BarChart | None:
 
 
 def cores(facts: Facts) -> BarChart | None:
-    """Cores of one lane by layer; those of its product units included."""
+    """Cores of one body by layer; those of its product units included."""
     rows = [layer for layer in facts.record.layers if layer.cores]
     if not rows:
         return None

@@ -24,7 +24,7 @@ FAINTEST = 0.3  # opacity of the least share that fired: still seen on paper
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """One population, in the first lane (the first body of the first clip)."""
+    """One population, in the first body (the first body of the first clip)."""
 
     name: str
     frames: int
@@ -53,7 +53,7 @@ def populations(path: Path, frames: int, joints: int) -> list[str]:
 
 
 def raster(path: Path, name: str) -> Raster:
-    """The first lane of one population's kept trains."""
+    """The first body of one population's kept trains."""
     train = read_train(path, name)[0]  # (S, C, T, V), of m (S, H, T, V, V)
     if train.ndim == 5:
         heads = train.transpose(0, 1, 4, 2, 3)
@@ -74,7 +74,7 @@ def raster(path: Path, name: str) -> Raster:
 
 
 def sample_joints(path: Path) -> np.ndarray | None:
-    """(T, V, 3) of the first lane, in the data's coordinates; None where the file has none."""
+    """(T, V, 3) of the first body, in the data's coordinates; None where the file has none."""
     with np.load(path) as arrays:
         return arrays["sample/joints"] if "sample/joints" in arrays.files else None
 

@@ -21,7 +21,7 @@ from mksgn.bench.sweep.variants import graph_of
 from mksgn.export.graph import files
 from mksgn.train import checkpoint
 from mksgn.train.datasets import Clip, ClipSet, LazyClips
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 
 MODEL_FILE = "model.nir"
 NETWORKS = 4  # kept compiled by a worker
@@ -40,7 +40,7 @@ def build(variant: Variant, model: bytes, calibration: ClipSet) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pt"
         path.write_bytes(model)
-        samples, _ = lanes(calibration.clips, checkpoint.load(path).normaliser)
+        samples, _ = body_inputs(calibration.clips, checkpoint.load(path).normaliser)
         graph = graph_of(variant.model_copy(update={"path": str(path)}), samples)
         files.write(graph, Path(folder) / MODEL_FILE)
         return (Path(folder) / MODEL_FILE).read_bytes()

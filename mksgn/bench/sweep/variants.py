@@ -21,7 +21,7 @@ DT = 1e-4  # seconds, as mksgn-export's
 
 
 def graph_of(variant: Variant, calibration: np.ndarray) -> nir.NIRGraph:
-    """`calibration`: lanes of clips (L, 3 · streams, T, V) as the model's normaliser makes them. The weights are the trained ones."""
+    """`calibration`: bodies of clips (L, 3 · streams, T, V) as the model's normaliser makes them. The weights are the trained ones."""
     trained = with_steps(checkpoint.load(Path(variant.path)), variant.steps)
     graph = export_to_nir(trained, dt=DT)
     scale_thresholds(graph, variant.threshold)

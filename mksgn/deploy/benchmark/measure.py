@@ -54,7 +54,7 @@ def benchmark(
     lava_clips: Annotated[
         int, typer.Option(help="streamed through Lava, so that its filling weighs little", min=1)
     ] = 64,
-    lanes: Annotated[int, typer.Option(help="clips side by side in Lava", min=1)] = 8,
+    slots: Annotated[int, typer.Option(help="clips side by side in Lava", min=1)] = 8,
     frames: Annotated[int, typer.Option(min=4)] = 16,
     preset: Annotated[str, typer.Option(help="widths of the student")] = "paper",
     rounds: Annotated[int, typer.Option(help="of each ratio", min=2)] = 5,
@@ -70,10 +70,10 @@ def benchmark(
     source = open_source(data, split=split, part="train", limit=max(clips, 16))
     student = paper_student(source, clips, frames=frames, preset=preset)
     program = compile_graph(student.graph)
-    found: dict[str, Any] = {"preset": preset, "frames": frames, "clips": clips, "lanes": lanes, "rounds": rounds}
+    found: dict[str, Any] = {"preset": preset, "frames": frames, "clips": clips, "slots": slots, "rounds": rounds}
     found |= _ratio("fused_over_stock", _stock_and_fused(rounds))
     found |= _ratio("emulator_over_torch", _torch_and_emulator(program, student, rounds))
-    pairs, peak = _emulator_and_lava(program, student, lava_clips, lanes, rounds)
+    pairs, peak = _emulator_and_lava(program, student, lava_clips, slots, rounds)
     found |= _ratio("lava_over_emulator", pairs) | peak
     found["firing_rate"] = _firing_rate(program, run(program, student.inputs, record=False))
     if growth:
@@ -110,7 +110,7 @@ def _stock_and_fused(rounds: int) -> Pairs:
     pairs = []
     for _ in range(rounds):
         theirs = stock.execute(program, x)
-        ours = network.execute(program, x, lanes=1)
+        ours = network.execute(program, x, slots=1)
         _same(program, wanted, theirs, "stock Lava")
         _same(program, wanted, ours, "fused Lava")
         pairs.append((theirs.seconds, ours.seconds))
@@ -119,7 +119,7 @@ def _stock_and_fused(rounds: int) -> Pairs:
 
 def _torch_and_emulator(program: Program, student: PaperStudent, rounds: int) -> Pairs:
     """(b) The student's float inference in torch, steps folded into the batch, and its 8-bit program in the emulator."""
-    x = torch.from_numpy(student.lanes)
+    x = torch.from_numpy(student.bodies)
 
     @torch.inference_mode()
     def infer() -> None:
@@ -132,19 +132,19 @@ def _torch_and_emulator(program: Program, student: PaperStudent, rounds: int) ->
 
 
 def _emulator_and_lava(
-    program: Program, student: PaperStudent, clips: int, lanes: int, rounds: int
+    program: Program, student: PaperStudent, clips: int, slots: int, rounds: int
 ) -> tuple[Pairs, dict[str, Any]]:
     """(c) The same clips in the emulator and streamed through Lava, and the memory of Lava's processes together."""
     network, _ = _lava()
-    inputs = np.resize(student.lanes, (clips, *student.lanes.shape[1:]))
+    inputs = np.resize(student.bodies, (clips, *student.bodies.shape[1:]))
     x = {"input": np.broadcast_to(inputs[:, None], (clips, student.inputs.shape[1], *inputs.shape[1:]))}
-    few = {"input": x["input"][:lanes]}
-    _same(program, emulator.execute(program, few), network.execute(program, few, lanes=lanes), "fused Lava")
+    few = {"input": x["input"][:slots]}
+    _same(program, emulator.execute(program, few), network.execute(program, few, slots=slots), "fused Lava")
     pairs = []
     with watched() as peak:
         for _ in range(rounds):
             seconds = timed(lambda: emulator.execute(program, x, record=False))
-            pairs.append((seconds, network.execute(program, x, record=False, lanes=lanes).seconds))
+            pairs.append((seconds, network.execute(program, x, record=False, slots=slots).seconds))
     facts = {
         "lava_clips": clips,
         "lava_pss_bytes": peak.pss,
@@ -164,7 +164,7 @@ def _growth(name: str, values: tuple[int, ...], rounds: int) -> list[dict[str, A
         program, x = compile_graph(graph), {"input": spike_inputs(graph, value if name == "clips" else 8)}
         emulator.execute(program, x, record=False)
         emulated = min(timed(lambda: emulator.execute(program, x, record=False)) for _ in range(rounds))  # noqa: B023
-        streamed = min(network.execute(program, x, record=False, lanes=4).seconds for _ in range(2))
+        streamed = min(network.execute(program, x, record=False, slots=4).seconds for _ in range(2))
         row = {"what": name, "value": value, "emulator_seconds": emulated, "lava_seconds": streamed}
         for key in ("emulator", "lava"):
             before = rows[-1] if rows else None
@@ -209,7 +209,7 @@ def _print(found: dict[str, Any]) -> None:
     for name, text in (
         ("fused_over_stock", "fused Lava over stock Lava, six Conv(9 x 1) + LIF, 64 channels, 16 x 20"),
         ("emulator_over_torch", f"emulator over torch float, {found['preset']} student, {found['clips']} clips"),
-        ("lava_over_emulator", f"streamed Lava over the emulator, {found['lava_clips']} clips, {found['lanes']} lanes"),
+        ("lava_over_emulator", f"streamed Lava over the emulator, {found['lava_clips']} clips, {found['slots']} slots"),
     ):
         low, high = found[f"{name}_spread"]
         output.print(f"{text}: {found[name]:.2f} ({low:.2f} … {high:.2f} in {found['rounds']} rounds)")

@@ -17,10 +17,10 @@ from mksgn.export.graph.nodes import GraphConv
 from mksgn.train.checkpoint import TrainedModel
 from mksgn.train.config import PRESETS
 from mksgn.train.datasets import ClipSet
-from mksgn.train.describe import settle
+from mksgn.train.describe import calibrate_batch_norms
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 
 DT, RATE = 1e-4, 0.5  # tau = 2 steps
 FIRING = 0.12  # what the thresholds aim at: trained students fire at 5 to 20 %
@@ -86,28 +86,28 @@ def spike_inputs(graph: nir.NIRGraph, clips: int, seed: int = 1) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class PaperStudent:
-    """`lanes` (L, 12, T, V), and the same at each of S steps as a view."""
+    """`bodies` (L, 12, T, V), and the same at each of S steps as a view."""
 
     student: Student
     graph: nir.NIRGraph
-    lanes: np.ndarray
+    bodies: np.ndarray
 
     @property
     def inputs(self) -> np.ndarray:
         steps = self.student.config.steps
-        return np.broadcast_to(self.lanes[:, None], (len(self.lanes), steps, *self.lanes.shape[1:]))
+        return np.broadcast_to(self.bodies[:, None], (len(self.bodies), steps, *self.bodies.shape[1:]))
 
 
 def paper_student(
-    clips: ClipSet, lanes_wanted: int, frames: int = 16, preset: str = "paper", seed: int = 0
+    clips: ClipSet, samples_wanted: int, frames: int = 16, preset: str = "paper", seed: int = 0
 ) -> PaperStudent:
     """An untrained student of the preset's widths, its batch norms settled on the clips, and its 8-bit graph."""
     torch.manual_seed(seed)
     values = {**PRESETS[preset]["student"], "frames": frames}
     student = Student(StudentConfig(clips.graph, clips.classes, **values))
     normaliser = StreamNormaliser.fit(clips.clips, frames, student.config.streams)
-    batch, _ = lanes(clips.clips, normaliser)
-    settle(student, torch.from_numpy(batch[:16]))
+    batch, _ = body_inputs(clips.clips, normaliser)
+    calibrate_batch_norms(student, torch.from_numpy(batch[:16]))
     model = TrainedModel(student.eval(), normaliser, {"preset": preset, "split": "benchmark"})
     graph = export_to_nir(model, quantize=8, calibration=batch[:8])
-    return PaperStudent(student, graph, np.resize(batch, (lanes_wanted, *batch.shape[1:])))
+    return PaperStudent(student, graph, np.resize(batch, (samples_wanted, *batch.shape[1:])))

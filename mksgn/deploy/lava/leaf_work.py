@@ -19,7 +19,7 @@ from mksgn.deploy.execution import Counters
 from mksgn.deploy.lava.messages import Layout, channels_first, channels_last
 from mksgn.deploy.passes.schedule import Window
 from mksgn.deploy.program.program import AnyProjection, Population, Product, Program
-from mksgn.deploy.stepper import LeafSteps, Step
+from mksgn.deploy.stepper import GroupStepper, Step
 
 SYN_OPS, EFFECTIVE, COINCIDENCES, MEMBRANE, CURRENT = range(5)
 
@@ -34,8 +34,8 @@ def shared(shape: tuple[int, ...], dtype: type) -> np.ndarray:
 class PopulationRecord:
     """One population's counts and results, written in the child."""
 
-    def __init__(self, program: Program, population: Population, window: Window, lanes: int, clips: int, keep: bool):
-        self.population, self.window, self.lanes, self.clips = population, window, lanes, clips
+    def __init__(self, program: Program, population: Population, window: Window, slots: int, clips: int, keep: bool):
+        self.population, self.window, self.slots, self.clips = population, window, slots, clips
         self.fan_outs = {
             projection: [program.fan_outs(projection, nonzero=nonzero) for nonzero in (False, True)]
             for projection in program.into(population.name)
@@ -47,9 +47,9 @@ class PopulationRecord:
         self.events = shared((5,), np.float64)
         self.per_neuron = shared((population.size,), np.int64)
         self.trains = shared(
-            (steps, lanes, (population.size + 7) // 8) if keep and population.fires else (0,), np.uint8
+            (steps, slots, (population.size + 7) // 8) if keep and population.fires else (0,), np.uint8
         )
-        self.values = shared((0,) if population.fires or not keep else (steps, lanes, population.size), np.float64)
+        self.values = shared((0,) if population.fires or not keep else (steps, slots, population.size), np.float64)
 
     def start(self) -> None:
         """In the child."""
@@ -115,8 +115,8 @@ class PopulationRecord:
         return (values * self.population.unit).astype(np.float32)
 
     def _aligned(self, x: np.ndarray) -> np.ndarray:
-        """(time steps of the window, lanes, …) → (clips, steps, …); clip = round · lanes + lane."""
-        rounds = x.reshape(self.window.clips, self.window.period, self.lanes, *x.shape[2:])
+        """(time steps of the window, slots, …) → (clips, steps, …); clip = round · slots + slot."""
+        rounds = x.reshape(self.window.clips, self.window.period, self.slots, *x.shape[2:])
         return rounds.swapaxes(1, 2).reshape(-1, self.window.period, *x.shape[2:])[: self.clips]
 
     def _ordered(self, x: np.ndarray) -> np.ndarray:
@@ -135,12 +135,12 @@ class LeafWork:
         sources: list[Layout],
         sends: Layout,
         window: Window,
-        lanes: int,
+        slots: int,
         clips: int,
         keep: set[str],
     ):
         self.program, self.members, self.sources, self.sends, self.window = program, members, sources, sends, window
-        self.lanes, self.clips, self.precision = lanes, clips, program.precision
+        self.slots, self.clips, self.precision = slots, clips, program.precision
         self.sender = {p.name: i for i, layout in enumerate(sources) for p in layout.populations}
         delays = [1] * len(sources)
         for population in members:
@@ -149,13 +149,13 @@ class LeafWork:
                     if source in self.sender:
                         delays[self.sender[source]] = max(delays[self.sender[source]], 1 + delay)
         self.history = delays
-        self.records = {p.name: PopulationRecord(program, p, window, lanes, clips, p.name in keep) for p in members}
+        self.records = {p.name: PopulationRecord(program, p, window, slots, clips, p.name in keep) for p in members}
         self.message = sends.silence()
 
     def start(self) -> None:
         """In the child: buffers that start empty, as a clip's do."""
         self.buffers: list[deque[np.ndarray]] = [deque(maxlen=length) for length in self.history]
-        self.leaf = LeafSteps(self.program, self.members, self.window.period)
+        self.group = GroupStepper(self.program, self.members, self.window.period)
         for record in self.records.values():
             record.start()
 
@@ -168,18 +168,18 @@ class LeafWork:
             self.message.fill(0)
             return
         index = step - self.window.offset
-        self.active = min(self.lanes, self.clips - index // self.window.period * self.lanes)
+        self.active = min(self.slots, self.clips - index // self.window.period * self.slots)
         if self.window.starts_clip(step):
-            self.leaf.start(self.active)
+            self.group.start(self.active)
             self.message.fill(0)
-        for done in self.leaf.step(self._arrives):
-            name, state = done.population.name, self.leaf.states.get(done.population.name)
+        for done in self.group.step(self._arrives):
+            name, state = done.population.name, self.group.states.get(done.population.name)
             self.records[name].write(index, done, state.scale if state is not None else 1.0)
             if done.sent is not None and any(p.name == name for p in self.sends.populations):
                 self.sends.pack(self.message, name, done.sent)
 
     def _arrives(self, projection: AnyProjection, index: int) -> Tensor | None:
-        if self.leaf.index < projection.shift:  # what arrives is of the clip before
+        if self.group.index < projection.shift:  # what arrives is of the clip before
             return None
         sender = self.sender[projection.sources[index]]
         message = self.buffers[sender][-1 - projection.delays[index]]

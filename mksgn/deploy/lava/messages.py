@@ -1,4 +1,4 @@
-"""What travels from leaf to leaf: the values of one or several populations, (lanes, values), channels last within a population."""
+"""What travels from leaf to leaf: the values of one or several populations, (slots, values), channels last within a population."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Layout:
     """Populations side by side in one message."""
 
     populations: tuple[Population, ...]
-    lanes: int
+    slots: int
     precision: str
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.lanes, sum(p.size for p in self.populations)
+        return self.slots, sum(p.size for p in self.populations)
 
     @cached_property
     def _places(self) -> dict[str, tuple[Population, slice]]:
@@ -39,12 +39,12 @@ class Layout:
         return np.zeros(self.shape, dtype=DTYPES[self.precision])
 
     def pack(self, message: np.ndarray, name: str, values: Tensor) -> None:
-        """Write what a population sent, (active lanes, *shape), into a message; lanes without a clip are left alone."""
+        """Write what a population sent, (active slots, *shape), into a message; slots without a clip are left alone."""
         _, place = self._places[name]
         message[: len(values), place] = channels_last(values).reshape(len(values), -1).numpy()
 
     def unpack(self, message: np.ndarray, name: str, active: int) -> Tensor:
-        """(active lanes, *shape), a view."""
+        """(active slots, *shape), a view."""
         population, place = self._places[name]
         values = torch.from_numpy(message[:active, place])
         return channels_first(values, population.shape)

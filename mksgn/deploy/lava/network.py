@@ -20,8 +20,8 @@ from mksgn.deploy.lava.sources import Frames
 from mksgn.deploy.passes.schedule import run_length, schedule
 from mksgn.deploy.program.program import Population, Program
 
-LANES = 4  # clips side by side
-LANES_LIMIT = 255
+SLOTS = 4  # clips side by side
+SLOTS_LIMIT = 255
 DEADLINE_S = 120.0  # without any progress; a step of the paper's widths takes well under a second
 STEPS_PER_CALL = 64  # between two looks at the progress
 
@@ -32,25 +32,25 @@ def execute(
     *,
     record: bool = True,
     progress: Callable[[int], None] = lambda clips: None,
-    lanes: int = LANES,
+    slots: int = SLOTS,
 ) -> Execution:
     """Run a balanced program in Lava; `inputs[name]` is (clips, steps, *shape). Raises LavaRuntimeError with a Process's traceback."""
     clips, steps = next(iter(inputs.values())).shape[:2]
-    lanes = min(lanes, clips)
-    if lanes > LANES_LIMIT:
-        raise DeployError(f"lanes ({lanes}) exceed {LANES_LIMIT}: spikes of all lanes are counted in bytes; take fewer")
-    rounds = -(-clips // lanes)
+    slots = min(slots, clips)
+    if slots > SLOTS_LIMIT:
+        raise DeployError(f"slots ({slots}) exceed {SLOTS_LIMIT}: spikes of all slots are counted in bytes; take fewer")
+    rounds = -(-clips // slots)
     windows = schedule(program, rounds, steps)
     given, host_counters = on_host(program, inputs)
-    on_chip = {name: members for name, members in program.leaves.items() if members[0].place == "chip"}
+    on_chip = {name: members for name, members in program.groups.items() if members[0].location == "chip"}
     if not on_chip:
         raise DeployError("nothing of this program runs on the chip; there is no population behind its spikes")
     shown = {output.population for output in program.outputs}
-    layouts = _layouts(program, given, on_chip, lanes)
+    layouts = _layouts(program, given, on_chip, slots)
     processes: dict[str, Source | Leaf] = {}
     for name, values in given.items():
         if name in layouts:
-            frames = Frames(layouts[name], values, lanes)
+            frames = Frames(layouts[name], values, slots)
             processes[name] = Source(frames=frames, shape=layouts[name].shape, name=_process_name(name))
     works: dict[str, LeafWork] = {}
     senders = {name: _senders(program, members) for name, members in on_chip.items()}
@@ -61,7 +61,7 @@ def execute(
             )
         keep = {p.name for p in members if (record and p.fires) or p.name in shown}
         sources = [layouts[sender] for sender in senders[name]]
-        works[name] = LeafWork(program, members, sources, layouts[name], windows[name], lanes, clips, keep)
+        works[name] = LeafWork(program, members, sources, layouts[name], windows[name], slots, clips, keep)
         processes[name] = Leaf(
             work=works[name],
             sources=[layout.shape for layout in sources],
@@ -77,13 +77,13 @@ def execute(
     seconds = 0.0
     for i, name in enumerate(parts):
         last = i == len(parts) - 1
-        seconds += _run(program, processes[name], clips, lanes, steps, progress if last else lambda clips: None)
+        seconds += _run(program, processes[name], clips, slots, steps, progress if last else lambda clips: None)
     records = {name: each for work in works.values() for name, each in work.records.items()}
     return _execution(program, given, records, host_counters, clips, steps, seconds, record)
 
 
 def _layouts(
-    program: Program, given: dict[str, np.ndarray], on_chip: dict[str, tuple[Population, ...]], lanes: int
+    program: Program, given: dict[str, np.ndarray], on_chip: dict[str, tuple[Population, ...]], slots: int
 ) -> dict[str, Layout]:
     """What each sender's messages hold: of a leaf, the populations that other leaves read; the first where none is read."""
     read = {
@@ -92,21 +92,21 @@ def _layouts(
         for p in members
         for q in program.into(p.name)
         for source in q.sources
-        if program[source].leaf != p.leaf
+        if program[source].group != p.group
     }
-    layouts = {name: Layout((program[name],), lanes, program.precision) for name in given if name in read}
+    layouts = {name: Layout((program[name],), slots, program.precision) for name in given if name in read}
     for name, members in on_chip.items():
         sends = tuple(p for p in members if p.name in read) or members[:1]
-        layouts[name] = Layout(sends, lanes, program.precision)
+        layouts[name] = Layout(sends, slots, program.precision)
     return layouts
 
 
 def _senders(program: Program, members: tuple[Population, ...]) -> list[str]:
     """Leaves and host values that a leaf reads."""
-    inside = members[0].leaf
-    sources = [s for p in members for q in program.into(p.name) for s in q.sources if program[s].leaf != inside]
-    on_host = {s for s in sources if program[s].place == "host" or program[s].kind == "input"}
-    return list(dict.fromkeys(s if s in on_host else program[s].leaf for s in sources))
+    inside = members[0].group
+    sources = [s for p in members for q in program.into(p.name) for s in q.sources if program[s].group != inside]
+    on_host = {s for s in sources if program[s].location == "host" or program[s].kind == "input"}
+    return list(dict.fromkeys(s if s in on_host else program[s].group for s in sources))
 
 
 def _separate_networks(senders: dict[str, list[str]]) -> list[str]:
@@ -118,16 +118,16 @@ def _separate_networks(senders: dict[str, list[str]]) -> list[str]:
 
 
 def _run(
-    program: Program, process: Source | Leaf, clips: int, lanes: int, steps: int, progress: Callable[[int], None]
+    program: Program, process: Source | Leaf, clips: int, slots: int, steps: int, progress: Callable[[int], None]
 ) -> float:
     """Seconds of the run, without compiling and starting."""
-    total = run_length(program, -(-clips // lanes), steps)
+    total = run_length(program, -(-clips // slots), steps)
     config = Loihi2SimCfg(select_tag="fixed_pt" if program.precision == "fixed" else "floating_pt")
     with GuardedRuntime(process, config, deadline_s=DEADLINE_S) as runtime:
         start, done = time.perf_counter(), 0
         for first in range(0, total, STEPS_PER_CALL):
             runtime.run(min(STEPS_PER_CALL, total - first))
-            finished = min(clips, max(0, (first + STEPS_PER_CALL - program.latency) // steps) * lanes)
+            finished = min(clips, max(0, (first + STEPS_PER_CALL - program.latency) // steps) * slots)
             progress(finished - done)
             done = finished
         seconds = time.perf_counter() - start

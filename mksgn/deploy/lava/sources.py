@@ -1,4 +1,4 @@
-"""What the host sends into a network: the values of one population, lane by lane, step by step."""
+"""What the host sends into a network: the values of one population, slot by slot, step by step."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from mksgn.deploy.lava.messages import Layout
 
 
 class Frames:
-    """`values` (clips, steps, *shape) of the layout's one population; clip = round · lanes + lane."""
+    """`values` (clips, steps, *shape) of the layout's one population; clip = round · slots + slot."""
 
-    def __init__(self, layout: Layout, values: np.ndarray, lanes: int):
-        self.layout, self.values, self.lanes = layout, values, lanes
-        self.rounds = -(-len(values) // lanes)
+    def __init__(self, layout: Layout, values: np.ndarray, slots: int):
+        self.layout, self.values, self.slots = layout, values, slots
+        self.rounds = -(-len(values) // slots)
 
     def frame(self, step: int) -> np.ndarray:
-        """The message of a step, from 0; silence before and after, and in lanes without a clip."""
+        """The message of a step, from 0; silence before and after, and in slots without a clip."""
         message = self.layout.silence()
         round_of_clips, at = divmod(step, self.values.shape[1])
         if 0 <= round_of_clips < self.rounds:
-            first = round_of_clips * self.lanes
-            values = torch.from_numpy(self.values[first : first + self.lanes, at].astype(message.dtype))
+            first = round_of_clips * self.slots
+            values = torch.from_numpy(self.values[first : first + self.slots, at].astype(message.dtype))
             self.layout.pack(message, self.layout.populations[0].name, values)
         return message

@@ -11,13 +11,13 @@ from mksgn.deploy.program.program import AnyProjection, Product, Program, Projec
 
 
 def balance(program: Program) -> Program:
-    """Set each leaf's depth to its longest way from the chip's inputs, and the delays that make all ways as long.
+    """Set each group's depth to its longest way from the chip's inputs, and the delays that make all ways as long.
 
-    What a network itself shifts (Delay nodes) comes on top. Within a leaf nothing is delayed: it computes its loop in one step.
+    What a network itself shifts (Delay nodes) comes on top. Within a group nothing is delayed: it computes its loop in one step.
     """
     depth = {p.name: 0 for p in program.populations}
-    for members in program.leaves.values():
-        if members[0].place == "host":
+    for members in program.groups.values():
+        if members[0].location == "host":
             continue
         inside = {p.name for p in members}
         outside = [s for p in members for q in program.into(p.name) for s in q.sources if s not in inside]
@@ -27,7 +27,7 @@ def balance(program: Program) -> Program:
         target = program[projection.target]
         delays = tuple(
             0
-            if target.place == "host" or program[source].leaf == target.leaf
+            if target.location == "host" or program[source].group == target.group
             else depth[target.name] - 1 - depth[source] + projection.shift
             for source in projection.sources
         )

@@ -35,7 +35,7 @@ def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
     projections: list[AnyProjection] = []
     for population in program.populations:
         incoming = program.into(population.name)
-        if population.kind == "input" or population.place == "host":
+        if population.kind == "input" or population.location == "host":
             populations.append(population)
             projections += incoming
             continue

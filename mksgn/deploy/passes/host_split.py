@@ -16,16 +16,16 @@ from mksgn.deploy.program.program import AnyProjection, Population, Program, Pro
 
 
 def host_split(program: Program) -> Program:
-    """Analog inputs go to the host, with each leaf that is fed by currents of the host alone."""
+    """Analog inputs go to the host, with each group that is fed by currents of the host alone."""
     changed: dict[str, Population] = {}
     for population in program.inputs:
         if population.name in program.analog:
-            changed[population.name] = replace(population, place="host")
-    for members in program.leaves.values():  # sources come before what they feed
+            changed[population.name] = replace(population, location="host")
+    for members in program.groups.values():  # sources come before what they feed
         inside = {p.name for p in members}
         outside = {s for p in members for q in program.into(p.name) for s in q.sources} - inside
         if outside and all(s in changed and not program.sends_spikes(s) for s in outside):
-            changed |= {p.name: replace(p, place="host") for p in members}
+            changed |= {p.name: replace(p, location="host") for p in members}
     on_host = {name for name, population in changed.items() if population.kind != "input"}
     projections = tuple(_grouped(q) if q.target in on_host else q for q in program.projections)
     return replace(program.with_populations(changed), projections=projections)

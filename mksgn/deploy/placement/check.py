@@ -41,7 +41,7 @@ def check(placed: Placement | Program, chip: Chip) -> list[str]:
     found += _graded(program, chip)
     if program.precision == "fixed":
         for population in program.populations:
-            if population.place == "chip":
+            if population.location == "chip":
                 found += _neuron(population, chip)
         found += _weights(program, chip)
     return found
@@ -70,7 +70,7 @@ def notes(placed: Placement | Program, chip: Chip) -> list[str]:
             f"{longest}; the spikes stay the same"
         )
     found += _ways(program)
-    for leaf, members in program.leaves.items():
+    for leaf, members in program.groups.items():
         if len(members) > 1:
             found.append(
                 f"{leaf}: a loop over {len(members)} populations takes one step here, and one step per synapse on {chip.name}"
@@ -82,7 +82,7 @@ def _ways(program: Program) -> list[str]:
     """Chains in which several ways lead from one neuron to another."""
     found = []
     for q in program.projections:
-        if isinstance(q, Product) or program[q.target].place == "host" or len(q.operators) < 2:
+        if isinstance(q, Product) or program[q.target].location == "host" or len(q.operators) < 2:
             continue
         shape = program[q.source].shape
         pattern = link(q.operators, shape)
@@ -145,7 +145,7 @@ def _weights(program: Program, chip: Chip) -> list[str]:
     found = []
     limit, remedy = chip.weight_limit, "export it again with --quantize 8"
     for projection in program.projections:
-        if program[projection.target].place == "host":
+        if program[projection.target].location == "host":
             continue
         arrays = (
             [np.array([projection.weight])] if isinstance(projection, Product) else ops.weights(projection.operators)
@@ -180,23 +180,23 @@ def _with_units(program: Program) -> tuple[int, dict[tuple[AnyProjection, str], 
     own = {
         (q, source): delay
         for q in program.projections
-        if program[q.target].place == "chip"
+        if program[q.target].location == "chip"
         for source, delay in zip(q.sources, q.delays, strict=True)
     }
     if not any(isinstance(q, Product) for q in program.projections):
         return program.latency, own
     depth = {p.name: 0 for p in program.populations}
-    for members in program.leaves.values():
-        if members[0].place == "host":
+    for members in program.groups.values():
+        if members[0].location == "host":
             continue
-        ways = [(s, q) for p in members for q in program.into(p.name) for s in q.sources if program[s].leaf != p.leaf]
+        ways = [(s, q) for p in members for q in program.into(p.name) for s in q.sources if program[s].group != p.group]
         longest = 1 + max((depth[s] + isinstance(q, Product) for s, q in ways), default=-1)
         depth |= {p.name: longest for p in members}
     delays = {}
     for q in program.projections:
         target = program[q.target]
         for source in q.sources:
-            if (q, source) in own and program[source].leaf != target.leaf:
+            if (q, source) in own and program[source].group != target.group:
                 steps = 1 + isinstance(q, Product)
                 delays[q, source] = depth[q.target] - depth[source] - steps + q.shift
     return max((depth[output.population] for output in program.outputs), default=0), delays
@@ -208,7 +208,7 @@ def _graded(program: Program, chip: Chip) -> list[str]:
     senders = {
         source
         for q in program.projections
-        if program[q.target].place == "chip"
+        if program[q.target].location == "chip"
         for source in q.sources
         if not program.sends_spikes(source)
     }

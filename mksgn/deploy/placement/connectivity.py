@@ -73,7 +73,7 @@ def groups(program: Program) -> list[Group]:
     """What lies on the chip, in the program's order; the units of a product before the population that they lead to."""
     found = []
     for population in program.populations:
-        if population.place == "host" or population.kind == "input":
+        if population.location == "host" or population.kind == "input":
             continue
         edges = []
         for projection in program.into(population.name):

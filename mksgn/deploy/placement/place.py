@@ -31,7 +31,7 @@ ATTEMPTS = 8  # at loops, whose cuts depend on each other
 
 @dataclass(frozen=True, eq=False)
 class PopulationPlacement:
-    """One lane's population, or the product units of one, and its cores in the order of (channel, frame, joint)."""
+    """One instance's population, or the product units of one, and its cores in the order of (channel, frame, joint)."""
 
     name: str
     shape: Shape
@@ -72,7 +72,7 @@ class Overflow:
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """One lane of a program on a chip's cores; needing several chips is no violation, `overflows` are."""
+    """One instance of a program on a chip's cores; needing several chips is no violation, `overflows` are."""
 
     chip: Chip
     program: Program
@@ -113,7 +113,7 @@ def synapses(program: Program, population: Population) -> int:
 
 
 def place(program: Program, chip: Chip) -> Placement:
-    """One lane of the program on as few cores as equal tiles of its populations need.
+    """One instance of the program on as few cores as equal tiles of its populations need.
 
     From the last population to the first, because a neuron's output axons follow from its targets' tiles. Inside a loop they follow
     from the tiles of the attempt before, and at last from the synapses, each of which reaches one core at most.

@@ -17,7 +17,7 @@ from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FloatNeuron, Neuron
 
 Shape = tuple[int, ...]
-Place = Literal["host", "chip"]
+Location = Literal["host", "chip"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,24 +27,24 @@ class Population:
     `input`: what is fed in; `spiking`: fires; `graded`: a membrane that is shown and never fires; `readout`: a sum without memory
     or threshold. `unit` is the value of one weight unit of this population in the file's units; of a graded one, that of its
     membrane's. `bias` of a read-out is in units of its weights. `late_biases` (first step, currents) come through delays, so that
-    they begin at a later step of the clip. `leaf` names what is computed as one: a population by itself, or all populations of a
+    they begin at a later step of the clip. `group` names what is computed as one: a population by itself, or all populations of a
     loop. `depth` is the time step, counted from 0, at which the population handles a clip's first step.
     """
 
     name: str
     shape: Shape
     kind: Literal["input", "spiking", "graded", "readout"]
-    place: Place = "chip"
+    location: Location = "chip"
     neuron: Neuron | None = None
     bias: np.ndarray | None = None
     unit: float | np.ndarray = 1.0
     depth: int = 0
-    leaf: str = ""
+    group: str = ""
     late_biases: tuple[tuple[int, np.ndarray], ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.leaf:
-            object.__setattr__(self, "leaf", self.name)
+        if not self.group:
+            object.__setattr__(self, "group", self.name)
 
     @property
     def size(self) -> int:
@@ -207,17 +207,17 @@ class Program:
         return tuple(p for p in self.populations if p.fires)
 
     @cached_property
-    def leaves(self) -> dict[str, tuple[Population, ...]]:
-        """Populations by leaf, both in the order of evaluation; inputs are no leaves."""
-        leaves: dict[str, tuple[Population, ...]] = {}
+    def groups(self) -> dict[str, tuple[Population, ...]]:
+        """Populations by group, both in the order of evaluation; inputs are no groups."""
+        groups: dict[str, tuple[Population, ...]] = {}
         for population in self.populations:
             if population.kind != "input":
-                leaves[population.leaf] = (*leaves.get(population.leaf, ()), population)
-        return leaves
+                groups[population.group] = (*groups.get(population.group, ()), population)
+        return groups
 
-    def loops(self, leaf: str) -> bool:
-        """Whether a leaf has to be computed step by step, because spikes of its own come back to it."""
-        inside = {p.name for p in self.leaves[leaf]}
+    def loops(self, group: str) -> bool:
+        """Whether a group has to be computed step by step, because spikes of its own come back to it."""
+        inside = {p.name for p in self.groups[group]}
         return any(source in inside for name in inside for q in self.into(name) for source in q.sources)
 
     def sends_spikes(self, name: str) -> bool:
@@ -249,7 +249,7 @@ class Program:
         """By how many logical steps a source's spikes arrive late at the target; the projection's shift in a balanced program."""
         source = self[projection.sources[index]]
         target = self[projection.target]
-        if source.leaf == target.leaf or (source.place == "host" and target.place == "host"):
+        if source.group == target.group or (source.location == "host" and target.location == "host"):
             return projection.shift  # computed within the step
         return source.depth + 1 + projection.delays[index] - target.depth
 

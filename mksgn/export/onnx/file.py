@@ -152,15 +152,15 @@ def execute(model: onnx.ModelProto | Path, inputs: np.ndarray) -> tuple[dict[str
         if not len(inputs) or list(inputs.shape[1:]) != given.shape[1:]:
             raise ExportError(
                 f"input {given.name}: got an array of shape {inputs.shape}, the model takes (at least one clip, "
-                f"{', '.join(map(str, given.shape[1:]))}); give lanes of clips as the file's normaliser makes them"
+                f"{', '.join(map(str, given.shape[1:]))}); give samples of clips as the file's normaliser makes them"
             )
     names = [given.name for given in session.get_outputs()]
-    lanes_first = [given.shape.index(CLIPS) for given in session.get_outputs()]
+    samples_first = [given.shape.index(CLIPS) for given in session.get_outputs()]
     chunks = []
     for i in range(0, len(inputs), RUN_CLIPS):
         x = np.ascontiguousarray(inputs[i : i + RUN_CLIPS], dtype=np.float32)
         values = session.run(names, {given.name: x for given in session.get_inputs()})
-        chunks.append([np.moveaxis(value, axis, 0) for value, axis in zip(values, lanes_first, strict=True)])
+        chunks.append([np.moveaxis(value, axis, 0) for value, axis in zip(values, samples_first, strict=True)])
     joined = {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=True)}
     spikes = {name.removeprefix("spikes/"): x for name, x in joined.items() if name.startswith("spikes/")}
     return spikes, {name: x for name, x in joined.items() if not name.startswith("spikes/")}

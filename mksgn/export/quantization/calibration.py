@@ -20,7 +20,7 @@ from mksgn.export.reference import execute as reference
 from mksgn.export.reference.nodes import SPIKING, delay_steps, linear, map_counts, split_heads, value_counts
 from mksgn.train.streams import INTEGER_LIMIT
 
-# A share of differing decisions of 0.1 % is found to a tenth of itself by this many. Large networks need one lane for that.
+# A share of differing decisions of 0.1 % is found to a tenth of itself by this many. Large networks need one sample for that.
 DECISIONS = 1 << 18
 
 
@@ -37,8 +37,8 @@ class Calibration:
         self.graph, self.steps, self.dt = graph, steps, dt
         named = _given(graph, inputs, steps)
         sizes = [math.prod(node.v_threshold.shape) for node in graph.nodes.values() if isinstance(node, SPIKING)]
-        lanes = min(len(x) for x in named.values())
-        spread = np.linspace(0, lanes - 1, min(lanes, -(-DECISIONS // (steps * min(sizes, default=1)))))
+        samples = min(len(x) for x in named.values())
+        spread = np.linspace(0, samples - 1, min(samples, -(-DECISIONS // (steps * min(sizes, default=1)))))
         self.inputs = {name: x[spread.round().astype(int)] for name, x in named.items()}
         shapes = {name: _declared(graph, name) for name in named}
         self.constant = {name for name, x in self.inputs.items() if x.ndim == len(shapes[name]) + 1}
@@ -99,13 +99,13 @@ class Calibration:
         x = self.source(branch.source)
         if branch.lag or any(isinstance(self.graph.nodes[name], nir.Delay) for name in names):
             x = _late(np.broadcast_to(x, (self.steps, *x.shape[1:])), np.array(branch.lag))
-        lanes = x.shape[1]
+        samples = x.shape[1]
         y = torch.from_numpy(np.array(x, dtype=np.float32)).flatten(0, 1)
         for name in names:
             node = weighted if name == branch.weighted else self.graph.nodes[name]
             late = isinstance(node, nir.Delay)
-            y = _delayed(y, lanes, delay_steps(node, name, self.dt)) if late else linear(node, name, y)
-        return y.numpy().reshape(-1, lanes, *y.shape[1:])
+            y = _delayed(y, samples, delay_steps(node, name, self.dt)) if late else linear(node, name, y)
+        return y.numpy().reshape(-1, samples, *y.shape[1:])
 
 
 def _given(graph: nir.NIRGraph, inputs: reference.Inputs, steps: int) -> dict[str, np.ndarray]:
@@ -127,13 +127,13 @@ def _given(graph: nir.NIRGraph, inputs: reference.Inputs, steps: int) -> dict[st
         if not x.size or not fits or not np.isfinite(x).all():
             what = "calibration" if len(found) == 1 else f"calibration of {name}"
             raise ExportError(
-                f"{what} has shape {x.shape} or values that are not finite; expected finite lanes of clips (L, "
+                f"{what} has shape {x.shape} or values that are not finite; expected finite samples of clips (L, "
                 f"{', '.join(map(str, shape))}), or (L, {', '.join(map(str, (steps, *shape)))})"
             )
-    lanes = {len(x) for x in found.values()}
-    if len(lanes) > 1:
+    samples = {len(x) for x in found.values()}
+    if len(samples) > 1:
         raise ExportError(
-            f"calibration: the inputs differ in their number of lanes ({sorted(lanes)}); give each the same clips"
+            f"calibration: the inputs differ in their number of samples ({sorted(samples)}); give each the same clips"
         )
     return found
 
@@ -151,9 +151,9 @@ def _late(x: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return y
 
 
-def _delayed(y: Tensor, lanes: int, steps: np.ndarray) -> Tensor:
-    """As `_late`, of steps and lanes in one axis."""
-    return torch.from_numpy(_late(y.numpy().reshape(-1, lanes, *y.shape[1:]), steps)).flatten(0, 1)
+def _delayed(y: Tensor, samples: int, steps: np.ndarray) -> Tensor:
+    """As `_late`, of steps and samples in one axis."""
+    return torch.from_numpy(_late(y.numpy().reshape(-1, samples, *y.shape[1:]), steps)).flatten(0, 1)
 
 
 def coincidences(node: SpikingSelfAttention, qkv: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -188,11 +188,11 @@ def agreement(
 
     With `synaptic` (1: no memory) x is the synaptic current u ← u - synaptic u + `current`, and `drive` what v gets at each step.
     """
-    remembers = not np.all(np.asarray(synaptic) == 1)
+    has_synaptic_state = not np.all(np.asarray(synaptic) == 1)
     v, u, equal = np.zeros_like(current[0]), np.zeros_like(current[0]), 0
     for t in range(len(current)):
         x = current[t]
-        if remembers:
+        if has_synaptic_state:
             u = u * (1 - synaptic) + x
             x = u + drive
         v = v * (1 - rate) + x

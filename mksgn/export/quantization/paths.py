@@ -50,7 +50,7 @@ class _Way:
 
 
 def branches(graph: nir.NIRGraph, target: str) -> list[Branch]:
-    """The ways into `target` of a graph that `one_weighted_node_each` gave; none where what it shows has no weights."""
+    """The ways into `target` of a graph that `canonicalize_paths` gave; none where what it shows has no weights."""
     place = {name: i for i, name in enumerate(evaluation_order(graph))}
     found = []
     for source, names in _paths(graph, target):
@@ -63,7 +63,7 @@ def branches(graph: nir.NIRGraph, target: str) -> list[Branch]:
     return found
 
 
-def one_weighted_node_each(graph: nir.NIRGraph) -> nir.NIRGraph:
+def canonicalize_paths(graph: nir.NIRGraph) -> nir.NIRGraph:
     """`graph` itself, a flat one, where every way is so already. Raises UnsupportedNodeError: node, reason, remedy."""
     ways, kept, changed = [], set(), False
     for target in sorted(graph.nodes):

@@ -101,7 +101,7 @@ def spiking(graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, value
         np.max(threshold),
         np.abs(biases.total).max(),
         worst,
-        pile_up(membrane, values.steps),
+        accumulation_factor(membrane, values.steps),
         half,
         lattice,
     )
@@ -159,14 +159,14 @@ def _lattice(graph: nir.NIRGraph, membrane: Membrane, finest: float, steps: int)
     """
     rate = min(membrane.rates())
     if "student" in graph.metadata or all(loihi.exact_on_chip(r, steps) for r in membrane.rates()):
-        return loihi.between_membranes(rate, steps, finest), finest * rate**steps
+        return loihi.threshold_offset(rate, steps, finest), finest * rate**steps
     return min(loihi.HALF_STEP, finest / 2), math.inf
 
 
-def pile_up(membrane: Membrane, steps: int) -> float:
-    rate = loihi.slowest(float(np.min(membrane.rate)))
+def accumulation_factor(membrane: Membrane, steps: int) -> float:
+    rate = loihi.decay_as_quantized(float(np.min(membrane.rate)))
     synaptic = float(np.min(membrane.synaptic))
-    return loihi.pile_up(steps, rate, synaptic if synaptic == 1 else loihi.slowest(synaptic))
+    return loihi.accumulation_factor(steps, rate, synaptic if synaptic == 1 else loihi.decay_as_quantized(synaptic))
 
 
 def _exponent(threshold: float) -> int:

@@ -37,7 +37,7 @@ from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, f32
 from mksgn.export.lowering.fold import check_finite, per_edge
 from mksgn.export.quantization.calibration import Calibration, agreement, coincidences
-from mksgn.export.quantization.paths import one_weighted_node_each, shape_of, sources_of
+from mksgn.export.quantization.paths import canonicalize_paths, shape_of, sources_of
 from mksgn.export.quantization.populations import membrane_of, spiking
 from mksgn.export.quantization.readouts import graded, readout
 from mksgn.export.quantization.scales import PopulationScale
@@ -56,12 +56,12 @@ def quantize(
     """A quantised copy of `graph`, flat, and how each population was scaled, also kept in its metadata.
 
     `calibration` is (L, *input shape), constant, or (L, steps, *input shape), or a dict of these by input's name; of a large network
-    fewer lanes are run (mksgn/export/quantization/calibration). `if_dt` is what IF and I integrate with in place of `dt` (seconds). Raises RangeError
+    fewer samples are run (mksgn/export/quantization/calibration). `if_dt` is what IF and I integrate with in place of `dt` (seconds). Raises RangeError
     (what, number, limit, remedy), UnsupportedNodeError, or ExportError for calibration that does not fit.
     """
     if bits not in range(2, 9):
         raise RangeError(f"--quantize {bits}: weights have 2 to 8 bits; choose one of them, or none")
-    graph = one_weighted_node_each(flatten(graph))
+    graph = canonicalize_paths(flatten(graph))
     membranes = {
         name: membrane_of(name, node, dt, if_dt)
         for name, node in graph.nodes.items()
@@ -130,8 +130,8 @@ def _attention(graph: nir.NIRGraph, name: str, bits: int, dt: float, values: Cal
         gain = np.asarray(getattr(node, f"gain_{part}"), dtype=np.float64)
         threshold = np.asarray(getattr(node, f"threshold_{part}"), dtype=np.float64) / gain / rate  # in coincidences
         check_finite(f"{name}.{part}", threshold)
-        between = loihi.between_membranes(rate, values.steps)
-        pile, lattice = loihi.pile_up(values.steps, rate), rate**values.steps
+        between = loihi.threshold_offset(rate, values.steps)
+        pile, lattice = loihi.accumulation_factor(values.steps, rate), rate**values.steps
         limits = loihi.limits(bits, 1.0, threshold.max(), 0.0, float(most), pile, between, lattice)
         binding = min(limits, key=lambda key: limits[key])
         if limits[binding] < 2:

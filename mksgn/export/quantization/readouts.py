@@ -14,7 +14,7 @@ from mksgn.export.lowering.fold import check_finite
 from mksgn.export.quantization.biases import Biases, check_unbiased
 from mksgn.export.quantization.calibration import Calibration, input_peak
 from mksgn.export.quantization.paths import branches, pooled
-from mksgn.export.quantization.populations import Membrane, pile_up, ways_into, worst_sum
+from mksgn.export.quantization.populations import Membrane, accumulation_factor, ways_into, worst_sum
 from mksgn.export.quantization.scales import PopulationScale
 
 
@@ -30,7 +30,7 @@ def graded(graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, values
     worst = sum(worst_sum(graph, branch, weights[branch.weighted]) for branch in incoming) * peak
     worst += float(np.abs(biases.total).max())
     largest, bias = max(float(np.abs(w).max(initial=0)) for w in weights.values()), float(np.abs(biases.total).max())
-    limits = loihi.limits(bits, largest, 0.0, bias, worst, pile_up(membrane, values.steps))
+    limits = loihi.limits(bits, largest, 0.0, bias, worst, accumulation_factor(membrane, values.steps))
     del limits["threshold"], limits["float32"]
     if analog:
         del limits["worst membrane"]

@@ -94,7 +94,7 @@ def execute(
     """
     graph = flatten(graph)
     order, sources = evaluation_order(graph), _sources(graph)
-    given, lanes = _given(graph, inputs, steps, stepwise)
+    given, samples = _given(graph, inputs, steps, stepwise)
     run = ReferenceRun()
     spikes: dict[str, list[np.ndarray]] = {}
     outputs: dict[str, list[np.ndarray]] = {}
@@ -125,7 +125,7 @@ def execute(
                 values[name] = given[name][:, t if stepwise else 0]
                 continue
             shown = [values[a] for a in sources[name] if a in values]
-            x = _sum(shown) if shown else torch.zeros(lanes, *_own_shape(node, name))
+            x = _sum(shown) if shown else torch.zeros(samples, *_own_shape(node, name))
             if isinstance(node, nir.Output):
                 outputs.setdefault(name, []).append(x.numpy())
             elif isinstance(node, nir.Threshold):
@@ -167,10 +167,10 @@ def _given(graph: nir.NIRGraph, inputs: Inputs, steps: int, stepwise: bool) -> t
             raise ExportError(f"input {name}: shape {np.shape(x)}, expected ({wanted})")
         array = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
         given[name] = array if stepwise else array[:, None]
-    lanes = {len(x) for x in given.values()}
-    if len(lanes) > 1:
-        raise ExportError(f"inputs differ in their number of lanes: {sorted(lanes)}")
-    return given, lanes.pop() if lanes else 1
+    samples = {len(x) for x in given.values()}
+    if len(samples) > 1:
+        raise ExportError(f"inputs differ in their number of samples: {sorted(samples)}")
+    return given, samples.pop() if samples else 1
 
 
 def _sources(graph: nir.NIRGraph) -> dict[str, list[str]]:

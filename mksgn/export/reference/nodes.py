@@ -1,4 +1,4 @@
-"""The equations of NIR's nodes, and of ours, in float32 on lanes of clips: one time step of each."""
+"""The equations of NIR's nodes, and of ours, in float32 on samples of clips: one time step of each."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Difference:
     """A decision that differs. `neuron` is its place in the population's shape; `margin` = |v - threshold| / threshold there."""
 
     layer: str
-    lane: int
+    sample: int
     step: int
     neuron: tuple[int, ...]
     margin: float | None = None
@@ -29,7 +29,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class LayerParity:
-    """A decision: one neuron at one step. `first` by lane, step, neuron; None where all agree."""
+    """A decision: one neuron at one step. `first` by sample, step, neuron; None where all agree."""
 
     layer: str
     decisions: int
@@ -94,17 +94,17 @@ class Parity:
             "rounding, then free": f"the first may lie within {MARGIN}",
         }
         raise ParityError(
-            f"{what}: {self.mismatches} of {self.decisions} decisions differ ({self.against}), first in {first.layer} at lane "
-            f"{first.lane}, step {first.step}, neuron {first.neuron}{margin}; {allowed[self.rule]}"
+            f"{what}: {self.mismatches} of {self.decisions} decisions differ ({self.against}), first in {first.layer} at sample "
+            f"{first.sample}, step {first.step}, neuron {first.neuron}{margin}; {allowed[self.rule]}"
         )
 
-    def to_dict(self, clip_of_lane: np.ndarray | None = None) -> dict[str, Any]:
-        """`clip_of_lane` (L,) adds the clip to each difference."""
+    def to_dict(self, clip_of_body: np.ndarray | None = None) -> dict[str, Any]:
+        """`clip_of_body` (L,) adds the clip to each difference."""
         layers = [asdict(layer) for layer in self.layers]
         first = None if self.first is None else asdict(self.first)
         for difference in [first, *(layer["first"] for layer in layers)]:
-            if difference is not None and clip_of_lane is not None:
-                difference["clip"] = int(clip_of_lane[difference["lane"]])
+            if difference is not None and clip_of_body is not None:
+                difference["clip"] = int(clip_of_body[difference["sample"]])
         return {
             "against": self.against,
             "decisions": self.decisions,
@@ -117,7 +117,7 @@ class Parity:
 
 
 def compare(against: str, wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> Parity:
-    """Two executions' spikes, population → (lanes, steps, ...); a population that one of them lacks counts as all wrong."""
+    """Two executions' spikes, population → (samples, steps, ...); a population that one of them lacks counts as all wrong."""
     layers = []
     for name in [*wanted, *(n for n in found if n not in wanted)]:
         a, b = wanted.get(name), found.get(name)
@@ -126,26 +126,26 @@ def compare(against: str, wanted: dict[str, np.ndarray], found: dict[str, np.nda
             per_step = (x.size // x.shape[1],) * x.shape[1]
             layers.append(LayerParity(name, x.size, x.size, per_step, Difference(name, 0, 0, (0,) * (x.ndim - 2))))
             continue
-        lanes, steps = a.shape[:2]
-        different = (a.astype(bool) != b.astype(bool)).reshape(lanes, steps, -1)
+        samples, steps = a.shape[:2]
+        different = (a.astype(bool) != b.astype(bool)).reshape(samples, steps, -1)
         counts = different.sum((0, 2))
         first = None
         if counts.any():
-            lane, step, *neuron = np.unravel_index(int(different.argmax()), a.shape)
-            first = Difference(name, int(lane), int(step), tuple(int(i) for i in neuron))
+            sample, step, *neuron = np.unravel_index(int(different.argmax()), a.shape)
+            first = Difference(name, int(sample), int(step), tuple(int(i) for i in neuron))
         layers.append(LayerParity(name, a.size, int(counts.sum()), tuple(int(n) for n in counts), first))
     return Parity(against, layers)
 
 
-def with_margins(parity: Parity, layer: str, different: np.ndarray, margin: np.ndarray, lanes: np.ndarray) -> Parity:
-    """`parity` with the margins of one layer's differences; both arrays (len(lanes), S, *shape).
+def with_margins(parity: Parity, layer: str, different: np.ndarray, margin: np.ndarray, samples: np.ndarray) -> Parity:
+    """`parity` with the margins of one layer's differences; both arrays (len(samples), S, *shape).
 
-    `lanes` are those that differ, all of them under the rule "rounding", which asks for the largest margin; else the first will do.
+    `samples` are those that differ, all of them under the rule "rounding", which asks for the largest margin; else the first will do.
     """
     layers = []
     for row in parity.layers:
         if row.layer == layer and row.first is not None:
-            place = (int(np.flatnonzero(lanes == row.first.lane)[0]), row.first.step, *row.first.neuron)
+            place = (int(np.flatnonzero(samples == row.first.sample)[0]), row.first.step, *row.first.neuron)
             first = replace(row.first, margin=float(margin[place]))
             largest = float(margin[different].max()) if parity.rule == "rounding" else None
             row = replace(row, first=first, largest_margin=largest)

@@ -61,7 +61,7 @@ def spikes(
     *,
     onnx: Path | None = None,
 ) -> Spikes:
-    """(L, S, *shape) bool of each population, for one constant input per lane (L, *input shape), all state starting at 0.
+    """(L, S, *shape) bool of each population, for one constant input per sample (L, *input shape), all state starting at 0.
 
     `onnx` is the graph's own ONNX file, if it has been written: then onnxruntime runs that.
     Raises MissingToolError where the simulator is not installed, NotPortableError for attention in one that reads stock primitives

@@ -28,7 +28,7 @@ from mksgn.train.checkpoint import TrainedTeacher
 from mksgn.train.neurons import LIF, lif_step
 from mksgn.train.student import Student
 
-BATCH = 16  # lanes run at a time
+BATCH = 16  # samples run at a time
 LOGIT_CHANGE = 1e-4  # of the largest logit: a teacher has no spikes, its float32 sums round
 
 
@@ -87,21 +87,21 @@ def teacher_change(teacher: TrainedTeacher, onnx: Path, inputs: np.ndarray) -> t
 
 
 def _margins(parity: Parity, graph: nir.NIRGraph, inputs: np.ndarray, wanted: Spikes, found: Spikes) -> Parity:
-    """With the reference's membranes at the differences: at all of them where each must be near, else in the first layer's first lane."""
+    """With the reference's membranes at the differences: at all of them where each must be near, else in the first layer's first sample."""
     steps, dt = int(graph.metadata["steps"]), float(graph.metadata["dt"])
     for layer in parity.layers:
         if layer.first is None or wanted[layer.layer].shape != found[layer.layer].shape:
             continue
         different = wanted[layer.layer] != found[layer.layer]
-        lanes = np.flatnonzero(different.reshape(len(inputs), -1).any(1))
+        samples = np.flatnonzero(different.reshape(len(inputs), -1).any(1))
         if parity.rule != "rounding":
-            lanes = lanes[:1]
+            samples = samples[:1]
         margins = []
-        for i in range(0, len(lanes), BATCH):
-            run = reference.execute(graph, inputs[lanes[i : i + BATCH]], steps, dt, margins_of=layer.layer)
+        for i in range(0, len(samples), BATCH):
+            run = reference.execute(graph, inputs[samples[i : i + BATCH]], steps, dt, margins_of=layer.layer)
             assert run.margins is not None
             margins.append(run.margins.swapaxes(0, 1))
-        parity = with_margins(parity, layer.layer, different[lanes], np.concatenate(margins), lanes)
+        parity = with_margins(parity, layer.layer, different[samples], np.concatenate(margins), samples)
     return parity
 
 

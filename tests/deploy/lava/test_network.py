@@ -1,4 +1,4 @@
-"""Real Lava Processes against the emulator: every spike, every counter, whatever the lanes."""
+"""Real Lava Processes against the emulator: every spike, every counter, whatever the slots."""
 
 import dataclasses
 import os
@@ -55,11 +55,11 @@ def test_lava_gives_the_emulators_spikes_and_counters(exported, precision):
     same(emulated, run(program, inputs, backend="lava"))
 
 
-@pytest.mark.parametrize(("clips", "lanes"), [(1, 4), (5, 2), (3, 3)])
-def test_lanes_and_clip_counts_that_do_not_divide(exported, clips, lanes):
+@pytest.mark.parametrize(("clips", "slots"), [(1, 4), (5, 2), (3, 3)])
+def test_slots_and_clip_counts_that_do_not_divide(exported, clips, slots):
     graph, inputs = exported
     program = compile_graph(graph)
-    same(run(program, inputs[:clips]), network.execute(program, {"input": inputs[:clips]}, lanes=lanes))
+    same(run(program, inputs[:clips]), network.execute(program, {"input": inputs[:clips]}, slots=slots))
 
 
 def test_progress_counts_every_clip_once(exported):
@@ -83,7 +83,7 @@ network.DEADLINE_S = 10.0
 torch.ones(4_000_000).add_(1).sum()
 graph = conv_chain(layers=2, channels=64)
 program, x = compile_graph(graph), {"input": spike_inputs(graph, 8)}
-wanted, found = emulator.execute(program, x), network.execute(program, x, lanes=8)
+wanted, found = emulator.execute(program, x), network.execute(program, x, slots=8)
 assert wanted.spikes["lif2"].any()
 assert all(np.array_equal(found.spikes[name], train) for name, train in wanted.spikes.items())
 """
@@ -137,10 +137,10 @@ def test_float_population_in_a_fixed_model_is_refused(exported):
         runtime.run(1)
 
 
-def test_more_lanes_than_a_byte_counts(exported):
+def test_more_slots_than_a_byte_counts(exported):
     graph, inputs = exported
-    with pytest.raises(DeployError, match=r"lanes \(256\) exceed 255"):
-        network.execute(compile_graph(graph), {"input": np.repeat(inputs[:1], 256, axis=0)}, lanes=256)
+    with pytest.raises(DeployError, match=r"slots \(256\) exceed 255"):
+        network.execute(compile_graph(graph), {"input": np.repeat(inputs[:1], 256, axis=0)}, slots=256)
 
 
 def test_a_loop_on_the_host_and_attention_within_a_loop_count_alike():

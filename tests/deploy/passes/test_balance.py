@@ -63,7 +63,7 @@ def test_only_depths_and_delays_change():
     before = host_split(ingest(student_like(np.random.default_rng(1))))
     after = balance(before)
     for p, q in zip(before.populations, after.populations, strict=True):
-        assert (p.name, p.shape, p.kind, p.place, p.unit) == (q.name, q.shape, q.kind, q.place, q.unit)
+        assert (p.name, p.shape, p.kind, p.location, p.unit) == (q.name, q.shape, q.kind, q.location, q.unit)
         assert p.neuron is q.neuron
     for p, q in zip(before.projections, after.projections, strict=True):
         assert (p.name, p.sources, p.target, p.kind) == (q.name, q.sources, q.target, q.kind)

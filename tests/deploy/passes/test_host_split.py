@@ -27,7 +27,7 @@ from tests.support.graphs import (
 
 
 def places(program):
-    return {p.name: p.place for p in program.populations}
+    return {p.name: p.location for p in program.populations}
 
 
 def test_only_the_input_and_its_encoder_move_to_the_host():
@@ -126,7 +126,7 @@ MIXED = {
 def test_a_population_of_analog_and_spikes_runs_in_float_on_the_chip_s_side(name):
     rng = np.random.default_rng(6)
     program = balance(host_split(ingest(MIXED[name])))
-    assert program["l"].place == "chip"
+    assert program["l"].location == "chip"
     inputs = {
         p.name: lattice(rng, 3, 4, 2, most=24) if p.name in program.analog else spikes(rng, 3, 4, 2)
         for p in program.inputs

@@ -149,7 +149,7 @@ def test_a_membrane_that_is_sent_needs_graded_spikes():
 
 def test_what_lies_on_the_host_has_no_ranges():
     given = program(dv=9999, weight=999)
-    host = {name: replace(given[name], place="host") for name in ("x", "a")}
+    host = {name: replace(given[name], location="host") for name in ("x", "a")}
     assert check(given.with_populations(host), LOIHI1) == []
 
 
@@ -227,7 +227,7 @@ def test_the_steps_of_product_units_count_in_the_delays():
 def test_a_loop_is_noted():
     given = program()
     back = Projection("back", "b", "a", (ops.Dense(np.full((3, 2), 2, dtype=np.float32)),), shift=1)
-    members = {name: replace(given[name], leaf="a") for name in ("a", "b")}
+    members = {name: replace(given[name], group="a") for name in ("a", "b")}
     looped = replace(given.with_populations(members), projections=(*given.projections, back))
     for chip in CHIPS.values():
         assert check(looped, chip) == []

@@ -127,7 +127,7 @@ def test_lag_is_what_the_synapse_and_its_delay_cost_beyond_the_depths():
     program = small()
     first, shortcut = program.into("a")[0], program.into("b")[1]
     late = {
-        p.name: Population(p.name, p.shape, p.kind, p.place, p.neuron, p.bias, depth=0) for p in program.populations
+        p.name: Population(p.name, p.shape, p.kind, p.location, p.neuron, p.bias, depth=0) for p in program.populations
     }
     flat = program.with_populations(late)
     assert flat.lag(first, 0) == 1  # the synapse's own step

@@ -117,10 +117,10 @@ def test_attention_equation_by_loops():
     x = (RNG.random((2, 2, 3, 5)) * 3).astype(np.float32)
     run = execute(graph, x, 4, 1e-4)
     qkv = run.spikes["qkv"].astype(int)
-    for lane in range(2):
+    for sample in range(2):
         v_m, v_z = np.zeros((2, 3, 5, 5)), np.zeros((4, 3, 5))
         for s in range(4):
-            q, k, v = (qkv[s, lane, part * 4 : part * 4 + 4] for part in range(3))
+            q, k, v = (qkv[s, sample, part * 4 : part * 4 + 4] for part in range(3))
             m, z = np.zeros((2, 3, 5, 5), dtype=int), np.zeros((4, 3, 5), dtype=int)
             for h, t, i, j in np.ndindex(2, 3, 5, 5):
                 a = node.gain_m[h] * sum(q[2 * h + c, t, i] * k[2 * h + c, t, j] for c in range(2))
@@ -132,8 +132,8 @@ def test_attention_equation_by_loops():
                 v_z[2 * h + c, t, i] += 0.5 * (a - v_z[2 * h + c, t, i])
                 z[2 * h + c, t, i] = v_z[2 * h + c, t, i] > node.threshold_z[h]
             v_z[z == 1] = 0
-            assert np.array_equal(run.spikes["attention.m"][s, lane], m)
-            assert np.array_equal(run.spikes["attention.z"][s, lane], z)
+            assert np.array_equal(run.spikes["attention.m"][s, sample], m)
+            assert np.array_equal(run.spikes["attention.z"][s, sample], z)
     assert 0 < run.spikes["attention.z"].mean() < 1
 
 

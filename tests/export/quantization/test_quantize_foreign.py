@@ -13,8 +13,8 @@ from mksgn.export import export_to_nir
 from mksgn.export.errors import ExportError, RangeError, UnsupportedNodeError
 from mksgn.export.graph.nodes import f32
 from mksgn.export.graph.weights import weight_of
-from mksgn.export.loihi import HALF_STEP, pile_up
-from mksgn.export.quantization.paths import branches, one_weighted_node_each
+from mksgn.export.loihi import HALF_STEP, accumulation_factor
+from mksgn.export.quantization.paths import branches, canonicalize_paths
 from mksgn.export.quantization.quantize import quantize
 from mksgn.export.reference.execute import execute
 from tests.support import loihi_oracle
@@ -137,10 +137,10 @@ def test_loihi_s_equations_on_the_file_s_integers(kind, seed, steps, bits):
     run = execute(quantised, x, steps, DT, stepwise=True, if_dt=IF_DT)
     integers = in_units(quantised)
     different = total = 0
-    for lane in range(2):
-        wanted = loihi_oracle.execute(integers, x[lane], DT)
+    for sample in range(2):
+        wanted = loihi_oracle.execute(integers, x[sample], DT)
         for name in ("first", "second", "third"):
-            different += int((run.spikes[name][:, lane] != wanted[name]).sum())
+            different += int((run.spikes[name][:, sample] != wanted[name]).sum())
             total += wanted[name].size
     assert different <= total * (0 if kind == "IF" else 0.01)  # a leak is cut to sub-units, and the decision with it
     assert set(found) == {"first", "second", "third"}
@@ -187,7 +187,7 @@ def test_pile_up_is_the_sum_of_equal_inputs():
         for _ in range(9):
             u = u * (1 - synaptic) + 1
             v = v * (1 - rate) + u
-        assert pile_up(9, rate, synaptic) == pytest.approx(v)
+        assert accumulation_factor(9, rate, synaptic) == pytest.approx(v)
 
 
 @given(
@@ -288,7 +288,7 @@ def test_two_inputs_one_constant_one_stepwise():
         (x["p"], r"the graph has 2 inputs \(p, q\); give calibration as a dict"),
         ({"p": x["p"]}, "calibration of p: the graph's inputs are p, q"),
         ({"p": x["p"], "q": x["q"][:, :4]}, r"calibration of q has shape \(9, 4, 4\)"),
-        ({"p": x["p"][:3], "q": x["q"]}, "the inputs differ in their number of lanes"),
+        ({"p": x["p"][:3], "q": x["q"]}, "the inputs differ in their number of samples"),
     ):
         with pytest.raises(ExportError, match=message):
             quantize(g, 8, wrong, 5, DT)
@@ -344,7 +344,7 @@ def test_an_analog_input_is_the_host_s():
 
 def same_network(g: nir.NIRGraph, *shape: int) -> nir.NIRGraph:
     """The rewritten graph, after comparing what both do with generic values."""
-    rewritten = one_weighted_node_each(g)
+    rewritten = canonicalize_paths(g)
     x = np.random.default_rng(0).normal(size=(3, 4, *shape)).astype(np.float32)
     a, b = (execute(h, x, 4, DT, stepwise=True) for h in (g, rewritten))
     for name, shown in a.outputs.items():
@@ -362,7 +362,7 @@ def ends(g: nir.NIRGraph, target: str) -> list[tuple[str, str]]:
 def test_students_are_not_rewritten():
     model, _ = tiny()
     g = export_to_nir(model)
-    assert one_weighted_node_each(g) is g
+    assert canonicalize_paths(g) is g
     quantised = export_to_nir(model, quantize=8, calibration=calibration(model, 2))
     assert list(quantised.nodes) == list(g.nodes)
     assert quantised.edges == g.edges

@@ -23,7 +23,7 @@ def test_equal_trains_agree_on_every_decision():
     parity.check("x")
 
 
-def test_the_first_difference_is_the_first_by_lane_step_and_neuron():
+def test_the_first_difference_is_the_first_by_sample_step_and_neuron():
     a = trains(x=(3, 4, 2, 6))
     b = {"x": a["x"].copy()}
     for place in [(2, 0, 0, 0), (1, 3, 1, 4)]:
@@ -34,7 +34,7 @@ def test_the_first_difference_is_the_first_by_lane_step_and_neuron():
     assert parity.to_dict(np.array([7, 8, 9]))["first"]["clip"] == 8
     with pytest.raises(
         ParityError,
-        match=r"m: 2 of 144 decisions differ \(b\), first in x at lane 1, step 3, neuron \(1, 4\); allowed: none",
+        match=r"m: 2 of 144 decisions differ \(b\), first in x at sample 1, step 3, neuron \(1, 4\); allowed: none",
     ):
         parity.check("m")
 

@@ -20,7 +20,7 @@ from mksgn.export.verification.parity import compare
 from mksgn.export.verification.verify import torch_spikes
 from mksgn.train.config import PRESETS
 from mksgn.train.datasets import open_source
-from mksgn.train.transforms import lanes
+from mksgn.train.transforms import body_inputs
 from tests.support.students import calibration, tiny
 
 DECISIONS = 10_000_000
@@ -50,7 +50,7 @@ def exported(request, tmp_path_factory):
     assert 2 in config.strides
     neurons = sum(node.v_threshold.size for node in graph.nodes.values() if isinstance(node, nir.LIF))
     clips = open_source("synthetic", part="test", limit=-(-DECISIONS // (neurons * config.steps)))
-    inputs, _ = lanes(clips.clips, model.normaliser)
+    inputs, _ = body_inputs(clips.clips, model.normaliser)
     return nir.read(path, type_check=False), inputs, torch_spikes(FoldedStudent(graph), inputs)[0]
 
 
@@ -69,9 +69,11 @@ def test_norse_agrees_up_to_the_first_join(exported):
     """norse 1.1 runs a node as soon as one of its sources has run, so a population with two branches lacks one (docs/export.md)."""
     installed("norse")
     graph, inputs, wanted = exported
-    lanes = slice(0, 16)
-    found = simulators.spikes("norse", graph, inputs[lanes], 4, 1e-4)
-    layers = {layer.layer: layer for layer in compare("norse", {n: s[lanes] for n, s in wanted.items()}, found).layers}
+    samples = slice(0, 16)
+    found = simulators.spikes("norse", graph, inputs[samples], 4, 1e-4)
+    layers = {
+        layer.layer: layer for layer in compare("norse", {n: s[samples] for n, s in wanted.items()}, found).layers
+    }
     assert [layers[name].mismatches for name in ("ssc", "smf")] == [0, 0]
     assert layers["block1_sgc"].mismatches > 0, "norse joins branches now: compare all of it, and tell docs/export.md"
 

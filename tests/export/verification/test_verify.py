@@ -41,7 +41,7 @@ def test_forcing_counts_each_layer_for_itself():
     assert MARGIN < parity.first.margin < 1
     with pytest.raises(
         ParityError,
-        match=r"model\.nir: \d+ of \d+ decisions differ \(torch ↔ NIR reference\), first in block1_qkv at lane",
+        match=r"model\.nir: \d+ of \d+ decisions differ \(torch ↔ NIR reference\), first in block1_qkv at sample",
     ):
         parity.check("model.nir")
     free, _ = torch_spikes(model.student, inputs)
@@ -73,10 +73,10 @@ def test_one_changed_weight_of_a_quantised_file_is_found_where_it_acts():
     assert parity.first.neuron[0] == 2
     changed = next(layer for layer in parity.layers if layer.layer == "block1_stc")
     assert sum(changed.per_step) == changed.mismatches > 0
-    lane, step = changed.first.lane, changed.first.step
+    sample, step = changed.first.sample, changed.first.step
     assert (
-        wanted["block1_stc"][(lane, step, *changed.first.neuron)]
-        != found["block1_stc"][(lane, step, *changed.first.neuron)]
+        wanted["block1_stc"][(sample, step, *changed.first.neuron)]
+        != found["block1_stc"][(sample, step, *changed.first.neuron)]
     )
 
 
@@ -92,7 +92,7 @@ def test_a_flip_is_counted_once_and_not_at_the_neuron_s_later_steps():
     assert parity.largest_margin < 2e-3  # the current's own change: no difference follows from another
 
 
-def test_margins_are_those_of_all_lanes():
+def test_margins_are_those_of_all_samples():
     model, inputs = tiny()
     graph = export_to_nir(model)
     inputs = np.concatenate([inputs] * 12)[:40]
@@ -102,9 +102,9 @@ def test_margins_are_those_of_all_lanes():
     (parity,) = verify(graph, model.student, inputs)
     own, _ = torch_spikes(model.student, inputs, forced=wanted)
     expected = 0.0
-    for lane in np.flatnonzero((own["block1_stc"] != wanted["block1_stc"]).reshape(40, -1).any(1)):
-        run = reference.execute(graph, inputs[lane : lane + 1], 4, 1e-4, margins_of="block1_stc")
-        different = own["block1_stc"][lane] != wanted["block1_stc"][lane]
+    for sample in np.flatnonzero((own["block1_stc"] != wanted["block1_stc"]).reshape(40, -1).any(1)):
+        run = reference.execute(graph, inputs[sample : sample + 1], 4, 1e-4, margins_of="block1_stc")
+        different = own["block1_stc"][sample] != wanted["block1_stc"][sample]
         expected = max(expected, float(run.margins[:, 0][different].max()))
     assert parity.largest_margin == pytest.approx(expected, rel=1e-5)
     assert not parity.agrees

@@ -184,14 +184,14 @@ def test_three_formats_of_one_recording_are_the_same_streams(sets, recordings, s
     found = {scheme: sets[scheme, part].clips[number] for scheme in SCHEMES}
     raw = found["ntu"]
     assert raw.joints.shape == recording.actors.shape  # denoised as the test's author did by hand
-    lanes = normaliser.clip(raw)
-    assert len(lanes) == len({*SCENES[scene].actors[: len(SCENES[scene].bodies)]})
-    assert all(len(np.unique(lane[:3])) > 20 for lane in lanes)  # bodies, not zeros or one point
-    assert len(lanes) == 1 or not np.array_equal(lanes[0], lanes[1])
+    bodies = normaliser.clip(raw)
+    assert len(bodies) == len({*SCENES[scene].actors[: len(SCENES[scene].bodies)]})
+    assert all(len(np.unique(body[:3])) > 20 for body in bodies)  # bodies, not zeros or one point
+    assert len(bodies) == 1 or not np.array_equal(bodies[0], bodies[1])
     for scheme, clip in found.items():
         assert clip.label == recording.label, scheme
         assert np.array_equal(clip.joints, raw.joints), scheme
-        assert np.array_equal(normaliser.clip(clip), lanes), scheme
+        assert np.array_equal(normaliser.clip(clip), bodies), scheme
     assert {found[scheme].name for scheme in ("ntu", "pyskl")} == {recording.name}
     assert {(found[scheme].subject, found[scheme].view) for scheme in ("ntu", "pyskl")} == {
         (TRAIN_SUBJECT if part == "train" else TEST_SUBJECT, 2)

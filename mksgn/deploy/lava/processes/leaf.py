@@ -3,7 +3,7 @@
 Nothing else may live in this folder: Lava finds ProcessModels by executing every file of it as a top-level module (LAVA.md).
 
 A leaf sends the spikes of its previous step before it receives, as Lava's own synapses do: each projection costs one time
-step, all leaves work at once, and no loop can lock up. A message is (lanes, values): several clips run side by side as lanes,
+step, all leaves work at once, and no loop can lock up. A message is (slots, values): several clips run side by side as slots,
 which spreads its cost. Spikes travel as bytes; the values of a float program as float32.
 """
 

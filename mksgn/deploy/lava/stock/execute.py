@@ -80,7 +80,7 @@ def stock_depths(program: Program) -> dict[str, int]:
     back in time: one synapse costs the one step that NIR's loop has.
     """
     depths = {p.name: 0 for p in program.populations}
-    inside = [(q, source) for q in program.projections if program[q.target].place == "chip" for source in q.sources]
+    inside = [(q, source) for q in program.projections if program[q.target].location == "chip" for source in q.sources]
     for _ in range(len(depths) + 1):
         late = [(q, s) for q, s in inside if depths[q.target] < depths[s] + cost(q) - q.shift]
         for projection, source in late:
@@ -102,7 +102,7 @@ class _Network:
         self.program, self.depths = program, depths
         self.dtype = np.int32 if program.precision == "fixed" else np.float64
         clips, steps = next(iter(given.values())).shape[:2]
-        on_chip = [p for p in program.populations if p.place == "chip" and p.kind != "input"]
+        on_chip = [p for p in program.populations if p.location == "chip" and p.kind != "input"]
         if not on_chip:
             raise DeployError("nothing of this program runs on the chip; there is no population behind its spikes")
         self.windows = {p.name: Window(depths[p.name], steps, clips) for p in on_chip}
