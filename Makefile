@@ -1,30 +1,31 @@
-# make demo | test | test-interop | lint. Each sets up its environment by itself the first time, and re-uses it afterwards.
+# make demo | test | test-all | test-interop | lint. Each sets up its environment the first time and re-uses it afterwards.
 PYTHON ?= python3.10
-# another Python has an environment of its own, without Lava
+# Another Python gets an environment of its own, without Lava.
 VENV ?= $(if $(filter python3.10,$(PYTHON)),.venv,.venv-$(PYTHON))
 BIN := $(VENV)/bin
-# SpikingJelly 2.0 needs a later Python than Lava bears: its own environment
+# SpikingJelly 2.0 needs a later Python than Lava supports: an environment of its own.
 INTEROP_PYTHON ?= python3.11
 INTEROP_VENV ?= .venv-interop
 DEMO := runs/demo
 
 .PHONY: demo test test-interop lint setup setup-interop schema clean
 
-# $(call set-up,ENVIRONMENT,PYTHON, three extras). pyenv hides an interpreter that .python-version does not name. The stamp names the checkout that the environment points at: a re-used one is turned to this.
+# $(call set-up,ENVIRONMENT,PYTHON,EXTRA,EXTRA). pyenv hides an interpreter that .python-version does not name.
+# The stamp names the checkout that the environment was installed from: a re-used one is pointed at this one.
 define set-up
 	@if [ ! -x $(1)/bin/python ]; then $(2) -m venv $(1) 2>/dev/null || PYENV_VERSION=$(2:python%=%) $(2) -m venv $(1); fi
 	@stamp=$(1)/.mksgn-installed; \
 	if [ "$$(cat $$stamp 2>/dev/null)" != "$(CURDIR)" ] || [ pyproject.toml -nt $$stamp ] || [ constraints.txt -nt $$stamp ]; then \
 		echo "setting up $(1) (one to two minutes the first time)"; \
-		$(1)/bin/python -m pip install -q -c constraints.txt -e '.[$(3),$(4),$(5)]' && echo "$(CURDIR)" > $$stamp; \
+		$(1)/bin/python -m pip install -q -c constraints.txt -e '.[$(3),$(4)]' && echo "$(CURDIR)" > $$stamp; \
 	fi
 endef
 
 setup:
-	$(call set-up,$(VENV),$(PYTHON),lava,onnx,dev)
+	$(call set-up,$(VENV),$(PYTHON),lava,dev)
 
 setup-interop:
-	$(call set-up,$(INTEROP_VENV),$(INTEROP_PYTHON),interop,onnx,dev)
+	$(call set-up,$(INTEROP_VENV),$(INTEROP_PYTHON),interop,dev)
 
 demo: setup
 	$(BIN)/torchrun --standalone --nproc-per-node 2 -m mksgn.train demo --data synthetic --out $(DEMO)
