@@ -21,8 +21,9 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
-from mksgn.bench.record import Amount, EnergyEntry, Evidence, Name, Part, Totals, one_line
+from mksgn.bench.record import Amount, EnergyEntry, Evidence, Name, Part, Totals
 from mksgn.common.errors import BadInputError
+from mksgn.common.validation import one_line
 
 PJ_IN_MJ = 1e-9  # mJ per pJ
 DATA = Path(__file__).parent / "data"
@@ -165,13 +166,12 @@ def read_yaml(path: Path, kind: type[File]) -> File:
 def _fault(found: Any, error: ValidationError) -> str:
     """The first fault, with the name of the entry in which it lies and the value that was found."""
     first = error.errors(include_url=False, include_context=False)[0]
-    place, value = first["loc"], first["input"]
+    place = first["loc"]
     try:
         name = f"{found[place[0]][place[1]]['name']}: "
     except (TypeError, KeyError, IndexError):  # a fault of the whole file, or an entry without a name
         name = ""
-    got = f"; got {value!r}" if isinstance(value, str | int | float | None) else ""
-    return name + one_line(error) + got
+    return name + one_line(error, show_value=True)
 
 
 def json_schema_of(kind: type[BaseModel], title: str) -> str:

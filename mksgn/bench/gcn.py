@@ -76,11 +76,11 @@ def gcn_of(graph: nir.NIRGraph, bodies_per_clip: float) -> Gcn | None:
     if student is None or preset not in PRESETS:
         return None
     named = {"graph": student.graph, "classes": student.classes}
-    usual = StudentConfig.from_dict({**PRESETS[preset]["student"], **named}).to_dict()
+    usual = StudentConfig(**{**PRESETS[preset]["student"], **named}).to_dict()
     departs = {key: value for key, value in student.to_dict().items() if value != usual[key]}
     if departs.keys() & PRESETS[preset]["student"].keys():
         return None
-    config = TeacherConfig.from_dict({**PRESETS[preset]["teacher"], **named, "streams": student.streams})
+    config = TeacherConfig(**{**PRESETS[preset]["teacher"], **named, "streams": student.streams})
     with torch.device("meta"):
         rows = teacher_layers(Teacher(config))
     variant = json_of(graph, "variant") or {}  # of a sweep

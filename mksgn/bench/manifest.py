@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mksgn.bench.record import RUN_FILE, ModelFile, Name, Sha256, one_line
+from mksgn.bench.record import RUN_FILE, ModelFile, Name, Sha256
 from mksgn.common.errors import BadInputError
+from mksgn.common.validation import one_line
 from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE, read_manifest
 from mksgn.train.checkpoint import sha256
 

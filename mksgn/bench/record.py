@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from mksgn.common.atomic import replacing
 from mksgn.common.errors import BadInputError
+from mksgn.common.validation import one_line
 
 SCHEMA: Final = "mksgn.run/1"
 RUN_FILE = "run.json"
@@ -316,15 +317,6 @@ class Record(Part):
                 f"({self.accuracy.correct} / {self.data.clips})"
             )
         return self
-
-
-def one_line(error: ValidationError) -> str:
-    """The first fault of a pydantic error as `place: what`, and how many more there are."""
-    faults = error.errors(include_url=False, include_context=False)
-    place = ".".join(str(part) for part in faults[0]["loc"])
-    text = faults[0]["msg"].removeprefix("Value error, ")
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return (f"{place}: " if place else "") + text + more
 
 
 def load(path: Path | str) -> Record:

@@ -133,7 +133,7 @@ def benchmark(
     clips = open_source(data, split=split, part="train", limit=size, seed=seed)
     torch.manual_seed(seed)
     values = {**settings.student, "graph": clips.graph, "classes": clips.classes}
-    student = Student(StudentConfig.from_dict(values))
+    student = Student(StudentConfig(**values))
     normaliser = StreamNormaliser.fit(clips.clips, student.config.frames, student.config.streams)
     stored, generator = TrainingClips(clips.clips), torch.Generator().manual_seed(seed)
 

@@ -96,14 +96,12 @@ def load_either(path: Path) -> TrainedModel | TrainedTeacher:
 
 
 def _student(path: Path, values: Any) -> TrainedModel:
-    return TrainedModel(
-        *_built(path, values, SCHEMA, lambda config: Student(StudentConfig.from_dict(config))), path=path
-    )
+    return TrainedModel(*_built(path, values, SCHEMA, lambda config: Student(StudentConfig(**config))), path=path)
 
 
 def _teacher(path: Path, values: Any) -> TrainedTeacher:
     return TrainedTeacher(
-        *_built(path, values, TEACHER_SCHEMA, lambda config: Teacher(TeacherConfig.from_dict(config))), path=path
+        *_built(path, values, TEACHER_SCHEMA, lambda config: Teacher(TeacherConfig(**config))), path=path
     )
 
 

@@ -133,9 +133,9 @@ def print_description(
         torch.manual_seed(seed)
         shared = {"graph": clips.graph, "classes": clips.classes}
         if teacher:
-            rows = describing.teacher_layers(Teacher(TeacherConfig.from_dict({**settings.teacher, **shared})))
+            rows = describing.teacher_layers(Teacher(TeacherConfig(**{**settings.teacher, **shared})))
         else:
-            student = Student(StudentConfig.from_dict({**settings.student, **shared}))
+            student = Student(StudentConfig(**{**settings.student, **shared}))
             normaliser = StreamNormaliser.fit(clips.clips, student.config.frames, student.config.streams)
             x = torch.from_numpy(body_inputs(clips.clips, normaliser)[0])
             describing.calibrate_batch_norms(student, x)

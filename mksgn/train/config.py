@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from pydantic_core import to_jsonable_python
 
-from mksgn.common.checks import number
 from mksgn.common.errors import BadInputError
+from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, raising_bad_input
 
 # `paper` has the widths of CTR-GCN's baseline [ours]; the smaller ones are for tests, demos and CPUs. A rate_weight of 0.3 took two
 # thirds of the demo's spikes and none of its accuracy (docs/training.md).
@@ -50,83 +52,49 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """`student` and `teacher` override entries of StudentConfig and TeacherConfig; graph and classes come from the data.
+Share = Annotated[Real, Field(ge=0, le=1)]
+Weight = Annotated[Real, Field(ge=0, le=1e6)]
+Factor = Annotated[Real, Field(ge=0.01, le=100)]
 
-    The kin train by SGD, Nesterov 0.9, rate 0.1 at batch 128, decay 1e-4 [kin]: `optimizer: sgd, learning_rate: 0.1,
-    weight_decay: 1e-4, batch: 128`. The presets use AdamW, which needs fewer epochs here [ours].
+
+@raising_bad_input("config")
+@dataclass(frozen=True, config=NO_OTHER_ENTRIES)
+class TrainConfig:
+    """What to train and how.
+
+    `student` and `teacher` override entries of StudentConfig and TeacherConfig; graph and classes come from the data.
+
+    The authors' sibling models train by SGD, Nesterov 0.9, rate 0.1 at batch 128, decay 1e-4 [sibling]: `optimizer: sgd,
+    learning_rate: 0.1, weight_decay: 1e-4, batch: 128`. The presets use AdamW, which needs fewer epochs here [ours].
     """
 
     preset: str = "custom"
-    student: dict[str, Any] = field(default_factory=dict)
-    teacher: dict[str, Any] = field(default_factory=dict)
-    epochs: int = 40
-    batch: int = 32
-    optimizer: str = "adamw"  # or sgd: Nesterov, momentum 0.9 [kin]
-    learning_rate: float = 4e-3
-    weight_decay: float = 1e-2
-    schedule: str = "cosine"  # or step: divided by 10 at each of `milestones`
-    milestones: tuple[float, ...] = (0.6, 0.85)  # shares of the training
-    warmup: float = 0.1  # share of the steps in which the learning rate rises
-    clip_gradient: float = 3.0  # [kin]
-    precision: str = "float32"  # or mixed: bfloat16 convolutions, float32 membranes and weights
-    label_smoothing: float = 0.1
-    soft_label_weight: float = 1.0  # alpha, with a teacher only
-    feature_weight: float = 1.0  # beta, with a teacher only
-    temperature: float = 4.0  # of the soft labels
-    rate_weight: float = 0.0  # lambda: what a mean firing rate of 1 adds to the loss
-    rate_floor: float = 0.0  # populations that fire less than this are not pressed further
-    rotate_degrees: float = 30.0  # about the vertical axis; a third of it about x (the kin turn by 60 about both)
-    scale: tuple[float, float] = (0.8, 1.25)
-    crop: float = 0.7  # least share of a clip that a training window covers
-
-    def __post_init__(self) -> None:
-        for name in ("student", "teacher"):
-            if not isinstance(getattr(self, name), dict):
-                raise BadInputError(
-                    f"config: {name} is {getattr(self, name)!r}; it must be a mapping such as {{frames: 16}}"
-                )
-        for name, allowed in [
-            ("optimizer", ("adamw", "sgd")),
-            ("schedule", ("cosine", "step")),
-            ("precision", ("float32", "mixed")),
-        ]:
-            if getattr(self, name) not in allowed:
-                raise BadInputError(f"config: {name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
-        checked: dict[str, Any] = {
-            name: number(f"config: {name}", getattr(self, name), 1, whole=True) for name in ("epochs", "batch")
-        }
-        checked["learning_rate"] = number("config: learning_rate", self.learning_rate, 1e-9, 10)
-        for name, high in [
-            ("weight_decay", 10),
-            ("warmup", 1),
-            ("label_smoothing", 0.99),
-            ("rotate_degrees", 180),
-            ("crop", 1),
-            ("soft_label_weight", 1e6),
-            ("feature_weight", 1e6),
-            ("rate_weight", 1e6),
-            ("rate_floor", 1),
-        ]:
-            checked[name] = number(f"config: {name}", getattr(self, name), 0, high)
-        checked["clip_gradient"] = number("config: clip_gradient", self.clip_gradient, 1e-6)
-        checked["temperature"] = number("config: temperature", self.temperature, 1e-3, 1e3)
-        if not isinstance(self.milestones, list | tuple):
-            raise BadInputError(
-                f"config: milestones is {self.milestones!r}; it must be a list of shares, such as [0.6]"
-            )
-        checked["milestones"] = tuple(number("config: milestones", share, 0, 1) for share in self.milestones)
-        if not isinstance(self.scale, list | tuple) or len(self.scale) != 2:
-            raise BadInputError(
-                f"config: scale is {self.scale!r}; it must be two numbers, the least and the largest factor"
-            )
-        checked["scale"] = tuple(number("config: scale", value, 0.01, 100) for value in self.scale)
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+    student: dict[str, Any] = Field(default_factory=dict)
+    teacher: dict[str, Any] = Field(default_factory=dict)
+    epochs: Integer = Field(default=40, ge=1)
+    batch: Integer = Field(default=32, ge=1)
+    optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd: Nesterov, momentum 0.9 [sibling]
+    learning_rate: Real = Field(default=4e-3, ge=1e-9, le=10)
+    weight_decay: Real = Field(default=1e-2, ge=0, le=10)
+    schedule: Literal["cosine", "step"] = "cosine"  # step: divided by 10 at each of `milestones`
+    milestones: tuple[Share, ...] = (0.6, 0.85)  # shares of the training
+    warmup: Share = 0.1  # share of the steps in which the learning rate rises
+    clip_gradient: Real = Field(default=3.0, ge=1e-6)  # [sibling]
+    precision: Literal["float32", "mixed"] = "float32"  # mixed: bfloat16 convolutions, float32 membranes and weights
+    label_smoothing: Real = Field(default=0.1, ge=0, le=0.99)
+    soft_label_weight: Weight = 1.0  # alpha, with a teacher only
+    feature_weight: Weight = 1.0  # beta, with a teacher only
+    temperature: Real = Field(default=4.0, ge=1e-3, le=1e3)  # of the soft labels
+    rate_weight: Weight = 0.0  # lambda: what a mean firing rate of 1 adds to the loss
+    rate_floor: Share = 0.0  # populations that fire less than this are not penalised
+    # about the vertical axis, and a third of it about x; the sibling models rotate by 60 about both
+    rotate_degrees: Real = Field(default=30.0, ge=0, le=180)
+    scale: tuple[Factor, Factor] = (0.8, 1.25)  # smallest and largest
+    crop: Share = 0.7  # smallest share of a clip that a training window covers
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "scale": list(self.scale), "milestones": list(self.milestones)}
+        """Convert to plain containers, as JSON and model.pt hold them."""
+        return to_jsonable_python(self)
 
 
 def load(name: str, *, epochs: int | None = None, changes: Sequence[str] = ()) -> TrainConfig:
@@ -148,11 +116,12 @@ def load(name: str, *, epochs: int | None = None, changes: Sequence[str] = ()) -
             raise BadInputError(f"config {name}: expected a mapping of entries such as epochs: 40")
     for change in changes:
         _apply(values, change)
-    unknown = {str(key) for key in values} - {f.name for f in fields(TrainConfig)}
-    if unknown:
-        raise BadInputError(f"config {name}: unknown entries {', '.join(sorted(unknown))}")
-    config = TrainConfig(**values)
-    return replace(config, epochs=epochs) if epochs is not None else config
+    if epochs is not None:
+        values["epochs"] = epochs
+    try:
+        return TrainConfig(**{str(key): value for key, value in values.items()})
+    except BadInputError as error:
+        raise BadInputError(f"{name}: {error}") from error
 
 
 def _apply(values: dict[str, Any], change: str) -> None:

@@ -81,7 +81,7 @@ def train(
     """
     _check(training, held_out, out)
     torch.manual_seed(seed)
-    student = Student(StudentConfig.from_dict({**config.student, "graph": training.graph, "classes": training.classes}))
+    student = Student(StudentConfig(**{**config.student, "graph": training.graph, "classes": training.classes}))
     normalisers = [StreamNormaliser.fit(training.clips, student.config.frames, student.config.streams)]
     distillation = None
     if teacher is not None:
@@ -117,7 +117,7 @@ def train_teacher(
     """Train a teacher and leave teacher.pt and the files of `train` in `out`."""
     _check(training, held_out, out)
     torch.manual_seed(seed)
-    teacher = Teacher(TeacherConfig.from_dict({**config.teacher, "graph": training.graph, "classes": training.classes}))
+    teacher = Teacher(TeacherConfig(**{**config.teacher, "graph": training.graph, "classes": training.classes}))
     normaliser = StreamNormaliser.fit(training.clips, teacher.config.frames, teacher.config.streams)
     fit = _Fit(TeacherObjective(teacher, config), [normaliser], training, held_out, out, seed, device, progress)
     model = TrainedTeacher(teacher, normaliser, fit.run(resume, report))

@@ -2,61 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import to_jsonable_python
 from torch import Tensor, nn
 
-from mksgn.common.checks import from_plain, number, plain
-from mksgn.common.errors import BadInputError
+from mksgn.common.validation import NO_OTHER_ENTRIES, Real, raising_bad_input
+from mksgn.train.fields import ClassNames, Count, Frames, GraphName, Kernel, Streams
 from mksgn.train.layers import SASGC, SMF, SSC, STC, init_bn_biases
 from mksgn.train.neurons import LIF
 from mksgn.train.skeletons import adjacency_subsets, graph
-from mksgn.train.streams import STREAMS, check_streams
+from mksgn.train.streams import STREAMS
 
 
-@dataclass(frozen=True)
+@raising_bad_input("student config")
+@dataclass(frozen=True, config=NO_OTHER_ENTRIES)
 class StudentConfig:
-    """Everything that fixes the student's shape. Six blocks [review]; widths [ours]; S = 4 [paper], tau = 2 [kin]."""
+    """Everything that fixes the student's shape. Six blocks [review]; widths [ours]; S = 4 [paper], tau = 2 [sibling]."""
 
-    graph: str
-    classes: tuple[str, ...]
-    frames: int = 16
-    stream_channels: int = 64
-    widths: tuple[int, ...] = (64, 64, 128, 128, 256, 256)
-    heads: int = 8
-    kernel: int = 5
-    steps: int = 4
-    tau: float = 2.0
-    attention: str = "self"
-    adjacency: str = "skeleton"
-    fusion: str = "information"
-    streams: tuple[str, ...] = STREAMS
+    graph: GraphName
+    classes: ClassNames
+    frames: Frames = 16
+    stream_channels: Count = 64
+    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 64, 128, 128, 256, 256)
+    heads: Count = 8
+    kernel: Kernel = 5
+    steps: Count = 4
+    tau: Real = Field(default=2.0, ge=1)
+    attention: Literal["self", "none"] = "self"
+    adjacency: Literal["skeleton", "learned"] = "skeleton"
+    fusion: Literal["information", "mean"] = "information"
+    streams: Streams = STREAMS
 
-    def __post_init__(self) -> None:
-        for name, value, allowed in [
-            ("attention", self.attention, ("self", "none")),
-            ("adjacency", self.adjacency, ("skeleton", "learned")),
-            ("fusion", self.fusion, ("information", "mean")),
-        ]:
-            if value not in allowed:
-                raise BadInputError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
-        for name, limit in [("frames", 2), ("stream_channels", 1), ("heads", 1), ("kernel", 1), ("steps", 1)]:
-            object.__setattr__(self, name, number(name, getattr(self, name), limit, whole=True))
-        object.__setattr__(self, "tau", number("tau", self.tau, 1))
-        if not isinstance(self.streams, list | tuple):
-            raise BadInputError(f"streams is {self.streams!r}; it must be a list such as [joint, bone]")
-        object.__setattr__(self, "streams", check_streams(tuple(self.streams)))
-        if not isinstance(self.widths, list | tuple):
-            raise BadInputError(f"widths is {self.widths!r}; it must be a list with a width per block")
-        object.__setattr__(self, "widths", tuple(number("a width", width, 1, whole=True) for width in self.widths))
-        if not self.widths or self.kernel % 2 == 0 or len(self.classes) < 2:
-            raise BadInputError("the student needs at least one block, an odd temporal kernel and two classes")
+    @model_validator(mode="after")
+    def _check_heads(self) -> StudentConfig:
         for width in self.widths:
             if self.attention == "self" and width % self.heads:
-                raise BadInputError(f"width {width} is no multiple of heads {self.heads}; change one of them")
-        graph(self.graph)
+                raise ValueError(f"width {width} is not a multiple of heads {self.heads}; change one of them")
+        return self
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -78,11 +64,7 @@ class StudentConfig:
         return tuple(out)
 
     def to_dict(self) -> dict[str, Any]:
-        return plain(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> StudentConfig:
-        return from_plain(cls, "student", values)
+        return to_jsonable_python(self)
 
 
 class Student(nn.Module):

@@ -10,46 +10,36 @@ R is the identity where the shape allows it, else BN(Conv1x1); the first layer h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from pydantic_core import to_jsonable_python
 from torch import Tensor, nn
 
-from mksgn.common.checks import from_plain, number, plain
-from mksgn.common.errors import BadInputError
+from mksgn.common.validation import NO_OTHER_ENTRIES, raising_bad_input
+from mksgn.train.fields import ClassNames, Count, Frames, GraphName, Kernel, Streams
 from mksgn.train.layers import ConvBN, GraphConvBN
 from mksgn.train.skeletons import adjacency_subsets, graph
-from mksgn.train.streams import STREAMS, check_streams
+from mksgn.train.streams import STREAMS
 
 LAYERS = 10  # [review]
 
 
-@dataclass(frozen=True)
+@raising_bad_input("teacher config")
+@dataclass(frozen=True, config=NO_OTHER_ENTRIES)
 class TeacherConfig:
-    """Everything that fixes the teacher's shape. Raises BadInputError for what cannot be built."""
+    """Everything that fixes the teacher's shape."""
 
-    graph: str
-    classes: tuple[str, ...]
-    frames: int = 64
-    widths: tuple[int, ...] = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256)
-    kernel: int = 9
-    streams: tuple[str, ...] = STREAMS
-
-    def __post_init__(self) -> None:
-        for name, limit in [("frames", 2), ("kernel", 1)]:
-            object.__setattr__(self, name, number(f"teacher: {name}", getattr(self, name), limit, whole=True))
-        for name in ("widths", "streams"):
-            if not isinstance(getattr(self, name), list | tuple):
-                raise BadInputError(f"teacher: {name} is {getattr(self, name)!r}; it must be a list")
-        widths = tuple(number("teacher: a width", width, 1, whole=True) for width in self.widths)
-        object.__setattr__(self, "widths", widths)
-        object.__setattr__(self, "streams", check_streams(tuple(self.streams)))
-        if len(widths) != LAYERS or self.kernel % 2 == 0 or len(self.classes) < 2:
-            raise BadInputError(
-                f"the teacher needs {LAYERS} layers (widths has {len(widths)}), an odd temporal kernel and two classes"
-            )
-        graph(self.graph)
+    graph: GraphName
+    classes: ClassNames
+    frames: Frames = 64
+    widths: Annotated[tuple[Count, ...], Field(min_length=LAYERS, max_length=LAYERS)] = (
+        (64,) * 4 + (128,) * 3 + (256,) * 3
+    )
+    kernel: Kernel = 9
+    streams: Streams = STREAMS
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -58,11 +48,7 @@ class TeacherConfig:
         return tuple(2 if width > before else 1 for before, width in zip(previous, self.widths, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        return plain(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TeacherConfig:
-        return from_plain(cls, "teacher", values)
+        return to_jsonable_python(self)
 
 
 class GCNLayer(nn.Module):

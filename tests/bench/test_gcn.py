@@ -28,7 +28,7 @@ CLASSES = ("sit", "walk", "throw")
 def graph_of(preset: str, *, joints: str = "nw-ucla-20", size: str | None = None, **changes: Any) -> nir.NIRGraph:
     """A file's metadata, without its nodes: what gcn_of reads."""
     values = {**PRESETS[size or preset]["student"], "graph": joints, "classes": CLASSES, **changes}
-    student = StudentConfig.from_dict(values).to_dict()
+    student = StudentConfig(**values).to_dict()
     metadata = {"student": json.dumps(student), "training": json.dumps({"preset": preset, "seed": 0})}
     return nir.NIRGraph({}, [], metadata=metadata, type_check=False)
 
@@ -36,7 +36,7 @@ def graph_of(preset: str, *, joints: str = "nw-ucla-20", size: str | None = None
 def counted(preset: str, joints: str, streams: tuple[str, ...] = STREAMS) -> tuple[float, int]:
     """MACs of one body and parameters, by torch's own counter on the network that training would build."""
     values = {**PRESETS[preset]["teacher"], "graph": joints, "classes": CLASSES, "streams": streams}
-    config = TeacherConfig.from_dict(values)
+    config = TeacherConfig(**values)
     with torch.device("meta"):
         teacher = Teacher(config)
         x = torch.empty(1, 3 * len(streams), config.frames, skeleton(joints).size)
@@ -94,7 +94,7 @@ def test_a_file_as_export_writes_it_tells_its_gcn(tmp_path: Path):
     units = StreamNormaliser("nw-ucla-20", student.config.frames, dict.fromkeys(STREAMS, 0.01))
     for profile in ("structured", "portable"):
         if profile == "portable":
-            student = Student(StudentConfig.from_dict({**student.config.to_dict(), "attention": "none"})).eval()
+            student = Student(StudentConfig(**{**student.config.to_dict(), "attention": "none"})).eval()
         made = export_to_nir(TrainedModel(student, units, {"preset": "demo", "split": "xview"}), profile=profile)
         files.write(made, tmp_path / f"{profile}.nir")
         gcn = gcn_of(files.read(tmp_path / f"{profile}.nir"), 1)

@@ -77,7 +77,7 @@ def test_what_cannot_be_done_is_one_line_on_stderr_and_2(run, tmp_path, argument
     [
         ("epochs: [3\n", "no valid YAML"),
         ("colour: red\n", "unknown entries colour"),
-        ("epochs: 0\n", "epochs is 0"),
+        ("epochs: 0\n", "epochs: Input should be greater than or equal to 1; got 0"),
     ],
 )
 def test_a_config_file_that_is_wrong_is_one_line_too(run, tiny, text, said):
@@ -89,8 +89,8 @@ def test_a_config_file_that_is_wrong_is_one_line_too(run, tiny, text, said):
     ("text", "said"),
     [
         ("student: {colour: red}\n", "student config: unknown entries colour"),
-        ("student: {heads: 3}\n", "is no multiple of heads 3"),
-        ("student: {attention: softmax}\n", "attention is 'softmax'; choose one of self, none"),
+        ("student: {heads: 3}\n", "is not a multiple of heads 3"),
+        ("student: {attention: softmax}\n", "attention: Input should be 'self' or 'none'; got 'softmax'"),
     ],
 )
 def test_a_student_that_cannot_be_built_is_one_line_too(run, tiny, text, said):
@@ -164,7 +164,7 @@ def test_set_changes_entries_of_the_config_and_of_the_student(run, tiny, tmp_pat
     [
         ("batch", "--set batch: expected KEY=VALUE, such as batch=16 or student.attention=none"),
         ("colour=red", "unknown entries colour"),
-        ("schedule=linear", "schedule is 'linear'; choose one of cosine, step"),
+        ("schedule=linear", "schedule: Input should be 'cosine' or 'step'; got 'linear'"),
         ("network.heads=2", "--set network.heads=2: expected KEY=VALUE"),
     ],
 )

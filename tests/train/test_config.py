@@ -26,7 +26,7 @@ def test_a_preset_loads_and_builds_a_student(name):
     config = load(name)
     assert config.preset == name
     assert config.to_dict()["student"] == PRESETS[name]["student"]
-    student = Student(StudentConfig.from_dict({**config.student, "graph": "ntu-25", "classes": ["a", "b"]}))
+    student = Student(StudentConfig(**{**config.student, "graph": "ntu-25", "classes": ["a", "b"]}))
     assert len(student.sgc) == len(student.stc) == 6
     assert student.fc.out_features == 2
     assert config.epochs >= 1
@@ -41,7 +41,7 @@ def test_presets_are_those_of_the_command_line():
 def test_the_papers_preset_is_the_largest():
     sizes = []
     for preset in PRESETS.values():
-        config = StudentConfig.from_dict({**preset["student"], "graph": "nw-ucla-20", "classes": ["a", "b"]})
+        config = StudentConfig(**{**preset["student"], "graph": "nw-ucla-20", "classes": ["a", "b"]})
         sizes.append(sum(p.numel() for p in Student(config).parameters()))
     assert sizes == sorted(sizes)
 
@@ -90,8 +90,8 @@ def test_a_config_can_be_written_as_json_and_read_as_yaml(write):
         (b"\xff\xfe\x00epochs", "no valid YAML"),
         ("- epochs\n- batch\n", "expected a mapping of entries such as epochs: 40"),
         ("forty\n", "expected a mapping of entries such as epochs: 40"),
-        ("epochs: 0\n", "epochs is 0; it must be a whole number of at least 1"),
-        ("batch: -4\n", "batch is -4; it must be a whole number of at least 1"),
+        ("epochs: 0\n", "epochs: Input should be greater than or equal to 1; got 0"),
+        ("batch: -4\n", "batch: Input should be greater than or equal to 1; got -4"),
         ("!!python/object/apply:os.getcwd []\n", "no valid YAML"),
     ],
 )
@@ -107,6 +107,7 @@ def test_a_file_that_is_no_config_is_refused_in_one_line(write, text, message):
         ("epochs: 3\ncolour: red\n", r"settings\.yaml"),
         ("epochs: [3\n", r"settings\.yaml"),
         ("forty\n", r"settings\.yaml"),
+        ("epochs: 0\n", r"settings\.yaml"),
     ],
 )
 def test_the_file_is_named(write, text, message):
@@ -123,7 +124,7 @@ def test_neither_a_preset_nor_a_file(tmp_path):
 
 
 def test_epochs_of_the_command_line_are_checked_too():
-    with pytest.raises(BadInputError, match="epochs is 0"):
+    with pytest.raises(BadInputError, match="epochs: Input should be greater than or equal to 1; got 0"):
         load("demo", epochs=0)
 
 
@@ -157,7 +158,7 @@ def test_changes_win_over_a_file_and_epochs_over_changes(write):
 
 
 def test_a_value_may_hold_an_equals_sign():
-    with pytest.raises(BadInputError, match="optimizer is 'a=b'; choose one of adamw, sgd"):
+    with pytest.raises(BadInputError, match="optimizer: Input should be 'adamw' or 'sgd'; got 'a=b'"):
         load("demo", changes=["optimizer=a=b"])
 
 
@@ -171,10 +172,10 @@ def test_a_value_may_hold_an_equals_sign():
         ("teacher={}", r"--set teacher=\{\}: expected KEY=VALUE"),
         ("scale.low=1", r"--set scale\.low=1: expected KEY=VALUE"),
         ("batch=[3", r"--set batch=\[3: '\[3' is no valid YAML value"),
-        ("colour=red", "config demo: unknown entries colour"),
-        ("batch=", "config: batch is None; it must be a whole number of at least 1"),
-        ("batch=0", "config: batch is 0; it must be a whole number of at least 1"),
-        ("batch=true", "config: batch is True; it must be a whole number of at least 1"),
+        ("colour=red", "^demo: config: unknown entries colour"),
+        ("batch=", "config: batch: Input should be a valid integer; got None"),
+        ("batch=0", "config: batch: Input should be greater than or equal to 1; got 0"),
+        ("batch=true", "config: batch: Input should be a number; got True"),
     ],
 )
 def test_a_change_that_is_none_is_refused_in_one_line(change, message):
@@ -186,26 +187,26 @@ def test_a_change_that_is_none_is_refused_in_one_line(change, message):
 @pytest.mark.parametrize(
     ("entry", "value", "message"),
     [
-        ("optimizer", "adam", "optimizer is 'adam'; choose one of adamw, sgd"),
-        ("schedule", "linear", "schedule is 'linear'; choose one of cosine, step"),
-        ("precision", "float16", "precision is 'float16'; choose one of float32, mixed"),
-        ("precision", 32, "precision is 32; choose one of float32, mixed"),
-        ("milestones", 0.6, r"milestones is 0\.6; it must be a list of shares, such as \[0\.6\]"),
-        ("milestones", [0.6, 1.5], r"milestones is 1\.5; it must be a number from 0 to 1"),
-        ("milestones", [-0.1], r"milestones is -0\.1; it must be a number from 0 to 1"),
-        ("milestones", ["late"], "milestones is 'late'; it must be a number from 0 to 1"),
-        ("soft_label_weight", -1, r"soft_label_weight is -1; it must be a number from 0 to 1e\+06"),
-        ("feature_weight", "much", r"feature_weight is 'much'; it must be a number from 0 to 1e\+06"),
-        ("rate_weight", float("inf"), r"rate_weight is inf; it must be a number from 0 to 1e\+06"),
-        ("rate_weight", float("nan"), r"rate_weight is nan; it must be a number from 0 to 1e\+06"),
-        ("temperature", 0, r"temperature is 0; it must be a number from 0\.001 to 1000"),
-        ("temperature", 1e4, r"temperature is 10000\.0; it must be a number from 0\.001 to 1000"),
-        ("teacher", [64], r"teacher is \[64\]; it must be a mapping such as \{frames: 16\}"),
-        ("student", "small", r"student is 'small'; it must be a mapping such as \{frames: 16\}"),
+        ("optimizer", "adam", "optimizer: Input should be 'adamw' or 'sgd'; got 'adam'"),
+        ("schedule", "linear", "schedule: Input should be 'cosine' or 'step'; got 'linear'"),
+        ("precision", "float16", "precision: Input should be 'float32' or 'mixed'; got 'float16'"),
+        ("precision", 32, "precision: Input should be 'float32' or 'mixed'; got 32"),
+        ("milestones", 0.6, r"milestones: Input should be a valid tuple; got 0\.6"),
+        ("milestones", [0.6, 1.5], r"milestones\.1: Input should be less than or equal to 1; got 1\.5"),
+        ("milestones", [-0.1], r"milestones\.0: Input should be greater than or equal to 0; got -0\.1"),
+        ("milestones", ["late"], r"milestones\.0: Input should be a valid number, .*; got 'late'"),
+        ("soft_label_weight", -1, "soft_label_weight: Input should be greater than or equal to 0; got -1"),
+        ("feature_weight", "much", "feature_weight: Input should be a valid number, .*; got 'much'"),
+        ("rate_weight", float("inf"), "rate_weight: Input should be a finite number; got inf"),
+        ("rate_weight", float("nan"), "rate_weight: Input should be a finite number; got nan"),
+        ("temperature", 0, r"temperature: Input should be greater than or equal to 0\.001; got 0"),
+        ("temperature", 1e4, "temperature: Input should be less than or equal to 1000; got 10000"),
+        ("teacher", [64], "teacher: Input should be a valid dictionary"),
+        ("student", "small", "student: Input should be a valid dictionary; got 'small'"),
     ],
 )
 def test_entries_of_optimizer_and_distillation_are_checked(entry, value, message):
-    with pytest.raises(BadInputError, match="config: " + message) as caught:
+    with pytest.raises(BadInputError, match="^config: " + message) as caught:
         TrainConfig(**{entry: value})
     assert "\n" not in str(caught.value)
 
@@ -233,6 +234,6 @@ def test_the_new_entries_survive_json(write):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_builds_a_teacher(name):
-    config = TeacherConfig.from_dict({**load(name).teacher, "graph": "ntu-25", "classes": ["a", "b"]})
+    config = TeacherConfig(**{**load(name).teacher, "graph": "ntu-25", "classes": ["a", "b"]})
     assert config.frames == PRESETS[name]["student"]["frames"]
     assert [i for i, stride in enumerate(config.strides) if stride == 2] == [4, 7]

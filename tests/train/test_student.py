@@ -57,18 +57,18 @@ def tiny(inputs):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"attention": "softmax"}, "attention is 'softmax'; choose one of self, none"),
-        ({"adjacency": "full"}, "adjacency is 'full'; choose one of skeleton, learned"),
-        ({"frames": 1}, "frames is 1; it must be a whole number of at least 2"),
-        ({"stream_channels": 0}, "stream_channels is 0; it must be a whole number of at least 1"),
-        ({"heads": 0}, "heads is 0; it must be a whole number of at least 1"),
-        ({"kernel": 0}, "kernel is 0; it must be a whole number of at least 1"),
-        ({"steps": 0}, "steps is 0; it must be a whole number of at least 1"),
-        ({"kernel": 4}, "an odd temporal kernel"),
-        ({"widths": ()}, "at least one block"),
-        ({"classes": ("wave",)}, "two classes"),
-        ({"widths": (4, 6), "heads": 4}, "width 6 is no multiple of heads 4; change one of them"),
-        ({"graph": "coco-17"}, "no skeleton graph is named 'coco-17': use one of ntu-25, nw-ucla-20"),
+        ({"attention": "softmax"}, "attention: Input should be 'self' or 'none'; got 'softmax'"),
+        ({"adjacency": "full"}, "adjacency: Input should be 'skeleton' or 'learned'; got 'full'"),
+        ({"frames": 1}, "frames: Input should be greater than or equal to 2; got 1"),
+        ({"stream_channels": 0}, "stream_channels: Input should be greater than or equal to 1; got 0"),
+        ({"heads": 0}, "heads: Input should be greater than or equal to 1; got 0"),
+        ({"kernel": 0}, "kernel: Input should be greater than or equal to 1; got 0"),
+        ({"steps": 0}, "steps: Input should be greater than or equal to 1; got 0"),
+        ({"kernel": 4}, "kernel: Input should be odd; got 4"),
+        ({"widths": ()}, "widths: Tuple should have at least 1 item"),
+        ({"classes": ("wave",)}, "classes: Tuple should have at least 2 items after validation, not 1"),
+        ({"widths": (4, 6), "heads": 4}, "width 6 is not a multiple of heads 4; change one of them"),
+        ({"graph": "coco-17"}, "graph: no skeleton graph is named 'coco-17': use one of ntu-25, nw-ucla-20"),
     ],
 )
 def test_a_config_that_cannot_be_built_is_refused(changes, message):
@@ -84,13 +84,13 @@ def test_without_attention_any_width_will_do():
 def test_a_config_survives_json():
     config = StudentConfig(**{**TINY, "attention": "none", "tau": 3.0})
     values = json.loads(json.dumps(config.to_dict()))
-    assert StudentConfig.from_dict(values) == config
+    assert StudentConfig(**values) == config
     assert set(values) == set(asdict(config))
 
 
 def test_unknown_entries_of_a_config_are_named():
     with pytest.raises(BadInputError, match="student config: unknown entries colour, depth"):
-        StudentConfig.from_dict({**TINY, "depth": 6, "colour": "red"})
+        StudentConfig(**{**TINY, "depth": 6, "colour": "red"})
 
 
 @pytest.mark.parametrize(

@@ -144,18 +144,21 @@ def test_the_stride_is_2_at_each_widening(widths, strides):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"widths": (4,) * 9}, r"the teacher needs 10 layers \(widths has 9\)"),
-        ({"widths": (4,) * 11}, r"the teacher needs 10 layers \(widths has 11\)"),
-        ({"widths": ()}, r"widths has 0"),
-        ({"widths": 64}, "teacher: widths is 64; it must be a list"),
-        ({"widths": (4,) * 9 + (0,)}, "teacher: a width is 0; it must be a whole number of at least 1"),
-        ({"widths": (4,) * 9 + (2.5,)}, "teacher: a width is 2.5; it must be a whole number"),
-        ({"kernel": 4}, "an odd temporal kernel"),
-        ({"kernel": 0}, "teacher: kernel is 0; it must be a whole number of at least 1"),
-        ({"frames": 1}, "teacher: frames is 1; it must be a whole number of at least 2"),
-        ({"frames": "many"}, "teacher: frames is 'many'; it must be a whole number"),
-        ({"classes": ("sit",)}, "two classes"),
-        ({"streams": "joint"}, "teacher: streams is 'joint'; it must be a list"),
+        ({"widths": (4,) * 9}, "widths: Tuple should have at least 10 items after validation, not 9"),
+        ({"widths": (4,) * 11}, "widths: Tuple should have at most 10 items after validation, not 11"),
+        ({"widths": ()}, "widths: Tuple should have at least 10 items after validation, not 0"),
+        ({"widths": 64}, "teacher config: widths: Input should be a valid tuple; got 64"),
+        ({"widths": (4,) * 9 + (0,)}, r"widths\.9: Input should be greater than or equal to 1 .*; got 0"),
+        (
+            {"widths": (4,) * 9 + (2.5,)},
+            r"widths\.9: Input should be a valid integer, got a number with a fractional part .*; got 2\.5",
+        ),
+        ({"kernel": 4}, "kernel: Input should be odd; got 4"),
+        ({"kernel": 0}, "kernel: Input should be greater than or equal to 1; got 0"),
+        ({"frames": 1}, "frames: Input should be greater than or equal to 2; got 1"),
+        ({"frames": "many"}, "frames: Input should be a valid integer, .*; got 'many'"),
+        ({"classes": ("sit",)}, "classes: Tuple should have at least 2 items after validation, not 1"),
+        ({"streams": "joint"}, "streams: Input should be a valid tuple; got 'joint'"),
         ({"streams": ()}, "name each at most once, one at least, of joint, bone, joint_motion, bone_motion"),
         ({"streams": ("joint", "velocity")}, r"streams \['joint', 'velocity'\]: name each"),
         ({"streams": ("joint", "joint")}, r"streams \['joint', 'joint'\]: name each"),
@@ -171,12 +174,12 @@ def test_a_config_that_cannot_be_built_is_refused(changes, message):
 def test_unknown_entries_of_a_config_are_named():
     """Those of a student too: a teacher has no attention."""
     with pytest.raises(BadInputError, match=r"teacher config: unknown entries attention, heads$"):
-        TeacherConfig.from_dict({**TINY, "heads": 2, "attention": "self"})
+        TeacherConfig(**{**TINY, "heads": 2, "attention": "self"})
 
 
 def test_a_config_survives_json():
     config = TeacherConfig(**{**TINY, "streams": ("bone", "joint")})
-    again = TeacherConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    again = TeacherConfig(**json.loads(json.dumps(config.to_dict())))
     assert again == config
     assert again.streams == ("joint", "bone")
 

@@ -22,7 +22,7 @@ def json_of(graph: nir.NIRGraph, key: str) -> Any:
 def student_config(graph: nir.NIRGraph) -> StudentConfig | None:
     """The student's config, or None for a graph that was not exported from a student."""
     values = json_of(graph, "student")
-    return None if values is None else StudentConfig.from_dict(values)
+    return None if values is None else StudentConfig(**values)
 
 
 def input_normaliser(graph: nir.NIRGraph) -> StreamNormaliser | None:

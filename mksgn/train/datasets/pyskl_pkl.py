@@ -4,8 +4,8 @@ A file holds a dict: `split`, {"xsub_train": [name, ...], "xsub_val": ...}, wher
 `annotations`, a list of {frame_dir: name, label: int, keypoint: (M, T, 25, 3) float16 or float32, total_frames: int}, in
 metres and in the sensor's coordinates. Zero stands for a body that a frame lacks.
 
-A pickle can run code in the loaders that are usual for it, so the file is read by mksgn/train/datasets/plain_pickle, which runs
-nothing. Arrays stay in the file until their clip is asked for, and all the clips' arrays together may not have more bytes than it.
+A pickle can run code in an ordinary loader, so the file is read by mksgn/train/datasets/plain_pickle, which calls nothing that
+it names. The whole file is read into memory. The arrays of all clips may not have more bytes than the file.
 
 Source: Duan et al., PYSKL (ACM MM 2022), tools/data of its code.
 """
@@ -65,7 +65,7 @@ def read(path: str | Path, split: str | None, part: str, limit: int | None = Non
         )
     parsed = [_check(path, name, annotations[name], split) for name in found]
     labels = np.array([name.label for name in parsed], dtype=np.int64)
-    stored = [(annotations[name]["keypoint"], annotations[name]["total_frames"]) for name in found]
+    stored = [(annotations[name]["keypoint"].values, annotations[name]["total_frames"]) for name in found]
     clips = LazyClips(labels, lambda index: _clip(path, found[index], parsed[index], *stored[index]))
     missing, idle = names - annotations.keys(), annotations.keys() - names - elsewhere
     strays = {name for name, numbers in zip(found, parsed, strict=True) if ntu.SPLITS[split].part(numbers) != part}
@@ -108,7 +108,7 @@ def _annotations(path: Path, document: Any, size: int) -> tuple[dict[str, dict],
         if named.setdefault(name, entry) is not entry or len(named) + bodiless <= index:
             raise BadInputError(f"{path}: two annotations are named {show(name)}: {_REMEDY}")
         keypoint = entry.get("keypoint")
-        total += keypoint.stored if type(keypoint) is Array else 0
+        total += keypoint.values.nbytes if type(keypoint) is Array else 0
     if total > size:  # arrays shared by clips: a small file that becomes large when read
         raise BadInputError(
             f"{path}: {total} bytes of keypoints in a file of {size}, expected a place for each: {_REMEDY}"
@@ -169,12 +169,12 @@ def _check(path: Path, name: str, entry: dict, split: str) -> ntu.ClipName:
             f"{path}: {shown} has label {show(entry['label'])}, expected {numbers.label} ({ntu.CLASSES[numbers.label]}) by its "
             f"name, and below {ntu.SPLITS[split].classes}: {_REMEDY}"
         )
-    if type(keypoint) is not Array or keypoint.dtype.kind != "f":
-        held = f"{keypoint.dtype} numbers" if type(keypoint) is Array else describe(keypoint)
+    if type(keypoint) is not Array or keypoint.values.dtype.kind != "f":
+        held = f"{keypoint.values.dtype} numbers" if type(keypoint) is Array else describe(keypoint)
         raise BadInputError(
             f"{path}: {shown} has {held} as keypoint, expected an array of float16 or float32: {_REMEDY}"
         )
-    shape, joints = keypoint.shape, graph(ntu.GRAPH).size
+    shape, joints = keypoint.values.shape, graph(ntu.GRAPH).size
     if len(shape) == 4 and (shape[3] == 2 or "keypoint_score" in entry or shape[2] == 17):
         raise BadInputError(
             f"{path}: {shown} has {shape[2]} joints of {shape[3]} coordinates, poses estimated from video (HRNet), expected "
@@ -191,9 +191,9 @@ def _check(path: Path, name: str, entry: dict, split: str) -> ntu.ClipName:
     return numbers
 
 
-def _clip(path: Path, name: str, numbers: ntu.ClipName, array: Array, frames: int) -> Clip:
+def _clip(path: Path, name: str, numbers: ntu.ClipName, array: np.ndarray, frames: int) -> Clip:
     with np.errstate(over="ignore"):  # of float64: infinite, and refused with the other values downstream
-        joints = array.read(name, "keypoints")[:, :frames].astype(np.float32)
+        joints = array[:, :frames].astype(np.float32)
     present = joints.any(axis=(2, 3))
     if not present.any():
         raise BadInputError(f"{path}: {name} is zero in all its frames, expected a body: take it out of the split")

@@ -395,7 +395,7 @@ def test_the_teacher_agrees_with_torch(streams, tmp_path):
         np.testing.assert_allclose(outputs[name], wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
         assert (outputs[name].argmax(1) == wanted.argmax(1)).all()
     properties = {p.key: p.value for p in exported.metadata_props}
-    assert TeacherConfig.from_dict(json.loads(properties["teacher"])) == config
+    assert TeacherConfig(**json.loads(properties["teacher"])) == config
     assert json.loads(properties["training"]) == {"seed": 0}
     assert (properties["network"], properties["schema"]) == ("teacher", "mksgn.onnx/1")
     assert path.read_bytes() == onnx_file.from_teacher(

@@ -189,16 +189,6 @@ def test_notes_warn_of_pickles_and_count_what_is_left_out(tmp_path):
     assert "2 empty annotations" in joined
 
 
-def test_arrays_are_read_when_they_are_asked_for(tmp_path):
-    path = write(tmp_path, document(frames=40))
-    found = pyskl_pkl.read(path, "xsub", "test")
-    with path.open("r+b") as file:
-        file.truncate(1000)
-    assert re.search(f"^{re.escape(str(path))}: S001.* bytes of keypoints, expected 6000", refused(list, found.clips))
-    path.unlink()
-    assert "cannot be read" in refused(list, found.clips)
-
-
 # ---- what is refused
 
 
@@ -274,7 +264,7 @@ def test_other_data_is_refused(tmp_path, value):
     assert "expected a dict with split and annotations" in read_refused(write(tmp_path, value))
 
 
-# ---- what would run code, crash or grow: how the file is read is mksgn/train/datasets/plain_pickle's, tested with it
+# ---- what would run code or crash: how the file is read is mksgn/train/datasets/plain_pickle's, tested with it
 
 
 class Calls:
@@ -300,7 +290,7 @@ def test_nothing_in_a_pickle_is_run(tmp_path, protocol):
         content = document()
         edit(content, Calls(open, str(marker), "w"))
         path = write(tmp_path, content, protocol=protocol)
-        assert re.search(r"names \w+\.open, which .* may run code", read_refused(path))
+        assert re.search(r"names \w+\.open, which may run code", read_refused(path))
         assert not marker.exists()
     pickle.loads(path.read_bytes())  # what an ordinary loader does with the last of them
     assert marker.exists()
@@ -346,7 +336,7 @@ SMALL = {protocol: pickle.dumps(document(actions=(1,)), protocol=protocol) for p
 @given(
     st.sampled_from(PROTOCOLS), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4)
 )
-def test_damaged_bytes_never_do_worse_than_a_refusal(tmp_path, protocol, changes):
+def test_damaged_files_are_read_or_refused(tmp_path, protocol, changes):
     """Of the file, or of a clip when it is asked for; anything but BadInputError comes through."""
     content = bytearray(SMALL[protocol])
     for place, value in changes:
