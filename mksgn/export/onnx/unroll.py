@@ -10,6 +10,7 @@ import numpy as np
 
 from mksgn.export.errors import UnsupportedNodeError
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
+from mksgn.export.graph.order import feed_forward_order, sources_of
 from mksgn.export.onnx.graph import CLIPS, FOLDED, OnnxGraph, Signal, require
 from mksgn.train.checkpoint import tool_versions
 
@@ -30,7 +31,7 @@ class Unrolled:
 
     def __init__(self, graph: nir.NIRGraph, steps: int, dt: float):
         self.graph, self.steps, self.dt = graph, steps, dt
-        self.sources = {name: sorted(a for a, b in graph.edges if b == name) for name in sorted(graph.nodes)}
+        self.sources = {name: sorted(sources) for name, sources in sources_of(graph).items()}
         self.targets = {name: [b for a, b in graph.edges if a == name] for name in graph.nodes}
         self.outputs = sorted(name for name, node in graph.nodes.items() if isinstance(node, nir.Output))
         self.averaged = "student" in graph.metadata and self.outputs == ["output"]
@@ -64,19 +65,7 @@ class Unrolled:
             edges = len(self.sources[name])
             require(isinstance(node, nir.Input) != bool(edges), name, f"{edges} edges into it")
             require(not isinstance(node, nir.Output) or not self.targets[name], name, "edges out of an Output")
-        done: list[str] = []
-        while len(done) < len(self.sources):
-            ready = [n for n, sources in self.sources.items() if n not in done and set(done).issuperset(sources)]
-            if not ready:
-                left = [n for n in self.sources if n not in done]
-                while idle := [n for n in left if not set(self.targets[n]) & set(left)]:  # behind the loop, not in it
-                    left = [n for n in left if n not in idle]
-                kinds = ", ".join(f"{n} ({type(self.graph.nodes[n]).__name__})" for n in left)
-                raise UnsupportedNodeError(
-                    f"nodes {kinds}: a recurrent loop has no encoding in ONNX here; unroll it or cut it"
-                )
-            done += ready
-        return done
+        return feed_forward_order(self.graph)
 
     def metadata(self, inputs: list[str]) -> dict[str, str]:
         """Texts and numbers of the graph's metadata and of its inputs'; the graph's own win, but for steps and dt."""
