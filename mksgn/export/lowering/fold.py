@@ -57,8 +57,13 @@ def graph_conv(layer: GraphConvBN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def attention_thresholds(layer: SpikingSelfAttention) -> tuple[np.ndarray, np.ndarray]:
-    """LIF(g a) with threshold 1 fires as LIF(a) with threshold 1 / g; both (heads,)."""
-    return np.exp(-array(layer.log_gain_m)), np.exp(-array(layer.log_gain_z))
+    """Fold the gains g of both populations: LIF(g a) at threshold th fires as LIF(a) at th / g.
+
+    Returns:
+        The thresholds of m and z, (heads,) each.
+    """
+    threshold_m, threshold_z = array(layer.m_sn.threshold), array(layer.z_sn.threshold)
+    return threshold_m * np.exp(-array(layer.log_gain_m)), threshold_z * np.exp(-array(layer.log_gain_z))
 
 
 def per_edge(adjacency: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -144,10 +144,8 @@ def check_student(student: Student) -> None:
             raise NonFiniteWeightsError(
                 f"{name}: {bad} of {value.numel()} weights are not finite; train the model again"
             )
-    neurons = student.neurons()
-    for name in [*neurons, *(f"{sgc.name}_attention.{p}" for sgc in student.sgc if sgc.attention for p in "mz")]:
-        threshold = neurons[name].threshold if name in neurons else torch.ones(())
-        highest = largest_membrane(student, name)
+    for name, neuron in student.neurons().items():
+        threshold, highest = neuron.threshold, largest_membrane(student, name)
         if bool((highest < threshold).all()):
             raise CannotFireError(
                 f"{name}: membrane reaches at most {float(highest.max()):.4g} of its threshold {float(threshold.min()):.4g}, whatever its "

@@ -55,7 +55,7 @@ def verify(
         found = torch_spikes(FoldedStudent(graph), inputs)[0]
     else:
         assert student is not None
-        found = torch_spikes(student, inputs, forced=wanted)[0]
+        found = torch_spikes(student, inputs, teacher_forced=wanted)[0]
     rules: dict[str, Rule] = {"torch": "exact" if quantised else "rounding"}
     executions = {"torch": found}
     for simulator in against:
@@ -107,7 +107,7 @@ def _margins(parity: Parity, graph: nir.NIRGraph, inputs: np.ndarray, wanted: Sp
 
 @torch.no_grad()
 def torch_spikes(
-    model: torch.nn.Module, inputs: np.ndarray, batch: int = BATCH, *, forced: Spikes | None = None
+    model: torch.nn.Module, inputs: np.ndarray, batch: int = BATCH, *, teacher_forced: Spikes | None = None
 ) -> tuple[Spikes, np.ndarray]:
     """Spikes (L, S, *shape) bool of each population, and logits (L, classes), of a student or a FoldedStudent.
 
@@ -118,51 +118,36 @@ def torch_spikes(
     for i in range(0, len(inputs), batch):
         record: dict[str, Tensor] = {}
         x = torch.from_numpy(np.array(inputs[i : i + batch]))
-        if forced is None:
+        if teacher_forced is None:
             logits.append(model(x, record).numpy())
         else:
             assert isinstance(model, Student)
-            given = {name: torch.from_numpy(s[i : i + batch]).transpose(0, 1).float() for name, s in forced.items()}
-            with _handing_on(model, given, record):
+            given = {
+                name: torch.from_numpy(s[i : i + batch]).transpose(0, 1).float() for name, s in teacher_forced.items()
+            }
+            with _teacher_forced(model, given, record):
                 logits.append(model(x).numpy())
         parts.append({name: s.bool().transpose(0, 1).numpy() for name, s in record.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, np.concatenate(logits)
 
 
 @contextmanager
-def _handing_on(student: Student, given: dict[str, Tensor], record: dict[str, Tensor]) -> Iterator[None]:
-    """Within, each population's own decisions go into `record`; `given` spikes reset it and go to the layers behind it."""
+def _teacher_forced(student: Student, forced: dict[str, Tensor], record: dict[str, Tensor]) -> Iterator[None]:
+    """Make each population pass on and be reset by its `forced` spikes; its own decisions go into `record`."""
 
-    def hand_on(name: str) -> Callable[..., Tensor]:
+    def force(name: str) -> Callable[..., Tensor]:
         def hook(module: LIF, arguments: tuple[Tensor], spikes: Tensor) -> Tensor:
-            record[name] = _decisions(arguments[0], module.tau, module.threshold, given[name])
-            return given[name]
+            record[name] = _decisions(arguments[0], module.tau, module.threshold, forced[name])
+            return forced[name]
 
         return hook
 
-    def attention(block: str) -> Callable[..., Tensor]:
-        parts = iter((f"{block}_attention.m", f"{block}_attention.z"))
-
-        def fire(current: Tensor, tau: float, threshold: Tensor) -> Tensor:
-            name = next(parts)
-            spikes = given[name].reshape(current.shape)
-            record[name] = _decisions(current, tau, threshold, spikes).reshape(given[name].shape)
-            return spikes
-
-        return fire
-
-    attentions = [(sgc.name, sgc.attention) for sgc in student.sgc if sgc.attention is not None]
-    own = [(module, module.neuron) for _, module in attentions]
-    for name, module in attentions:
-        module.neuron = attention(name)
-    hooks = [module.register_forward_hook(hand_on(name)) for name, module in student.neurons().items()]
+    hooks = [module.register_forward_hook(force(name)) for name, module in student.neurons().items()]
     try:
         yield
     finally:
         for handle in hooks:
             handle.remove()
-        for module, neuron in own:
-            module.neuron = neuron
 
 
 def _decisions(current: Tensor, tau: float, threshold: Tensor, given: Tensor) -> Tensor:
