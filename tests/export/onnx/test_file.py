@@ -208,12 +208,12 @@ def test_the_same_graph_gives_the_same_bytes_in_whatever_order_it_lists_its_node
 def test_a_model_that_is_not_valid_is_not_written(student_model, tmp_path):
     broken = copy.deepcopy(student_model)
     broken.graph.node[3].input[0] = "nobody"
-    with pytest.raises(ExportError, match=r"a\.onnx: no valid ONNX model") as caught:
+    with pytest.raises(ExportError, match=r"a\.onnx: not a valid ONNX model") as caught:
         onnx_file.write(broken, tmp_path / "a.onnx")
     assert "\n" not in str(caught.value)
     wrong_shape = copy.deepcopy(student_model)
     wrong_shape.graph.value_info[0].type.tensor_type.shape.dim[1].dim_value += 1
-    with pytest.raises(ExportError, match="no valid ONNX model"):
+    with pytest.raises(ExportError, match="not a valid ONNX model"):
         onnx_file.write(wrong_shape, tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -448,7 +448,7 @@ def cuba() -> nir.CubaLIF:
         (network({"x": source(7, 2, 3), "t": attention(2), "y": sink(2, 2, 3)}, "x t y"), "node t: 2 heads on an input"),
         (
             network({"x": source(12, 2, 3), "t": attention(2), "t.m": lif(12, 2, 3), "y": sink(4, 2, 3)}, "x t y", "x t.m"),
-            r"node t\.m: two values would bear this name",
+            r"node t\.m: two values would have this name",
         ),
         (network({"x": source(2, 3), "f": nir.Flatten(None, 1, 2), "y": sink(6)}, "x f y"), "node f: Flatten of axes 1 to 2"),
     ],
@@ -480,12 +480,12 @@ def test_execute_refuses_what_it_cannot_run(student_model, tmp_path):
         onnx_file.execute(student_model, np.zeros((0, 12, 8, 25), F32))
     (tmp_path / "torn.onnx").write_bytes(student_model.SerializeToString()[:5000])
     for name in ("torn.onnx", "absent.onnx"):
-        with pytest.raises(ExportError, match=rf"{name}: onnxruntime can't load it") as caught:
+        with pytest.raises(ExportError, match=rf"{name}: onnxruntime cannot load it") as caught:
             onnx_file.execute(tmp_path / name, np.zeros((1, 12, 8, 25), F32))
         assert "\n" not in str(caught.value)
     foreign = copy.deepcopy(student_model)
     del foreign.metadata_props[:]
-    with pytest.raises(ExportError, match="no model of schema mksgn"):
+    with pytest.raises(ExportError, match="not a model of schema mksgn"):
         onnx_file.execute(foreign, np.zeros((1, 12, 8, 25), F32))
 
 
