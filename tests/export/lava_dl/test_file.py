@@ -4,7 +4,7 @@ The graph runs in tests/support/loihi_oracle.py, from its floats alone. netx sta
 bias has integrated it for as many steps as the input takes to arrive: files with biases run with netx's own reset, which clears each
 layer when its first input comes, and with biases too small to fire before (a delay or a loop would keep those spikes).
 
-Facts about netx 0.6.0 that the refusals rest on, each measured: what it makes of weights is `held_weights` (3000 layers below: none
+Facts about netx 0.6.0 that the refusals rest on, each measured: what it makes of weights is `netx_weights` (3000 layers below: none
 differs), 128 groups convolve nothing, a dense_rec with delays of 0 and weights (30, -4, 6) runs them eight times as large, an input
 layer that is not the first is left unconnected, Dense takes odd weights of mixed sign as they are, and the file is never closed.
 """
@@ -24,7 +24,7 @@ import pytest
 from mksgn.export.errors import UnsupportedLayerError
 from mksgn.export.graph import files
 from mksgn.export.lava_dl.file import read
-from mksgn.export.lava_dl.weights import held_weights
+from mksgn.export.lava_dl.weights import netx_weights
 from mksgn.train import checkpoint
 from tests.support import loihi_oracle as oracle
 from tests.support.lava_dl_files import FLATTEN, Layers, conv, dense, inp, neuron, recurrent, weights, write
@@ -357,7 +357,7 @@ def test_slayers_files_give_netxs_and_slayers_spikes(name, netx, tmp_path):
 # --- what netx makes of weights -------------------------------------------------------------------------------------------
 
 
-def test_held_weights_is_what_netx_and_lava_make_of_them(netx):
+def test_netx_weights_is_what_netx_and_lava_make_of_them(netx):
     """optimize_weight_bits, then Dense's clip and truncation, of 3000 layers of one or two synapses: 0 weights differ."""
     from lava.lib.dl.netx.utils import optimize_weight_bits
     from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
@@ -372,7 +372,7 @@ def test_held_weights_is_what_netx_and_lava_make_of_them(netx):
             continue  # netx stops at a layer without weights
         with contextlib.redirect_stdout(io.StringIO()), np.errstate(divide="ignore"):
             optimised, bits, exponent, _ = optimize_weight_bits(whole)
-        for k, (weight, held) in enumerate(zip(parts, held_weights(parts), strict=True)):
+        for k, (weight, held) in enumerate(zip(parts, netx_weights(parts), strict=True)):
             theirs = optimised[:, 3 * k : 3 * k + 3]
             mode = determine_sign_mode(theirs)
             theirs = truncate_weights(clip_weights(theirs, mode, num_bits=8), mode, bits) >> -exponent

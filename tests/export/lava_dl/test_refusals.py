@@ -20,15 +20,18 @@ CONV_IN = inp(1, 3, 4)
 COMPLEX = {k: v for k, v in dense(W).items() if k != "weight"} | {"weight/real": W, "weight/imag": W}
 REFUSED: dict[str, tuple[Layers, str]] = {
     **{
-        kind: ([inp(3), dense(W, type=kind)], rf"layer 1 \({kind}\): netx cannot run this type, or skips it .* build")
+        kind: (
+            [inp(3), dense(W, type=kind)],
+            rf"layer 1 \({kind}\): netx cannot run this type, or silently skips it; build",
+        )
         for kind in ("pool", "convT", "unpool", "average", "concat", "dense_comp", "Dense", "whatever")
     },
     "SDNN": (
         [inp(3), dense(W, **neuron(type="SDNN"))],
-        r"layer 1 \(dense\): neurons of type 'SDNN' are not in NIR; train with",
+        r"layer 1 \(dense\): neurons of type 'SDNN' do not exist in NIR; train with",
     ),
     "RF": ([inp(3), dense(W, **neuron(type="RF_PHASE"))], "neurons of type 'RF_PHASE'"),
-    "numbers for a type": ([inp(3), dense(W, **neuron(type=np.arange(5)))], r"neurons of type '\[0 1 2 3 4\]' are not"),
+    "numbers for a type": ([inp(3), dense(W, **neuron(type=np.arange(5)))], r"neurons of type '\[0 1 2 3 4\]' do not"),
     "ALIF": ([inp(3), dense(W, **neuron(type="ALIF", thDecay=3))], "neurons of type 'ALIF'"),
     "no neuron": (
         [inp(3), {k: v for k, v in dense(W).items() if "/" not in k}],
@@ -42,7 +45,7 @@ REFUSED: dict[str, tuple[Layers, str]] = {
     "negative threshold": ([inp(3), dense(W, **neuron(vth=-1))], "neuron/vThMant holds -1, outside 0"),
     "refractory": (
         [inp(3), dense(W, **neuron(refDelay=2))],
-        "neuron/refDelay is 2, which netx drops in silence .* refDelay = 1",
+        "neuron/refDelay is 2, which netx silently drops .* refDelay = 1",
     ),
     "graded": (
         [inp(3), dense(W, **neuron(gradedSpike=True))],
@@ -52,24 +55,30 @@ REFUSED: dict[str, tuple[Layers, str]] = {
     "norm's exponent": ([inp(3), dense(W, **neuron(weight_exp=np.array([-2.0])))], "neuron/weight_exp is -2"),
     "synapse's exponent": ([inp(3), dense(W, **neuron(wgtExp=6))], "neuron/wgtExp is 6"),
     "theta": ([inp(3), dense(W, **neuron(theta=100))], "neuron/theta is not 64 vThMant"),
-    "neuron's key": ([inp(3), dense(W, **neuron(tauRef=100))], "netx drops neuron/tauRef in silence; remove it"),
-    "layer's key": ([inp(3), dense(W, mask=W)], "netx drops 'mask' in silence; remove it"),
-    "nested key": ([inp(3), dense(W, **{"shape2/x": 1})], "netx drops 'shape2/x' in silence"),
+    "neuron's key": ([inp(3), dense(W, **neuron(tauRef=100))], "netx silently drops neuron/tauRef; remove it"),
+    "layer's key": ([inp(3), dense(W, mask=W)], "netx silently drops 'mask'; remove it"),
+    "nested key": ([inp(3), dense(W, **{"shape2/x": 1})], "netx silently drops 'shape2/x'"),
     "an endless current": ([inp(3), dense(W, **neuron(i=0))], "neuron/iDecay is 0: NIR's time constants are finite"),
     "an endless membrane": ([inp(3), dense(W, **neuron(i=1024, v=0))], "neuron/vDecay is 0: NIR's time .* at least 1"),
     "partly endless": ([inp(3), dense(W, **neuron(v=np.array([0, 5])))], "neuron/vDecay is 0"),
     "bias of an IF": (
         [inp(3), dense(W, delay=np.array([1, 2]), bias=np.array([1, 2]), **neuron(v=0))],
-        "IF has no place for a bias",
+        "IF cannot hold a bias",
     ),
     "decay above 12 bits": (
         [inp(3), dense(W, **neuron(v=4097))],
         "neuron/vDecay holds 4097, outside 0 … 4096; clamp it",
     ),
-    "broken decay": ([inp(3), dense(W, **neuron(i=0.25))], "neuron/iDecay holds 0.25, no integer; quantise it"),
+    "broken decay": (
+        [inp(3), dense(W, **neuron(i=0.25))],
+        "neuron/iDecay holds 0.25, which is not an integer; quantise it",
+    ),
     "three thresholds": ([inp(3), dense(W, **neuron(vth=np.arange(3)))], "neuron/vThMant has 3 values for 2 channels"),
-    "broken weight": ([inp(3), dense(W + 0.5)], r"weight holds 20.5, no integer; quantise it, netx cuts it off"),
-    "NaN": ([inp(3), dense(W * np.nan)], "weight holds nan, no integer"),
+    "broken weight": (
+        [inp(3), dense(W + 0.5)],
+        r"weight holds 20.5, which is not an integer; quantise it, netx truncates it",
+    ),
+    "NaN": ([inp(3), dense(W * np.nan)], "weight holds nan, which is not an integer"),
     "weight beyond float32": ([CONV_IN, conv(C << 20, (3, 4))], "weight holds 31457280, outside -16777216"),
     "complex": ([inp(3), COMPLEX], "complex weights are not in NIR; train"),
     "shape of weights": (
@@ -99,20 +108,20 @@ REFUSED: dict[str, tuple[Layers, str]] = {
     ),
     "bias of 13 bits": ([inp(3), dense(W, bias=np.array([4096, 0]))], "bias holds 4096, outside -4096 … 4095; scale"),
     "bias' shape": ([inp(3), dense(W, bias=np.arange(3))], r"bias has 3 values; write it as \(2,\)"),
-    "broken bias": ([inp(3), dense(W, bias=np.array([0.5, 0]))], "bias holds 0.5, no integer"),
+    "broken bias": ([inp(3), dense(W, bias=np.array([0.5, 0]))], "bias holds 0.5, which is not an integer"),
     "long delay": (
         [inp(3), dense(W, delay=np.array([63, 0]))],
         "delay holds 63, outside 0 … 62; train with shorter .* clamps",
     ),
     "negative delay": ([inp(3), dense(W, delay=np.array([-1, 0]))], "delay holds -1, outside 0"),
-    "broken delay": ([inp(3), dense(W, delay=np.array([1.5, 0]))], "delay holds 1.5, no integer"),
+    "broken delay": ([inp(3), dense(W, delay=np.array([1.5, 0]))], "delay holds 1.5, which is not an integer"),
     "delay's shape": (
         [inp(3), dense(W, delay=np.arange(4))],
         r"delay has shape \(4,\); write it as \(2,\), \(3,\) or \(2, 3\)",
     ),
     "conv's delay": (
         [CONV_IN, conv(C, (3, 4), delay=np.array([1, 0]))],
-        "netx drops the delays of a convolution in silence",
+        "netx silently drops the delays of a convolution",
     ),
     "conv's neuron": ([CONV_IN, {k: v for k, v in conv(C, (3, 4)).items() if "/" not in k}], "has no neuron"),
     "conv's bias": (
@@ -133,7 +142,7 @@ REFUSED: dict[str, tuple[Layers, str]] = {
     "conv's input": ([inp(3), conv(C, (3, 4))], r"1 groups of 1 channels, 2 in all, on an input \(3,\)"),
     "conv without input": (
         [conv(C, (3, 4), 2)],
-        r"the file does not say the input's size; give input_shape = \(C, H, W\)",
+        r"the file does not give the size of the input; give input_shape = \(C, H, W\)",
     ),
     "flatten at the end": (
         [CONV_IN, conv(C, (3, 4)), FLATTEN],
@@ -141,7 +150,7 @@ REFUSED: dict[str, tuple[Layers, str]] = {
     ),
     "flatten before a conv": ([CONV_IN, FLATTEN, conv(C, (3, 4))], r"layer 1 \(flatten\): netx drops a flatten"),
     "two axes": ([inp(3, 4), dense(W)], r"shape is \(3, 4\), netx runs \(N,\) and \(C, H, W\)"),
-    "input's weight": ([inp(3, weight=3), dense(W)], "netx drops weight and bias of an input without neurons"),
+    "input's weight": ([inp(3, weight=3), dense(W)], "netx silently drops weight and bias of an input without neurons"),
     "input's memory": (
         [inp(3, **neuron(i=1024)), dense(W)],
         r"layer 0 \(input\): neuron/iDecay is 1024: SLAYER filters the input",
@@ -150,7 +159,7 @@ REFUSED: dict[str, tuple[Layers, str]] = {
         [inp(3, weight=[1, 2, 3], **neuron()), dense(W)],
         "weight or bias of the input has more than one value",
     ),
-    "input's delay": ([inp(3, delay=1, **neuron()), dense(W)], "netx drops 'delay' in silence"),
+    "input's delay": ([inp(3, delay=1, **neuron()), dense(W)], "netx silently drops 'delay'"),
 }
 
 
@@ -227,23 +236,23 @@ def damage(path: Path, how: str) -> None:
 
 
 DAMAGES = {
-    "cut": "no readable HDF5 file .*truncated",
-    "not HDF5": "no readable HDF5 file",
-    "foreign": "has no group 'layer', so it is no lava-dl network",
-    "top key": "netx drops 'optimizer' beside 'layer' in silence; remove it",
+    "cut": "not a readable HDF5 file .*truncated",
+    "not HDF5": "not a readable HDF5 file",
+    "foreign": "has no group 'layer', so it is not a lava-dl network",
+    "top key": "netx silently drops 'optimizer' next to 'layer'; remove it",
     "gap": "layer 1 of 2 is missing; number them",
     "no layers": "layer 0 of 0 is missing",
     "untyped": "layer 1 has no 'type'",
-    "no neurons": "holds no layer with neurons",
+    "no neurons": "has no layer with neurons",
     "dataset": "layer 1 has no 'type'",
-    "deep": "'a' in /layer/1/neuron is a link, lies in another file or too deep",
+    "deep": "'a' in /layer/1/neuron is a link, in another file, or nested too deeply",
     "null": "bias holds None values",
     "soft link": "'weight' in /layer/1 is a link",
     "external link": "'weight' in /layer/1 is a link",
-    "virtual": "'weight' in /layer/1 is a link, lies in another file",
-    "objects": "weight holds 2 values of object; text and up to",
-    "compound": "weight holds 2 values of .*; text and up to",
-    "huge": "weight holds 1125899906842624 values of int64; text and up to 268435456 numbers",
+    "virtual": "'weight' in /layer/1 is a link, in another file",
+    "objects": "weight holds 2 values of object; only text and up to",
+    "compound": "weight holds 2 values of .*; only text and up to",
+    "huge": "weight holds 1125899906842624 values of int64; only text and up to 268435456 numbers",
 }
 
 
