@@ -1,10 +1,11 @@
-"""mksgn-export: model.pt → model.nir or model.onnx, quantised once, verified spike by spike."""
+"""The command mksgn-export: model.pt → model.nir or model.onnx, quantised once and verified spike by spike."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import h5py
 import nir
@@ -31,151 +32,189 @@ from mksgn.train.datasets import ClipSet, open_source
 from mksgn.train.student import body_mean
 from mksgn.train.transforms import body_inputs
 
-app = new_app("Write a trained student as a file that outlives its framework.")
+if TYPE_CHECKING:
+    import onnx
+
+app = new_app("Write a trained student to a file that needs neither PyTorch nor mksgn to be read.")
 
 CALIBRATION_CLIPS = 24
 NEEDS_CLIPS = "--quantize and --verify need clips; name them, e.g. --calibration synthetic"
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The options of one export, checked as far as they can be without the model."""
+
+    model: Path
+    to: str
+    path: Path
+    profile: str | None
+    quantize: str | None
+    calibration: str | None
+    split: str | None
+    dt: float
+    verify_clips: int
+    against: tuple[str, ...]
+
+    @property
+    def bits(self) -> int | None:
+        return None if self.quantize == "none" else int(self.quantize or 8)
+
+    def require_clips(self, needed: bool) -> None:
+        if needed and self.calibration is None:
+            raise ExportError(NEEDS_CLIPS)
+
+    def require_student(self, kind: str) -> None:
+        if self.profile or self.quantize or self.against:
+            raise ExportError(f"{self.model}: --profile, --quantize and --against are for students, this is a {kind}")
+
+    def clips(self, trained: TrainedModel | TrainedTeacher, part: str, limit: int) -> ClipSet:
+        assert self.calibration is not None  # checked before anything is written
+        split = self.split or trained.training.get("split")
+        return open_source(self.calibration, split=split, part=part, limit=limit)
 
 
 @app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="model.pt or teacher.pt of mksgn-train, or a network.net of lava-dl")],
     to: Annotated[str, typer.Option(help="format: nir or onnx")] = "nir",
-    out: Annotated[Path | None, typer.Option("-o", "--output", help="file to write; default: beside the model")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--output", help="file to write; default: next to MODEL")] = None,
     profile: Annotated[
-        str | None, typer.Option(help="structured (default), or portable: stock primitives of NIR only")
+        str | None, typer.Option(help="structured (default), or portable: stock NIR primitives only")
     ] = None,
-    quantize: Annotated[str | None, typer.Option(help="bits per weight: none, or 2 to 8 (default 8)")] = None,
-    calibration: Annotated[str | None, typer.Option(help="SOURCE of calibration clips; default: none")] = None,
-    split: Annotated[str | None, typer.Option(help="split of calibration and verification clips")] = None,
+    quantize: Annotated[str | None, typer.Option(help="bits per weight: 2 to 8 (default 8), or none")] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="SOURCE of the clips for --quantize and --verify; no default")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="split of these clips; default: the one that the model was trained on")
+    ] = None,
     dt: Annotated[float, typer.Option(help="time step in seconds")] = 1e-4,
-    verify_clips: Annotated[int, typer.Option("--verify", help="compare executions of the file on N clips", min=0)] = 0,
-    against: Annotated[str, typer.Option(help=f"with --verify, these too, where installed: {','.join(REMEDY)}")] = "",
+    verify_clips: Annotated[
+        int, typer.Option("--verify", help="compare executions of the written file on N clips", min=0)
+    ] = 0,
+    against: Annotated[str, typer.Option(help=f"more executions for --verify, if installed: {','.join(REMEDY)}")] = "",
 ) -> None:
-    """Fold, quantise, write and verify.
+    """Fold batch norms, quantise, write, and verify.
 
-    Calibration clips come from the training part of SOURCE. --verify takes clips of its test part, compares torch (and, of an ONNX
-    file, onnxruntime) with the reference execution of the NIR graph, and leaves parity.json; a teacher's logits are compared with
-    torch's. Exit code 3 if they differ.
+    Calibration uses clips of the training part of SOURCE. --verify uses clips of its test part: it compares the spikes of torch (and of
+    onnxruntime, for an ONNX file) with the reference execution of the NIR graph and writes parity.json. For a teacher it compares logits
+    with torch's. The exit code is 3 if they differ.
 
     Example: mksgn-export runs/demo/model.pt --to nir --quantize 8 --calibration synthetic --verify 10
     """
-    if to not in ("nir", "onnx"):
-        raise ExportError(f"--to {to}: this format is not there; use nir or onnx")
-    if quantize not in (None, "none", *"2345678"):
-        raise ExportError(f"--quantize {quantize}: expected none or a number of bits from 2 to 8")
-    check_options(profile or "structured", dt)
-    named = tuple(dict.fromkeys(name.strip() for name in against.split(",") if name.strip()))
-    if named and not verify_clips:
-        raise ExportError("--against compares on clips; say on how many, e.g. --verify 10")
-    simulators.check(named)
-    if not model.is_file():
-        raise ExportError(f"{model}: no such file; make one with mksgn-train --out DIR")
-    path = out or model.with_suffix(f".{to}")
-    if path.resolve() == model.resolve():
-        raise ExportError(f"{path}: would be written over the model itself; name another file with -o")
-    trained = None if h5py.is_hdf5(model) else checkpoint.load_either(model)
-    if not isinstance(trained, TrainedModel) and (profile or quantize or named):
-        kind = "lava-dl network" if trained is None else "teacher"
-        raise ExportError(f"{model}: --profile, --quantize and --against are for students, this is a {kind}")
-    if trained is None:
-        if to != "nir" or verify_clips:
-            raise ExportError(f"{model}: a lava-dl network can be written with --to nir, and not be verified on clips")
-        _write_nir(lava_dl_file.read(model, dt=dt), path)
-    elif isinstance(trained, TrainedTeacher):
-        if to != "onnx":
-            raise ExportError(
-                f"{model}: a teacher is an ordinary network without spikes, which NIR does not hold; write it with --to onnx"
-            )
-        if verify_clips and calibration is None:
-            raise ExportError(NEEDS_CLIPS)
-        _export_teacher(trained, path, calibration, split, verify_clips)
+    request = _Request(
+        model=model,
+        to=to,
+        path=out or model.with_suffix(f".{to}"),
+        profile=profile,
+        quantize=quantize,
+        calibration=calibration,
+        split=split,
+        dt=dt,
+        verify_clips=verify_clips,
+        against=tuple(dict.fromkeys(name.strip() for name in against.split(",") if name.strip())),
+    )
+    _check(request)
+    if h5py.is_hdf5(model):
+        _export_lava_dl(request)
+        return
+    trained = checkpoint.load_either(model)
+    if isinstance(trained, TrainedTeacher):
+        _export_teacher(request, trained)
     else:
-        bits = None if quantize == "none" else int(quantize or 8)
-        if calibration is None and (bits is not None or verify_clips):
-            raise ExportError(NEEDS_CLIPS)
-        _export_student(trained, path, to, profile or "structured", bits, calibration, split, dt, verify_clips, named)
+        _export_student(request, trained)
 
 
-def _export_student(
-    trained: TrainedModel,
-    path: Path,
-    to: str,
-    profile: str,
-    bits: int | None,
-    calibration: str | None,
-    split: str | None,
-    dt: float,
-    verify_clips: int,
-    against: tuple[str, ...],
-) -> None:
-    samples = None
-    if bits is not None:
-        samples, _ = body_inputs(
-            _clips(calibration, split, trained, "train", CALIBRATION_CLIPS).clips, trained.normaliser
+def _check(request: _Request) -> None:
+    """Refuse options that no model could be exported with."""
+    if request.to not in ("nir", "onnx"):
+        raise ExportError(f"--to {request.to}: unknown format; use nir or onnx")
+    if request.quantize not in (None, "none", *"2345678"):
+        raise ExportError(f"--quantize {request.quantize}: expected none or a number of bits from 2 to 8")
+    check_options(request.profile or "structured", request.dt)
+    if request.against and not request.verify_clips:
+        raise ExportError("--against compares executions on clips; say on how many, e.g. --verify 10")
+    simulators.check(request.against)
+    if not request.model.is_file():
+        raise ExportError(f"{request.model}: no such file; make one with mksgn-train --out DIR")
+    if request.path.resolve() == request.model.resolve():
+        raise ExportError(f"{request.path}: would overwrite the model itself; name another file with -o")
+
+
+def _export_lava_dl(request: _Request) -> None:
+    request.require_student("lava-dl network")
+    if request.to != "nir" or request.verify_clips:
+        raise ExportError(
+            f"{request.model}: a lava-dl network can only be written with --to nir, and not be verified on clips"
         )
-    graph = export_to_nir(trained, dt=dt, profile=profile, quantize=bits, calibration=samples)
-    if to == "onnx":
-        _write_onnx(onnx_file.from_nir(graph, steps=trained.student.config.steps, dt=dt), path)
-        against = tuple(dict.fromkeys((*against, "onnxruntime")))
-    else:
-        _write_nir(graph, path)
-        graph = files.read(path)
-    quantization = json_of(graph, "quantization")
-    if quantization:
-        tables.scales(quantization)
-    if verify_clips:
-        clips = _clips(calibration, split, trained, "test", verify_clips)
-        _verify(path, graph, trained, clips, against, onnx=path if to == "onnx" else None)
+    _write_nir(lava_dl_file.read(request.model, dt=request.dt), request.path)
 
 
-def _export_teacher(
-    teacher: TrainedTeacher, path: Path, source: str | None, split: str | None, verify_clips: int
-) -> None:
-    _write_onnx(onnx_file.from_teacher(teacher), path)
-    if verify_clips:
-        clips = _clips(source, split, teacher, "test", verify_clips)
-        inputs, _ = body_inputs(clips.clips, teacher.normaliser)
-        change, same = teacher_change(teacher, path, inputs)
+def _export_teacher(request: _Request, teacher: TrainedTeacher) -> None:
+    request.require_student("teacher")
+    if request.to != "onnx":
+        raise ExportError(
+            f"{request.model}: a teacher is an ordinary network without spikes, which NIR cannot hold; "
+            "write it with --to onnx"
+        )
+    request.require_clips(request.verify_clips > 0)
+    _write_onnx(onnx_file.from_teacher(teacher), request.path)
+    if request.verify_clips:
+        inputs, _ = body_inputs(request.clips(teacher, "test", request.verify_clips).clips, teacher.normaliser)
+        change, same = teacher_change(teacher, request.path, inputs)
         output.print(
             f"onnxruntime against torch, {len(inputs)} bodies: logits differ by at most {change:.1e} of the largest; "
             f"same prediction on {same}"
         )
 
 
-def _clips(
-    source: str | None, split: str | None, trained: TrainedModel | TrainedTeacher, part: str, limit: int
-) -> ClipSet:
-    assert source is not None  # checked before anything is written
-    return open_source(source, split=split or trained.training.get("split"), part=part, limit=limit)
+def _export_student(request: _Request, trained: TrainedModel) -> None:
+    bits, dt = request.bits, request.dt
+    request.require_clips(bits is not None or request.verify_clips > 0)
+    samples = None
+    if bits is not None:
+        samples, _ = body_inputs(request.clips(trained, "train", CALIBRATION_CLIPS).clips, trained.normaliser)
+    profile = request.profile or "structured"
+    graph = export_to_nir(trained, dt=dt, profile=profile, quantize=bits, calibration=samples)
+    if request.to == "onnx":
+        _write_onnx(onnx_file.from_nir(graph, steps=trained.student.config.steps, dt=dt), request.path)
+    else:
+        _write_nir(graph, request.path)
+        graph = files.read(request.path)
+    quantization = json_of(graph, "quantization")
+    if quantization:
+        tables.scales(quantization)
+    if request.verify_clips:
+        _verify(request, graph, trained)
 
 
 def _write_nir(graph: nir.NIRGraph, path: Path) -> None:
     files.write(graph, path)
-    _say_written(path)
+    _report_written(path)
 
 
-def _write_onnx(model, path: Path) -> None:
+def _write_onnx(model: onnx.ModelProto, path: Path) -> None:
     onnx_file.write(model, path)
-    _say_written(path)
+    _report_written(path)
 
 
-def _say_written(path: Path) -> None:
+def _report_written(path: Path) -> None:
     output.print(f"wrote {path}  {path.stat().st_size / 1e6:.2f} MB  sha256 {checkpoint.sha256(path)[:16]}…")
 
 
-def _verify(
-    path: Path,
-    graph: nir.NIRGraph,
-    trained: TrainedModel,
-    clips: ClipSet,
-    against: tuple[str, ...] = (),
-    onnx: Path | None = None,
-) -> None:
-    """Torch and each simulator, compared with the file's reference execution; parity.json beside the file; ParityError if any differs."""
+def _verify(request: _Request, graph: nir.NIRGraph, trained: TrainedModel) -> None:
+    """Compare torch and each simulator with the reference execution, print tables, and write parity.json.
+
+    Raises:
+        ParityError: An execution differs by more than its rule allows.
+    """
+    clips = request.clips(trained, "test", request.verify_clips)
     inputs, clip_of_body = body_inputs(clips.clips, trained.normaliser)
+    onnx = request.path if request.to == "onnx" else None
+    against = tuple(dict.fromkeys((*request.against, "onnxruntime"))) if onnx else request.against
     parities = verify(graph, trained.student, inputs, against=against, onnx=onnx)
-    _write_parity(path, parities, clip_of_body, clips)
+    _write_parity(request.path, parities, clip_of_body, clips)
     spikes, logits = torch_spikes(FoldedStudent(graph), inputs)
     tables.parities(parities, {name: float(s.mean()) for name, s in spikes.items()}, len(clips))
 
@@ -192,27 +231,28 @@ def _verify(
         _, without = torch_spikes(FoldedStudent(graph, silence_attention=True), inputs)
         change = np.abs(without - logits).max()
         output.print(
-            f"attention: z fires at {min(z_rates):.1%} to {max(z_rates):.1%}; forcing z to 0 moves the logits by up to {change:.2f}"
+            f"attention: z fires at {min(z_rates):.1%} to {max(z_rates):.1%}; "
+            f"forcing z to 0 moves the logits by up to {change:.2f}"
         )
     silent = [name for name, s in spikes.items() if not s.any()]
     if silent:
         output.print(f"never fired on these clips: {', '.join(silent)}")
     for parity in parities:
-        parity.check(path)
+        parity.check(request.path)
 
 
 def _write_parity(path: Path, parities: list[Parity], clip_of_body: np.ndarray, clips: ClipSet) -> None:
-    compared = [parity.to_dict(clip_of_body) for parity in parities]
+    comparisons = [parity.to_dict(clip_of_body) for parity in parities]
     summary = {
-        "schema": "mksgn.parity/1",
+        "schema": "mksgn.parity/2",
         "file": path.name,
         "sha256": checkpoint.sha256(path),
         "data": {"source": clips.source, "split": clips.split, "clips": len(clips)},
         "against": ", ".join(parity.against for parity in parities),
         "decisions": sum(parity.decisions for parity in parities),
         "mismatches": sum(parity.mismatches for parity in parities),
-        "first": next((c["first"] for c in compared if c["first"] is not None), None),
-        "comparisons": compared,
+        "first": next((c["first"] for c in comparisons if c["first"] is not None), None),
+        "comparisons": comparisons,
     }
     (path.parent / "parity.json").write_text(json.dumps(summary, indent=2) + "\n")
 

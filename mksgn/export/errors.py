@@ -1,50 +1,50 @@
-"""One class per reason for which a network cannot be exported; each names the place, the reason and the remedy."""
+"""One class per reason why a network cannot be exported; each message gives place, reason and remedy."""
 
 from mksgn.common.errors import BadInputError, MksgnError
 
 
 class ExportError(BadInputError):
-    """Base of this stage's errors; exit code 2."""
+    """The base of this stage's errors; exit code 2."""
 
 
 class UnsupportedModuleError(ExportError):
-    """A module of the torch model that has no encoding; named by its path in the model."""
+    """A module of the torch model has no encoding; the message names its path in the model."""
 
 
 class SoftResetError(ExportError):
-    """A neuron that subtracts its threshold: NIR's LIF sets the membrane to v_reset."""
+    """A neuron subtracts its threshold when it fires; NIR's LIF resets the membrane potential to v_reset."""
 
 
 class TrainingModeError(ExportError):
-    """A batch norm that would use its batch's statistics: it has no constants to fold."""
+    """A batch norm uses the statistics of its batch, so it has no constants to fold."""
 
 
 class NonFiniteWeightsError(ExportError):
-    """A weight, bias or threshold that is NaN or infinite."""
+    """A weight, bias or threshold is NaN or infinite."""
 
 
 class CannotFireError(ExportError):
-    """A population that stays below its threshold whatever its inputs do."""
+    """A population stays below its threshold for every possible input."""
 
 
 class NotPortableError(ExportError):
-    """A node that no stock primitive of NIR can express."""
+    """No stock primitive of NIR can express a node."""
 
 
 class UnsupportedNodeError(ExportError):
-    """A NIR node, or a way of connecting nodes, that has no encoding here."""
+    """A NIR node, or the way in which nodes are connected, is not supported."""
 
 
 class UnsupportedLayerError(ExportError):
-    """A layer, neuron or setting of a lava-dl file that NIR cannot say, or that netx itself would drop in silence."""
+    """A layer, neuron or setting of a lava-dl file that NIR cannot express, or that netx silently drops."""
 
 
 class RangeError(ExportError):
-    """A number that does not fit Loihi's, or float32's, width."""
+    """A number does not fit the bit widths of Loihi or of float32."""
 
 
 class MissingToolError(ExportError):
-    """A library that is needed for this, and is not installed."""
+    """A library is needed and not installed."""
 
 
 class ParityError(MksgnError):

@@ -1,4 +1,4 @@
-"""The tables that mksgn-export prints: how each population was quantised, and where executions agree."""
+"""The tables that mksgn-export prints: the quantisation of each population, and where executions differ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from mksgn.export.verification.parity import Parity
 
 
 def scales(quantization: dict[str, Any]) -> None:
-    """A row per population; then what is wrong with any: silent on the calibration clips, or sums that 16 bits may not hold."""
+    """Print a row per population, then warnings: silent populations, and sums that may exceed 16 bits.
+
+    Args:
+        quantization: The graph's metadata entry of that name.
+    """
     table = _table(
         f"{quantization['bits']}-bit weights",
         ("population", "unit", "bound by", "saturated", "firing rate", "agreement with float", "largest sum", "worst"),
@@ -34,21 +38,27 @@ def scales(quantization: dict[str, Any]) -> None:
     output.print(table)
     if not quantization["exact_on_chip"]:
         output.print(
-            "Loihi cuts membranes to 1/64 of a weight unit: with this tau and number of steps some of its spikes differ from torch's; "
-            "mksgn-bench run measures them"
+            "Loihi truncates membrane potentials to 1/64 of a weight unit: with this tau and number of steps some of its "
+            "spikes differ from torch's; measure them with mksgn-bench run"
         )
     for name, scale in populations.items():
         if scale["firing_rate"] == 0:
             output.print(f"{name}: never fired on the calibration clips; train it longer, or with a rate_floor")
         if scale["agreement"] is not None and scale["worst_sum"] > SYNAPTIC_SUM_LIMIT:
             output.print(
-                f"{name}: worst sum of weights ({scale['worst_sum']:,.0f}) exceeds {SYNAPTIC_SUM_LIMIT:,} of Loihi's documented 16 bits; "
-                f"the largest on the calibration clips was {scale['largest_sum']:,.0f}"
+                f"{name}: the worst-case sum of weights ({scale['worst_sum']:,.0f}) exceeds {SYNAPTIC_SUM_LIMIT:,}, the limit "
+                f"of Loihi's documented 16 bits; the largest on the calibration clips was {scale['largest_sum']:,.0f}"
             )
 
 
 def parities(parities: list[Parity], rates: dict[str, float], clips: int) -> None:
-    """Mismatches of each comparison, population by population; then the sums, and the first difference of each."""
+    """Print the mismatches of each comparison by population, then the totals and the first differences.
+
+    Args:
+        parities: The comparisons, all over the same populations.
+        rates: Firing rate of each population.
+        clips: Number of clips compared.
+    """
     table = _table(
         f"decisions that differ from the NIR reference execution, {clips} clips",
         ("population", "firing rate", "decisions", *(p.against.partition(" ")[0] for p in parities)),
@@ -62,11 +72,12 @@ def parities(parities: list[Parity], rates: dict[str, float], clips: int) -> Non
         output.print(f"{parity.mismatches:,} mismatches in {parity.decisions:,} decisions: {parity.against}")
         if parity.first is not None:
             first, margin = parity.first, _or_dash(parity.first.margin, "{:.2g}")
-            place = f"sample {first.sample}, step {first.step}, neuron {first.neuron}"
-            output.print(f"  first in {first.layer}, {place}, {margin} of the threshold away from it")
+            position = f"sample {first.sample}, step {first.step}, neuron {first.neuron}"
+            output.print(f"  first in {first.layer}, {position}, at a relative distance of {margin} from its threshold")
 
 
 def accuracies(labels: np.ndarray, predictions: dict[str, np.ndarray]) -> None:
+    """Print the top-1 accuracy of each set of predictions (clips,) against `labels` (clips,)."""
     for name, predicted in predictions.items():
         output.print(f"top-1 {(predicted == labels).mean():.1%}  {name}, {len(labels)} clips")
 

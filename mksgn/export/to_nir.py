@@ -1,4 +1,4 @@
-"""Second stage: a student → a graph in the Neuromorphic Intermediate Representation, quantised once → model.nir."""
+"""From a trained student to a graph in the Neuromorphic Intermediate Representation, quantised once."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from mksgn.train.checkpoint import TrainedModel, load, sha256
 __all__ = ["export_to_nir"]
 
 PROFILES = ("structured", "portable")
-
-
-SHORTEST_DT, LONGEST_DT = 1e-9, 1.0  # seconds: beyond these a number was given in other units
+SHORTEST_DT, LONGEST_DT = 1e-9, 1.0  # seconds: a number outside was given in other units
 
 
 def check_options(profile: str, dt: float) -> None:
+    """Raise ExportError for an unknown profile or an implausible time step (seconds)."""
     if profile not in PROFILES:
-        raise ExportError(f"profile {profile!r} is not there; choose one of {', '.join(PROFILES)}")
+        raise ExportError(f"profile {profile!r} is unknown; choose one of {', '.join(PROFILES)}")
     if not SHORTEST_DT <= dt <= LONGEST_DT:
         raise ExportError(f"dt {dt}: expected {SHORTEST_DT} to {LONGEST_DT} seconds; 1e-4 is what other readers assume")
 
@@ -37,10 +36,18 @@ def export_to_nir(
     quantize: int | None = None,
     calibration: np.ndarray | None = None,
 ) -> nir.NIRGraph:
-    """A trained student, or the path of its model.pt, as a NIR graph, batch norm folded.
+    """Convert a trained student to a NIR graph, its batch norms folded.
 
-    `dt` is the time step in seconds. `quantize` (2 to 8 bits) needs `calibration`, samples of clips (L, 12, T, V) as the model's
-    normaliser makes them; None leaves the weights in float32. Raises ExportError or one of its children.
+    Args:
+        model: The student, or the path of its model.pt.
+        dt: Time step in seconds.
+        profile: "structured" (with GraphConv and SpikingSelfAttention) or "portable" (stock primitives).
+        quantize: Bits per weight, 2 to 8; None leaves the weights in float32.
+        calibration: Inputs (L, 3 · streams, T, V) as the model's normaliser makes them; needed to
+            quantise.
+
+    Raises:
+        ExportError: The student cannot be exported; the subclass names the reason.
     """
     check_options(profile, dt)
     trained = model if isinstance(model, TrainedModel) else load(Path(model))
@@ -50,6 +57,6 @@ def export_to_nir(
         graph.metadata["parent"] = sha256(trained.path)
     if quantize is not None:
         if calibration is None or not len(calibration):
-            raise ExportError("quantising needs calibration clips: scales are chosen by the spikes that they cause")
+            raise ExportError("quantize needs calibration clips, whose spikes decide the scales; give calibration=…")
         graph, _ = quantize_graph(graph, quantize, calibration, trained.student.config.steps, dt)
     return to_portable(graph) if profile == "portable" else graph

@@ -28,7 +28,6 @@ from mksgn.train.checkpoint import tool_versions
 from mksgn.train.datasets import open_source
 from mksgn.train.describe import calibrate_batch_norms
 from mksgn.train.distill import StudentObjective, weighted_sum
-from mksgn.train.layers import SpikingSelfAttention
 from mksgn.train.neurons import LIF, SURROGATE_SLOPE
 from mksgn.train.parallel import check_device
 from mksgn.train.streams import StreamNormaliser
@@ -57,8 +56,7 @@ class SpikingJellyLIF(nn.Module):
         sigmoid = surrogate.Sigmoid(alpha=SURROGATE_SLOPE)
         self.node = neuron.LIFNode(tau=tau, surrogate_function=sigmoid, step_mode="m")  # backend "torch" is the default
 
-    def forward(self, x: Tensor, tau: float = 2.0, threshold: Tensor | None = None) -> Tensor:
-        """`tau` and `threshold` are there for attention's call; the node has its own, and a threshold of 1 everywhere."""
+    def forward(self, x: Tensor) -> Tensor:
         self.node.reset()
         return self.node(x)
 
@@ -67,25 +65,10 @@ def on_spikingjelly(student: Student) -> Student:
     """A copy of a student whose every population is SpikingJelly's."""
     twin = copy.deepcopy(student)
     for module in list(twin.modules()):
-        if isinstance(module, SpikingSelfAttention):
-            module.neuron = _Apart(SpikingJellyLIF(module.tau), SpikingJellyLIF(module.tau))
         for name, child in module.named_children():
             if isinstance(child, LIF):
                 setattr(module, name, SpikingJellyLIF(child.tau))
     return twin
-
-
-class _Apart(nn.Module):
-    """Attention's two populations, m and z, called in turn: each keeps a node of its own, as a network built by hand would."""
-
-    def __init__(self, *nodes: SpikingJellyLIF):
-        super().__init__()
-        self.nodes, self.turn = nn.ModuleList(nodes), 0
-
-    def forward(self, x: Tensor, tau: float, threshold: Tensor) -> Tensor:
-        node = self.nodes[self.turn]
-        self.turn = (self.turn + 1) % len(self.nodes)
-        return node(x)
 
 
 @dataclass

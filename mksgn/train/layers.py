@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mksgn.train.neurons import LIF, lif
+from mksgn.train.neurons import LIF
 
 Record = Callable[[str, Tensor], None]
 
@@ -219,14 +219,15 @@ class SpikingSelfAttention(nn.Module):
 
     def __init__(self, heads: int, tau: float):
         super().__init__()
-        self.heads, self.tau = heads, tau
-        self.neuron: Callable[[Tensor, float, Tensor], Tensor] = lif
+        self.heads = heads
+        # the thresholds stay 1, since the gains scale the currents, and are not part of the file
+        self.m_sn, self.z_sn = LIF(tau, persistent=False), LIF(tau, persistent=False)
         self.log_gain_m = nn.Parameter(torch.zeros(heads))
         self.log_gain_z = nn.Parameter(torch.zeros(heads))
         self.register_buffer("initialised", torch.tensor(False))
 
     @torch.no_grad()
-    def _gain_for_rate(self, counts: Tensor) -> Tensor:
+    def _gain_for_rate(self, counts: Tensor, neuron: LIF) -> Tensor:
         """Log gain per head that fires nearest to the target rate; `counts` is (S, L, heads, ...).
 
         The rate is a staircase of the gain, because coincidences are whole numbers: of the gains that give the best rate the
@@ -235,27 +236,25 @@ class SpikingSelfAttention(nn.Module):
         """
         counts = counts[:, :8].float().transpose(0, 2).flatten(3).transpose(0, 2)  # a few bodies suffice
         gains = torch.logspace(-5, 1.1, 25, base=2.0, device=counts.device)
-        one = torch.ones((), device=counts.device)
-        rates = torch.stack([lif(counts * g, self.tau, one).mean((0, 1, 3)) for g in gains])  # (gains, heads)
+        rates = torch.stack([neuron(counts * g).mean((0, 1, 3)) for g in gains])  # (gains, heads)
         distance = (rates - TARGET_RATE).abs()
         best = distance == distance.min(0).values
         middle = (best.float() * gains.log()[:, None]).sum(0) / best.sum(0)
         return middle
 
     def forward(self, qkv: Tensor, record: Record, name: str) -> Tensor:
-        one = torch.ones((), device=qkv.device)
         q, k, v = qkv.chunk(3, dim=2)
         counts = attention_map_counts(q, k, self.heads)
         fresh = self.training and not bool(self.initialised)
         if fresh:
-            self.log_gain_m.data.copy_(self._gain_for_rate(counts))
-        m = self.neuron(counts * self.log_gain_m.exp().view(-1, 1, 1, 1), self.tau, one)
+            self.log_gain_m.data.copy_(self._gain_for_rate(counts, self.m_sn))
+        m = self.m_sn(counts * self.log_gain_m.exp().view(-1, 1, 1, 1))
         record(f"{name}.m", m)
         counts = attention_value_counts(m, v).unflatten(2, (self.heads, -1))
         if fresh:
-            self.log_gain_z.data.copy_(self._gain_for_rate(counts))
+            self.log_gain_z.data.copy_(self._gain_for_rate(counts, self.z_sn))
             self.initialised.fill_(True)
-        z = self.neuron(counts * self.log_gain_z.exp().view(-1, 1, 1, 1), self.tau, one).flatten(2, 3)
+        z = self.z_sn((counts * self.log_gain_z.exp().view(-1, 1, 1, 1)).flatten(2, 3))
         record(f"{name}.z", z)
         return z
 

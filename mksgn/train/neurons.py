@@ -93,10 +93,11 @@ class LIF(nn.Module):
 
     threshold: Tensor
 
-    def __init__(self, tau: float = 2.0, threshold: float = 1.0):
+    def __init__(self, tau: float = 2.0, threshold: float = 1.0, *, persistent: bool = True):
+        """`persistent` says whether the threshold is part of the state_dict."""
         super().__init__()
         self.tau = tau
-        self.register_buffer("threshold", torch.tensor(threshold))
+        self.register_buffer("threshold", torch.tensor(threshold), persistent=persistent)
 
     def forward(self, x: Tensor) -> Tensor:
         return lif(x, self.tau, self.threshold)

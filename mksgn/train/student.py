@@ -112,12 +112,14 @@ class Student(nn.Module):
         return self.fc(y.mean((0, 3, 4)))
 
     def neurons(self) -> dict[str, LIF]:
-        """The module behind each population, by the name that its spikes are recorded under. Attention's two fire inside it."""
+        """Return the module of each population, by the name that its spikes are recorded under, in the order of the network."""
         found = {"ssc": self.ssc.sn, "smf": self.smf.sn}
         for sgc, stc in zip(self.sgc, self.stc, strict=True):
             found[f"{sgc.name}_sgc"] = sgc.sn
             if sgc.attention is not None:
-                found |= {f"{sgc.name}_qkv": sgc.qkv_sn, f"{sgc.name}_proj": sgc.proj_sn}
+                found[f"{sgc.name}_qkv"] = sgc.qkv_sn
+                found |= {f"{sgc.name}_attention.m": sgc.attention.m_sn, f"{sgc.name}_attention.z": sgc.attention.z_sn}
+                found[f"{sgc.name}_proj"] = sgc.proj_sn
             found[f"{stc.name}_stc"] = stc.sn
         return found
 

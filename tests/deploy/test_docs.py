@@ -158,7 +158,7 @@ REFUSED = [  # node, precision, graph, reason
     ("Linear", "fixed", between(*in_series, source=(2, 4, 6)), "weighted nodes in series"),
     ("LIF", "fixed", into(lif(3, threshold=0.3, r=-1.0)), "r or w_in is not positive"),
     ("Conv2d", "float", between(("d", conv(weights(3, 2, 3, 3), stride=2, padding="same")), **strided), "padding 'same' needs stride 1"),
-    ("Delay", "float", between(("late", nir.Delay(full(1.5 * DT, 4))), ("d", linear(weights(3, 4)))), "no whole number of steps"),
+    ("Delay", "float", between(("late", nir.Delay(full(1.5 * DT, 4))), ("d", linear(weights(3, 4)))), "not a whole number of steps"),
     ("Delay", "fixed", between(("late", nir.Delay(full(1.5 * DT, 4))), ("d", linear(weights(3, 4)))), "no whole number of"),
     ("Threshold", "fixed", read_by_synapses(nir.Threshold(full(0.3, 3))), "a Threshold has no memory.*4096 in 12 bits"),
     ("I", "fixed", read_by_synapses(nir.I(full(1, 3))), "I shows its membrane, and Loihi's synapses .* take spikes"),

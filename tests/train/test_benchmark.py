@@ -42,7 +42,7 @@ def test_the_student_itself_stays_ours(student_and_bodies):
     student, _ = student_and_bodies
     attention = next(module for module in student.modules() if isinstance(module, SpikingSelfAttention))
     on_spikingjelly(student)
-    assert attention.neuron is neurons.lif
+    assert isinstance(attention.m_sn, neurons.LIF)
     assert isinstance(student.ssc.sn, neurons.LIF)
 
 

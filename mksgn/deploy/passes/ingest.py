@@ -15,7 +15,7 @@ from mksgn.deploy.program.neurons import FloatNeuron
 from mksgn.deploy.program.program import AnyProjection, Output, Population, Product, Program, Projection, Shape
 from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.nodes import SpikingSelfAttention
-from mksgn.export.reference.execute import evaluation_order
+from mksgn.export.graph.order import evaluation_order
 
 
 def ingest(

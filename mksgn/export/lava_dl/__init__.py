@@ -1,1 +1,1 @@
-"""Networks of lava-dl, read without lava-dl."""
+"""The reader for networks of lava-dl, which does not need lava-dl."""

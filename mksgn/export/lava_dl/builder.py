@@ -1,4 +1,4 @@
-"""lava-dl's layers, one after the other, as nodes and edges of a NIR graph."""
+"""The conversion of lava-dl's layers, one after the other, to nodes and edges of a NIR graph."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from mksgn.export.graph.metadata import SCHEMA
 from mksgn.export.graph.nodes import f32
 from mksgn.export.lava_dl.hdf5 import EXACT, MAX_CONV, Layer
 from mksgn.export.lava_dl.neurons import Neuron, read_neuron
-from mksgn.export.lava_dl.weights import check_held, read_delays, read_matrix
+from mksgn.export.lava_dl.weights import check_weights, read_delays, read_matrix
 
 BIAS = (-(2**12), 2**12 - 1)  # 13 bits, signed
-INPUT_WEIGHT = 64  # netx's, where an input layer has none
+INPUT_WEIGHT = 64  # netx's default for an input layer
 DENSE = {"shape", "weight", "bias", "delay", "neuron/", "inFeatures", "outFeatures"}
 CONV = {"shape", "weight", "bias", "delay", "neuron/", "inChannels", "outChannels", "kernelSize"}
-KEYS = {  # of each layer type that is read; every other key would be lost
+KEYS = {  # supported keys by layer type; any other key would be lost
     "input": {"shape", "weight", "bias", "neuron/"},
     "conv": CONV | {"stride", "padding", "dilation", "groups"},
     "flatten": {"shape"},
@@ -25,41 +25,54 @@ KEYS = {  # of each layer type that is read; every other key would be lost
 
 
 class Builder:
-    """Takes the layers one by one with `add`; `graph` then gives the network. Shapes are (C, H, W) or (N,)."""
+    """Takes the layers one by one with `add` and then builds the `graph`.
+
+    Args:
+        dt: Time step in seconds.
+        input_shape: (C, H, W) or (N,), or () if the file says it.
+    """
 
     def __init__(self, dt: float, input_shape: tuple[int, ...]):
         self.dt, self.input_shape = dt, tuple(input_shape)
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
-        self.shape: tuple[int, ...] = ()  # of the last node's output; () before the first layer
+        self.shape: tuple[int, ...] = ()  # output of the last node; () before the first layer
         self.last = "input"
         self.populations = 0
-        self.typed = True  # whether nir finds the right types of every node
-        self.flattened: Layer | None = None  # a flatten layer that waits for its dense layer
+        self.typed = True  # whether nir infers the right types of every node
+        self.flattened: Layer | None = None  # a flatten layer that no dense layer has followed yet
 
     def graph(self, **metadata: str) -> nir.NIRGraph:
-        self.no_flatten_waits()
+        """Return the network; `metadata` are entries to add."""
+        self.check_flattened()
         self.put("output", nir.Output({"output": np.array(self.shape)}), [self.last])
-        facts = {"schema": SCHEMA, "profile": "portable", "source": "lava-dl", "dt": self.dt}
+        entries = {"schema": SCHEMA, "profile": "portable", "source": "lava-dl", "dt": self.dt}
         reset = "hard, to 0; all state is 0 at the start of a clip"
-        return nir.NIRGraph(self.nodes, self.edges, metadata=facts | {"reset": reset} | metadata, type_check=self.typed)
+        return nir.NIRGraph(
+            self.nodes, self.edges, metadata=entries | {"reset": reset} | metadata, type_check=self.typed
+        )
 
     def add(self, layer: Layer) -> None:
+        """Append a layer.
+
+        Raises:
+            UnsupportedLayerError: NIR cannot express it, or netx would lose part of it.
+        """
         if layer.kind not in KEYS:
             known = ", ".join(sorted(KEYS))
-            raise layer.refuse("netx cannot run this type, or skips it in silence", f"build the network of {known}")
+            raise layer.refuse("netx cannot run this type, or silently skips it", f"build the network of {known}")
         if any(key.startswith("weight/") for key in layer.values):
             raise layer.refuse("complex weights are not in NIR", "train with real ones")
         for key in sorted(layer.values):
             if ("neuron/" if key.startswith("neuron/") else key) not in KEYS[layer.kind]:
-                raise layer.refuse(f"netx drops {key!r} in silence", "remove it if the network runs without it")
+                raise layer.refuse(f"netx silently drops {key!r}", "remove it if the network runs without it")
         if layer.kind in ("input", "conv"):
-            self.no_flatten_waits()
+            self.check_flattened()
         if self.input_shape and not layer.index and layer.kind != "input":
             self.start(self.input_shape)
         {"input": self.input, "conv": self.conv, "flatten": self.flatten}.get(layer.kind, self.dense)(layer)
 
-    def no_flatten_waits(self) -> None:
+    def check_flattened(self) -> None:
         if self.flattened:
             raise self.flattened.refuse("netx drops a flatten that no dense layer follows", "leave it out")
 
@@ -70,7 +83,7 @@ class Builder:
 
     def population(self, layer: Layer, neuron: Neuron, sources: list[str], leak: np.ndarray) -> None:
         if leak.any() and not neuron.v_decay.any():
-            what = "neuron/vDecay is 0: NIR's IF has no place for a bias beside a delay, or of a single neuron"
+            what = "neuron/vDecay is 0: NIR's IF cannot hold a bias together with a delay, or one per neuron"
             raise layer.refuse(what, "set it to at least 1")
         self.last = self.put(f"layer{layer.index}", neuron.node(self.dt, leak), sources)
         self.populations += 1
@@ -90,12 +103,12 @@ class Builder:
             raise layer.refuse(f"shape is {shape}, netx runs (N,) and (C, H, W)", "reshape the input")
         if not any(key.startswith("neuron/") for key in layer.values):
             if set(layer.values) != {"shape"}:
-                raise layer.refuse("netx drops weight and bias of an input without neurons", "remove them")
+                raise layer.refuse("netx silently drops weight and bias of an input without neurons", "remove them")
             return self.start(shape)
         self.start(shape, "analog")
         neuron = read_neuron(layer, shape)
-        if neuron.remembers_current:
-            what = f"neuron/iDecay is {neuron.i_decay.min()}: SLAYER filters the input by it, netx does not"
+        if neuron.keeps_current:
+            what = f"neuron/iDecay is {neuron.i_decay.min()}: SLAYER filters the input with it, netx does not"
             raise layer.refuse(what, "train the input with current_decay = 1")
         weight, bias = (layer.sizes(key, -EXACT, EXACT) if key in layer.values else () for key in ("weight", "bias"))
         if len(weight) > 1 or len(bias) > 1:
@@ -121,21 +134,21 @@ class Builder:
         outputs, inputs = weight.shape[0], weight.shape[1] * groups
         layer.agree(inChannels=(inputs,), outChannels=(outputs,), kernelSize=kernel)
         if "delay" in layer.values and layer.integers("delay").any():
-            raise layer.refuse("netx drops the delays of a convolution in silence", "train without them")
+            raise layer.refuse("netx silently drops the delays of a convolution", "train without them")
         axes = list(zip(kernel, stride, padding, dilation, strict=True))
-        said = layer.sizes("shape")
-        if not self.shape:  # the size of the output tells that of the input, unless a stride leaves a remainder
-            if stride != (1, 1) or len(said) != 3:
-                raise layer.refuse("the file does not say the input's size", "give input_shape = (C, H, W)")
-            self.start((inputs, *(n + d * (k - 1) - 2 * p for n, (k, _, p, d) in zip(said[1:], axes, strict=True))))
+        declared = layer.sizes("shape")
+        if not self.shape:  # the output's size determines the input's, unless a stride leaves a remainder
+            if stride != (1, 1) or len(declared) != 3:
+                raise layer.refuse("the file does not give the size of the input", "give input_shape = (C, H, W)")
+            self.start((inputs, *(n + d * (k - 1) - 2 * p for n, (k, _, p, d) in zip(declared[1:], axes, strict=True))))
         if len(self.shape) != 3 or self.shape[0] != inputs or outputs % groups:
             what = f"{groups} groups of {weight.shape[1]} channels, {outputs} in all, on an input {self.shape}"
             raise layer.refuse(what, "give it an input (C, H, W) with as many channels")
         spans = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, (k, s, p, d) in zip(self.shape[1:], axes, strict=True)]
         shape = (outputs, *spans)
-        if said != shape:
+        if declared != shape:
             raise layer.refuse(
-                f"shape is {said}, but weight, stride, padding and dilation give {shape}", "export it again"
+                f"shape is {declared}, but weight, stride, padding and dilation give {shape}", "export it again"
             )
         neuron = read_neuron(layer, shape)
         bias, leak = np.zeros(outputs), np.zeros(shape)
@@ -145,11 +158,11 @@ class Builder:
                 leak = values.transpose()  # one per neuron, in netx's order (W, H, C)
             elif values.shape != (outputs,):
                 raise layer.refuse(f"bias has shape {values.shape}", f"write it as {(outputs,)}")
-            elif neuron.remembers_current:
+            elif neuron.keeps_current:
                 leak = np.broadcast_to(values[:, None, None], shape)
             else:
                 bias = values
-        # "same" is the one form in which nir types a kernel that is not square
+        # nir can only type a kernel that is not square if its padding is "same"
         same = (
             kernel[0] != kernel[1] and stride == (1, 1) and shape[1:] == self.shape[1:] and all(k % 2 for k in kernel)
         )
@@ -174,7 +187,7 @@ class Builder:
             parts.append(read_matrix(layer, "weight_rec", outputs, outputs))
         inputs = parts[0].shape[1]
         layer.agree(inFeatures=(inputs,), outFeatures=(outputs,))
-        check_held(layer, parts)
+        check_weights(layer, parts)
         if not self.shape:
             self.start((inputs,))
         if len(self.shape) == 3 and sorted(self.shape)[:2] == [1, 1]:
@@ -185,7 +198,7 @@ class Builder:
         self.flattened, self.shape = None, (outputs,)
         neuron = read_neuron(layer, self.shape)
         if "delay" in layer.values and len(parts) > 1:
-            what = "netx delays the loop as well, and gets the weights' scale wrong"
+            what = "netx delays the loop as well, and scales the weights wrongly"
             raise layer.refuse(what, "train without delays, or remove them if all are 0")
         delay = read_delays(layer, parts[0].shape)
         by_output = bool((delay == delay[:, :1]).all() and (delay != delay[:1]).any())
@@ -193,7 +206,7 @@ class Builder:
         if bias.size not in (1, outputs):
             raise layer.refuse(f"bias has {bias.size} values", f"write it as {self.shape}")
         bias, leak = np.broadcast_to(bias, self.shape), np.zeros(self.shape)
-        if neuron.remembers_current or by_output:
+        if neuron.keeps_current or by_output:
             bias, leak = leak, bias
         sources = self.synapses(layer.index, parts[0], bias, delay, by_output)
         for recurrent in parts[1:]:
@@ -204,23 +217,31 @@ class Builder:
     def synapses(
         self, index: int, weight: np.ndarray, bias: np.ndarray, delay: np.ndarray, by_output: bool
     ) -> list[str]:
-        """The nodes whose sum is the neurons' input. `delay` (O, I), in steps, lies behind the weights where it is one per output
-        (`by_output`), before them where it is one per input; else there is one branch for each of its values."""
-        name, late = f"layer{index}_dense", f"layer{index}_delay"
+        """Add the weights and delays of a dense layer; return the nodes whose sum is the neurons' input.
+
+        Args:
+            index: The layer's number.
+            weight: (O, I).
+            bias: (O,).
+            delay: (O, I) in steps. A delay per output is put after the weights, a delay per input
+                before them; otherwise there is one branch per value.
+            by_output: Whether there is a delay per output.
+        """
+        name, delay_name = f"layer{index}_dense", f"layer{index}_delay"
 
         def delayed(name: str, steps: np.ndarray, source: str) -> str:
             return self.put(name, nir.Delay(f32(steps * self.dt)), [source]) if steps.any() else source
 
         if by_output:
-            return [delayed(late, delay[:, 0], self.put(name, _linear(weight, bias), [self.last]))]
+            return [delayed(delay_name, delay[:, 0], self.put(name, _linear(weight, bias), [self.last]))]
         if (delay == delay[:1]).all():
-            return [self.put(name, _linear(weight, bias), [delayed(late, delay[0], self.last)])]
-        found: list[str] = []
+            return [self.put(name, _linear(weight, bias), [delayed(delay_name, delay[0], self.last)])]
+        branches: list[str] = []
         for steps in np.unique(delay):
-            source = delayed(f"{late}{steps}", np.full(weight.shape[1], steps), self.last)
-            node = _linear(np.where(delay == steps, weight, 0), np.zeros_like(bias) if found else bias)
-            found.append(self.put(f"{name}{steps}", node, [source]))
-        return found
+            source = delayed(f"{delay_name}{steps}", np.full(weight.shape[1], steps), self.last)
+            node = _linear(np.where(delay == steps, weight, 0), np.zeros_like(bias) if branches else bias)
+            branches.append(self.put(f"{name}{steps}", node, [source]))
+        return branches
 
 
 def _linear(weight: np.ndarray, bias: np.ndarray) -> nir.NIRNode:

@@ -1,4 +1,7 @@
-"""The numbered layers of a lava-dl file as plain values. Nothing runs, no link is followed, every error names its layer."""
+"""The numbered layers of a lava-dl file as plain values.
+
+Reading executes nothing and follows no link; every error names its layer.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from mksgn.export.errors import UnsupportedLayerError
 
 EXACT = 2**24  # float32 holds every integer up to here
 MAX_CONV = 127  # Lava's Conv keeps groups, kernel, stride, padding and dilation in int8
-MAX_VALUES = 2**28  # of one array: a damaged or hostile header must not allocate the machine's memory
-SCALE = "scale weight, bias and vThMant alike"
+MAX_VALUES = 2**28  # in one array: a damaged or hostile header must not exhaust the memory
+SCALE = "scale weight, bias and vThMant by the same factor"
 
 
 @dataclass
 class Layer:
-    """One numbered group: its values by key (`neuron/iDecay`), and the errors that name it."""
+    """One numbered group: its values by key, such as `neuron/iDecay`, with checks whose errors name it."""
 
     path: Path
     index: int
@@ -28,40 +31,54 @@ class Layer:
     values: dict[str, Any]  # str, or a NumPy array of numbers
 
     def refuse(self, what: str, remedy: str) -> UnsupportedLayerError:
+        """Make an error that says `what` is wrong with this layer."""
         return UnsupportedLayerError(f"{self.path}: layer {self.index} ({self.kind}): {what}; {remedy}")
 
     def integers(self, key: str, low: int = -EXACT, high: int = EXACT, remedy: str = SCALE) -> np.ndarray:
-        """An array of integers in [low, high], int64. netx would cut fractions off, or wrap what is too large."""
+        """Read integers in [low, high] as int64; netx would truncate fractions and wrap larger values.
+
+        Raises:
+            UnsupportedLayerError: The values are missing, not integers, or out of range.
+        """
         values = self.values.get(key)
         if not isinstance(values, np.ndarray) or not values.size:
             raise self.refuse(f"{key} is {values!r}, expected numbers", "export the network again")
         whole = np.isfinite(values) & (values == np.floor(values))
         if not whole.all():
-            raise self.refuse(f"{key} holds {values[~whole][0]}, no integer", "quantise it, netx cuts it off")
+            raise self.refuse(
+                f"{key} holds {values[~whole][0]}, which is not an integer", "quantise it, netx truncates it"
+            )
         if values.min() < low or values.max() > high:
             worst = values.min() if values.min() < low else values.max()
             raise self.refuse(f"{key} holds {worst}, outside {low} … {high}", remedy)
         return values.astype(np.int64)
 
     def sizes(self, key: str, low: int = 1, high: int = 2**31) -> tuple[int, ...]:
+        """Read integers in [low, high] as a tuple."""
         return tuple(self.integers(key, low, high, "change the layer, or export it again").ravel().tolist())
 
     def pair(self, key: str, low: int) -> tuple[int, int]:
-        """(height, width), of one value or two."""
+        """Read one or two values as (height, width)."""
         values = self.sizes(key, low, MAX_CONV)
         if len(values) > 2:
             raise self.refuse(f"{key} has {len(values)} values, expected 1 or 2", "convolve over two axes")
         return values[0], values[-1]
 
-    def agree(self, **found: tuple[int, ...]) -> None:
-        """Check what netx does not read against the shapes that it does."""
-        for key, expected in found.items():
-            said = self.sizes(key) if key in self.values else expected
-            if said != expected and set(said) != set(expected):
-                raise self.refuse(f"{key} is {said}, but its other values give {expected}", "export it again")
+    def agree(self, **sizes: tuple[int, ...]) -> None:
+        """Check that keys which netx ignores agree with the sizes that it uses."""
+        for key, expected in sizes.items():
+            actual = self.sizes(key) if key in self.values else expected
+            if actual != expected and set(actual) != set(expected):
+                raise self.refuse(f"{key} is {actual}, but its other values give {expected}", "export it again")
 
 
 def load(path: Path) -> list[Layer]:
+    """Read the layers of a file.
+
+    Raises:
+        BadInputError: The file is missing, damaged or not a lava-dl network.
+        UnsupportedLayerError: It holds what netx would drop.
+    """
     if not path.is_file():
         raise BadInputError(f"{path}: no such file; slayer's blocks write one with export_hdf5")
     try:
@@ -69,9 +86,9 @@ def load(path: Path) -> list[Layer]:
             return _layers(path, file)
     except BadInputError:
         raise
-    except Exception as error:  # h5py: OSError, KeyError, RuntimeError, … according to where the damage sits
+    except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, …, depending on the damage
         raise BadInputError(
-            f"{path}: no readable HDF5 file ({first_line(error)}); it may be truncated: copy it again"
+            f"{path}: not a readable HDF5 file ({first_line(error)}); it may be truncated: copy it again"
         ) from error
 
 
@@ -80,10 +97,10 @@ def _layers(path: Path, file: h5py.File) -> list[Layer]:
         raise BadInputError(f"{path}: is a NIR file already; give the model.pt or network.net that it was made from")
     top = _member(path, file, "layer") if "layer" in file else None
     if not isinstance(top, h5py.Group):
-        raise BadInputError(f"{path}: has no group 'layer', so it is no lava-dl network; use a file of export_hdf5")
-    lost = sorted(set(file) - {"layer", "simulation"})  # simulation: slayerPytorch's Ts and tSample, of its training
-    if lost:
-        raise UnsupportedLayerError(f"{path}: netx drops {lost[0]!r} beside 'layer' in silence; remove it")
+        raise BadInputError(f"{path}: has no group 'layer', so it is not a lava-dl network; use a file of export_hdf5")
+    ignored = sorted(set(file) - {"layer", "simulation"})  # simulation: Ts and tSample of slayerPytorch's training
+    if ignored:
+        raise UnsupportedLayerError(f"{path}: netx silently drops {ignored[0]!r} next to 'layer'; remove it")
     missing = [str(i) for i in range(max(len(top), 1)) if str(i) not in top]
     if missing:
         raise BadInputError(f"{path}: layer {missing[0]} of {len(top)} is missing; number them from 0 without gaps")
@@ -99,31 +116,31 @@ def _layers(path: Path, file: h5py.File) -> list[Layer]:
 
 
 def _values(path: Path, group: h5py.Group, prefix: str = "") -> dict[str, Any]:
-    """Every dataset below a group: numbers as arrays, text as str. Nothing else is read, so that nothing runs."""
-    found: dict[str, Any] = {}
+    """Read every dataset below a group: numbers as arrays, text as str, and nothing else."""
+    values: dict[str, Any] = {}
     for name in group:
         key, item = prefix + name, _member(path, group, name)
         if isinstance(item, h5py.Group):
-            found |= _values(path, item, f"{key}/")
+            values |= _values(path, item, f"{key}/")
         elif item.dtype.kind == "S" or h5py.check_string_dtype(item.dtype) is not None:
             text = item[()] if item.shape == () else item[0]
-            found[key] = text.decode("ascii") if isinstance(text, bytes) else str(text)
+            values[key] = text.decode("ascii") if isinstance(text, bytes) else str(text)
         elif item.dtype.kind in "biuf" and item.shape is not None and item.size <= MAX_VALUES:
-            found[key] = np.asarray(item[()])
+            values[key] = np.asarray(item[()])
         else:
             raise BadInputError(
-                f"{path}: {item.name} holds {item.size} values of {item.dtype}; text and up to {MAX_VALUES} numbers are read"
+                f"{path}: {item.name} holds {item.size} values of {item.dtype}; only text and up to {MAX_VALUES} numbers are read"
             )
-    return found
+    return values
 
 
 def _member(path: Path, group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
-    """A group or dataset that lies in this file: a link could name any other file, or lead in a circle."""
+    """Return a group or dataset of this file; a link could name any other file, or close a circle."""
     item = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
     if isinstance(item, h5py.Dataset) and not (item.is_virtual or item.external):
         return item
     if isinstance(item, h5py.Group) and item.name.count("/") <= 3:  # /layer/0/neuron
         return item
     raise BadInputError(
-        f"{path}: {name!r} in {group.name} is a link, lies in another file or too deep; copy it into place"
+        f"{path}: {name!r} in {group.name} is a link, in another file, or nested too deeply; copy it into place"
     )

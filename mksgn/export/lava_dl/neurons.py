@@ -1,4 +1,4 @@
-"""lava-dl's neurons in Lava's integers, and as nodes of NIR."""
+"""lava-dl's neurons: Lava's integers, and the NIR nodes with the same dynamics."""
 
 from __future__ import annotations
 
@@ -12,32 +12,40 @@ from mksgn.export.lava_dl.hdf5 import SCALE, Layer
 
 DECAY = 4096  # decays are in units of 1/4096
 MAX_THRESHOLD = 2**17 - 1  # 17 bits
-READOUT_THRESHOLD = 2**18 - 1  # what SLAYER's Affine writes for a layer that never fires
-NEURON_KEYS = {"type", "iDecay", "vDecay", "vThMant", "theta", "tauRho", "scaleRho"}  # the last two: the surrogate's
-NEURON_FIXED = {
-    "refDelay": 1,
-    "gradedSpike": 0,
-    "messageBits": 0,
-    "weight_exp": 0,
-    "wgtExp": 0,
-}  # as netx runs them all
+READOUT_THRESHOLD = 2**18 - 1  # written by SLAYER's Affine for a layer that never fires
+NEURON_KEYS = {
+    "type",
+    "iDecay",
+    "vDecay",
+    "vThMant",
+    "theta",
+    "tauRho",
+    "scaleRho",
+}  # the last two are of the surrogate
+# values with which netx runs every neuron
+NEURON_FIXED = {"refDelay": 1, "gradedSpike": 0, "messageBits": 0, "weight_exp": 0, "wgtExp": 0}
 NEURON_TYPES = ("CUBA", "LOIHI")
 
 
 @dataclass
 class Neuron:
-    """Lava's integers of a population, int64, each of the full shape."""
+    """Lava's integers of a population, int64, each in the full shape."""
 
     i_decay: np.ndarray
     v_decay: np.ndarray
     threshold: np.ndarray
 
     @property
-    def remembers_current(self) -> bool:
+    def keeps_current(self) -> bool:
         return bool((self.i_decay < DECAY).any())
 
     def node(self, dt: float, leak: np.ndarray) -> nir.NIRNode:
-        """`leak` is the bias that v_leak has to carry; 0 for vDecay = 0."""
+        """Convert to NIR.
+
+        Args:
+            dt: Time step in seconds.
+            leak: The bias that v_leak holds, in the full shape; 0 if vDecay = 0.
+        """
         threshold, zero = f32(self.threshold), np.zeros(self.threshold.shape, np.float32)
         if not self.v_decay.any():
             node: nir.NIRNode = nir.IF(f32(np.full(threshold.shape, 1 / dt)), threshold, zero)
@@ -45,7 +53,7 @@ class Neuron:
             gain = DECAY / self.v_decay
             membrane = (f32(dt * gain), f32(gain), f32(leak * gain), threshold, zero)
             scale = DECAY / self.i_decay
-            cuba = self.remembers_current
+            cuba = self.keeps_current
             node = nir.CubaLIF(f32(dt * scale), *membrane, w_in=f32(scale)) if cuba else nir.LIF(*membrane)
         integers = {"lava_du": self.i_decay - 1, "lava_dv": self.v_decay, "lava_vth": self.threshold}
         node.metadata = {key: int(x.flat[0]) for key, x in integers.items() if not np.ptp(x)} | {"lava_bias_exp": 6}
@@ -53,39 +61,44 @@ class Neuron:
 
 
 def read_neuron(layer: Layer, shape: tuple[int, ...]) -> Neuron:
-    found = {key.partition("/")[2] for key in layer.values if key.startswith("neuron/")}
-    if not found:
-        what = "has no neuron: SLAYER gives its current, netx integrates it up to a threshold of 131072"
+    """Read the neurons of a layer; `shape` starts with the channels.
+
+    Raises:
+        UnsupportedLayerError: The neurons have no equivalent in NIR, or netx would lose part of them.
+    """
+    keys = {key.partition("/")[2] for key in layer.values if key.startswith("neuron/")}
+    if not keys:
+        what = "has no neuron: SLAYER outputs its current, netx integrates it up to a threshold of 131072"
         raise layer.refuse(what, "give it a neuron, or leave the layer out")
     kind = layer.values.get("neuron/type")
     if not isinstance(kind, str) or kind not in NEURON_TYPES:
         raise layer.refuse(
-            f"neurons of type {str(kind)[:80]!r} are not in NIR", f"train with {' or '.join(NEURON_TYPES)}"
+            f"neurons of type {str(kind)[:80]!r} do not exist in NIR", f"train with {' or '.join(NEURON_TYPES)}"
         )
-    for key in sorted(found - NEURON_KEYS - set(NEURON_FIXED)):
-        raise layer.refuse(f"netx drops neuron/{key} in silence", "remove it if the network runs without it")
-    for key in sorted(found & set(NEURON_FIXED)):
+    for key in sorted(keys - NEURON_KEYS - set(NEURON_FIXED)):
+        raise layer.refuse(f"netx silently drops neuron/{key}", "remove it if the network runs without it")
+    for key in sorted(keys & set(NEURON_FIXED)):
         values = np.unique(layer.integers(f"neuron/{key}"))
         if values.tolist() != [NEURON_FIXED[key]]:
-            what = f"neuron/{key} is {values[-1]}, which netx drops in silence and NIR's neurons do not have"
+            what = f"neuron/{key} is {values[-1]}, which netx silently drops and NIR's neurons do not have"
             raise layer.refuse(what, f"train with {key} = {NEURON_FIXED[key]}")
 
     def per_channel(key: str, high: int, remedy: str) -> np.ndarray:
         values = layer.integers(f"neuron/{key}", 0, high, remedy).ravel()
         if values.size not in (1, shape[0]):
             raise layer.refuse(
-                f"neuron/{key} has {values.size} values for {shape[0]} channels", "write one, or one each"
+                f"neuron/{key} has {values.size} values for {shape[0]} channels", "write one value, or one per channel"
             )
         return np.broadcast_to(values.reshape(-1, *(1,) * (len(shape) - 1)), shape)
 
     if np.all(layer.values.get("neuron/vThMant") == READOUT_THRESHOLD):
         raise layer.refuse(f"vThMant is {READOUT_THRESHOLD}: a read-out that never fires", "leave the layer out")
     threshold = per_channel("vThMant", MAX_THRESHOLD, SCALE)
-    if "theta" in found and (per_channel("theta", 2**30, SCALE) != threshold * 64).any():
-        raise layer.refuse("neuron/theta is not 64 vThMant, and netx drops it in silence", "remove it")
+    if "theta" in keys and (per_channel("theta", 2**30, SCALE) != threshold * 64).any():
+        raise layer.refuse("neuron/theta is not 64 vThMant, and netx silently drops it", "remove it")
     i_decay, v_decay = (per_channel(key, DECAY, "clamp it") for key in ("iDecay", "vDecay"))
     neuron = Neuron(i_decay, v_decay, threshold)
-    if not i_decay.all() or (not v_decay.all() and (v_decay.any() or neuron.remembers_current)):
-        what = "is 0: NIR's time constants are finite, and its IF has no memory in the current"
+    if not i_decay.all() or (not v_decay.all() and (v_decay.any() or neuron.keeps_current)):
+        what = "is 0: NIR's time constants are finite, and its IF keeps no current"
         raise layer.refuse(f"neuron/{'vDecay' if i_decay.all() else 'iDecay'} {what}", "set it to at least 1")
     return neuron

@@ -1,4 +1,4 @@
-"""Synapses of lava-dl's dense layers: weights, delays, and what netx would make of them."""
+"""The synapses of lava-dl's dense layers: weights, delays, and the weights that netx would run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_DELAY = 62  # netx clamps longer ones
 
 
 def read_matrix(layer: Layer, key: str, rows: int, columns: int | None = None) -> np.ndarray:
-    """(rows, columns); one axis is read row by row, as netx does."""
+    """Read a matrix (rows, columns), or its values row by row on one axis, as netx does."""
     weight = layer.integers(key)
     if weight.ndim == 1 and weight.size % rows == 0:
         weight = weight.reshape(rows, -1)
@@ -20,7 +20,10 @@ def read_matrix(layer: Layer, key: str, rows: int, columns: int | None = None) -
 
 
 def read_delays(layer: Layer, shape: tuple[int, ...]) -> np.ndarray:
-    """Steps by synapse, (O, I). netx takes a vector as one per output if its length allows, else as one per input."""
+    """Read the delay of each synapse in steps, (O, I).
+
+    netx takes a vector as one delay per output if its length allows, otherwise as one per input.
+    """
     if "delay" not in layer.values:
         return np.zeros(shape, dtype=np.int64)
     delay = layer.integers("delay", 0, MAX_DELAY, "train with shorter delays, netx clamps them")
@@ -30,17 +33,21 @@ def read_delays(layer: Layer, shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(delay, shape)
 
 
-def check_held(layer: Layer, parts: list[np.ndarray]) -> None:
-    for weight, held in zip(parts, held_weights(parts), strict=True):
-        if (weight != held).any():
-            o, i = np.argwhere(weight != held)[0]
-            what = f"netx would run weight {weight[o, i]} from input {i} to output {o} as {held[o, i]}"
+def check_weights(layer: Layer, parts: list[np.ndarray]) -> None:
+    """Raise UnsupportedLayerError for weights (O, I) of a layer's synapses that netx would change."""
+    for weight, run in zip(parts, netx_weights(parts), strict=True):
+        if (weight != run).any():
+            o, i = np.argwhere(weight != run)[0]
+            what = f"netx would run weight {weight[o, i]} from input {i} to output {o} as {run[o, i]}"
             raise layer.refuse(what, f"{SCALE} into -256 … 254, or give the layer one positive weight")
 
 
-def held_weights(parts: list[np.ndarray]) -> list[np.ndarray]:
-    """What netx makes of the integer weights (O, I) of a layer's synapses: its `optimize_weight_bits`, over all of them
-    together, then what Lava's fixed-point Dense clips and cuts off, of each alone."""
+def netx_weights(parts: list[np.ndarray]) -> list[np.ndarray]:
+    """Compute the weights that netx would run in place of a layer's integer weights (O, I).
+
+    netx applies `optimize_weight_bits` to all synapses of the layer together; then Lava's fixed-point
+    Dense clips and truncates those of each part alone.
+    """
     low, high = min(int(p.min()) for p in parts), max(int(p.max()) for p in parts)
     if low == high == 0:
         return parts
@@ -51,12 +58,12 @@ def held_weights(parts: list[np.ndarray]) -> list[np.ndarray]:
     shift = int(np.floor(np.log2(min(scales)))) + mixed
     parts = [np.clip(p, low, high) for p in parts]
     zero_bits = next(n for n in range(8, -1, -1) if not any((p % 2**n).any() for p in parts))
-    found: list[np.ndarray] = []
+    results: list[np.ndarray] = []
     for p in parts:
         positive, negative = p.min() >= 0, p.max() <= 0
         drop = shift + zero_bits - mixed + (not positive and not negative)
         sign = -1 if negative and not positive else 1
         p = np.clip(sign * p << max(shift, 0), 0 if positive or negative else -256, 255)
-        lost = shift < 0 or drop < 0  # NumPy shifts everything out
-        found.append(np.zeros_like(p) if lost else sign * (p >> drop << drop) >> shift)
-    return found
+        lost = shift < 0 or drop < 0  # NumPy shifts all bits out
+        results.append(np.zeros_like(p) if lost else sign * (p >> drop << drop) >> shift)
+    return results

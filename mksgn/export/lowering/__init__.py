@@ -1,1 +1,1 @@
-"""A trained student becomes a NIR graph: what may be lowered, how it is folded, and the portable profile."""
+"""Lowering a trained student to a NIR graph: supported modules, folding, and the portable profile."""

@@ -1,7 +1,8 @@
-"""Student → NIR graph, `structured` profile: stock primitives, GraphConv and SpikingSelfAttention; batch norm folded.
+"""From a student to a NIR graph of the structured profile: stock primitives, GraphConv and SpikingSelfAttention.
 
-Names: a population carries the name that the student records its spikes under; the linear nodes before it carry that name with
-a suffix. No name holds "/" (it breaks the file) or "." (it collides when nirtorch renames).
+A population has the name that the student records its spikes under; the linear nodes before it have
+that name with a suffix. No name contains "/", which breaks the file, or ".", which collides when
+nirtorch renames nodes.
 """
 
 from __future__ import annotations
@@ -25,15 +26,26 @@ from mksgn.train.student import Student
 
 
 def lower(student: Student, normaliser: StreamNormaliser, *, dt: float = 1e-4) -> nir.NIRGraph:
-    """The unquantised graph, float32. Spikes at >= become spikes at > by one nextafter on each threshold (NIR.md).
+    """Convert a student to an unquantised graph in float32.
 
-    Raises the ExportError that says what in the student cannot be exported (mksgn/export/lowering/supported_modules).
+    The student fires at v >= threshold and NIR at v > threshold: each threshold is moved down to the
+    next float32 (NIR.md).
+
+    Args:
+        student: A student in evaluation mode.
+        normaliser: Turns clips into the student's input; kept in the Input's metadata.
+        dt: Time step in seconds.
+
+    Raises:
+        ExportError: A module or a weight cannot be exported.
     """
     check_student(student)
     return _Lowering(student, dt).graph(normaliser)
 
 
 class _Lowering:
+    """The nodes and edges of one graph, and a method per part of the student that adds its nodes."""
+
     def __init__(self, student: Student, dt: float):
         self.student, self.config, self.dt, self.neurons = student, student.config, dt, student.neurons()
         self.nodes: dict[str, nir.NIRNode] = {}
@@ -78,6 +90,7 @@ class _Lowering:
         }
 
     def spatial(self, name: str, layer: SASGC, source: str, width: int, frames: int) -> str:
+        """Add an SA-SGC layer; return the name of its last population."""
         adjacency, weight, bias = fold.graph_conv(layer.graph)
         graph, skip = f"{name}_sgc_graph", f"{name}_sgc_skip"
         fold.check_finite(graph, adjacency, weight, bias)
@@ -115,16 +128,17 @@ class _Lowering:
         padding: tuple[int, int] | str = (0, 0),
         stride: int = 1,
     ) -> str:
-        """A Conv2d; returns the name of its last node.
+        """Add a Conv2d; return the name of its last node.
 
-        A strided one of height > 1 is written as stride 1 and a decimating SumPool2d of kernel 1: nir computes the output type
-        of both axes from the kernel's height, so that the strided form would not type-check (NIR.md).
+        A strided convolution of height > 1 is written as one of stride 1 and a decimating SumPool2d of
+        kernel 1. The strided form would not type-check, because nir computes the output type of both
+        axes from the kernel's height (NIR.md).
         """
         weight, bias = folded
         fold.check_finite(name, weight, bias)
         split = stride > 1 and weight.shape[2] > 1
         if weight.shape[2] == 1:
-            padding = (0, 0)  # as "same" says, which is defined for stride 1 only
+            padding = (0, 0)  # what "same" means, which is only defined for stride 1
         self.nodes[name] = nir.Conv2d(
             input_shape=(frames, self.config.joints),
             weight=f32(weight),
@@ -142,7 +156,7 @@ class _Lowering:
         return name
 
     def lif(self, name: str, channels: int, frames: int, sources: list[str]) -> str:
-        """LIF as NIR.md gives it: the one encoding that SpikingJelly, snnTorch and norse read alike."""
+        """Add a LIF population in the one encoding that SpikingJelly, snnTorch and norse read alike (NIR.md)."""
         shape = (channels, frames, self.config.joints)
         threshold = _strict(fold.array(self.neurons[name].threshold))
         self.nodes[name] = nir.LIF(
@@ -156,7 +170,10 @@ class _Lowering:
         return name
 
     def readout(self, source: str, frames: int) -> None:
-        """Mean over frames and joints, then FC, per step: SumPool2d → Flatten → Affine(W / (T V)). The mean over steps is the host's."""
+        """Add the mean over frames and joints and the FC: SumPool2d → Flatten → Affine(W / (T V)).
+
+        The mean over the time steps is left to the host.
+        """
         joints, fc = self.config.joints, self.student.fc
         window = np.array([frames, joints])
         self.nodes["readout_pool"] = nir.SumPool2d(window, window, np.array([0, 0]))
@@ -170,5 +187,5 @@ class _Lowering:
 
 
 def _strict(threshold: np.ndarray) -> np.ndarray:
-    """The largest float32 below: v > _strict(th) fires exactly where v >= th does."""
+    """Return the next float32 below: v > _strict(th) fires exactly where v >= th does."""
     return np.nextafter(f32(threshold), np.float32(0.0))

@@ -1,12 +1,15 @@
-"""`structured` → `portable`: stock primitives only, for other people's simulators. Read such a file with `type_check=False`.
+"""From the structured to the portable profile: stock primitives only, for other projects' simulators.
 
-GraphConv becomes a branch per target joint, summed in the neuron. With the edges i_1 … i_d → j,
+A GraphConv becomes one branch per target joint; the branches are summed in the neuron. With the edges
+i_1 … i_d → j, the branch of joint j is
 
-    x (C, T, V) ─ Linear (d, V): takes the joints i_1 … i_d ─ Conv2d (C_out, C, 1, d) ─ Linear (V, 1): lays the result at joint j
+    x (C, T, V) → Linear (d, V) → Conv2d (C_out, C, 1, d) → Linear (V, 1)
 
-so that each edge keeps its own C_out x C block of weights, no synapse is added, and each joint gets the bias once. Both Linear
-nodes hold 0 and 1 only and act on the last axis, which torch's readers do and nir's types cannot say (NIR.md): hence
-`type_check=False`. A strided convolution is written as one node.
+The first Linear gathers the joints i_1 … i_d, the last one places the result at joint j. Each edge
+keeps its own C_out x C block of weights, no synapse is added, and each joint gets the bias once. Both
+Linear nodes hold only 0 and 1 and act on the last axis. Readers based on torch support that, but nir's
+types cannot express it (NIR.md): read such a file with `type_check=False`. A strided convolution is
+written as one node.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from mksgn.export.lowering.fold import per_edge
 
 
 def to_portable(graph: nir.NIRGraph) -> nir.NIRGraph:
-    """The same network in stock primitives; same spikes, population by population, under the same names.
+    """Rewrite a network in stock primitives, with the same spikes under the same population names.
 
-    Raises NotPortableError for attention: a product of two signals has no primitive in NIR.
+    Raises:
+        NotPortableError: The network has attention. NIR has no primitive for a product of two signals.
     """
     graph.infer_types()
     nodes: dict[str, nir.NIRNode] = {}
@@ -47,7 +51,7 @@ def to_portable(graph: nir.NIRGraph) -> nir.NIRGraph:
 def _branches(
     name: str, node: GraphConv, nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]]
 ) -> list[tuple[str, str]]:
-    """Adds the nodes that stand for `node`; returns the edges led through them."""
+    """Add the branches that replace a GraphConv to `nodes`; return the rewired edges."""
     adjacency, weight = per_edge(node.adjacency.astype(np.float64), node.weight.astype(np.float64))
     _, source, target = np.nonzero(adjacency)
     frames, joints = (int(n) for n in node.input_type["input"][1:])
@@ -58,7 +62,7 @@ def _branches(
         into = np.flatnonzero(target == j)
         if len(into):
             kernel, joints_in = weight[into].transpose(1, 2, 0)[:, :, None], source[into]
-        else:  # no edge leads here: the bias alone
+        else:  # no edge leads to this joint: only the bias remains
             kernel, joints_in = np.zeros((*weight.shape[1:], 1, 1)), np.array([j])
         gather, conv, scatter = (f"{name}_{j}_{part}" for part in ("gather", "conv", "scatter"))
         nodes[gather] = nir.Linear(np.eye(joints, dtype=np.float32)[joints_in])
@@ -81,7 +85,7 @@ def _branches(
 def _one_convolution(
     name: str, node: nir.Conv2d, nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]]
 ) -> list[tuple[str, str]]:
-    """Padding in numbers, and a decimating pool behind it (lower writes it so) taken into its stride."""
+    """Write a convolution with numeric padding, and merge the decimating pool that `lower` put after it."""
     padding = tuple(k // 2 for k in node.weight.shape[2:]) if isinstance(node.padding, str) else node.padding
     stride, pool = node.stride, nodes.get(f"{name}_stride")
     if pool is not None:

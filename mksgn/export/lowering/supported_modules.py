@@ -1,6 +1,6 @@
-"""What a student may be made of, module by module, and what each becomes: the check before a model is lowered.
+"""The modules that a student may consist of, what each becomes, and the check before a student is lowered.
 
-The table in docs/export.md is written from `SUPPORTED`.
+The table in docs/export.md is generated from `SUPPORTED`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ Nodes = tuple[type[nir.NIRNode], ...]
 
 @dataclass(frozen=True)
 class Support:
-    """What one module becomes by itself, the modules inside it apart. `portable` is None where it has no encoding there."""
+    """What one module becomes, apart from the modules inside it.
+
+    `portable` is None for a module without an encoding in that profile.
+    """
 
     module: type[nn.Module]
     becomes: str
@@ -43,19 +46,19 @@ FIRE = ("Split", "Mul", "Sub", "Add", "Greater", "Where", "Concat", "Cast")
 SUPPORTED = (
     Support(
         Student,
-        "the graph; in ONNX unrolled over S steps, what comes before the first spikes once",
+        "the graph; in ONNX unrolled over S steps, with what precedes the first spikes computed once",
         (nir.Input, nir.Output),
         (nir.Input, nir.Output),
     ),
     Support(
         SSC,
-        "its four groups one block-diagonal convolution, batch norm folded",
+        "a block-diagonal convolution of its groups, batch norm folded",
         (nir.Conv2d,),
         (nir.Conv2d,),
         ("Conv",),
     ),
-    Support(SMF, "its weights of the streams, folded into the convolution over all streams"),
-    Support(SASGC, "edges: both branches of each sum lead into one population"),
+    Support(SMF, "its stream weights are folded into one convolution over all streams"),
+    Support(SASGC, "edges: both branches of each sum lead to one population"),
     Support(
         GraphConvBN,
         "a graph convolution, adjacency masked, batch norm folded",
@@ -65,31 +68,31 @@ SUPPORTED = (
     ),
     Support(
         SpikingSelfAttention,
-        "two populations and their products, the gains folded into the thresholds",
+        "two populations and two products, the gains folded into the thresholds",
         (NirAttention,),
         None,
         ("Reshape", "Transpose", "MatMul", *FIRE),
     ),
-    Support(STC, "edges: both branches lead into one population"),
+    Support(STC, "edges: both branches lead to one population"),
     Support(
         ConvBN,
-        "a convolution, batch norm folded; strided and higher than 1: with a decimating pool, which nir can type",
+        "a convolution, batch norm folded; if strided and higher than 1, followed by a decimating pool, which nir can type",
         (nir.Conv2d, nir.SumPool2d),
         (nir.Conv2d,),
         ("Conv", "Add"),
     ),
-    Support(nn.Conv2d, "part of the module that holds it"),
-    Support(nn.BatchNorm2d, "weights and bias of the map before it"),
+    Support(nn.Conv2d, "part of the module that contains it"),
+    Support(nn.BatchNorm2d, "weights and bias of the linear map before it"),
     Support(
         LIF,
-        "a population; its threshold one float32 lower, for spikes at > instead of >=",
+        "a population, its threshold lowered to the next float32, since NIR fires at > and not at >=",
         (nir.LIF,),
         (nir.LIF,),
         FIRE,
     ),
     Support(
         nn.Linear,
-        "the read-out: sum over frames and joints, weights divided by their number",
+        "the read-out: a sum over frames and joints, the weights divided by their number",
         (nir.SumPool2d, nir.Flatten, nir.Affine),
         (nir.SumPool2d, nir.Flatten, nir.Affine),
         ("ReduceSum", "Reshape", "MatMul", "Add", "ReduceMean"),
@@ -99,7 +102,7 @@ SUPPORTED = (
 
 
 def markdown() -> str:
-    """The table of docs/export.md."""
+    """Format the table of docs/export.md."""
     lines = ["| module | becomes | structured | portable | ONNX |", "|---|---|---|---|---|"]
     for row in SUPPORTED:
         home = row.module.__module__
@@ -120,7 +123,12 @@ def _names(nodes: Nodes) -> str:
 
 
 def check_student(student: Student) -> None:
-    """Raises the ExportError that names the first module, by its path in the model, that cannot be exported as it is."""
+    """Check that a student can be exported.
+
+    Raises:
+        ExportError: A module, named by its path in the model, or a weight cannot be exported; the
+            subclass gives the reason.
+    """
     known = {row.module for row in SUPPORTED}
     for path, module in student.named_modules():
         if type(module) not in known:
@@ -128,15 +136,17 @@ def check_student(student: Student) -> None:
         if isinstance(module, nn.BatchNorm2d) and (module.training or module.running_mean is None):
             why = "is in training mode" if module.training else "keeps no running statistics"
             raise TrainingModeError(
-                f"{path}: batch norm {why}, so it has no constants to fold; call model.eval(), and train with track_running_stats"
+                f"{path}: batch norm {why}, so it has no constants to fold; "
+                "call model.eval(), and train with track_running_stats"
             )
         if isinstance(module, GraphConvBN) and not module.masked_adjacency().any():
             raise UnsupportedModuleError(
-                f"{path}: every entry of its adjacency is 0, so nothing passes; train the model again"
+                f"{path}: every entry of its adjacency is 0, so no signal passes; train the model again"
             )
         if isinstance(module, LIF) and module.tau != student.config.tau:
             raise UnsupportedModuleError(
-                f"{path}: tau {module.tau} differs from the student's {student.config.tau}; give all populations one time constant"
+                f"{path}: tau {module.tau} differs from the student's {student.config.tau}; "
+                "give all populations the same time constant"
             )
     for name, value in student.state_dict().items():
         bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
@@ -144,14 +154,12 @@ def check_student(student: Student) -> None:
             raise NonFiniteWeightsError(
                 f"{name}: {bad} of {value.numel()} weights are not finite; train the model again"
             )
-    neurons = student.neurons()
-    for name in [*neurons, *(f"{sgc.name}_attention.{p}" for sgc in student.sgc if sgc.attention for p in "mz")]:
-        threshold = neurons[name].threshold if name in neurons else torch.ones(())
-        highest = largest_membrane(student, name)
+    for name, neuron in student.neurons().items():
+        threshold, highest = neuron.threshold, largest_membrane(student, name)
         if bool((highest < threshold).all()):
             raise CannotFireError(
-                f"{name}: membrane reaches at most {float(highest.max()):.4g} of its threshold {float(threshold.min()):.4g}, whatever its "
-                "inputs do; train it longer, with a smaller rate_weight, or with a rate_floor"
+                f"{name}: the membrane potential reaches at most {float(highest.max()):.4g}, its threshold is "
+                f"{float(threshold.min()):.4g}; train longer, with a smaller rate_weight, or with a rate_floor"
             )
 
 
@@ -160,9 +168,9 @@ def _refuse(path: str, module: nn.Module) -> None:
     subtracts = getattr(module, "v_reset", 0.0) is None or getattr(module, "reset_mechanism", "") == "subtract"
     if subtracts:
         raise SoftResetError(
-            f"{path}: {kind} subtracts its threshold when it fires; NIR's LIF sets the membrane to v_reset: train with mksgn's LIF, which "
-            "resets to 0"
+            f"{path}: {kind} subtracts its threshold when it fires, NIR's LIF resets to v_reset; "
+            "train with mksgn's LIF, which resets to 0"
         )
     raise UnsupportedModuleError(
-        f"{path}: {kind} has no encoding here; docs/export.md lists what has: build the student of those modules"
+        f"{path}: {kind} has no encoding here; build the student from the modules that docs/export.md lists"
     )

@@ -1,1 +1,1 @@
-"""A NIR graph, or the teacher, as an ONNX file."""
+"""Export of a NIR graph, or of the teacher, to an ONNX file."""

@@ -1,18 +1,22 @@
-"""A NIR graph, or the GCN teacher, as an ONNX file: what any ONNX runtime executes without torch, NIR or us.
+"""ONNX files of a NIR graph or of the GCN teacher, which any ONNX runtime executes without torch or NIR.
 
-Time is unrolled. A signal is a constant (clips, *shape), computed once, or runs over the steps, folded into the batch as
-(steps · clips, *shape), step after step: stateless nodes run once over all steps and each weight is stored once. Only a LIF
-population splits the steps apart, one set of elementwise operators per step, and joins its spikes again. Outputs:
+Time is unrolled. A signal is either constant over the steps, (clips, *shape), and computed once, or has
+the steps folded into the batch, (steps · clips, *shape), step after step. Stateless nodes run once over
+all steps and each weight is stored once. Only a LIF population splits the steps, with one set of
+elementwise operators per step, and concatenates its spikes again. Outputs:
 
-    logits               (clips, classes)          mean over the steps; for a student, and the teacher
-    logits/<stream>      (clips, classes)          the teacher's streams
-    <nir.Output's name>  (steps, clips, *shape)    step by step
-    spikes/<population>  (steps, clips, *shape)    bool; attention's are <node>.m (heads, T, V, V) and <node>.z (C, T, V)
+    logits               (clips, classes)          mean over the steps; of a student or the teacher
+    logits/<stream>      (clips, classes)          of each stream of the teacher
+    <Output's name>      (steps, clips, *shape)    float32
+    spikes/<population>  (steps, clips, *shape)    bool
 
-Weights stay the float32 integers-times-2^k of the NIR file. onnxruntime's optimiser reorders sums: it blocks convolutions and adds
-a bias or a branch inside them, and moves a scalar factor into the product before it. It has no Winograd on a CPU and no precision
-but float32 unless asked, so sums that are exact in any order stay so. Measured on the demo: 0 of 114 million decisions differ from
-torch's at each of its four levels, in onnxruntime 1.23 and 1.32.
+The populations of attention are <node>.m, (heads, T, V, V), and <node>.z, (C, T, V).
+
+Weights stay the integers times 2^k, in float32, of the NIR file. onnxruntime's optimiser reorders sums:
+it blocks convolutions, adds a bias or a branch inside them, and moves a scalar factor into the preceding
+product. On a CPU it uses neither Winograd nor, unless asked to, another precision than float32, so that
+sums which are exact in any order stay exact. Measured on the demo: 0 of 114 million decisions differ
+from torch's at each of its four levels, in onnxruntime 1.23 and 1.32.
 """
 
 from __future__ import annotations
@@ -39,13 +43,20 @@ if TYPE_CHECKING:
     import onnx
 
 PROTOBUF_LIMIT = 2**31 - 1  # bytes of one protobuf message
-RUN_CLIPS = 16  # clips that `execute` runs at a time: all spikes of a student's batch stay in hundreds of megabytes
+RUN_CLIPS = 16  # clips that `execute` runs at a time: the spikes of a batch take hundreds of megabytes
 
 
 def from_nir(graph: nir.NIRGraph, *, steps: int, dt: float) -> onnx.ModelProto:
-    """A feed-forward graph, unrolled over `steps` steps of `dt` seconds with constant inputs; forward Euler as NIR gives it.
+    """Unroll a feed-forward graph over its time steps, with inputs constant over the steps.
 
-    Raises UnsupportedNodeError for what has no encoding, ExportError for shapes and numbers that don't fit.
+    Args:
+        graph: The network; integrated by forward Euler, as NIR defines it.
+        steps: Number of time steps.
+        dt: Time step in seconds.
+
+    Raises:
+        UnsupportedNodeError: A node, a loop or a shape has no encoding.
+        ExportError: `steps` or `dt` is out of range.
     """
     if not (isinstance(steps, int | np.integer) and steps >= 1 and dt > 0):
         raise ExportError(
@@ -55,7 +66,10 @@ def from_nir(graph: nir.NIRGraph, *, steps: int, dt: float) -> onnx.ModelProto:
 
 
 def from_teacher(model: TrainedTeacher) -> onnx.ModelProto:
-    """The GCN teacher at inference, batch norm folded; input (clips, 3 · streams, T, V) as the model's normaliser makes it."""
+    """Convert the GCN teacher in evaluation mode, its batch norms folded.
+
+    The model's input is (clips, 3 · streams, T, V), as the teacher's normaliser makes it.
+    """
     config = model.teacher.config
     joints, classes = next(iter(model.teacher.by_stream.values())).input_bn.num_features // 3, len(config.classes)
     shape = (3 * len(config.streams), config.frames, joints)
@@ -64,7 +78,7 @@ def from_teacher(model: TrainedTeacher) -> onnx.ModelProto:
     names = [f"{stream}/input" for stream in config.streams]
     parts = file.split(x.name, names, (CLIPS, 3, *shape[1:]), axis=1)
     logits = [
-        _network(file, stream, net, Signal(part, (3, *shape[1:])))
+        _stream_logits(file, stream, net, Signal(part, (3, *shape[1:])))
         for (stream, net), part in zip(model.teacher.by_stream.items(), parts, strict=True)
     ]
     file.output("Mean", logits, "logits", (CLIPS, classes))
@@ -84,12 +98,13 @@ def from_teacher(model: TrainedTeacher) -> onnx.ModelProto:
     )
 
 
-def _network(file: OnnxGraph, stream: str, net: GCN, x: Signal) -> str:
-    """One stream of the teacher; returns the name of its logits.
+def _stream_logits(file: OnnxGraph, stream: str, net: GCN, x: Signal) -> str:
+    """Add the network of one stream; return the name of its logits.
 
-    The input's norm stays an affine map: in the first layer's weights its offset would be wrong wherever a kernel is padded.
+    The norm of the input stays an affine map: folded into the first layer, its offset would be wrong
+    wherever a kernel is padded.
     """
-    gain, shift = (p.reshape(3, 1, -1) for p in fold.batch_norm(net.input_bn))  # type: ignore[arg-type]  # one of 1 dimension
+    gain, shift = (p.reshape(3, 1, -1) for p in fold.batch_norm(net.input_bn))  # type: ignore[arg-type]  # a BatchNorm1d
     x = file.apply("Mul", x, [file.constant(f"{stream}/norm/gain", gain)], f"{stream}/norm/scaled", x.shape)
     x = file.apply("Add", x, [file.constant(f"{stream}/norm/shift", shift)], f"{stream}/norm", x.shape)
 
@@ -97,7 +112,7 @@ def _network(file: OnnxGraph, stream: str, net: GCN, x: Signal) -> str:
         return file.conv(name, x, *fold.conv(layer), layer.conv.stride, layer.conv.padding * 2)
 
     def relu(name: str, y: Signal, skip: Any, x: Signal) -> Signal:
-        """ReLU(y + skip(x)); the skip is nothing, the identity, or a convolution."""
+        """Add ReLU(y + skip(x)), where the skip path is absent, the identity or a convolution."""
         if skip is not None:
             branch = conv(f"{name}_skip", skip, x) if isinstance(skip, ConvBN) else x
             y = file.apply("Add", y, [branch.name], f"{name}_sum", y.shape)
@@ -115,23 +130,38 @@ def _network(file: OnnxGraph, stream: str, net: GCN, x: Signal) -> str:
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
-    """Check the model, strict shape inference included, and write it: atomic, and the same bytes for the same model."""
+    """Check a model, with strict shape inference, and write it atomically and deterministically.
+
+    Raises:
+        ExportError: The model is invalid or too large for one file.
+    """
     onnx = tool("onnx")
     size = sum(len(weights.raw_data) for weights in model.graph.initializer)
     if size > PROTOBUF_LIMIT:
-        raise ExportError(f"{path}: {size} bytes of weights, one ONNX file holds {PROTOBUF_LIMIT}; export NIR instead")
+        raise ExportError(
+            f"{path}: {size} bytes of weights exceed the {PROTOBUF_LIMIT} of one ONNX file; export NIR instead"
+        )
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"{path}: no valid ONNX model ({first_line(error)}); export it again") from error
+        raise ExportError(f"{path}: not a valid ONNX model ({first_line(error)}); export it again") from error
     content = model.SerializeToString(deterministic=True)
     files.put(path, lambda temporary: temporary.write_bytes(content))
 
 
 def execute(model: onnx.ModelProto | Path, inputs: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """onnxruntime on a CPU: spikes[population] (L, S, *shape) bool; outputs[name] (L, S, *shape), of logits (L, classes).
+    """Run a model of ours in onnxruntime, on a CPU with OMP_NUM_THREADS threads (default 1).
 
-    `inputs` is (L, *input shape), given to each input of the model. One thread, unless OMP_NUM_THREADS says otherwise.
+    Args:
+        model: The model or its file.
+        inputs: (L, *input shape), passed to every input of the model.
+
+    Returns:
+        Spikes (L, S, *shape) bool of each population, and the other outputs: (L, S, *shape), or
+        (L, classes) for logits.
+
+    Raises:
+        ExportError: The file cannot be loaded, has another schema, or takes other inputs.
     """
     runtime = tool("onnxruntime")
     options = runtime.SessionOptions()
@@ -139,28 +169,28 @@ def execute(model: onnx.ModelProto | Path, inputs: np.ndarray) -> tuple[dict[str
     options.intra_op_num_threads = int(threads) if threads.isdigit() and int(threads) else 1
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
-    options.log_severity_level = 3  # errors: they are raised, too
+    options.log_severity_level = 3  # only errors, which are raised as well
     source = os.fspath(model) if isinstance(model, os.PathLike | str) else model.SerializeToString()
-    where = source if isinstance(source, str) else "the model"
+    place = source if isinstance(source, str) else "the model"
     try:
         session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has one class per status code, and no common base but this
-        raise ExportError(f"{where}: onnxruntime can't load it ({first_line(error)}); export it again") from error
+    except Exception as error:  # onnxruntime has a class per status code, without a common base
+        raise ExportError(f"{place}: onnxruntime cannot load it ({first_line(error)}); export it again") from error
     if session.get_modelmeta().custom_metadata_map.get("schema") != SCHEMA:
-        raise ExportError(f"{where}: no model of schema {SCHEMA}; make one with mksgn-export --to onnx")
-    for given in session.get_inputs():
-        if not len(inputs) or list(inputs.shape[1:]) != given.shape[1:]:
+        raise ExportError(f"{place}: not a model of schema {SCHEMA}; make one with mksgn-export --to onnx")
+    for declared in session.get_inputs():
+        if not len(inputs) or list(inputs.shape[1:]) != declared.shape[1:]:
             raise ExportError(
-                f"input {given.name}: got an array of shape {inputs.shape}, the model takes (at least one clip, "
-                f"{', '.join(map(str, given.shape[1:]))}); give samples of clips as the file's normaliser makes them"
+                f"input {declared.name}: got an array of shape {inputs.shape}, the model takes (at least one clip, "
+                f"{', '.join(map(str, declared.shape[1:]))}); give bodies of clips as the file's normaliser makes them"
             )
-    names = [given.name for given in session.get_outputs()]
-    samples_first = [given.shape.index(CLIPS) for given in session.get_outputs()]
+    names = [output.name for output in session.get_outputs()]
+    sample_axes = [output.shape.index(CLIPS) for output in session.get_outputs()]
     chunks = []
     for i in range(0, len(inputs), RUN_CLIPS):
         x = np.ascontiguousarray(inputs[i : i + RUN_CLIPS], dtype=np.float32)
-        values = session.run(names, {given.name: x for given in session.get_inputs()})
-        chunks.append([np.moveaxis(value, axis, 0) for value, axis in zip(values, samples_first, strict=True)])
+        values = session.run(names, {declared.name: x for declared in session.get_inputs()})
+        chunks.append([np.moveaxis(value, axis, 0) for value, axis in zip(values, sample_axes, strict=True)])
     joined = {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=True)}
     spikes = {name.removeprefix("spikes/"): x for name, x in joined.items() if name.startswith("spikes/")}
     return spikes, {name: x for name, x in joined.items() if not name.startswith("spikes/")}

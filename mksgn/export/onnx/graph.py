@@ -1,4 +1,4 @@
-"""An ONNX graph in the making: operators by name and shape, and what a graph convolution becomes."""
+"""A builder of ONNX graphs: operators with names and shapes, convolutions and graph convolutions."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     import onnx
 
 SCHEMA = "mksgn.onnx/1"
-OPSET, IR_VERSION = 17, 8  # what onnx 1.12 and onnxruntime 1.12 (2022) brought: nothing here needs more
-CLIPS, FOLDED = "clips", "steps_clips"  # names of the dynamic axes: clips, and steps times clips
+OPSET, IR_VERSION = 17, 8  # introduced by onnx 1.12 and onnxruntime 1.12 (2022); nothing here needs more
+CLIPS, FOLDED = "clips", "steps_clips"  # names of the dynamic axis: clips, or steps · clips
 
-Dims = tuple[Any, ...]  # of int, of str for a dynamic axis, and of None for a dynamic one without a name
+Dims = tuple[int | str | None, ...]  # a str names a dynamic axis, None is a dynamic axis without a name
 
 
 @dataclass(frozen=True)
 class Signal:
-    """A node's float32 value: (clips, *shape), the same at every step, or (steps · clips, *shape) where it is `folded`."""
+    """The float32 value of a node: (clips, *shape), the same at every step, or (steps · clips, *shape).
+
+    The second is a `folded` signal.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -38,7 +41,7 @@ class Signal:
 
 
 class OnnxGraph:
-    """An ONNX graph in the making. Names are unique; those of inputs and outputs are kept for them."""
+    """Collects the operators of one model. Names are unique; `reserved` ones are those of inputs and outputs."""
 
     def __init__(self, reserved: set[str]):
         self.onnx, self.used = tool("onnx"), set(reserved)
@@ -49,6 +52,7 @@ class OnnxGraph:
         self.constants: list[Any] = []
 
     def fresh(self, name: str) -> str:
+        """Make a name unique."""
         while name in self.used:
             name += "_"
         self.used.add(name)
@@ -64,12 +68,13 @@ class OnnxGraph:
     def output(
         self, op: str, inputs: Sequence[str], name: str, dims: Dims, kind: str = "FLOAT", **attributes: Any
     ) -> str:
-        """An operator whose result is an output of the model, under this very name."""
+        """Add an operator whose result is the output `name` of the model; return the name."""
         self.nodes.append(self.onnx.helper.make_node(op, inputs, [name], name=name, **attributes))
         self.outputs.append(self.info(name, dims, kind))
         return name
 
     def constant(self, name: str, values: Any, dtype: Any = np.float32) -> str:
+        """Store an array; return its name."""
         array = np.array(values, dtype=dtype, order="C")
         fold.check_finite(name, array)
         name = self.fresh(name)
@@ -77,21 +82,21 @@ class OnnxGraph:
         return name
 
     def add(self, op: str, inputs: Sequence[str], name: str, dims: Dims, kind: str = "FLOAT", **attributes: Any) -> str:
-        """An operator with one result; returns the result's name, which the operator bears too."""
+        """Add an operator with one result; return the name that both have."""
         name = self.fresh(name)
         self.nodes.append(self.onnx.helper.make_node(op, inputs, [name], name=name, **attributes))
         self.values.append(self.info(name, dims, kind))
         return name
 
     def split(self, x: str, names: Sequence[str], dims: Dims, axis: int) -> list[str]:
-        """Equal parts, each of shape `dims`."""
+        """Split a value into equal parts of shape `dims`; return their names."""
         names = [self.fresh(name) for name in names]
         self.nodes.append(self.onnx.helper.make_node("Split", [x], names, name=f"{names[0]}/split", axis=axis))
         self.values += [self.info(name, dims, "FLOAT") for name in names]
         return names
 
     def target(self, name: str, dims: Dims) -> str:
-        """The second operand of a Reshape to `dims`, of which at most one is dynamic."""
+        """Store the second operand of a Reshape to `dims`, at most one of which is dynamic."""
         return self.constant(f"{name}/shape", [d if isinstance(d, int) else -1 for d in dims], np.int64)
 
     def reshape(self, x: str, name: str, dims: Dims) -> str:
@@ -103,7 +108,7 @@ class OnnxGraph:
     def apply(
         self, op: str, x: Signal, others: Sequence[str], name: str, shape: Sequence[int], **attributes: Any
     ) -> Signal:
-        """An operator that leaves the batch axis alone, as a signal."""
+        """Add an operator that keeps the batch axis; return its result as a signal."""
         shape = tuple(int(n) for n in shape)
         return Signal(self.add(op, [x.name, *others], name, (x.batch, *shape), **attributes), shape, x.folded)
 
@@ -118,10 +123,21 @@ class OnnxGraph:
         dilation: tuple[int, ...] = (1, 1),
         groups: int = 1,
     ) -> Signal:
-        """Signal (C, H, W), weight (O, C / groups, kh, kw), bias (O,), pads (top, left, bottom, right)."""
-        reach = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        size = [(x.shape[1 + i] + pads[i] + pads[2 + i] - reach[i]) // stride[i] + 1 for i in range(2)]
-        require(min(size) >= 1, name, f"a window of {reach} on an input of shape {x.shape} padded by {pads}")
+        """Add a convolution.
+
+        Args:
+            name: Its name.
+            x: Signal (C, H, W).
+            weight: (O, C / groups, kh, kw).
+            bias: (O,) or None.
+            stride: Along H and W.
+            pads: (top, left, bottom, right).
+            dilation: Along H and W.
+            groups: Number of groups.
+        """
+        window = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
+        size = [(x.shape[1 + i] + pads[i] + pads[2 + i] - window[i]) // stride[i] + 1 for i in range(2)]
+        require(min(size) >= 1, name, f"a window of {window} on an input of shape {x.shape} padded by {pads}")
         parameters = [self.constant(f"{name}/weight", weight)]
         if bias is not None:
             parameters.append(self.constant(f"{name}/bias", bias))
@@ -129,7 +145,15 @@ class OnnxGraph:
         return self.apply("Conv", x, parameters, name, (len(weight), *size), kernel_shape=weight.shape[2:], **settings)
 
     def graph_conv(self, name: str, x: Signal, adjacency: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> Signal:
-        """Signal (C, T, V); adjacency (K, V, V) [source, target], weight (K, O, C), bias (O,)."""
+        """Add a graph convolution.
+
+        Args:
+            name: Its name.
+            x: Signal (C, T, V).
+            adjacency: (K, V, V), [subset, source, target].
+            weight: (K, O, C).
+            bias: (O,).
+        """
         channels, joints = weight.shape[2], adjacency.shape[1]
         fits = len(x.shape) == 3 and (x.shape[0], x.shape[2]) == (channels, joints)
         require(fits, name, f"GraphConv of {channels} channels and {joints} joints on an input of shape {x.shape}")
@@ -139,17 +163,18 @@ class OnnxGraph:
         rows = adjacency.transpose(1, 0, 2).reshape(joints, -1)  # [source, (k, target)]
         spread = self.constant(f"{name}/adjacency", rows)
         y = self.apply("MatMul", x, [spread], f"{name}/spread", (channels, frames, subsets * joints))
-        shape = (channels, frames * subsets, joints)  # a kernel of height K takes one frame's subsets at a time
+        shape = (channels, frames * subsets, joints)  # a kernel of height K covers the subsets of one frame
         y = Signal(self.reshape(y.name, f"{name}/frames", (x.batch, *shape)), shape, x.folded)
         return self.conv(name, y, weight.transpose(1, 2, 0)[..., None], bias, stride=(subsets, 1))
 
     def graph_conv_by_edge(
         self, name: str, x: Signal, adjacency: np.ndarray, weight: np.ndarray, bias: np.ndarray
     ) -> Signal:
-        """One subset per edge, as in quantised files: V x V products would be zeros but for one.
+        """Add a graph convolution with one subset per edge, as in quantised files.
 
-        Joints that are reached by equally many edges g are one batched product of (O, g C) and (g C, clips · T): no weight is
-        stored twice, and none is padding.
+        A V x V product per subset would be zero but for one entry. Instead, all joints with the same
+        number g of incoming edges share one batched product of (O, g C) and (g C, clips · T): no weight
+        is stored twice or padded.
         """
         channels, frames, joints = x.shape
         outputs = weight.shape[1]
@@ -160,9 +185,10 @@ class OnnxGraph:
         by_degree = defaultdict(list)
         for target, sources in edges.items():
             if not sources:
-                sources[target] = np.zeros((outputs, channels))  # nothing reaches it
+                sources[target] = np.zeros((outputs, channels))  # no edge leads to this joint
             by_degree[len(sources)].append(target)
-        # two transpositions of whole rows, a reshape between them: one alone moves single numbers, and is eight times slower
+        # Two transpositions of whole rows with a reshape between them: a single one would move
+        # individual numbers, which is eight times slower.
         rows = self.transpose(x.name, f"{name}/by_channel", (1, 0, 2, 3), (channels, x.batch, frames, joints))
         rows = self.reshape(rows, f"{name}/rows", (None, joints))
         columns = self.transpose(rows, f"{name}/by_joint", (1, 0), (joints, None))
@@ -188,8 +214,9 @@ class OnnxGraph:
         return self.apply("Add", Signal(y, shape, x.folded), [added], name, shape)
 
     def model(self, title: str, metadata: dict[str, str]) -> onnx.ModelProto:
+        """Assemble the model; logits are its first output."""
         helper = self.onnx.helper
-        outputs = sorted(self.outputs, key=lambda value: value.name != "logits")  # first what is wanted most
+        outputs = sorted(self.outputs, key=lambda value: value.name != "logits")
         graph = helper.make_graph(self.nodes, title, self.inputs, outputs, self.constants, value_info=self.values)
         model = helper.make_model(
             graph,
@@ -203,11 +230,13 @@ class OnnxGraph:
 
 
 def require(condition: bool, name: str, what: str) -> None:
+    """Raise UnsupportedNodeError, which says `what` is wrong with a node, unless a condition holds."""
     if not condition:
-        raise UnsupportedNodeError(f"node {name}: {what} has no meaning; mend the graph's edges and shapes")
+        raise UnsupportedNodeError(f"node {name}: {what} is not defined; correct the graph's edges and shapes")
 
 
 def tool(name: str) -> Any:
+    """Import onnx or onnxruntime; raise MissingToolError if it is not installed."""
     try:
         return import_module(name)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""A NIR graph unrolled over its time steps, node by node, into an ONNX graph."""
+"""The unrolling of a NIR graph over its time steps into an ONNX graph, node by node."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from mksgn.export.errors import UnsupportedNodeError
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
+from mksgn.export.graph.order import feed_forward_order, sources_of
 from mksgn.export.onnx.graph import CLIPS, FOLDED, OnnxGraph, Signal, require
 from mksgn.train.checkpoint import tool_versions
 
@@ -20,21 +21,22 @@ STATELESS = (nir.Conv2d, nir.Affine, nir.Linear, nir.SumPool2d, nir.Flatten, nir
 REMEDIES = {
     "AvgPool2d": "write it as SumPool2d and Scale",
     "Conv1d": "write it as a Conv2d whose kernel has height 1",
-    "NIRGraph": "put the nodes of the nested graph into the outer one",
-    "IF": "write it as a LIF with a long tau, and r scaled by it",
+    "NIRGraph": "move the nodes of the nested graph to the outer one",
+    "IF": "write it as a LIF with a long tau and r scaled by it",
 }
 
 
 class Unrolled:
-    """One NIR graph, node by node in topological order; ties by name, so that the file's order has no effect."""
+    """The unrolling of one feed-forward graph, independent of the order of nodes and edges in its file."""
 
     def __init__(self, graph: nir.NIRGraph, steps: int, dt: float):
         self.graph, self.steps, self.dt = graph, steps, dt
-        self.sources = {name: sorted(a for a, b in graph.edges if b == name) for name in sorted(graph.nodes)}
+        self.sources = {name: sorted(sources) for name, sources in sources_of(graph).items()}
         self.targets = {name: [b for a, b in graph.edges if a == name] for name in graph.nodes}
         self.outputs = sorted(name for name, node in graph.nodes.items() if isinstance(node, nir.Output))
         self.averaged = "student" in graph.metadata and self.outputs == ["output"]
-        self.populations: dict[str, tuple[str, tuple[int, ...]]] = {}  # joined bool spikes and their shape
+        # name of the concatenated bool spikes, and shape
+        self.populations: dict[str, tuple[str, tuple[int, ...]]] = {}
         self.signals: dict[str, Signal] = {}
 
     def model(self) -> onnx.ModelProto:
@@ -45,7 +47,7 @@ class Unrolled:
         for name in public:
             if public.count(name) > 1:
                 name = name.removeprefix("spikes/")
-                raise UnsupportedNodeError(f"node {name}: two values would bear this name; rename one of their nodes")
+                raise UnsupportedNodeError(f"node {name}: two values would have this name; rename one of their nodes")
         self.file = OnnxGraph(set(public))
         for name in order:
             self.node(name, self.graph.nodes[name])
@@ -58,37 +60,28 @@ class Unrolled:
             if not isinstance(node, (nir.Input, nir.Output, nir.LIF, SpikingSelfAttention, *STATELESS)):
                 kind = type(node).__name__
                 raise UnsupportedNodeError(
-                    f"node {name}: {kind} has no encoding in ONNX here, only LIF, SpikingSelfAttention and "
+                    f"node {name}: {kind} has no encoding in ONNX, only LIF, SpikingSelfAttention and "
                     f"{', '.join(c.__name__ for c in STATELESS)} do; {REMEDIES.get(kind, 'rewrite it with these')}"
                 )
             edges = len(self.sources[name])
             require(isinstance(node, nir.Input) != bool(edges), name, f"{edges} edges into it")
             require(not isinstance(node, nir.Output) or not self.targets[name], name, "edges out of an Output")
-        done: list[str] = []
-        while len(done) < len(self.sources):
-            ready = [n for n, sources in self.sources.items() if n not in done and set(done).issuperset(sources)]
-            if not ready:
-                left = [n for n in self.sources if n not in done]
-                while idle := [n for n in left if not set(self.targets[n]) & set(left)]:  # behind the loop, not in it
-                    left = [n for n in left if n not in idle]
-                kinds = ", ".join(f"{n} ({type(self.graph.nodes[n]).__name__})" for n in left)
-                raise UnsupportedNodeError(
-                    f"nodes {kinds}: a recurrent loop has no encoding in ONNX here; unroll it or cut it"
-                )
-            done += ready
-        return done
+        return feed_forward_order(self.graph)
 
     def metadata(self, inputs: list[str]) -> dict[str, str]:
-        """Texts and numbers of the graph's metadata and of its inputs'; the graph's own win, but for steps and dt."""
-        found: dict[str, Any] = {}
+        """Collect the texts and numbers in the metadata of the graph and its inputs.
+
+        The graph's entries override those of inputs; `steps` and `dt` are those of the unrolling.
+        """
+        entries: dict[str, Any] = {}
         for name in inputs:
             prefix = "" if len(inputs) == 1 else f"{name}."
-            found |= {prefix + key: value for key, value in self.graph.nodes[name].metadata.items()}
-        found |= self.graph.metadata
-        if "schema" in found:
-            found["nir_schema"] = found.pop("schema")
-        found |= {"steps": self.steps, "dt": self.dt, "onnx_version": tool_versions("onnx").get("onnx", "")}
-        plain = {key: x.item() if isinstance(x, np.generic) else x for key, x in found.items()}
+            entries |= {prefix + key: value for key, value in self.graph.nodes[name].metadata.items()}
+        entries |= self.graph.metadata
+        if "schema" in entries:
+            entries["nir_schema"] = entries.pop("schema")
+        entries |= {"steps": self.steps, "dt": self.dt, "onnx_version": tool_versions("onnx").get("onnx", "")}
+        plain = {key: x.item() if isinstance(x, np.generic) else x for key, x in entries.items()}
         return {key: str(x) for key, x in plain.items() if isinstance(x, str | int | float)}
 
     def node(self, name: str, node: nir.NIRNode) -> None:
@@ -117,7 +110,7 @@ class Unrolled:
             self.signals[name] = self.elementary(name, node, x)
 
     def sum(self, parts: list[Signal], name: str) -> Signal:
-        """Several edges into a node are added up."""
+        """Add up the edges into a node."""
         folded = any(part.folded for part in parts)
         total, *others = [self.fold(part) if folded else part for part in parts]
         for i, part in enumerate(others, start=1):
@@ -126,27 +119,31 @@ class Unrolled:
         return total
 
     def fold(self, x: Signal) -> Signal:
+        """Repeat a signal that is constant over the steps for every step."""
         if x.folded:
             return x
         dims = (FOLDED, *x.shape)
         return Signal(self.file.add("Concat", [x.name] * self.steps, f"{x.name}/steps", dims, axis=0), x.shape, True)
 
     def unfold(self, x: str, name: str, shape: tuple[int, ...], kind: str) -> str:
-        """(steps · clips, *shape) as an output of the model, (steps, clips, *shape)."""
+        """Output a folded value, (steps · clips, *shape), of the model as (steps, clips, *shape)."""
         dims = (self.steps, CLIPS, *shape)
         return self.file.output("Reshape", [x, self.file.target(name, dims)], name, dims, kind)
 
     def fire(
         self, name: str, x: Signal, rate: Any, threshold: Any, r: Any = 1.0, leak: Any = 0.0, reset: Any = 0.0
     ) -> Signal:
-        """v ← v + rate ((leak - v) + r x) from v = 0; spike where v > threshold, then v = reset. Returns the spikes."""
+        """Integrate a LIF population step by step; return its spikes as a folded signal.
+
+        From v = 0: v += rate ((leak - v) + r x);  s = v > threshold;  v = reset where s.
+        """
         file, dims = self.file, (CLIPS, *x.shape)
         compact = {}
         for key, values in {"rate": rate, "threshold": threshold, "r": r, "v_leak": leak, "v_reset": reset}.items():
             compact[key] = _compact(_f32(values))
             fits = len(np.shape(values)) <= len(x.shape) and _broadcast(np.shape(values), x.shape) == x.shape
             require(fits, name, f"{key} of shape {np.shape(values)} for a current of shape {x.shape}")
-        leaky = bool(compact["v_leak"].any())  # without, (0 - v) + x is x - v, bit for bit
+        leaky = bool(compact["v_leak"].any())  # without a leak, (0 - v) + x equals x - v bit for bit
         needed = {"r": np.any(compact["r"] != 1), "v_leak": leaky, "v_reset": self.steps > 1}
         names = {key: file.constant(f"{name}/{key}", x) for key, x in compact.items() if needed.get(key, True)}
         if "r" in names:
@@ -210,7 +207,7 @@ class Unrolled:
         fits = len(x.shape) == 3 and x.shape[0] == channels
         require(fits, name, f"Conv2d of {channels} channels on an input of shape {x.shape}")
         if isinstance(node.padding, str) and node.padding == "same":
-            # of an odd total the larger half goes below and to the right
+            # the larger half of an odd total goes to the bottom and the right
             total = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
             pads: tuple[int, ...] = (*(n // 2 for n in total), *(n - n // 2 for n in total))
             require(stride == (1, 1), name, f"padding 'same' with stride {stride}")
@@ -219,7 +216,10 @@ class Unrolled:
         return self.file.conv(name, x, weight, bias, stride, pads, dilation, groups)
 
     def pool(self, name: str, node: nir.SumPool2d, x: Signal) -> Signal:
-        """A sum over windows is a convolution with ones: ONNX's AveragePool would divide, which does not stay exact."""
+        """Add a SumPool2d as a convolution with ones.
+
+        ONNX's AveragePool divides, which is not exact.
+        """
         kernel, stride, padding = _pair(node.kernel_size), _pair(node.stride), _pair(node.padding)
         require(len(x.shape) == 3, name, f"SumPool2d on an input of shape {x.shape}")
         if kernel == x.shape[1:] and padding == (0, 0):
@@ -229,7 +229,7 @@ class Unrolled:
         return self.file.conv(name, x, ones, None, stride, padding * 2, groups=x.shape[0])
 
     def elementary(self, name: str, node: nir.NIRNode, x: Signal) -> Signal:
-        """Flatten, Scale, Linear and Affine."""
+        """Add a Flatten, Scale, Linear or Affine."""
         file = self.file
         if isinstance(node, nir.Flatten):
             rank = len(x.shape)
@@ -257,13 +257,14 @@ class Unrolled:
 
 
 def _populations(name: str, node: nir.NIRNode) -> list[str]:
+    """Name the spiking populations of a node."""
     if isinstance(node, SpikingSelfAttention):
         return [f"{name}.m", f"{name}.z"]
     return [name] if isinstance(node, nir.LIF) else []
 
 
 def _compact(x: np.ndarray) -> np.ndarray:
-    """One value for each axis along which `x` is constant: of shape () if it is so along all."""
+    """Reduce each axis along which `x` is constant to one value; return a scalar if it is constant."""
     for axis in range(x.ndim):
         first = x.take([0], axis)
         x = first if (x == first).all() else x
@@ -271,6 +272,7 @@ def _compact(x: np.ndarray) -> np.ndarray:
 
 
 def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape that two shapes broadcast to, or None."""
     try:
         return np.broadcast_shapes(a, b)
     except ValueError:
@@ -282,7 +284,7 @@ def _pair(x: Any) -> tuple[int, ...]:
 
 
 def _per(x: np.ndarray, rank: int) -> np.ndarray:
-    """One value per entry of the first of `rank` axes."""
+    """Reshape one value per channel, or per head, to broadcast along the first of `rank` axes."""
     return _f32(x).reshape(-1, *(1,) * (rank - 1))
 
 

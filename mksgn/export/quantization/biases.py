@@ -7,10 +7,11 @@ import numpy as np
 
 from mksgn.export import loihi
 from mksgn.export.errors import UnsupportedNodeError
+from mksgn.export.graph.kinds import CURRENT_BASED
 from mksgn.export.graph.nodes import f32
 from mksgn.export.graph.weights import CONVOLUTIONS, bias_of
 from mksgn.export.quantization.paths import Branch, pooled, shape_of
-from mksgn.export.reference.nodes import CURRENT_BASED, linear, tensor
+from mksgn.export.reference.nodes import linear, tensor
 
 
 class Biases:

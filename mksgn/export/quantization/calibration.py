@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from mksgn.export.errors import ExportError
+from mksgn.export.graph.kinds import SPIKING
 from mksgn.export.graph.metadata import input_normaliser
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from mksgn.export.graph.weights import set_weight
 from mksgn.export.quantization.paths import Branch
 from mksgn.export.reference import execute as reference
-from mksgn.export.reference.nodes import SPIKING, delay_steps, linear, map_counts, split_heads, value_counts
+from mksgn.export.reference.nodes import delay_steps, linear, map_counts, split_heads, value_counts
 from mksgn.train.streams import INTEGER_LIMIT
 
 # A share of differing decisions of 0.1 % is found to a tenth of itself by this many. Large networks need one sample for that.

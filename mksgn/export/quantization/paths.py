@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from mksgn.export.errors import UnsupportedNodeError
+from mksgn.export.graph.kinds import GRADED, SPIKING
 from mksgn.export.graph.nodes import SpikingSelfAttention
+from mksgn.export.graph.order import evaluation_order
 from mksgn.export.graph.weights import WEIGHTED, bias_of, merged, scaled
-from mksgn.export.reference.execute import evaluation_order
-from mksgn.export.reference.nodes import GRADED, SPIKING, linear
+from mksgn.export.reference.nodes import linear
 
 WEIGHTLESS = (nir.SumPool2d, nir.AvgPool2d, nir.Flatten, nir.Delay)
 TARGETS = (*SPIKING, *GRADED, nir.Output)

@@ -15,6 +15,7 @@ import numpy as np
 
 from mksgn.export import loihi
 from mksgn.export.errors import UnsupportedNodeError
+from mksgn.export.graph.kinds import CURRENT_BASED, SPIKING
 from mksgn.export.graph.nodes import f32
 from mksgn.export.graph.weights import row_sums, set_weight, weight_of
 from mksgn.export.lowering.fold import check_finite
@@ -22,7 +23,6 @@ from mksgn.export.quantization.biases import Biases, check_unbiased
 from mksgn.export.quantization.calibration import Calibration, agreement, input_lattice, input_peak
 from mksgn.export.quantization.paths import Branch, branches, pooled
 from mksgn.export.quantization.scales import PopulationScale, choose
-from mksgn.export.reference.nodes import CURRENT_BASED, SPIKING
 
 PerNeuron = float | np.ndarray  # a float where all neurons share it
 

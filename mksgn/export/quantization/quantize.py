@@ -34,7 +34,9 @@ import numpy as np
 from mksgn.export import loihi
 from mksgn.export.errors import RangeError, UnsupportedNodeError
 from mksgn.export.graph.flatten import flatten
+from mksgn.export.graph.kinds import GRADED, SPIKING
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, f32
+from mksgn.export.graph.order import evaluation_order
 from mksgn.export.lowering.fold import check_finite, per_edge
 from mksgn.export.quantization.calibration import Calibration, agreement, coincidences
 from mksgn.export.quantization.paths import canonicalize_paths, shape_of, sources_of
@@ -42,7 +44,6 @@ from mksgn.export.quantization.populations import membrane_of, spiking
 from mksgn.export.quantization.readouts import graded, readout
 from mksgn.export.quantization.scales import PopulationScale
 from mksgn.export.reference import execute
-from mksgn.export.reference.nodes import GRADED, SPIKING
 
 
 def quantize(
@@ -75,7 +76,7 @@ def quantize(
             quantised.nodes[name] = _like(node, GraphConv(f32(edges), f32(weight), node.bias))
     scales: dict[str, PopulationScale] = {}
     rates = {rate for membrane in membranes.values() for rate in membrane.rates()}
-    for name in execute.evaluation_order(quantised):
+    for name in evaluation_order(quantised):
         node = quantised.nodes[name]
         if isinstance(node, SPIKING):
             scales[name] = spiking(quantised, name, bits, membranes[name], values)

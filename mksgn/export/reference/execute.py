@@ -1,14 +1,19 @@
 """The reference execution of a NIR graph: node by node, step by step, from NIR's equations alone.
 
-It uses no code of the lowering, the student or deploy, so that agreeing with it means something; quantising calibrates with it.
-Forward Euler with the file's dt; float32; all state starts at 0; a node sees the sum over its incoming edges. Linear nodes cost no step.
-An edge that closes a loop shows the step before, 0 at first (`evaluation_order` says which one closes it).
+It shares no code with the lowering, the student or the deployment, so that agreement with it is
+evidence. Quantisation calibrates with it. Integration is forward Euler in float32 with the time
+step of the file; all state starts at 0, and a node receives the sum over its incoming edges.
+Linear nodes take no time step. An edge that closes a loop carries the value of the previous step, 0
+at first (`mksgn.export.graph.order` says which edge that is).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import nir
 import numpy as np
@@ -17,63 +22,26 @@ from torch import Tensor
 
 from mksgn.export.errors import ExportError, UnsupportedNodeError
 from mksgn.export.graph.flatten import flatten
+from mksgn.export.graph.kinds import GRADED, SPIKING
 from mksgn.export.graph.nodes import SpikingSelfAttention
-from mksgn.export.reference.nodes import GRADED, SPIKING, Attention, DelayLine, Neuron, linear, neuron, tensor
+from mksgn.export.graph.order import evaluation_order, sources_of
+from mksgn.export.reference.nodes import Attention, DelayLine, Neuron, linear, neuron, tensor
 
 Inputs = np.ndarray | Mapping[str, np.ndarray]
-NEURONS = (*SPIKING, *GRADED, SpikingSelfAttention)  # where a loop may be opened, as at a Delay
 
 
 @dataclass
 class ReferenceRun:
-    """`spikes[population]` is (S, L, *shape) bool; `outputs[name]` is (S, L, *shape) float32.
+    """What an execution recorded, over S time steps and L samples.
 
-    Populations are LIF, IF, CubaLIF and Threshold nodes by name, and m and z of an attention node "a" as "a.m" and "a.z". `margins`
-    (S, L, *shape), of the population that was asked for: |v - threshold| / threshold of each decision.
+    Populations are LIF, IF, CubaLIF and Threshold nodes by name, and the two populations of an
+    attention node "a" as "a.m" and "a.z".
     """
 
-    spikes: dict[str, np.ndarray] = field(default_factory=dict)
-    outputs: dict[str, np.ndarray] = field(default_factory=dict)
-    margins: np.ndarray | None = None
-
-
-def evaluation_order(graph: nir.NIRGraph) -> list[str]:
-    """Node names of a flat graph in an order of evaluation, which never depends on the file's order.
-
-    Topological, ties by name. Where only loops are left, the first neuron by name that something evaluated leads to, or else the first
-    neuron or Delay, goes on with what it has. Raises UnsupportedNodeError for a loop without either.
-    """
-    sources = _sources(graph)
-    waiting = {name: set(found) for name, found in sorted(sources.items())}
-    order: list[str] = []
-    while waiting:
-        ready = [name for name, missing in waiting.items() if not missing]
-        if not ready:
-            held = [n for n in waiting if isinstance(graph.nodes[n], (*NEURONS, nir.Delay))]
-            reached = [
-                n for n in held if isinstance(graph.nodes[n], NEURONS) and len(waiting[n]) < len(set(sources[n]))
-            ]
-            ready = (reached or held)[:1]
-        if not ready:
-            raise UnsupportedNodeError(
-                f"nodes {', '.join(_loop(waiting))}: a loop without a neuron or Delay in it has no order of evaluation; put one into it"
-            )
-        order += ready
-        for name in ready:
-            del waiting[name]
-        for missing in waiting.values():
-            missing.difference_update(ready)
-    return order
-
-
-def topological(graph: nir.NIRGraph) -> list[str]:
-    """`evaluation_order` of a flat graph without loops. Raises UnsupportedNodeError for one that has any."""
-    order = evaluation_order(graph)
-    place = {name: i for i, name in enumerate(order)}
-    late = sorted({b for a, b in graph.edges if place[a] >= place[b]})
-    if late:
-        raise UnsupportedNodeError(f"node {late[0]}: lies in a loop, which is not run here; unroll it or cut it")
-    return order
+    spikes: dict[str, np.ndarray]  # population → (S, L, *shape) bool
+    outputs: dict[str, np.ndarray]  # Output → (S, L, *shape) float32
+    # (S, L, *shape) of one population, if asked for: |v - threshold| / |threshold| of each decision
+    margins: np.ndarray | None
 
 
 @torch.no_grad()
@@ -87,112 +55,120 @@ def execute(
     stepwise: bool = False,
     if_dt: float | None = None,
 ) -> ReferenceRun:
-    """Run `steps` steps of `dt` seconds; any graph of NIR's primitives and ours, nested ones too.
+    """Run any graph of NIR's primitives and ours, nested graphs included.
 
-    `inputs` is an array, or a dict of arrays by input's name: (L, *input shape), constant, or with `stepwise` (L, steps, *input shape).
-    `if_dt` is what I and IF integrate with in place of `dt`. Raises ExportError for inputs that do not fit, and UnsupportedNodeError.
+    Args:
+        graph: The network.
+        inputs: An array, or arrays by the name of the Input: (L, *shape), constant over the steps,
+            or with `stepwise` (L, steps, *shape).
+        steps: Number of time steps.
+        dt: Time step in seconds.
+        margins_of: The population whose margins are recorded.
+        stepwise: Whether the inputs have an axis of time steps.
+        if_dt: Integration step of IF and I in place of `dt`.
+
+    Raises:
+        ExportError: The inputs do not fit the graph.
+        UnsupportedNodeError: A node, or the way nodes are connected, cannot be run.
     """
     graph = flatten(graph)
-    order, sources = evaluation_order(graph), _sources(graph)
-    given, samples = _given(graph, inputs, steps, stepwise)
-    run = ReferenceRun()
-    spikes: dict[str, list[np.ndarray]] = {}
-    outputs: dict[str, list[np.ndarray]] = {}
-    margins: list[np.ndarray] = []
-
-    def record(name: str, population: Neuron, s: Tensor) -> None:
-        spikes.setdefault(name, []).append(s.numpy())
-        if name == margins_of:
-            margins.append(population.margin().numpy())
-
-    def recorder(name: str):
-        return lambda part, population, s: record(f"{name}.{part}", population, s)
-
-    stateful: dict[str, Neuron | Attention | DelayLine] = {}
-    for name in order:
-        node = graph.nodes[name]
-        if isinstance(node, SPIKING + GRADED):
-            stateful[name] = neuron(node, dt, if_dt)
-        elif isinstance(node, SpikingSelfAttention):
-            stateful[name] = Attention(node, dt, recorder(name))
-        elif isinstance(node, nir.Delay):
-            stateful[name] = DelayLine(node, name, dt)
-    values: dict[str, Tensor] = {}  # of a node behind in the order: still those of the step before
+    tensors, samples = _input_tensors(graph, inputs, steps, stepwise)
+    executor = _Executor(graph, samples, dt, if_dt, margins_of)
     for t in range(steps):
-        for name in order:
+        executor.step({name: x[:, t if stepwise else 0] for name, x in tensors.items()})
+    return executor.run()
+
+
+class _Executor:
+    """The state of one execution: that of each stateful node, the latest values, and the recordings."""
+
+    def __init__(self, graph: nir.NIRGraph, samples: int, dt: float, if_dt: float | None, margins_of: str | None):
+        self.graph, self.samples, self.margins_of = graph, samples, margins_of
+        self.order, self.sources = evaluation_order(graph), sources_of(graph)
+        self.spikes: dict[str, list[np.ndarray]] = defaultdict(list)
+        self.outputs: dict[str, list[np.ndarray]] = defaultdict(list)
+        self.margins: list[np.ndarray] = []
+        # of nodes that come later in the order: still the value of the previous step
+        self.values: dict[str, Tensor] = {}
+        self.states: dict[str, Neuron | Attention | DelayLine] = {}
+        for name in self.order:
             node = graph.nodes[name]
+            if isinstance(node, SPIKING + GRADED):
+                self.states[name] = neuron(node, dt, if_dt)
+            elif isinstance(node, SpikingSelfAttention):
+                self.states[name] = Attention(node, name, dt, self.record)
+            elif isinstance(node, nir.Delay):
+                self.states[name] = DelayLine(node, name, dt)
+
+    def record(self, population: str, state: Neuron, spikes: Tensor) -> None:
+        self.spikes[population].append(spikes.numpy())
+        if population == self.margins_of:
+            self.margins.append(state.margin().numpy())
+
+    def step(self, inputs: dict[str, Tensor]) -> None:
+        for name in self.order:
+            node = self.graph.nodes[name]
             if isinstance(node, nir.Input):
-                values[name] = given[name][:, t if stepwise else 0]
-                continue
-            shown = [values[a] for a in sources[name] if a in values]
-            x = _sum(shown) if shown else torch.zeros(samples, *_own_shape(node, name))
-            if isinstance(node, nir.Output):
-                outputs.setdefault(name, []).append(x.numpy())
-            elif isinstance(node, nir.Threshold):
-                s = x > tensor(node.threshold)
-                spikes.setdefault(name, []).append(s.numpy())
-                values[name] = s.float()
-            elif name in stateful:
-                state = stateful[name]
-                y = state.step(x)
-                if isinstance(node, SPIKING):
-                    assert isinstance(state, Neuron)
-                    record(name, state, y)
-                values[name] = y.float()
+                self.values[name] = inputs[name]
+            elif isinstance(node, nir.Output):
+                self.outputs[name].append(self.incoming(name, node).numpy())
             else:
-                values[name] = linear(node, name, x)
-    run.spikes = {name: np.stack(steps_of) for name, steps_of in spikes.items()}
-    run.outputs = {name: np.stack(steps_of) for name, steps_of in outputs.items()}
-    run.margins = np.stack(margins) if margins else None
-    return run
+                self.values[name] = self.evaluate(name, node, self.incoming(name, node))
+
+    def incoming(self, name: str, node: nir.NIRNode) -> Tensor:
+        """Return the sum over the edges into a node, 0 before anything has arrived."""
+        values = [self.values[source] for source in self.sources[name] if source in self.values]
+        return reduce(add, values) if values else torch.zeros(self.samples, *_input_shape(node, name))
+
+    def evaluate(self, name: str, node: nir.NIRNode, x: Tensor) -> Tensor:
+        if isinstance(node, nir.Threshold):
+            spikes = x > tensor(node.threshold)
+            self.spikes[name].append(spikes.numpy())
+            return spikes.float()
+        if name not in self.states:
+            return linear(node, name, x)
+        state = self.states[name]
+        y = state.step(x)
+        if isinstance(node, SPIKING):
+            assert isinstance(state, Neuron)
+            self.record(name, state, y)
+        return y.float()
+
+    def run(self) -> ReferenceRun:
+        spikes, outputs = (
+            {name: np.stack(steps) for name, steps in recorded.items()} for recorded in (self.spikes, self.outputs)
+        )
+        return ReferenceRun(spikes, outputs, np.stack(self.margins) if self.margins else None)
 
 
-def _given(graph: nir.NIRGraph, inputs: Inputs, steps: int, stepwise: bool) -> tuple[dict[str, Tensor], int]:
-    """Each input as (L, steps or 1, *shape), and L."""
-    named, names = inputs, sorted(graph.inputs)
-    if not isinstance(named, Mapping):
+def _input_tensors(graph: nir.NIRGraph, inputs: Inputs, steps: int, stepwise: bool) -> tuple[dict[str, Tensor], int]:
+    """Return each input as (L, steps or 1, *shape), and L."""
+    names = sorted(graph.inputs)
+    if not isinstance(inputs, Mapping):
         if len(names) != 1:
             raise ExportError(
                 f"the graph has {len(names)} inputs ({', '.join(names)}); give a dict of arrays by their names"
             )
-        named = {names[0]: named}
-    if sorted(named) != names:
-        raise ExportError(f"inputs {', '.join(sorted(named)) or 'none'}: the graph has {', '.join(names) or 'none'}")
-    given = {}
-    for name, x in named.items():
+        inputs = {names[0]: inputs}
+    if sorted(inputs) != names:
+        raise ExportError(f"inputs {', '.join(sorted(inputs)) or 'none'}: the graph has {', '.join(names) or 'none'}")
+    tensors = {}
+    for name, x in inputs.items():
         declared = graph.nodes[name].input_type["input"]
         shape = (steps,) * stepwise + tuple(int(n) for n in declared)
         if np.shape(x)[1:] != shape:
-            wanted = ", ".join(str(n) for n in ("L", *shape))
-            raise ExportError(f"input {name}: shape {np.shape(x)}, expected ({wanted})")
+            expected = ", ".join(str(n) for n in ("L", *shape))
+            raise ExportError(f"input {name}: shape {np.shape(x)}, expected ({expected})")
         array = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
-        given[name] = array if stepwise else array[:, None]
-    samples = {len(x) for x in given.values()}
+        tensors[name] = array if stepwise else array[:, None]
+    samples = {len(x) for x in tensors.values()}
     if len(samples) > 1:
         raise ExportError(f"inputs differ in their number of samples: {sorted(samples)}")
-    return given, samples.pop() if samples else 1
+    return tensors, samples.pop() if samples else 1
 
 
-def _sources(graph: nir.NIRGraph) -> dict[str, list[str]]:
-    sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
-    for a, b in graph.edges:
-        for end in (a, b):
-            if end not in sources:
-                raise UnsupportedNodeError(f"edge {a} → {b}: the graph has no node {end}; correct the edge")
-        sources[b].append(a)
-    return sources
-
-
-def _loop(waiting: dict[str, set[str]]) -> list[str]:
-    """The nodes of one loop, each of these waiting for another of them, in the order of the signal."""
-    path = [min(waiting)]
-    while (back := min(waiting[path[-1]])) not in path:
-        path.append(back)
-    return path[path.index(back) :][::-1]
-
-
-def _own_shape(node: nir.NIRNode, name: str) -> tuple[int, ...]:
-    """Of nodes that may be evaluated before any of their sources: their parameters'."""
+def _input_shape(node: nir.NIRNode, name: str) -> tuple[int, ...]:
+    """Read the shape of a node's input from its parameters: it may be evaluated before its sources."""
     if isinstance(node, nir.Delay):
         return np.shape(node.delay)
     if isinstance(node, SPIKING + GRADED):
@@ -200,10 +176,3 @@ def _own_shape(node: nir.NIRNode, name: str) -> tuple[int, ...]:
     if isinstance(node, SpikingSelfAttention) and node.input_type["input"] is not None:
         return tuple(int(n) for n in node.input_type["input"])
     raise UnsupportedNodeError(f"node {name}: no edge leads into it; connect it, or leave it out")
-
-
-def _sum(values: list[Tensor]) -> Tensor:
-    total = values[0]
-    for value in values[1:]:
-        total = total + value
-    return total

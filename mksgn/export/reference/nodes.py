@@ -1,4 +1,4 @@
-"""The equations of NIR's nodes, and of ours, in float32 on samples of clips: one time step of each."""
+"""The equations of NIR's nodes and ours in float32: one time step of each, on L samples at once."""
 
 from __future__ import annotations
 
@@ -13,19 +13,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mksgn.export.errors import UnsupportedNodeError
+from mksgn.export.graph.kinds import CURRENT_BASED, SPIKING
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
 
-SPIKING = (nir.LIF, nir.IF, nir.CubaLIF)
-GRADED = (nir.LI, nir.I, nir.CubaLI)  # these show their membrane
-CURRENT_BASED = (nir.CubaLIF, nir.CubaLI)
-WHOLE = 1e-6  # how far, relatively, a delay may lie from a whole number of steps
-
-
-# --- stateless nodes --------------------------------------------------------------------------------------------------------
+WHOLE = 1e-6  # largest relative distance of a delay from a whole number of steps
 
 
 def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
-    """The stateless nodes, (L, *input) → (L, *output)."""
+    """Apply a stateless node.
+
+    Args:
+        node: A convolution, dense map, pooling, Flatten, Scale or GraphConv.
+        name: The node's name, for errors.
+        x: (L, *input shape) float32.
+
+    Returns:
+        (L, *output shape) float32.
+
+    Raises:
+        UnsupportedNodeError: The node's type is not among these.
+    """
     if isinstance(node, nir.Conv2d | nir.Conv1d):
         axes = np.ndim(node.weight) - 2
         padding = node.padding if isinstance(node.padding, str) else _ints(node.padding, axes)
@@ -35,7 +42,7 @@ def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
     if isinstance(node, GraphConv):
         y = tensor(node.bias)[:, None, None].expand(len(x), -1, x.shape[2], x.shape[3]).clone()
         for a, w in zip(tensor(node.adjacency), tensor(node.weight), strict=True):
-            joints = a.any(0)  # the subset's targets; elsewhere it adds 0
+            joints = a.any(0)  # the targets of this subset: elsewhere it adds 0
             y[..., joints] += torch.einsum("oc,nctj->notj", w, x @ a[:, joints])
         return y
     if isinstance(node, nir.Affine | nir.Linear):
@@ -43,9 +50,9 @@ def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
         return y + tensor(node.bias) if isinstance(node, nir.Affine) else y
     if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
         kernel, stride, padding = (_ints(p, 2) for p in (node.kernel_size, node.stride, node.padding))
-        if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):  # more than torch's pooling pads
+        if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):  # more than torch's pooling can pad
             x, padding = F.pad(x, (padding[1], padding[1], padding[0], padding[0])), (0, 0)
-        divisor = 1 if isinstance(node, nir.SumPool2d) else kernel[0] * kernel[1]  # the padding counts
+        divisor = 1 if isinstance(node, nir.SumPool2d) else kernel[0] * kernel[1]  # padding counts
         return F.avg_pool2d(x, kernel, stride, padding, divisor_override=divisor)
     if isinstance(node, nir.Flatten):
         start, end = int(node.start_dim), int(node.end_dim)
@@ -53,8 +60,8 @@ def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
     if isinstance(node, nir.Scale):
         return x * tensor(node.scale)
     raise UnsupportedNodeError(
-        f"node {name}: the reference execution has no {type(node).__name__}; it runs NIR's primitives, GraphConv and "
-        "SpikingSelfAttention"
+        f"node {name}: the reference execution cannot run {type(node).__name__}, only NIR's primitives, GraphConv and "
+        "SpikingSelfAttention; rewrite the node with these"
     )
 
 
@@ -66,17 +73,15 @@ def tensor(x: Any) -> Tensor:
     return torch.from_numpy(np.array(x, dtype=np.float32))
 
 
-# --- neurons ----------------------------------------------------------------------------------------------------------------
-
-
 @dataclass
 class Neuron:
-    """A population with its state, 0 at the start of a clip. Forward Euler; with `rate` None nothing leaks.
+    """A population and its state, 0 at the start of a sample. Forward Euler, per step:
 
-        u += rate_syn (-u + w_in x), and u takes the place of x          where there is a rate_syn
-        v += rate ((leak - v) + r x), or v += r x;    s = v > threshold;    v = reset where s
+        u += rate_syn (-u + w_in x), and x = u                       if there is a synaptic current u
+        v += rate ((leak - v) + r x), or v += r x without a rate
+        s = v > threshold;  v = reset where s
 
-    `threshold` None: no spikes, and v is what is shown. `before_reset` is what the last step compared.
+    Without a threshold the population outputs its membrane potential v.
     """
 
     rate: Tensor | None
@@ -88,10 +93,10 @@ class Neuron:
     w_in: Tensor | None = None
     u: Tensor | None = None
     v: Tensor | None = None
-    before_reset: Tensor | None = None
+    before_reset: Tensor | None = None  # the membrane potential that the last step compared
 
     def step(self, x: Tensor) -> Tensor:
-        """Input (L, *shape) of a step → spikes, bool, or the membrane."""
+        """Integrate an input (L, *shape) for one step; return the spikes (bool) or the membrane potential."""
         if self.rate_syn is not None:
             u = torch.zeros_like(x) if self.u is None else self.u
             x = self.u = u + self.rate_syn * (self.w_in * x - u)
@@ -106,14 +111,14 @@ class Neuron:
         return s
 
     def margin(self) -> Tensor:
-        """|v - threshold| / |threshold| of the last step's decisions."""
+        """Return |v - threshold| / |threshold| of the last step's decisions."""
         assert self.before_reset is not None
         assert self.threshold is not None
         return (self.before_reset - self.threshold).abs() / self.threshold.abs()
 
 
 def neuron(node: nir.NIRNode, dt: float, if_dt: float | None) -> Neuron:
-    """`if_dt` is what I and IF integrate with, in place of `dt` (seconds)."""
+    """Build a population in its initial state; I and IF integrate with `if_dt` if given (seconds)."""
     spikes = {}
     if isinstance(node, SPIKING):
         spikes = {"threshold": tensor(node.v_threshold), "reset": tensor(node.v_reset)}
@@ -127,48 +132,49 @@ def neuron(node: nir.NIRNode, dt: float, if_dt: float | None) -> Neuron:
 
 
 def dt_over_tau(dt: float, tau: Tensor) -> Tensor:
-    """dt / tau, rounded to float32: a float32 tau of 2e-4 would give 0.5000000126 in double (LAVA.md)."""
+    """Compute dt / tau in float32: in double, a float32 tau of 2e-4 gives 0.5000000126 (LAVA.md)."""
     return torch.as_tensor(np.float32(dt)) / tau
 
 
 class DelayLine:
-    """Shows x(t - delay), element by element, and 0 before. Raises UnsupportedNodeError for no whole number of steps."""
+    """A Delay and its memory: outputs x(t - delay) element by element, 0 before."""
 
     def __init__(self, node: nir.Delay, name: str, dt: float):
         steps = delay_steps(node, name, dt)
-        self.late = [(int(s), torch.from_numpy(steps == s)) for s in np.unique(steps)]
+        self.masks = [(int(s), torch.from_numpy(steps == s)) for s in np.unique(steps)]
         self.past: list[Tensor] = []  # the latest first
 
     def step(self, x: Tensor) -> Tensor:
-        self.past = [x, *self.past[: self.late[-1][0]]]
+        self.past = [x, *self.past[: self.masks[-1][0]]]
         y = torch.zeros_like(x)
-        for steps, here in self.late:
+        for steps, mask in self.masks:
             if steps < len(self.past):
-                y = torch.where(here, self.past[steps], y)
+                y = torch.where(mask, self.past[steps], y)
         return y
 
 
 def delay_steps(node: nir.Delay, name: str, dt: float) -> np.ndarray:
-    """The delay in steps of `dt`, int64, of its own shape."""
+    """Convert a delay to whole steps of `dt` seconds, int64 of its own shape.
+
+    Raises:
+        UnsupportedNodeError: A delay is negative, not finite, or not a whole number of steps.
+    """
     steps = np.asarray(node.delay, dtype=np.float64) / dt
     whole = np.rint(steps)
     wrong = ~np.isfinite(steps) | (whole < 0) | (np.abs(steps - whole) > WHOLE * np.maximum(whole, 1))
     if wrong.any():
         first = np.asarray(node.delay)[wrong].flat[0]
         raise UnsupportedNodeError(
-            f"node {name}: a delay of {first:.6g} s is no whole number of steps of {dt:g} s; change the delay or --dt"
+            f"node {name}: a delay of {first:.6g} s is not a whole number of steps of {dt:g} s; change the delay or --dt"
         )
     return whole.astype(np.int64)
 
 
-# --- attention --------------------------------------------------------------------------------------------------------------
-
-
 class Attention:
-    """Our SpikingSelfAttention; `record` is called with "m" and "z", the neuron, and its spikes."""
+    """A SpikingSelfAttention node; `record` receives the name, the state and the spikes of both populations."""
 
-    def __init__(self, node: SpikingSelfAttention, dt: float, record: Callable[[str, Neuron, Tensor], None]):
-        self.node, self.record = node, record
+    def __init__(self, node: SpikingSelfAttention, name: str, dt: float, record: Callable[[str, Neuron, Tensor], None]):
+        self.node, self.name, self.record = node, name, record
         rate = dt_over_tau(dt, tensor(node.tau))
         self.gain_m, self.gain_z, threshold_m, threshold_z = (
             tensor(p).view(-1, 1, 1, 1) for p in (node.gain_m, node.gain_z, node.threshold_m, node.threshold_z)
@@ -177,25 +183,27 @@ class Attention:
         self.threshold_z = threshold_z[..., 0]
 
     def step(self, qkv: Tensor) -> Tensor:
-        """(L, 3C, T, V) → z (L, C, T, V), bool."""
+        """Integrate q|k|v spikes (L, 3C, T, V) for one step; return z (L, C, T, V), bool."""
         q, k, v = split_heads(self.node, qkv)
         m = self.m.step(self.gain_m * map_counts(q, k))
-        self.record("m", self.m, m)
+        self.record(f"{self.name}.m", self.m, m)
         self.z.threshold = self.threshold_z.repeat_interleave(v.shape[2], 0)
         z = self.z.step((self.gain_z * value_counts(m.float(), v)).flatten(1, 2))
-        self.record("z", self.z, z)
+        self.record(f"{self.name}.z", self.z, z)
         return z
 
 
 def split_heads(node: SpikingSelfAttention, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, 3C, T, V) → q, k, v, each (N, heads, d, T, V); channel = head · d + i."""
+    """Split (N, 3C, T, V) into q, k and v, each (N, heads, d, T, V); channel = head · d + i."""
     q, k, v = qkv.unflatten(1, (3, node.heads, -1)).unbind(1)
     return q, k, v
 
 
 def map_counts(q: Tensor, k: Tensor) -> Tensor:
+    """Count the coincidences of q and k, (N, heads, d, T, V) each → (N, heads, T, query, key)."""
     return torch.einsum("nhcti,nhctj->nhtij", q, k)
 
 
 def value_counts(m: Tensor, v: Tensor) -> Tensor:
+    """Count the coincidences of a map (N, heads, T, query, key) and v → (N, heads, d, T, query)."""
     return torch.einsum("nhtij,nhctj->nhcti", m, v)

@@ -1,1 +1,1 @@
-"""Executions of one file compared decision by decision."""
+"""Comparisons of executions of one file, decision by decision."""

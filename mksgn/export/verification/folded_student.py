@@ -1,10 +1,12 @@
-"""The student in torch with the folded, quantised weights of a NIR file: what "torch" means in a comparison of spikes.
+"""The student in torch with the folded, quantised weights of a NIR file: "torch" in a comparison of spikes.
 
-The structure is the student's own, from the config in the file's metadata; only the weights come from the graph's nodes, by
-name. The neuron and the attention's products are those of train/.
+The structure is the student's own, from the config in the file's metadata; only the weights come
+from the graph's nodes, by name. The neuron and the products of attention are those of mksgn.train.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import nir
 import numpy as np
@@ -14,14 +16,22 @@ from torch import Tensor, nn
 
 from mksgn.export.errors import ExportError
 from mksgn.export.graph.metadata import student_config
-from mksgn.train.layers import attention_map_counts, attention_value_counts, over_steps
+from mksgn.train.layers import Record, attention_map_counts, attention_value_counts, over_steps
 from mksgn.train.neurons import lif
+
+Populate = Callable[[str, Tensor], Tensor]  # a population's name and current → its spikes
 
 
 class FoldedStudent(nn.Module):
-    """Input (L, 12, T, V); logits (L, classes). Raises ExportError for a graph that was not exported from a student.
+    """A student that runs on a graph's weights: input (L, 3 · streams, T, V), output logits (L, classes).
 
-    `silence_attention` forces the spikes of every z population to 0: what the network does without its attention.
+    Args:
+        graph: A graph exported from a student, in either profile.
+        silence_attention: Whether to force the spikes of every z population to 0, which shows what
+            the network does without its attention.
+
+    Raises:
+        ExportError: The graph was not exported from a student.
     """
 
     def __init__(self, graph: nir.NIRGraph, *, silence_attention: bool = False):
@@ -35,12 +45,12 @@ class FoldedStudent(nn.Module):
         self.silence_attention = silence_attention
 
     def forward(self, x: Tensor, spikes: dict[str, Tensor] | None = None) -> Tensor:
+        """Return the logits; `spikes`, if given, receives (S, L, *shape) of each population."""
         config = self.config
-        record = spikes.__setitem__ if spikes is not None else (lambda name, value: None)
+        record: Record = spikes.__setitem__ if spikes is not None else (lambda name, value: None)
 
         def population(name: str, current: Tensor) -> Tensor:
-            threshold = torch.from_numpy(self.nodes[name].v_threshold)
-            s = lif(current, config.tau, threshold)
+            s = lif(current, config.tau, torch.from_numpy(self.nodes[name].v_threshold))
             record(name, s)
             return s
 
@@ -48,13 +58,12 @@ class FoldedStudent(nn.Module):
         y = population("ssc", current.unsqueeze(0).expand(config.steps, *current.shape))
         y = population("smf", over_steps(lambda t: self.conv("smf_conv", t), y))
         for i, stride in enumerate(config.strides, start=1):
-            block = f"block{i}"
-            y = self.block(block, y, stride, population, record)
+            y = self.block(f"block{i}", y, stride, population, record)
         fc = self.nodes["readout"]
         pooled = y.sum((3, 4)) @ _t(fc.weight).T + _t(fc.bias)
         return pooled.mean(0)
 
-    def block(self, block: str, x: Tensor, stride: int, population, record) -> Tensor:
+    def block(self, block: str, x: Tensor, stride: int, population: Populate, record: Record) -> Tensor:
         config = self.config
         y = population(
             f"{block}_sgc",
@@ -73,7 +82,10 @@ class FoldedStudent(nn.Module):
         return F.conv2d(x, _t(node.weight), _t(node.bias), (stride, 1), padding)
 
     def graph(self, name: str, x: Tensor) -> Tensor:
-        """GraphConv; with one subset per edge, one small product per edge instead of V x V ones. Or the branches that stand for it."""
+        """Apply a GraphConv, or the branches that stand for it in a portable graph.
+
+        With one subset per edge this takes one small product per edge, instead of V x V of them.
+        """
         if name not in self.nodes:
             return self.branches(name, x)
         node = self.nodes[name]
@@ -87,14 +99,14 @@ class FoldedStudent(nn.Module):
         return y.view(v, -1, n, t).permute(2, 1, 3, 0) + _t(node.bias).view(-1, 1, 1)
 
     def branches(self, name: str, x: Tensor) -> Tensor:
-        """What mksgn/export/lowering/portable writes for a GraphConv: a convolution over the joints that lead to each joint."""
+        """Apply the branches that `mksgn.export.lowering.portable` writes for a GraphConv, one per joint."""
         targets = []
         for j in range(x.shape[3]):
             joints = torch.from_numpy(self.nodes[f"{name}_{j}_gather"].weight.argmax(1))
             targets.append(self.conv(f"{name}_{j}_conv", x[..., joints]))
         return torch.cat(targets, dim=3)
 
-    def attention(self, name: str, qkv: Tensor, record) -> Tensor:
+    def attention(self, name: str, qkv: Tensor, record: Record) -> Tensor:
         node, heads = self.nodes[name], self.config.heads
         q, k, v = qkv.chunk(3, dim=2)
         per_head = [_t(p).view(-1, 1, 1, 1) for p in (node.gain_m, node.gain_z, node.threshold_m, node.threshold_z)]

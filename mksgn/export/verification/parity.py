@@ -1,4 +1,4 @@
-"""Two executions laid side by side: every decision of every neuron at every step."""
+"""The comparison of two executions: every decision of every neuron at every time step."""
 
 from __future__ import annotations
 
@@ -9,42 +9,44 @@ import numpy as np
 
 from mksgn.export.errors import ParityError
 
-# A quantised file allows no difference. Unquantised, two implementations may round apart where a membrane meets its threshold:
-ROUNDED_APART = 1e-6  # of the decisions, each population given the reference's spikes and resets
-MARGIN = 1e-5  # of the threshold
+# A quantised file allows no difference. In an unquantised one, two implementations may round
+# differently where a membrane potential meets its threshold:
+ROUNDED_APART = 1e-6  # allowed share of decisions, each population given the reference's spikes and resets
+MARGIN = 1e-5  # allowed distance from the threshold, relative to it
 
 Rule = Literal["exact", "rounding", "rounding, then free"]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A decision that differs. `neuron` is its place in the population's shape; `margin` = |v - threshold| / threshold there."""
+    """A decision that differs."""
 
     layer: str
     sample: int
     step: int
-    neuron: tuple[int, ...]
-    margin: float | None = None
+    neuron: tuple[int, ...]  # index in the population's shape
+    margin: float | None = None  # |v - threshold| / |threshold| in the reference execution
 
 
 @dataclass(frozen=True)
 class LayerParity:
-    """A decision: one neuron at one step. `first` by sample, step, neuron; None where all agree."""
+    """The comparison of one population; a decision is one neuron at one time step of one sample."""
 
     layer: str
     decisions: int
     mismatches: int
-    per_step: tuple[int, ...]
-    first: Difference | None
+    per_step: tuple[int, ...]  # mismatches
+    first: Difference | None  # by sample, step and neuron; None if all decisions agree
     largest_margin: float | None = None
 
 
 @dataclass(frozen=True)
 class Parity:
-    """All layers of one comparison, in the order of the network.
+    """The comparison of one execution with the reference, layer by layer in the order of the network.
 
-    `rule` says what is allowed: "exact" nothing, "rounding" 1e-6 of the decisions within 1e-5 of their thresholds. In "rounding, then
-    free" each execution went on with its own spikes, so that only the first difference must lie that near.
+    The rule states what is allowed: "exact" no difference; "rounding" 1e-6 of the decisions, each
+    within 1e-5 of its threshold. With "rounding, then free" both executions ran on their own spikes,
+    so that only the first difference must lie that close to its threshold.
     """
 
     against: str
@@ -61,7 +63,7 @@ class Parity:
 
     @property
     def first(self) -> Difference | None:
-        """The first layer's that differs: what lies behind it may only follow from it."""
+        """Return the first difference of the first layer that has one: later layers may only follow from it."""
         return next((layer.first for layer in self.layers if layer.first is not None), None)
 
     @property
@@ -70,6 +72,7 @@ class Parity:
 
     @property
     def allowed(self) -> int:
+        """Return the number of mismatches that the rule allows."""
         return 0 if self.rule == "exact" else int(ROUNDED_APART * self.decisions)
 
     @property
@@ -82,24 +85,24 @@ class Parity:
         return self.mismatches <= self.allowed and self.largest_margin is not None and self.largest_margin <= MARGIN
 
     def check(self, what: object) -> None:
-        """Raises ParityError, which names the first difference, where the two do not agree."""
+        """Raise ParityError, which names the first difference, unless the executions agree."""
         if self.agrees:
             return
         first = self.first
         assert first is not None
-        margin = "" if first.margin is None else f", its membrane {first.margin:.2g} of the threshold away from it"
+        margin = "" if first.margin is None else f", at a relative distance of {first.margin:.2g} from its threshold"
         allowed = {
             "exact": "allowed: none",
             "rounding": f"allowed: {self.allowed}, each within {MARGIN} of its threshold",
-            "rounding, then free": f"the first may lie within {MARGIN}",
+            "rounding, then free": f"allowed: the first within {MARGIN} of its threshold",
         }
         raise ParityError(
-            f"{what}: {self.mismatches} of {self.decisions} decisions differ ({self.against}), first in {first.layer} at sample "
-            f"{first.sample}, step {first.step}, neuron {first.neuron}{margin}; {allowed[self.rule]}"
+            f"{what}: {self.mismatches} of {self.decisions} decisions differ ({self.against}), first in {first.layer} "
+            f"at sample {first.sample}, step {first.step}, neuron {first.neuron}{margin}; {allowed[self.rule]}"
         )
 
     def to_dict(self, clip_of_body: np.ndarray | None = None) -> dict[str, Any]:
-        """`clip_of_body` (L,) adds the clip to each difference."""
+        """Return the comparison as plain values; `clip_of_body` (L,) adds its clip to each difference."""
         layers = [asdict(layer) for layer in self.layers]
         first = None if self.first is None else asdict(self.first)
         for difference in [first, *(layer["first"] for layer in layers)]:
@@ -116,11 +119,18 @@ class Parity:
         }
 
 
-def compare(against: str, wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> Parity:
-    """Two executions' spikes, population → (samples, steps, ...); a population that one of them lacks counts as all wrong."""
+def compare(against: str, expected: dict[str, np.ndarray], actual: dict[str, np.ndarray]) -> Parity:
+    """Compare the spikes of two executions.
+
+    Args:
+        against: Names the two executions, such as "torch ↔ NIR reference".
+        expected: Population → (samples, steps, *shape).
+        actual: The same of the other execution. A population that one of them lacks, or has in
+            another shape, counts as entirely wrong.
+    """
     layers = []
-    for name in [*wanted, *(n for n in found if n not in wanted)]:
-        a, b = wanted.get(name), found.get(name)
+    for name in [*expected, *(n for n in actual if n not in expected)]:
+        a, b = expected.get(name), actual.get(name)
         if a is None or b is None or a.shape != b.shape:
             x = max((x for x in (a, b) if x is not None), key=lambda x: x.size)
             per_step = (x.size // x.shape[1],) * x.shape[1]
@@ -138,15 +148,21 @@ def compare(against: str, wanted: dict[str, np.ndarray], found: dict[str, np.nda
 
 
 def with_margins(parity: Parity, layer: str, different: np.ndarray, margin: np.ndarray, samples: np.ndarray) -> Parity:
-    """`parity` with the margins of one layer's differences; both arrays (len(samples), S, *shape).
+    """Add the margins of one layer's differences.
 
-    `samples` are those that differ, all of them under the rule "rounding", which asks for the largest margin; else the first will do.
+    Args:
+        parity: The comparison.
+        layer: The population.
+        different: (len(samples), S, *shape) bool, where the executions differ.
+        margin: The same shape, relative distance from the threshold.
+        samples: Indices of the samples: under the rule "rounding", which needs the largest margin,
+            all that differ; otherwise the first is enough.
     """
     layers = []
     for row in parity.layers:
         if row.layer == layer and row.first is not None:
-            place = (int(np.flatnonzero(samples == row.first.sample)[0]), row.first.step, *row.first.neuron)
-            first = replace(row.first, margin=float(margin[place]))
+            index = (int(np.flatnonzero(samples == row.first.sample)[0]), row.first.step, *row.first.neuron)
+            first = replace(row.first, margin=float(margin[index]))
             largest = float(margin[different].max()) if parity.rule == "rounding" else None
             row = replace(row, first=first, largest_margin=largest)
         layers.append(row)

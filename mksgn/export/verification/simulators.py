@@ -1,7 +1,7 @@
-"""Other people's simulators, each running our file by its own importer: what `--against` compares with.
+"""Other projects' simulators, which read the file with their own importers: the executions of `--against`.
 
-They read stock primitives only, so a structured graph goes to them in its portable form. Spikes are taken from the modules that they
-made of our populations; nothing else of theirs is touched.
+They read stock primitives only, so a structured graph is passed to them in its portable form.
+Spikes are taken, by forward hooks, from the modules that an importer made of our populations.
 """
 
 from __future__ import annotations
@@ -36,11 +36,16 @@ MODULES = {
     "norse": "norse.torch",
     "onnxruntime": "onnxruntime",
 }
-SNNTORCH_DT = 1e-4  # seconds, a constant of its importer
+SNNTORCH_DT = 1e-4  # seconds; a constant in its importer
 
 
 def check(names: tuple[str, ...]) -> None:
-    """Raises ExportError for a name that is none, MissingToolError for a simulator that cannot be imported."""
+    """Check that all named simulators can be asked.
+
+    Raises:
+        ExportError: A name is unknown.
+        MissingToolError: A simulator cannot be imported.
+    """
     for name in names:
         _check_known(name)
         _import(name)
@@ -48,7 +53,7 @@ def check(names: tuple[str, ...]) -> None:
 
 def _check_known(name: str) -> None:
     if name not in REMEDY:
-        raise ExportError(f"--against {name}: not known; choose of {', '.join(REMEDY)}")
+        raise ExportError(f"--against {name}: unknown simulator; choose from {', '.join(REMEDY)}")
 
 
 def spikes(
@@ -61,11 +66,24 @@ def spikes(
     *,
     onnx: Path | None = None,
 ) -> Spikes:
-    """(L, S, *shape) bool of each population, for one constant input per sample (L, *input shape), all state starting at 0.
+    """Run a graph in a simulator, all state starting at 0.
 
-    `onnx` is the graph's own ONNX file, if it has been written: then onnxruntime runs that.
-    Raises MissingToolError where the simulator is not installed, NotPortableError for attention in one that reads stock primitives
-    only, ExportError for what its importer refuses.
+    Args:
+        simulator: One of REMEDY's names.
+        graph: The network, in either profile.
+        inputs: (L, *input shape), constant over the steps.
+        steps: Number of time steps S.
+        dt: Time step in seconds.
+        batch: Samples at a time.
+        onnx: The graph's ONNX file, if written: onnxruntime then runs that file.
+
+    Returns:
+        (L, S, *shape) bool of each population.
+
+    Raises:
+        MissingToolError: The simulator is not installed.
+        NotPortableError: The graph has attention and the simulator reads stock primitives only.
+        ExportError: The simulator's importer refuses the graph, or the simulator fails to run it.
     """
     _check_known(simulator)
     if simulator == "onnxruntime":
@@ -80,21 +98,24 @@ def spikes(
         parts = [_run(network(), populations, inputs[i : i + batch], steps) for i in range(0, len(inputs), batch)]
     except ExportError:
         raise
-    except Exception as error:  # whatever another project's code raises on our file
+    except Exception as error:  # another project's code may raise anything
         raise ExportError(f"{simulator} cannot run the file: {first_line(error)}") from error
     return {name: np.concatenate([part[name] for part in parts]) for name in populations}
 
 
 @torch.no_grad()
 def _run(network: torch.nn.Module, populations: list[str], inputs: np.ndarray, steps: int) -> Spikes:
-    """Step by step; each simulator hands its state on in its own way, as a second output or inside its modules."""
+    """Run one batch step by step.
+
+    A simulator returns its state as a second output, or keeps it inside its modules.
+    """
     modules = dict(network.named_modules())
-    found: dict[str, list[Tensor]] = {name: [] for name in populations}
+    steps_of: dict[str, list[Tensor]] = {name: [] for name in populations}
     hooks = []
     for name in populations:
 
-        def keep(module, arguments, output, name=name):
-            found[name].append((output[0] if isinstance(output, tuple) else output).bool())
+        def keep(module: torch.nn.Module, arguments: object, output: Any, name: str = name) -> None:
+            steps_of[name].append((output[0] if isinstance(output, tuple) else output).bool())
 
         hooks.append(modules[name].register_forward_hook(keep))
     x, state = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32)), None
@@ -103,7 +124,7 @@ def _run(network: torch.nn.Module, populations: list[str], inputs: np.ndarray, s
         state = output[1] if isinstance(output, tuple) else None
     for hook in hooks:
         hook.remove()
-    return {name: torch.stack(per_step, 1).numpy() for name, per_step in found.items()}
+    return {name: torch.stack(per_step, 1).numpy() for name, per_step in steps_of.items()}
 
 
 def _spikingjelly(graph: nir.NIRGraph, dt: float) -> Callable[[], torch.nn.Module]:
@@ -113,14 +134,16 @@ def _spikingjelly(graph: nir.NIRGraph, dt: float) -> Callable[[], torch.nn.Modul
 
 def _snntorch(graph: nir.NIRGraph, dt: float) -> Callable[[], torch.nn.Module]:
     if not np.isclose(dt, SNNTORCH_DT):
-        raise ExportError(f"snntorch reads every file with dt = {SNNTORCH_DT} s, this one has {dt} s; use --dt 1e-4")
+        raise ExportError(
+            f"snntorch reads every file with dt = {SNNTORCH_DT} s, this one has {dt} s; use --dt {SNNTORCH_DT}"
+        )
     importer = _import("snntorch")
     utils = importlib.import_module("snntorch.utils")
     build = _once(lambda: importer.import_from_nir(graph))
 
     def network() -> torch.nn.Module:
         network = build()
-        utils.reset(network)  # its neurons keep their state
+        utils.reset(network)  # its neurons keep their state between calls
         return network
 
     return network
@@ -139,7 +162,7 @@ IMPORTERS: dict[str, Callable[[nir.NIRGraph, float], Callable[[], torch.nn.Modul
 
 
 def _once(build: Callable[[], Any]) -> Callable[[], torch.nn.Module]:
-    """Built at the first call, its prints swallowed (snnTorch shows whole arrays)."""
+    """Delay `build` to the first call and discard what it prints (snnTorch prints whole arrays)."""
     built: list[torch.nn.Module] = []
 
     def network() -> torch.nn.Module:
@@ -147,7 +170,7 @@ def _once(build: Callable[[], Any]) -> Callable[[], torch.nn.Module]:
             with contextlib.redirect_stdout(io.StringIO()):
                 try:
                     built.append(build().eval())
-                except Exception as error:  # as above
+                except Exception as error:  # another project's code may raise anything
                     raise ExportError(f"the simulator's importer refuses the file: {first_line(error)}") from error
         return built[0]
 

@@ -1,8 +1,9 @@
-"""The same clips through several executions of one file, compared with the reference execution of its NIR graph.
+"""Run the same inputs through several executions of one file and compare them with its reference execution.
 
-A quantised file's executions run freely: from the input on, not one decision may differ. Of an unquantised file torch is given the
-reference's spikes and resets at every layer and step, so that a membrane which rounds across its threshold is counted once, and not
-in what follows from it. Other simulators cannot be given them: there, the first difference must be such a rounding.
+The executions of a quantised file run freely: not one decision may differ. For an unquantised file
+torch is teacher-forced: every population passes on, and is reset by, the spikes of the reference.
+A membrane potential that rounds across its threshold is then counted once, without what follows
+from it. Other simulators cannot be forced: there the first difference must be such a rounding.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from mksgn.train.checkpoint import TrainedTeacher
 from mksgn.train.neurons import LIF, lif_step
 from mksgn.train.student import Student
 
-BATCH = 16  # samples run at a time
-LOGIT_CHANGE = 1e-4  # of the largest logit: a teacher has no spikes, its float32 sums round
+BATCH = 16  # samples that run at a time
+LOGIT_CHANGE = 1e-4  # allowed, of the largest logit: a teacher's float32 sums round
 
 
 def verify(
@@ -40,59 +41,71 @@ def verify(
     against: tuple[str, ...] = (),
     onnx: Path | None = None,
 ) -> list[Parity]:
-    """Torch, then each simulator of `against`, with the reference execution of `graph`; inputs (L, 3 · streams, T, V).
+    """Compare torch, then each simulator, with the reference execution of a graph.
 
-    `student` is the trained one, which an unquantised file is compared with; a quantised file brings its own weights. `onnx` is the
-    graph's ONNX file, which onnxruntime then runs. Raises ExportError for a simulator that cannot be asked.
+    Args:
+        graph: The graph as it was read from its file.
+        student: The trained student, which stands for torch if the graph is unquantised. A quantised
+            graph brings its own weights.
+        inputs: (L, 3 · streams, T, V).
+        against: Names of simulators.
+        onnx: The graph's ONNX file, if written: onnxruntime then runs that file.
+
+    Raises:
+        ExportError: A simulator cannot run the graph.
     """
     simulators.check(against)
     steps, dt = int(graph.metadata["steps"]), float(graph.metadata["dt"])
     quantised = "quantization" in graph.metadata
     if not quantised and student is None:
         raise ExportError("an unquantised file is compared with its student; give the model.pt that it was made from")
-    wanted, _ = reference_spikes(graph, inputs, steps, dt)
+    expected, _ = reference_spikes(graph, inputs, steps, dt)
     if quantised:
-        found = torch_spikes(FoldedStudent(graph), inputs)[0]
+        in_torch, _ = torch_spikes(FoldedStudent(graph), inputs)
     else:
         assert student is not None
-        found = torch_spikes(student, inputs, forced=wanted)[0]
+        in_torch, _ = torch_spikes(student, inputs, teacher_forced=expected)
     rules: dict[str, Rule] = {"torch": "exact" if quantised else "rounding"}
-    executions = {"torch": found}
+    executions = {"torch": in_torch}
     for simulator in against:
         rules[simulator] = "exact" if quantised else "rounding, then free"
         executions[simulator] = simulators.spikes(simulator, graph, inputs, steps, dt, onnx=onnx)
     parities = []
-    for name, found in executions.items():
-        parity = replace(compare(f"{name} ↔ NIR reference", wanted, found), rule=rules[name])
-        parities.append(_margins(parity, graph, inputs, wanted, found))
+    for name, actual in executions.items():
+        parity = replace(compare(f"{name} ↔ NIR reference", expected, actual), rule=rules[name])
+        parities.append(_margins(parity, graph, inputs, expected, actual))
     return parities
 
 
 def teacher_change(teacher: TrainedTeacher, onnx: Path, inputs: np.ndarray) -> tuple[float, int]:
-    """Of a teacher's ONNX file against torch: the largest change of a logit, as a share of the largest, and equal predictions.
+    """Compare a teacher's ONNX file with torch.
 
-    Raises ParityError for a change above LOGIT_CHANGE.
+    Returns:
+        The largest change of a logit relative to the largest logit, and the number of inputs with
+        the same prediction.
+
+    Raises:
+        ParityError: The change exceeds LOGIT_CHANGE.
     """
     with torch.no_grad():
-        wanted = np.concatenate(
-            [teacher.teacher(torch.from_numpy(inputs[i : i + BATCH])).numpy() for i in range(0, len(inputs), BATCH)]
-        )
-    found = onnx_file.execute(onnx, inputs)[1]["logits"]
-    change = float(np.abs(wanted - found).max() / np.abs(wanted).max())
+        batches = (torch.from_numpy(inputs[i : i + BATCH]) for i in range(0, len(inputs), BATCH))
+        expected = np.concatenate([teacher.teacher(batch).numpy() for batch in batches])
+    actual = onnx_file.execute(onnx, inputs)[1]["logits"]
+    change = float(np.abs(expected - actual).max() / np.abs(expected).max())
     if not change <= LOGIT_CHANGE:
         raise ParityError(
             f"{onnx}: a logit differs from torch's by {change:.1e} of the largest; allowed: {LOGIT_CHANGE}"
         )
-    return change, int((wanted.argmax(1) == found.argmax(1)).sum())
+    return change, int((expected.argmax(1) == actual.argmax(1)).sum())
 
 
-def _margins(parity: Parity, graph: nir.NIRGraph, inputs: np.ndarray, wanted: Spikes, found: Spikes) -> Parity:
-    """With the reference's membranes at the differences: at all of them where each must be near, else in the first layer's first sample."""
+def _margins(parity: Parity, graph: nir.NIRGraph, inputs: np.ndarray, expected: Spikes, actual: Spikes) -> Parity:
+    """Add the reference's distances from the threshold, as `with_margins` needs them."""
     steps, dt = int(graph.metadata["steps"]), float(graph.metadata["dt"])
     for layer in parity.layers:
-        if layer.first is None or wanted[layer.layer].shape != found[layer.layer].shape:
+        if layer.first is None or expected[layer.layer].shape != actual[layer.layer].shape:
             continue
-        different = wanted[layer.layer] != found[layer.layer]
+        different = expected[layer.layer] != actual[layer.layer]
         samples = np.flatnonzero(different.reshape(len(inputs), -1).any(1))
         if parity.rule != "rounding":
             samples = samples[:1]
@@ -107,84 +120,85 @@ def _margins(parity: Parity, graph: nir.NIRGraph, inputs: np.ndarray, wanted: Sp
 
 @torch.no_grad()
 def torch_spikes(
-    model: torch.nn.Module, inputs: np.ndarray, batch: int = BATCH, *, forced: Spikes | None = None
+    model: torch.nn.Module, inputs: np.ndarray, batch: int = BATCH, *, teacher_forced: Spikes | None = None
 ) -> tuple[Spikes, np.ndarray]:
-    """Spikes (L, S, *shape) bool of each population, and logits (L, classes), of a student or a FoldedStudent.
+    """Run a student or a FoldedStudent.
 
-    With `forced`, a student's populations decide each step for themselves, but reset by these spikes, and hand these on.
+    Args:
+        model: The network, which is put into evaluation mode.
+        inputs: (L, 3 · streams, T, V).
+        batch: Samples at a time.
+        teacher_forced: Spikes (L, S, *shape) of each population, that a student's populations are
+            reset by and pass on in place of their own.
+
+    Returns:
+        What each population decides, (L, S, *shape) bool, and the logits (L, classes).
     """
     parts, logits = [], []
     model.eval()
     for i in range(0, len(inputs), batch):
         record: dict[str, Tensor] = {}
         x = torch.from_numpy(np.array(inputs[i : i + batch]))
-        if forced is None:
+        if teacher_forced is None:
             logits.append(model(x, record).numpy())
         else:
             assert isinstance(model, Student)
-            given = {name: torch.from_numpy(s[i : i + batch]).transpose(0, 1).float() for name, s in forced.items()}
-            with _handing_on(model, given, record):
+            forced = {
+                name: torch.from_numpy(s[i : i + batch]).transpose(0, 1).float() for name, s in teacher_forced.items()
+            }
+            with _teacher_forced(model, forced, record):
                 logits.append(model(x).numpy())
         parts.append({name: s.bool().transpose(0, 1).numpy() for name, s in record.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, np.concatenate(logits)
 
 
 @contextmanager
-def _handing_on(student: Student, given: dict[str, Tensor], record: dict[str, Tensor]) -> Iterator[None]:
-    """Within, each population's own decisions go into `record`; `given` spikes reset it and go to the layers behind it."""
+def _teacher_forced(student: Student, forced: dict[str, Tensor], record: dict[str, Tensor]) -> Iterator[None]:
+    """Replace each population's spikes (S, L, *shape) by `forced` ones; its own decisions go into `record`."""
 
-    def hand_on(name: str) -> Callable[..., Tensor]:
+    def force(name: str) -> Callable[..., Tensor]:
         def hook(module: LIF, arguments: tuple[Tensor], spikes: Tensor) -> Tensor:
-            record[name] = _decisions(arguments[0], module.tau, module.threshold, given[name])
-            return given[name]
+            record[name] = _decisions(arguments[0], module.tau, module.threshold, forced[name])
+            return forced[name]
 
         return hook
 
-    def attention(block: str) -> Callable[..., Tensor]:
-        parts = iter((f"{block}_attention.m", f"{block}_attention.z"))
-
-        def fire(current: Tensor, tau: float, threshold: Tensor) -> Tensor:
-            name = next(parts)
-            spikes = given[name].reshape(current.shape)
-            record[name] = _decisions(current, tau, threshold, spikes).reshape(given[name].shape)
-            return spikes
-
-        return fire
-
-    attentions = [(sgc.name, sgc.attention) for sgc in student.sgc if sgc.attention is not None]
-    own = [(module, module.neuron) for _, module in attentions]
-    for name, module in attentions:
-        module.neuron = attention(name)
-    hooks = [module.register_forward_hook(hand_on(name)) for name, module in student.neurons().items()]
+    hooks = [module.register_forward_hook(force(name)) for name, module in student.neurons().items()]
     try:
         yield
     finally:
         for handle in hooks:
             handle.remove()
-        for module, neuron in own:
-            module.neuron = neuron
 
 
-def _decisions(current: Tensor, tau: float, threshold: Tensor, given: Tensor) -> Tensor:
-    """What a population would decide at each step, had it been reset by `given`; both (S, L, …)."""
-    v, decided = torch.zeros_like(current[0]), []
-    for x, reset in zip(current, given, strict=True):
-        decided.append(lif_step(x, v, tau, threshold)[0])
+def _decisions(current: Tensor, tau: float, threshold: Tensor, resets: Tensor) -> Tensor:
+    """Decide what a population would do at each step if `resets` had reset it; both (S, L, *shape)."""
+    v, decisions = torch.zeros_like(current[0]), []
+    for x, reset in zip(current, resets, strict=True):
+        decisions.append(lif_step(x, v, tau, threshold)[0])
         _, h = lif_step(x, v, tau, float("inf"))
         v = h * (1 - reset)
-    return torch.stack(decided)
+    return torch.stack(decisions)
 
 
 def reference_spikes(
     graph: nir.NIRGraph, inputs: np.ndarray, steps: int, dt: float, batch: int = BATCH
 ) -> tuple[Spikes, Spikes]:
-    """Spikes (L, S, *shape) bool of each population and outputs (L, S, *shape) of the NIR reference execution."""
+    """Run the reference execution in batches.
+
+    Args:
+        graph: The network.
+        inputs: (L, *shape), constant over the steps.
+        steps: Number of time steps.
+        dt: Time step in seconds.
+        batch: Samples at a time.
+
+    Returns:
+        Spikes (L, S, *shape) bool of each population, and outputs (L, S, *shape).
+    """
     runs = [reference.execute(graph, inputs[i : i + batch], steps, dt) for i in range(0, len(inputs), batch)]
 
-    def join(field: str) -> Spikes:
-        return {
-            name: np.concatenate([getattr(run, field)[name] for run in runs], axis=1).swapaxes(0, 1)
-            for name in getattr(runs[0], field)
-        }
+    def join(parts: list[dict[str, np.ndarray]]) -> Spikes:
+        return {name: np.concatenate([part[name] for part in parts], axis=1).swapaxes(0, 1) for name in parts[0]}
 
-    return join("spikes"), join("outputs")
+    return join([run.spikes for run in runs]), join([run.outputs for run in runs])

@@ -204,7 +204,7 @@ def test_errors(exported):
         export_to_nir(model, quantize=8)
     with pytest.raises(RangeError, match="weights have 2 to 8 bits"):
         export_to_nir(model, quantize=9, calibration=calibration(model, 2))
-    with pytest.raises(ExportError, match="profile 'tiny' is not there"):
+    with pytest.raises(ExportError, match="profile 'tiny' is unknown"):
         export_to_nir(model, profile="tiny")
 
 

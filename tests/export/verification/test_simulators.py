@@ -91,7 +91,7 @@ def test_what_cannot_be_asked_is_named(monkeypatch):
     graph = export_to_nir(model, quantize=8, calibration=calibration(model, 2))
     with pytest.raises(NotPortableError, match="block1_attention: spiking attention multiplies two signals"):
         simulators.spikes("spikingjelly", graph, inputs, 4, 1e-4)
-    with pytest.raises(ExportError, match="--against brian: not known; choose of spikingjelly, snntorch"):
+    with pytest.raises(ExportError, match="--against brian: unknown simulator; choose from spikingjelly, snntorch"):
         simulators.spikes("brian", graph, inputs, 4, 1e-4)
     for name in ("norse", "norse.torch"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -100,7 +100,7 @@ def test_margins_are_those_of_all_samples():
     with torch.no_grad():
         model.student.stc[0].conv.bn.bias.add_(1e-2)
     (parity,) = verify(graph, model.student, inputs)
-    own, _ = torch_spikes(model.student, inputs, forced=wanted)
+    own, _ = torch_spikes(model.student, inputs, teacher_forced=wanted)
     expected = 0.0
     for sample in np.flatnonzero((own["block1_stc"] != wanted["block1_stc"]).reshape(40, -1).any(1)):
         run = reference.execute(graph, inputs[sample : sample + 1], 4, 1e-4, margins_of="block1_stc")

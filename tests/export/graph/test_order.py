@@ -1,0 +1,56 @@
+"""The order of evaluation: sources first, ties by name, and which edge of a loop carries the previous step."""
+
+import nir
+import pytest
+
+from mksgn.export.errors import UnsupportedNodeError
+from mksgn.export.graph.nodes import f32
+from mksgn.export.graph.order import evaluation_order, feed_forward_order, sources_of
+from tests.support.graphs import DT, graph, inp, lif, linear, out
+
+
+def test_sources_in_the_order_of_the_edges():
+    nodes = {"y": out(1), "b": inp(1), "a": inp(1)}
+    assert sources_of(graph(nodes, [("b", "y"), ("a", "y")])) == {"y": ["b", "a"], "b": [], "a": []}
+    with pytest.raises(UnsupportedNodeError, match="edge x → gone: the graph has no node gone"):
+        sources_of(graph({"x": inp(1), "y": out(1)}, [("x", "gone")]))
+
+
+def test_ties_are_resolved_by_name_and_not_by_the_order_in_the_file():
+    edges = [("x", "b"), ("x", "a"), ("a", "c"), ("b", "c"), ("c", "y")]
+    nodes = {"y": out(1), "c": lif(1), "b": lif(1), "a": lif(1), "x": inp(1)}
+    assert evaluation_order(graph(nodes, edges)) == ["x", "a", "b", "c", "y"]
+    assert evaluation_order(graph(dict(reversed(nodes.items())), edges[::-1])) == ["x", "a", "b", "c", "y"]
+
+
+def test_a_loop_is_opened_at_the_first_neuron_that_something_reaches():
+    nodes = {"x": inp(1), "b": lif(1), "a": lif(1), "y": out(1)}
+    assert evaluation_order(graph(nodes, [("x", "b"), ("a", "b"), ("b", "a"), ("a", "y")])) == ["x", "b", "a", "y"]
+    both = [("x", "b"), ("x", "a"), ("a", "b"), ("b", "a"), ("a", "y")]
+    assert evaluation_order(graph(nodes, both)) == ["x", "a", "b", "y"]
+
+
+def test_a_loop_that_nothing_reaches_is_opened_at_its_first_neuron_or_delay():
+    nodes = {"late": nir.Delay(f32([DT])), "w": linear([[1.0]]), "n": lif(1), "y": out(1)}
+    assert evaluation_order(graph(nodes, [("late", "w"), ("w", "n"), ("n", "late"), ("n", "y")])) == [
+        "late",
+        "w",
+        "n",
+        "y",
+    ]
+
+
+def test_a_loop_of_linear_nodes_is_refused_by_name():
+    nodes = {"x": inp(1), "n": lif(1), "p": linear([[1.0]]), "q": linear([[1.0]]), "y": out(1)}
+    with pytest.raises(UnsupportedNodeError, match="nodes q, p: a loop without a neuron or Delay"):
+        evaluation_order(graph(nodes, [("x", "p"), ("p", "q"), ("q", "p"), ("q", "n"), ("n", "y")]))
+
+
+def test_a_feed_forward_order_names_every_node_in_a_loop_and_no_other():
+    nodes = {"x": inp(1), "n": lif(1), "y": out(1)}
+    assert feed_forward_order(graph(nodes, [("x", "n"), ("n", "y")])) == ["x", "n", "y"]
+    with pytest.raises(UnsupportedNodeError, match=r"nodes n \(LIF\): a recurrent loop"):
+        feed_forward_order(graph(nodes, [("x", "n"), ("n", "n"), ("n", "y")]))
+    nodes = {**nodes, "m": lif(1), "w": linear([[1.0]])}
+    with pytest.raises(UnsupportedNodeError, match=r"nodes n \(LIF\), w \(Linear\): a recurrent loop"):
+        feed_forward_order(graph(nodes, [("x", "n"), ("n", "w"), ("w", "n"), ("n", "m"), ("m", "y")]))

@@ -1,0 +1,25 @@
+"""The student on a file's weights: without its attention, and what it is not."""
+
+import nir
+import numpy as np
+import pytest
+
+from mksgn.export.errors import ExportError
+from mksgn.export.lowering.lower import lower
+from mksgn.export.verification.folded_student import FoldedStudent
+from mksgn.export.verification.verify import torch_spikes
+from tests.support.students import tiny
+
+
+def test_a_spike_of_z_matters():
+    model, inputs = tiny()
+    graph = lower(model.student, model.normaliser)
+    logits = torch_spikes(FoldedStudent(graph), inputs)[1]
+    silent, without = torch_spikes(FoldedStudent(graph, silence_attention=True), inputs)
+    assert not silent["block1_attention.z"].any()
+    assert np.abs(logits - without).max() > 1e-3
+
+
+def test_a_graph_that_was_not_made_from_a_student_is_refused():
+    with pytest.raises(ExportError, match="the graph holds no student's config"):
+        FoldedStudent(nir.NIRGraph({}, [], type_check=False))
