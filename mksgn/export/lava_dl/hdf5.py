@@ -11,8 +11,8 @@ import numpy as np
 
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.export.errors import UnsupportedLayerError
+from mksgn.export.loihi import FLOAT_EXACT
 
-EXACT = 2**24  # float32 holds every integer up to here
 MAX_CONV = 127  # Lava's Conv keeps groups, kernel, stride, padding and dilation in int8
 MAX_VALUES = 2**28  # of one array: a damaged or hostile header must not allocate the machine's memory
 SCALE = "scale weight, bias and vThMant alike"
@@ -30,7 +30,7 @@ class Layer:
     def refuse(self, what: str, remedy: str) -> UnsupportedLayerError:
         return UnsupportedLayerError(f"{self.path}: layer {self.index} ({self.kind}): {what}; {remedy}")
 
-    def integers(self, key: str, low: int = -EXACT, high: int = EXACT, remedy: str = SCALE) -> np.ndarray:
+    def integers(self, key: str, low: int = -FLOAT_EXACT, high: int = FLOAT_EXACT, remedy: str = SCALE) -> np.ndarray:
         """An array of integers in [low, high], int64. netx would cut fractions off, or wrap what is too large."""
         values = self.values.get(key)
         if not isinstance(values, np.ndarray) or not values.size:

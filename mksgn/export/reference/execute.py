@@ -17,8 +17,9 @@ from torch import Tensor
 
 from mksgn.export.errors import ExportError, UnsupportedNodeError
 from mksgn.export.graph.flatten import flatten
+from mksgn.export.graph.kinds import GRADED, SPIKING
 from mksgn.export.graph.nodes import SpikingSelfAttention
-from mksgn.export.reference.nodes import GRADED, SPIKING, Attention, DelayLine, Neuron, linear, neuron, tensor
+from mksgn.export.reference.nodes import Attention, DelayLine, Neuron, linear, neuron, tensor
 
 Inputs = np.ndarray | Mapping[str, np.ndarray]
 NEURONS = (*SPIKING, *GRADED, SpikingSelfAttention)  # where a loop may be opened, as at a Delay
