@@ -7,10 +7,6 @@ class DeployError(BadInputError):
     """A graph that cannot be run here: node, type, reason, remedy."""
 
 
-class RangeError(DeployError):
-    """A number that does not fit Loihi's width: object, quantity, limit, remedy."""
-
-
 class ChipLimitError(MksgnError):
     """A program that does not fit the chip."""
 

@@ -1,33 +1,73 @@
-"""Loihi's widths, in weight units, and the rounding that fits numbers into them. Lava documents them and enforces none (LAVA.md)."""
+"""Loihi's bit widths, in weight units unless said otherwise, and the rounding that fits numbers into them.
+
+Lava documents these widths and enforces none of them (LAVA.md).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 from mksgn.export.errors import RangeError
 
-WEIGHT_LIMIT = 254  # mixed-sign Dense and Sparse keep 7 bits and a sign, and clip at 254; Conv clips nothing
-THRESHOLD_LIMIT = 131_071  # 17-bit mantissa of vth
-MEMBRANE_LIMIT = 131_071  # 24-bit membrane: 2^23 - 1 sub-units of 1/64 weight unit
-BIAS_MANTISSA_LIMIT = 4_095  # 13-bit signed
+WEIGHT_BITS = 8
+WEIGHT_LIMIT = 2**WEIGHT_BITS - 2  # mixed-sign Dense and Sparse keep 7 bits and a sign, and clip; Conv clips nothing
+THRESHOLD_BITS = 17
+THRESHOLD_LIMIT = 2**THRESHOLD_BITS - 1  # mantissa of vth
+SUB_UNIT_BITS = 6
+SUB_UNITS = 1 << SUB_UNIT_BITS  # the membrane's sub-units per weight unit (`a << 6`)
+HALF_STEP = 0.5 / SUB_UNITS  # where the chip's thresholds lie, between two membranes
+STATE_BITS = 24  # current and membrane, signed, in sub-units
+CURRENT_WRAP = 2.0**STATE_BITS  # the current wraps around, in sub-units
+MEMBRANE_MAX = 2 ** (STATE_BITS - 1) - 1  # the membrane is clipped, in sub-units
+MEMBRANE_LIMIT = MEMBRANE_MAX // SUB_UNITS
+BIAS_BITS = 13
+BIAS_MANTISSA_LIMIT = 2 ** (BIAS_BITS - 1) - 1
 BIAS_EXPONENT_LIMIT = 7
-BIAS_LIMIT = BIAS_MANTISSA_LIMIT << BIAS_EXPONENT_LIMIT - 6  # the mantissa doubled, in weight units, at exponent 7
+# the mantissa doubled, at exponent 7
+BIAS_LIMIT = BIAS_MANTISSA_LIMIT << BIAS_EXPONENT_LIMIT - SUB_UNIT_BITS
 DECAY_BITS = 12
+DECAY_STEPS = 2**DECAY_BITS  # decays are in units of 1/4096
+# lava-dl 0.6.0, netx/hdf5.py, clips at 62; Lava's own DelayDense for the chip takes 63. Both were
+# written for Loihi 2; of Loihi 1, SLAYER's blocks have the same 62.
+SYNAPTIC_DELAY_LIMIT = 62
 # 16 bits signed, before the shift, in Loihi's documented model; Lava's holds 24: a warning, no limit
 SYNAPTIC_SUM_LIMIT = 32_767
 FLOAT_BITS = 24  # integers that float32 represents, and a float32 matrix product sums, exactly
-SUB_UNITS = 64  # the membrane's sub-units per weight unit (`a << 6`)
-HALF_STEP = 0.5 / SUB_UNITS  # where the chip's thresholds lie, between two membranes
+FLOAT_EXACT = 2**FLOAT_BITS
 NEGLIGIBLE = 1e-30  # stands for 0 in a denominator: that term binds nothing
 
 
-def dt_over(tau: np.ndarray, dt: float) -> np.ndarray:
-    """dt / tau in float32, as every execution has it; as float64."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.float32(dt) / np.asarray(tau, dtype=np.float32)).astype(np.float64)
+@dataclass(frozen=True)
+class Demand:
+    """What a population asks of Loihi's ranges, in units of the unquantised network.
+
+    float32 must hold the threshold to its last bit, and every membrane, as torch integrates it, on its
+    `lattice`. That binds for many steps, and for an encoder's analog input.
+    """
+
+    weight: float  # the largest, as `bias`
+    bias: float
+    worst_sum: float  # of one step
+    accumulation: float  # worst sums that add up in a membrane: see accumulation_factor
+    threshold: float = 0.0
+    offset: float = HALF_STEP  # of the threshold above an integer: see threshold_offset
+    lattice: float = math.inf  # finest step of the membranes; infinite: they need not be exact
+
+    def limits(self, bits: int) -> dict[str, float]:
+        """The largest scale that each range allows, by the range's name."""
+        float_limit = FLOAT_EXACT - 1
+        return {
+            "weights": weight_limit(bits) / max(self.weight, NEGLIGIBLE),
+            "threshold": (THRESHOLD_LIMIT - 1) / max(self.threshold, NEGLIGIBLE),
+            "bias": (BIAS_LIMIT - 2) / max(self.bias, NEGLIGIBLE),
+            "worst membrane": (MEMBRANE_LIMIT - 512) / max(self.worst_sum * self.accumulation, NEGLIGIBLE),
+            "float32": float_limit
+            * min(self.offset / max(self.threshold, NEGLIGIBLE), self.lattice / max(2 * self.worst_sum, NEGLIGIBLE)),
+        }
 
 
 def one_if_shared(x: np.ndarray) -> float | np.ndarray:
@@ -36,98 +76,91 @@ def one_if_shared(x: np.ndarray) -> float | np.ndarray:
 
 
 def weight_limit(bits: int) -> int:
+    """The largest even weight of `bits` bits, sign included."""
     return 2**bits - 2
 
 
-def even(x: np.ndarray, bits: int) -> np.ndarray:
-    """The nearest even integers that weights of `bits` bits hold; what lies beyond is clipped."""
+def round_weights(x: np.ndarray, bits: int) -> np.ndarray:
+    """Round to the nearest even integers that weights of `bits` bits hold; what lies beyond is clipped."""
     limit = weight_limit(bits)
     return np.clip(2 * np.rint(x / 2), -limit, limit)
 
 
-def saturated(weights: Iterable[np.ndarray], scale: float, bits: int) -> int:
-    """Weights that `even` clips; one unit above the limit is still rounded to it."""
+def count_saturated(weights: Iterable[np.ndarray], scale: float, bits: int) -> int:
+    """Count the weights that `round_weights` clips; one unit above the limit is still rounded to it."""
     return sum(int((np.abs(w * scale) > weight_limit(bits) + 1).sum()) for w in weights)
 
 
-def whole(bias: np.ndarray) -> np.ndarray:
-    """Integers, even ones where Loihi's 13-bit mantissa needs the exponent 7."""
+def round_biases(bias: np.ndarray) -> np.ndarray:
+    """Round to integers, even ones where the 13-bit mantissa needs the exponent 7."""
     return np.rint(bias) if np.abs(bias).max() <= BIAS_MANTISSA_LIMIT else 2 * np.rint(bias / 2)
 
 
+def round_threshold(threshold: float | np.ndarray, offset: float) -> float | np.ndarray:
+    """Round to the nearest integer, at least 1, and add `offset`."""
+    return np.maximum(1.0, np.floor(np.asarray(threshold) + 0.5)) + offset
+
+
 def threshold_offset(rate: float, steps: int, finest: float = 1.0) -> float:
-    """How far above an integer a threshold lies, such that no membrane ever equals it: half a Loihi sub-unit, or half the membrane's
-    own lattice where that is finer. `finest` is the lattice of the sums; each step multiplies it by the rate dt/tau (1: nothing leaks)."""
+    """How far above an integer a threshold lies, such that no membrane ever equals it.
+
+    That is half a Loihi sub-unit, or half the membrane's own lattice where that is finer.
+
+    Args:
+        rate: dt/tau, by which each step multiplies the lattice; 1: nothing leaks.
+        steps: Time steps of a sample.
+        finest: Lattice of the sums of one step, weight units.
+    """
     return min(HALF_STEP, finest * rate ** (steps - 1) / 2)
 
 
 def exact_on_chip(rate: float, steps: int) -> bool:
-    """Whether Loihi's decay, which cuts a membrane to sub-units at each step, cuts nothing off in `steps` steps."""
+    """Whether Loihi's decay, which truncates a membrane to sub-units at each step, truncates nothing in `steps` steps."""
     return math.log2(rate) % 1 == 0 and rate ** (steps - 1) * SUB_UNITS >= 1
 
 
-def threshold_above(threshold: float | np.ndarray, half: float) -> float | np.ndarray:
-    """The nearest integer threshold, at least 1, and `half` above it."""
-    return np.maximum(1.0, np.floor(np.asarray(threshold) + 0.5)) + half
+def accumulation_factor(steps: int, rate: float, current_rate: float = 1.0) -> float:
+    """What `steps` equal inputs add up to below a threshold, in units of one input.
 
-
-def accumulation_factor(steps: int, rate: float, synaptic: float = 1.0) -> float:
-    """What `steps` equal inputs add up to below a threshold, in units of one: a sum of 1, 1 - rate, (1 - rate)^2, …; with a current
-    that decays by `synaptic` a step, of its sums."""
-    if synaptic == 1:
+    That is the sum 1 + (1 - rate) + (1 - rate)^2 + …; with a current that decays by `current_rate` a
+    step, the sum of its values.
+    """
+    if current_rate == 1:
         return (1 - (1 - rate) ** steps) / rate if rate else float(steps)
     u = v = 0.0
     for _ in range(steps):
-        u = u * (1 - synaptic) + 1
+        u = u * (1 - current_rate) + 1
         v = v * (1 - rate) + u
     return v
 
 
 def decay_as_quantized(rate: float) -> float:
-    """The rate as Loihi's 12 bits hold it, where rounding them lets a membrane pile up by more than `limits` leaves free."""
-    dv = round(2**DECAY_BITS * rate)
-    return min(rate, dv / 2**DECAY_BITS) if dv < 2**DECAY_BITS // 32 else rate
+    """The rate in Loihi's 12 bits where rounding it lets a membrane accumulate more than `limits` leaves free."""
+    dv = round(DECAY_STEPS * rate)
+    return min(rate, dv / DECAY_STEPS) if dv < DECAY_STEPS // 32 else rate
 
 
-def limits(
-    bits: int,
-    weight: float,
-    threshold: float,
-    bias: float,
-    worst: float,
-    pile: float,
-    half: float = HALF_STEP,
-    lattice: float = math.inf,
-) -> dict[str, float]:
-    """The largest scale that each range allows; the first arguments in units of the unquantised network.
+def decay_integers(
+    name: str, rate: float | np.ndarray, *, current: bool = False, leakless: bool = False
+) -> int | np.ndarray:
+    """Round decay rates to Loihi's 12 bits; where 4096 dt/tau is no integer, parity has to be measured.
 
-    `pile` is how many worst sums pile up in a membrane. float32 must hold the threshold to its last bit, and every membrane, as torch
-    integrates it, on its `lattice`: that of the sums, times the rate at each step. It binds for many steps, and for an encoder's analog
-    input; an infinite one asks for no exact membrane.
+    Args:
+        name: The population, for the error.
+        rate: dt/tau, or dt/tau_syn.
+        current: The decay is that of the current, of which Lava adds 1 to the integer.
+        leakless: Allow dv = 0, of a membrane that integrates.
+
+    Raises:
+        RangeError: A rate that 12 bits do not hold.
     """
-    float_limit = 2.0**FLOAT_BITS - 1
-    return {
-        "weights": weight_limit(bits) / max(weight, NEGLIGIBLE),
-        "threshold": (THRESHOLD_LIMIT - 1) / max(threshold, NEGLIGIBLE),
-        "bias": (BIAS_LIMIT - 2) / max(bias, NEGLIGIBLE),
-        "worst membrane": (MEMBRANE_LIMIT - 512) / max(worst * pile, NEGLIGIBLE),
-        "float32": float_limit * min(half / max(threshold, NEGLIGIBLE), lattice / max(2 * worst, NEGLIGIBLE)),
-    }
-
-
-def check_decay(name: str, rate: float) -> None:
-    """dv = 4096 dt/tau must be one of 12 bits; where it is no integer, Loihi rounds it, and parity has to be measured."""
-    dv = rate if not math.isfinite(rate) else round(2**DECAY_BITS * rate)
-    if not 1 <= dv < 2**DECAY_BITS:
+    rounded = np.rint(DECAY_STEPS * np.asarray(rate, dtype=np.float64)) - current
+    least = 0 if current or leakless else 1
+    if not np.all((rounded >= least) & (rounded < DECAY_STEPS)):
+        formula = "du = 4096 dt/tau_syn - 1" if current else "dv = 4096 dt/tau"
+        extremes = " … ".join(dict.fromkeys(f"{x:.0f}" for x in (rounded.min(), rounded.max())))
         raise RangeError(
-            f"{name}: decay dv = 4096 dt/tau ({dv}) leaves 1 … {2**DECAY_BITS - 1} of its 12 bits; train with tau above 1 and below 4096"
+            f"{name}: decay {formula} ({extremes}) is outside {least} … {DECAY_STEPS - 1} of its 12 bits; "
+            "change the time constant or dt"
         )
-
-
-def check_current_decay(name: str, rate: float) -> None:
-    """du = 4096 dt/tau_syn - 1: Lava adds 1 to it."""
-    du = rate if not math.isfinite(rate) else round(2**DECAY_BITS * rate) - 1
-    if not 0 <= du < 2**DECAY_BITS:
-        raise RangeError(
-            f"{name}: decay du = 4096 dt/tau_syn - 1 ({du}) leaves 0 … {2**DECAY_BITS - 1} of its 12 bits; keep tau_syn in dt … 4096 dt"
-        )
+    return int(rounded) if rounded.ndim == 0 else rounded.astype(np.int64)

@@ -33,6 +33,16 @@ def chain(*nodes, **metadata) -> nir.NIRGraph:
     return graph(dict(nodes), itertools.pairwise(names), **metadata)
 
 
+def ladder(joins: int) -> nir.NIRGraph:
+    """Two parallel Linear nodes and their sum, `joins` times in series: 2**joins linear paths into one LIF."""
+    nodes, edges, last = {"x": inp(2)}, [], "x"
+    for i in range(joins):
+        nodes |= {f"a{i}": linear(np.eye(2)), f"b{i}": linear(np.eye(2) / 2), f"s{i}": linear(np.eye(2))}
+        edges += [(last, f"a{i}"), (last, f"b{i}"), (f"a{i}", f"s{i}"), (f"b{i}", f"s{i}")]
+        last = f"s{i}"
+    return graph(nodes | {"n": lif(2, threshold=0.3), "y": out(2)}, [*edges, (last, "n"), ("n", "y")])
+
+
 def inp(*shape: int, analog: bool = False) -> nir.Input:
     node = nir.Input({"input": np.array(shape)})
     node.metadata = {"signal": "analog"} if analog else {}

@@ -11,9 +11,9 @@ import nir
 import numpy as np
 import torch
 
-from mksgn.deploy.program.neurons import SUB_UNITS
 from mksgn.export import export_to_nir
 from mksgn.export.graph.nodes import GraphConv
+from mksgn.export.loihi import HALF_STEP
 from mksgn.train.checkpoint import TrainedModel
 from mksgn.train.config import PRESETS
 from mksgn.train.datasets import ClipSet
@@ -62,7 +62,7 @@ def _weights(rng: np.random.Generator, *shape: int) -> np.ndarray:
 def _chain(linear: list[nir.NIRNode], shape: tuple[int, ...], fan_in: int) -> nir.NIRGraph:
     """Thresholds at what FIRING of the inputs exceed, were the sums normal: membranes of tau = 2 vary by 2 / sqrt(3) of a sum."""
     deviation = WEIGHT / math.sqrt(3) * math.sqrt(fan_in * FIRING) * 2 / math.sqrt(3)
-    threshold = np.full(shape, (round(deviation) + 0.5 / SUB_UNITS) * RATE, np.float32)
+    threshold = np.full(shape, (round(deviation) + HALF_STEP) * RATE, np.float32)
     zero = np.zeros(shape, np.float32)
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input({"input": np.array(shape)})}
     for i, node in enumerate(linear):

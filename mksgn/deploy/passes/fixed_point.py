@@ -10,18 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from mksgn.deploy.errors import DeployError, RangeError
+from mksgn.deploy.errors import DeployError
 from mksgn.deploy.program import operators as ops
-from mksgn.deploy.program.neurons import DECAY_STEPS, SUB_UNITS, FixedNeuron, FloatNeuron
+from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron
 from mksgn.deploy.program.program import AnyProjection, Population, Product, Program, Projection, float_neuron
+from mksgn.export.errors import RangeError
 from mksgn.export.loihi import (
     BIAS_EXPONENT_LIMIT,
+    BIAS_LIMIT,
     BIAS_MANTISSA_LIMIT,
-    FLOAT_BITS,
+    FLOAT_EXACT,
     HALF_STEP,
     MEMBRANE_LIMIT,
+    SUB_UNIT_BITS,
+    SUB_UNITS,
     THRESHOLD_LIMIT,
     WEIGHT_LIMIT,
+    decay_integers,
 )
 
 PLAIN_UNIT = 0.5  # of a read-out without weights: each of its synapses has the weight 2
@@ -107,19 +112,19 @@ def _integer_population(population: Population, unit: float) -> Population:
     neuron = float_neuron(population)
     _check_neuron(population.name, neuron)
     bias = _near_integers(f"{population.name}: bias", neuron.bias.astype(np.float64) / unit)
-    exponent = 6 if np.abs(bias).max() <= BIAS_MANTISSA_LIMIT else BIAS_EXPONENT_LIMIT
-    mantissa = bias / 2.0 ** (exponent - 6)
+    exponent = SUB_UNIT_BITS if np.abs(bias).max() <= BIAS_MANTISSA_LIMIT else BIAS_EXPONENT_LIMIT
+    mantissa = bias / 2.0 ** (exponent - SUB_UNIT_BITS)
     if np.abs(mantissa).max() > BIAS_MANTISSA_LIMIT or np.any(mantissa % 1):
         raise RangeError(
-            f"{population.name}: bias ({np.abs(bias).max():.0f}) does not fit 13 bits << {BIAS_EXPONENT_LIMIT}, at most 8190 and even "
-            "above 4095; export it again"
+            f"{population.name}: bias ({np.abs(bias).max():.0f}) does not fit 13 bits << {BIAS_EXPONENT_LIMIT}, at most {BIAS_LIMIT} and even "
+            f"above {BIAS_MANTISSA_LIMIT}; export it again"
         )
     fixed = FixedNeuron(
-        _twelve_bits(population.name, "dv", neuron.decay, 0),
+        decay_integers(population.name, neuron.decay, leakless=not np.any(neuron.decay)),
         None if neuron.threshold is None else _threshold(population, neuron, unit),
         mantissa.astype(np.int32),
         exponent,
-        None if neuron.current_decay is None else _twelve_bits(population.name, "du", neuron.current_decay, 1),
+        None if neuron.current_decay is None else decay_integers(population.name, neuron.current_decay, current=True),
     )
     return replace(population, unit=unit if population.fires else population.unit * unit, neuron=fixed)
 
@@ -164,18 +169,6 @@ def _threshold(population: Population, neuron: FloatNeuron, unit: float) -> np.n
     return threshold.astype(np.int32)
 
 
-def _twelve_bits(name: str, what: str, rate: float | np.ndarray, offset: int) -> int | np.ndarray:
-    """dv = 4096 dt/tau, or du = 4096 dt/tau_syn - 1: Lava adds 1 to it."""
-    found = np.rint(DECAY_STEPS * np.asarray(rate, dtype=np.float64)).astype(np.int64) - offset
-    slowest = 1 - offset if np.any(rate) else 0  # an integrator has dv = 0, and any other rate is more than none
-    if found.min() < slowest or found.max() >= DECAY_STEPS:
-        raise RangeError(
-            f"{name}: decay {np.min(rate):.6f} … {np.max(rate):.6f} gives {what} = {found.min()} … {found.max()}, outside "
-            f"{slowest} … {DECAY_STEPS - 1}; choose another dt"
-        )
-    return int(found) if found.ndim == 0 else found
-
-
 def _with_worst_sum(program: Program, population: Population, projections: list[AnyProjection]) -> Population:
     """No sum may leave what float32 adds exactly, nor, before a threshold, what Loihi's membrane holds."""
     total = 0.0
@@ -185,7 +178,7 @@ def _with_worst_sum(program: Program, population: Population, projections: list[
             total += projection.weight * (projection._width if projection.part == "m" else shape[-1])
         else:
             total += ops.worst_sum(projection.operators, program[projection.source].shape)
-    limit = 2**FLOAT_BITS if population.kind == "readout" else MEMBRANE_LIMIT
+    limit = FLOAT_EXACT if population.kind == "readout" else MEMBRANE_LIMIT
     if total >= limit:
         what = "24 bits of a float32 sum" if population.kind == "readout" else "the 24-bit membrane"
         raise RangeError(

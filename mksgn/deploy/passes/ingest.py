@@ -8,12 +8,14 @@ import nir
 import numpy as np
 
 from mksgn.deploy.errors import DeployError
-from mksgn.deploy.passes.linear_paths import LINEAR, Signal, Signals, Way
-from mksgn.deploy.passes.neurons import NEURONS, convert, shape_of
+from mksgn.deploy.passes.linear_paths import OperatorPath, Signal, Signals
+from mksgn.deploy.passes.neurons import convert, shape_of
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FloatNeuron
 from mksgn.deploy.program.program import AnyProjection, Output, Population, Product, Program, Projection, Shape
 from mksgn.export.graph.flatten import flatten
+from mksgn.export.graph.kinds import LINEAR, NEURONS, SPIKING, WEIGHTED
+from mksgn.export.graph.membranes import dt_over_tau
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from mksgn.export.graph.order import evaluation_order
 
@@ -23,7 +25,7 @@ def ingest(
 ) -> Program:
     """Read any graph of NIR's primitives and our two.
 
-    Linear nodes and delays between two populations become projections, one for each way through them; their biases become the
+    Linear nodes and delays between two populations become projections, one for each linear path; their biases become the
     population's. Neurons are put into Lava's terms (passes/neurons). `dt` in seconds holds where the file names none, `if_dt` is the
     step of IF and I. Inputs are spikes unless their metadata or `analog` says otherwise. Raises BadInputError: node, type, reason,
     remedy.
@@ -39,7 +41,7 @@ class _Ingest:
         self.populations: dict[str, Population] = {}
         self.projections: list[AnyProjection] = []
         self.outputs: list[Output] = []
-        self.shown: dict[str, tuple[tuple[str, int, tuple[str, ...]], ...]] = {}  # read-outs, by the ways into them
+        self.shown: dict[str, tuple[tuple[str, int, tuple[str, ...]], ...]] = {}  # read-outs and the paths into them
         self.check_nodes()
         self.order = evaluation_order(graph)
         self.signals = Signals(graph, self.order, self.dt, self.shape)
@@ -75,7 +77,7 @@ class _Ingest:
             if isinstance(self.graph.nodes[name], nir.Output):
                 self.output(name)
         idle = sorted(
-            n for n, node in self.graph.nodes.items() if isinstance(node, LINEAR) and n not in self.signals.used
+            n for n, node in self.graph.nodes.items() if isinstance(node, LINEAR) and n not in self.signals.outputs
         )
         if idle:
             raise DeployError(f"node {', '.join(idle)}: leads to no population and no output; leave it out")
@@ -124,17 +126,17 @@ class _Ingest:
 
     def project(self, target: str, signal: Signal, shape: Shape, suffix: str = "") -> None:
         if signal.shape != shape:
-            last = signal.ways[-1].nodes[-1] if signal.ways and signal.ways[-1].nodes else "source"
+            last = signal.paths[-1].nodes[-1] if signal.paths and signal.paths[-1].nodes else "source"
             raise DeployError(f"type mismatch: {last}.output {signal.shape} -> {target}.input {shape}")
-        for way in signal.ways:
-            source = self.population(way.source)
-            name = f"{way.nodes[0]}{suffix}" if way.nodes else f"{source}_{target}"
-            self.projections.append(Projection(name, source, target, _merge_stride(way.operators), shift=way.shift))
+        for path in signal.paths:
+            source = self.population(path.source)
+            name = f"{path.nodes[0]}{suffix}" if path.nodes else f"{source}_{target}"
+            self.projections.append(Projection(name, source, target, _merge_stride(path.operators), shift=path.delay))
 
     def attended(self, name: str) -> tuple[str, Shape]:
         """The population of q|k|v spikes that an attention node reads, and its shape."""
         sources = self.signals.sources[name]
-        if len(sources) != 1 or not isinstance(self.graph.nodes[sources[0]], nir.LIF | nir.IF | nir.CubaLIF):
+        if len(sources) != 1 or not isinstance(self.graph.nodes[sources[0]], SPIKING):
             raise DeployError(f"node {name}: attention must follow one LIF population of q|k|v spikes")
         if self.signals.position[sources[0]] > self.signals.position[name]:
             raise DeployError(f"node {name}: attention within a loop cannot be run here; take it out of the loop")
@@ -143,7 +145,7 @@ class _Ingest:
     def attention(self, name: str, node: SpikingSelfAttention) -> None:
         source, (channels, frames, joints) = self.attended(name)
         channels, heads = channels // 3, node.heads
-        rate = float(np.float32(self.dt) / np.float32(node.tau))
+        rate = float(dt_over_tau(node.tau, self.dt))
         width = channels // heads
         gains = [np.asarray(g, dtype=np.float64) for g in (node.gain_m, node.gain_z)]
         thresholds = [np.asarray(t, dtype=np.float64) / rate for t in (node.threshold_m, node.threshold_z)]
@@ -166,20 +168,20 @@ class _Ingest:
         """What leads to an Output: a population as it is, or synapses into a population without threshold."""
         signal = self.signals.into(name)
         shape = tuple(int(n) for n in self.graph.nodes[name].output_type["output"])
-        if signal.shape != shape and not any(way.nodes for way in signal.ways):
-            raise DeployError(f"type mismatch: {signal.ways[0].source}.output {signal.shape} -> {name}.input {shape}")
-        if len(signal.ways) == 1 and signal.ways[0] == Way(signal.ways[0].source) and not signal.biases:
-            source = signal.ways[0].source
+        if signal.shape != shape and not any(path.nodes for path in signal.paths):
+            raise DeployError(f"type mismatch: {signal.paths[0].source}.output {signal.shape} -> {name}.input {shape}")
+        if len(signal.paths) == 1 and signal.paths[0] == OperatorPath(signal.paths[0].source) and not signal.biases:
+            source = signal.paths[0].source
             if source in self.analog:
                 raise DeployError(f"output {name}: shows the input {source} itself; put a population between them")
             self.outputs.append(Output(name, self.population(source)))
             return
         readout = self.weighted(name)
-        same = tuple((way.source, way.shift, way.nodes) for way in signal.ways)
+        same = tuple((path.source, path.delay, path.nodes) for path in signal.paths)
         if self.shown.get(readout) == same:  # by another output already
             self.outputs.append(Output(name, readout))
             return
-        if readout in self.populations:  # it is shown there by other ways
+        if readout in self.populations:  # other paths lead into it there
             readout = name
         self.shown[readout] = same
         self.project(readout, signal, shape, suffix="_synapses")
@@ -195,7 +197,7 @@ class _Ingest:
             node = self.graph.nodes[name]
             if not isinstance(node, LINEAR):
                 return output
-            if not isinstance(node, nir.SumPool2d | nir.AvgPool2d | nir.Flatten | nir.Delay):
+            if isinstance(node, WEIGHTED):
                 return name
         return output
 

@@ -14,11 +14,9 @@ import numpy as np
 
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.program.neurons import FloatNeuron
-from mksgn.export.loihi import dt_over, one_if_shared
-
-FIRING = (nir.LIF, nir.IF, nir.CubaLIF, nir.Threshold)
-GRADED = (nir.LI, nir.I, nir.CubaLI)
-NEURONS = FIRING + GRADED
+from mksgn.export.graph.kinds import CURRENT_BASED, FIRING, LEAKLESS
+from mksgn.export.graph.membranes import PerNeuron, membrane_of
+from mksgn.export.loihi import one_if_shared
 
 Array = np.ndarray
 
@@ -43,19 +41,13 @@ def convert(name: str, node: nir.NIRNode, dt: float, if_dt: float | None, bias: 
     """
     if isinstance(node, nir.Threshold):
         return Converted(FloatNeuron(1.0, compact(node.threshold), compact(bias)), np.ones(1, dtype=np.float32), True)
-    resistance = np.asarray(node.r, dtype=np.float64)
-    current_decay: Array | None = None
-    leak: Array = np.zeros(1)
-    if isinstance(node, nir.IF | nir.I):
-        decay: Array = np.zeros(1)
-        gain = resistance * (dt if if_dt is None else if_dt)
-    else:
-        current_based = isinstance(node, nir.CubaLIF | nir.CubaLI)
-        decay = _rate(name, "tau_mem" if current_based else "tau", node.tau_mem if current_based else node.tau, dt)
-        gain, leak = resistance * decay, np.asarray(node.v_leak, dtype=np.float64) * decay
-        if current_based:
-            current_decay = _rate(name, "tau_syn", node.tau_syn, dt)
-            gain = gain * current_decay * np.asarray(node.w_in, dtype=np.float64)
+    membrane = membrane_of(node, dt, np.float64(dt if if_dt is None else if_dt))
+    gain, leak = np.asarray(membrane.gain), membrane.leak
+    if not isinstance(node, LEAKLESS):
+        _check_decay(name, "tau_mem" if isinstance(node, CURRENT_BASED) else "tau", membrane.decay)
+    if isinstance(node, CURRENT_BASED):
+        _check_decay(name, "tau_syn", membrane.current_decay)
+    current_decay = one_if_shared(np.asarray(membrane.current_decay)) if isinstance(node, CURRENT_BASED) else None
     fires = isinstance(node, FIRING)
     threshold = np.asarray(node.v_threshold, dtype=np.float64) if fires else None
     reset = np.asarray(node.v_reset, dtype=np.float64) if fires else np.zeros(1)
@@ -69,10 +61,10 @@ def convert(name: str, node: nir.NIRNode, dt: float, if_dt: float | None, bias: 
         unit, factor, drive = np.ones(1), compact(gain), bias * gain
     resting = leak / unit
     neuron = FloatNeuron(
-        decay=one_if_shared(decay),
+        decay=one_if_shared(np.asarray(membrane.decay)),
         threshold=None if threshold is None else compact(threshold / unit),
         bias=compact(resting + drive if current_decay is None else resting),
-        current_decay=None if current_decay is None else one_if_shared(current_decay),
+        current_decay=current_decay,
         input_bias=None if current_decay is None or not np.any(bias) else compact(drive),
         gain=factor,
         reset=compact(reset / unit) if np.any(reset) else None,
@@ -80,15 +72,12 @@ def convert(name: str, node: nir.NIRNode, dt: float, if_dt: float | None, bias: 
     return Converted(neuron, compact(unit), fires)
 
 
-def _rate(name: str, parameter: str, tau: Array, dt: float) -> Array:
-    """dt / tau, checked."""
-    rate = dt_over(tau, dt)
-    if not np.all((rate > 0) & (rate <= 1)):
+def _check_decay(name: str, parameter: str, decay: PerNeuron) -> None:
+    if not np.all((decay > 0) & (decay <= 1)):
         raise DeployError(
-            f"node {name}: dt/{parameter} runs from {rate.min():.4g} to {rate.max():.4g}, outside (0, 1]: the step is longer than "
-            "the time constant; set --dt"
+            f"node {name}: dt/{parameter} runs from {np.min(decay):.4g} to {np.max(decay):.4g}, outside (0, 1]: the time step is "
+            "longer than the time constant; set --dt"
         )
-    return rate
 
 
 def compact(x: Array) -> Array:

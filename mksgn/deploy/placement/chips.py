@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mksgn.deploy.errors import DeployError
+from mksgn.export import loihi
 
 
 @dataclass(frozen=True)
@@ -20,17 +21,17 @@ class Chip:
     input_axons_per_core: int | None = None  # distinct neurons that reach a core
     output_axons_per_core: int | None = None  # over a core's neurons: the cores that each of them reaches
     delay: int | None = None  # time steps that a synapse can hold a spike back
-    weight_bits: int = 8  # of both signs: even integers from -254 to 254
-    decay_bits: int = 12  # of dv and du
-    threshold_bits: int = 17  # mantissa of vth
-    bias_bits: int = 13  # mantissa, sign included
-    bias_exponent: int = 7
+    weight_bits: int = loihi.WEIGHT_BITS  # of both signs: even integers from -254 to 254
+    decay_bits: int = loihi.DECAY_BITS  # of dv and du
+    threshold_bits: int = loihi.THRESHOLD_BITS  # mantissa of vth
+    bias_bits: int = loihi.BIAS_BITS  # mantissa, sign included
+    bias_exponent: int = loihi.BIAS_EXPONENT_LIMIT
     spike_bits: int = 1  # 1: spikes are binary
     neurons: Literal["fixed", "microcode"] = "fixed"
 
     @property
     def weight_limit(self) -> int:
-        return 2**self.weight_bits - 2
+        return loihi.weight_limit(self.weight_bits)
 
     @property
     def decay_limit(self) -> int:
@@ -45,10 +46,6 @@ class Chip:
         return 2 ** (self.bias_bits - 1) - 1
 
 
-# Widths: Lava 0.10.0's LIF and Dense processes, which document them and enforce none. Delay: lava-dl 0.6.0, netx/hdf5.py, which clips
-# at 62; Lava's own DelayDense for the chip takes 63. Both were written for Loihi 2; of Loihi 1, SLAYER's blocks have the same 62.
-SYNAPTIC_DELAY = 62
-
 LOIHI1 = Chip(
     name="loihi1",
     cores=128,
@@ -56,7 +53,7 @@ LOIHI1 = Chip(
     synaptic_bits_per_core=1_048_576,  # MAX_SYNAPSE_BITS
     input_axons_per_core=4096,  # MAX_IN_AXONS
     output_axons_per_core=4096,  # MAX_OUT_AXONS
-    delay=SYNAPTIC_DELAY,
+    delay=loihi.SYNAPTIC_DELAY_LIMIT,
     source="constants of nengo-loihi, block.py and builder/discretize.py; delay of lava-dl 0.6.0",
 )
 LOIHI2 = Chip(
@@ -64,7 +61,7 @@ LOIHI2 = Chip(
     cores=128,  # some texts say that 120 of them are usable
     neurons_per_core=8192,
     synaptic_bits_per_core=192 * 1024 * 8,  # 192 KB for all of a core's state: synapses get at most that
-    delay=SYNAPTIC_DELAY,
+    delay=loihi.SYNAPTIC_DELAY_LIMIT,
     spike_bits=32,
     neurons="microcode",
     source="second-hand: vendor texts as quoted elsewhere; no primary source was opened; widths and delay of Lava and lava-dl",

@@ -17,11 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SUB_UNIT_BITS = 6
-SUB_UNITS = float(1 << SUB_UNIT_BITS)
-MEMBRANE_MAX = 2**23 - 1
-CURRENT_WRAP = 2.0**24
-DECAY_STEPS = 4096  # of 12 bits
+from mksgn.export.loihi import CURRENT_WRAP, DECAY_STEPS, MEMBRANE_MAX, SUB_UNITS
 
 Decay = int | np.ndarray
 

@@ -15,8 +15,13 @@ from nir.ir.node import NIRNode
 
 
 def f32(x: Any) -> np.ndarray:
-    """As every array of a file is: float32, contiguous."""
+    """Convert to float32, contiguous, as all arrays of a file are."""
     return np.ascontiguousarray(x, dtype=np.float32)
+
+
+def ints(x: Any, axes: int) -> tuple[int, ...]:
+    """Broadcast a kernel size, stride, padding or dilation to one int for each axis."""
+    return tuple(int(i) for i in np.broadcast_to(x, axes))
 
 
 @dataclass(eq=False)

@@ -7,11 +7,8 @@ import copy
 import nir
 import numpy as np
 
+from mksgn.export.graph.kinds import DENSE
 from mksgn.export.graph.nodes import GraphConv, f32
-
-WEIGHTED = (nir.Conv1d, nir.Conv2d, nir.Affine, nir.Linear, nir.Scale, GraphConv)
-CONVOLUTIONS = (nir.Conv1d, nir.Conv2d, GraphConv)
-DENSE = (nir.Affine, nir.Linear)
 
 
 def weight_of(node: nir.NIRNode) -> np.ndarray:

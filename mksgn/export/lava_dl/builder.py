@@ -7,11 +7,12 @@ import numpy as np
 
 from mksgn.export.graph.metadata import SCHEMA
 from mksgn.export.graph.nodes import f32
-from mksgn.export.lava_dl.hdf5 import EXACT, MAX_CONV, Layer
+from mksgn.export.lava_dl.hdf5 import MAX_CONV, Layer
 from mksgn.export.lava_dl.neurons import Neuron, read_neuron
 from mksgn.export.lava_dl.weights import check_weights, read_delays, read_matrix
+from mksgn.export.loihi import BIAS_MANTISSA_LIMIT, FLOAT_EXACT
 
-BIAS = (-(2**12), 2**12 - 1)  # 13 bits, signed
+BIAS = (-BIAS_MANTISSA_LIMIT - 1, BIAS_MANTISSA_LIMIT)
 INPUT_WEIGHT = 64  # netx's default for an input layer
 DENSE = {"shape", "weight", "bias", "delay", "neuron/", "inFeatures", "outFeatures"}
 CONV = {"shape", "weight", "bias", "delay", "neuron/", "inChannels", "outChannels", "kernelSize"}
@@ -110,7 +111,9 @@ class Builder:
         if neuron.keeps_current:
             what = f"neuron/iDecay is {neuron.i_decay.min()}: SLAYER filters the input with it, netx does not"
             raise layer.refuse(what, "train the input with current_decay = 1")
-        weight, bias = (layer.sizes(key, -EXACT, EXACT) if key in layer.values else () for key in ("weight", "bias"))
+        weight, bias = (
+            layer.sizes(key, -FLOAT_EXACT, FLOAT_EXACT) if key in layer.values else () for key in ("weight", "bias")
+        )
         if len(weight) > 1 or len(bias) > 1:
             raise layer.refuse("weight or bias of the input has more than one value", "write one each")
         gain, offset = weight[0] if weight else INPUT_WEIGHT, bias[0] if bias else 0

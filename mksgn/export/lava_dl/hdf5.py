@@ -14,8 +14,8 @@ import numpy as np
 
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.export.errors import UnsupportedLayerError
+from mksgn.export.loihi import FLOAT_EXACT
 
-EXACT = 2**24  # float32 holds every integer up to here
 MAX_CONV = 127  # Lava's Conv keeps groups, kernel, stride, padding and dilation in int8
 MAX_VALUES = 2**28  # in one array: a damaged or hostile header must not exhaust the memory
 SCALE = "scale weight, bias and vThMant by the same factor"
@@ -34,7 +34,7 @@ class Layer:
         """Make an error that says `what` is wrong with this layer."""
         return UnsupportedLayerError(f"{self.path}: layer {self.index} ({self.kind}): {what}; {remedy}")
 
-    def integers(self, key: str, low: int = -EXACT, high: int = EXACT, remedy: str = SCALE) -> np.ndarray:
+    def integers(self, key: str, low: int = -FLOAT_EXACT, high: int = FLOAT_EXACT, remedy: str = SCALE) -> np.ndarray:
         """Read integers in [low, high] as int64; netx would truncate fractions and wrap larger values.
 
         Raises:

@@ -9,9 +9,8 @@ import numpy as np
 
 from mksgn.export.graph.nodes import f32
 from mksgn.export.lava_dl.hdf5 import SCALE, Layer
+from mksgn.export.loihi import DECAY_STEPS, THRESHOLD_LIMIT
 
-DECAY = 4096  # decays are in units of 1/4096
-MAX_THRESHOLD = 2**17 - 1  # 17 bits
 READOUT_THRESHOLD = 2**18 - 1  # written by SLAYER's Affine for a layer that never fires
 NEURON_KEYS = {
     "type",
@@ -37,7 +36,7 @@ class Neuron:
 
     @property
     def keeps_current(self) -> bool:
-        return bool((self.i_decay < DECAY).any())
+        return bool((self.i_decay < DECAY_STEPS).any())
 
     def node(self, dt: float, leak: np.ndarray) -> nir.NIRNode:
         """Convert to NIR.
@@ -50,9 +49,9 @@ class Neuron:
         if not self.v_decay.any():
             node: nir.NIRNode = nir.IF(f32(np.full(threshold.shape, 1 / dt)), threshold, zero)
         else:
-            gain = DECAY / self.v_decay
+            gain = DECAY_STEPS / self.v_decay
             membrane = (f32(dt * gain), f32(gain), f32(leak * gain), threshold, zero)
-            scale = DECAY / self.i_decay
+            scale = DECAY_STEPS / self.i_decay
             cuba = self.keeps_current
             node = nir.CubaLIF(f32(dt * scale), *membrane, w_in=f32(scale)) if cuba else nir.LIF(*membrane)
         integers = {"lava_du": self.i_decay - 1, "lava_dv": self.v_decay, "lava_vth": self.threshold}
@@ -93,10 +92,10 @@ def read_neuron(layer: Layer, shape: tuple[int, ...]) -> Neuron:
 
     if np.all(layer.values.get("neuron/vThMant") == READOUT_THRESHOLD):
         raise layer.refuse(f"vThMant is {READOUT_THRESHOLD}: a read-out that never fires", "leave the layer out")
-    threshold = per_channel("vThMant", MAX_THRESHOLD, SCALE)
+    threshold = per_channel("vThMant", THRESHOLD_LIMIT, SCALE)
     if "theta" in keys and (per_channel("theta", 2**30, SCALE) != threshold * 64).any():
         raise layer.refuse("neuron/theta is not 64 vThMant, and netx silently drops it", "remove it")
-    i_decay, v_decay = (per_channel(key, DECAY, "clamp it") for key in ("iDecay", "vDecay"))
+    i_decay, v_decay = (per_channel(key, DECAY_STEPS, "clamp it") for key in ("iDecay", "vDecay"))
     neuron = Neuron(i_decay, v_decay, threshold)
     if not i_decay.all() or (not v_decay.all() and (v_decay.any() or neuron.keeps_current)):
         what = "is 0: NIR's time constants are finite, and its IF keeps no current"

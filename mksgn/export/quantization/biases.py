@@ -7,10 +7,11 @@ import numpy as np
 
 from mksgn.export import loihi
 from mksgn.export.errors import UnsupportedNodeError
-from mksgn.export.graph.kinds import CURRENT_BASED
+from mksgn.export.graph.kinds import CONVOLUTIONS, CURRENT_BASED
+from mksgn.export.graph.membranes import Membrane
 from mksgn.export.graph.nodes import f32
-from mksgn.export.graph.weights import CONVOLUTIONS, bias_of
-from mksgn.export.quantization.paths import Branch, pooled, shape_of
+from mksgn.export.graph.weights import bias_of
+from mksgn.export.quantization.paths import WeightedPath, pooled, shape_of
 from mksgn.export.reference.nodes import linear, tensor
 
 
@@ -18,7 +19,7 @@ class Biases:
     """Those of the nodes on the ways into a population, where they arrive, and v_leak's `drive`, (*shape), at each step; in units of
     the unquantised network."""
 
-    def __init__(self, graph: nir.NIRGraph, name: str, incoming: list[Branch], drive: np.ndarray):
+    def __init__(self, graph: nir.NIRGraph, name: str, incoming: list[WeightedPath], drive: np.ndarray):
         self.node, self.drive = graph.nodes[name], drive
         shape = shape_of(graph, name)
         self.biased = [b for b in incoming if hasattr(graph.nodes[b.weighted], "bias")]
@@ -28,10 +29,10 @@ class Biases:
             for b, n in zip(self.biased, self.nodes, strict=True)
         ]
         if isinstance(self.node, CURRENT_BASED):
-            for branch, node in zip(self.biased, self.nodes, strict=True):
+            for path, node in zip(self.biased, self.nodes, strict=True):
                 if node.bias.any():
                     raise UnsupportedNodeError(
-                        f"node {branch.weighted}: its bias enters the synaptic current of {name}, and Loihi's bias the membrane; "
+                        f"node {path.weighted}: its bias enters the synaptic current of {name}, and Loihi's bias the membrane; "
                         "use Linear for Affine, and v_leak for the bias"
                     )
         # the whole sum on the first node, where all add up alike: a sum of rounded ones would be rounded twice
@@ -46,7 +47,7 @@ class Biases:
 
     def whole(self, scale: float) -> tuple[list[np.ndarray], np.ndarray]:
         """Each node's bias, and what the population gets at each step with v_leak, in integers."""
-        total = loihi.whole(self.total * scale)
+        total = loihi.round_biases(self.total * scale)
         rounded_apart = 0 if self.alike else len(self.nodes)
         step = 2 if np.abs(self.total * scale).max() > loihi.BIAS_MANTISSA_LIMIT - rounded_apart else 1
         biases = [bias_of(n) for n in self.nodes]
@@ -55,48 +56,48 @@ class Biases:
         own = [step * np.rint(b * scale / step) for b in biases]
         return own, total if self.drive.any() else self._placed(own)
 
-    def write(self, scale: float, unit: float, gain: float | np.ndarray, rate: float | np.ndarray) -> None:
+    def write(self, scale: float, unit: float, membrane: Membrane) -> None:
         own, total = self.whole(scale)
         for node, bias in zip(self.nodes, own, strict=True):
             node.bias = f32(bias * unit)
         if self.drive.any():
-            leak = (total - self._placed(own)) * unit * gain / rate
+            leak = (total - self._placed(own)) * unit * membrane.gain / membrane.decay
             self.node.v_leak = f32(np.broadcast_to(leak, self.node.v_leak.shape))
 
 
-def _place(graph: nir.NIRGraph, branch: Branch, shape: tuple[int, ...]) -> np.ndarray:
+def _place(graph: nir.NIRGraph, path: WeightedPath, shape: tuple[int, ...]) -> np.ndarray:
     """For each neuron which element of the node's bias reaches it, counted from 1; 0 for none. None may be pooled on the way."""
-    node = graph.nodes[branch.weighted]
-    y = tensor(np.zeros((1, *shape_of(graph, branch.source))))
-    for name in (*branch.before, branch.weighted):
+    node = graph.nodes[path.weighted]
+    y = tensor(np.zeros((1, *shape_of(graph, path.source))))
+    for name in (*path.before, path.weighted):
         if not isinstance(graph.nodes[name], nir.Delay):
             y = linear(graph.nodes[name], name, y)
     index = np.arange(1, node.bias.size + 1).reshape(node.bias.shape)
     if isinstance(node, CONVOLUTIONS):
         index = index.reshape(-1, *(1,) * (y.ndim - 2))
     y = tensor(np.broadcast_to(index, y.shape))
-    for name in branch.behind:
+    for name in path.after:
         y = linear(graph.nodes[name], name, y) if not isinstance(graph.nodes[name], nir.Delay) else y
     return np.broadcast_to(y.numpy()[0].astype(int), shape)
 
 
-def check_unbiased(graph: nir.NIRGraph, target: str, incoming: list[Branch]) -> None:
+def check_unbiased(graph: nir.NIRGraph, target: str, incoming: list[WeightedPath]) -> None:
     """A bias must reach the population as it is, from the first step on: the biases of all branches add up to one of the population."""
-    for branch in incoming:
-        node = graph.nodes[branch.weighted]
+    for path in incoming:
+        node = graph.nodes[path.weighted]
         if not np.any(bias_of(node)):
             continue
         output = isinstance(graph.nodes[target], nir.Output)
-        if not output and pooled(graph, branch.behind) > 1:
+        if not output and pooled(graph, path.after) > 1:
             raise UnsupportedNodeError(
-                f"node {branch.weighted}: its bias is pooled before {target}; put the bias into a node behind the pool"
+                f"node {path.weighted}: its bias is pooled before {target}; put the bias into a node behind the pool"
             )
-        if branch.lag or any(isinstance(graph.nodes[n], nir.Delay) for n in branch.behind):
+        if path.loop_edges or any(isinstance(graph.nodes[n], nir.Delay) for n in path.after):
             raise UnsupportedNodeError(
-                f"node {branch.weighted}: its bias reaches {target} through a delay or a loop, and Loihi's bias is there from the first "
+                f"node {path.weighted}: its bias reaches {target} through a delay or a loop, and Loihi's bias is there from the first "
                 "step; put it into a node that leads there directly"
             )
         if not output and isinstance(node, nir.Affine) and node.weight.ndim == 2 and len(shape_of(graph, target)) > 1:
             raise UnsupportedNodeError(
-                f"node {branch.weighted}: an Affine's bias on the last axis of {target} is no bias per channel; use a Linear, or flatten"
+                f"node {path.weighted}: an Affine's bias on the last axis of {target} is no bias per channel; use a Linear, or flatten"
             )

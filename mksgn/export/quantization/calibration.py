@@ -13,10 +13,11 @@ from torch import Tensor
 
 from mksgn.export.errors import ExportError
 from mksgn.export.graph.kinds import SPIKING
+from mksgn.export.graph.membranes import Membrane, PerNeuron
 from mksgn.export.graph.metadata import input_normaliser
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from mksgn.export.graph.weights import set_weight
-from mksgn.export.quantization.paths import Branch
+from mksgn.export.quantization.paths import WeightedPath
 from mksgn.export.reference import execute as reference
 from mksgn.export.reference.nodes import delay_steps, linear, map_counts, split_heads, value_counts
 from mksgn.train.streams import INTEGER_LIMIT
@@ -75,35 +76,35 @@ class Calibration:
         return self.run.spikes[f"{name}.z" if isinstance(node, SpikingSelfAttention) else name].astype(np.float32)
 
     def currents(
-        self, nodes: dict[str, nir.NIRNode], branches: list[Branch]
+        self, nodes: dict[str, nir.NIRNode], paths: list[WeightedPath]
     ) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
         """Currents (S, L, *shape) of a population for given weights of its weighted `nodes`, without biases."""
 
         @torch.no_grad()
         def currents(weights: dict[str, np.ndarray]) -> np.ndarray:
             total: np.ndarray | None = None
-            for branch in branches:
-                node = copy.copy(nodes[branch.weighted])
-                set_weight(node, weights[branch.weighted])
+            for path in paths:
+                node = copy.copy(nodes[path.weighted])
+                set_weight(node, weights[path.weighted])
                 if hasattr(node, "bias"):
                     node.bias = np.zeros_like(node.bias)
-                current = self._along(branch, node)
+                current = self._along(path, node)
                 total = current if total is None else total + current
             assert total is not None
             return np.broadcast_to(total, (self.steps, *total.shape[1:]))
 
         return currents
 
-    def _along(self, branch: Branch, weighted: nir.NIRNode) -> np.ndarray:
-        """(S or 1, L, …) of what `branch` brings, `weighted` in place of its weighted node."""
-        names = (*branch.before, branch.weighted, *branch.behind)
-        x = self.source(branch.source)
-        if branch.lag or any(isinstance(self.graph.nodes[name], nir.Delay) for name in names):
-            x = _late(np.broadcast_to(x, (self.steps, *x.shape[1:])), np.array(branch.lag))
+    def _along(self, path: WeightedPath, weighted: nir.NIRNode) -> np.ndarray:
+        """(S or 1, L, …) of what `path` brings, `weighted` in place of its weighted node."""
+        names = (*path.before, path.weighted, *path.after)
+        x = self.source(path.source)
+        if path.loop_edges or any(isinstance(self.graph.nodes[name], nir.Delay) for name in names):
+            x = _late(np.broadcast_to(x, (self.steps, *x.shape[1:])), np.array(path.loop_edges))
         samples = x.shape[1]
         y = torch.from_numpy(np.array(x, dtype=np.float32)).flatten(0, 1)
         for name in names:
-            node = weighted if name == branch.weighted else self.graph.nodes[name]
+            node = weighted if name == path.weighted else self.graph.nodes[name]
             late = isinstance(node, nir.Delay)
             y = _delayed(y, samples, delay_steps(node, name, self.dt)) if late else linear(node, name, y)
         return y.numpy().reshape(-1, samples, *y.shape[1:])
@@ -178,26 +179,33 @@ def input_peak(graph: nir.NIRGraph, inputs: np.ndarray) -> float:
 
 
 def agreement(
-    wanted: np.ndarray,
+    expected: np.ndarray,
     current: np.ndarray,
-    rate: float | np.ndarray,
-    threshold: float | np.ndarray,
-    synaptic: float | np.ndarray = 1.0,
-    drive: float | np.ndarray = 0.0,
+    membrane: Membrane,
+    threshold: PerNeuron,
+    drive: PerNeuron = 0.0,
 ) -> float:
-    """Share of equal decisions of a population in units of its integers: v ← v - rate v + x, spike where v > threshold.
+    """Share of equal decisions of a population in units of its integers.
 
-    With `synaptic` (1: no memory) x is the synaptic current u ← u - synaptic u + `current`, and `drive` what v gets at each step.
+    v ← v - decay v + x, spike where v > threshold. A current with memory is u ← u - current_decay u + x,
+    and v gets u and `drive` in place of x.
+
+    Args:
+        expected: (S, L, *shape) bool, the spikes of the unquantised population.
+        current: (S, L, *shape), what the synapses bring at each step.
+        membrane: The population's decays.
+        threshold: What v is compared with.
+        drive: What v gets at each step beside u.
     """
-    has_synaptic_state = not np.all(np.asarray(synaptic) == 1)
+    decay, current_decay = membrane.decay, membrane.current_decay
+    has_synaptic_state = not np.all(np.asarray(current_decay) == 1)
     v, u, equal = np.zeros_like(current[0]), np.zeros_like(current[0]), 0
-    for t in range(len(current)):
-        x = current[t]
+    for t, x in enumerate(current):
         if has_synaptic_state:
-            u = u * (1 - synaptic) + x
+            u = u * (1 - current_decay) + x
             x = u + drive
-        v = v * (1 - rate) + x
+        v = v * (1 - decay) + x
         s = v > threshold
-        equal += int((s == wanted[t]).sum())
+        equal += int((s == expected[t]).sum())
         v[s] = 0.0
-    return equal / wanted.size
+    return equal / expected.size

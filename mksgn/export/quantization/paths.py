@@ -1,198 +1,244 @@
-"""The ways into each population and Output, and a graph rewritten so that each way has one weighted node, which is its own.
+"""Find the linear paths into each population and rewrite the graph: every path gets exactly one weighted node of its own.
 
-A way leads from a population, attention or an input through linear nodes and delays. Where two join at a linear node, that node is
-copied for each; a node that several targets need is copied per target, "node_target", so that each gets integers of its target's unit.
-AvgPool2d becomes SumPool2d, its 1/area going into the weights; a way without weights gets a Scale of ones, "source_target_synapse".
+Loihi's synapses hold one integer weight each, in units of their target population. `canonicalize_paths`
+therefore turns average pools into sum pools, moves scalar scales into weights, merges weighted nodes in series,
+inserts synapses of weight 1 where a path has none, and copies nodes that several paths share.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import nir
 import numpy as np
 import torch
 
 from mksgn.export.errors import UnsupportedNodeError
-from mksgn.export.graph.kinds import GRADED, SPIKING
+from mksgn.export.graph.kinds import FIRING, GRADED, LINEAR, SPIKING, WEIGHTED
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from mksgn.export.graph.order import evaluation_order
-from mksgn.export.graph.weights import WEIGHTED, bias_of, merged, scaled
+from mksgn.export.graph.paths import LinearPath, LinearWalk, delayed, extended, joined
+from mksgn.export.graph.weights import bias_of, merged, scaled
 from mksgn.export.reference.nodes import linear
 
-WEIGHTLESS = (nir.SumPool2d, nir.AvgPool2d, nir.Flatten, nir.Delay)
 TARGETS = (*SPIKING, *GRADED, nir.Output)
-SPIKE_SOURCES = (nir.Input, *SPIKING, SpikingSelfAttention, nir.Threshold)
+SOURCES = (nir.Input, *FIRING, *GRADED, SpikingSelfAttention)
 
-Chain = list[tuple[str, nir.NIRNode]]  # names and nodes, in the signal's order
+Chain = list[tuple[str, nir.NIRNode]]  # names and nodes, in the order of the signal
+Factors = list[tuple[int, float]]  # scalar factors on a chain, each with the number of nodes before it
 
 
 @dataclass(frozen=True)
-class Branch:
-    """One way into a population: `source` (a population, attention or an input), and on the way one weighted node between
-    weightless ones (pooling, flattening, delays), in the order that the signal takes. `lag`: edges on it that close a loop, and so show
-    the step before."""
+class WeightedPath:
+    """A linear path with one weighted node between weightless ones (pooling, flattening, delays).
+
+    Attributes:
+        source: The population, attention node or input that the path starts from.
+        before: Weightless nodes before the weighted one, in the order of the signal.
+        weighted: The weighted node.
+        after: Weightless nodes after it.
+        loop_edges: Edges of the path that close a loop; each delays it by one time step.
+    """
 
     source: str
     before: tuple[str, ...]
     weighted: str
-    behind: tuple[str, ...]
-    lag: int = 0
+    after: tuple[str, ...]
+    loop_edges: int = 0
 
 
-@dataclass
-class _Way:
+@dataclass(frozen=True)
+class _Path:
+    """A linear path with its nodes, which rewriting replaces."""
+
     source: str
     chain: Chain
     target: str
 
+    def first_weighted(self) -> int:
+        """The index of the first weighted node, or the length of the chain."""
+        return next((i for i, (_, node) in enumerate(self.chain) if isinstance(node, WEIGHTED)), len(self.chain))
 
-def branches(graph: nir.NIRGraph, target: str) -> list[Branch]:
-    """The ways into `target` of a graph that `canonicalize_paths` gave; none where what it shows has no weights."""
-    place = {name: i for i, name in enumerate(evaluation_order(graph))}
-    found = []
-    for source, names in _paths(graph, target):
-        at = [i for i, name in enumerate(names) if isinstance(graph.nodes[name], WEIGHTED)]
-        if not at:
+
+class _Paths(LinearWalk[tuple[LinearPath, ...]]):
+    def __init__(self, graph: nir.NIRGraph):
+        super().__init__(graph.nodes, graph.edges, evaluation_order(graph))
+
+    def start(self, name: str) -> tuple[LinearPath, ...]:
+        if not isinstance(self.nodes[name], SOURCES):
+            kind = type(self.nodes[name]).__name__
+            raise UnsupportedNodeError(f"node {name}: {kind} as a source of synapses cannot be quantised; leave it out")
+        return (LinearPath(name),)
+
+    def through(self, name: str, node: nir.NIRNode, value: tuple[LinearPath, ...]) -> tuple[LinearPath, ...]:
+        return extended(value, name)
+
+    def join(self, name: str, values: list[tuple[LinearPath, ...]]) -> tuple[LinearPath, ...]:
+        return joined(name, values)
+
+    def late(self, value: tuple[LinearPath, ...], steps: int) -> tuple[LinearPath, ...]:
+        return delayed(value, steps)
+
+
+def weighted_paths(graph: nir.NIRGraph, target: str) -> list[WeightedPath]:
+    """Find the paths into `target` of a graph from `canonicalize_paths`; none if it outputs spikes without weights."""
+    paths = []
+    for path in _Paths(graph).into(target):
+        weighted = [i for i, name in enumerate(path.nodes) if isinstance(graph.nodes[name], WEIGHTED)]
+        if not weighted:
             return []
-        hops = [source, *names, target]
-        lag = sum(place[a] >= place[b] for a, b in pairwise(hops))
-        found.append(Branch(source, tuple(names[: at[0]]), names[at[0]], tuple(names[at[0] + 1 :]), lag))
-    return found
-
-
-def canonicalize_paths(graph: nir.NIRGraph) -> nir.NIRGraph:
-    """`graph` itself, a flat one, where every way is so already. Raises UnsupportedNodeError: node, reason, remedy."""
-    ways, kept, changed = [], set(), False
-    for target in sorted(graph.nodes):
-        node = graph.nodes[target]
-        if isinstance(node, TARGETS):
-            found = [
-                _Way(source, [(n, graph.nodes[n]) for n in names], target) for source, names in _paths(graph, target)
-            ]
-            _check(graph, target, found)
-            ways += found
-        elif isinstance(node, nir.Threshold | SpikingSelfAttention):
-            kept |= {n for _, names in _paths(graph, target) for n in names}
-    times = Counter(name for way in ways for name, _ in way.chain) + Counter(kept)
-    lost = sorted(n for n, node in graph.nodes.items() if isinstance(node, WEIGHTED + WEIGHTLESS) and n not in times)
-    if lost:
-        raise UnsupportedNodeError(f"node {', '.join(lost)}: leads to no population and no output; leave it out")
-    counted: set[tuple[str, ...]] = set()
-    rewritten = []
-    for way in ways:
-        chain = _integer_chain(graph, _bias_once(way, counted), plain=_shows_plain(graph, way.target, ways))
-        changed |= [name for name, _ in chain] != [name for name, _ in way.chain]
-        changed |= any(a is not b for (_, a), (_, b) in zip(chain, way.chain))  # noqa: B905  of one length, or changed
-        at = next((i for i, (_, node) in enumerate(chain) if isinstance(node, WEIGHTED)), len(chain))
-        changed |= any(times[name] > 1 for name, _ in chain[at:])
-        rewritten.append((way, chain, at))
-    return _rebuilt(graph, rewritten, times, kept) if changed else graph
-
-
-def _paths(graph: nir.NIRGraph, target: str) -> list[tuple[str, list[str]]]:
-    """Each source that leads to `target`, and the linear nodes on the way, in the signal's order; ordered by the last one's name."""
-    found = []
-    for name in sorted(a for a, b in graph.edges if b == target):
-        node = graph.nodes[name]
-        if isinstance(node, WEIGHTED + WEIGHTLESS):
-            before = _paths(graph, name)
-            if not before:
-                raise UnsupportedNodeError(f"node {name}: no edge leads into it; connect it, or leave it out")
-            found += [(source, [*names, name]) for source, names in before]
-        elif isinstance(node, SPIKE_SOURCES + GRADED):
-            found.append((name, []))
-        else:
-            raise UnsupportedNodeError(
-                f"node {name}: {type(node).__name__} before {target} cannot be quantised; leave it out"
-            )
-    return found
+        at = weighted[0]
+        paths.append(WeightedPath(path.source, path.nodes[:at], path.nodes[at], path.nodes[at + 1 :], path.delay))
+    return paths
 
 
 def sources_of(graph: nir.NIRGraph, target: str) -> set[str]:
-    """The populations, attentions and inputs that lead to `target` through linear nodes."""
-    return {source for source, _ in _paths(graph, target)}
+    """The populations, attention nodes and inputs that lead to `target` through linear nodes."""
+    return {path.source for path in _Paths(graph).into(target)}
 
 
-def _check(graph: nir.NIRGraph, target: str, ways: list[_Way]) -> None:
-    output = isinstance(graph.nodes[target], nir.Output)
-    if not ways and output:
-        raise UnsupportedNodeError(f"output {target}: no edge leads into it; connect it, or leave it out")
-    for way in ways:
-        if isinstance(graph.nodes[way.source], GRADED) and not (output and len(ways) == 1 and not way.chain):
-            kind = type(graph.nodes[way.source]).__name__
-            raise UnsupportedNodeError(
-                f"node {way.source}: {kind} shows its membrane, and Loihi's synapses (here into {target}) take spikes; let it lead to "
-                "an Output alone, or give it a threshold"
-            )
+def canonicalize_paths(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """Rewrite a flat graph so that each path has one weighted node, which no other path shares.
+
+    Returns `graph` itself where that is so already.
+
+    Raises:
+        UnsupportedNodeError: Weighted nodes in series that do not merge, a source whose output is no
+            spikes, idle nodes, or more paths than PATHS_LIMIT.
+    """
+    walk, paths, kept = _Paths(graph), [], set()
+    for target, node in sorted(graph.nodes.items()):
+        if isinstance(node, TARGETS):
+            into = [_Path(p.source, [(n, graph.nodes[n]) for n in p.nodes], target) for p in walk.into(target)]
+            _check_graded(graph, target, into)
+            paths += into
+        elif isinstance(node, nir.Threshold | SpikingSelfAttention):
+            kept |= {name for path in walk.into(target) for name in path.nodes}
+    uses = Counter(name for path in paths for name, _ in path.chain) + Counter(kept)
+    idle = sorted(name for name, node in graph.nodes.items() if isinstance(node, LINEAR) and name not in uses)
+    if idle:
+        raise UnsupportedNodeError(f"node {', '.join(idle)}: leads to no population and no output; leave it out")
+    counted: set[tuple[str, ...]] = set()
+    plain = {target for target in graph.outputs if _needs_no_weights(target, paths)}
+    rewritten = []
+    for path in paths:
+        own = _bias_once(path, counted)
+        rewritten.append(own if path.target in plain else replace(own, chain=_one_weighted_node(graph, own)))
+    same = all(new.chain == old.chain for new, old in zip(rewritten, paths, strict=True))
+    shared = any(uses[name] > 1 for path in rewritten for name, _ in path.chain[path.first_weighted() :])
+    return graph if same and not shared else _with_own_nodes(graph, rewritten, uses, kept)
 
 
-def _shows_plain(graph: nir.NIRGraph, target: str, ways: list[_Way]) -> bool:
-    """Whether an Output shows spikes, pooled or flattened at most, and needs no weights."""
-    plain = (nir.SumPool2d, nir.Flatten, nir.Delay)
-    into = [way for way in ways if way.target == target]
-    return isinstance(graph.nodes[target], nir.Output) and all(
-        isinstance(n, plain) for way in into for _, n in way.chain
-    )
+def _check_graded(graph: nir.NIRGraph, target: str, paths: list[_Path]) -> None:
+    """A membrane potential may lead to an Output alone, directly."""
+    direct = isinstance(graph.nodes[target], nir.Output) and len(paths) == 1 and not paths[0].chain
+    graded = [path.source for path in paths if isinstance(graph.nodes[path.source], GRADED)]
+    if graded and not direct:
+        kind = type(graph.nodes[graded[0]]).__name__
+        raise UnsupportedNodeError(
+            f"node {graded[0]}: {kind} outputs its membrane, and Loihi's synapses (here into {target}) take spikes; let it lead to "
+            "an Output alone, or give it a threshold"
+        )
 
 
-def _bias_once(way: _Way, counted: set[tuple[str, ...]]) -> _Way:
-    """Where ways join at a node, its bias belongs to the first of them alone."""
+def _needs_no_weights(output: str, paths: list[_Path]) -> bool:
+    """Whether an Output takes spikes, at most pooled, flattened or delayed."""
+    weightless = (nir.SumPool2d, nir.Flatten, nir.Delay)
+    return all(isinstance(node, weightless) for path in paths if path.target == output for _, node in path.chain)
+
+
+def _bias_once(path: _Path, counted: set[tuple[str, ...]]) -> _Path:
+    """Give the bias of a node at which paths join to the first of them alone."""
     chain: Chain = []
-    for i, (name, node) in enumerate(way.chain):
-        onward = (*(n for n, _ in way.chain[i:]), way.target)
-        again, biased = onward in counted, np.any(bias_of(node)) and isinstance(node, WEIGHTED)
+    for i, (name, node) in enumerate(path.chain):
+        onward = (*(n for n, _ in path.chain[i:]), path.target)
+        again, biased = onward in counted, isinstance(node, WEIGHTED) and np.any(bias_of(node))
         counted.add(onward)
         chain.append((name, scaled(node, 1.0, 0.0) if again and biased else node))
-    return _Way(way.source, chain, way.target)
+    return replace(path, chain=chain)
 
 
-def _integer_chain(graph: nir.NIRGraph, way: _Way, *, plain: bool) -> Chain:
-    """The same with at most one weighted node, and sums for averages."""
-    if plain:
-        return way.chain
-    chain: Chain = []
-    factors: list[tuple[int, float]] = []  # how many nodes of `chain` lie before each, and the factor
-    several = sum(isinstance(node, WEIGHTED) for _, node in way.chain) > 1
-    for name, node in way.chain:
+def _one_weighted_node(graph: nir.NIRGraph, path: _Path) -> Chain:
+    """The path's chain with one weighted node, and sums for averages."""
+    chain, scales = _without_scalar_scales(path.chain)
+    chain, areas = _with_sum_pools(chain)
+    chain = _with_weights(graph, path, chain)
+    chain = _with_factors(chain, sorted(scales + areas, key=lambda factor: factor[0]))
+    return _in_one_node(chain)
+
+
+def _without_scalar_scales(chain: Chain) -> tuple[Chain, Factors]:
+    """Take out Scales of one number, which commute with any node, unless the only weighted node is one."""
+    if sum(isinstance(node, WEIGHTED) for _, node in chain) < 2:
+        return chain, []
+    rest: Chain = []
+    factors: Factors = []
+    for name, node in chain:
+        if isinstance(node, nir.Scale) and np.ptp(node.scale) == 0:
+            factors.append((len(rest), float(node.scale.flat[0])))
+        else:
+            rest.append((name, node))
+    return rest, factors
+
+
+def _with_sum_pools(chain: Chain) -> tuple[Chain, Factors]:
+    """Replace average pools by sum pools and factors of 1 / area."""
+    rest: Chain = []
+    factors: Factors = []
+    for i, (name, node) in enumerate(chain):
         if isinstance(node, nir.AvgPool2d):
-            factors.append((len(chain), 1 / float(np.prod(np.broadcast_to(node.kernel_size, 2)))))
+            factors.append((i, 1 / float(np.prod(np.broadcast_to(node.kernel_size, 2)))))
             pool = nir.SumPool2d(node.kernel_size, node.stride, node.padding)
             pool.input_type, pool.output_type, pool.metadata = node.input_type, node.output_type, node.metadata
-            chain.append((name, pool))
-        elif several and isinstance(node, nir.Scale) and np.ptp(node.scale) == 0:  # passes through any node
-            factors.append((len(chain), float(node.scale.flat[0])))
-        else:
-            chain.append((name, node))
-    if not any(isinstance(node, WEIGHTED) for _, node in chain):
-        name = f"{way.source}_{way.target}_synapse"
-        while name in graph.nodes:
-            name += "_"
-        ones = np.ones(_shape_behind(graph, way.source, chain), dtype=np.float32)
-        chain.append((name, nir.Scale(ones)))
+            node = pool
+        rest.append((name, node))
+    return rest, factors
+
+
+def _with_weights(graph: nir.NIRGraph, path: _Path, chain: Chain) -> Chain:
+    """Append a Scale of ones, "source_target_synapse", to a chain without weights."""
+    if any(isinstance(node, WEIGHTED) for _, node in chain):
+        return chain
+    name = f"{path.source}_{path.target}_synapse"
+    while name in graph.nodes:
+        name += "_"
+    ones = np.ones(_shape_after(graph, path.source, chain), dtype=np.float32)
+    return [*chain, (name, nir.Scale(ones))]
+
+
+def _with_factors(chain: Chain, factors: Factors) -> Chain:
+    """Multiply the factors into the first weighted node: all of them scale its weights, those after it its bias too."""
+    if not factors:
+        return chain
     at = next(i for i, (_, node) in enumerate(chain) if isinstance(node, WEIGHTED))
-    behind = float(np.prod([f for i, f in factors if i > at]))
-    name, node = chain[at]
-    if factors:
-        node = scaled(node, float(np.prod([f for _, f in factors])), behind)
-    while at + 1 < len(chain) and isinstance(chain[at + 1][1], WEIGHTED):
-        after, other = chain.pop(at + 1)
-        one = merged(node, other)
-        if one is None:
-            raise _series(name, after)
-        one.metadata = (node if isinstance(other, nir.Scale) else other).metadata
-        name, node = (name if isinstance(other, nir.Scale) else after), one
-    for after, other in chain[at + 1 :]:
-        if isinstance(other, WEIGHTED):
-            raise _series(name, after)
-    chain[at] = name, node
-    return chain
+    weight = float(np.prod([factor for _, factor in factors]))
+    bias = float(np.prod([factor for i, factor in factors if i > at]))
+    return [(name, scaled(node, weight, bias) if i == at else node) for i, (name, node) in enumerate(chain)]
 
 
-def _series(first: str, second: str) -> UnsupportedNodeError:
+def _in_one_node(chain: Chain) -> Chain:
+    """Merge weighted nodes in series; the last but for Scales gives the name. Raises UnsupportedNodeError."""
+    merged_chain: Chain = []
+    for name, node in chain:
+        last, before = merged_chain[-1] if merged_chain else ("", None)
+        if isinstance(node, WEIGHTED) and isinstance(before, WEIGHTED):
+            one = merged(before, node)
+            if one is None:
+                raise _in_series(last, name)
+            scale = isinstance(node, nir.Scale)
+            one.metadata = (before if scale else node).metadata
+            merged_chain[-1] = (last if scale else name, one)
+        else:
+            merged_chain.append((name, node))
+    weighted = [name for name, node in merged_chain if isinstance(node, WEIGHTED)]
+    if len(weighted) > 1:
+        raise _in_series(weighted[0], weighted[1])
+    return merged_chain
+
+
+def _in_series(first: str, second: str) -> UnsupportedNodeError:
     return UnsupportedNodeError(
         f"nodes {first} and {second}: two weighted nodes in series have no integer form; merge them into one, or put a "
         "population between them"
@@ -200,7 +246,7 @@ def _series(first: str, second: str) -> UnsupportedNodeError:
 
 
 def shape_of(graph: nir.NIRGraph, name: str) -> tuple[int, ...]:
-    """What a population, attention or an input shows."""
+    """The output shape of a population, attention node or input."""
     node = graph.nodes[name]
     if isinstance(node, nir.Input):
         return tuple(int(n) for n in node.input_type["input"])
@@ -211,36 +257,39 @@ def shape_of(graph: nir.NIRGraph, name: str) -> tuple[int, ...]:
 
 
 @torch.no_grad()
-def _shape_behind(graph: nir.NIRGraph, source: str, chain: Chain) -> tuple[int, ...]:
+def _shape_after(graph: nir.NIRGraph, source: str, chain: Chain) -> tuple[int, ...]:
     x = torch.zeros(1, *shape_of(graph, source))
     for name, node in chain:
         x = x if isinstance(node, nir.Delay) else linear(node, name, x)
     return tuple(x.shape[1:])
 
 
-def _rebuilt(
-    graph: nir.NIRGraph, ways: list[tuple[_Way, Chain, int]], times: Counter[str], kept: set[str]
-) -> nir.NIRGraph:
-    nodes = {n: node for n, node in graph.nodes.items() if n in kept or not isinstance(node, WEIGHTED + WEIGHTLESS)}
+def _with_own_nodes(graph: nir.NIRGraph, paths: list[_Path], uses: Counter[str], kept: set[str]) -> nir.NIRGraph:
+    """Rebuild the graph from its paths; a node that several of them use is copied for each, "node_target".
+
+    Nodes before the first weighted one stay shared: they hold no numbers of the target's unit. Those
+    in `kept` lead to the host's nodes, or to attention, and stay as they are.
+    """
+    nodes = {name: node for name, node in graph.nodes.items() if name in kept or not isinstance(node, LINEAR)}
     edges = [(a, b) for a, b in graph.edges if a in nodes and b in nodes and not isinstance(graph.nodes[b], TARGETS)]
     taken = set(graph.nodes)
-    for way, chain, at in ways:
-        last = way.source
-        for i, (name, node) in enumerate(chain):
+    for path in paths:
+        last, first = path.source, path.first_weighted()
+        for i, (name, node) in enumerate(path.chain):
             own = name
-            if i >= at and (times[name] > 1 or name not in graph.nodes):
-                own = f"{name}_{way.target}" if name in graph.nodes else name
+            if i >= first and (uses[name] > 1 or name not in graph.nodes):
+                own = f"{name}_{path.target}" if name in graph.nodes else name
                 number = 2
                 while own in taken:
-                    own, number = f"{name}_{way.target}_{number}", number + 1
+                    own, number = f"{name}_{path.target}_{number}", number + 1
                 taken.add(own)
                 node = copy.copy(node)
             if own in kept and isinstance(node, nir.SumPool2d) and node is not graph.nodes[own]:
-                own = f"{own}_sum"  # an average that a host's node still needs
+                own = f"{own}_sum"  # the host's nodes still need the average
             nodes[own] = node
             edges.append((last, own))
             last = own
-        edges.append((last, way.target))
+        edges.append((last, path.target))
     return nir.NIRGraph(nodes, list(dict.fromkeys(edges)), metadata=dict(graph.metadata), type_check=False)
 
 

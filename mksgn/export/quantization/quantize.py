@@ -35,12 +35,13 @@ from mksgn.export import loihi
 from mksgn.export.errors import RangeError, UnsupportedNodeError
 from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.kinds import GRADED, SPIKING
+from mksgn.export.graph.membranes import Membrane, dt_over_tau
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, f32
 from mksgn.export.graph.order import evaluation_order
 from mksgn.export.lowering.fold import check_finite, per_edge
 from mksgn.export.quantization.calibration import Calibration, agreement, coincidences
 from mksgn.export.quantization.paths import canonicalize_paths, shape_of, sources_of
-from mksgn.export.quantization.populations import membrane_of, spiking
+from mksgn.export.quantization.populations import lattice_rates, loihi_membrane, spiking
 from mksgn.export.quantization.readouts import graded, readout
 from mksgn.export.quantization.scales import PopulationScale
 from mksgn.export.reference import execute
@@ -64,7 +65,7 @@ def quantize(
         raise RangeError(f"--quantize {bits}: weights have 2 to 8 bits; choose one of them, or none")
     graph = canonicalize_paths(flatten(graph))
     membranes = {
-        name: membrane_of(name, node, dt, if_dt)
+        name: loihi_membrane(name, node, dt, if_dt)
         for name, node in graph.nodes.items()
         if isinstance(node, SPIKING + GRADED)
     }
@@ -75,7 +76,7 @@ def quantize(
             edges, weight = per_edge(node.adjacency.astype(np.float64), node.weight.astype(np.float64))
             quantised.nodes[name] = _like(node, GraphConv(f32(edges), f32(weight), node.bias))
     scales: dict[str, PopulationScale] = {}
-    rates = {rate for membrane in membranes.values() for rate in membrane.rates()}
+    rates = {rate for membrane in membranes.values() for rate in lattice_rates(membrane)}
     for name in evaluation_order(quantised):
         node = quantised.nodes[name]
         if isinstance(node, SPIKING):
@@ -83,7 +84,7 @@ def quantize(
         elif isinstance(node, GRADED):
             scales[name] = graded(quantised, name, bits, membranes[name], values)
         elif isinstance(node, SpikingSelfAttention):
-            rates.add(float(np.float32(dt) / np.float32(node.tau)))
+            rates.add(float(dt_over_tau(node.tau, dt)))
             scales |= _attention(quantised, name, bits, dt, values)
         elif isinstance(node, nir.Output):
             scales |= readout(quantised, name, bits)
@@ -119,36 +120,54 @@ def _attended(graph: nir.NIRGraph, name: str) -> str:
 
 
 def _attention(graph: nir.NIRGraph, name: str, bits: int, dt: float, values: Calibration) -> dict[str, PopulationScale]:
-    """A product has one weight; a power of two, so that the gain stays what it was. The thresholds differ from head to head."""
+    """Quantise both populations of an attention node, in place.
+
+    A product has one weight for all heads, a power of two, so that the gain stays what it was; the
+    thresholds differ from head to head.
+    """
     node, qkv = graph.nodes[name], _attended(graph, name)
-    rate = float(np.float32(dt) / np.float32(node.tau))
-    loihi.check_decay(name, rate)
+    rate = float(dt_over_tau(node.tau, dt))
+    loihi.decay_integers(name, rate)
     stacked, _, joints = shape_of(graph, qkv)
     channels = stacked // 3
     counts = coincidences(node, values.source(qkv), values.spikes(f"{name}.m"))
     scales = {}
     for part, most, counted in zip("mz", (channels // node.heads, joints), counts, strict=True):
+        population = f"{name}.{part}"
         gain = np.asarray(getattr(node, f"gain_{part}"), dtype=np.float64)
         threshold = np.asarray(getattr(node, f"threshold_{part}"), dtype=np.float64) / gain / rate  # in coincidences
-        check_finite(f"{name}.{part}", threshold)
-        between = loihi.threshold_offset(rate, values.steps)
-        pile, lattice = loihi.accumulation_factor(values.steps, rate), rate**values.steps
-        limits = loihi.limits(bits, 1.0, threshold.max(), 0.0, float(most), pile, between, lattice)
+        check_finite(population, threshold)
+        offset = loihi.threshold_offset(rate, values.steps)
+        limits = loihi.Demand(
+            weight=1.0,
+            bias=0.0,
+            worst_sum=float(most),
+            accumulation=loihi.accumulation_factor(values.steps, rate),
+            threshold=threshold.max(),
+            offset=offset,
+            lattice=rate**values.steps,
+        ).limits(bits)
         binding = min(limits, key=lambda key: limits[key])
         if limits[binding] < 2:
             raise RangeError(
-                f"{name}.{part}: {binding} allows a weight of {limits[binding]:.3g} per coincidence, a synapse's least is 2; "
+                f"{population}: {binding} allows a weight of {limits[binding]:.3g} per coincidence, a synapse's least is 2; "
                 f"train it with a gain above {1 / threshold.max() / rate:.2g}, or with fewer than {values.steps} steps"
             )
         scale = 2.0 ** math.floor(math.log2(limits[binding]))
-        exponent = -int(math.log2(scale))
-        half = np.array([loihi.threshold_above(t * scale, between) for t in threshold])
+        rounded = np.array([loihi.round_threshold(t * scale, offset) for t in threshold])
         setattr(node, f"gain_{part}", np.ones(node.heads, dtype=np.float32))
-        setattr(node, f"threshold_{part}", f32(half * rate / scale))
-        wanted = values.spikes(f"{name}.{part}")
-        agreed = agreement(wanted.reshape(counted.shape), counted * scale, rate, half.reshape(-1, 1, 1, 1))
-        scales[f"{name}.{part}"] = PopulationScale(
-            exponent, scale, binding, 0, agreed, float(wanted.mean()), float(most * scale), float(counted.max() * scale)
+        setattr(node, f"threshold_{part}", f32(rounded * rate / scale))
+        spikes = values.spikes(population)
+        membrane = Membrane(gain=1.0, decay=rate, current_decay=1.0, leak=np.zeros(1))
+        scales[population] = PopulationScale(
+            exponent=-int(math.log2(scale)),
+            scale=scale,
+            binding=binding,
+            saturated=0,
+            agreement=agreement(spikes.reshape(counted.shape), counted * scale, membrane, rounded.reshape(-1, 1, 1, 1)),
+            firing_rate=float(spikes.mean()),
+            worst_sum=float(most * scale),
+            largest_sum=float(counted.max() * scale),
         )
     return scales
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
+
+from mksgn.export import loihi
 
 FINER = (1.0, 1.12, 1.26, 1.41, 1.59, 1.78, 2.0)  # scales tried above the one that saturates nothing
 
@@ -12,24 +17,54 @@ FINER = (1.0, 1.12, 1.26, 1.41, 1.59, 1.78, 2.0)  # scales tried above the one t
 class PopulationScale:
     """How one population was quantised. `unit` = 2**exponent is the value of one integer in the file.
 
-    Sums are of weights into one neuron at one step, in weight units: the worst that spikes could cause, and the largest that the
-    calibration clips did. `agreement` is with the unquantised network, on that network's own spikes; the read-out decides nothing.
+    Sums are of weights into one neuron at one step, in weight units: the worst that spikes could cause,
+    and the largest on the calibration samples. `agreement` is with the unquantised network, on that
+    network's own spikes. A read-out decides nothing, and has none.
     """
 
     exponent: int
     scale: float  # integers per unit of the unquantised network
-    binding: str  # the term that bounds the scale
+    binding: str  # the range that bounds the scale
     saturated: int  # weights that the chosen scale clips
     agreement: float | None = None  # share of equal decisions
-    firing_rate: float | None = None  # of the unquantised population, on the calibration clips
+    firing_rate: float | None = None  # of the unquantised population, on the calibration samples
     worst_sum: float | None = None
     largest_sum: float | None = None
 
 
-def choose(
-    finest: float, hard: float, tried: Callable[[float], tuple[float, float]]
-) -> tuple[float, tuple[float, float]]:
-    """The scale whose spikes agree best, the coarser of two equal ones, and what `tried` gave for it."""
-    results = {f: tried(finest * f) for f in FINER if finest * f <= hard or f == 1.0}
-    best = max(results, key=lambda f: (results[f][0], -f))
-    return finest * best, results[best]
+@dataclass(frozen=True)
+class Candidate:
+    """A scale that was tried on the calibration samples."""
+
+    scale: float
+    agreement: float  # share of equal decisions
+    largest_sum: float
+
+
+def choose(finest: float, limit: float, measure: Callable[[float], Candidate]) -> Candidate:
+    """Choose the scale whose spikes agree best, the coarsest of equal ones.
+
+    Args:
+        finest: The finest scale that saturates no weight, always tried.
+        limit: What no other scale may exceed.
+        measure: Gives the candidate of a scale.
+    """
+    candidates = [measure(finest * factor) for factor in FINER if finest * factor <= limit or factor == 1.0]
+    return max(candidates, key=lambda candidate: candidate.agreement)  # the first of equal ones
+
+
+def power_of_two(limits: dict[str, float], bits: int, weights: dict[str, np.ndarray]) -> tuple[float, str]:
+    """Choose a power of two as scale, which leaves a read-out's units as they are.
+
+    Returns:
+        The scale below all limits, or its double, with some weights clipped, where that has the
+        smaller squared error; and the range that binds.
+    """
+    binding = min(limits, key=lambda key: limits[key])
+    scale = 2.0 ** math.floor(math.log2(limits[binding]))
+
+    def error(scale: float) -> float:
+        return sum(float(((loihi.round_weights(w * scale, bits) / scale - w) ** 2).sum()) for w in weights.values())
+
+    others = min(value for key, value in limits.items() if key != "weights")
+    return (2 * scale if 2 * scale <= others and error(2 * scale) < error(scale) else scale), binding

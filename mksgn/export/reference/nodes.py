@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mksgn.export.errors import UnsupportedNodeError
 from mksgn.export.graph.kinds import CURRENT_BASED, SPIKING
-from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
+from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, ints
 
 WHOLE = 1e-6  # largest relative distance of a delay from a whole number of steps
 
@@ -35,9 +35,9 @@ def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
     """
     if isinstance(node, nir.Conv2d | nir.Conv1d):
         axes = np.ndim(node.weight) - 2
-        padding = node.padding if isinstance(node.padding, str) else _ints(node.padding, axes)
+        padding = node.padding if isinstance(node.padding, str) else ints(node.padding, axes)
         conv = F.conv2d if axes == 2 else F.conv1d
-        stride, dilation = _ints(node.stride, axes), _ints(node.dilation, axes)
+        stride, dilation = ints(node.stride, axes), ints(node.dilation, axes)
         return conv(x, tensor(node.weight), tensor(node.bias), stride, padding, dilation, int(node.groups))
     if isinstance(node, GraphConv):
         y = tensor(node.bias)[:, None, None].expand(len(x), -1, x.shape[2], x.shape[3]).clone()
@@ -49,7 +49,7 @@ def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
         y = torch.einsum("...oi,n...i->n...o", tensor(node.weight), x)
         return y + tensor(node.bias) if isinstance(node, nir.Affine) else y
     if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
-        kernel, stride, padding = (_ints(p, 2) for p in (node.kernel_size, node.stride, node.padding))
+        kernel, stride, padding = (ints(p, 2) for p in (node.kernel_size, node.stride, node.padding))
         if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):  # more than torch's pooling can pad
             x, padding = F.pad(x, (padding[1], padding[1], padding[0], padding[0])), (0, 0)
         divisor = 1 if isinstance(node, nir.SumPool2d) else kernel[0] * kernel[1]  # padding counts
@@ -63,10 +63,6 @@ def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
         f"node {name}: the reference execution cannot run {type(node).__name__}, only NIR's primitives, GraphConv and "
         "SpikingSelfAttention; rewrite the node with these"
     )
-
-
-def _ints(x: Any, axes: int) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.broadcast_to(x, axes))
 
 
 def tensor(x: Any) -> Tensor:

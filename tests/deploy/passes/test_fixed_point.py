@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from mksgn.deploy import compile_graph, run
-from mksgn.deploy.errors import DeployError, RangeError
+from mksgn.deploy.errors import DeployError
 from mksgn.deploy.passes.balance import balance
 from mksgn.deploy.passes.fixed_point import fixed_point
 from mksgn.deploy.passes.host_split import host_split
 from mksgn.deploy.passes.ingest import ingest
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron
+from mksgn.export.errors import RangeError
 from tests.support.graphs import (
     DT,
     UNITS,
@@ -252,7 +253,7 @@ def test_a_decay_of_all_or_nothing():
     ):
         fixed_point(ingest(g), units(l=0))
     g.nodes["l"] = lif(1, tau=1e-4 * 2**14, threshold=(1 + 1 / 128) / 2**14)
-    with pytest.raises(RangeError, match=r"^l: decay 0\.000061 … .* gives dv = 0 … 0, outside"):
+    with pytest.raises(RangeError, match=r"^l: decay dv = 4096 dt/tau \(0\) is outside 1 … 4095 of its 12 bits"):
         fixed_point(ingest(g), units(l=0))
 
 

@@ -2,7 +2,6 @@
 
 import json
 
-import nir
 import numpy as np
 import pytest
 import torch
@@ -11,17 +10,15 @@ from hypothesis import strategies as st
 
 from mksgn.deploy import compile_graph, run
 from mksgn.export import export_to_nir
-from mksgn.export.errors import CannotFireError, ExportError, RangeError, UnsupportedNodeError
+from mksgn.export.errors import CannotFireError, ExportError, RangeError
 from mksgn.export.graph import files
 from mksgn.export.graph.nodes import GraphConv
 from mksgn.export.lowering.portable import to_portable
-from mksgn.export.quantization.quantize import quantize
-from mksgn.export.reference.execute import execute
 from mksgn.export.verification.parity import compare
 from mksgn.export.verification.verify import reference_spikes, torch_spikes, verify
 from mksgn.train.streams import STREAMS
-from tests.support.graphs import affine, conv, inp, lif, linear, out, pool
-from tests.support.graphs import graph as graph_of
+from tests.export.quantization.networks import refused
+from tests.support.graphs import attention, conv, inp, lif, out
 from tests.support.students import calibration, tiny
 
 
@@ -157,40 +154,6 @@ def test_where_loihi_truncates_torch_and_the_file_still_agree(steps, tau, bits):
     assert parity.mismatches < parity.decisions / 100
 
 
-def two_branches(first, second, *, shape=(4,)) -> nir.NIRGraph:
-    nodes = {"x": inp(3), "a": first, "b": second, "y": lif(*shape, threshold=0.5), "out": out(*shape)}
-    return graph_of(nodes, [("x", "a"), ("x", "b"), ("a", "y"), ("b", "y"), ("y", "out")], steps=4)
-
-
-def test_a_bias_beside_a_branch_without_one_is_kept():
-    rng = np.random.default_rng(0)
-    graph = two_branches(linear(rng.normal(size=(4, 3))), affine(rng.normal(size=(4, 3)), [0.9, 0.1, 0.5, -0.3]))
-    x = (rng.random((40, 3)) < 0.5).astype(np.float32)
-    quantised, found = quantize(graph, 8, x, 4, 1e-4)
-    assert quantised.nodes["b"].bias.any()
-    a, b = (execute(g, x, 4, 1e-4).spikes["y"] for g in (graph, quantised))
-    assert (a == b).mean() == pytest.approx(found["y"].agreement)
-    assert (a == b).mean() > 0.97
-
-
-def test_biases_that_are_none_per_channel_are_refused():
-    rng = np.random.default_rng(0)
-    nodes = {
-        "x": inp(2, 4, 4),
-        "a": conv(rng.normal(size=(2, 2, 1, 1)), [1, 2]),
-        "p": pool((2, 2)),
-        "y": lif(2, 2, 2),
-        "out": out(2, 2, 2),
-    }
-    graph = graph_of(nodes, [("x", "a"), ("a", "p"), ("p", "y"), ("y", "out")], steps=4)
-    with pytest.raises(UnsupportedNodeError, match="node a: its bias is pooled before y"):
-        quantize(graph, 8, np.ones((2, 2, 4, 4), dtype=np.float32), 4, 1e-4)
-    nodes = {"x": inp(2, 3), "a": affine(rng.normal(size=(4, 3)), np.ones(4)), "y": lif(2, 4), "out": out(2, 4)}
-    graph = graph_of(nodes, [("x", "a"), ("a", "y"), ("y", "out")], steps=4)
-    with pytest.raises(UnsupportedNodeError, match="an Affine's bias on the last axis of y"):
-        quantize(graph, 8, np.ones((2, 2, 3), dtype=np.float32), 4, 1e-4)
-
-
 def test_calibration_that_does_not_fit_is_refused(exported):
     model, _, _ = exported
     for samples in (np.zeros((2, 12, 9, 25)), np.full((2, 12, 8, 25), np.nan)):
@@ -240,3 +203,11 @@ def test_no_membrane_of_the_encoder_ever_equals_its_threshold(exported):
         v = torch.where(h > threshold, 0.0, h)
     assert ties == 0
     assert near > 0  # some come as close as the lattice allows: the test would see a threshold that lies on it
+
+
+def test_attention_behind_no_population():
+    a = attention(1)
+    nodes = {"x": inp(3, 1, 2), "a": a, "w": conv(np.ones((1, 1, 1, 1))), "n": lif(1, 1, 2), "y": out(1, 1, 2)}
+    refused(
+        nodes, [("x", "a"), ("a", "w"), ("w", "n"), ("n", "y")], message="node a: attention must follow one population"
+    )

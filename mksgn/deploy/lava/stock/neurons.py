@@ -11,8 +11,9 @@ from lava.proc.lif.process import LIFReset
 
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.passes.schedule import Window
-from mksgn.deploy.program.neurons import CURRENT_WRAP, DECAY_STEPS, SUB_UNIT_BITS, FixedNeuron, FloatNeuron
+from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron
 from mksgn.deploy.program.program import Population
+from mksgn.export.loihi import CURRENT_WRAP, DECAY_STEPS, SUB_UNIT_BITS
 
 MAX_LIFS = 16  # that stand for one population
 

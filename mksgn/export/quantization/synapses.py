@@ -1,0 +1,66 @@
+"""The synapses of a population that is to be quantised, in units of the unquantised network."""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+
+from mksgn.export import loihi
+from mksgn.export.errors import UnsupportedNodeError
+from mksgn.export.graph.membranes import Membrane
+from mksgn.export.graph.weights import row_sums, set_weight, weight_of
+from mksgn.export.lowering.fold import check_finite
+from mksgn.export.quantization.biases import Biases, check_unbiased
+from mksgn.export.quantization.calibration import Calibration, input_peak
+from mksgn.export.quantization.paths import WeightedPath, pooled, weighted_paths
+
+
+class Synapses:
+    """Weights on the linear paths into a population, its biases, and the largest sums they can cause."""
+
+    def __init__(self, graph: nir.NIRGraph, name: str, membrane: Membrane, values: Calibration):
+        self.membrane = membrane
+        self.paths = _paths_into(graph, name, values)
+        self.nodes = {path.weighted: graph.nodes[path.weighted] for path in self.paths}
+        self.weights = {key: weight_of(node) for key, node in self.nodes.items()}
+        self.biases = Biases(graph, name, self.paths, membrane.drive)
+        check_finite(name, *self.weights.values(), self.biases.total)
+        self.analog = any(path.source in values.analog for path in self.paths)
+        peak = input_peak(graph, values.inputs[self.paths[0].source]) if self.analog else 1.0
+        sums = sum(worst_sum(graph, path, self.weights[path.weighted]) for path in self.paths)
+        self.largest_bias = float(np.abs(self.biases.total).max())
+        self.worst_sum = sums * peak + self.largest_bias
+        self.largest_weight = max(float(np.abs(w).max(initial=0)) for w in self.weights.values())
+
+    def write(self, scale: float, unit: float, bits: int) -> None:
+        """Set weights and biases to the integers of `scale`, times `unit`."""
+        for key, node in self.nodes.items():
+            set_weight(node, loihi.round_weights(self.weights[key] * scale, bits) * unit)
+        self.biases.write(scale, unit, self.membrane)
+
+
+def _paths_into(graph: nir.NIRGraph, name: str, values: Calibration) -> list[WeightedPath]:
+    """The linear paths into a population, of which an analog input may not share it with spikes."""
+    paths = weighted_paths(graph, name)
+    check_unbiased(graph, name, paths)
+    sources = {path.source for path in paths}
+    analog, others = sorted(sources & values.analog), sorted(sources - values.analog)
+    if analog and others:
+        raise UnsupportedNodeError(
+            f"node {name}: the analog input {analog[0]} and the spikes of {others[0]} meet in it; encode the analog input by a population "
+            "of its own"
+        )
+    return paths
+
+
+def accumulation_factor(membrane: Membrane, steps: int) -> float:
+    """What `steps` worst sums add up to in a membrane whose slowest decays Loihi has rounded."""
+    decay = loihi.decay_as_quantized(float(np.min(membrane.decay)))
+    current = float(np.min(membrane.current_decay))
+    return loihi.accumulation_factor(steps, decay, current if current == 1 else loihi.decay_as_quantized(current))
+
+
+def worst_sum(graph: nir.NIRGraph, path: WeightedPath, weight: np.ndarray) -> float:
+    """Largest sum of |weights| into one neuron, were all neurons of the source to fire."""
+    into = float(row_sums(graph.nodes[path.weighted], weight).max())
+    return into * pooled(graph, path.before) * pooled(graph, path.after)
