@@ -24,7 +24,7 @@ def load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     for name, x in arrays.items():
         if x.ndim < 2:
             raise DeployError(
-                f"{path}: {name} has shape {x.shape}; expected (clips, steps, *input shape), or (clips, *input shape)"
+                f"{path}: {name} has shape {x.shape}; expected (samples, steps, *input shape), or (samples, *input shape)"
             )
     return found if isinstance(found, np.ndarray) else arrays
 

@@ -36,7 +36,7 @@ def deploy(
     model: Annotated[Path, typer.Argument(help="a NIR file")],
     data: Annotated[str | None, typer.Option(help="SOURCE of clips to run")] = None,
     inputs: Annotated[
-        Path | None, typer.Option(help="arrays to run: .npy (clips, steps, *shape), or .npz by input's name")
+        Path | None, typer.Option(help="arrays to run: .npy (samples, steps, *shape), or .npz by input's name")
     ] = None,
     split: Annotated[str | None, typer.Option(help="split of SOURCE; its test part is run")] = None,
     limit: Annotated[int | None, typer.Option(help="so many clips at most", min=1)] = None,
@@ -110,7 +110,7 @@ def deploy(
     else:
         assert inputs is not None
         execution = run(program, _limited(arrays.load(inputs), limit), backend=backend, device=device)
-        facts = {"source": inputs.name, "split": None, "clips": execution.clips}
+        facts = {"source": inputs.name, "split": None, "clips": execution.samples}
         _print_spikes(execution)
     silent = [p.name for p in program.neurons if not execution.counters[p.name].spikes]
     if silent:
@@ -139,7 +139,7 @@ def _steps(program: Program, inputs: Path | None) -> int:
     first = next(iter(given.values())) if isinstance(given, dict) else given
     if first is None or first.ndim < 2:
         raise DeployError(
-            "--describe: the file does not say how many steps a clip has; give --inputs (clips, steps, …)"
+            "--describe: the file does not say how many steps a sample has; give --inputs (samples, steps, …)"
         )
     return int(first.shape[1])
 
@@ -162,8 +162,8 @@ def _print_accuracy(execution: Execution, given: ClipInputs, clips: int) -> None
 def _print_spikes(execution: Execution) -> None:
     spikes = sum(c.spikes for c in execution.counters.values())
     output.print(
-        f"{execution.backend} {execution.precision}: {execution.clips} clips of {execution.steps} steps, "
-        f"{spikes / execution.clips:,.0f} spikes per clip, {execution.seconds:.1f} s"
+        f"{execution.backend} {execution.precision}: {execution.samples} samples of {execution.steps} steps, "
+        f"{spikes / execution.samples:,.0f} spikes per sample, {execution.seconds:.1f} s"
     )
 
 

@@ -37,7 +37,7 @@ def compile_graph(
 
     `precision` is "fixed" (Loihi's integers) or "float". `dt` in seconds holds for files that name none; `if_dt` is the step of IF
     and I (None: dt; 1.0 reads v += r x, as most files with IF mean it). `analog` names inputs that are not spikes. A file that is
-    not quantised yet needs `calibration` for "fixed": (clips, *input shape), or (clips, steps, *input shape), or a dict of either by
+    not quantised yet needs `calibration` for "fixed": (samples, *input shape), or (samples, steps, *input shape), or a dict of either by
     input's name; it is quantised by export's own function, whose report is the program's `quantization`. Raises BadInputError, by
     whichever stage finds the fault: node, type, reason, remedy.
     """
@@ -90,7 +90,7 @@ def _quantised(
             )
     if steps is None:
         raise DeployError(
-            "the file does not say how many steps a clip has: give calibration with a step axis, (clips, steps, *input shape)"
+            "the file does not say how many steps a sample has: give calibration with a step axis, (samples, steps, *input shape)"
         )
     marked_graph = nir.NIRGraph(
         {name: _analog(node) if name in analog else node for name, node in graph.nodes.items()},

@@ -19,14 +19,14 @@ def run(
     *,
     backend: str = "emulator",
     record: bool = True,
-    progress: Callable[[int], None] = lambda clips: None,
+    progress: Callable[[int], None] = lambda samples: None,
     device: str = "cpu",
 ) -> Execution:
-    """Run clips through a program; each starts with all state at 0.
+    """Run samples through a program; each starts with all state at 0.
 
-    `inputs` is (clips, steps, *input shape), or a dict of such arrays by input's name. `backend` is "emulator" or "lava".
+    `inputs` is (samples, steps, *input shape), or a dict of such arrays by input's name. `backend` is "emulator" or "lava".
     `device` is the emulator's, "cuda" where there is one. `record = False` keeps counters and outputs only. `progress` is called
-    with the number of clips just finished.
+    with the number of samples just finished.
     """
     named = inputs if isinstance(inputs, dict) else {population.name: inputs for population in program.inputs[:1]}
     named = {name: as_numbers(f"input {name}", x) for name, x in named.items()}
@@ -53,16 +53,16 @@ def _check_inputs(program: Program, inputs: dict[str, np.ndarray]) -> None:
     for name, x in inputs.items():
         if x.shape[2:] != wanted[name] or x.ndim < 2 or 0 in x.shape:
             raise DeployError(
-                f"input {name}: shape {x.shape}, expected (clips, steps, {', '.join(map(str, wanted[name]))})"
+                f"input {name}: shape {x.shape}, expected (samples, steps, {', '.join(map(str, wanted[name]))})"
             )
         if not np.isfinite(x).all():
-            clip, step = (int(i) for i in np.argwhere(~np.isfinite(x))[0][:2])
+            sample, step = (int(i) for i in np.argwhere(~np.isfinite(x))[0][:2])
             raise DeployError(
-                f"input {name}: clip {clip}, step {step} holds a value that is not finite; repair or leave out the clip"
+                f"input {name}: sample {sample}, step {step} holds a value that is not finite; repair or leave out the sample"
             )
         if name not in program.analog and not np.isin(x, (0, 1)).all():
             raise DeployError(
                 f"input {name}: spikes are 0 or 1, and other values were given; name it in `analog` if it is a current"
             )
     if len(lengths) != 1:
-        raise DeployError(f"inputs differ in clips or steps: {sorted(lengths)}")
+        raise DeployError(f"inputs differ in samples or steps: {sorted(lengths)}")

@@ -53,7 +53,7 @@ def test_a_foreign_graph_is_quantised_described_checked_and_run(foreign):
         "b ↺1",
         "latency 3",
         "neurons per core",
-        "6 clips of 7 steps",
+        "6 samples of 7 steps",
         "·1111111222",
     ):
         assert text in done.output
@@ -69,7 +69,7 @@ def test_float_and_limit(foreign):
         foreign / "net.nir", "--precision", "float", "--inputs", foreign / "x.npy", "--if-dt", "1", "--limit", "2",
         "--backend", "emulator",
     )  # fmt: skip
-    assert "emulator float: 2 clips of 7 steps" in done.output
+    assert "emulator float: 2 samples of 7 steps" in done.output
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_float_and_limit(foreign):
     [
         (["--precision", "float", "--inputs", "none.npy"], "none.npy: cannot be read as .npy or .npz"),
         (["--calibration", "synthetic"], "--calibration synthetic: the file carries no normalisation of skeleton clips; give arrays"),
-        (["--precision", "float", "--describe"], "--describe: the file does not say how many steps a clip has; give --inputs"),
+        (["--precision", "float", "--describe"], "--describe: the file does not say how many steps a sample has; give --inputs"),
         (["--data", "synthetic", "--inputs", "x.npy"], "--data and --inputs: give one of them"),
     ],
 )  # fmt: skip

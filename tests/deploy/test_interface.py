@@ -176,7 +176,7 @@ def test_an_unquantised_file_in_fixed_point():
         compile_graph(simple(steps=4))
     # how long a clip is decides what a membrane can pile up
     with pytest.raises(
-        DeployError, match=r"the file does not say how many steps a clip has: give calibration with a step axis"
+        DeployError, match=r"the file does not say how many steps a sample has: give calibration with a step axis"
     ):
         compile_graph(simple(), calibration=np.ones((1, 2)))
 
@@ -274,7 +274,7 @@ def test_lava_that_cannot_be_imported(monkeypatch):
 def test_a_wrong_input_shape(shape):
     with pytest.raises(DeployError) as caught:
         run(compile_graph(simple(), precision="float"), np.zeros(shape))
-    assert str(caught.value) == f"input x: shape {shape}, expected (clips, steps, 2)"
+    assert str(caught.value) == f"input x: shape {shape}, expected (samples, steps, 2)"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -282,7 +282,8 @@ def test_a_value_that_is_not_finite_is_named_by_clip_and_step(value):
     x = np.zeros((3, 4, 2))
     x[2, 1, 0] = x[2, 3, 1] = value
     with pytest.raises(
-        DeployError, match=r"^input x: clip 2, step 1 holds a value that is not finite; repair or leave out the clip$"
+        DeployError,
+        match=r"^input x: sample 2, step 1 holds a value that is not finite; repair or leave out the sample$",
     ):
         run(compile_graph(simple(), precision="float"), x)
 
@@ -313,7 +314,7 @@ def test_inputs_by_other_names(inputs, given):
 
 @pytest.mark.parametrize("other", [(2, 4, 3), (3, 5, 3)])
 def test_inputs_of_different_lengths(other):
-    with pytest.raises(DeployError, match=r"^inputs differ in clips or steps: \[\("):
+    with pytest.raises(DeployError, match=r"^inputs differ in samples or steps: \[\("):
         run(two_inputs(), {"x": np.zeros((3, 4, 2)), "w": np.zeros(other)})
 
 

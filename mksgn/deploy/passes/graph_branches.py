@@ -30,7 +30,7 @@ def merge_graph_branches(program: Program) -> Program:
         if not isinstance(projection, Projection) or operator is None:
             kept.append(projection)
             continue
-        pair = projection.source, projection.target, projection.delay, projection.shift
+        pair = projection.source, projection.target, projection.compensation_delay, projection.logical_delay
         if pair not in found:
             kept.append(pair)
         found[pair].append((projection, operator))

@@ -129,7 +129,9 @@ class _Ingest:
         for way in signal.ways:
             source = self.population(way.source)
             name = f"{way.nodes[0]}{suffix}" if way.nodes else f"{source}_{target}"
-            self.projections.append(Projection(name, source, target, _merge_stride(way.operators), shift=way.shift))
+            self.projections.append(
+                Projection(name, source, target, _merge_stride(way.operators), logical_delay=way.shift)
+            )
 
     def attended(self, name: str) -> tuple[str, Shape]:
         """The population of q|k|v spikes that an attention node reads, and its shape."""
