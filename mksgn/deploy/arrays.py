@@ -31,11 +31,3 @@ def load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
 
 def is_array_file(source: str) -> bool:
     return source.endswith((".npy", ".npz"))
-
-
-def as_numbers(what: str, x: np.ndarray) -> np.ndarray:
-    """Lists and tensors too."""
-    found = np.asarray(x)
-    if found.dtype.kind not in "biuf":
-        raise DeployError(f"{what}: holds {found.dtype}, expected numbers")
-    return found

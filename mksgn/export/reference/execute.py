@@ -7,7 +7,6 @@ An edge that closes a loop shows the step before, 0 at first (`evaluation_order`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import nir
@@ -16,11 +15,12 @@ import torch
 from torch import Tensor
 
 from mksgn.export.errors import ExportError, UnsupportedNodeError
+from mksgn.export.graph.arrays import Arrays, arrays_by_input
 from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from mksgn.export.reference.nodes import GRADED, SPIKING, Attention, DelayLine, Neuron, linear, neuron, tensor
 
-Inputs = np.ndarray | Mapping[str, np.ndarray]
+Inputs = Arrays
 NEURONS = (*SPIKING, *GRADED, SpikingSelfAttention)  # where a loop may be opened, as at a Delay
 
 
@@ -149,15 +149,7 @@ def execute(
 
 def _given(graph: nir.NIRGraph, inputs: Inputs, steps: int, stepwise: bool) -> tuple[dict[str, Tensor], int]:
     """Each input as (L, steps or 1, *shape), and L."""
-    named, names = inputs, sorted(graph.inputs)
-    if not isinstance(named, Mapping):
-        if len(names) != 1:
-            raise ExportError(
-                f"the graph has {len(names)} inputs ({', '.join(names)}); give a dict of arrays by their names"
-            )
-        named = {names[0]: named}
-    if sorted(named) != names:
-        raise ExportError(f"inputs {', '.join(sorted(named)) or 'none'}: the graph has {', '.join(names) or 'none'}")
+    named = arrays_by_input(inputs, graph.inputs)
     given = {}
     for name, x in named.items():
         declared = graph.nodes[name].input_type["input"]
