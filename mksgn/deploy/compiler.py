@@ -27,6 +27,8 @@ from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.metadata import json_of
 from mksgn.export.quantization.quantize import quantize
 
+INGEST, FIXED_POINT = "ingest", "fixed-point"  # passes by name; the others are named where they are listed
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -83,12 +85,12 @@ def compile_graph(
     program = ingest(graph, dt=dt, if_dt=if_dt, analog=analog)
     verify(program, INGEST)
     after(INGEST, program)
-    invariants: tuple[Invariant, ...] = ()
-    for step_of in passes(precision):
-        program = step_of.transform(program)
-        verify(program, step_of.name, invariants + step_of.establishes)
-        after(step_of.name, program)
-        invariants += tuple(i for i in step_of.establishes if i is not integers_fit)
+    established: tuple[Invariant, ...] = ()
+    for compiler_pass in passes(precision):
+        program = compiler_pass.transform(program)
+        established += compiler_pass.establishes
+        verify(program, compiler_pass.name, established)
+        after(compiler_pass.name, program)
     return program
 
 
@@ -100,7 +102,7 @@ def passes(precision: str) -> tuple[Pass, ...]:
         Pass("loops", join_loops, (groups_are_joined,)),
         # float Processes take currents too: a program that would be on the host alone runs there as it is
         Pass("host-split", partial(host_split, empty_chip=fixed)),
-        *((Pass("fixed-point", _fixed_point, (integers_fit,)),) if fixed else ()),
+        *((Pass(FIXED_POINT, _fixed_point, (integers_fit,)),) if fixed else ()),
         Pass("balance", balance, (delays_compensate,)),
     )
 
@@ -110,7 +112,6 @@ def _fixed_point(program: Program) -> Program:
     return fixed_point(program, program.quantization)
 
 
-INGEST = "ingest"
 PASS_NAMES = (INGEST, *(each.name for each in passes("fixed")))
 
 
