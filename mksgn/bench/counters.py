@@ -59,7 +59,7 @@ def layers(program: Program, execution: Execution, placement: Placement) -> list
         if population.kind == "input":
             continue
         counters = execution.counters[population.name]
-        events = execution.clips * execution.steps  # of each neuron; `clips` of an execution are bodies
+        events = execution.samples * execution.steps  # of each neuron
         on_host = population.location == "host"
         firing = population.fires
         rows.append(
@@ -73,7 +73,7 @@ def layers(program: Program, execution: Execution, placement: Placement) -> list
                 firing_rate=counters.spikes / (population.size * events) if firing else 0.0,
                 input_rate=_input_rate(program, population, execution),
                 syn_ops=counters.syn_ops,
-                dense_ops=synapses(program, population) * (execution.clips if on_host else events),
+                dense_ops=synapses(program, population) * (execution.samples if on_host else events),
                 coincidences=counters.coincidences,
                 neuron_updates=counters.updates + counters.product_updates,
                 product_units=counters.product_updates,
@@ -114,7 +114,7 @@ def totals(program: Program, execution: Execution, rows: list[Layer], clips: int
         graded_macs=graded_macs / clips,
         host_to_chip_spikes_per_step=sent / (clips * execution.steps),
         latency_steps=execution.latency_steps,
-        lanes=execution.clips / clips,
+        lanes=execution.samples / clips,
         Effective_ACs=sum(row.effective_acs for row in chip) / clips,
         Effective_MACs=effective / clips,
         Dense=sum(row.dense_ops for row in rows) / clips,
@@ -148,7 +148,7 @@ def _input_rate(program: Program, population: Population, execution: Execution) 
     for projection in incoming:
         for source, fan_out in zip(projection.sources, program.fan_outs(projection), strict=True):
             counts, reached = execution.counters[source].per_neuron, fan_out > 0
-            rate = float(counts[reached].mean()) / (execution.clips * execution.steps) if reached.any() else 0.0
+            rate = float(counts[reached].mean()) / (execution.samples * execution.steps) if reached.any() else 0.0
             weighted += rate * int(fan_out.sum())
             total += int(fan_out.sum())
     return weighted / max(1, total)
@@ -161,7 +161,7 @@ def _effective_macs(program: Program, population: Population, execution: Executi
         for projection in program.into(population.name)
         for fan_out in program.fan_outs(projection, nonzero=True)
     )
-    return products * execution.clips * (1 if population.location == "host" else execution.steps)
+    return products * execution.samples * (1 if population.location == "host" else execution.steps)
 
 
 def _feeds_chip(program: Program, population: Population) -> bool:

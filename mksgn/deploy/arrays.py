@@ -24,18 +24,10 @@ def load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     for name, x in arrays.items():
         if x.ndim < 2:
             raise DeployError(
-                f"{path}: {name} has shape {x.shape}; expected (clips, steps, *input shape), or (clips, *input shape)"
+                f"{path}: {name} has shape {x.shape}; expected (samples, steps, *input shape), or (samples, *input shape)"
             )
     return found if isinstance(found, np.ndarray) else arrays
 
 
 def is_array_file(source: str) -> bool:
     return source.endswith((".npy", ".npz"))
-
-
-def as_numbers(what: str, x: np.ndarray) -> np.ndarray:
-    """Lists and tensors too."""
-    found = np.asarray(x)
-    if found.dtype.kind not in "biuf":
-        raise DeployError(f"{what}: holds {found.dtype}, expected numbers")
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,8 @@ import typer
 
 from mksgn.common.console import new_app, output, run_app
 from mksgn.deploy import arrays, compile_graph, run, run_folder
-from mksgn.deploy.clips import ClipInputs, clip_inputs
+from mksgn.deploy.clips import clip_inputs
+from mksgn.deploy.compiler import FIXED_POINT, PASS_NAMES
 from mksgn.deploy.describe import describe as describe_program
 from mksgn.deploy.errors import ChipLimitError, DeployError
 from mksgn.deploy.execution import Execution
@@ -20,10 +22,11 @@ from mksgn.deploy.placement.chips import chip_named
 from mksgn.deploy.placement.place import place
 from mksgn.deploy.placement.utilisation import draw, utilisation_table
 from mksgn.deploy.program.program import Program
+from mksgn.deploy.program.text import text
 from mksgn.export import tables
 from mksgn.export.graph import files
 from mksgn.export.graph.metadata import input_normaliser, json_of
-from mksgn.train.datasets import open_source
+from mksgn.train.datasets import ClipSet, open_source
 from mksgn.train.transforms import body_inputs
 
 app = new_app("Compile a NIR graph for Loihi-compatible simulation, and run it.")
@@ -31,49 +34,71 @@ app = new_app("Compile a NIR graph for Loihi-compatible simulation, and run it."
 CALIBRATION_CLIPS = 24
 
 
+Arrays = np.ndarray | dict[str, np.ndarray]
+
+Model = Annotated[Path, typer.Argument(help="a NIR file")]
+Data = Annotated[str | None, typer.Option(help="SOURCE of clips to run")]
+Inputs = Annotated[
+    Path | None, typer.Option(help="arrays to run: .npy (samples, steps, *shape), or .npz by input's name")
+]
+Split = Annotated[str | None, typer.Option(help="split of SOURCE, whose test part is run")]
+Limit = Annotated[int | None, typer.Option(help="largest number of clips or samples", min=1)]
+Seed = Annotated[int, typer.Option(help="seed of synthetic clips", min=0, max=2**31)]
+Backend = Annotated[str, typer.Option(help="lava or emulator")]
+Precision = Annotated[str, typer.Option(help="fixed or float")]
+Calibration = Annotated[
+    str | None, typer.Option(help="SOURCE, .npy or .npz that quantises an unquantised file, for --precision fixed")
+]
+TimeStep = Annotated[float, typer.Option(help="time step in seconds, for files that name none")]
+IfTimeStep = Annotated[
+    float | None, typer.Option(help="time step of IF and I; 1 reads v += r x, as most files mean it; default: --dt")
+]
+Analog = Annotated[list[str] | None, typer.Option(help="a non-spiking input; may be repeated")]
+Device = Annotated[str, typer.Option(help="device of the emulator: cpu or cuda")]
+ChipName = Annotated[str, typer.Option(help="loihi2 or loihi1")]
+Check = Annotated[bool, typer.Option("--check", help="check the program against the chip's limits; exit code 4")]
+Describe = Annotated[
+    bool, typer.Option("--describe", help="show depth, delays, reset offset and window of each population")
+]
+PrintAfter = Annotated[
+    str | None, typer.Option(metavar="PASS", help=f"print the program after a pass: {', '.join(PASS_NAMES)}")
+]
+Out = Annotated[
+    Path | None, typer.Option("-o", "--output", help="folder for spikes.npz, outputs.npz, cores.png, manifest.json")
+]
+
+
 @app.command()
 def deploy(
-    model: Annotated[Path, typer.Argument(help="a NIR file")],
-    data: Annotated[str | None, typer.Option(help="SOURCE of clips to run")] = None,
-    inputs: Annotated[
-        Path | None, typer.Option(help="arrays to run: .npy (clips, steps, *shape), or .npz by input's name")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="split of SOURCE; its test part is run")] = None,
-    limit: Annotated[int | None, typer.Option(help="so many clips at most", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="of synthetic clips", min=0, max=2**31)] = 0,
-    backend: Annotated[str, typer.Option(help="lava or emulator")] = "lava",
-    precision: Annotated[str, typer.Option(help="fixed or float")] = "fixed",
-    calibration: Annotated[
-        str | None, typer.Option(help="SOURCE, .npy or .npz that quantises a file which is not, for --precision fixed")
-    ] = None,
-    dt: Annotated[float, typer.Option(help="time step in seconds, of files that name none")] = 1e-4,
-    if_dt: Annotated[
-        float | None, typer.Option(help="step of IF and I; 1 reads v += r x, as most files mean it; default: --dt")
-    ] = None,
-    analog: Annotated[list[str] | None, typer.Option(help="an input that is no spikes; may be repeated")] = None,
-    device: Annotated[str, typer.Option(help="the emulator's: cpu or cuda")] = "cpu",
-    chip: Annotated[str, typer.Option(help="loihi2 or loihi1")] = "loihi2",
-    check_limits: Annotated[
-        bool, typer.Option("--check", help="hold the program against the chip's limits; exit code 4")
-    ] = False,
-    describe: Annotated[
-        bool, typer.Option("--describe", help="depth, delays, reset offset and window of each population")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--output", help="folder for spikes.npz, outputs.npz, cores.png, manifest.json")
-    ] = None,
+    model: Model,
+    data: Data = None,
+    inputs: Inputs = None,
+    split: Split = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    backend: Backend = "lava",
+    precision: Precision = "fixed",
+    calibration: Calibration = None,
+    dt: TimeStep = 1e-4,
+    if_dt: IfTimeStep = None,
+    analog: Analog = None,
+    device: Device = "cpu",
+    chip: ChipName = "loihi2",
+    check_limits: Check = False,
+    describe: Describe = False,
+    print_after: PrintAfter = None,
+    out: Out = None,
 ) -> None:
     """Compile any NIR graph, and run the clips of SOURCE, or arrays, through it.
 
-    A file that is not quantised runs in fixed point with --calibration: export's quantiser gives each population its scale, and what
-    binds it, what saturates and how well its spikes agree with float are printed.
+    A file that is not quantised runs in fixed point with --calibration. Export's quantiser then gives each population its scale,
+    and the command prints which bound determined it, what saturates, and how well the spikes agree with float.
 
     Example: mksgn-deploy runs/demo/model.nir --data synthetic --limit 8 --backend lava -o runs/deploy
     """
     if data is not None and inputs is not None:
         raise DeployError("--data and --inputs: give one of them")
     graph = files.read(model)
-    foreign = json_of(graph, "quantization") is None
     program = compile_graph(
         graph,
         precision=precision,
@@ -81,14 +106,9 @@ def deploy(
         if_dt=if_dt,
         analog=tuple(analog or ()),
         calibration=None if calibration is None else _calibration(graph, calibration, split),
+        after=_printer(print_after, precision),
     )
-    scales = program.quantization
-    if foreign and scales is not None:
-        tables.scales(scales)
-    elif calibration is not None:
-        output.print(
-            f"--calibration {calibration}: not used, {'the file is quantised' if not foreign else 'float needs none'}"
-        )
+    _print_scales(graph, program, calibration)
     if describe:
         describe_program(program, _steps(program, inputs))
     if out is not None:
@@ -96,30 +116,48 @@ def deploy(
     if check_limits:
         _check(program, chip, out)
     if data is None and inputs is None:
-        if not (describe or check_limits):
-            output.print(
-                f"{model}: {len(program.populations)} populations, latency {program.latency} steps; give --data or --inputs to run it"
-            )
+        if not (describe or check_limits or print_after):
+            size = f"{len(program.populations)} populations, latency {program.latency} steps"
+            output.print(f"{model}: {size}; give --data or --inputs to run it")
         return
     if data is not None:
         clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
-        given = clip_inputs(graph, program, clips)
-        execution = run(program, given.inputs, backend=backend, device=device)
-        facts = {"source": clips.source, "split": clips.split, "clips": len(clips)}
-        _print_accuracy(execution, given, len(clips))
+        execution, facts = _run_clips(graph, program, clips, backend, device)
     else:
         assert inputs is not None
-        execution = run(program, _limited(arrays.load(inputs), limit), backend=backend, device=device)
-        facts = {"source": inputs.name, "split": None, "clips": execution.clips}
-        _print_spikes(execution)
-    silent = [p.name for p in program.neurons if not execution.counters[p.name].spikes]
-    if silent:
-        output.print(f"never fired on these clips: {', '.join(silent)}")
+        execution, facts = _run_arrays(program, inputs, limit, backend, device)
+    _print_silent(program, execution)
     if out is not None:
         _write(out, model, graph, program, execution, facts)
 
 
-def _calibration(graph: nir.NIRGraph, source: str, split: str | None) -> np.ndarray | dict[str, np.ndarray]:
+def _printer(print_after: str | None, precision: str) -> Callable[[str, Program], None]:
+    """Return what prints the program after the pass of that name."""
+    names = [name for name in PASS_NAMES if precision == "fixed" or name != FIXED_POINT]
+    if print_after is not None and print_after not in names:
+        raise DeployError(
+            f"--print-after {print_after}: no such pass with --precision {precision}; choose one of {', '.join(names)}"
+        )
+
+    def show(name: str, program: Program) -> None:
+        if name == print_after:
+            output.print(text(program), end="", soft_wrap=True)
+
+    return show
+
+
+def _print_scales(graph: nir.NIRGraph, program: Program, calibration: str | None) -> None:
+    """The scales of a file that was quantised here, or why --calibration was not used."""
+    quantised = json_of(graph, "quantization") is not None
+    scales = program.quantization
+    if not quantised and scales is not None:
+        tables.scales(scales)
+    elif calibration is not None:
+        reason = "the file is quantised" if quantised else "float needs none"
+        output.print(f"--calibration {calibration}: not used, {reason}")
+
+
+def _calibration(graph: nir.NIRGraph, source: str, split: str | None) -> Arrays:
     if arrays.is_array_file(source):
         return arrays.load(Path(source))
     normaliser = input_normaliser(graph)
@@ -132,39 +170,52 @@ def _calibration(graph: nir.NIRGraph, source: str, split: str | None) -> np.ndar
 
 
 def _steps(program: Program, inputs: Path | None) -> int:
-    """Of a clip: those of the arrays, else the file's."""
+    """Steps of a sample: those of the arrays, else the file's."""
     if inputs is None and program.steps is not None:
         return program.steps
-    given = arrays.load(inputs) if inputs is not None else None
-    first = next(iter(given.values())) if isinstance(given, dict) else given
+    loaded = arrays.load(inputs) if inputs is not None else None
+    first = next(iter(loaded.values())) if isinstance(loaded, dict) else loaded
     if first is None or first.ndim < 2:
         raise DeployError(
-            "--describe: the file does not say how many steps a clip has; give --inputs (clips, steps, …)"
+            "--describe: the file does not say how many steps a sample has; give --inputs (samples, steps, …)"
         )
     return int(first.shape[1])
 
 
-def _limited(given: np.ndarray | dict[str, np.ndarray], limit: int | None) -> np.ndarray | dict[str, np.ndarray]:
-    if isinstance(given, dict):
-        return {name: x[:limit] for name, x in given.items()}
-    return given[:limit]
+def _run_clips(
+    graph: nir.NIRGraph, program: Program, clips: ClipSet, backend: str, device: str
+) -> tuple[Execution, dict[str, object]]:
+    """Run clips, print the accuracy, and return what the manifest says of the data."""
+    inputs = clip_inputs(graph, program, clips)
+    execution = run(program, inputs.inputs, backend=backend, device=device)
+    correct = int((inputs.predictions(execution) == inputs.labels).sum())
+    what = f"top-1 {correct / len(clips):.1%} on {len(clips)} clips ({len(inputs.inputs)} bodies)"
+    _print_run(execution, what, "clip", len(clips))
+    return execution, {"source": clips.source, "split": clips.split, "clips": len(clips)}
 
 
-def _print_accuracy(execution: Execution, given: ClipInputs, clips: int) -> None:
-    correct = int((given.predictions(execution) == given.labels).sum())
+def _run_arrays(
+    program: Program, path: Path, limit: int | None, backend: str, device: str
+) -> tuple[Execution, dict[str, object]]:
+    """As `_run_clips`, for arrays in a file."""
+    inputs = arrays.load(path)
+    limited = {name: x[:limit] for name, x in inputs.items()} if isinstance(inputs, dict) else inputs[:limit]
+    execution = run(program, limited, backend=backend, device=device)
+    _print_run(execution, f"{execution.samples} samples of {execution.steps} steps", "sample", execution.samples)
+    return execution, {"source": path.name, "split": None, "clips": execution.samples}
+
+
+def _print_run(execution: Execution, what: str, unit: str, count: int) -> None:
     spikes = sum(c.spikes for c in execution.counters.values())
     output.print(
-        f"{execution.backend} {execution.precision}: top-1 {correct / clips:.1%} on {clips} clips ({len(given.inputs)} bodies), "
-        f"{spikes / clips:,.0f} spikes per clip, {execution.seconds:.1f} s"
+        f"{execution.backend} {execution.precision}: {what}, {spikes / count:,.0f} spikes per {unit}, {execution.seconds:.1f} s"
     )
 
 
-def _print_spikes(execution: Execution) -> None:
-    spikes = sum(c.spikes for c in execution.counters.values())
-    output.print(
-        f"{execution.backend} {execution.precision}: {execution.clips} clips of {execution.steps} steps, "
-        f"{spikes / execution.clips:,.0f} spikes per clip, {execution.seconds:.1f} s"
-    )
+def _print_silent(program: Program, execution: Execution) -> None:
+    silent = [p.name for p in program.neurons if not execution.counters[p.name].spikes]
+    if silent:
+        output.print(f"never fired in this run: {', '.join(silent)}")
 
 
 def _write(

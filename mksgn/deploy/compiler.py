@@ -1,15 +1,17 @@
-"""Compile any NIR graph, ours or not, into a program: the passes, in order."""
+"""Compile any NIR graph into a program: the passes, in order, each verified."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nir
 import numpy as np
 
-from mksgn.deploy.arrays import as_numbers
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.passes.balance import balance
 from mksgn.deploy.passes.fixed_point import fixed_point
@@ -18,10 +20,23 @@ from mksgn.deploy.passes.host_split import host_split
 from mksgn.deploy.passes.ingest import ingest
 from mksgn.deploy.passes.loops import join_loops
 from mksgn.deploy.program.program import Program
+from mksgn.deploy.program.verify import Invariant, delays_compensate, groups_are_joined, integers_fit, verify
 from mksgn.export.graph import files
+from mksgn.export.graph.arrays import Arrays, arrays_by_input
 from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.metadata import json_of
 from mksgn.export.quantization.quantize import quantize
+
+INGEST, FIXED_POINT = "ingest", "fixed-point"  # passes by name; the others are named where they are listed
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A transformation of a program by name, and the invariants that hold from then on (mksgn/deploy/passes)."""
+
+    name: str
+    transform: Callable[[Program], Program]
+    establishes: tuple[Invariant, ...] = ()
 
 
 def compile_graph(
@@ -31,15 +46,25 @@ def compile_graph(
     dt: float = 1e-4,
     if_dt: float | None = None,
     analog: tuple[str, ...] = (),
-    calibration: np.ndarray | dict[str, np.ndarray] | None = None,
+    calibration: Arrays | None = None,
+    after: Callable[[str, Program], None] = lambda name, program: None,
 ) -> Program:
-    """Any NIR graph, or the path of one, as a balanced program.
+    """Compile any NIR graph into a balanced program.
 
-    `precision` is "fixed" (Loihi's integers) or "float". `dt` in seconds holds for files that name none; `if_dt` is the step of IF
-    and I (None: dt; 1.0 reads v += r x, as most files with IF mean it). `analog` names inputs that are not spikes. A file that is
-    not quantised yet needs `calibration` for "fixed": (clips, *input shape), or (clips, steps, *input shape), or a dict of either by
-    input's name; it is quantised by export's own function, whose report is the program's `quantization`. Raises BadInputError, by
-    whichever stage finds the fault: node, type, reason, remedy.
+    Args:
+        graph: a graph, or the path of its file.
+        precision: "fixed" (Loihi's integers) or "float".
+        dt: time step in seconds, for files that name none.
+        if_dt: time step of IF and I; None: `dt`. 1.0 reads v += r x, as most files with IF mean it.
+        analog: names of non-spiking inputs.
+        calibration: for "fixed" and a file that is not quantised: (samples, *input shape) or (samples, steps, *input shape), or a
+            dict of either by input's name. The graph is quantised by export's own function, whose report is the
+            program's `quantization`.
+        after: called with name and result of each pass.
+
+    Raises:
+        BadInputError: the graph cannot be run; the stage that finds the fault names node, type, reason and remedy.
+        PassError: a pass broke an invariant.
     """
     if precision not in ("fixed", "float"):
         raise DeployError(f"precision {precision!r}: choose fixed or float")
@@ -51,24 +76,48 @@ def compile_graph(
     if precision == "fixed" and json_of(graph, "quantization") is None:
         if calibration is None:
             raise DeployError(
-                "the file is not quantised, and fixed point needs integers: export it with --quantize 8, give calibration clips, "
+                "the file is not quantised, and fixed point needs integers: export it with --quantize 8, give calibration samples, "
                 "or run it with --precision float"
             )
         # what cannot run at all is named before anything is calibrated
         ingest(graph, dt=dt, if_dt=if_dt, analog=analog)
         graph = _quantised(graph, calibration, dt, if_dt, analog)
-    whole = join_loops(merge_graph_branches(ingest(graph, dt=dt, if_dt=if_dt, analog=analog)))
-    program = host_split(whole)
-    if precision == "float" and all(p.location == "host" for p in program.populations):
-        program = whole  # float Processes take currents too: better than nothing to run
-    if precision == "fixed":
-        program = fixed_point(program, json_of(graph, "quantization"))
-    return balance(program)
+    program = ingest(graph, dt=dt, if_dt=if_dt, analog=analog)
+    verify(program, INGEST)
+    after(INGEST, program)
+    established: tuple[Invariant, ...] = ()
+    for compiler_pass in passes(precision):
+        program = compiler_pass.transform(program)
+        established += compiler_pass.establishes
+        verify(program, compiler_pass.name, established)
+        after(compiler_pass.name, program)
+    return program
+
+
+def passes(precision: str) -> tuple[Pass, ...]:
+    """Return the passes after `ingest`, in order."""
+    fixed = precision == "fixed"
+    return (
+        Pass("graph-branches", merge_graph_branches),
+        Pass("loops", join_loops, (groups_are_joined,)),
+        # float Processes take currents too: a program that would be on the host alone runs there as it is
+        Pass("host-split", partial(host_split, empty_chip=fixed)),
+        *((Pass(FIXED_POINT, _fixed_point, (integers_fit,)),) if fixed else ()),
+        Pass("balance", balance, (delays_compensate,)),
+    )
+
+
+def _fixed_point(program: Program) -> Program:
+    assert program.quantization is not None
+    return fixed_point(program, program.quantization)
+
+
+PASS_NAMES = (INGEST, *(each.name for each in passes("fixed")))
 
 
 def _quantised(
     graph: nir.NIRGraph,
-    calibration: np.ndarray | dict[str, np.ndarray],
+    calibration: Arrays,
     dt: float,
     if_dt: float | None,
     analog: tuple[str, ...],
@@ -76,10 +125,9 @@ def _quantised(
     graph = flatten(graph)
     steps = graph.metadata.get("steps")
     inputs = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
-    arrays = calibration if isinstance(calibration, dict) else dict.fromkeys(inputs[:1], calibration)
-    arrays = {name: as_numbers(f"calibration of {name}", x) for name, x in arrays.items()}
-    for name in set(inputs) & set(arrays):
-        node, x = graph.nodes[name], arrays[name]
+    arrays = arrays_by_input(calibration, inputs, "calibration of", error=DeployError)
+    for name, x in arrays.items():
+        node = graph.nodes[name]
         if x.ndim == len(node.input_type["input"]) + 2:
             steps = steps or x.shape[1]
         marked = name in analog or node.metadata.get("signal") == "analog"
@@ -90,7 +138,7 @@ def _quantised(
             )
     if steps is None:
         raise DeployError(
-            "the file does not say how many steps a clip has: give calibration with a step axis, (clips, steps, *input shape)"
+            "the file does not say how many steps a sample has: give calibration with a step axis, (samples, steps, *input shape)"
         )
     marked_graph = nir.NIRGraph(
         {name: _analog(node) if name in analog else node for name, node in graph.nodes.items()},

@@ -43,9 +43,14 @@ def _delays(program: Program, population: Population) -> str:
     """What the chip holds back for it, and edges that close a loop."""
     found = []
     for projection in program.into(population.name):
-        for source, delay in zip(projection.sources, projection.delays, strict=True):
+        for index, source in enumerate(projection.sources):
+            delay = program.synaptic_delay(projection, index)
             if program[source].group == population.group:
-                found.append(f"{source} {LOOP}{projection.shift}" if projection.shift else f"{source} in the same step")
+                found.append(
+                    f"{source} {LOOP}{projection.logical_delay}"
+                    if projection.logical_delay
+                    else f"{source} in the same step"
+                )
             elif delay:
                 found.append(f"{source} +{delay}")
     return ", ".join(dict.fromkeys(found)) or "–"

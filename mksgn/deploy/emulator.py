@@ -1,6 +1,6 @@
-"""Bit-accurate execution, layer at a time: all steps and many clips of a population at once; a loop's group step by step.
+"""Bit-accurate execution, layer at a time: all steps and many samples of a population at once; a loop's group step by step.
 
-Exact matrix products for the sums (mksgn/deploy/program/operators), the membrane of mksgn/deploy/program/neurons. Clips are handled in batches, so that
+Exact matrix products for the sums (mksgn/deploy/program/operators), the membrane of mksgn/deploy/program/neurons. Samples are handled in batches, so that
 memory does not grow with their number unless spikes are recorded. On a CPU or a GPU.
 """
 
@@ -19,20 +19,20 @@ from mksgn.deploy.execution import Counters, Execution, add_updates
 from mksgn.deploy.program.program import AnyProjection, Population, Program
 from mksgn.deploy.stepper import GroupStepper, Step
 
-BATCH_VALUES = 1 << 22  # of the largest population, over its steps and clips: fewer, larger calls outweigh the cache
-BATCH_LIMIT = 64  # clips
+BATCH_VALUES = 1 << 22  # of the largest population, over its steps and samples: fewer, larger calls outweigh the cache
+BATCH_LIMIT = 64  # samples
 
-Values = dict[str, Tensor]  # (steps, clips, *shape): spikes uint8, currents and membranes float32
+Values = dict[str, Tensor]  # (steps, samples, *shape): spikes uint8, currents and membranes float32
 
 
 def batch_size(program: Program, steps: int) -> int:
-    """Clips at a time."""
+    """Samples at a time."""
     largest = max((p.size for p in program.populations), default=1)
     return max(1, min(BATCH_LIMIT, BATCH_VALUES // (largest * steps)))
 
 
 def host_values(program: Program, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the chip, and the outputs, get from the host, computed once for all backends: (clips, steps, *shape) by population.
+    """What the chip, and the outputs, get from the host, computed once for all backends: (samples, steps, *shape) by population.
 
     Spike inputs as they are and the host's populations: spikes bool, currents and membranes float32.
     """
@@ -42,12 +42,12 @@ def host_values(program: Program, inputs: dict[str, np.ndarray]) -> dict[str, np
 @torch.no_grad()
 def on_host(program: Program, inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, Counters]]:
     """`host_values`, and the counters of inputs and the host's populations."""
-    clips, steps = next(iter(inputs.values())).shape[:2]
+    samples, steps = next(iter(inputs.values())).shape[:2]
     emulation = _Emulation(program, steps, torch.device("cpu"))
     found = {p.name: inputs[p.name] != 0 for p in program.inputs if p.name not in program.analog}
     parts: dict[str, list[np.ndarray]] = {}
     size = batch_size(program, steps)
-    for first in range(0, clips, size):
+    for first in range(0, samples, size):
         for name, x in emulation.run(inputs, slice(first, first + size), location="host").items():
             if program[name].kind != "input":
                 parts.setdefault(name, []).append(_aligned(x, program[name]))
@@ -66,17 +66,17 @@ def execute(
     inputs: dict[str, np.ndarray],
     *,
     record: bool = True,
-    progress: Callable[[int], None] = lambda clips: None,
+    progress: Callable[[int], None] = lambda samples: None,
     device: str = "cpu",
 ) -> Execution:
-    """Run `inputs[name]` (clips, steps, *shape); every clip starts with all state at 0. `device` is torch's."""
-    clips, steps = next(iter(inputs.values())).shape[:2]
+    """Run `inputs[name]` (samples, steps, *shape); every sample starts with all state at 0. `device` is torch's."""
+    samples, steps = next(iter(inputs.values())).shape[:2]
     emulation = _Emulation(program, steps, torch.device(device))
     outputs: dict[str, list[np.ndarray]] = {output.name: [] for output in program.outputs}
-    spikes = {p.name: np.zeros((clips, steps, *p.shape), dtype=bool) for p in program.neurons if record}
+    spikes = {p.name: np.zeros((samples, steps, *p.shape), dtype=bool) for p in program.neurons if record}
     start, size = time.perf_counter(), batch_size(program, steps)
-    for first in range(0, clips, size):
-        chunk = slice(first, min(first + size, clips))
+    for first in range(0, samples, size):
+        chunk = slice(first, min(first + size, samples))
         with _exact_sums():
             values = emulation.run(inputs, chunk, keep=set(spikes) | {output.population for output in program.outputs})
         for name in spikes:
@@ -85,11 +85,11 @@ def execute(
             shown = _aligned(values[output.population], program[output.population])
             outputs[output.name].append(shown.astype(np.float32))
         progress(chunk.stop - chunk.start)
-    execution = Execution("emulator", program.precision, clips, steps, program.latency, spikes=spikes)
+    execution = Execution("emulator", program.precision, samples, steps, program.latency, spikes=spikes)
     execution.seconds = time.perf_counter() - start
     execution.outputs = {name: np.concatenate(parts) for name, parts in outputs.items()}
     execution.counters = emulation.counters()
-    add_updates(program, execution.counters, clips, steps)
+    add_updates(program, execution.counters, samples, steps)
     return execution
 
 
@@ -106,7 +106,7 @@ def _exact_sums() -> Iterator[None]:
 
 
 def _aligned(x: Tensor, population: Population) -> np.ndarray:
-    """(steps, clips, *shape) → (clips, steps, *shape) in NumPy: spikes as bool, sums and membranes in the file's units."""
+    """(steps, samples, *shape) → (samples, steps, *shape) in NumPy: spikes as bool, sums and membranes in the file's units."""
     values = x.transpose(0, 1).cpu()
     if values.dtype == torch.uint8:
         return values.view(torch.bool).numpy()
@@ -128,7 +128,9 @@ class _Emulation:
                 incoming = program.into(population.name)
                 for projection in incoming:
                     self.last_use |= dict.fromkeys(projection.sources, name)
-                    if program.loops(name) or any(program.lag(projection, i) for i in range(len(projection.sources))):
+                    if program.loops(name) or any(
+                        program.arrival_delay(projection, i) for i in range(len(projection.sources))
+                    ):
                         self.event_counters[population.name].expect_deliveries(projection)
 
     def run(
@@ -160,7 +162,7 @@ class _Emulation:
         return {name: tally.counters(self.event_counters) for name, tally in self.event_counters.items()}
 
     def _input(self, name: str, x: np.ndarray) -> Tensor:
-        """(steps, clips, *shape); what does not change over the steps is one value seen through a view."""
+        """(steps, samples, *shape); what does not change over the steps is one value seen through a view."""
         constant = x.strides[1] == 0
         dtype = np.float32 if name in self.program.analog else np.uint8
         kept = np.array((x[:, :1] if constant else x).swapaxes(0, 1), dtype=dtype, order="C")
@@ -193,7 +195,7 @@ class _Emulation:
         return sent
 
     def _current(self, population: Population, values: Values) -> Tensor:
-        """(steps, clips, *shape): the sum over all projections into a population."""
+        """(steps, samples, *shape): the sum over all projections into a population."""
         total: Tensor | None = None
         for projection in self.program.into(population.name):
             y = self._projected(projection, values)
@@ -203,31 +205,31 @@ class _Emulation:
         return total
 
     def _projected(self, projection: AnyProjection, values: Values) -> Tensor:
-        """(steps, clips, *target shape), of a projection from outside the group."""
+        """(steps, samples, *target shape), of a projection from outside the group."""
         inputs = [values[source] for source in projection.sources]
-        steps, clips = inputs[0].shape[:2]
-        lags = [self.program.lag(projection, i) for i in range(len(inputs))]
-        if not any(lags) and all(x.stride(0) == 0 for x in inputs):
+        steps, samples = inputs[0].shape[:2]
+        delays = [self.program.arrival_delay(projection, i) for i in range(len(inputs))]
+        if not any(delays) and all(x.stride(0) == 0 for x in inputs):
             return projection.current(tuple(x[0] for x in inputs)).expand(
-                steps, clips, *self.program[projection.target].shape
+                steps, samples, *self.program[projection.target].shape
             )
-        late = [_shifted(x, lag) for x, lag in zip(inputs, lags, strict=True)]
-        if any(lags):
+        late = [_shifted(x, delay) for x, delay in zip(inputs, delays, strict=True)]
+        if any(delays):
             self.event_counters[projection.target].record_deliveries(projection, late)
-        return projection.current(tuple(x.flatten(0, 1) for x in late)).unflatten(0, (steps, clips))
+        return projection.current(tuple(x.flatten(0, 1) for x in late)).unflatten(0, (steps, samples))
 
     def _step_by_step(self, group: GroupStepper, values: Values) -> Values:
         """A loop's populations, a time step after the other."""
         inside = {p.name for p in group.members}
         outside = {s for p in group.members for q in group.incoming[p.name] for s in q.sources} - inside
-        steps, clips = next(iter(values.values())).shape[:2]
+        steps, samples = next(iter(values.values())).shape[:2]
 
         def arrives(projection: AnyProjection, index: int) -> Tensor | None:
-            t = group.index - self.program.lag(projection, index)
+            t = group.index - self.program.arrival_delay(projection, index)
             return values[projection.sources[index]][t] if 0 <= t < steps else None
 
         assert outside <= set(values)
-        group.start(clips)
+        group.start(samples)
         kept: dict[str, list[Tensor]] = {name: [] for name in inside}
         for _ in range(steps):
             for step in group.step(arrives):
@@ -251,10 +253,10 @@ class _Emulation:
             tally.record_spikes(step.sent)
 
 
-def _shifted(x: Tensor, lag: int) -> Tensor:
-    """Late by `lag` steps; of an unbalanced program, early."""
-    if lag > 0:
-        return torch.cat([torch.zeros_like(x[:lag]), x[: max(0, len(x) - lag)]])[: len(x)]
-    if lag < 0:
-        return torch.cat([x[-lag:], torch.zeros_like(x[:-lag])])[: len(x)]
+def _shifted(x: Tensor, delay: int) -> Tensor:
+    """Late by `delay` steps; of an unbalanced program, early."""
+    if delay > 0:
+        return torch.cat([torch.zeros_like(x[:delay]), x[: max(0, len(x) - delay)]])[: len(x)]
+    if delay < 0:
+        return torch.cat([x[-delay:], torch.zeros_like(x[:-delay])])[: len(x)]
     return x

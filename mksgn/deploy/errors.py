@@ -1,4 +1,4 @@
-"""Errors of this stage; the commands turn them into exit codes."""
+"""Errors of this stage. The commands turn them into exit codes."""
 
 from mksgn.common.errors import BadInputError, MksgnError
 
@@ -11,3 +11,7 @@ class ChipLimitError(MksgnError):
     """A program that does not fit the chip."""
 
     exit_code = 4
+
+
+class PassError(MksgnError):
+    """A compiler pass that broke an invariant of the program: the compiler is at fault, not the graph."""

@@ -7,29 +7,28 @@ from collections.abc import Callable
 import numpy as np
 
 from mksgn.deploy import emulator
-from mksgn.deploy.arrays import as_numbers
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program.program import Program
+from mksgn.export.graph.arrays import Arrays, arrays_by_input
 
 
 def run(
     program: Program,
-    inputs: np.ndarray | dict[str, np.ndarray],
+    inputs: Arrays,
     *,
     backend: str = "emulator",
     record: bool = True,
-    progress: Callable[[int], None] = lambda clips: None,
+    progress: Callable[[int], None] = lambda samples: None,
     device: str = "cpu",
 ) -> Execution:
-    """Run clips through a program; each starts with all state at 0.
+    """Run samples through a program; each starts with all state at 0.
 
-    `inputs` is (clips, steps, *input shape), or a dict of such arrays by input's name. `backend` is "emulator" or "lava".
+    `inputs` is (samples, steps, *input shape), or a dict of such arrays by input's name. `backend` is "emulator" or "lava".
     `device` is the emulator's, "cuda" where there is one. `record = False` keeps counters and outputs only. `progress` is called
-    with the number of clips just finished.
+    with the number of samples just finished.
     """
-    named = inputs if isinstance(inputs, dict) else {population.name: inputs for population in program.inputs[:1]}
-    named = {name: as_numbers(f"input {name}", x) for name, x in named.items()}
+    named = arrays_by_input(inputs, [p.name for p in program.inputs], error=DeployError)
     _check_inputs(program, named)
     if backend == "emulator":
         return emulator.execute(program, named, record=record, progress=progress, device=device)
@@ -46,23 +45,20 @@ def run(
 
 
 def _check_inputs(program: Program, inputs: dict[str, np.ndarray]) -> None:
-    wanted = {population.name: population.shape for population in program.inputs}
-    if set(inputs) != set(wanted):
-        raise DeployError(f"inputs {', '.join(sorted(inputs)) or 'none'}: the program has {', '.join(sorted(wanted))}")
     lengths = {x.shape[:2] for x in inputs.values()}
     for name, x in inputs.items():
-        if x.shape[2:] != wanted[name] or x.ndim < 2 or 0 in x.shape:
+        if x.shape[2:] != program[name].shape or x.ndim < 2 or 0 in x.shape:
             raise DeployError(
-                f"input {name}: shape {x.shape}, expected (clips, steps, {', '.join(map(str, wanted[name]))})"
+                f"input {name}: shape {x.shape}, expected (samples, steps, {', '.join(map(str, program[name].shape))})"
             )
         if not np.isfinite(x).all():
-            clip, step = (int(i) for i in np.argwhere(~np.isfinite(x))[0][:2])
+            sample, step = (int(i) for i in np.argwhere(~np.isfinite(x))[0][:2])
             raise DeployError(
-                f"input {name}: clip {clip}, step {step} holds a value that is not finite; repair or leave out the clip"
+                f"input {name}: sample {sample}, step {step} holds a value that is not finite; repair or leave out the sample"
             )
         if name not in program.analog and not np.isin(x, (0, 1)).all():
             raise DeployError(
                 f"input {name}: spikes are 0 or 1, and other values were given; name it in `analog` if it is a current"
             )
     if len(lengths) != 1:
-        raise DeployError(f"inputs differ in clips or steps: {sorted(lengths)}")
+        raise DeployError(f"inputs differ in samples or steps: {sorted(lengths)}")

@@ -30,7 +30,7 @@ class Counters:
     per_neuron: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __add__(self, other: Counters) -> Counters:
-        """Of other clips through the same population. Sums of whole numbers and largest values: in any order the same."""
+        """Of other samples through the same population. Sums of whole numbers and largest values: in any order the same."""
         return Counters(
             spikes=self.spikes + other.spikes,
             syn_ops=self.syn_ops + other.syn_ops,
@@ -48,13 +48,13 @@ class Counters:
 class Execution:
     """Aligned results, latency removed: step t of an output belongs to step t of the input.
 
-    `outputs[name]` (clips, steps, *shape) float32, in the file's units; `spikes[population]` (clips, steps, *shape) bool, empty
+    `outputs[name]` (samples, steps, *shape) float32, in the file's units; `spikes[population]` (samples, steps, *shape) bool, empty
     where recording was off; `seconds` of the run without compiling and starting.
     """
 
     backend: str
     precision: str
-    clips: int
+    samples: int
     steps: int
     latency_steps: int
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
@@ -63,17 +63,17 @@ class Execution:
     seconds: float = 0.0
 
     def logits(self) -> np.ndarray:
-        """Mean over the steps of the one output there is: (clips, classes)."""
+        """Mean over the steps of the one output there is: (samples, classes)."""
         (output,) = self.outputs.values()
         return output.mean(1)
 
 
-def add_updates(program: Program, counters: dict[str, Counters], clips: int, steps: int) -> None:
+def add_updates(program: Program, counters: dict[str, Counters], samples: int, steps: int) -> None:
     """Every neuron and product unit is updated at every step of its window."""
     for population in program.populations:
         if population.kind == "input":
             continue
         counter = counters[population.name]
-        counter.updates = population.size * clips * steps
+        counter.updates = population.size * samples * steps
         units = sum(projection.product_units(population.shape) for projection in program.into(population.name))
-        counter.product_updates = units * clips * steps
+        counter.product_updates = units * samples * steps

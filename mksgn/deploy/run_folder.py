@@ -52,7 +52,7 @@ def machine() -> dict[str, Any]:
 
 def write_spikes(execution: Execution, path: Path, **more: np.ndarray) -> None:
     """`counts/POPULATION`: spikes per neuron over the run, of the population's shape. `trains/POPULATION`: packed bits of the
-    first clips, with `shape/POPULATION` (clips, steps, *shape). `more`: further arrays by name."""
+    first samples, with `shape/POPULATION` (samples, steps, *shape). `more`: further arrays by name."""
     arrays: dict[str, np.ndarray] = dict(more)
     for name, counters in execution.counters.items():
         if counters.per_neuron.any():
@@ -65,13 +65,13 @@ def write_spikes(execution: Execution, path: Path, **more: np.ndarray) -> None:
 
 
 def write_outputs(execution: Execution, path: Path) -> None:
-    """By output's name: (clips, steps, *shape) float32."""
+    """By output's name: (samples, steps, *shape) float32."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **execution.outputs)
 
 
 def read_train(path: Path, population: str) -> np.ndarray:
-    """(clips, steps, *shape) bool of the clips whose trains were kept."""
+    """(samples, steps, *shape) bool of the samples whose trains were kept."""
     with np.load(path) as arrays:
         shape = arrays[f"shape/{population}"]
         return np.unpackbits(arrays[f"trains/{population}"], count=int(np.prod(shape))).astype(bool).reshape(shape)

@@ -40,7 +40,7 @@ class Step:
 
 
 class GroupStepper:
-    """State of a group from the start of a clip, of `steps` steps, on."""
+    """State of a group from the start of a sample, of `steps` steps, on."""
 
     def __init__(
         self, program: Program, members: tuple[Population, ...], steps: int, device: torch.device | None = None
@@ -54,10 +54,10 @@ class GroupStepper:
             p.name: [(first, torch.from_numpy(bias).to(self.device)) for first, bias in p.late_biases] for p in members
         }
         own = [q for p in members for q in self.incoming[p.name] if any(s in self.incoming for s in q.sources)]
-        self.longest = max((q.shift for q in own), default=0)
+        self.longest = max((q.logical_delay for q in own), default=0)
 
     def start(self, samples: int) -> None:
-        """The start of a clip: all state is 0, and nothing was sent."""
+        """The start of a sample: all state is 0, and nothing was sent."""
         self.samples, self.index = samples, 0
         self.membranes: dict[str, Membrane] = {}
         self.sent: dict[str, deque[Tensor]] = {p.name: deque(maxlen=self.longest + 1) for p in self.members}
@@ -87,7 +87,7 @@ class GroupStepper:
         for projection in self.incoming[population.name]:
             inputs = []
             for i, source in enumerate(projection.sources):
-                x = self._own(source, projection.shift) if source in self.sent else arrives(projection, i)
+                x = self._own(source, projection.logical_delay) if source in self.sent else arrives(projection, i)
                 if x is None:
                     break
                 inputs.append(x)
@@ -95,10 +95,10 @@ class GroupStepper:
                 received.append(Received(projection, tuple(inputs), projection.current(tuple(inputs))))
         return tuple(received)
 
-    def _own(self, source: str, shift: int) -> Tensor | None:
-        """What a member sent `shift` steps ago; one that comes behind has sent nothing at this step yet."""
-        back = len(self.sent[source]) - self.count[source] + self.index - shift
-        return self.sent[source][back] if self.index >= shift else None
+    def _own(self, source: str, logical_delay: int) -> Tensor | None:
+        """What a member sent `logical_delay` steps ago; one that comes behind has sent nothing at this step yet."""
+        back = len(self.sent[source]) - self.count[source] + self.index - logical_delay
+        return self.sent[source][back] if self.index >= logical_delay else None
 
     def _sum(self, population: Population, received: tuple[Received, ...]) -> Tensor:
         total: Tensor | None = None

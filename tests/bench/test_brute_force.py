@@ -54,7 +54,7 @@ def both(g, inputs, *, backend="emulator", chip=LOIHI2, clips=None, merged=True,
     execution = run(program, inputs, backend=backend)
     placement = place(program, chip)
     rows = layers(program, execution, placement)
-    clips = clips or execution.clips
+    clips = clips or execution.samples
     trains = {name: x != 0 for name, x in inputs.items() if name not in program.analog} | execution.spikes
     census = count(g, trains, {placed.name: placed.core_of() for placed in placement.populations}, merged=merged)
     return differences(census, rows, totals(program, execution, rows, clips), clips), census, rows

@@ -1,4 +1,4 @@
-"""mksgn-deploy on anybody's graph: arrays in, quantised, described, checked, and outputs in a file."""
+"""mksgn-deploy on graphs from elsewhere: quantised, described, checked, run on arrays, and outputs in a file."""
 
 import json
 
@@ -8,8 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from mksgn.common.errors import BadInputError
+from mksgn.deploy import compile_graph
 from mksgn.deploy.cli import app
 from mksgn.deploy.describe import describe
+from mksgn.deploy.program.text import text
 from mksgn.export.graph import files
 from tests.support.graphs import DT, chain, inp, lif, linear, out
 
@@ -47,16 +49,16 @@ def test_a_foreign_graph_is_quantised_described_checked_and_run(foreign):
         "--backend", "emulator", "--describe", "--check", "-o", foreign / "run",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    for text in (
+    for words in (
         "8-bit weights",
         "agreement",
         "b ↺1",
         "latency 3",
         "neurons per core",
-        "6 clips of 7 steps",
+        "6 samples of 7 steps",
         "·1111111222",
     ):
-        assert text in done.output
+        assert words in done.output
     outputs = np.load(foreign / "run" / "outputs.npz")
     assert outputs["y"].shape == (6, 7, 3)
     manifest = json.loads((foreign / "run" / "manifest.json").read_text())
@@ -69,7 +71,7 @@ def test_float_and_limit(foreign):
         foreign / "net.nir", "--precision", "float", "--inputs", foreign / "x.npy", "--if-dt", "1", "--limit", "2",
         "--backend", "emulator",
     )  # fmt: skip
-    assert "emulator float: 2 clips of 7 steps" in done.output
+    assert "emulator float: 2 samples of 7 steps" in done.output
 
 
 @pytest.mark.parametrize(
@@ -77,13 +79,28 @@ def test_float_and_limit(foreign):
     [
         (["--precision", "float", "--inputs", "none.npy"], "none.npy: cannot be read as .npy or .npz"),
         (["--calibration", "synthetic"], "--calibration synthetic: the file carries no normalisation of skeleton clips; give arrays"),
-        (["--precision", "float", "--describe"], "--describe: the file does not say how many steps a clip has; give --inputs"),
+        (["--precision", "float", "--describe"], "--describe: the file does not say how many steps a sample has; give --inputs"),
         (["--data", "synthetic", "--inputs", "x.npy"], "--data and --inputs: give one of them"),
+        (["--print-after", "balanced"],
+         "--print-after balanced: no such pass with --precision fixed; choose one of ingest, graph-branches, loops"),
+        (["--precision", "float", "--print-after", "fixed-point"], "--print-after fixed-point: no such pass with --precision float"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said(foreign, words, message):
     with pytest.raises(BadInputError, match=message.replace("(", r"\(")):
         deploy(foreign / "net.nir", *words)
+
+
+def test_the_program_after_a_pass(foreign):
+    done = deploy(foreign / "net.nir", "--precision", "float", "--print-after", "loops")
+    assert done.exit_code == 0
+    printed = []
+    compile_graph(
+        foreign / "net.nir",
+        precision="float",
+        after=lambda name, program: printed.append(text(program)) if name == "loops" else None,
+    )
+    assert done.output == printed[0]
 
 
 def test_pickled_arrays_are_refused(foreign):
@@ -93,8 +110,6 @@ def test_pickled_arrays_are_refused(foreign):
 
 
 def test_a_long_schedule_is_a_table_without_a_picture(capsys):
-    from mksgn.deploy import compile_graph
-
     net = chain(("x", inp(2)), ("d", linear(np.eye(2))), ("l", lif(2, tau=2 * DT)), ("y", out(2)))
     describe(compile_graph(net, precision="float"), 50)
     assert "no picture of 151 time steps: more than 96" in capsys.readouterr().out

@@ -76,7 +76,7 @@ def test_spikes_and_outputs_are_the_equations(done):
 def test_what_was_run(done):
     program, execution, _, _ = done
     assert (execution.backend, execution.precision) == ("emulator", "float")
-    assert (execution.clips, execution.steps, execution.latency_steps) == (11, STEPS, program.latency) == (11, 5, 5)
+    assert (execution.samples, execution.steps, execution.latency_steps) == (11, STEPS, program.latency) == (11, 5, 5)
     assert execution.seconds > 0
     assert set(execution.counters) == {p.name for p in program.populations}
 

@@ -414,15 +414,15 @@ def on_chip(program: Program, given: dict[str, np.ndarray], windows, steps: int)
             total = torch.zeros((1, *p.shape))
             for projection in program.into(p.name):
                 parts = []
-                for source, delay in zip(projection.sources, projection.delays, strict=True):
-                    sent = now - 1 - delay
+                for index, source in enumerate(projection.sources):
+                    sent = now - 1 - program.synaptic_delay(projection, index)
                     x = train[source][sent] if sent >= 0 else np.zeros(program[source].shape)
                     parts.append(torch.from_numpy(x[None].astype(F32)))
                 total = total + projection.current(tuple(parts))
             if p.kind == "readout":
                 train[p.name][now] = (total[0].double().numpy() + p.bias) * p.unit
                 continue
-            if now == 0 or window.starts_clip(now):
+            if now == 0 or window.starts_sample(now):
                 membranes[p.name] = states[p.name].start(total)
             s, membranes[p.name], _ = states[p.name].step(total, membranes[p.name])
             train[p.name][now] = s[0].numpy()

@@ -202,7 +202,7 @@ def _same(program: Program, wanted: Execution, found: Execution, name: str) -> N
 def _firing_rate(program: Program, execution: Execution) -> float:
     neurons = sum(p.size for p in program.neurons)
     spikes = sum(execution.counters[p.name].spikes for p in program.neurons)
-    return spikes / (neurons * execution.clips * execution.steps)
+    return spikes / (neurons * execution.samples * execution.steps)
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ class PopulationRecord:
         self.counted = {
             projection: [program.sends_spikes(source) for source in projection.sources] for projection in self.fan_outs
         }
-        steps = window.period * window.clips
+        steps = window.period * window.samples
         self.events = shared((5,), np.float64)
         self.per_neuron = shared((population.size,), np.int64)
         self.trains = shared(
@@ -116,7 +116,7 @@ class PopulationRecord:
 
     def _aligned(self, x: np.ndarray) -> np.ndarray:
         """(time steps of the window, slots, …) → (clips, steps, …); clip = round · slots + slot."""
-        rounds = x.reshape(self.window.clips, self.window.period, self.slots, *x.shape[2:])
+        rounds = x.reshape(self.window.samples, self.window.period, self.slots, *x.shape[2:])
         return rounds.swapaxes(1, 2).reshape(-1, self.window.period, *x.shape[2:])[: self.clips]
 
     def _ordered(self, x: np.ndarray) -> np.ndarray:
@@ -145,9 +145,11 @@ class LeafWork:
         delays = [1] * len(sources)
         for population in members:
             for projection in program.into(population.name):
-                for source, delay in zip(projection.sources, projection.delays, strict=True):
+                for source, delay in zip(projection.sources, projection.compensation_delays, strict=True):
                     if source in self.sender:
-                        delays[self.sender[source]] = max(delays[self.sender[source]], 1 + delay)
+                        delays[self.sender[source]] = max(
+                            delays[self.sender[source]], 1 + delay + projection.logical_delay
+                        )
         self.history = delays
         self.records = {p.name: PopulationRecord(program, p, window, slots, clips, p.name in keep) for p in members}
         self.message = sends.silence()
@@ -169,7 +171,7 @@ class LeafWork:
             return
         index = step - self.window.offset
         self.active = min(self.slots, self.clips - index // self.window.period * self.slots)
-        if self.window.starts_clip(step):
+        if self.window.starts_sample(step):
             self.group.start(self.active)
             self.message.fill(0)
         for done in self.group.step(self._arrives):
@@ -179,10 +181,10 @@ class LeafWork:
                 self.sends.pack(self.message, name, done.sent)
 
     def _arrives(self, projection: AnyProjection, index: int) -> Tensor | None:
-        if self.group.index < projection.shift:  # what arrives is of the clip before
+        if self.group.index < projection.logical_delay:  # what arrives is of the clip before
             return None
         sender = self.sender[projection.sources[index]]
-        message = self.buffers[sender][-1 - projection.delays[index]]
+        message = self.buffers[sender][-1 - projection.compensation_delays[index] - projection.logical_delay]
         return self.sources[sender].unpack(message, projection.sources[index], self.active)
 
 

@@ -1,40 +1,62 @@
-"""Each synapse costs one step: give shorter branches a delay, so that a neuron adds up spikes of the same logical step.
+"""Balance pass: delay shorter branches, so that spikes of one step of the sample meet in one time step.
 
-Without it a join of paths of different length silently mixes time steps: 175 wrong spikes of 647, no error (LAVA.md).
+Each synapse of the chip costs a time step. Without compensation a join of branches of different
+length silently mixes time steps: 175 wrong spikes of 647, and no error (LAVA.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from mksgn.deploy.program.program import AnyProjection, Product, Program, Projection
+from mksgn.deploy.errors import DeployError
+from mksgn.deploy.program.program import AnyProjection, Product, Program
 
 
 def balance(program: Program) -> Program:
-    """Set each group's depth to its longest way from the chip's inputs, and the delays that make all ways as long.
-
-    What a network itself shifts (Delay nodes) comes on top. Within a group nothing is delayed: it computes its loop in one step.
-    """
-    depth = {p.name: 0 for p in program.populations}
-    for members in program.groups.values():
-        if members[0].location == "host":
-            continue
-        inside = {p.name for p in members}
-        outside = [s for p in members for q in program.into(p.name) for s in q.sources if s not in inside]
-        depth |= dict.fromkeys(inside, 1 + max((depth[s] for s in outside), default=-1))
+    """Set each population's depth, and the compensation delays that make all paths to it equally long."""
+    depth = depths(program)
     projections: list[AnyProjection] = []
-    for projection in program.projections:
-        target = program[projection.target]
+    for q in program.projections:
         delays = tuple(
-            0
-            if target.location == "host" or program[source].group == target.group
-            else depth[target.name] - 1 - depth[source] + projection.shift
-            for source in projection.sources
+            depth[q.target] - 1 - depth[source] if program.crosses_synapses(q, source) else 0 for source in q.sources
         )
-        if isinstance(projection, Product):
-            projections.append(replace(projection, delays=delays))
+        if isinstance(q, Product):
+            projections.append(replace(q, compensation_delays=delays))
         else:
-            assert isinstance(projection, Projection)
-            projections.append(replace(projection, delay=delays[0]))
+            projections.append(replace(q, compensation_delay=delays[0]))
     populations = tuple(replace(p, depth=depth[p.name]) for p in program.populations)
     return replace(program, populations=populations, projections=tuple(projections))
+
+
+def depths(
+    program: Program, cost: Callable[[AnyProjection], int] = lambda projection: 1, *, fused_loops: bool = True
+) -> dict[str, int]:
+    """Pipeline depth of each population: its longest path from the inputs, in time steps.
+
+    Args:
+        program: populations on the host have depth 0, as inputs have.
+        cost: time steps from a source of a projection to its target.
+        fused_loops: compute a recurrent loop within the time step, so that its members share a depth. Otherwise its synapses
+            cost time steps like all others.
+
+    Raises:
+        DeployError: spikes come back too late around a loop that is not fused.
+    """
+    depth = {p.name: 0 for p in program.populations}
+    edges = []
+    for q in program.projections:
+        for source in q.sources if program[q.target].location == "chip" else ():
+            inside = fused_loops and program[source].group == program[q.target].group
+            edges.append((q, source, 0 if inside else cost(q)))
+    # Bellman-Ford: without a loop of positive cost, a longest path passes each population once
+    for _ in range(len(depth) + 1):
+        late = [q for q, source, steps in edges if depth[q.target] < depth[source] + steps]
+        if not late:
+            return depth
+        for q, source, steps in edges:
+            depth[q.target] = max(depth[q.target], depth[source] + steps)
+    raise DeployError(
+        f"projection {late[0].name}: closes a loop of several populations, whose spikes come back too late from synapses that cost "
+        "a step each; run the fused network"
+    )

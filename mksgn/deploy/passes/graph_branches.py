@@ -30,7 +30,7 @@ def merge_graph_branches(program: Program) -> Program:
         if not isinstance(projection, Projection) or operator is None:
             kept.append(projection)
             continue
-        pair = projection.source, projection.target, projection.delay, projection.shift
+        pair = projection.source, projection.target, projection.compensation_delay, projection.logical_delay
         if pair not in found:
             kept.append(pair)
         found[pair].append((projection, operator))
@@ -53,7 +53,12 @@ def _graph_conv(operators: ops.Operators, shape: Shape) -> ops.GraphConv | None:
         return None
     conv = next(operator for operator in operators if isinstance(operator, ops.Conv))
     plain = (conv.stride, conv.padding, conv.dilation, conv.groups) == ((1, 1), (0, 0), (1, 1), 1)
-    if not plain or any(conv.behind) or conv.weight.shape[2] != 1 or ops.out_shape(operators, shape)[2] != shape[2]:
+    if (
+        not plain
+        or any(conv.extra_end_padding)
+        or conv.weight.shape[2] != 1
+        or ops.out_shape(operators, shape)[2] != shape[2]
+    ):
         return None
     joints, width = shape[2], conv.weight.shape[3]
     before, after = np.eye(joints), np.eye(joints)

@@ -15,8 +15,11 @@ from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.program import AnyProjection, Population, Program, Projection
 
 
-def host_split(program: Program) -> Program:
-    """Analog inputs go to the host, with each group that is fed by currents of the host alone."""
+def host_split(program: Program, *, empty_chip: bool = True) -> Program:
+    """Move analog inputs to the host, with each group that is fed by currents of the host alone.
+
+    Without `empty_chip`, a program of which nothing would be left on the chip stays as it is.
+    """
     changed: dict[str, Population] = {}
     for population in program.inputs:
         if population.name in program.analog:
@@ -26,6 +29,8 @@ def host_split(program: Program) -> Program:
         outside = {s for p in members for q in program.into(p.name) for s in q.sources} - inside
         if outside and all(s in changed and not program.sends_spikes(s) for s in outside):
             changed |= {p.name: replace(p, location="host") for p in members}
+    if not empty_chip and len(changed) == len(program.populations):
+        return program
     on_host = {name for name, population in changed.items() if population.kind != "input"}
     projections = tuple(_grouped(q) if q.target in on_host else q for q in program.projections)
     return replace(program.with_populations(changed), projections=projections)

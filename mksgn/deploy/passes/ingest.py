@@ -131,7 +131,9 @@ class _Ingest:
         for path in signal.paths:
             source = self.population(path.source)
             name = f"{path.nodes[0]}{suffix}" if path.nodes else f"{source}_{target}"
-            self.projections.append(Projection(name, source, target, _merge_stride(path.operators), shift=path.delay))
+            self.projections.append(
+                Projection(name, source, target, _merge_stride(path.operators), logical_delay=path.delay)
+            )
 
     def attended(self, name: str) -> tuple[str, Shape]:
         """The population of q|k|v spikes that an attention node reads, and its shape."""

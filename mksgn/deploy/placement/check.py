@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mksgn.deploy.passes.balance import depths
 from mksgn.deploy.placement import axons
 from mksgn.deploy.placement.chips import Chip
 from mksgn.deploy.placement.connectivity import link
@@ -178,27 +179,23 @@ def _with_units(program: Program) -> tuple[int, dict[tuple[AnyProjection, str], 
     The delays of a program without products are its own.
     """
     own = {
-        (q, source): delay
+        (q, source): program.synaptic_delay(q, i)
         for q in program.projections
         if program[q.target].location == "chip"
-        for source, delay in zip(q.sources, q.delays, strict=True)
+        for i, source in enumerate(q.sources)
     }
     if not any(isinstance(q, Product) for q in program.projections):
         return program.latency, own
-    depth = {p.name: 0 for p in program.populations}
-    for members in program.groups.values():
-        if members[0].location == "host":
-            continue
-        ways = [(s, q) for p in members for q in program.into(p.name) for s in q.sources if program[s].group != p.group]
-        longest = 1 + max((depth[s] + isinstance(q, Product) for s, q in ways), default=-1)
-        depth |= {p.name: longest for p in members}
-    delays = {}
-    for q in program.projections:
-        target = program[q.target]
-        for source in q.sources:
-            if (q, source) in own and program[source].group != target.group:
-                steps = 1 + isinstance(q, Product)
-                delays[q, source] = depth[q.target] - depth[source] - steps + q.shift
+
+    def steps(q: AnyProjection) -> int:
+        return 1 + isinstance(q, Product)
+
+    depth = depths(program, steps)
+    delays = {
+        (q, source): depth[q.target] - depth[source] - steps(q) + q.logical_delay
+        for q, source in own
+        if program.crosses_synapses(q, source)
+    }
     return max((depth[output.population] for output in program.outputs), default=0), delays
 
 

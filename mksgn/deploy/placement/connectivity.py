@@ -148,7 +148,7 @@ def _patterns(operator: ops.Operator, shape: Shape) -> dict[int, np.ndarray]:
             operator.stride,
             operator.padding,
             operator.dilation,
-            operator.behind,
+            operator.extra_end_padding,
             strict=False,
         )
         return {0: channels} | {i: _taps(shape[i], *window) for i, window in enumerate(windows, start=1)}

@@ -66,10 +66,8 @@ class Conv(_Weighted):
     padding: tuple[int, ...] = (0, 0)
     dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
-    behind: tuple[int, ...] = (
-        0,
-        0,
-    )  # zeros at an axis' end on top of its padding: "same" of an even kernel is not symmetric
+    # zeros at the end of each axis, on top of its padding: "same" of an even kernel is not symmetric
+    extra_end_padding: tuple[int, ...] = (0, 0)
     kind = "conv"
 
     def out_shape(self, shape: Shape) -> Shape:
@@ -78,14 +76,19 @@ class Conv(_Weighted):
         axes = "L" if len(kernel) == 1 else "H, W"
         fits = len(shape) == len(kernel) + 1 and shape[0] == channels
         _require(fits, f"Conv{len(kernel)}d", f"({channels}, {axes})", shape)
-        padded = tuple(n + more for n, more in zip(shape[1:], self.behind, strict=False))
+        padded = tuple(n + more for n, more in zip(shape[1:], self.extra_end_padding, strict=False))
         size = _sizes(padded, kernel, self.stride, self.padding, self.dilation)
         _require(min(size) > 0, f"Conv{len(kernel)}d", f"at least its kernel's {' x '.join(map(str, kernel))}", shape)
         return (self.weight.shape[0], *size)
 
     @property
     def _pointwise(self) -> bool:
-        return self.weight.shape[2:] == (1, 1) and self.padding == (0, 0) and self.groups == 1 and not any(self.behind)
+        return (
+            self.weight.shape[2:] == (1, 1)
+            and self.padding == (0, 0)
+            and self.groups == 1
+            and not any(self.extra_end_padding)
+        )
 
     @cached_property
     def _int8(self) -> int8.Product | None:
@@ -96,8 +99,8 @@ class Conv(_Weighted):
         return int8.conv(self.weight, self.stride, self.padding, self.dilation, self.groups)
 
     def apply(self, x: Tensor) -> Tensor:
-        if any(self.behind):
-            x = F.pad(x, [zeros for more in reversed(self.behind) for zeros in (0, more)])
+        if any(self.extra_end_padding):
+            x = F.pad(x, [zeros for more in reversed(self.extra_end_padding) for zeros in (0, more)])
         if self._pointwise:
             x = x[:, :, :: self.stride[0], :: self.stride[1]]
         if _spikes(x) and self._int8 is not None:

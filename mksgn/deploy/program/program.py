@@ -59,24 +59,24 @@ class Population:
 class Projection:
     """Synapses from one population to another.
 
-    `shift` is by how many steps the network itself lets the target see the source late: a Delay node's, and 1 for an edge that
-    closes a loop. `delay` is what the chip has to hold a spike back for it, on top of the one step that every synapse costs.
+    The network itself asks for `logical_delay`: the steps of Delay nodes, and one for an edge that closes a loop. The balance pass
+    adds `compensation_delay`, so that branches of different length meet in the same step of the sample.
     """
 
     name: str
     source: str
     target: str
     operators: ops.Operators
-    delay: int = 0
-    shift: int = 0
+    logical_delay: int = 0
+    compensation_delay: int = 0
 
     @property
     def sources(self) -> tuple[str, ...]:
         return (self.source,)
 
     @property
-    def delays(self) -> tuple[int, ...]:
-        return (self.delay,)
+    def compensation_delays(self) -> tuple[int, ...]:
+        return (self.compensation_delay,)
 
     @property
     def kind(self) -> str:
@@ -109,10 +109,10 @@ class Product:
     target: str
     heads: int
     weight: float
-    delays: tuple[int, ...]
+    compensation_delays: tuple[int, ...]
 
     kind = "product"
-    shift = 0
+    logical_delay = 0
 
     def current(self, inputs: tuple[Tensor, ...]) -> Tensor:
         qkv = inputs[-1].permute(0, 2, 3, 1).float()  # (N, T, V, 3C)
@@ -245,13 +245,26 @@ class Program:
     def _fan_outs(self) -> dict[tuple[AnyProjection, bool], tuple[np.ndarray, ...]]:
         return {}
 
-    def lag(self, projection: AnyProjection, index: int) -> int:
-        """By how many logical steps a source's spikes arrive late at the target; the projection's shift in a balanced program."""
-        source = self[projection.sources[index]]
+    def crosses_synapses(self, projection: AnyProjection, source: str) -> bool:
+        """Whether a source reaches the target through synapses of the chip, which cost a time step.
+
+        Within an execution group, and on the host, it reaches the target within the step.
+        """
         target = self[projection.target]
-        if source.group == target.group or (source.location == "host" and target.location == "host"):
-            return projection.shift  # computed within the step
-        return source.depth + 1 + projection.delays[index] - target.depth
+        return target.location == "chip" and self[source].group != target.group
+
+    def synaptic_delay(self, projection: AnyProjection, index: int) -> int:
+        """Time steps for which the chip holds a spike back, on top of the one that every synapse costs."""
+        if not self.crosses_synapses(projection, projection.sources[index]):
+            return 0
+        return projection.compensation_delays[index] + projection.logical_delay
+
+    def arrival_delay(self, projection: AnyProjection, index: int) -> int:
+        """Steps of the sample by which the target sees a source late: the logical delay, in a balanced program."""
+        source = projection.sources[index]
+        if not self.crosses_synapses(projection, source):
+            return projection.logical_delay
+        return self[source].depth + 1 + self.synaptic_delay(projection, index) - self[projection.target].depth
 
     def with_populations(self, change: dict[str, Population]) -> Program:
         return replace(self, populations=tuple(change.get(p.name, p) for p in self.populations))

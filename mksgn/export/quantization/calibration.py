@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import nir
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mksgn.export.errors import ExportError
+from mksgn.export.graph.arrays import Arrays, arrays_by_input
 from mksgn.export.graph.kinds import SPIKING
 from mksgn.export.graph.membranes import Membrane, PerNeuron
 from mksgn.export.graph.metadata import input_normaliser
@@ -33,9 +34,7 @@ class Calibration:
     Raises ExportError for inputs that do not fit.
     """
 
-    def __init__(
-        self, graph: nir.NIRGraph, inputs: reference.Inputs, steps: int, dt: float, if_dt: float | None = None
-    ):
+    def __init__(self, graph: nir.NIRGraph, inputs: Arrays, steps: int, dt: float, if_dt: float | None = None):
         self.graph, self.steps, self.dt = graph, steps, dt
         named = _given(graph, inputs, steps)
         sizes = [math.prod(node.v_threshold.shape) for node in graph.nodes.values() if isinstance(node, SPIKING)]
@@ -110,19 +109,8 @@ class Calibration:
         return y.numpy().reshape(-1, samples, *y.shape[1:])
 
 
-def _given(graph: nir.NIRGraph, inputs: reference.Inputs, steps: int) -> dict[str, np.ndarray]:
-    names = sorted(graph.inputs)
-    if not isinstance(inputs, Mapping):
-        if len(names) != 1:
-            raise ExportError(
-                f"the graph has {len(names)} inputs ({', '.join(names)}); give calibration as a dict of arrays by their names"
-            )
-        inputs = {names[0]: inputs}
-    if sorted(inputs) != names:
-        raise ExportError(
-            f"calibration of {', '.join(sorted(inputs)) or 'none'}: the graph's inputs are {', '.join(names) or 'none'}"
-        )
-    found = {name: np.asarray(x) for name, x in inputs.items()}
+def _given(graph: nir.NIRGraph, inputs: Arrays, steps: int) -> dict[str, np.ndarray]:
+    found = arrays_by_input(inputs, graph.inputs, "calibration of")
     for name, x in found.items():
         shape = _declared(graph, name)
         fits = x.shape[1:] == shape or x.shape[1:] == (steps, *shape)

@@ -10,7 +10,6 @@ at first (`mksgn.export.graph.order` says which edge that is).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -21,13 +20,12 @@ import torch
 from torch import Tensor
 
 from mksgn.export.errors import ExportError, UnsupportedNodeError
+from mksgn.export.graph.arrays import Arrays, arrays_by_input
 from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.kinds import GRADED, SPIKING
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from mksgn.export.graph.order import evaluation_order, sources_of
 from mksgn.export.reference.nodes import Attention, DelayLine, Neuron, linear, neuron, tensor
-
-Inputs = np.ndarray | Mapping[str, np.ndarray]
 
 
 @dataclass
@@ -47,7 +45,7 @@ class ReferenceRun:
 @torch.no_grad()
 def execute(
     graph: nir.NIRGraph,
-    inputs: Inputs,
+    inputs: Arrays,
     steps: int,
     dt: float,
     *,
@@ -141,19 +139,10 @@ class _Executor:
         return ReferenceRun(spikes, outputs, np.stack(self.margins) if self.margins else None)
 
 
-def _input_tensors(graph: nir.NIRGraph, inputs: Inputs, steps: int, stepwise: bool) -> tuple[dict[str, Tensor], int]:
+def _input_tensors(graph: nir.NIRGraph, inputs: Arrays, steps: int, stepwise: bool) -> tuple[dict[str, Tensor], int]:
     """Return each input as (L, steps or 1, *shape), and L."""
-    names = sorted(graph.inputs)
-    if not isinstance(inputs, Mapping):
-        if len(names) != 1:
-            raise ExportError(
-                f"the graph has {len(names)} inputs ({', '.join(names)}); give a dict of arrays by their names"
-            )
-        inputs = {names[0]: inputs}
-    if sorted(inputs) != names:
-        raise ExportError(f"inputs {', '.join(sorted(inputs)) or 'none'}: the graph has {', '.join(names) or 'none'}")
     tensors = {}
-    for name, x in inputs.items():
+    for name, x in arrays_by_input(inputs, graph.inputs).items():
         declared = graph.nodes[name].input_type["input"]
         shape = (steps,) * stepwise + tuple(int(n) for n in declared)
         if np.shape(x)[1:] != shape:

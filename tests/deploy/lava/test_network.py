@@ -18,7 +18,7 @@ from mksgn.deploy.lava.leaf_work import LeafWork
 from mksgn.deploy.lava.messages import Layout
 from mksgn.deploy.lava.processes.leaf import Leaf
 from mksgn.deploy.passes.schedule import schedule
-from mksgn.deploy.program.program import Population
+from mksgn.deploy.program.program import Population, Projection
 from mksgn.export import export_to_nir
 from mksgn.export.verification.verify import compare
 from tests.support.graphs import attention, conv, inp, lif, linear, out
@@ -99,9 +99,9 @@ def test_delays_are_what_makes_it_right(exported):
     unbalanced = dataclasses.replace(
         program,
         projections=tuple(
-            dataclasses.replace(p, delay=0)
-            if hasattr(p, "delay")
-            else dataclasses.replace(p, delays=(0,) * len(p.delays))
+            dataclasses.replace(p, compensation_delay=0)
+            if isinstance(p, Projection)
+            else dataclasses.replace(p, compensation_delays=(0,) * len(p.compensation_delays))
             for p in program.projections
         ),
     )

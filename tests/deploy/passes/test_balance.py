@@ -26,7 +26,11 @@ from tests.support.graphs import (
 
 
 def delays(program):
-    return {f"{s} → {p.target}": d for p in program.projections for s, d in zip(p.sources, p.delays, strict=True)}
+    return {
+        f"{s} → {p.target}": d
+        for p in program.projections
+        for s, d in zip(p.sources, p.compensation_delays, strict=True)
+    }
 
 
 def test_depths_and_delays_of_a_student():
@@ -49,7 +53,7 @@ def test_depths_and_delays_of_a_student():
         "temporal → classes": 0,
     }
     assert program.latency == 7
-    assert all(program.lag(p, i) == 0 for p in program.projections for i in range(len(p.sources)))
+    assert all(program.arrival_delay(p, i) == 0 for p in program.projections for i in range(len(p.sources)))
 
 
 def test_balancing_twice_changes_nothing():

@@ -33,11 +33,11 @@ def program(seed: int = 0):
 
 
 def test_every_population_s_window_starts_at_its_depth():
-    windows = schedule(program(), clips=5)
+    windows = schedule(program(), samples=5)
     assert {name: w.offset for name, w in windows.items()} == {
         "x": 0, "encoder": 0, "spatial": 1, "qkv": 2, "attend.m": 3, "attend.z": 4, "proj": 5, "temporal": 6, "classes": 7,
     }  # fmt: skip
-    assert {(w.period, w.clips, w.end - w.offset) for w in windows.values()} == {(4, 5, 20)}
+    assert {(w.period, w.samples, w.end - w.offset) for w in windows.values()} == {(4, 5, 20)}
 
 
 def test_the_run_ends_with_the_last_output_of_the_last_clip():
@@ -46,22 +46,22 @@ def test_the_run_ends_with_the_last_output_of_the_last_clip():
 
 
 def test_steps_of_the_inputs_come_before_the_file_s():
-    assert schedule(program(), 2, steps=6)["qkv"] == Window(offset=2, period=6, clips=2)
+    assert schedule(program(), 2, steps=6)["qkv"] == Window(offset=2, period=6, samples=2)
 
 
 def test_a_window_step_by_step():
-    window = Window(offset=3, period=4, clips=2)
+    window = Window(offset=3, period=4, samples=2)
     assert window.end == 11
     assert [t for t in range(15) if window.inside(t)] == list(range(3, 11))
-    assert [t for t in range(3, 11) if window.starts_clip(t)] == [3, 7]
-    assert [t for t in range(3) if window.starts_clip(t)] == []  # no clip starts between 0 and the offset …
-    assert window.starts_clip(11)  # … and resetting after the end does no harm
+    assert [t for t in range(3, 11) if window.starts_sample(t)] == [3, 7]
+    assert [t for t in range(3) if window.starts_sample(t)] == []  # no sample starts between 0 and the offset …
+    assert window.starts_sample(11)  # … and resetting after the end does no harm
 
 
 @pytest.mark.parametrize("steps", [None, 0, -1])
 def test_a_program_that_does_not_say_its_steps_needs_them(steps):
     g = chain(("x", inp(2)), ("d", linear(np.eye(2))), ("l", lif(2)), ("y", out(2)))
-    with pytest.raises(DeployError, match="does not say how many steps a clip has; give inputs with a step axis"):
+    with pytest.raises(DeployError, match="does not say how many steps a sample has; give inputs with a step axis"):
         schedule(compile_graph(g, precision="float"), 1, steps)
 
 
@@ -80,7 +80,7 @@ def test_clips_that_stream_back_to_back_are_what_each_is_alone(precision):
     _, g = quantised_student_like(rng)
     compiled = compile_graph(g, precision=precision)
     x = analog_clips(rng, 5)
-    windows = schedule(compiled, clips=5)
+    windows = schedule(compiled, samples=5)
     assert run_length(compiled, 5) == max(w.end for w in windows.values())
     streamed = on_chip(compiled, host_values(compiled, {"x": x}), windows, steps=4)
     emulated = run(compiled, x)
@@ -106,7 +106,7 @@ def test_without_the_balance_pass_the_stream_goes_wrong():
     rng = np.random.default_rng(1)
     compiled = compile_graph(student_like(rng), precision="float")
     x = analog_clips(rng, 5)
-    windows = schedule(compiled, clips=5)
+    windows = schedule(compiled, samples=5)
     flat = host_split(ingest(student_like(np.random.default_rng(1))))
     streamed = on_chip(flat, host_values(flat, {"x": x}), windows, steps=4)
     assert (streamed["temporal"].astype(bool) != run(compiled, x).spikes["temporal"]).any()

@@ -33,7 +33,7 @@ def program(inputs=4, outputs=3, *, weight=2, delay=0, precision="fixed", kind="
         Population("a", (outputs,), kind, neuron=neuron(**changes)),
         Population("b", (2,), "spiking", neuron=neuron(), depth=1),
     )
-    projections = (Projection("w", "x", "a", first, delay=delay), Projection("u", "a", "b", second))
+    projections = (Projection("w", "x", "a", first, compensation_delay=delay), Projection("u", "a", "b", second))
     return Program(precision, 1e-4, 4, populations, projections, (Output("y", "b"),))
 
 
@@ -215,7 +215,7 @@ def test_what_attention_needs_on_loihi_2():
 def test_the_steps_of_product_units_count_in_the_delays():
     """The skip around attention waits two steps longer: at a limit between the two it is a violation."""
     program = compile_graph(student_like(np.random.default_rng(0)), precision="float")
-    longest = max(d for q in program.projections for d in q.delays)
+    longest = max(d for q in program.projections for d in q.compensation_delays)
     assert check(program, replace(LOIHI1, delay=longest + 2)) == []
     (violation,) = check(program, replace(LOIHI1, delay=longest + 1))
     assert violation.startswith(
@@ -226,7 +226,7 @@ def test_the_steps_of_product_units_count_in_the_delays():
 
 def test_a_loop_is_noted():
     given = program()
-    back = Projection("back", "b", "a", (ops.Dense(np.full((3, 2), 2, dtype=np.float32)),), shift=1)
+    back = Projection("back", "b", "a", (ops.Dense(np.full((3, 2), 2, dtype=np.float32)),), logical_delay=1)
     members = {name: replace(given[name], group="a") for name in ("a", "b")}
     looped = replace(given.with_populations(members), projections=(*given.projections, back))
     for chip in CHIPS.values():

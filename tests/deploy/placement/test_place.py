@@ -364,7 +364,7 @@ def test_a_population_in_a_loop_reaches_its_own_cores():
     program = hand_built(
         {"x": (1, 8), "l": (1, 8)},
         Projection("w", "x", "l", ()),
-        Projection("loop", "l", "l", (ops.Conv(ones, (1,), (1,), (1,)),), shift=1),
+        Projection("loop", "l", "l", (ops.Conv(ones, (1,), (1,), (1,)),), logical_delay=1),
     )
     for outputs, cores in [(None, 2), (5, 2), (4, 4), (3, 8), (2, 8)]:
         placement = place(program, tiny(neurons=4, outputs=outputs))
@@ -377,7 +377,7 @@ def test_a_loop_of_all_to_all_that_no_cut_fits():
     """However many neurons share a core, together they reach eight cores."""
     ones = ops.Dense(np.ones((8, 8), dtype=np.float32))
     program = hand_built(
-        {"x": (8,), "l": (8,)}, Projection("w", "x", "l", ()), Projection("loop", "l", "l", (ones,), shift=1)
+        {"x": (8,), "l": (8,)}, Projection("w", "x", "l", ()), Projection("loop", "l", "l", (ones,), logical_delay=1)
     )
     assert place(program, tiny(neurons=4, outputs=8)).overflows == ()
     (overflow,) = place(program, tiny(neurons=4, outputs=7)).overflows
@@ -390,7 +390,7 @@ def test_a_loop_over_two_populations_is_placed():
         {"x": (6,), "a": (6,), "b": (6,)},
         Projection("in", "x", "a", ones),
         Projection("there", "a", "b", ones),
-        Projection("back", "b", "a", ones, shift=1),
+        Projection("back", "b", "a", ones, logical_delay=1),
     )
     for outputs in (None, 12, 6):
         placement = place(program, tiny(neurons=3, outputs=outputs))

@@ -112,7 +112,7 @@ def small() -> Program:
         Projection("in", "x", "encoder", dense),
         Projection("first", "encoder", "a", dense),
         Projection("second", "a", "b", dense),
-        Projection("shortcut", "encoder", "b", dense, delay=1),
+        Projection("shortcut", "encoder", "b", dense, compensation_delay=1),
         Projection("last", "b", "y", dense),
     )
     return Program("float", 1e-4, 4, populations, projections, (Output("out", "y"),), frozenset({"x"}))
@@ -120,7 +120,7 @@ def small() -> Program:
 
 def test_a_balanced_program_has_no_lag():
     program = small()
-    assert [program.lag(p, 0) for p in program.projections] == [0, 0, 0, 0, 0]
+    assert [program.arrival_delay(p, 0) for p in program.projections] == [0, 0, 0, 0, 0]
 
 
 def test_lag_is_what_the_synapse_and_its_delay_cost_beyond_the_depths():
@@ -130,11 +130,11 @@ def test_lag_is_what_the_synapse_and_its_delay_cost_beyond_the_depths():
         p.name: Population(p.name, p.shape, p.kind, p.location, p.neuron, p.bias, depth=0) for p in program.populations
     }
     flat = program.with_populations(late)
-    assert flat.lag(first, 0) == 1  # the synapse's own step
-    assert flat.lag(shortcut, 0) == 2
-    assert flat.lag(program.projections[0], 0) == 0  # host to host takes no step
+    assert flat.arrival_delay(first, 0) == 1  # the synapse's own step
+    assert flat.arrival_delay(shortcut, 0) == 2
+    assert flat.arrival_delay(program.projections[0], 0) == 0  # host to host takes no step
     z = Product("z", "z", ("a", "b"), "y", 1, 1.0, (0, 2), _width=1)
-    assert [program.lag(z, index) for index in (0, 1)] == [1 + 1 + 0 - 3, 2 + 1 + 2 - 3]
+    assert [program.arrival_delay(z, index) for index in (0, 1)] == [1 + 1 + 0 - 3, 2 + 1 + 2 - 3]
 
 
 def test_a_program_knows_its_parts():
@@ -147,7 +147,7 @@ def test_a_program_knows_its_parts():
     assert program["a"].size == 2
     assert Population("p", (2, 3, 4), "input").size == 24
     assert [p.kind for p in program.projections] == ["dense"] * 5
-    assert program.projections[3].delays == (1,)
+    assert program.projections[3].compensation_delays == (1,)
     assert program.projections[3].sources == ("encoder",)
     assert program.projections[3].product_units((2,)) == 0
 

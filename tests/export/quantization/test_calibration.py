@@ -58,7 +58,7 @@ def test_two_inputs_one_constant_one_stepwise():
     runs = [execute(h, stepwise, 5, DT, stepwise=True).spikes["n"] for h in (g, quantised)]
     assert (runs[0] == runs[1]).mean() == pytest.approx(found["n"].agreement)
     for wrong, message in (
-        (x["p"], r"the graph has 2 inputs \(p, q\); give calibration as a dict"),
+        (x["p"], r"the graph has 2 inputs \(p, q\); give a dict of arrays by their names"),
         ({"p": x["p"]}, "calibration of p: the graph's inputs are p, q"),
         ({"p": x["p"], "q": x["q"][:, :4]}, r"calibration of q has shape \(9, 4, 4\)"),
         ({"p": x["p"][:3], "q": x["q"]}, "the inputs differ in their number of samples"),

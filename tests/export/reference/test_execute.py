@@ -69,7 +69,7 @@ def test_a_constant_input_is_the_same_at_each_step():
     ("inputs", "message"),
     [
         (np.zeros((1, 2)), r"the graph has 2 inputs \(p, q\); give a dict"),
-        ({"p": np.zeros((1, 2))}, "inputs p: the graph has p, q"),
+        ({"p": np.zeros((1, 2))}, "input p: the graph's inputs are p, q"),
         ({"p": np.zeros((1, 2)), "q": np.zeros((1, 4))}, r"input q: shape \(1, 4\), expected \(L, 3\)"),
         ({"p": np.zeros((1, 2)), "q": np.zeros((2, 3))}, "inputs differ in their number of samples"),
     ],

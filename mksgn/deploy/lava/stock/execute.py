@@ -26,6 +26,7 @@ from mksgn.deploy.lava.leaf_work import shared
 from mksgn.deploy.lava.processes.tap import Tap
 from mksgn.deploy.lava.stock.neurons import hold_back, make_lifs
 from mksgn.deploy.lava.stock.synapses import Ports, Synapses, cost, label
+from mksgn.deploy.passes.balance import depths
 from mksgn.deploy.passes.schedule import Window
 from mksgn.deploy.program.program import AnyProjection, Population, Program
 
@@ -40,18 +41,18 @@ def execute(program: Program, inputs: dict[str, np.ndarray], *, record: bool = T
     """
     clips, steps = next(iter(inputs.values())).shape[:2]
     given = host_values(program, inputs)
-    depths = stock_depths(program)
-    looks_back = any(projection.shift for projection in program.projections)
+    depth = stock_depths(program)
+    looks_back = any(projection.logical_delay for projection in program.projections)
     batches = [slice(i, i + 1) for i in range(clips)] if looks_back else [slice(0, clips)]
     parts: dict[str, list[np.ndarray]] = {}
     seconds = 0.0
     for batch in batches:
-        network = _Network(program, {name: x[batch] for name, x in given.items()}, depths, quiet=looks_back)
+        network = _Network(program, {name: x[batch] for name, x in given.items()}, depth, quiet=looks_back)
         seconds += network.run()
         for name, frames in network.frames.items():
             parts.setdefault(name, []).append(frames.reshape(-1, steps, *frames.shape[1:]).copy())
     found = {name: np.concatenate(each) for name, each in parts.items()}
-    latency = max((depths[output.population] for output in program.outputs), default=0)
+    latency = max((depth[output.population] for output in program.outputs), default=0)
     execution = Execution("stock", program.precision, clips, steps, latency, seconds=seconds)
     trains = {name: x for name, x in given.items() if program.sends_spikes(name)}
     trains |= {name: x.astype(bool) for name, x in found.items() if program[name].fires}
@@ -79,20 +80,7 @@ def stock_depths(program: Program) -> dict[str, int]:
     The longest way to it, as in the balance pass; what the network itself shifts shortens it. A loop fits only if its spikes are
     back in time: one synapse costs the one step that NIR's loop has.
     """
-    depths = {p.name: 0 for p in program.populations}
-    inside = [(q, source) for q in program.projections if program[q.target].location == "chip" for source in q.sources]
-    for _ in range(len(depths) + 1):
-        late = [(q, s) for q, s in inside if depths[q.target] < depths[s] + cost(q) - q.shift]
-        for projection, source in late:
-            depths[projection.target] = max(
-                depths[projection.target], depths[source] + cost(projection) - projection.shift
-            )
-        if not late:
-            return depths
-    raise DeployError(
-        f"projection {late[0][0].name}: closes a loop of several populations, whose spikes come back too late from stock synapses "
-        "(a step each); run the fused network"
-    )
+    return depths(program, lambda projection: cost(projection) - projection.logical_delay, fused_loops=False)
 
 
 class _Network:
@@ -145,7 +133,7 @@ class _Network:
                 f"population {name}: a bias behind a delay begins late, a stock one does not; run the fused network"
             )
         dtype = np.uint8 if population.fires else np.float64
-        self.frames[name] = shared((window.period * window.clips, *population.shape), dtype)
+        self.frames[name] = shared((window.period * window.samples, *population.shape), dtype)
         tap = Tap(frames=self.frames[name], first=window.offset, name=f"{label(name)}_tap")
         self.taps.append(tap)
         for port in self.ports.get(name, ()):
@@ -156,5 +144,5 @@ class _Network:
                 self.synapses.connect(projection, self._delays(projection), target, members)
 
     def _delays(self, projection: AnyProjection) -> list[int]:
-        arrives = self.depths[projection.target] + projection.shift - cost(projection)
+        arrives = self.depths[projection.target] + projection.logical_delay - cost(projection)
         return [arrives - self.depths[source] for source in projection.sources]

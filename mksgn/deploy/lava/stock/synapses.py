@@ -149,7 +149,7 @@ class Synapses:
 def stock_conv(projection: Projection, shape: Shape, dtype: type) -> Conv | None:
     """A 2-d convolution as the stock Process, a decimation behind it as its stride; None for anything else."""
     conv, *rest = projection.operators or (None,)
-    if not isinstance(conv, ops.Conv) or conv.weight.ndim != 4 or any(conv.behind) or len(rest) > 1:
+    if not isinstance(conv, ops.Conv) or conv.weight.ndim != 4 or any(conv.extra_end_padding) or len(rest) > 1:
         return None
     stride = conv.stride
     for pool in rest:
