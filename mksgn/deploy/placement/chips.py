@@ -1,4 +1,8 @@
-"""Limits of the chips, each with its source. A limit of None has not been published, and is not checked."""
+"""The limits of the chips: what a core holds, and how wide its numbers are, each with its source.
+
+Look up a limit or add a chip here. None stands for a limit that has not been published and is not
+checked.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mksgn.deploy.errors import DeployError
+
+RESOURCES = ("neurons", "synaptic bits", "input axons", "output axons")  # of a core, in the order of Chip.core_limits
+WEIGHT_BITS = 8  # that a synapse takes up in a core's memory
 
 
 @dataclass(frozen=True)
@@ -20,13 +27,23 @@ class Chip:
     input_axons_per_core: int | None = None  # distinct neurons that reach a core
     output_axons_per_core: int | None = None  # over a core's neurons: the cores that each of them reaches
     delay: int | None = None  # time steps that a synapse can hold a spike back
-    weight_bits: int = 8  # of both signs: even integers from -254 to 254
+    weight_bits: int = WEIGHT_BITS  # of both signs: even integers from -254 to 254
     decay_bits: int = 12  # of dv and du
     threshold_bits: int = 17  # mantissa of vth
     bias_bits: int = 13  # mantissa, sign included
     bias_exponent: int = 7
     spike_bits: int = 1  # 1: spikes are binary
     neurons: Literal["fixed", "microcode"] = "fixed"
+
+    @property
+    def core_limits(self) -> tuple[int | None, ...]:
+        """What one core holds of each of RESOURCES."""
+        return (
+            self.neurons_per_core,
+            self.synaptic_bits_per_core,
+            self.input_axons_per_core,
+            self.output_axons_per_core,
+        )
 
     @property
     def weight_limit(self) -> int:
@@ -45,8 +62,9 @@ class Chip:
         return 2 ** (self.bias_bits - 1) - 1
 
 
-# Widths: Lava 0.10.0's LIF and Dense processes, which document them and enforce none. Delay: lava-dl 0.6.0, netx/hdf5.py, which clips
-# at 62; Lava's own DelayDense for the chip takes 63. Both were written for Loihi 2; of Loihi 1, SLAYER's blocks have the same 62.
+# Widths: the LIF and Dense processes of Lava 0.10.0, which document them and do not enforce them.
+# Delay: lava-dl 0.6.0, netx/hdf5.py, which clips at 62; Lava's own DelayDense for the chip takes
+# 63. Both were written for Loihi 2; SLAYER's blocks for Loihi 1 have the same 62.
 SYNAPTIC_DELAY = 62
 
 LOIHI1 = Chip(
@@ -67,12 +85,14 @@ LOIHI2 = Chip(
     delay=SYNAPTIC_DELAY,
     spike_bits=32,
     neurons="microcode",
-    source="second-hand: vendor texts as quoted elsewhere; no primary source was opened; widths and delay of Lava and lava-dl",
+    source="second-hand: vendor texts as quoted elsewhere; no primary source was opened; "
+    "widths and delay of Lava and lava-dl",
 )
 CHIPS = {chip.name: chip for chip in (LOIHI1, LOIHI2)}
 
 
 def chip_named(name: str) -> Chip:
+    """Look up a chip; raises DeployError for an unknown name."""
     if name not in CHIPS:
         raise DeployError(f"chip {name!r} is not known; choose one of {', '.join(CHIPS)}")
     return CHIPS[name]
