@@ -12,7 +12,7 @@ import nir
 import numpy as np
 
 from mksgn.common.errors import BadInputError
-from mksgn.deploy import compile_graph
+from mksgn.deploy import compile_graph, spike_bits
 from mksgn.deploy import run as run_program
 from mksgn.deploy.clips import ClipInputs, clip_inputs
 from mksgn.deploy.emulator import batch_size
@@ -119,12 +119,12 @@ class Packed:
 
     @classmethod
     def of(cls, spikes: np.ndarray) -> Packed:
-        return cls(np.packbits(spikes), spikes.shape)
+        return cls(spike_bits.pack(spikes.ravel()), spikes.shape)
 
     @property
     def spikes(self) -> np.ndarray:
         """Bool."""
-        return np.unpackbits(self.bits, count=math.prod(self.shape)).view(bool).reshape(self.shape)
+        return spike_bits.unpack(self.bits, math.prod(self.shape)).reshape(self.shape)
 
 
 @dataclass

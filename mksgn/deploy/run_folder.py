@@ -15,6 +15,7 @@ import torch
 
 from mksgn.common.atomic import replacing
 from mksgn.common.errors import BadInputError
+from mksgn.deploy import spike_bits
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program.program import Program
 from mksgn.train.checkpoint import sha256, tool_versions
@@ -58,7 +59,7 @@ def write_spikes(execution: Execution, path: Path, **more: np.ndarray) -> None:
         if counters.per_neuron.any():
             arrays[f"counts/{name}"] = counters.per_neuron
     for name, spikes in execution.spikes.items():
-        arrays[f"trains/{name}"] = np.packbits(spikes[:TRAINS])
+        arrays[f"trains/{name}"] = spike_bits.pack(spikes[:TRAINS].ravel())
         arrays[f"shape/{name}"] = np.array(spikes[:TRAINS].shape)
     with replacing(path) as temporary, open(temporary, "wb") as file:  # an open file: numpy adds .npz to a name
         np.savez_compressed(file, **arrays)
@@ -74,7 +75,7 @@ def read_train(path: Path, population: str) -> np.ndarray:
     """(samples, steps, *shape) bool of the samples whose trains were kept."""
     with np.load(path) as arrays:
         shape = arrays[f"shape/{population}"]
-        return np.unpackbits(arrays[f"trains/{population}"], count=int(np.prod(shape))).astype(bool).reshape(shape)
+        return spike_bits.unpack(arrays[f"trains/{population}"], int(np.prod(shape))).reshape(shape)
 
 
 def write_manifest(

@@ -16,6 +16,7 @@ from mksgn.bench.check.findings import CheckResult
 from mksgn.bench.energy_models import EnergyModel, known_models, price
 from mksgn.bench.record import RUN_FILE, Layer, Record
 from mksgn.common.errors import BadInputError, first_line
+from mksgn.deploy import spike_bits
 from mksgn.deploy.run_folder import TRAINS
 
 ROUNDING = 1e-9  # relative
@@ -160,7 +161,7 @@ def _train_fault(
         return f"shape {None if shape is None else shape.tolist()}, the run has {list(wanted)}"
     if packed.dtype != np.uint8 or packed.shape != ((prod(wanted) + 7) // 8,):
         return f"{packed.size} bytes of {packed.dtype} for {prod(wanted)} decisions"
-    train = np.unpackbits(packed, count=prod(wanted)).reshape(wanted)
+    train = spike_bits.unpack(packed, prod(wanted)).reshape(wanted)
     found = train.sum((0, 1), dtype=np.int64)
     if kept == bodies and not np.array_equal(found, counts):
         return f"{int((found != counts).sum())} neurons have other counts than counts/{layer.name}, of the same bodies"

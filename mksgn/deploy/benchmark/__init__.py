@@ -1,1 +1,1 @@
-"""Speed as ratios inside one run: `python -m mksgn.deploy.benchmark`."""
+"""Speed, measured as ratios within one run: `python -m mksgn.deploy.benchmark`."""

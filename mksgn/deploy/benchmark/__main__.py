@@ -1,4 +1,4 @@
-"""`python -m mksgn.deploy.benchmark`."""
+"""The command `python -m mksgn.deploy.benchmark`."""
 
 from mksgn.deploy.benchmark.measure import main
 

@@ -1,7 +1,10 @@
-"""`python -m mksgn.deploy.benchmark`: fused Lava against stock Lava, the emulator against torch, Lava against the emulator.
+"""The command `python -m mksgn.deploy.benchmark`: speed ratios of Lava, the emulator and torch.
 
-All are ratios inside one run, above 1 where the first is faster; both sides of a ratio take turns, so that a noisy machine slows both,
-and give the same spikes, or the run ends with exit code 3. Then how the cost grows with channels, frames, joints, clips and layers.
+Fused Lava is compared with stock Lava, the emulator with torch, and streamed Lava with the emulator.
+
+Each ratio is above 1 where the first is faster. Its two sides run alternately, so that a noisy
+machine slows both. They must give the same spikes, or the benchmark ends with exit code 3. A table
+then shows how the cost grows with channels, frames, joints, layers and samples.
 """
 
 from __future__ import annotations
@@ -22,47 +25,47 @@ from rich.table import Table
 from mksgn.common.console import new_app, output, run_app
 from mksgn.common.errors import MksgnError
 from mksgn.deploy import Execution, Program, compile_graph, emulator, run
-from mksgn.deploy.benchmark.memory import watched
+from mksgn.deploy.benchmark.memory import peak_memory
 from mksgn.deploy.benchmark.networks import PaperStudent, conv_chain, graph_chain, paper_student, spike_inputs
 from mksgn.deploy.errors import DeployError
 from mksgn.train.checkpoint import tool_versions
 from mksgn.train.datasets import open_source
 
-app = new_app("Speed of the fused Lava Processes and of the emulator.")
+app = new_app("Measure the speed of the fused Lava Processes and of the emulator.")
 
-GROWTH = {  # of a graph chain: what is varied, and its values
+GROWTH = {  # the values of each size of a graph chain
     "channels": (16, 32, 64, 128),
     "frames": (8, 16, 32, 64),
     "joints": (10, 20, 40, 80),
     "layers": (2, 4, 8, 16),
     "clips": (4, 8, 16, 32),
 }
-Pairs = list[tuple[float, float]]
+Pairs = list[tuple[float, float]]  # seconds of the baseline and of what is compared with it, by round
 
 
 class SpikesDifferError(MksgnError):
-    """Two executions do not give the same spikes: their times cannot be compared."""
+    """Two executions give different spikes, so that their times cannot be compared."""
 
     exit_code = 3
 
 
 @app.command()
 def benchmark(
-    data: Annotated[str, typer.Option(help="SOURCE of the paper student's clips")] = "synthetic",
-    split: Annotated[str | None, typer.Option()] = None,
-    clips: Annotated[int, typer.Option(help="of the paper student in the emulator and torch", min=1)] = 16,
+    data: Annotated[str, typer.Option(help="SOURCE of the paper student's samples")] = "synthetic",
+    split: Annotated[str | None, typer.Option(help="of the source, where it has several")] = None,
+    clips: Annotated[int, typer.Option(help="samples of the paper student in the emulator and torch", min=1)] = 16,
     lava_clips: Annotated[
-        int, typer.Option(help="streamed through Lava, so that its filling weighs little", min=1)
+        int, typer.Option(help="samples streamed through Lava: many, so that its latency weighs little", min=1)
     ] = 64,
-    slots: Annotated[int, typer.Option(help="clips side by side in Lava", min=1)] = 8,
-    frames: Annotated[int, typer.Option(min=4)] = 16,
-    preset: Annotated[str, typer.Option(help="widths of the student")] = "paper",
-    rounds: Annotated[int, typer.Option(help="of each ratio", min=2)] = 5,
-    threads: Annotated[int, typer.Option(help="torch's, for torch and the emulator alike", min=1)] = 1,
+    slots: Annotated[int, typer.Option(help="samples side by side in Lava", min=1)] = 8,
+    frames: Annotated[int, typer.Option(help="of a sample", min=4)] = 16,
+    preset: Annotated[str, typer.Option(help="name of the student's widths")] = "paper",
+    rounds: Annotated[int, typer.Option(help="repetitions of each ratio", min=2)] = 5,
+    threads: Annotated[int, typer.Option(help="of torch, for torch and the emulator alike", min=1)] = 1,
     growth: Annotated[bool, typer.Option(help="measure the growth table")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="print one object")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Time all and print the ratios.
+    """Run all measurements and print the ratios.
 
     Example: python -m mksgn.deploy.benchmark --data nw-ucla:PATH --split view1-2 --json
     """
@@ -70,19 +73,19 @@ def benchmark(
     source = open_source(data, split=split, part="train", limit=max(clips, 16))
     student = paper_student(source, clips, frames=frames, preset=preset)
     program = compile_graph(student.graph)
-    found: dict[str, Any] = {"preset": preset, "frames": frames, "clips": clips, "slots": slots, "rounds": rounds}
-    found |= _ratio("fused_over_stock", _stock_and_fused(rounds))
-    found |= _ratio("emulator_over_torch", _torch_and_emulator(program, student, rounds))
+    figures: dict[str, Any] = {"preset": preset, "frames": frames, "clips": clips, "slots": slots, "rounds": rounds}
+    figures |= _ratio("fused_over_stock", _stock_and_fused(rounds))
+    figures |= _ratio("emulator_over_torch", _torch_and_emulator(program, student, rounds))
     pairs, peak = _emulator_and_lava(program, student, lava_clips, slots, rounds)
-    found |= _ratio("lava_over_emulator", pairs) | peak
-    found["firing_rate"] = _firing_rate(program, run(program, student.inputs, record=False))
+    figures |= _ratio("lava_over_emulator", pairs) | peak
+    figures["firing_rate"] = _firing_rate(program, run(program, student.inputs, record=False))
     if growth:
-        found["growth"] = [row for name, values in GROWTH.items() for row in _growth(name, values, rounds)]
-    found |= {"threads": threads, "versions": tool_versions("torch", "lava-nc", "numpy")}
+        figures["growth"] = [row for name, values in GROWTH.items() for row in _growth(name, values, rounds)]
+    figures |= {"threads": threads, "versions": tool_versions("torch", "lava-nc", "numpy")}
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
         return
-    _print(found)
+    _print(figures)
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -92,8 +95,8 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def _ratio(name: str, pairs: Pairs) -> dict[str, Any]:
-    """Of (slower's seconds, faster's seconds): the median, the range, and both medians."""
-    ratios = [theirs / ours for theirs, ours in pairs]
+    """Summarise pairs: the median of their ratios, its range, and the median seconds of both sides."""
+    ratios = [baseline / compared for baseline, compared in pairs]
     return {
         name: statistics.median(ratios),
         f"{name}_spread": [min(ratios), max(ratios)],
@@ -102,23 +105,23 @@ def _ratio(name: str, pairs: Pairs) -> dict[str, Any]:
 
 
 def _stock_and_fused(rounds: int) -> Pairs:
-    """(a) Six Conv(9 x 1) + LIF, 64 channels, 16 x 20: seconds of the run alone, in stock and in fused Processes."""
+    """(a) Run six Conv(9 x 1) + LIF, 64 channels, 16 x 20, in stock and in fused Processes; starting does not count."""
     network, stock = _lava()
     graph = conv_chain()
     program, x = compile_graph(graph), {"input": spike_inputs(graph, 2)}
-    wanted = emulator.execute(program, x)
+    emulated = emulator.execute(program, x)
     pairs = []
     for _ in range(rounds):
-        theirs = stock.execute(program, x)
-        ours = network.execute(program, x, slots=1)
-        _same(program, wanted, theirs, "stock Lava")
-        _same(program, wanted, ours, "fused Lava")
-        pairs.append((theirs.seconds, ours.seconds))
+        in_stock = stock.execute(program, x)
+        fused = network.execute(program, x, slots=1)
+        _require_same_spikes(program, emulated, in_stock, "stock Lava")
+        _require_same_spikes(program, emulated, fused, "fused Lava")
+        pairs.append((in_stock.seconds, fused.seconds))
     return pairs
 
 
 def _torch_and_emulator(program: Program, student: PaperStudent, rounds: int) -> Pairs:
-    """(b) The student's float inference in torch, steps folded into the batch, and its 8-bit program in the emulator."""
+    """(b) Run the student in torch (float, steps folded into the batch) and its 8-bit program in the emulator."""
     x = torch.from_numpy(student.bodies)
 
     @torch.inference_mode()
@@ -134,14 +137,16 @@ def _torch_and_emulator(program: Program, student: PaperStudent, rounds: int) ->
 def _emulator_and_lava(
     program: Program, student: PaperStudent, clips: int, slots: int, rounds: int
 ) -> tuple[Pairs, dict[str, Any]]:
-    """(c) The same clips in the emulator and streamed through Lava, and the memory of Lava's processes together."""
+    """(c) Run the same samples in the emulator and through Lava, and measure the memory of all Lava's processes."""
     network, _ = _lava()
     inputs = np.resize(student.bodies, (clips, *student.bodies.shape[1:]))
     x = {"input": np.broadcast_to(inputs[:, None], (clips, student.inputs.shape[1], *inputs.shape[1:]))}
     few = {"input": x["input"][:slots]}
-    _same(program, emulator.execute(program, few), network.execute(program, few, slots=slots), "fused Lava")
+    _require_same_spikes(
+        program, emulator.execute(program, few), network.execute(program, few, slots=slots), "fused Lava"
+    )
     pairs = []
-    with watched() as peak:
+    with peak_memory() as peak:
         for _ in range(rounds):
             seconds = timed(lambda: emulator.execute(program, x, record=False))
             pairs.append((seconds, network.execute(program, x, record=False, slots=slots).seconds))
@@ -155,7 +160,7 @@ def _emulator_and_lava(
 
 
 def _growth(name: str, values: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
-    """(d) Seconds of a chain of graph convolutions, emulated and in Lava; the growth is the exponent from one value to the next."""
+    """(d) Time a chain of graph convolutions; the growth is the exponent from one value to the next."""
     network, _ = _lava()
     rows: list[dict[str, Any]] = []
     for value in values:
@@ -188,15 +193,15 @@ def _lava() -> tuple[Any, Any]:
     return network, stock
 
 
-def _same(program: Program, wanted: Execution, found: Execution, name: str) -> None:
+def _require_same_spikes(program: Program, emulated: Execution, other: Execution, name: str) -> None:
     for population in program.neurons:
-        a, b = wanted.spikes[population.name], found.spikes[population.name]
+        a, b = emulated.spikes[population.name], other.spikes[population.name]
         if not np.array_equal(a, b):
             raise SpikesDifferError(
                 f"{name}: {int((a != b).sum())} of {a.size} decisions of {population.name} differ from the emulator's"
             )
         if not a.any():
-            raise SpikesDifferError(f"{population.name} never fires: equal spikes would mean nothing")
+            raise SpikesDifferError(f"{population.name} never fires: the comparison of spikes would be empty")
 
 
 def _firing_rate(program: Program, execution: Execution) -> float:
@@ -205,30 +210,33 @@ def _firing_rate(program: Program, execution: Execution) -> float:
     return spikes / (neurons * execution.samples * execution.steps)
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(figures: dict[str, Any]) -> None:
     for name, text in (
         ("fused_over_stock", "fused Lava over stock Lava, six Conv(9 x 1) + LIF, 64 channels, 16 x 20"),
-        ("emulator_over_torch", f"emulator over torch float, {found['preset']} student, {found['clips']} clips"),
-        ("lava_over_emulator", f"streamed Lava over the emulator, {found['lava_clips']} clips, {found['slots']} slots"),
+        ("emulator_over_torch", f"emulator over torch float, {figures['preset']} student, {figures['clips']} samples"),
+        (
+            "lava_over_emulator",
+            f"streamed Lava over the emulator, {figures['lava_clips']} samples, {figures['slots']} slots",
+        ),
     ):
-        low, high = found[f"{name}_spread"]
-        output.print(f"{text}: {found[name]:.2f} ({low:.2f} … {high:.2f} in {found['rounds']} rounds)")
+        low, high = figures[f"{name}_spread"]
+        output.print(f"{text}: {figures[name]:.2f} ({low:.2f} … {high:.2f} in {figures['rounds']} rounds)")
     output.print(
-        f"Lava: {found['lava_processes']} processes, {found['lava_pss_bytes'] / 2**30:.2f} GiB PSS, "
-        f"{found['lava_shared_bytes'] / 2**20:.0f} MiB shared; firing rate {found['firing_rate']:.1%}; "
-        f"{found['threads']} thread(s)"
+        f"Lava: {figures['lava_processes']} processes, {figures['lava_pss_bytes'] / 2**30:.2f} GiB PSS, "
+        f"{figures['lava_shared_bytes'] / 2**20:.0f} MiB shared; firing rate {figures['firing_rate']:.1%}; "
+        f"{figures['threads']} thread(s)"
     )
-    if "growth" in found:
+    if "growth" in figures:
         table = Table(
-            title="seconds of a chain of graph convolutions (growth: exponent from the line before)",
+            title="seconds of a chain of graph convolutions (growth: exponent from the previous line)",
             title_justify="left",
         )
         for heading in ("what", "value", "emulator", "growth", "Lava", "growth"):
             table.add_column(heading, justify="left" if heading == "what" else "right")
-        for row in found["growth"]:
-            grown = [None if row[f"{k}_growth"] is None else f"{row[f'{k}_growth']:.2f}" for k in ("emulator", "lava")]
+        for row in figures["growth"]:
+            growth = [None if row[f"{k}_growth"] is None else f"{row[f'{k}_growth']:.2f}" for k in ("emulator", "lava")]
             seconds = [f"{row[f'{k}_seconds']:.3f}" for k in ("emulator", "lava")]
-            table.add_row(row["what"], str(row["value"]), seconds[0], grown[0] or "–", seconds[1], grown[1] or "–")
+            table.add_row(row["what"], str(row["value"]), seconds[0], growth[0] or "–", seconds[1], growth[1] or "–")
         output.print(table)
 
 

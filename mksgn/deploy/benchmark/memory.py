@@ -1,41 +1,46 @@
-"""Memory of this process and its children while something runs: PSS, which shares out what they have in common, and shared memory."""
+"""Memory of this process and its children while something runs.
+
+PSS divides shared pages among the processes that map them, so that a sum over processes counts each
+once.
+"""
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-EVERY_S = 0.1
+import psutil
+
+INTERVAL_S = 0.1
 
 
 class Peak:
-    """Largest sums seen, in bytes."""
+    """The largest sums over the process tree so far, in bytes."""
 
     def __init__(self) -> None:
-        self.pss = self.shared = 0
-        self.processes = 0
+        self.pss = self.shared = self.processes = 0
 
-    def look(self) -> None:
-        family = [os.getpid(), *_descendants(os.getpid())]
-        fields = [_rollup(pid) for pid in family]
-        self.pss = max(self.pss, sum(f.get("Pss", 0) for f in fields))
-        self.shared = max(self.shared, sum(f.get("Pss_Shmem", 0) for f in fields))
-        self.processes = max(self.processes, len(family))
+    def sample(self) -> None:
+        """Measure once."""
+        this = psutil.Process()
+        rollups = [_rollup(process.pid) for process in (this, *this.children(recursive=True))]
+        self.pss = max(self.pss, sum(rollup.get("Pss", 0) for rollup in rollups))
+        self.shared = max(self.shared, sum(rollup.get("Pss_Shmem", 0) for rollup in rollups))
+        self.processes = max(self.processes, len(rollups))
 
 
 @contextmanager
-def watched() -> Iterator[Peak]:
-    """Look at the memory every EVERY_S until the block ends."""
+def peak_memory() -> Iterator[Peak]:
+    """Sample the memory every INTERVAL_S until the block ends."""
     peak, done = Peak(), threading.Event()
 
-    def look() -> None:
-        while not done.wait(EVERY_S):
-            peak.look()
+    def sample() -> None:
+        while not done.wait(INTERVAL_S):
+            peak.sample()
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=sample, daemon=True)
     thread.start()
     try:
         yield peak
@@ -44,23 +49,8 @@ def watched() -> Iterator[Peak]:
         thread.join()
 
 
-def _descendants(ancestor: int) -> list[int]:
-    parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()  # behind the name, which may hold anything
-        except OSError:
-            continue
-        parents[int(stat.parent.name)] = int(fields[1])
-    found, new = set[int](), {ancestor}
-    while new:
-        new = {pid for pid, parent in parents.items() if parent in new} - found
-        found |= new
-    return sorted(found)
-
-
 def _rollup(pid: int) -> dict[str, int]:
-    """Bytes by name of /proc/PID/smaps_rollup; nothing of a process that has ended."""
+    """Read /proc/PID/smaps_rollup: bytes by field; empty for a process that has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:

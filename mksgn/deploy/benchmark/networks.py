@@ -1,4 +1,4 @@
-"""Networks that the benchmark runs: chains of random integer weights that fire as trained ones do, and the paper's student."""
+"""The benchmark's networks: chains of random integer weights that fire at a trained network's rate, and the student."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mksgn.train.student import Student, StudentConfig
 from mksgn.train.transforms import body_inputs
 
 DT, RATE = 1e-4, 0.5  # tau = 2 steps
-FIRING = 0.12  # what the thresholds aim at: trained students fire at 5 to 20 %
+FIRING = 0.12  # firing rate that the thresholds aim at: trained students fire at 5 to 20 %
 WEIGHT = 60  # largest |weight|
 STEPS = 4
 
@@ -31,7 +31,7 @@ STEPS = 4
 def conv_chain(
     layers: int = 6, channels: int = 64, frames: int = 16, joints: int = 20, kernel: int = 9, seed: int = 0
 ) -> nir.NIRGraph:
-    """Conv (kernel x 1) + LIF, `layers` times; spikes in, the last population's spikes out."""
+    """Make a chain of Conv (kernel x 1) + LIF; spikes in, the last population's spikes out."""
     rng = np.random.default_rng(seed)
 
     def conv(i: int) -> nir.NIRNode:
@@ -42,7 +42,7 @@ def conv_chain(
 
 
 def graph_chain(layers: int = 4, channels: int = 32, frames: int = 16, joints: int = 20, seed: int = 0) -> nir.NIRGraph:
-    """GraphConv + LIF on a line of joints, each joined with itself and its two neighbours."""
+    """Make a chain of GraphConv + LIF on a line of joints, each connected to itself and its neighbours."""
     rng = np.random.default_rng(seed)
     edges = [(i, j) for i in range(joints) for j in (i - 1, i, i + 1) if 0 <= j < joints]
     adjacency = np.zeros((len(edges), joints, joints), np.float32)
@@ -60,7 +60,11 @@ def _weights(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 def _chain(linear: list[nir.NIRNode], shape: tuple[int, ...], fan_in: int) -> nir.NIRGraph:
-    """Thresholds at what FIRING of the inputs exceed, were the sums normal: membranes of tau = 2 vary by 2 / sqrt(3) of a sum."""
+    """Connect linear nodes and LIFs whose thresholds give a firing rate of about FIRING.
+
+    With normally distributed sums, a membrane of tau = 2 deviates by 2 / sqrt(3) times a sum's
+    deviation.
+    """
     deviation = WEIGHT / math.sqrt(3) * math.sqrt(fan_in * FIRING) * 2 / math.sqrt(3)
     threshold = np.full(shape, (round(deviation) + HALF_STEP) * RATE, np.float32)
     zero = np.zeros(shape, np.float32)
@@ -78,15 +82,15 @@ def _chain(linear: list[nir.NIRNode], shape: tuple[int, ...], fan_in: int) -> ni
     return nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), metadata=metadata, type_check=False)
 
 
-def spike_inputs(graph: nir.NIRGraph, clips: int, seed: int = 1) -> np.ndarray:
-    """(clips, STEPS, *shape) bool of FIRING."""
+def spike_inputs(graph: nir.NIRGraph, samples: int, seed: int = 1) -> np.ndarray:
+    """Draw spikes of rate FIRING: (samples, STEPS, *shape) bool."""
     shape = tuple(int(n) for n in graph.nodes["input"].input_type["input"])
-    return np.random.default_rng(seed).random((clips, STEPS, *shape)) < FIRING
+    return np.random.default_rng(seed).random((samples, STEPS, *shape)) < FIRING
 
 
 @dataclass(frozen=True, eq=False)
 class PaperStudent:
-    """`bodies` (L, 12, T, V), and the same at each of S steps as a view."""
+    """A student and its graph; `bodies` (L, 12, T, V), and as `inputs` the same at each of S steps, a view."""
 
     student: Student
     graph: nir.NIRGraph
@@ -101,7 +105,7 @@ class PaperStudent:
 def paper_student(
     clips: ClipSet, samples_wanted: int, frames: int = 16, preset: str = "paper", seed: int = 0
 ) -> PaperStudent:
-    """An untrained student of the preset's widths, its batch norms settled on the clips, and its 8-bit graph."""
+    """Make an untrained student of the preset's widths, batch norms calibrated on the clips, and its 8-bit graph."""
     torch.manual_seed(seed)
     values = {**PRESETS[preset]["student"], "frames": frames}
     student = Student(StudentConfig(clips.graph, clips.classes, **values))

@@ -1,4 +1,4 @@
-"""What travels from leaf to leaf: the values of one or several populations, (slots, values), channels last within a population."""
+"""Messages between leaves: (slots, values) of one or several populations, channels last within a population."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from mksgn.deploy.program.program import Population
 
-DTYPES: dict[str, Any] = {"fixed": np.uint8, "float": np.float32}  # float programs may send currents too
+DTYPES: dict[str, Any] = {"fixed": np.uint8, "float": np.float32}  # a float program may also send currents
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Populations side by side in one message."""
+    """The place of each population in a message."""
 
     populations: tuple[Population, ...]
     slots: int
@@ -28,25 +28,25 @@ class Layout:
         return self.slots, sum(p.size for p in self.populations)
 
     @cached_property
-    def _places(self) -> dict[str, tuple[Population, slice]]:
-        places, first = {}, 0
+    def _slices(self) -> dict[str, tuple[Population, slice]]:
+        slices, first = {}, 0
         for population in self.populations:
-            places[population.name] = population, slice(first, first + population.size)
+            slices[population.name] = population, slice(first, first + population.size)
             first += population.size
-        return places
+        return slices
 
     def silence(self) -> np.ndarray:
         return np.zeros(self.shape, dtype=DTYPES[self.precision])
 
     def pack(self, message: np.ndarray, name: str, values: Tensor) -> None:
-        """Write what a population sent, (active slots, *shape), into a message; slots without a clip are left alone."""
-        _, place = self._places[name]
-        message[: len(values), place] = channels_last(values).reshape(len(values), -1).numpy()
+        """Write what a population sent, (active slots, *shape), into a message; other slots stay as they are."""
+        _, part = self._slices[name]
+        message[: len(values), part] = channels_last(values).reshape(len(values), -1).numpy()
 
     def unpack(self, message: np.ndarray, name: str, active: int) -> Tensor:
-        """(active slots, *shape), a view."""
-        population, place = self._places[name]
-        values = torch.from_numpy(message[:active, place])
+        """Read what a population sent, (active slots, *shape), as a view."""
+        population, part = self._slices[name]
+        values = torch.from_numpy(message[:active, part])
         return channels_first(values, population.shape)
 
 

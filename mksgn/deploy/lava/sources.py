@@ -1,4 +1,4 @@
-"""What the host sends into a network: the values of one population, slot by slot, step by step."""
+"""The messages that the host sends into a network: one population's values, slot by slot, step by step."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from mksgn.deploy.lava.messages import Layout
 
 
 class Frames:
-    """`values` (clips, steps, *shape) of the layout's one population; clip = round · slots + slot."""
+    """Values (samples, steps, *shape) of the layout's one population; sample = round · slots + slot."""
 
     def __init__(self, layout: Layout, values: np.ndarray, slots: int):
         self.layout, self.values, self.slots = layout, values, slots
         self.rounds = -(-len(values) // slots)
 
     def frame(self, step: int) -> np.ndarray:
-        """The message of a step, from 0; silence before and after, and in slots without a clip."""
+        """The message of a step, counted from 0; silence before, after and in slots without a sample."""
         message = self.layout.silence()
-        round_of_clips, at = divmod(step, self.values.shape[1])
-        if 0 <= round_of_clips < self.rounds:
-            first = round_of_clips * self.slots
+        round_index, at = divmod(step, self.values.shape[1])
+        if 0 <= round_index < self.rounds:
+            first = round_index * self.slots
             values = torch.from_numpy(self.values[first : first + self.slots, at].astype(message.dtype))
             self.layout.pack(message, self.layout.populations[0].name, values)
         return message

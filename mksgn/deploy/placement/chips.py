@@ -1,4 +1,8 @@
-"""Limits of the chips, each with its source. A limit of None has not been published, and is not checked."""
+"""The limits of the chips: what a core holds, and how wide its numbers are, each with its source.
+
+Look up a limit or add a chip here. None stands for a limit that has not been published and is not
+checked.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from typing import Literal
 
 from mksgn.deploy.errors import DeployError
 from mksgn.export import loihi
+
+RESOURCES = ("neurons", "synaptic bits", "input axons", "output axons")  # of a core, in the order of Chip.core_limits
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,16 @@ class Chip:
     bias_exponent: int = loihi.BIAS_EXPONENT_LIMIT
     spike_bits: int = 1  # 1: spikes are binary
     neurons: Literal["fixed", "microcode"] = "fixed"
+
+    @property
+    def core_limits(self) -> tuple[int | None, ...]:
+        """What one core holds of each of RESOURCES."""
+        return (
+            self.neurons_per_core,
+            self.synaptic_bits_per_core,
+            self.input_axons_per_core,
+            self.output_axons_per_core,
+        )
 
     @property
     def weight_limit(self) -> int:
@@ -64,12 +80,14 @@ LOIHI2 = Chip(
     delay=loihi.SYNAPTIC_DELAY_LIMIT,
     spike_bits=32,
     neurons="microcode",
-    source="second-hand: vendor texts as quoted elsewhere; no primary source was opened; widths and delay of Lava and lava-dl",
+    source="second-hand: vendor texts as quoted elsewhere; no primary source was opened; "
+    "widths and delay of Lava and lava-dl",
 )
 CHIPS = {chip.name: chip for chip in (LOIHI1, LOIHI2)}
 
 
 def chip_named(name: str) -> Chip:
+    """Look up a chip; raises DeployError for an unknown name."""
     if name not in CHIPS:
         raise DeployError(f"chip {name!r} is not known; choose one of {', '.join(CHIPS)}")
     return CHIPS[name]

@@ -1,8 +1,9 @@
-"""Who is connected to whom, axis by axis: what a placement counts axons and synapses from, without listing a single synapse.
+"""Connectivity axis by axis: a placement counts axons and synapses from it without listing a single synapse.
 
-Convolution, graph convolution, pooling, dense layers and attention's products connect channels with channels, frames with frames and
-joints with joints. So whether two neurons are connected is a product of small Boolean matrices, one for each axis, and the paper's
-1.5 billion synapses need a few hundred of them. Every weight counts, zeros too: a chip stores them.
+Convolution, graph convolution, pooling, dense layers and attention's products connect channels with
+channels, frames with frames and joints with joints. Whether two neurons are connected is therefore
+a product of small Boolean matrices, one for each axis; the paper's 1.5 billion synapses need a few
+hundred of them. Every weight counts, zeros too: a chip stores them.
 """
 
 from __future__ import annotations
@@ -22,22 +23,26 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """matrix (places on the target's axis, places on the source's axis) of bool; an axis of None has one place."""
+    """Which places of two axes are connected. An axis of None has one place."""
 
     target: int | None
     source: int | None
-    matrix: np.ndarray
+    matrix: np.ndarray  # bool, (places of the target's axis, places of the source's axis)
 
 
-Link = tuple[Factor, ...]  # connected where every factor is; each axis of target and source is in exactly one factor
+# Two neurons are connected where every factor is 1; each axis of target and source is in exactly
+# one factor.
+Link = tuple[Factor, ...]
+AxisMap = tuple[int, np.ndarray]  # a source axis, and which of its places (second axis) each place of the result sees
 
 
 @dataclass(frozen=True, eq=False)
 class Edge:
     """All that a group receives from one source through one projection.
 
-    `link` is None where the axes do not separate: then `fan_out`, synapses per source neuron, bounds the axons. `fan_in` is
-    synapses per target neuron; an axis along which it does not change may have length 1.
+    `link` is None where the axes do not separate: then `fan_out`, the synapses per source neuron,
+    bounds the axons. `fan_in` holds the synapses per target neuron; an axis along which it does not
+    change may have length 1.
     """
 
     source: str
@@ -49,7 +54,7 @@ class Edge:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Neurons that are cut onto cores together: a population's, or the units of one of its products."""
+    """Neurons that are cut into tiles together: a population's, or the units of one of its products."""
 
     name: str
     shape: Shape
@@ -62,7 +67,7 @@ class Group:
 
     @cached_property
     def fan_in(self) -> np.ndarray:
-        """Synapses per neuron; broadcasts against the shape."""
+        """Synapses per neuron, int64; broadcasts against the shape."""
         total = np.zeros((1,) * len(self.shape), dtype=np.int64)
         for edge in self.edges:
             total = total + edge.fan_in
@@ -70,8 +75,8 @@ class Group:
 
 
 def groups(program: Program) -> list[Group]:
-    """What lies on the chip, in the program's order; the units of a product before the population that they lead to."""
-    found = []
+    """List what lies on the chip in the program's order; a product's units come before their target."""
+    placed = []
     for population in program.populations:
         if population.location == "host" or population.kind == "input":
             continue
@@ -79,12 +84,12 @@ def groups(program: Program) -> list[Group]:
         for projection in program.into(population.name):
             if isinstance(projection, Product):
                 units = _units(program, projection, population)
-                found.append(units)
+                placed.append(units)
                 edges.append(_from_units(units, projection, population))
             else:
                 edges.append(_edge(program, projection))
-        found.append(Group(population.name, population.shape, tuple(edges)))
-    return found
+        placed.append(Group(population.name, population.shape, tuple(edges)))
+    return placed
 
 
 def _edge(program: Program, projection: Projection) -> Edge:
@@ -101,35 +106,39 @@ def _edge(program: Program, projection: Projection) -> Edge:
 
 
 def link(operators: ops.Operators, shape: Shape) -> Link | None:
-    """The pattern of a chain of operators on (*shape); None where it is no product over the axes.
+    """Find the connectivity pattern of a chain of operators on (*shape); None where it is no product over the axes.
 
-    A mask's holes are ignored, so that there a link is an upper bound.
+    A mask's holes are ignored, so that a link with a mask is an upper bound.
     """
-    # per axis of what the operators have made so far: the sources' axes merged into it, each with its matrix
-    axes: list[list[tuple[int, np.ndarray]]] = [[(i, np.eye(n, dtype=bool))] for i, n in enumerate(shape)]
-    summed: list[tuple[int, np.ndarray]] = []  # source axes of which no target axis is left
+    # Per axis of the operators' result so far: the source axes that Flatten has merged into it.
+    axes: list[list[AxisMap]] = [[(axis, np.eye(n, dtype=bool))] for axis, n in enumerate(shape)]
+    summed: list[AxisMap] = []  # source axes that no axis of the result depends on
     for operator in operators:
         if isinstance(operator, ops.Flatten):
             start, end = operator.start % len(shape), operator.end % len(shape)
-            axes[start : end + 1] = [[part for axis in axes[start : end + 1] for part in axis]]
-        else:
-            for i, matrix in _patterns(operator, shape).items():
-                parts = axes[i]
-                if len(parts) == 1:
-                    axes[i] = [(parts[0][0], _then(matrix, parts[0][1]))]
-                elif matrix.all():  # every place of a merged axis: any of each axis in it
-                    first, *others = [(axis, m.any(0, keepdims=True)) for axis, m in parts]
-                    axes[i] = [(first[0], np.repeat(first[1], len(matrix), axis=0))]
-                    summed += others
-                else:
-                    return None
+            axes[start : end + 1] = [[axis_map for axis in axes[start : end + 1] for axis_map in axis]]
+        for axis, matrix in _patterns(operator, shape).items():
+            if len(axes[axis]) == 1:
+                ((source, before),) = axes[axis]
+                axes[axis] = [(source, _then(matrix, before))]
+            elif matrix.all():  # every place of a merged axis: any place of each axis in it
+                (source, before), *others = [(source, m.any(0, keepdims=True)) for source, m in axes[axis]]
+                axes[axis] = [(source, np.repeat(before, len(matrix), axis=0))]
+                summed += others
+            else:
+                return None
         shape = operator.out_shape(shape)
-    factors = [Factor(None, axis, matrix) for axis, matrix in summed]
-    for i, parts in enumerate(axes):
-        long = [part for part in parts if len(part[1]) > 1] or parts[:1]
-        if len(long) > 1:
-            return None  # several axes merged into one, which a cut does not separate
-        factors += [Factor(i if part is long[0] else None, *part) for part in parts]
+    return _factors(axes, summed)
+
+
+def _factors(axes: list[list[AxisMap]], summed: list[AxisMap]) -> Link | None:
+    """One factor per source axis; None where an axis merges several longer than 1, which a cut does not separate."""
+    factors = [Factor(None, source, matrix) for source, matrix in summed]
+    for axis, axis_maps in enumerate(axes):
+        longer = [axis_map for axis_map in axis_maps if len(axis_map[1]) > 1] or axis_maps[:1]
+        if len(longer) > 1:
+            return None
+        factors += [Factor(axis if axis_map is longer[0] else None, *axis_map) for axis_map in axis_maps]
     return tuple(factors)
 
 
@@ -138,7 +147,7 @@ def _then(second: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 
 def _patterns(operator: ops.Operator, shape: Shape) -> dict[int, np.ndarray]:
-    """Axis → (places after, places before) of bool; an axis that is not named stays as it is."""
+    """Which places before the operator each place after it sees, by axis that changes: bool, (after, before)."""
     last = len(shape) - 1
     if isinstance(operator, ops.Conv):
         outputs, inputs = operator.weight.shape[0] // operator.groups, operator.weight.shape[1]
@@ -164,9 +173,9 @@ def _patterns(operator: ops.Operator, shape: Shape) -> dict[int, np.ndarray]:
     return {}  # Scale and Mask: neuron by neuron
 
 
-def _taps(length: int, kernel: int, stride: int, padding: int, dilation: int, behind: int = 0) -> np.ndarray:
-    """(windows, length): which places a window sees."""
-    windows = (length + 2 * padding + behind - dilation * (kernel - 1) - 1) // stride + 1
+def _taps(length: int, kernel: int, stride: int, padding: int, dilation: int, extra: int = 0) -> np.ndarray:
+    """Which places each window sees: bool, (windows, length). `extra` zeros follow the padding at the end."""
+    windows = (length + 2 * padding + extra - dilation * (kernel - 1) - 1) // stride + 1
     seen = np.zeros((windows, length), dtype=bool)
     for window in range(windows):
         places = window * stride - padding + dilation * np.arange(kernel)
@@ -175,16 +184,16 @@ def _taps(length: int, kernel: int, stride: int, padding: int, dilation: int, be
 
 
 def _units(program: Program, product: Product, population: Population) -> Group:
-    """One unit per (channel, frame, query, key), with a synapse from each of its two inputs."""
+    """Make a product's units: one per (channel, frame, query, key), with a synapse from each of two inputs."""
     stacked, frames, joints = program[product.sources[-1]].shape
     channels = stacked // 3
-    each, none = np.eye(channels, dtype=bool), np.zeros((channels, channels), dtype=bool)
+    same, none = np.eye(channels, dtype=bool), np.zeros((channels, channels), dtype=bool)
     frame, joint = np.eye(frames, dtype=bool), np.eye(joints, dtype=bool)
 
     def from_qkv(part: int, axis: int) -> Edge:
-        """q, k or v, whose joint is the unit's query (axis 2) or key (axis 3)."""
-        third = np.concatenate([each if i == part else none for i in range(3)], axis=1)
-        other = np.ones((joints, 1), dtype=bool)  # whatever the other joint is
+        """The edge from q, k or v (part 0, 1 or 2), whose joint is the unit's query (axis 2) or key (axis 3)."""
+        third = np.concatenate([same if i == part else none for i in range(3)], axis=1)
+        other = np.ones((joints, 1), dtype=bool)  # any other joint
         link = (Factor(0, 0, third), Factor(1, 1, frame), Factor(axis, 2, joint), Factor(5 - axis, None, other))
         return Edge(product.sources[-1], (stacked, frames, joints), link, _constant(1, 4))
 
@@ -199,7 +208,7 @@ def _units(program: Program, product: Product, population: Population) -> Group:
 
 
 def _from_units(units: Group, product: Product, population: Population) -> Edge:
-    """Each unit's coincidence is one synapse of the neuron that sums it."""
+    """The edge from a product's units: each unit has one synapse, to the neuron that sums it."""
     channels, frames, joints, _ = units.shape
     frame, joint = np.eye(frames, dtype=bool), np.eye(joints, dtype=bool)
     if product.part == "m":  # summed over the channels of a head
@@ -207,15 +216,15 @@ def _from_units(units: Group, product: Product, population: Population) -> Edge:
         link = (Factor(0, 0, heads), Factor(1, 1, frame), Factor(2, 2, joint), Factor(3, 3, joint))
         fan_in = _constant(channels // product.heads, 4)
     else:  # summed over the keys
-        each = np.eye(channels, dtype=bool)
+        channel = np.eye(channels, dtype=bool)
         keys = np.ones((1, joints), dtype=bool)
-        link = (Factor(0, 0, each), Factor(1, 1, frame), Factor(2, 2, joint), Factor(None, 3, keys))
+        link = (Factor(0, 0, channel), Factor(1, 1, frame), Factor(2, 2, joint), Factor(None, 3, keys))
         fan_in = _constant(joints, 3)
     return Edge(units.name, units.shape, link, fan_in)
 
 
 def _heads(channels: int, heads: int) -> np.ndarray:
-    """(channels, heads): which head a channel is of."""
+    """Which head a channel belongs to: bool, (channels, heads)."""
     return np.repeat(np.eye(heads, dtype=bool), channels // heads, axis=0)
 
 

@@ -1,16 +1,26 @@
-"""Populations onto cores: each is cut into tiles, as few as keep every core inside the chip's limits.
+"""Place a program on a chip: cut each population into tiles, as few as keep every core within the chip's limits.
 
-A core holds neurons of one population, or product units of one population. A tile is a run of channels times a run of frames times
-a run of joints, all tiles of a population as equal as whole numbers allow. Tiles need fewer cores than runs of the flattened index:
-neurons of all channels at a few places share their inputs, while a thousand neurons of one channel see the whole layer before.
+The files of this folder, in the order in which placing uses them:
+- `connectivity`: which neurons are connected, axis by axis, and the groups of neurons to be cut;
+- `chips`: the limits of a chip and of its cores;
+- `axons`: how many distinct neurons reach a core, and how many cores a neuron reaches;
+- `tiles`: the best cut of one group, and what its tiles need;
+- `place`: the cuts of all groups, from the last to the first;
+- `check`: what does not fit; `utilisation`: how full the cores are.
 
-What is held against the limits, per core:
+A core holds neurons of one population, or product units of one population. A tile is a run of
+channels times a run of frames times a run of joints; all tiles of a population are as equal as
+whole numbers allow. Tiles need fewer cores than runs of the flattened index: neurons of all
+channels at a few places share their inputs, whereas a thousand neurons of one channel see the whole
+layer before.
+
+Each core is checked against four limits:
 - neurons, product units included;
-- synaptic bits: 8 per synapse, stored where it ends, zero weights too; nothing is shared between neurons;
+- synaptic bits: 8 per synapse, stored where it ends, zero weights too; neurons share nothing;
 - input axons: distinct neurons that reach the core, whatever their number of synapses there;
 - output axons: over the core's neurons, the cores that each of them reaches.
-The axons are exact but for masks (a delay per neuron) and merged axes (Flatten before a population), where they are upper bounds. What
-the host sends counts as input axons; read-outs send nothing.
+Axons are exact except for masks (a delay per neuron) and merged axes (Flatten before a population),
+where they are upper bounds. What the host sends counts as input axons; read-outs send nothing.
 """
 
 from __future__ import annotations
@@ -21,17 +31,18 @@ from functools import cached_property
 import numpy as np
 
 from mksgn.deploy.placement import tiles
-from mksgn.deploy.placement.chips import Chip
+from mksgn.deploy.placement.chips import RESOURCES, Chip
 from mksgn.deploy.placement.connectivity import Group, Shape, groups
-from mksgn.deploy.placement.tiles import RESOURCES, WEIGHT_BITS, Bounds, core_limits
+from mksgn.deploy.placement.tiles import Bounds
 from mksgn.deploy.program.program import Population, Program
+from mksgn.export.loihi import WEIGHT_BITS
 
-ATTEMPTS = 8  # at loops, whose cuts depend on each other
+ATTEMPTS = 8  # at recurrent loops, whose cuts depend on each other
 
 
 @dataclass(frozen=True, eq=False)
 class PopulationPlacement:
-    """One instance's population, or the product units of one, and its cores in the order of (channel, frame, joint)."""
+    """A population of one instance, or the product units of one; its cores in the order of (channel, frame, joint)."""
 
     name: str
     shape: Shape
@@ -52,7 +63,7 @@ class PopulationPlacement:
         return len(self.usage)
 
     def core_of(self) -> np.ndarray:
-        """The core of each neuron, int64 of the population's shape."""
+        """The core of each neuron: int64, of the population's shape."""
         core = np.zeros((1,) * len(self.shape), dtype=np.int64)
         for axis, edges in enumerate(self.bounds):
             part = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
@@ -62,7 +73,7 @@ class PopulationPlacement:
 
 @dataclass(frozen=True)
 class Overflow:
-    """Neurons that no core holds, even alone."""
+    """Neurons of a population or of product units that no core can hold, even one neuron per core."""
 
     name: str
     quantity: str
@@ -72,13 +83,14 @@ class Overflow:
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """One instance of a program on a chip's cores; needing several chips is no violation, `overflows` are."""
+    """One instance of a program on a chip's cores. `overflows` are violations; needing several chips is not."""
 
     chip: Chip
     program: Program
     populations: tuple[PopulationPlacement, ...]
     overflows: tuple[Overflow, ...]
-    # by source and target: cores of the target that each neuron of the source reaches; the host's populations are sources too
+    # By source (host populations too) and target: cores of the target that each neuron of the
+    # source reaches.
     reached: dict[tuple[str, str], np.ndarray]
 
     @property
@@ -96,98 +108,98 @@ class Placement:
 
     @property
     def limits(self) -> list[tuple[str, int, int | None]]:
-        """(quantity, largest value on any core, limit of the chip or None where none is published)."""
+        """For each resource: its name, the largest value on any core, and the chip's limit (None: not published)."""
         most = self.usage.max(axis=0, initial=0)
         return [
             (f"{resource} per core", int(value), limit)
-            for resource, value, limit in zip(RESOURCES, most, core_limits(self.chip), strict=True)
+            for resource, value, limit in zip(RESOURCES, most, self.chip.core_limits, strict=True)
         ]
 
 
 def synapses(program: Program, population: Population) -> int:
-    """Synapses that end in a population, or in its product units."""
-    total = 0
-    for projection in program.into(population.name):
-        total += sum(int(fan_out.sum()) for fan_out in program.fan_outs(projection))
-    return total
+    """Count the synapses that end in a population or in its product units."""
+    return sum(
+        int(fan_out.sum()) for projection in program.into(population.name) for fan_out in program.fan_outs(projection)
+    )
 
 
 def place(program: Program, chip: Chip) -> Placement:
-    """One instance of the program on as few cores as equal tiles of its populations need.
+    """Place one instance of the program on as few cores as equal tiles of its populations need.
 
-    From the last population to the first, because a neuron's output axons follow from its targets' tiles. Inside a loop they follow
-    from the tiles of the attempt before, and at last from the synapses, each of which reaches one core at most.
+    Groups are cut from the last to the first, because a neuron's output axons follow from its
+    targets' tiles. Inside a loop they follow from the tiles of the previous attempt; in the last
+    attempt they follow from the synapses, each of which reaches one core at most.
     """
-    found = groups(program)
+    on_chip = groups(program)
     cuts: dict[str, Bounds] = {}
     for attempt in range(ATTEMPTS):
-        cuts, looped = _cut_all(found, chip, cuts, bounded=attempt == ATTEMPTS - 1)
-        placement = _placement(program, chip, found, cuts)
-        if not looped or not any(_crowded(p, chip) for p in placement.populations):
+        cuts, looped = _cut_all(on_chip, chip, cuts, bounded=attempt == ATTEMPTS - 1)
+        placement = _placement(program, chip, on_chip, cuts)
+        if not looped or not any(_overfull(p, chip) for p in placement.populations):
             break
     return placement
 
 
 def _cut_all(
-    found: list[Group], chip: Chip, before: dict[str, Bounds], *, bounded: bool
+    on_chip: list[Group], chip: Chip, previous: dict[str, Bounds], *, bounded: bool
 ) -> tuple[dict[str, Bounds], bool]:
-    """Tiles of every group, and whether some lead back to groups cut earlier, whose tiles of the attempt `before` stand in."""
+    """Cut every group; also say whether a loop made the cuts of the `previous` attempt stand in for some."""
     cuts: dict[str, Bounds] = {}
-    sent = {group.name: _none(group) for group in found}  # cores that each neuron reaches
+    output_axons = {group.name: _zeros(group) for group in on_chip}
     looped = False
-    for group in reversed(found):
-        for target in found:
-            edges = tiles.between(group.name, target)
+    for group in reversed(on_chip):
+        for target in on_chip:
+            edges = tiles.edges_from(group.name, target)
             if not edges or target.name in cuts:
                 continue
             looped = True
             if bounded:
-                sent[group.name] = sent[group.name] + sum(tiles.fan_out(edge) for edge in edges)
-            elif target.name in before:
-                sent[group.name] = sent[group.name] + tiles.cores_reached(edges, target, before[target.name])
+                output_axons[group.name] = output_axons[group.name] + sum(tiles.fan_out(edge) for edge in edges)
+            elif target.name in previous:
+                reached = tiles.cores_reached(edges, target, previous[target.name])
+                output_axons[group.name] = output_axons[group.name] + reached
         sources = {
-            source.name: tiles.Source.of(source, sent[source.name], chip)
-            for source in found
-            if source.name not in cuts and source is not group and tiles.between(source.name, group)
+            source.name: tiles.Source.of(source, output_axons[source.name], chip)
+            for source in on_chip
+            if source.name not in cuts and source is not group and tiles.edges_from(source.name, group)
         }
-        cuts[group.name] = tiles.cut(group, sent[group.name], chip, sources)
+        cuts[group.name] = tiles.cut(group, output_axons[group.name], chip, sources)
         for source in sources:
-            edges = tiles.between(source, group)
-            sent[source] = sent[source] + tiles.cores_reached(edges, group, cuts[group.name])
+            reached = tiles.cores_reached(tiles.edges_from(source, group), group, cuts[group.name])
+            output_axons[source] = output_axons[source] + reached
     return cuts, looped
 
 
-def _none(group: Group) -> np.ndarray:
+def _zeros(group: Group) -> np.ndarray:
     return np.zeros((1,) * len(group.shape), dtype=np.int64)
 
 
-def _placement(program: Program, chip: Chip, found: list[Group], cuts: dict[str, Bounds]) -> Placement:
+def _placement(program: Program, chip: Chip, on_chip: list[Group], cuts: dict[str, Bounds]) -> Placement:
     placed: list[PopulationPlacement] = []
     overflows: list[Overflow] = []
     reached = {
-        (source, target.name): tiles.cores_reached(tiles.between(source, target), target, cuts[target.name])
-        for target in found
+        (source, target.name): tiles.cores_reached(tiles.edges_from(source, target), target, cuts[target.name])
+        for target in on_chip
         for source in dict.fromkeys(edge.source for edge in target.edges)
     }
-    first = 0
-    for group in found:
-        bounds = cuts[group.name]
-        sent = sum((cores for (source, _), cores in reached.items() if source == group.name), start=_none(group))
-        usage = np.stack(
-            [np.broadcast_to(x, tiles.parts(bounds)).ravel() for x in tiles.usage(group, sent, bounds)], axis=1
+    first_core = 0
+    for group in on_chip:
+        name, bounds = group.name, cuts[group.name]
+        output_axons = sum((cores for (source, _), cores in reached.items() if source == name), start=_zeros(group))
+        usage = tiles.usage(group, output_axons, bounds)
+        total, most = int(usage[:, 1].sum()) // WEIGHT_BITS, int(group.fan_in.max())
+        placed.append(
+            PopulationPlacement(name, group.shape, bounds, first_core, total, most, usage, output_axons, group.units_of)
         )
-        total = int(usage[:, 1].sum()) // WEIGHT_BITS
-        most = int(group.fan_in.max())
-        each = PopulationPlacement(group.name, group.shape, bounds, first, total, most, usage, sent, group.units_of)
-        placed.append(each)
-        first += each.cores
-        for resource, values, limit in zip(RESOURCES, tiles.alone(group, sent, chip), core_limits(chip), strict=True):
-            if limit is not None and values > limit:
-                overflows.append(Overflow(group.name, resource, values, limit))
+        first_core += placed[-1].cores
+        needs = tiles.single_neuron_needs(group, output_axons, chip)
+        for resource, need, limit in zip(RESOURCES, needs, chip.core_limits, strict=True):
+            if limit is not None and need > limit:
+                overflows.append(Overflow(name, resource, need, limit))
     return Placement(chip, program, tuple(placed), tuple(overflows), reached)
 
 
-def _crowded(placed: PopulationPlacement, chip: Chip) -> bool:
-    """Whether a core of several neurons is over a limit."""
-    limits = np.array([np.inf if limit is None else limit for limit in core_limits(chip)])
+def _overfull(placed: PopulationPlacement, chip: Chip) -> bool:
+    """Whether a core of several neurons exceeds a limit."""
+    limits = np.array([np.inf if limit is None else limit for limit in chip.core_limits])
     return bool(((placed.usage > limits).any(axis=1) & (placed.usage[:, 0] > 1)).any())

@@ -1,40 +1,28 @@
-"""Tiles of a population: a run of channels times a run of frames times a run of joints, and what each holds of a core's resources.
+"""Tiles of a group (runs of channels times frames times joints) and what each needs of a core's resources.
 
-`sent` is everywhere the cores that each neuron reaches; an axis along which a value does not change may have length 1.
+`output_axons` always holds the number of cores that each neuron reaches. An axis along which a
+value does not change may have length 1.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 
 from mksgn.deploy.placement import axons
-from mksgn.deploy.placement.axons import Bounds
+from mksgn.deploy.placement.axons import Bounds, Choices
 from mksgn.deploy.placement.chips import Chip
 from mksgn.deploy.placement.connectivity import Edge, Group, Link, Shape
-
-WEIGHT_BITS = 8
-RESOURCES = ("neurons", "synaptic bits", "input axons", "output axons")
-
-
-def core_limits(chip: Chip) -> tuple[int | None, ...]:
-    """What one core holds of each of RESOURCES; None where it has not been published."""
-    return (
-        chip.neurons_per_core,
-        chip.synaptic_bits_per_core,
-        chip.input_axons_per_core,
-        chip.output_axons_per_core,
-    )
+from mksgn.export.loihi import WEIGHT_BITS
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a group on the chip that is cut later needs, as far as it is known: the cores that its neurons reach, in all and at most."""
+    """What is known of a group on the chip that is cut later: the cores that its neurons reach, in all and at most."""
 
     size: int
     fewest: int  # cores, by neurons and synapses
@@ -42,29 +30,60 @@ class Source:
     most: int
 
     @classmethod
-    def of(cls, group: Group, sent: np.ndarray, chip: Chip) -> Source:
-        bits = WEIGHT_BITS * _Sums(group.fan_in, group.shape).total
+    def of(cls, group: Group, output_axons: np.ndarray, chip: Chip) -> Source:
+        bits = WEIGHT_BITS * _TileSums(group.fan_in, group.shape).total
         fewest = max(-(-group.size // chip.neurons_per_core), -(-bits // chip.synaptic_bits_per_core))
-        return cls(group.size, fewest, _Sums(sent, group.shape).total, int(sent.max()))
+        return cls(group.size, fewest, _TileSums(output_axons, group.shape).total, int(output_axons.max()))
 
-    def cores(self, reached: np.ndarray, most: np.ndarray, output_axons: int) -> np.ndarray:
-        """An estimate, were so many more cores reached. Equal tiles follow the neuron that reaches most."""
-        evenly = (self.reached + reached) / output_axons
-        return np.maximum(np.maximum(self.fewest, evenly), self.size * np.maximum(self.most, most) / output_axons)
+    def cores(self, reached: np.ndarray, most: np.ndarray, limit: int) -> np.ndarray:
+        """Estimate the cores of the source if its neurons reach `reached` more cores in all and `most` more each.
+
+        Equal tiles follow the neuron that reaches most.
+        """
+        evenly = (self.reached + reached) / limit
+        return np.maximum(np.maximum(self.fewest, evenly), self.size * np.maximum(self.most, most) / limit)
 
 
-def cut(group: Group, sent: np.ndarray, chip: Chip, sources: dict[str, Source]) -> Bounds:
-    """The equal tiles that need fewest cores, their sources' included; of several ways the one that fewest spikes have to cross.
+def cut(group: Group, output_axons: np.ndarray, chip: Chip, sources: dict[str, Source]) -> Bounds:
+    """Choose the equal tiles that need the fewest cores, those of the sources included.
 
-    Where output axons are limited, a source has more neurons per core if each of them reaches few tiles. A limit that a single neuron
-    exceeds is raised to what that neuron needs, so that there is always a cut.
+    A choice n cuts axis a into n_a nearly equal parts, which gives Π_a n_a tiles of one core each.
+    With S for the groups that send here, pre(i) for the neurons that reach neuron i, and tiles(j)
+    for the number of tiles that neuron j reaches:
+
+        minimise  Π_a n_a + Σ_{s ∈ sources} cores_s(n), then Σ_{s ∈ S} Σ_{j ∈ s} tiles(j), then n
+        subject to, for each tile k,
+                    |k| ≤ neurons per core
+                    WEIGHT_BITS · Σ_{i ∈ k} fan_in(i) ≤ synaptic bits per core
+                    |∪_{i ∈ k} pre(i)| ≤ input axons per core
+                    Σ_{i ∈ k} output_axons(i) ≤ output axons per core
+
+    The second aim is the number of cores that spikes have to reach. cores_s counts only where
+    output axons are limited: then a source has more neurons per core if each of them reaches few
+    tiles. A limit that a single neuron exceeds is raised to what that neuron needs, so that there
+    is always a cut. Bounds that hold for all choices at once leave few candidates; the first that
+    meets the constraints exactly, in the order of the aims, is the solution.
+
+    Each of 2 x 2 neurons sees a row of its source. On cores of two neurons, tiles of a row let each
+    source neuron reach one core instead of two:
+
+    >>> from mksgn.deploy.placement.connectivity import Factor
+    >>> row = (Factor(0, 0, np.eye(2, dtype=bool)), Factor(1, 1, np.ones((2, 2), dtype=bool)))
+    >>> group = Group("b", (2, 2), (Edge("a", (2, 2), row, fan_in=np.full((1, 1), 2)),))
+    >>> chip = Chip("tiny", cores=4, neurons_per_core=2, synaptic_bits_per_core=1024, source="none")
+    >>> cut(group, np.zeros((1, 1), dtype=np.int64), chip, {})
+    (array([0, 1, 2]), array([0, 2]))
+
+    Args:
+        output_axons: int64, broadcasts against the group's shape.
+        sources: those of the group's sources that lie on the chip and are cut later, by name.
     """
-    needs = alone(group, sent, chip)
-    limits = [math.inf if m is None else max(m, need) for m, need in zip(core_limits(chip), needs, strict=True)]
+    needs = single_neuron_needs(group, output_axons, chip)
+    limits = [math.inf if m is None else max(m, need) for m, need in zip(chip.core_limits, needs, strict=True)]
     choices = [_splits(length) for length in group.shape]
-    fan_in, out = _Sums(group.fan_in, group.shape), _Sums(sent, group.shape)
-    cores = _product([[len(b) - 1 for b in each] for each in choices])
-    neurons = _product([[int(np.diff(b).max()) for b in each] for each in choices])
+    fan_in, out = _TileSums(group.fan_in, group.shape), _TileSums(output_axons, group.shape)
+    cores = _product([[len(bounds) - 1 for bounds in splits] for splits in choices])
+    neurons = _product([[int(np.diff(bounds).max()) for bounds in splits] for splits in choices])
     least, most = _input_axon_range(group, choices)
     possible = (
         (neurons <= limits[0])
@@ -72,79 +91,85 @@ def cut(group: Group, sent: np.ndarray, chip: Chip, sources: dict[str, Source]) 
         & (least <= limits[2])
         & (out.total <= limits[3] * cores)
     )
-    crossed = np.zeros_like(cores)
-    needed = cores.astype(np.float64)
-    for name, edges in _by_source(group).items():
-        links, _ = _links(edges)
-        reached = sum((axons.reached(link, choices) for link in links), start=np.zeros_like(cores))
-        crossed += reached
-        if name in sources and links and chip.output_axons_per_core is not None:
-            most_reached = np.maximum.reduce(
-                np.broadcast_arrays(*(axons.most_reached(link, choices) for link in links))
-            )
-            needed += sources[name].cores(reached, most_reached, chip.output_axons_per_core)
-    indices = np.argwhere(possible)
-    order = np.lexsort((*indices.T[::-1], crossed[possible], needed[possible]))
-    for index in indices[order]:
-        bounds = tuple(each[i] for each, i in zip(choices, index, strict=True))
-        if (
-            WEIGHT_BITS * fan_in.over(bounds).max() <= limits[1]
-            and out.over(bounds).max() <= limits[3]
-            and (most[tuple(index)] <= limits[2] or input_axons(group, bounds).max() <= limits[2])
-        ):
+    needed, crossed = _costs(group, choices, cores, sources, chip.output_axons_per_core)
+    candidates = np.argwhere(possible)
+    order = np.lexsort((*candidates.T[::-1], crossed[possible], needed[possible]))
+    for index in candidates[order]:
+        bounds = tuple(splits[i] for splits, i in zip(choices, index, strict=True))
+        fits = WEIGHT_BITS * fan_in.over(bounds).max() <= limits[1] and out.over(bounds).max() <= limits[3]
+        if fits and (most[tuple(index)] <= limits[2] or input_axons(group, bounds).max() <= limits[2]):
             return bounds
     raise AssertionError(f"{group.name}: its neurons do not fit a core each")  # the limits were raised to that
 
 
-def alone(group: Group, sent: np.ndarray, chip: Chip) -> tuple[int, int, int, int]:
-    """The most that any neuron needs of each of RESOURCES, on a core of its own. Axons: an upper bound where that is within limits."""
+def _costs(
+    group: Group, choices: Choices, cores: np.ndarray, sources: dict[str, Source], output_axon_limit: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The two aims of `cut` for every choice: cores including the sources', and cores that spikes have to reach."""
+    needed, crossed = cores.astype(np.float64), np.zeros_like(cores)
+    for name, edges in _by_source(group).items():
+        links, _ = _links(edges)
+        reached = sum((axons.reached(link, choices) for link in links), start=np.zeros_like(cores))
+        crossed += reached
+        if name in sources and links and output_axon_limit is not None:
+            most = np.maximum.reduce(np.broadcast_arrays(*(axons.most_reached(link, choices) for link in links)))
+            needed += sources[name].cores(reached, most, output_axon_limit)
+    return needed, crossed
+
+
+def single_neuron_needs(group: Group, output_axons: np.ndarray, chip: Chip) -> tuple[int, int, int, int]:
+    """The most that any neuron needs of each of RESOURCES on a core of its own.
+
+    Input axons are an upper bound where that is within the chip's limit.
+    """
     single = tuple(np.arange(n + 1) for n in group.shape)
-    _, most = _input_axon_range(group, [[b] for b in single])
+    _, most = _input_axon_range(group, [[bounds] for bounds in single])
     inputs = int(most.max())
     if chip.input_axons_per_core is not None and inputs > chip.input_axons_per_core:
         inputs = int(input_axons(group, single).max())
-    return 1, WEIGHT_BITS * int(group.fan_in.max()), inputs, int(sent.max())
+    return 1, WEIGHT_BITS * int(group.fan_in.max()), inputs, int(output_axons.max())
 
 
 def _product(factors: list[list[int]]) -> np.ndarray:
     """(choices per axis …): for every choice the product of one factor per axis."""
-    return reduce(np.multiply.outer, [np.array(each, dtype=np.int64) for each in factors])
+    return reduce(np.multiply.outer, [np.array(values, dtype=np.int64) for values in factors])
 
 
 def _splits(length: int) -> list[np.ndarray]:
-    """Bounds of each way to cut an axis into nearly equal parts, as few as their longest part allows; the whole axis first."""
+    """Bounds of each cut of an axis into nearly equal parts, as few as the longest allows; the whole axis first."""
     counts = sorted({-(-length // longest) for longest in range(1, length + 1)})
     return [np.arange(count + 1) * length // count for count in counts]
 
 
-def _input_axon_range(group: Group, choices: Sequence[Sequence[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds, from below and above, of the fullest tile's input axons for every choice of bounds, (choices per axis …)."""
-    size = [len(each) for each in choices]
+def _input_axon_range(group: Group, choices: Choices) -> tuple[np.ndarray, np.ndarray]:
+    """Bound the fullest tile's input axons from below and above for every choice of bounds, (choices per axis …)."""
+    size = [len(splits) for splits in choices]
     least, most = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
     for edges in _by_source(group).values():
         links, others = _links(edges)
-        each = [axons.fullest(link, choices) for link in links]
+        per_link = [axons.fullest(link, choices) for link in links]
         sources = math.prod(edges[0].source_shape)
         if others:
             most += sources
         else:
-            most += np.minimum(sum(each), sources)
-            least += np.maximum.reduce(np.broadcast_arrays(*each))
+            most += np.minimum(sum(per_link), sources)
+            least += np.maximum.reduce(np.broadcast_arrays(*per_link))
     return least, most
 
 
-def usage(group: Group, sent: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, ...]:
-    """Each of RESOURCES per tile, of a shape that broadcasts against the number of parts per axis."""
+def usage(group: Group, output_axons: np.ndarray, bounds: Bounds) -> np.ndarray:
+    """(tiles, RESOURCES) int64: what each tile needs, in the order of (channel, frame, joint)."""
     one = np.ones((1,) * len(group.shape), dtype=np.int64)
-    return (
-        _Sums(one, group.shape).over(bounds),
-        WEIGHT_BITS * _Sums(group.fan_in, group.shape).over(bounds),
+    needs = (
+        _TileSums(one, group.shape).over(bounds),
+        WEIGHT_BITS * _TileSums(group.fan_in, group.shape).over(bounds),
         input_axons(group, bounds),
-        _Sums(sent, group.shape).over(bounds),
+        _TileSums(output_axons, group.shape).over(bounds),
     )
+    return np.stack([np.broadcast_to(x, parts(bounds)).ravel() for x in needs], axis=1)
 
 
-class _Sums:
+class _TileSums:
     """Sums of a value per neuron over tiles, from one array of prefix sums; axes of length 1 stand for equal values."""
 
     def __init__(self, values: np.ndarray, shape: Shape):
@@ -167,27 +192,28 @@ class _Sums:
 
 
 def input_axons(group: Group, bounds: Bounds) -> np.ndarray:
+    """Count the distinct neurons that reach each tile; broadcasts against the number of parts per axis."""
     total = np.zeros((1,) * len(group.shape), dtype=np.int64)
     for edges in _by_source(group).values():
         links, others = _links(edges)
-        reach = axons.union([axons.cut(link, bounds) for link in links], "target", group.shape)
+        reach = axons.union([axons.to_parts(link, bounds) for link in links], "target", group.shape)
         for edge in others:
-            reach = reach + _Sums(edge.fan_in, group.shape).over(bounds)
+            reach = reach + _TileSums(edge.fan_in, group.shape).over(bounds)
         total = total + np.minimum(reach, np.prod(edges[0].source_shape))
     return total
 
 
 def cores_reached(edges: list[Edge], target: Group, bounds: Bounds) -> np.ndarray:
-    """By each neuron of the edges' source."""
+    """Count the tiles of the target that each neuron of the edges' source reaches."""
     links, others = _links(edges)
-    reached = axons.union([axons.cut(link, bounds) for link in links], "source", edges[0].source_shape)
+    reached = axons.union([axons.to_parts(link, bounds) for link in links], "source", edges[0].source_shape)
     for edge in others:
         reached = reached + fan_out(edge)
     return np.minimum(reached, np.prod(parts(bounds)))
 
 
 def fan_out(edge: Edge) -> np.ndarray:
-    """Synapses that leave each source neuron."""
+    """Count the synapses that leave each source neuron."""
     if edge.fan_out is not None:
         return edge.fan_out
     assert edge.link is not None
@@ -200,15 +226,16 @@ def _links(edges: list[Edge]) -> tuple[list[Link], list[Edge]]:
 
 
 def _by_source(group: Group) -> dict[str, list[Edge]]:
-    found: dict[str, list[Edge]] = defaultdict(list)
+    by_source: dict[str, list[Edge]] = defaultdict(list)
     for edge in group.edges:
-        found[edge.source].append(edge)
-    return found
+        by_source[edge.source].append(edge)
+    return by_source
 
 
-def between(source: str, target: Group) -> list[Edge]:
+def edges_from(source: str, target: Group) -> list[Edge]:
     return [edge for edge in target.edges if edge.source == source]
 
 
 def parts(bounds: Bounds) -> tuple[int, ...]:
+    """The number of parts per axis."""
     return tuple(len(b) - 1 for b in bounds)

@@ -4,42 +4,46 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.table import Table
 
 from mksgn.deploy.errors import DeployError
+from mksgn.deploy.placement.chips import RESOURCES
 from mksgn.deploy.placement.place import Placement, PopulationPlacement
-from mksgn.deploy.placement.tiles import RESOURCES, core_limits
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST_ROWS = 40  # a row per core up to here, one per population beyond
-# Okabe and Ito's colours, which the colour-blind tell apart; in the order of RESOURCES
+# Okabe and Ito's palette, distinguishable with colour blindness; in the order of RESOURCES
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 OVER, EMPTY = "#000000", "#F2F2F2"
 FORMATS = ("png", "svg", "pdf")
-FORMATS_TEXT = ", ".join(f".{each}" for each in FORMATS)
+FORMATS_TEXT = ", ".join(f".{suffix}" for suffix in FORMATS)
 
 
 def shares(placement: Placement) -> np.ndarray:
-    """(cores, RESOURCES) float: used of each limit; 0 where the limit has not been published."""
-    limits = np.array([math.inf if limit is None else limit for limit in core_limits(placement.chip)])
+    """Fraction of each limit in use: float, (cores, RESOURCES); 0 where the limit has not been published."""
+    limits = np.array([math.inf if limit is None else limit for limit in placement.chip.core_limits])
     return placement.usage / limits
 
 
 def utilisation_table(placement: Placement) -> Table:
-    """A row per core; of many cores a row per population, with its fullest core and, in brackets, the mean."""
-    each_core = placement.cores <= MOST_ROWS
-    limits = core_limits(placement.chip)
+    """Make a table with a row per core; beyond MOST_ROWS, per population its fullest core (and the mean)."""
+    per_core = placement.cores <= MOST_ROWS
+    limits = placement.chip.core_limits
     table = Table(
         title=f"{_count(placement.cores, 'core')} on {_count(placement.chips, 'chip')} of {placement.chip.name}"
-        + ("" if each_core else "; fullest core of each population (mean)"),
+        + ("" if per_core else "; fullest core of each population (mean)"),
         title_justify="left",
     )
     table.add_column("population")
-    for heading in ("core" if each_core else "cores", *RESOURCES):
+    for heading in ("core" if per_core else "cores", *RESOURCES):
         table.add_column(heading, justify="right")
     for population in placement.populations:
-        if each_core:
+        if per_core:
             for core, used in enumerate(population.usage, start=population.first_core):
                 cells = [_amount(int(n), limit) for n, limit in zip(used, limits, strict=True)]
                 table.add_row(population.name, str(core), *cells)
@@ -67,16 +71,22 @@ def _summaries(population: PopulationPlacement, limits: tuple[int | None, ...]) 
 
 
 def draw(placement: Placement, path: Path | str) -> None:
-    """Cores as a grid, in the colour of their fullest resource, the darker the fuller; and how many each population has.
+    """Draw the cores as a grid, coloured by their fullest resource, next to the number of cores of each population.
 
-    Writes PNG, SVG or PDF by the path's ending. Raises DeployError for another ending, or where the file cannot be written.
+    Args:
+        placement: what to draw.
+        path: the file to write, as PNG, SVG or PDF by its suffix.
+
+    Raises:
+        DeployError: for another suffix, or if the file cannot be written.
     """
-    from matplotlib.figure import Figure  # half a second, which no other command should wait
+    # Takes half a second, which other commands should not wait for.
+    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     path = Path(path)
     if path.suffix[1:].lower() not in FORMATS:
-        raise DeployError(f"{path}: a picture is written as {FORMATS_TEXT}; give the path one of these endings")
+        raise DeployError(f"{path}: a picture is written as {FORMATS_TEXT}; give the path one of these suffixes")
     chip, used = placement.chip, shares(placement)
     rows = max(1, len(placement.populations))
     figure = Figure(figsize=(12, max(4.5, 0.19 * rows + 1.8)), layout="constrained")
@@ -84,18 +94,18 @@ def draw(placement: Placement, path: Path | str) -> None:
     columns = max(1, math.ceil(math.sqrt(max(1, placement.cores))))
     cells = np.full((math.ceil(max(1, placement.cores) / columns) * columns, 3), _rgb(EMPTY))
     cells[: placement.cores] = _colours(used)
-    each_seen = columns <= 32  # beyond, cores are dots, and fill the space instead of being square
-    grid.imshow(cells.reshape(-1, columns, 3), interpolation="nearest", aspect="equal" if each_seen else "auto")
+    distinct = columns <= 32  # beyond, cores are dots, and fill the space instead of being square
+    grid.imshow(cells.reshape(-1, columns, 3), interpolation="nearest", aspect="equal" if distinct else "auto")
     grid.set_anchor("N")
     grid.set_xticks([])
     grid.set_yticks([])
     grid.set_title(f"{_count(placement.cores, 'core')}, row by row; the fuller, the darker", loc="left")
-    if each_seen:
+    if distinct:
         grid.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
         grid.set_yticks(np.arange(len(cells) // columns + 1) - 0.5, minor=True)
         grid.grid(which="minor", color="white", linewidth=1.5)
         grid.tick_params(which="both", length=0)
-    limited = [i for i, limit in enumerate(core_limits(chip)) if limit is not None]
+    limited = [i for i, limit in enumerate(chip.core_limits) if limit is not None]
     _draw_bars(bars, placement, used, limited)
     key = [Patch(color=COLOURS[i], label=RESOURCES[i]) for i in limited]
     if (used > 1).any():
@@ -110,8 +120,8 @@ def draw(placement: Placement, path: Path | str) -> None:
         raise DeployError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def _draw_bars(axes, placement: Placement, used: np.ndarray, limited: list[int]) -> None:
-    """A bar per population: its cores, by their fullest resource."""
+def _draw_bars(axes: Axes, placement: Placement, used: np.ndarray, limited: list[int]) -> None:
+    """Draw a bar per population: its cores, by their fullest resource."""
     fullest = used.argmax(axis=1)
     over = (used > 1).any(axis=1)
     names = [p.name for p in placement.populations]
@@ -129,7 +139,7 @@ def _draw_bars(axes, placement: Placement, used: np.ndarray, limited: list[int])
 
 
 def _colours(used: np.ndarray) -> np.ndarray:
-    """(cores, 3) of 0 … 1: from a quarter of the colour where a core is almost empty to the whole where it is full."""
+    """Colour each core by its fullest resource, a quarter of the colour if almost empty: (cores, 3) in 0 … 1."""
     if not len(used):
         return np.zeros((0, 3))
     full = np.array([_rgb(colour) for colour in COLOURS])[used.argmax(axis=1)]

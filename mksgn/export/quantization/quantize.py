@@ -44,13 +44,12 @@ from mksgn.export.quantization.paths import canonicalize_paths, shape_of, source
 from mksgn.export.quantization.populations import lattice_rates, loihi_membrane, spiking
 from mksgn.export.quantization.readouts import graded, readout
 from mksgn.export.quantization.scales import PopulationScale
-from mksgn.export.reference import execute
 
 
 def quantize(
     graph: nir.NIRGraph,
     bits: int,
-    calibration: execute.Inputs,
+    calibration: Arrays,
     steps: int,
     dt: float,
     if_dt: float | None = None,

@@ -14,7 +14,7 @@ from mksgn.deploy import compile_graph, run
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.lava import network
 from mksgn.deploy.lava.guard.runtime import LavaRuntimeError
-from mksgn.deploy.lava.leaf_work import LeafWork
+from mksgn.deploy.lava.leaf_work import LeafPlan
 from mksgn.deploy.lava.messages import Layout
 from mksgn.deploy.lava.processes.leaf import Leaf
 from mksgn.deploy.passes.schedule import schedule
@@ -55,14 +55,14 @@ def test_lava_gives_the_emulators_spikes_and_counters(exported, precision):
     same(emulated, run(program, inputs, backend="lava"))
 
 
-@pytest.mark.parametrize(("clips", "slots"), [(1, 4), (5, 2), (3, 3)])
-def test_slots_and_clip_counts_that_do_not_divide(exported, clips, slots):
+@pytest.mark.parametrize(("samples", "slots"), [(1, 4), (5, 2), (3, 3)])
+def test_slots_and_sample_counts_that_do_not_divide(exported, samples, slots):
     graph, inputs = exported
     program = compile_graph(graph)
-    same(run(program, inputs[:clips]), network.execute(program, {"input": inputs[:clips]}, slots=slots))
+    same(run(program, inputs[:samples]), network.execute(program, {"input": inputs[:samples]}, slots=slots))
 
 
-def test_progress_counts_every_clip_once(exported):
+def test_progress_counts_every_sample_once(exported):
     graph, inputs = exported
     seen: list[int] = []
     execution = network.execute(compile_graph(graph), {"input": inputs}, progress=seen.append, record=False)
@@ -83,9 +83,9 @@ network.DEADLINE_S = 10.0
 torch.ones(4_000_000).add_(1).sum()
 graph = conv_chain(layers=2, channels=64)
 program, x = compile_graph(graph), {"input": spike_inputs(graph, 8)}
-wanted, found = emulator.execute(program, x), network.execute(program, x, slots=8)
-assert wanted.spikes["lif2"].any()
-assert all(np.array_equal(found.spikes[name], train) for name, train in wanted.spikes.items())
+expected, actual = emulator.execute(program, x), network.execute(program, x, slots=8)
+assert expected.spikes["lif2"].any()
+assert all(np.array_equal(actual.spikes[name], train) for name, train in expected.spikes.items())
 """
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
@@ -125,13 +125,12 @@ def test_an_error_inside_a_leaf_reaches_the_user_with_its_traceback(exported):
 
 def test_float_population_in_a_fixed_model_is_refused(exported):
     graph, _ = exported
-    program = dataclasses.replace(compile_graph(graph, precision="float"), precision="fixed")
+    program = compile_graph(graph, precision="float")
     host = Layout((program["ssc"],), 1, "fixed")
     sends = Layout((program["smf"],), 1, "fixed")
     window = schedule(program, 1, 4)["smf"]
-    work = LeafWork(program, (program["smf"],), [host], sends, window, 1, 1, set())
-    work.precision = "float"
-    leaf = Leaf(work=work, sources=[host.shape], shape=sends.shape, name="smf")
+    plan = LeafPlan(program, (program["smf"],), [host], sends, window, 1, 1, set())
+    leaf = Leaf(plan=plan, name="smf")
     config = network.Loihi2SimCfg(select_tag="fixed_pt")
     with pytest.raises(LavaRuntimeError, match="select the other tag"), network.GuardedRuntime(leaf, config) as runtime:
         runtime.run(1)

@@ -266,7 +266,9 @@ def test_what_stock_processes_cannot_do_is_refused():
     ):
         stock.execute(small(np.arange(17) + 1), x)
     membrane = nir.LI(*(np.full(2, value, dtype=np.float32) for value in (2 * DT, 1, 0)))
-    with pytest.raises(DeployError, match=r"^population m: shows its membrane, which stock LIF does not send"):
+    with pytest.raises(
+        DeployError, match=r"^population m: outputs its membrane potential, which stock LIF does not send"
+    ):
         stock.execute(small([1, 2], ("e", linear(2 * np.eye(2))), ("m", membrane), ("y", out(2))), x)
     rng = np.random.default_rng(0)
     g, shape = attended(rng)

@@ -81,8 +81,8 @@ BEYOND = [
     ({"bias_exp": 8}, f"a: bias exponent (8) exceeds limit (7) of {{chip}}; {QUANTISE}"),
     ({"weight": 256}, f"w: weight (256) exceeds limit (254) of {{chip}}; {EXPORT}"),
     ({"weight": -256}, f"w: weight (-256) is below limit (-254) of {{chip}}; {EXPORT}"),
-    ({"weight": 3}, f"w: weights that are no even integers (12) exceeds limit (0) of {{chip}}; {EXPORT}"),
-    ({"weight": 0.5}, f"w: weights that are no even integers (12) exceeds limit (0) of {{chip}}; {EXPORT}"),
+    ({"weight": 3}, f"w: weights that are not even integers (12) exceeds limit (0) of {{chip}}; {EXPORT}"),
+    ({"weight": 0.5}, f"w: weights that are not even integers (12) exceeds limit (0) of {{chip}}; {EXPORT}"),
     (
         {"delay": 63},
         "w from x: synaptic delay (63) exceeds limit (62) of {chip}; put populations into the short branch, or cut the long one",
@@ -126,7 +126,7 @@ def test_the_output_axons_of_one_neuron():
     chip = replace(TINY, neurons_per_core=1, output_axons_per_core=2)
     assert check(program(), chip) == []
     assert check(program(), replace(chip, output_axons_per_core=1)) == [
-        "a: output axons of one neuron (2) exceeds limit (1) of tiny; use fewer channels or a smaller kernel behind it"
+        "a: output axons of one neuron (2) exceeds limit (1) of tiny; use fewer channels or a smaller kernel after it"
     ]
 
 
@@ -141,7 +141,7 @@ def test_a_membrane_that_is_sent_needs_graded_spikes():
     assert check(graded, LOIHI2) == []
     assert check(graded, LOIHI1) == [
         "a: bits of a message (24) exceeds limit (1) of loihi1; its spikes are binary: let the population fire, "
-        "or take a chip with graded spikes (--chip loihi2)"
+        "or choose a chip with graded spikes (--chip loihi2)"
     ]
     shown = replace(graded, populations=graded.populations[:2], projections=graded.projections[:1], outputs=())
     assert check(shown, LOIHI1) == []  # the host reads the membrane
@@ -163,7 +163,7 @@ def test_all_violations_come_at_once():
         "a: threshold",
         "a: bias exponent",
         "w: weight",
-        "w: weights that are no even integers",
+        "w: weights that are not even integers",
     ]
     assert all(" of tiny; " in line for line in found)
 
@@ -193,7 +193,7 @@ def test_what_attention_needs_on_loihi_1():
     """4 channels, 4 frames, 3 joints: T V² C = 144 units for either product."""
     found = notes(compile_graph(student_like(np.random.default_rng(0)), precision="float"), LOIHI1)
     lif = "a LIF neuron with du = dv = 4095, weights 2 and threshold 3"
-    needs = "144 compartments, 432 synapses, 1 core and one time step more"
+    needs = "144 compartments, 432 synapses, 1 core and one more time step"
     assert found == [
         f"attend.{part} units: loihi1 has fixed neurons and no product; each unit can be {lif}, "
         f"which fires where both of its inputs spike: {needs}"
@@ -207,7 +207,7 @@ def test_what_attention_needs_on_loihi_2():
     found = notes(compile_graph(student_like(np.random.default_rng(0)), precision="float"), LOIHI2)
     assert found[0] == "loihi2: input axons per core, output axons per core: limit not published, not checked"
     assert found[1].startswith(
-        "attend.m units: each unit is a neuron of loihi2, with a microcode of its own or a LIF neuron"
+        "attend.m units: each unit is a neuron of loihi2, with its own microcode or a LIF neuron"
     )
     assert len(found) == 4
 
@@ -268,7 +268,7 @@ def test_even_kernels_with_padding_same_are_placed(kernel):
 
 @pytest.mark.parametrize(("pooling", "noted"), [((2, 2), True), ((1, 1), False)])
 def test_overlapping_windows_in_a_chain_are_noted(pooling, noted):
-    """A pixel reaches nine outputs of the convolution, of which several lie in one window of the pooling: ways, counted by hand."""
+    """A pixel reaches nine outputs of the convolution, several of which lie in one window of the pooling."""
     weight = np.full((1, 1, 3, 3), 2, dtype=np.float32)
     chain = (ops.Conv(weight, padding=(1, 1)), ops.SumPool(pooling, pooling, (0, 0)))
     base = program()
@@ -277,16 +277,16 @@ def test_overlapping_windows_in_a_chain_are_noted(pooling, noted):
     given = replace(
         base,
         populations=(source, target),
-        projections=(Projection("way", "image", "seen", chain),),
+        projections=(Projection("path", "image", "seen", chain),),
         outputs=(),
     )
-    found = [note for note in notes(given, LOIHI1) if note.startswith("way")]
+    found = [note for note in notes(given, LOIHI1) if note.startswith("path")]
     pairs = {
         (x, y)
         for x in np.ndindex(4, 4)
         for y in np.ndindex(*target.shape[1:])
         if all(pooling[i] * y[i] - 1 <= x[i] <= pooling[i] * (y[i] + 1) for i in range(2))
     }
-    ways = sum(min(4, i + 2) - max(0, i - 1) for i in range(4)) ** 2
-    assert found == ([f"way: {ways} ways join {len(pairs)} pairs of neurons, because windows overlap; each way counts as a synapse, "
+    paths = sum(min(4, i + 2) - max(0, i - 1) for i in range(4)) ** 2
+    assert found == ([f"path: {paths} paths connect {len(pairs)} pairs of neurons, because windows overlap; each path counts as a synapse, "
                       "though a chip can store one for each pair"] if noted else [])  # fmt: skip

@@ -130,9 +130,9 @@ def test_the_same_placement_gives_the_same_picture(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cores.jpg", "cores"])
-def test_another_ending_is_refused(tmp_path, name):
+def test_another_suffix_is_refused(tmp_path, name):
     with pytest.raises(
-        DeployError, match=r"a picture is written as \.png, \.svg, \.pdf; give the path one of these endings"
+        DeployError, match=r"a picture is written as \.png, \.svg, \.pdf; give the path one of these suffixes"
     ):
         draw(placement(SMALL), tmp_path / name)
 

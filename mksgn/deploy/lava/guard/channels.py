@@ -1,11 +1,13 @@
-"""Lava's channels without their threads and without names: semaphores and anonymous shared memory, inherited through fork.
+"""Lava's channels without threads and names: semaphores and anonymous shared memory, inherited through fork.
 
-Stock Lava has a thread at each end of each channel, eight in a small Process, which turn semaphores into queues inside their
-process: every message wakes two of them. Here the ends wait for the semaphores themselves. The protocol is Lava's own: `req`
-counts the messages that wait to be read, `ack` the slots that are free to be written. A time step of 10 / 40 / 60 trivial
-leaves on two cores takes 0.3 / 1.4 / 1.6 ms; with Lava's threads under the same guard 0.8 / 3.6 / 9 ms.
+Stock Lava has a thread at each end of each channel, eight in a small Process, which turn semaphores
+into queues inside their process: every message wakes two of them. Here the ends wait for the
+semaphores themselves. The protocol is Lava's own: `req` counts the messages waiting to be read,
+`ack` the free entries of the ring buffer. A time step of 10 / 40 / 60 trivial leaves on two cores
+takes 0.3 / 1.4 / 1.6 ms; with Lava's threads under the same guard 0.8 / 3.6 / 9 ms.
 
-The memory has no name in /dev/shm: no death, however sudden, leaves a segment; and no manager process that could be killed.
+The memory has no name in /dev/shm, so that even a killed process leaves no segment, and it needs no
+manager process that could be killed.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ SHORTEST_S, LONGEST_S = 0.00005, 0.002  # pauses between two looks at several ch
 
 
 class Memory:
-    """Stands in for Lava's SharedMemoryManager; of its segments, Lava's ports use `buf` alone."""
+    """Replaces Lava's SharedMemoryManager; Lava's ports only use `buf` of its segments."""
 
     def __init__(self) -> None:
         self.segments: list[SimpleNamespace] = []
@@ -43,18 +45,18 @@ class Memory:
         return self.segments[-1]
 
     def release(self) -> None:
-        """Let go, not close: Lava's arrays point into the maps, and to close one under an array is a segfault."""
+        """Drop the maps without closing them: closing one while Lava's arrays point into it is a segfault."""
         for segment in self.segments:
             segment.buf = None
 
 
 def new_counters() -> memoryview:
-    """Of one process, zero; whoever forks it can read them."""
+    """Counters of one process, all 0, which the process that forks it can read."""
     return memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
 
 
 class _Tally:
-    """Where this process counts its messages: in a child, where the parent reads them."""
+    """Where this process counts its messages; in a child, the parent reads them."""
 
     def __init__(self) -> None:
         self.counters, self.model = new_counters(), None
@@ -68,13 +70,13 @@ _tally = _Tally()
 
 
 def count_in_child(counters: memoryview, model: Any) -> None:
-    """From now on count into `counters`, with the time step of `model`; let Lava's selector wait on these channels."""
+    """Count into `counters` from now on, with the time step of `model`; make Lava's selector wait on these channels."""
     _tally.counters, _tally.model = counters, model
     CspSelector.select = _select
 
 
 class _Port:
-    """One end: waits for a semaphore. A taken token is kept until it is used, so that to look takes nothing away."""
+    """One end of a channel. A token taken from its semaphore is kept until used, so that probing loses nothing."""
 
     _name: str
     _shape: tuple[int, ...]
@@ -96,7 +98,7 @@ class _Port:
         ]
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Whether the port is ready, at once or within `seconds`; None: for ever."""
+        """Whether the port is ready, at once or within `seconds`; None: wait without limit."""
         if not (self._held or self._token.acquire(False)):
             _tally.counters[WAITS] = 1
             self._held = self._token.acquire(True, seconds)
@@ -111,7 +113,7 @@ class _Port:
         return self._held
 
     def join(self) -> None:
-        """Let go of the semaphores and of the arrays in shared memory: Lava keeps its ports for ever."""
+        """Drop the semaphores and the arrays in shared memory: Lava never drops its ports."""
         self._token = self._ack = self._req = None
         self._array = []
 
@@ -154,10 +156,10 @@ class RecvPort(_Port, CspRecvPort):
 
 
 class ForkedChannel(Channel):
-    """Both ends of a channel of `size` slots; for Lava's PyPyChannel, whose watchdogs stay off."""
+    """Both ends of a channel with a ring buffer of `size` messages; replaces Lava's PyPyChannel, without watchdogs."""
 
     def __init__(self, infrastructure: Any, src_name: str, dst_name: str, shape: Any, dtype: Any, size: int, *_: Any):
-        from multiprocessing import Semaphore  # by the start method that is set by now
+        from multiprocessing import Semaphore  # of the start method that is set by now
 
         proto = Proto(shape=shape, dtype=dtype, nbytes=math.prod(shape) * np.dtype(dtype).itemsize)
         memory = infrastructure.smm.create_shared_memory(proto.nbytes * size)
@@ -175,7 +177,7 @@ class ForkedChannel(Channel):
 
 
 def _select(selector: CspSelector, *channel_actions: tuple[Any, Callable[[], Any]]) -> Any:
-    """Wait until a channel is ready, and return what its action gives. Several are looked at in turn, ever less often."""
+    """Wait until a channel is ready and return the result of its action. Several are polled, less and less often."""
     pause = SHORTEST_S
     while True:
         for channel, action in channel_actions:

@@ -1,4 +1,14 @@
-"""A Process model, or a runtime service of Lava, in an operating-system process that tells how it ends."""
+"""A Process model, or a runtime service of Lava, in an OS process that reports how it ends.
+
+parent                                          child
+------                                          -----
+Child(...)       -- fork (start) ------------>  run: build the model, _report(), model.start()
+listen           <-- lines of JSON in a pipe -  _report(text, time step, traceback)
+ended, stopped, computes: what the kernel       _die_with_parent, _follow_parent
+  and the shared counters say
+failure, describe_exit: the message for the user
+reap: after the end
+"""
 
 from __future__ import annotations
 
@@ -22,7 +32,7 @@ from mksgn.common.errors import first_line
 from mksgn.deploy.lava.guard.channels import STEP, WAITS, count_in_child, new_counters
 from mksgn.deploy.lava.guard.os_signals import reset_signals_in_child, signals_held
 
-FOLLOW_S = 0.1  # how often a child whom the kernel will not tell looks for its parent
+FOLLOW_S = 0.1  # how often a child that the kernel does not notify looks for its parent
 KILL_S = 5.0  # how long the kernel may take to end a killed child
 TEXT_CHARS = 5_000  # of a traceback's beginning, and of its end
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -31,7 +41,7 @@ _PRCTL = getattr(ctypes.CDLL(None), "prctl", None)  # looked up before any fork;
 
 
 class _Fork(Popen):
-    """multiprocessing's, without its two pipes, which a fork that fails would leak."""
+    """The Popen of multiprocessing without its two pipes, which a failing fork would leak."""
 
     def _launch(self, child: Child) -> None:
         self.sentinel = child.reader
@@ -45,10 +55,11 @@ class _Fork(Popen):
 
 
 class Child(ForkProcess):
-    """For Lava's SystemProcess. It ignores Ctrl-C, which is the parent's to act on, and dies with the parent.
+    """Replaces Lava's SystemProcess. It ignores Ctrl-C, which the parent handles, and dies with the parent.
 
-    It reports over a pipe of its own, in lines of JSON: [] when its model is built, [text, time step, traceback] when that
-    raises. The kernel closes the pipe when it dies. `service`: one of Lava's, whose errors follow from a model's.
+    It reports over its own pipe in lines of JSON: [] when its model is built, [text, time step,
+    traceback] when the model raises. The kernel closes the pipe when it dies. `service` marks
+    Lava's runtime services, whose errors follow from a model's.
     """
 
     _Popen = _Fork
@@ -62,10 +73,10 @@ class Child(ForkProcess):
         self.counters = new_counters()
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.reader, False)
-        self._heard = b""
+        self._unread = b""
 
     def start(self) -> None:
-        """Fork, also in a daemon, which multiprocessing lets have no children: they could outlive it. These cannot."""
+        """Fork, even in a daemon: multiprocessing denies it children that could outlive it, which these cannot."""
         config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
         daemon = config.pop("daemon", None)
         with signals_held():
@@ -77,7 +88,7 @@ class Child(ForkProcess):
                     config["daemon"] = daemon
 
     def run(self) -> None:
-        """In the child: build the model, say so, run it; report what it raises."""
+        """In the child: build the model, report that, run it; report what it raises."""
         reset_signals_in_child()
         self._die_with_parent()
         faulthandler.enable(self.dump, all_threads=False)  # for a crash in native code
@@ -103,7 +114,8 @@ class Child(ForkProcess):
             line = line[os.write(self.writer, line) :]
 
     def _die_with_parent(self) -> None:
-        # The kernel's signal comes when the forking *thread* ends, so it suits the main thread alone.
+        # The kernel sends the signal when the forking *thread* ends, so that only the main thread
+        # can use it.
         if self.in_main and _PRCTL:
             _PRCTL(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         else:
@@ -117,15 +129,15 @@ class Child(ForkProcess):
         os._exit(1)
 
     def listen(self) -> None:
-        """In the parent: take what the child has said; never waits."""
+        """In the parent: read the child's reports, without waiting."""
         while not self.closed:
             try:
-                said = os.read(self.reader, 1 << 16)
+                received = os.read(self.reader, 1 << 16)
             except BlockingIOError:
                 break
-            self.closed = not said
-            self._heard += said
-        *lines, self._heard = self._heard.split(b"\n")
+            self.closed = not received
+            self._unread += received
+        *lines, self._unread = self._unread.split(b"\n")
         for words in map(json.loads, lines):
             if words:
                 self.error = (words[0], words[1], words[2])
@@ -133,7 +145,7 @@ class Child(ForkProcess):
                 self.ready = True
 
     def ended(self, within_s: float = 0.0) -> bool:
-        """Whether the process is over and reaped; by the kernel where SIGCHLD is ignored, without an exit code."""
+        """Whether the process has ended, within `within_s`. Where SIGCHLD is ignored there is no exit code."""
         limit = time.monotonic() + within_s
         while self.exitcode is None:
             try:
@@ -146,7 +158,7 @@ class Child(ForkProcess):
         return True
 
     def stopped(self) -> bool:
-        """Whether somebody has stopped the process, as SIGSTOP and debuggers do; False where there is no /proc."""
+        """Whether the process is stopped, as by SIGSTOP or a debugger; False where there is no /proc."""
         with contextlib.suppress(OSError):
             return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] in "tT"
         return False
@@ -156,14 +168,14 @@ class Child(ForkProcess):
         return not self.counters[WAITS] and not self.ended()
 
     def failure(self) -> str:
-        """What it reported, in one line with its name."""
+        """Describe the error that it reported in one line, with its name."""
         assert self.error
         text, step, _ = self.error
         when = "while starting" if not self.ready else f"in step {step}" if step else ""
         return f"{self.label} failed{when and ' '}{when}: {text}"
 
-    def epitaph(self) -> str:
-        """How a process that reported no error ended."""
+    def describe_exit(self) -> str:
+        """Describe how a process that reported no error ended."""
         code, step = self.exitcode, self.counters[STEP]
         last = f", last heard of in step {step}" if step else ""
         if code is None:
@@ -175,15 +187,15 @@ class Child(ForkProcess):
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         return f"{self.label} was killed by {name}{last}{' (short of memory?)' if name == 'SIGKILL' else ''}"
 
-    def bury(self) -> None:
-        """Wait until a killed process is gone, and close its pipe; one that never started has only this."""
+    def reap(self) -> None:
+        """Wait for the end of a killed process and close its pipe; one that never started has only the pipe."""
         if self.pid:
             self.ended(within_s=KILL_S)
         try:
             self.close()
-        except (
-            ValueError
-        ):  # no exit code: stuck in the kernel, or reaped by it; multiprocessing would wait for one at exit
+        except ValueError:
+            # No exit code: stuck in the kernel, or reaped by it. Multiprocessing would wait for one
+            # at exit.
             multiprocessing.process._children.discard(self)  # type: ignore[attr-defined]
         if self.reader >= 0:
             os.close(self.reader)
@@ -193,7 +205,7 @@ class Child(ForkProcess):
 def _one_line(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # an error may fail even at that
+    except Exception:  # str() of an error may itself fail
         text = ""
     line = first_line(Exception(text)) if text.strip() else ""
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

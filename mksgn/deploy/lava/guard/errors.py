@@ -1,4 +1,4 @@
-"""What ends a guarded run of Lava other than its result."""
+"""The exceptions that end a guarded run of Lava."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals at the two places where an exception from a handler would lose track of a child, and in the children."""
+"""Signals while a handler's exception would lose track of a child, and signals in the children."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM where their handler could raise, and deliver them afterwards.
+    """Hold back SIGINT and SIGTERM, whose handlers could raise, and deliver them at the end of the block.
 
-    Handlers run in the main thread only; in any other there is nothing to hold. The handlers are replaced rather than the
-    signals blocked: the kernel would hand a blocked signal to another thread, and Python run its handler in this one all
-    the same. A child forked meanwhile inherits the harmless handler, so that Ctrl-C cannot reach it before it ignores it.
+    Handlers run only in the main thread; in others there is nothing to hold back. The handlers are
+    replaced rather than the signals blocked: the kernel would pass a blocked signal to another
+    thread, and Python would still run its handler in this one. A child forked in the block inherits
+    the harmless handler, so that Ctrl-C cannot reach it before it ignores SIGINT.
     """
     held: list[int] = []
-    # A stack, because a handler may raise as soon as it is back: what is still to be put back and delivered must be.
+    # A stack: a handler may raise once it is restored, and the others must still be restored and
+    # called.
     with contextlib.ExitStack() as afterwards:
         if threading.current_thread() is threading.main_thread():
             afterwards.callback(_deliver, held)
@@ -36,7 +38,7 @@ def _deliver(held: list[int]) -> None:
 
 
 def reset_signals_in_child() -> None:
-    """Ctrl-C is the parent's to act on; every other signal does what the kernel does, not what the parent's handlers do."""
+    """Ignore Ctrl-C, which the parent handles; give every other signal its default action, not the parent's."""
     signal.set_wakeup_fd(-1)  # of an event loop in the parent
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):

@@ -1,14 +1,15 @@
 """The guard around Lava's runtime: every run ends with a result or a Python exception, and leaves nothing behind.
 
-Lava runs each Process as an operating-system process. Stock Lava waits for ever when one fails, loses its traceback and leaks
-shared memory. Against each of these:
+Lava runs each Process as an OS process. If one fails, stock Lava waits forever, loses its traceback
+and leaks shared memory. The guard prevents this:
 
-- `channels`: messages lie in anonymous shared memory, which children inherit through fork, and need no thread.
-- `children`: each reports over a pipe of its own, ignores Ctrl-C, which is the parent's to act on, and dies with the parent.
-- `watch`: every wait in the parent looks at these pipes, at the children's message counters and at a deadline.
+- `channels`: messages are in anonymous shared memory, inherited through fork, and need no thread.
+- `children`: each reports over its own pipe, leaves Ctrl-C to the parent, and dies with the parent.
+- `watch`: every wait in the parent checks these pipes, the counters of messages and a deadline.
 - `session`: Lava's own Runtime, with these.
 
-All reliance on Lava's internals is in these files. lava-nc 0.10.0 is its last release, so that they do not move.
+Only these files rely on Lava's internals, which no longer change: lava-nc 0.10.0 is its last
+release.
 """
 
 from __future__ import annotations
@@ -35,15 +36,16 @@ __all__ = ["GuardedRuntime", "LavaDeadlineError", "LavaRuntimeError"]
 
 
 class GuardedRuntime:
-    """Runs a network of Lava Processes: ends with a result, or with a Python exception and nothing left behind.
+    """Runs a network of Lava Processes, ending with a result or with a Python exception, and nothing left behind.
 
     >>> with GuardedRuntime(process, Loihi2SimCfg(select_tag="fixed_pt")) as runtime:
     ...     runtime.run(16)
     ...     runtime.run(16)    # goes on where the first ended
 
-    A Process that raises, crashes, ends or is killed raises LavaRuntimeError: from `start`, from `run` or, after the
-    last run, from `stop`. If none makes progress for `deadline_s`, LavaDeadlineError names the one that the others
-    wait for. Ctrl-C raises KeyboardInterrupt after the clean-up. Whatever ends the interpreter ends the children.
+    A Process that raises, crashes, ends or is killed raises LavaRuntimeError: from `start`, from
+    `run` or, after the last run, from `stop`. If none makes progress for `deadline_s`,
+    LavaDeadlineError names the one that the others wait for. Ctrl-C raises KeyboardInterrupt after
+    the clean-up. Whatever ends the interpreter ends the children.
     """
 
     def __init__(
@@ -55,7 +57,8 @@ class GuardedRuntime:
         deadline_s: float = 60.0,
     ) -> None:
         self._process, self._run_config, self._deadline_s = process, run_config, deadline_s
-        # 4 slots a channel for Lava's 64: less memory, and faster. Lava's watchdog would start processes of its own.
+        # 4 messages per channel instead of Lava's 64: less memory, and faster. Lava's watchdog
+        # would start processes.
         self._compile_config = {"pypy_channel_size": 4, **(compile_config or {}), "use_watchdog": False}
         self._runtime: LavaSession | None = None
 
@@ -67,7 +70,7 @@ class GuardedRuntime:
         try:
             self.stop()
         except LavaRuntimeError:
-            if exception_type is None:  # else the exception on its way tells more
+            if exception_type is None:  # else the exception that ends the block says more
                 raise
 
     @property
@@ -82,9 +85,10 @@ class GuardedRuntime:
         require_fork()
         try:
             executable = self._process.compile(self._run_config, self._compile_config)
-            with signals_held():  # until the finaliser knows of what is to be released
+            with signals_held():  # until the finaliser knows what to release
                 self._runtime = LavaSession(executable, self._deadline_s)
-                # When this object is collected, or at exit before multiprocessing joins its children.
+                # When this object is collected, or at exit before multiprocessing joins its
+                # children.
                 self._finalizer = Finalize(self, self._runtime.destroy, exitpriority=10)
             executable.assign_runtime_to_all_processes(self._runtime)
             self._runtime.initialize()
@@ -97,10 +101,14 @@ class GuardedRuntime:
             raise LavaRuntimeError(text, traceback.format_exc()) from error
 
     def run(self, steps: int, progress: Callable[[], None] | None = None) -> None:
-        """Run `steps` time steps after those already run, and wait for their end.
+        """Run `steps` more time steps and wait for their end.
 
-        `progress` is called some twenty times a second meanwhile. For the deadline, any message between Processes is
-        progress; in all, a call may take `steps` times `deadline_s`.
+        For the deadline, any message between Processes is progress; in all, a call may take `steps`
+        times `deadline_s`.
+
+        Args:
+            steps: at least 1.
+            progress: called about twenty times a second.
         """
         if not self._runtime:
             raise LavaRuntimeError("Lava's runtime has not started: call start(), or use a with statement")
@@ -110,7 +118,7 @@ class GuardedRuntime:
         try:
             self._runtime.start(RunSteps(num_steps=steps, blocking=True))
         finally:
-            self._runtime.watch.progress = None  # it may well hold this object
+            self._runtime.watch.progress = None  # it may hold a reference to this object
 
     def stop(self) -> None:
         """End all Processes. May be called at any time and repeatedly; `run` raises LavaRuntimeError afterwards."""

@@ -1,4 +1,4 @@
-"""Lava's Runtime from building to destroying, with our channels and children, and with a guarded wait wherever it waits."""
+"""Lava's Runtime from building to destroying, with the guard's channels and children, and with guarded waits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STOP_S = 2.0  # how long children may take to end when asked; then they are kill
 
 
 class _Infrastructure(MultiProcessing):
-    """Lava's message infrastructure with our memory, our channels and our children."""
+    """Lava's message infrastructure with the guard's memory, channels and children."""
 
     def __init__(self, labels: dict[int, str], children: list[Child], dump: IO[bytes]) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class _Infrastructure(MultiProcessing):
         return ForkedChannel if channel_type == ChannelType.PyPy else super().channel_class(channel_type)
 
     def build_actor(self, target_fn: Any, builder: Any, exception_q: Any = None) -> Child:
-        """Fork one child. Lava's target and queue are not used: they report too little, and too late."""
+        """Fork one child. Lava's target and queue are not used: they report too little, too late."""
         label = self._labels.get(id(builder))
         with signals_held():
             child = Child(label or f"Lava's {builder.rs_class.__name__}", label is None, builder, self._dump)
@@ -52,7 +52,7 @@ class _Infrastructure(MultiProcessing):
 
 
 class LavaSession(Runtime):
-    """Lava's Runtime with guarded waits. What goes past GuardedRuntime (Var.get, Process.stop) comes here too."""
+    """Lava's Runtime with guarded waits. Var.get and Process.stop, which bypass GuardedRuntime, call it too."""
 
     def __init__(self, executable: Any, deadline_s: float) -> None:
         super().__init__(executable, ActorType.MultiProcessing)
@@ -61,7 +61,7 @@ class LavaSession(Runtime):
         self.steps = 0
 
     def __del__(self) -> None:
-        """Nothing: Lava's waits for children, which may be gone. GuardedRuntime's finaliser kills them."""
+        """Do nothing: Lava's waits for children that may be gone. GuardedRuntime's finaliser kills them."""
 
     @property
     def children(self) -> list[Child]:
@@ -74,7 +74,7 @@ class LavaSession(Runtime):
         self._messaging_infrastructure.start()
 
     def _create_external_channels(self, proc: AbstractProcess, proc_builder: Any) -> None:
-        """Lava's own, whose ports, with their threads, Lava forgets to close (Injector and Extractor have them)."""
+        """Create Lava's own channels, and close their ports later: Lava forgets them (in Injector and Extractor)."""
         super()._create_external_channels(proc, proc_builder)
         for port in (getattr(proc, name) for name in proc_builder.py_ports):
             for name in ("external_pipe_csp_send_port", "external_pipe_csp_recv_port"):
@@ -82,7 +82,7 @@ class LavaSession(Runtime):
                     self._open_ports.append(getattr(port, name))
 
     def initialize(self, node_cfg_idx: int = 0) -> None:
-        """The steps of Lava's, but for its wait, which a child that dies early makes endless."""
+        """Take the steps of Lava's method except for its wait, which never ends if a child dies early."""
         try:
             self._build_watchdog_manager()
             self._build_message_infrastructure()
@@ -92,19 +92,19 @@ class LavaSession(Runtime):
             self._build_runtime_services()
             self.exception_q.clear()  # unused, two descriptors each
             self._start_ports()
-            self._wait(lambda seconds: self.watch.heard(lambda child: child.ready, seconds))
+            self._wait(lambda seconds: self.watch.poll_reports(lambda child: child.ready, seconds))
             self._is_initialized = True
         except BaseException:
             self.destroy()
             raise
 
     def _start_ports(self) -> None:
-        """Put a guarded wait before the calls of Lava's ports that could block."""
+        """Put a guarded wait in front of the calls of Lava's ports that could block."""
         super()._start_ports()
 
         def guarded(port: Any, call: Callable[..., Any]) -> Callable[..., Any]:
             def waiting(*args: Any) -> Any:
-                self._wait(port.wait)  # from then on the call will not block
+                self._wait(port.wait)  # after which the call does not block
                 return call(*args)
 
             return waiting
@@ -115,7 +115,7 @@ class LavaSession(Runtime):
             port.recv = guarded(port, port.recv)
 
     def _wait(self, arrived: Callable[[float], bool], patience_s: float | None = None) -> None:
-        """Watch.wait; on a failure, a deadline or a signal, clean up and raise."""
+        """Call Watch.wait; clean up and raise on a failure, a deadline or a signal."""
         try:
             self.watch.wait(arrived, patience_s)
         except BaseException as error:
@@ -126,7 +126,7 @@ class LavaSession(Runtime):
             raise
 
     def start(self, run_condition: Any) -> None:
-        """Run some steps and wait for their end."""
+        """Run the steps of the condition and wait for their end."""
         if not self._is_initialized:
             raise LavaRuntimeError("Lava's runtime has stopped: make a new GuardedRuntime")
         if not isinstance(run_condition, RunSteps):
@@ -137,15 +137,16 @@ class LavaSession(Runtime):
             self.watch.limit_to(steps)
             services = self._executable.runtime_service_builders.values()
             for port, service in zip(self.runtime_to_service, services, strict=True):  # Lava's order, as in set_var
-                # Models converted to Lava's async protocol count from their first step, not from the last run.
+                # Models converted to Lava's async protocol count from their first step, not from
+                # the last run.
                 from_first = issubclass(service.rs_class, AsyncPyRuntimeService)
                 port.send(enum_to_np(self.steps + steps if from_first else steps))
             for port in self.service_to_runtime:
                 answer = port.recv()
                 if not enum_equal(answer, MGMT_RESPONSE.DONE):
                     text = f"Lava's runtime service broke off, with the answer {int(answer[0])}"
-                    self.watch.doubt(LavaRuntimeError(text))
-                    self._wait(lambda seconds: self.watch.heard(lambda _: False, seconds))  # for the cause
+                    self.watch.suspect(LavaRuntimeError(text))
+                    self._wait(lambda seconds: self.watch.poll_reports(lambda _: False, seconds))  # for the cause
             self.watch.limit_to(None)
             self._is_running = False
             self.steps += steps
@@ -154,13 +155,13 @@ class LavaSession(Runtime):
             raise
 
     def stop(self) -> None:
-        """Ask idle children to end, so that they flush their output; kill what is left."""
+        """Ask idle children to end, so that they flush their output; kill those that remain."""
         try:
             if self._is_initialized and not self._is_running and os.getpid() == self._owner:
                 self.watch.stopping = True
                 for port in self.runtime_to_service:
                     port.send(MGMT_COMMAND.STOP)
-                self._wait(lambda seconds: self.watch.heard(lambda c: c.closed or c.ended(), seconds), STOP_S)
+                self._wait(lambda seconds: self.watch.poll_reports(lambda c: c.closed or c.ended(), seconds), STOP_S)
                 self.watch.raise_failure()
         except LavaDeadlineError:
             pass
@@ -180,7 +181,7 @@ class LavaSession(Runtime):
                 if child.pid:
                     child.kill()
             for child in self.children:
-                child.bury()
+                child.reap()
             self.watch.close()
             for port in self._open_ports:
                 port.join()
@@ -195,11 +196,11 @@ class LavaSession(Runtime):
 
 
 def forget(processes: list[AbstractProcess]) -> None:
-    """Take a network off Lava's lists of all Processes and Vars that there ever were, so that it goes with its last user.
+    """Remove a network from Lava's lists of all Processes and Vars ever made, so that it can be collected.
 
-    Lava reads these lists only to tell their lengths.
+    Lava only ever reads the lengths of these lists.
     """
-    gone = set(map(id, processes))
-    every, variables = ProcessServer(), VarServer()
-    every.processes = [process for process in every.processes if id(process) not in gone]
-    variables.vars = [variable for variable in variables.vars if id(variable.process) not in gone]
+    removed = set(map(id, processes))
+    process_server, var_server = ProcessServer(), VarServer()
+    process_server.processes = [process for process in process_server.processes if id(process) not in removed]
+    var_server.vars = [variable for variable in var_server.vars if id(variable.process) not in removed]

@@ -1,6 +1,7 @@
-"""multiprocessing must fork: the children inherit Lava's channels. Import this before anything of Lava.
+"""Make multiprocessing fork, as the children inherit Lava's channels. Import this before anything of Lava.
 
-Lava's own module sets 'fork' while it is imported, which raises if a method is set already, even the same one.
+Lava's own module sets 'fork' when it is imported, which raises if a method is already set, even the
+same one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from mksgn.deploy.lava.guard.errors import LavaRuntimeError
 
 
 def require_fork() -> None:
-    """Raises LavaRuntimeError if somebody has set another start method."""
+    """Raise LavaRuntimeError if another start method has been set."""
     method = multiprocessing.get_start_method(allow_none=True)
     if method not in (None, "fork"):
         raise LavaRuntimeError(

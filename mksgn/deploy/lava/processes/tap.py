@@ -1,17 +1,18 @@
-"""A leaf Process that notes what reaches it, for networks of stock Processes: their own Monitors take 10 µs per value (LAVA.md).
+"""A Process that records what stock Processes send to it: Lava's Monitors take 10 µs per value (LAVA.md).
 
-Nothing but Processes may live in this folder: see leaf.py.
+Only Processes and their models may live in this folder: see leaf.py.
 """
 
+from typing import Any
+
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort
 from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from mksgn.deploy.lava.process_models import process_model
 
 
 class Tap(AbstractProcess):
@@ -26,7 +27,7 @@ class Tap(AbstractProcess):
 
 
 class AbstractPyTapModel(PyLoihiProcessModel):
-    def __init__(self, proc_params) -> None:
+    def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.frames, self.first = proc_params["frames"], proc_params["first"]
 
@@ -37,19 +38,11 @@ class AbstractPyTapModel(PyLoihiProcessModel):
             self.frames[index] = received
 
 
-@implements(proc=Tap, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
+@process_model(Tap, "fixed", s_in=LavaPyType(PyInPort.VEC_DENSE, np.int32))
 class PyTapModelFixed(AbstractPyTapModel):
-    """Spikes, and sums of weights."""
-
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+    """Receives spikes and sums of integer weights."""
 
 
-@implements(proc=Tap, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@process_model(Tap, "float", s_in=LavaPyType(PyInPort.VEC_DENSE, float))
 class PyTapModelFloat(AbstractPyTapModel):
-    """Spikes, and sums of weights."""
-
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
+    """Receives spikes and sums of float weights."""

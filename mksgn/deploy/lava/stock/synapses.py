@@ -1,8 +1,9 @@
-"""A projection from stock Lava Processes: Conv, Sparse, DelaySparse, and ProdNeuron for attention's products.
+"""A projection of stock Lava Processes: Conv, Sparse, DelaySparse, and ProdNeuron for attention's products.
 
-Stock synapses send what they summed in the time step before, so that each costs one; a product is two of them in series. Their
-fixed-point weights have traps (LAVA.md): Sparse clips at 8 bits and, where signs are mixed, keeps even integers only. Larger
-entries, where several synapses of a projection share their two ends, are therefore spread over several Sparse.
+Stock synapses send what they summed in the previous time step, so that each costs one; a product is
+two of them in series. Their fixed-point weights have pitfalls (LAVA.md): Sparse clips at 8 bits
+and, where signs are mixed, keeps only even integers. Larger entries, where several synapses of a
+projection connect the same two neurons, are therefore spread over several Sparse.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from lava.proc.sparse.process import DelaySparse, Sparse
 from scipy.sparse import csr_matrix, diags, identity, vstack
 
 from mksgn.deploy.errors import DeployError
+from mksgn.deploy.lava.process_models import process_name
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.program import AnyProjection, Product, Program, Projection, Shape
 from mksgn.export.loihi import WEIGHT_LIMIT
 
 LONGEST_DELAY = 63  # of a DelaySparse: 6 bits
 CONV_LIMIT = 127  # stock Conv keeps kernel size, stride, padding, dilation and groups in 8 bits
-CHUNK = 1 << 22  # values of a projection's matrix found at a time
+CHUNK = 1 << 22  # values of a projection's matrix computed at a time
 
 Ports = tuple[OutPort, ...]
 
@@ -35,9 +37,10 @@ def cost(projection: AnyProjection) -> int:
 
 
 class Synapses:
-    """Makes a program's projections. `ports` are a population's OutPorts: each shows some of its neurons, the others are silent.
+    """Makes a program's projections.
 
-    Several OutPorts into one InPort add up.
+    `ports` holds the OutPorts of each population: each sends for some of its neurons, the others
+    are silent in it. Several OutPorts connected to one InPort add up.
     """
 
     def __init__(self, program: Program, ports: dict[str, Ports]):
@@ -46,11 +49,12 @@ class Synapses:
         self._late: dict[tuple[str, int], Ports] = {}
 
     def connect(self, projection: AnyProjection, delays: list[int], target: InPort, members: np.ndarray | None) -> None:
-        """Synapses from the sources, each held back by its delay, into `target`; `members` (bool): into these neurons only."""
+        """Connect the sources, each after its delay, to `target`; with `members` (bool) only to these neurons."""
         for source in projection.sources:
             if not self.program.sends_spikes(source):
                 raise DeployError(
-                    f"projection {projection.name}: {source} sends currents and stock synapses take spikes; run the fused network"
+                    f"projection {projection.name}: {source} sends currents and stock synapses take spikes; "
+                    "run the fused network"
                 )
         sources = [self._held(source, delay) for source, delay in zip(projection.sources, delays, strict=True)]
         if isinstance(projection, Product):
@@ -66,18 +70,18 @@ class Synapses:
         conv.a_out.transpose((2, 0, 1)).reshape(target.shape).connect(target)
 
     def _held(self, source: str, delay: int) -> Ports:
-        """The source's spikes, `delay` steps late: each comes back from a synapse of its own, of weight 1."""
+        """The source's spikes, `delay` steps late: each passes a synapse of its own, of weight 1."""
         if delay == 0:
             return self.ports[source]
         if (source, delay) not in self._late:
             hold = min(delay, LONGEST_DELAY + 1)
-            each = csr_matrix(identity(self.program[source].size, dtype=self.dtype))
-            name = f"{label(source)}_{delay}_late"
+            ones = csr_matrix(identity(self.program[source].size, dtype=self.dtype))
+            name = f"{process_name(source)}_{delay}_late"
             if hold == 1:
-                process = Sparse(weights=each, name=name)
+                process = Sparse(weights=ones, name=name)
             else:
-                held = csr_matrix(identity(each.shape[0], dtype=int) * (hold - 1))
-                process = DelaySparse(weights=each, delays=held, name=name)
+                held = csr_matrix(identity(ones.shape[0], dtype=int) * (hold - 1))
+                process = DelaySparse(weights=ones, delays=held, name=name)
             for port in self._held(source, delay - hold):
                 port.flatten().connect(process.s_in)
             self._late[source, delay] = (process.a_out,)
@@ -85,7 +89,7 @@ class Synapses:
 
     @torch.no_grad()
     def _matrix(self, projection: Projection, shape: Shape, targets: int) -> csr_matrix:
-        """(targets, sources), by a spike of each source neuron in turn; found in parts, since most entries are 0."""
+        """Weights (targets, sources), from one spike per source neuron; built in parts, as most entries are 0."""
         size = int(np.prod(shape))
         rows = max(1, CHUNK // max(size, targets))
         parts = []
@@ -102,21 +106,21 @@ class Synapses:
             weights = csr_matrix(diags(members.ravel().astype(self.dtype)) @ weights).astype(self.dtype)
             weights.eliminate_zeros()
         for part in self._eight_bits(name, weights):
-            process = Sparse(weights=part, name=label(name))
+            process = Sparse(weights=part, name=process_name(name))
             for port in sources:
                 port.flatten().connect(process.s_in)
             process.a_out.reshape(target.shape).connect(target)
 
     def _eight_bits(self, name: str, weights: csr_matrix) -> Iterator[csr_matrix]:
-        """Matrices that fixed-point Sparse leaves as they are, and that sum up to the weights."""
+        """Split the weights into matrices that fixed-point Sparse keeps unchanged and that sum up to them."""
         if self.program.precision != "fixed":
             yield weights
             return
         data = weights.data
         if data.min(initial=0) < 0 < data.max(initial=0) and np.any(data % 2):
             raise DeployError(
-                f"projection {name}: odd weights of both signs, of which stock Sparse keeps the even part; export it again "
-                "with --quantize 8"
+                f"projection {name}: odd weights of both signs, of which stock Sparse keeps the even part; "
+                "export it again with --quantize 8"
             )
         while True:
             part = weights.copy()
@@ -128,10 +132,11 @@ class Synapses:
                 return
 
     def _product(self, product: Product, sources: list[Ports], target: InPort, members: np.ndarray | None) -> None:
-        """A ProdNeuron for each (channel, frame, query, key), and synapses of one weight from them to the target."""
+        """Make a ProdNeuron per (channel, frame, query, key), with synapses of one weight to the target."""
         if self.program.precision != "fixed":
             raise DeployError(
-                f"projection {product.name}: stock ProdNeuron has a fixed-point model only; compile with precision fixed"
+                f"projection {product.name}: stock ProdNeuron has a fixed-point model only; "
+                "compile with precision fixed"
             )
         first, second, sums = product_indices(product, [self.program[source].shape for source in product.sources])
         units = len(sums)
@@ -147,7 +152,7 @@ class Synapses:
 
 
 def stock_conv(projection: Projection, shape: Shape, dtype: type) -> Conv | None:
-    """A 2-d convolution as the stock Process, a decimation behind it as its stride; None for anything else."""
+    """Make the stock Process of a 2-d convolution, with a decimation after it as its stride; None for anything else."""
     conv, *rest = projection.operators or (None,)
     if not isinstance(conv, ops.Conv) or conv.weight.ndim != 4 or any(conv.extra_end_padding) or len(rest) > 1:
         return None
@@ -166,12 +171,12 @@ def stock_conv(projection: Projection, shape: Shape, dtype: type) -> Conv | None
         stride=stride,
         dilation=conv.dilation,
         groups=conv.groups,
-        name=label(projection.name),
+        name=process_name(projection.name),
     )
 
 
 def product_indices(product: Product, shapes: list[Shape]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each unit: which neuron of the first source and which of the last it multiplies, and to which target it leads."""
+    """For each unit: the neuron of the first source, that of the last, and the target neuron."""
     stacked, frames, joints = shapes[-1]
     channels = stacked // 3
     width = channels // product.heads
@@ -184,8 +189,3 @@ def product_indices(product: Product, shapes: list[Shape]) -> tuple[np.ndarray, 
     if product.part == "m":
         return qkv(c, i), qkv(channels + c, j), maps
     return maps, qkv(2 * channels + c, j), np.ravel_multi_index((c, t, i), (channels, frames, joints))
-
-
-def label(name: str) -> str:
-    """As a Process's name."""
-    return name.replace(".", "_")

@@ -1,0 +1,29 @@
+"""What the Processes share: names, and the decorator of the models in `processes`, where no other code may live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+TAGS = {"fixed": "fixed_pt", "float": "floating_pt"}  # by a program's precision
+
+
+def process_model(process: type[AbstractProcess], precision: str, **ports: LavaPyType) -> Callable[[type], type]:
+    """Make a class the CPU model of a Process at a precision, with the types of its ports by their names."""
+
+    def declare(model: type) -> type:
+        for name, port in ports.items():
+            setattr(model, name, port)
+        return implements(proc=process, protocol=LoihiProtocol)(requires(CPU)(tag(TAGS[precision])(model)))
+
+    return declare
+
+
+def process_name(name: str) -> str:
+    """A population's or projection's name as one that Lava accepts for a Process."""
+    return name.replace(".", "_")
