@@ -8,21 +8,24 @@ from typing import Annotated
 import typer
 
 from mksgn.bench import folder, summary
+from mksgn.bench.accuracy import torch_accuracy
 from mksgn.bench.check.check import check as check_folder
 from mksgn.bench.chip_counts import counts as chip
 from mksgn.bench.chip_counts import tables as beside_shown
 from mksgn.bench.chip_counts.comparison import beside as lay_beside
-from mksgn.bench.claims import Published, gate, published_claims
+from mksgn.bench.claims import Published, published_claims
 from mksgn.bench.compare import tables as show
 from mksgn.bench.compare.gate import Bounds, judge, raise_missed
 from mksgn.bench.compare.runs import clip_names, compare_folders
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.errors import BoundMissedError
-from mksgn.bench.judged import judged
-from mksgn.bench.record import Record, load, write_atomically
-from mksgn.bench.run import Judges, bench, torch_accuracy
+from mksgn.bench.evaluation import EvaluationOptions
+from mksgn.bench.record import Record
+from mksgn.bench.record_io import load, write_atomically
+from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
 from mksgn.bench.theory import PAPER_MODEL
+from mksgn.bench.verdicts import evaluate_claims, gate
 from mksgn.common.console import new_app, output, run_app
 from mksgn.export.errors import ParityError
 from mksgn.train.datasets import open_source
@@ -73,15 +76,15 @@ def run(
 
     Example: mksgn-bench run runs/demo/model.nir --data synthetic --limit 100 -o runs/demo
     """
-    judges = Judges(chip, known_models(energy_model or ()), published_claims(claims or ()))
+    options = EvaluationOptions(chip, known_models(energy_model or ()), published_claims(claims or ()))
     settings = Settings(backend, precision, compare, repeat)  # type: ignore[arg-type]  # Settings names what it refuses
     clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
     for note in clips.notes:
         output.print(note)
-    record = bench(model, clips, out, settings, seed=seed, judges=judges, resume=resume, shard=shard)
+    record = bench(model, clips, out, settings, seed=seed, options=options, resume=resume, shard=shard)
     summary.show(record, torch_accuracy(model, clips))
     output.print(f"report: {out / 'report.html'}")
-    _require(out, record, require_claim, judges.claims)
+    _require(out, record, require_claim, options.claims)
 
 
 @app.command()
@@ -98,7 +101,7 @@ def report(
     models, published = _models(energy_model), _claims(claims)
     for path in folder.write_reports(run_folder, models, published):
         output.print(f"report: {path}")
-    _require(run_folder, judged(load(run_folder), models, published), require_claim, published)
+    _require(run_folder, evaluate_claims(load(run_folder), models, published), require_claim, published)
 
 
 @app.command()

@@ -1,13 +1,15 @@
-"""An execution's events as the record's layers and totals, under our names, NeuroBench's and a chip read-out's.
+"""Counts of an execution as the record's layers and totals.
 
-A layer is a population with its incoming projections. syn_ops is exact: each spike times the synapses that it really reaches;
-of a product, the deliveries to its units. NeuroBench's own counter sees only nn.Linear and nn.Conv, so it would miss graph
-convolution and attention; the names are its, the counts are ours.
+A layer is a population with its incoming projections. syn_ops is exact: each spike times the synapses that it reaches; of a
+product, the deliveries to its units. Each total has the names of mksgn, of NeuroBench and of a chip read-out. The counts
+under NeuroBench's names are made here too: its own counter sees only nn.Linear and nn.Conv, and so misses graph
+convolution and attention.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +25,8 @@ from mksgn.deploy.program.program import Population, Product, Program, Projectio
 class Messages:
     """Spike messages by the population that sends or receives them: one for each core that a spike is sent to.
 
-    What product units send and receive belongs to the population that they lead to. Exact where the placement's axons are.
+    What product units send and receive belongs to the population that they lead to. The counts are exact where the
+    placement's axons are, and upper bounds elsewhere.
     """
 
     sent: dict[str, int]
@@ -31,7 +34,7 @@ class Messages:
 
 
 def messages(placement: Placement, execution: Execution) -> Messages:
-    """On the cores of `placement`, over the whole run."""
+    """Count the messages between the cores of a placement over the whole run."""
     owner = {placed.name: placed.units_of or placed.name for placed in placement.populations}
     units = {placed.name for placed in placement.populations if placed.units_of is not None}
     sent: dict[str, int] = defaultdict(int)
@@ -40,95 +43,120 @@ def messages(placement: Placement, execution: Execution) -> Messages:
         if source in units:  # each leads to one neuron, on one core
             count = execution.counters[owner[source]].coincidences
         elif placement.program.sends_spikes(source):
-            fired = execution.counters[source].per_neuron
-            count = int((fired * np.broadcast_to(cores, fired.shape)).sum())
-        else:
-            continue  # a current, which is no spike
+            spikes = execution.counters[source].per_neuron
+            count = int((spikes * np.broadcast_to(cores, spikes.shape)).sum())
+        else:  # a current, not spikes
+            continue
         sent[owner.get(source, source)] += count
         received[owner[target]] += count
     return Messages(sent, received)
 
 
 def layers(program: Program, execution: Execution, placement: Placement) -> list[Layer]:
-    """One per population that computes, in topological order; counts over the whole run."""
-    rows, axons = [], messages(placement, execution)
+    """Count the events of each population except the inputs, over the whole run.
+
+    Returns:
+        One layer per population, in topological order.
+    """
     cores: dict[str, int] = defaultdict(int)
     for placed in placement.populations:
         cores[placed.units_of or placed.name] += placed.cores
-    for population in program.populations:
-        if population.kind == "input":
-            continue
-        counters = execution.counters[population.name]
-        events = execution.samples * execution.steps  # of each neuron
-        on_host = population.location == "host"
-        firing = population.fires
-        rows.append(
-            Layer(
-                name=population.name,
-                kind=_kind(program, population),
-                place=population.location,
-                shape=list(population.shape),
-                neurons=population.size,
-                spikes=counters.spikes,
-                firing_rate=counters.spikes / (population.size * events) if firing else 0.0,
-                input_rate=_input_rate(program, population, execution),
-                syn_ops=counters.syn_ops,
-                dense_ops=synapses(program, population) * (execution.samples if on_host else events),
-                coincidences=counters.coincidences,
-                neuron_updates=counters.updates + counters.product_updates,
-                product_units=counters.product_updates,
-                effective_acs=counters.effective_acs,
-                axon_out=None if on_host else axons.sent.get(population.name, 0),
-                spikes_in=None if on_host else axons.received.get(population.name, 0),
-                cores=None if on_host else cores[population.name],
-                max_membrane=None if on_host or not firing else counters.max_membrane,
-                max_current=None if on_host or not firing else counters.max_current,
-                silent_fraction=float((counters.per_neuron == 0).mean()) if firing else 0.0,
-                saturated_fraction=float((counters.per_neuron == events).mean()) if firing else 0.0,
-            )
-        )
-    return rows
+    sent_and_received = messages(placement, execution)
+    return [
+        _layer(program, population, execution, sent_and_received, cores[population.name])
+        for population in program.populations
+        if population.kind != "input"
+    ]
 
 
-def totals(program: Program, execution: Execution, rows: list[Layer], clips: int) -> Totals:
-    """Per clip, over the bodies present. The host's neurons fire, but on no chip: they count as spikes sent to it."""
-    chip = [row for row in rows if row.place == "chip"]
-    spikes = sum(row.spikes for row in chip)
-    coincidences = sum(row.coincidences for row in chip)
-    host_macs = sum(row.dense_ops for row in rows if row.place == "host")
-    graded_macs = sum(row.dense_ops for row in chip if row.input_rate is None)
-    effective = sum(_effective_macs(program, program[row.name], execution) for row in rows if row.input_rate is None)
-    sent = sum(execution.counters[p.name].spikes for p in program.populations if _feeds_chip(program, p))
-    updates = sum(row.neuron_updates for row in chip)
-    firing_updates = sum(execution.counters[row.name].updates for row in chip if row.kind != "readout")
-    weights, zeros, unique = _weights(program)
-    return Totals(
-        spikes=spikes / clips,
-        syn_ops=sum(row.syn_ops for row in chip) / clips,
-        coincidences=coincidences / clips,
-        neuron_updates=updates / clips,
-        product_units=sum(row.product_units for row in chip) / clips,
-        active_updates=(spikes + coincidences) / clips,
-        host_macs=host_macs / clips,
-        host_macs_every_step=host_macs * execution.steps / clips,
-        graded_macs=graded_macs / clips,
-        host_to_chip_spikes_per_step=sent / (clips * execution.steps),
-        latency_steps=execution.latency_steps,
-        lanes=execution.samples / clips,
-        Effective_ACs=sum(row.effective_acs for row in chip) / clips,
-        Effective_MACs=effective / clips,
-        Dense=sum(row.dense_ops for row in rows) / clips,
-        ActivationSparsity=1.0 - spikes / max(1, firing_updates),
-        ConnectionSparsity=zeros / max(1, weights),
-        Footprint=unique,
-        dendrite_updates=updates / clips,
-        spikes_in=sum(row.spikes_in or 0 for row in chip) / clips,
-        axon_out=sum(row.axon_out or 0 for row in chip) / clips,
+def _layer(program: Program, population: Population, execution: Execution, axons: Messages, cores: int) -> Layer:
+    name, counters = population.name, execution.counters[population.name]
+    decisions = execution.samples * execution.steps  # of each neuron
+    on_host, fires = population.location == "host", population.fires
+    return Layer(
+        name=name,
+        kind=_kind(program, population),
+        place=population.location,
+        shape=list(population.shape),
+        neurons=population.size,
+        spikes=counters.spikes,
+        firing_rate=counters.spikes / (population.size * decisions) if fires else 0.0,
+        input_rate=_input_rate(program, population, execution),
+        syn_ops=counters.syn_ops,
+        dense_ops=synapses(program, population) * (execution.samples if on_host else decisions),
+        coincidences=counters.coincidences,
+        neuron_updates=counters.updates + counters.product_updates,
+        product_units=counters.product_updates,
+        effective_acs=counters.effective_acs,
+        axon_out=None if on_host else axons.sent.get(name, 0),
+        spikes_in=None if on_host else axons.received.get(name, 0),
+        cores=None if on_host else cores,
+        max_membrane=None if on_host or not fires else counters.max_membrane,
+        max_current=None if on_host or not fires else counters.max_current,
+        silent_fraction=float((counters.per_neuron == 0).mean()) if fires else 0.0,
+        saturated_fraction=float((counters.per_neuron == decisions).mean()) if fires else 0.0,
     )
 
 
+def totals(program: Program, execution: Execution, rows: Sequence[Layer], clips: int) -> Totals:
+    """Compute the totals of a run, per clip and over the bodies present.
+
+    Args:
+        program: The compiled network.
+        execution: Its execution; its samples are the bodies.
+        rows: The layers of the same run.
+        clips: Number of clips that the bodies come from.
+    """
+    effective_macs = sum(
+        _effective_macs(program, program[row.name], execution) for row in rows if row.input_rate is None
+    )
+    sent = sum(execution.counters[p.name].spikes for p in program.populations if _feeds_chip(program, p))
+    weights, zeros, footprint = _weights(program)
+    return Totals.model_validate(
+        {
+            **totals_of(rows, clips=clips, steps=execution.steps, latency_steps=execution.latency_steps),
+            "host_to_chip_spikes_per_step": sent / (clips * execution.steps),
+            "lanes": execution.samples / clips,
+            "Effective_MACs": effective_macs / clips,
+            "ConnectionSparsity": zeros / max(1, weights),
+            "Footprint": footprint,
+        }
+    )
+
+
+def totals_of(layers: Sequence[Layer], *, clips: int, steps: int, latency_steps: int) -> dict[str, float]:
+    """Compute those totals of run.json that follow from its layers, by name and per clip.
+
+    The populations of the host fire, but on no chip: their spikes are counted as sent to it, not among its events.
+    """
+    chip = [layer for layer in layers if layer.place == "chip"]
+    spikes = sum(layer.spikes for layer in chip)
+    coincidences = sum(layer.coincidences for layer in chip)
+    updates = sum(layer.neuron_updates for layer in chip)
+    host_macs = sum(layer.dense_ops for layer in layers if layer.place == "host")
+    firing_updates = sum(layer.neuron_updates - layer.product_units for layer in chip if layer.kind != "readout")
+    return {
+        "spikes": spikes / clips,
+        "syn_ops": sum(layer.syn_ops for layer in chip) / clips,
+        "coincidences": coincidences / clips,
+        "neuron_updates": updates / clips,
+        "product_units": sum(layer.product_units for layer in chip) / clips,
+        "active_updates": (spikes + coincidences) / clips,
+        "host_macs": host_macs / clips,
+        "host_macs_every_step": host_macs * steps / clips,
+        "graded_macs": sum(layer.dense_ops for layer in chip if layer.input_rate is None) / clips,
+        "latency_steps": latency_steps,
+        "Effective_ACs": sum(layer.effective_acs for layer in chip) / clips,
+        "Dense": sum(layer.dense_ops for layer in layers) / clips,
+        "ActivationSparsity": 1.0 - spikes / max(1, firing_updates),
+        "dendrite_updates": updates / clips,
+        "spikes_in": sum(layer.spikes_in or 0 for layer in chip) / clips,
+        "axon_out": sum(layer.axon_out or 0 for layer in chip) / clips,
+    }
+
+
 def _kind(program: Program, population: Population) -> str:
-    """After what leads into it: encoder, product, readout, or the kinds of its projections."""
+    """Name a layer after its input: encoder, product, readout, or the kinds of its projections."""
     if population.location == "host":
         return "encoder"
     if population.kind == "readout":
@@ -137,9 +165,10 @@ def _kind(program: Program, population: Population) -> str:
 
 
 def _input_rate(program: Program, population: Population, execution: Execution) -> float | None:
-    """Mean firing rate of the neurons that feed a population, weighted by the synapses of each projection; None for currents.
+    """Mean firing rate of the neurons that feed a population, weighted by their projections' synapses; None for currents.
 
-    So that rate × dense operations is what the paper's formula makes of the layer; for one projection it is the plain mean.
+    So rate x dense operations are the synaptic operations of the paper's formula. Of a single projection it is the plain
+    mean over the source neurons that have a synapse.
     """
     incoming = program.into(population.name)
     if not all(program.sends_spikes(source) for projection in incoming for source in projection.sources):
@@ -155,7 +184,7 @@ def _input_rate(program: Program, population: Population, execution: Execution) 
 
 
 def _effective_macs(program: Program, population: Population, execution: Execution) -> int:
-    """Of a layer with an analog input: products with weights other than 0, on the host once per body."""
+    """Count the products with non-zero weights of a layer with a non-spiking input; on the host once per body."""
     products = sum(
         int(fan_out.sum())
         for projection in program.into(population.name)
@@ -165,7 +194,7 @@ def _effective_macs(program: Program, population: Population, execution: Executi
 
 
 def _feeds_chip(program: Program, population: Population) -> bool:
-    """Spikes that the host sends: of its own populations, and of inputs that are spikes already."""
+    """Whether the host sends a population's spikes to the chip: those of its own populations and of spiking inputs."""
     sends = population.location == "host" or population.kind == "input"
     return sends and any(
         population.name in projection.sources and program[projection.target].location == "chip"
@@ -174,7 +203,7 @@ def _feeds_chip(program: Program, population: Population) -> bool:
 
 
 def _weights(program: Program) -> tuple[int, int, int]:
-    """Stored weights, those among them that are 0, and the bytes of all weights."""
+    """Count the stored weights, the zeros among them, and the bytes of all weights."""
     arrays: list[np.ndarray] = []
     for projection in program.projections:
         if isinstance(projection, Projection):

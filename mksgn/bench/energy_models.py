@@ -12,25 +12,30 @@ such a file, checked in as data/energy_models.schema.json, by which an editor ch
 # ruff: noqa: N815 - units keep their own spelling: mJ, pJ, W
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from math import fsum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
+from typing import Literal, get_args
 
-import yaml
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from mksgn.bench.record import Amount, EnergyEntry, Evidence, Name, Part, Totals
+from mksgn.bench.record import EnergyEntry, Evidence, Totals
+from mksgn.bench.schemas import (
+    DATA,
+    Amount,
+    Name,
+    Positive,
+    StrictModel,
+    Text,
+    json_schema_of,
+    read_yaml,
+    unique,
+)
 from mksgn.common.errors import BadInputError
-from mksgn.common.validation import one_line
 
 PJ_IN_MJ = 1e-9  # mJ per pJ
-DATA = Path(__file__).parent / "data"
 SCHEMA = "mksgn.energy_models/1"
 
-Positive = Annotated[float, Field(gt=0)]
-Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Event = Literal[
     "host_macs",  # multiply-accumulates of the analog first layer, on the host
     "graded_macs",  # multiply-accumulates of values on the chip that are no spikes
@@ -48,7 +53,7 @@ TIME_STEPS = (
 )
 
 
-class Prices(Part):
+class Prices(StrictModel):
     """pJ per event. A price that is left out is not guessed: its event is unpriced where it occurred."""
 
     mac: Amount | None = None
@@ -73,7 +78,7 @@ class Prices(Part):
     """Per time step of one body, of the whole chip, whatever spikes come: clock, barrier, idle cores."""
 
 
-class Anchor(Part):
+class Anchor(StrictModel):
     """A whole network, measured: something to hold a sum of prices against, and no price."""
 
     network: Name
@@ -82,7 +87,7 @@ class Anchor(Part):
     inferences_per_s: Amount
 
 
-class EnergyModel(Part):
+class EnergyModel(StrictModel):
     """One price list. What is left out is empty; `name`, `evidence` and `source` may not be."""
 
     name: Text
@@ -139,73 +144,17 @@ class EnergyModel(Part):
         return {event for event, price in named.items() if price is not None}
 
 
-class ModelsFile(Part):
+class ModelsFile(StrictModel):
     """A file of energy models."""
 
     schema_id: Literal["mksgn.energy_models/1"] = Field(alias="schema")
     models: list[EnergyModel]
 
 
-File = TypeVar("File", bound=BaseModel)
-
-
-def read_yaml(path: Path, kind: type[File]) -> File:
-    """Read a YAML file into its pydantic model. Raises BadInputError in one line: file, entry by name, place, fault."""
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    try:
-        return kind.model_validate(found)
-    except ValidationError as error:
-        raise BadInputError(f"{path}: {_fault(found, error)}") from error
-
-
-def _fault(found: Any, error: ValidationError) -> str:
-    """The first fault, with the name of the entry in which it lies and the value that was found."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = first["loc"]
-    try:
-        name = f"{found[place[0]][place[1]]['name']}: "
-    except (TypeError, KeyError, IndexError):  # a fault of the whole file, or an entry without a name
-        name = ""
-    return name + one_line(error, show_value=True)
-
-
-def json_schema_of(kind: type[BaseModel], title: str) -> str:
-    """JSON Schema of a file as a person writes it, as text: what has a default may be left out."""
-    schema = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **kind.model_json_schema(by_alias=True, mode="validation"),
-        "title": title,
-    }
-    return json.dumps(schema, indent=2, ensure_ascii=False)
-
-
 def known_models(extra_files: Iterable[Path | str] = ()) -> list[EnergyModel]:
     """The models of data/energy_models.yaml, then those of further files of the same form. Names are unique."""
     paths = (DATA / "energy_models.yaml", *map(Path, extra_files))
     return unique(((path, model) for path in paths for model in read_yaml(path, ModelsFile).models), "an energy model")
-
-
-class Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-Entry = TypeVar("Entry", bound=Named)
-
-
-def unique(entries: Iterable[tuple[Path, Entry]], what: str) -> list[Entry]:
-    """Entries of several files, each with its file. Raises BadInputError for a name that stands twice."""
-    found: dict[str, Entry] = {}
-    for path, entry in entries:
-        if entry.name in found:
-            raise BadInputError(f"{path}: {what} named {entry.name!r} exists already; choose another name")
-        found[entry.name] = entry
-    return list(found.values())
 
 
 def model_named(name: str, models: Sequence[EnergyModel] | None = None) -> EnergyModel:
@@ -299,4 +248,4 @@ def _terms(model: EnergyModel, totals: Totals, steps: int | None) -> dict[str, f
 
 
 if __name__ == "__main__":
-    print(json_schema_of(ModelsFile, SCHEMA))
+    print(json_schema_of(ModelsFile, SCHEMA, "validation"))

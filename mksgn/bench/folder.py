@@ -1,8 +1,9 @@
-"""The folder of a run: which files it holds, in which order they are written, and its log.
+"""The folder of a run: its files, their order, and the log.
 
-While it is unfinished: run.log, and progress.npz with all that was counted. Then run.json, the record; spikes.npz, spikes per neuron,
-trains of the first bodies and joints of the first clip; and manifest.json with the hashes of these three: where it stands, the run is
-finished. report.html and report.md are written from them, and their hashes join the manifest.
+An unfinished run has run.log, and progress.npz with all counts so far. A finished run has run.json, the record; spikes.npz,
+the spikes per neuron, the trains of the first bodies and the joints of the first clip; and manifest.json with the hashes of
+these three. The manifest is written last: where it exists, the run is finished. report.html and report.md are made from
+these files, and their hashes are added to the manifest.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 from mksgn.bench.claims import Published
 from mksgn.bench.energy_models import EnergyModel
 from mksgn.bench.record import RUN_FILE
-from mksgn.bench.report.write import REPORT_FILES, write_report
+from mksgn.bench.report.facts import REPORT_FILES
+from mksgn.common.errors import BadInputError
 from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE, update_manifest
 
 LOG_FILE = "run.log"
@@ -22,13 +24,13 @@ RUN_FILES = (RUN_FILE, SPIKES_FILE, LOG_FILE)
 
 
 def clear(folder: Path) -> None:
-    """Nothing of a run that was here before may be taken for the new one's; the manifest goes first."""
+    """Delete the files of an earlier run, the manifest first: without it nothing counts as finished."""
     for name in (MANIFEST_FILE, *RUN_FILES, *REPORT_FILES, PROGRESS_FILE):
         (folder / name).unlink(missing_ok=True)
 
 
 def log(folder: Path, text: str) -> None:
-    """A line of run.log."""
+    """Append a line to run.log."""
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     with open(folder / LOG_FILE, "a", encoding="utf-8") as file:
         file.write(f"{now} {text}\n")
@@ -37,8 +39,27 @@ def log(folder: Path, text: str) -> None:
 def write_reports(
     folder: Path, models: list[EnergyModel] | None = None, claims: list[Published] | None = None
 ) -> list[Path]:
-    """report.html and report.md anew, and their hashes in the manifest where there is one."""
-    paths = write_report(folder, models=models, claims=claims)
+    """Write report.html and report.md, and update their hashes in the manifest if there is one.
+
+    Args:
+        folder: Folder of the run.
+        models: Energy models to price the run with; None: those of the record.
+        claims: Published figures to compare with; None: those of the record.
+
+    Returns:
+        Paths of the reports.
+
+    Raises:
+        BadInputError: The record cannot be read, or a package of the extra `report` is not installed.
+    """
+    try:
+        from mksgn.bench.report.write import write_report
+
+        paths = write_report(folder, models=models, claims=claims)
+    except ImportError as error:
+        raise BadInputError(
+            f"{folder}: a report needs {error.name}: pip install 'mksgn[report]', then mksgn-bench report {folder}"
+        ) from error
     if (folder / MANIFEST_FILE).is_file():
         update_manifest(folder, [path.name for path in paths])
     return paths

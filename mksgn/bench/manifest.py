@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from mksgn.bench.record import RUN_FILE, ModelFile, Name, Sha256
+from mksgn.bench.record import RUN_FILE, ModelFile
+from mksgn.bench.schemas import LenientModel, Name, Sha256
 from mksgn.common.errors import BadInputError
 from mksgn.common.validation import one_line
 from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE, read_manifest
@@ -16,30 +17,24 @@ from mksgn.train.checkpoint import sha256
 VOUCHED = (RUN_FILE, SPIKES_FILE)  # a manifest that does not name these vouches for nothing
 
 
-class Stated(BaseModel):
-    """A part of manifest.json: what is read here; what else is there is not looked at."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class ManifestData(Stated):
+class ManifestData(LenientModel):
     source: str
     split: str | None = None
     clips: list[str]
-    digests: list[str] = []
+    digests: list[str] = Field(default_factory=list)
     labels: list[int] | None = None
     classes: list[str] | None = None
     seed: int | None = None
 
 
-class Manifest(Stated):
+class Manifest(LenientModel):
     schema_id: str = Field(alias="schema")
     model: ModelFile
     parents: list[Sha256]
     data: ManifestData
-    run: dict[str, Any] = {}
+    run: dict[str, Any] = Field(default_factory=dict)
     execution: dict[str, Any]
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = Field(default_factory=dict)
     predictions: list[int]
     files: dict[Name, Sha256]
 

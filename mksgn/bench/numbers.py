@@ -1,8 +1,11 @@
-"""Numbers and names in words: how every figure is written, in verdicts, tables and on the pages."""
+"""Numbers, energies and names as text, written alike in verdicts, tables and reports."""
 
 from __future__ import annotations
 
-from markupsafe import Markup
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 MILLION, BILLION = 1e6, 1e9
 NONE = "–"
@@ -10,7 +13,7 @@ SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def significant(value: float) -> str:
-    """Three significant digits, trailing zeros kept: 0.00380, 8.69 × 10⁻⁵, 12,300."""
+    """Format with three significant digits, trailing zeros kept: 0.00380, 8.69 × 10⁻⁵, 12,300."""
     if value and not 1e-3 <= abs(value) < 1e6:
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"{mantissa}\u00a0×\u00a010{str(int(exponent)).translate(SUPERSCRIPT)}"
@@ -18,19 +21,19 @@ def significant(value: float) -> str:
 
 
 def percent(fraction: float) -> str:
-    """A fraction as a percentage: whole numbers; decimals close to 100 %, where they matter."""
-    if fraction > 0.9995:  # rounded, it would say 100 %
+    """Format a fraction as a percentage: whole numbers, with decimals near 100 % where they matter."""
+    if fraction > 0.9995:  # rounded, it would read 100 %
         return "100 %" if fraction >= 1 else "over 99.99 %" if fraction > 0.9999 else "over 99.9 %"
     return f"{100 * fraction:.1f} %" if fraction >= 0.9 else f"{100 * fraction:.0f} %"
 
 
 def count(value: float) -> str:
-    """A whole number with thousands separators."""
+    """Format a whole number with thousands separators."""
     return f"{value:,.0f}"
 
 
 def amount(value: float | None) -> str:
-    """A per-clip mean: whole from 1000 on, else three significant digits."""
+    """Format a mean per clip: whole from 1000 on, else with three significant digits."""
     if value is None:
         return NONE
     if abs(value) >= 1000 or value == int(value):
@@ -39,7 +42,7 @@ def amount(value: float | None) -> str:
 
 
 def rounded(value: float) -> str:
-    """For a headline: millions and billions in words, three significant digits."""
+    """Format for a headline: three significant digits, millions and billions in words."""
     for size, word in ((BILLION, "billion"), (MILLION, "million")):
         if value >= size:
             return f"{significant(value / size)}\u00a0{word}"
@@ -47,42 +50,44 @@ def rounded(value: float) -> str:
 
 
 def millijoule(value: float | None) -> str:
-    """An energy in mJ, so that all of them compare at a glance."""
+    """Format an energy, always in mJ so that energies compare at a glance."""
     return NONE if value is None else f"{amount(value)} mJ"
 
 
 def share(fraction: float | None) -> str:
-    """A fraction as a percentage with one decimal."""
+    """Format a fraction as a percentage with one decimal."""
     return NONE if fraction is None else f"{100 * fraction:.1f} %"
 
 
 def fraction(value: float) -> str:
-    """A claimed fraction: one decimal, more where a reduction comes close to all."""
+    """Format a claimed fraction: with one decimal, or with more where a reduction is close to 100 %."""
     return percent(value) if value >= 0.9 else share(value)
 
 
 def ratio(value: float | None) -> str:
-    """Measured / theory: three decimals, since most are close to 1."""
+    """Format measured / theory with three decimals, since most are close to 1."""
     return NONE if value is None else f"{value:.3f}"
 
 
-def counted(number: int, one: str) -> str:
-    """A number with its noun: 1 core, 2 cores."""
-    return f"{number:,} {one}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str) -> str:
+    """Format a number with its noun: 1 core, 2 cores."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def words(kinds: list[str]) -> str:
-    """Kinds of event, as the record spells them, in plain words."""
+    """Write kinds of event, as the record spells them, in plain words."""
     return ", ".join(kinds).replace("_", " ") or NONE
 
 
 def breakable(name: str) -> Markup:
-    """A dotted or underscored name that may break after its dots and underscores."""
+    """Allow line breaks after the dots and underscores of a name."""
+    from markupsafe import Markup  # of the extra `report`
+
     dots = Markup(".<wbr>").join(name.split("."))
     return Markup("_<wbr>").join(dots.split("_"))
 
 
 def shortened(label: str, most: int) -> str:
-    """A long name with its middle left out; the full one belongs beside it, as a title."""
+    """Shorten a label to `most` characters by leaving out its middle."""
     half = (most - 1) // 2
     return label if len(label) <= most else f"{label[:half]}…{label[-half:]}"

@@ -10,15 +10,11 @@ Non-finite numbers, unknown fields and contradictions are refused, when writing 
 # ruff: noqa: N815 - units keep their own spelling: mJ
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from mksgn.common.atomic import replacing
-from mksgn.common.errors import BadInputError
-from mksgn.common.validation import one_line
+from mksgn.bench.schemas import Amount, Count, Fraction, Name, Sha256, StrictModel, json_schema_of
 
 SCHEMA: Final = "mksgn.run/1"
 RUN_FILE = "run.json"
@@ -29,35 +25,22 @@ TIMES = (
     "clips_per_second",
 )  # of `execution`: what two equal runs may differ in
 
-Count = Annotated[int, Field(ge=0)]
-Amount = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, StringConstraints(min_length=1)]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Evidence = Literal["measured", "simulated", "derived", "declared", "unstated"]
 
 
-class Part(BaseModel):
-    """Base of every model here: no unknown fields, no NaN or infinity, immutable; docstrings become descriptions."""
-
-    model_config = ConfigDict(
-        extra="forbid", allow_inf_nan=False, frozen=True, populate_by_name=True, use_attribute_docstrings=True
-    )
-
-
-class ModelFile(Part):
+class ModelFile(StrictModel):
     file: Name
     sha256: Sha256
 
 
-class Data(Part):
+class Data(StrictModel):
     source: Name
     """Of SOURCE on the command line, without its path: synthetic, nw-ucla, …"""
     split: str | None
     clips: Annotated[int, Field(ge=1)]
 
 
-class Run(Part):
+class Run(StrictModel):
     """How the program was executed."""
 
     backend: Literal["emulator", "lava"]
@@ -80,7 +63,7 @@ class Run(Part):
         return self
 
 
-class Accuracy(Part):
+class Accuracy(StrictModel):
     top1: Fraction
     correct: Count
     per_class: dict[str, Fraction | None]
@@ -99,7 +82,7 @@ class Accuracy(Part):
         return self
 
 
-class Layer(Part):
+class Layer(StrictModel):
     """One population with its incoming projections. Counts: exact, over the whole run, all clips, bodies and steps."""
 
     name: Name
@@ -150,7 +133,7 @@ class Layer(Part):
         return self
 
 
-class Totals(Part):
+class Totals(StrictModel):
     """Events per clip, under our names, NeuroBench's (capitals) and those of a chip read-out."""
 
     spikes: Amount
@@ -194,7 +177,7 @@ class Totals(Part):
         return self
 
 
-class EnergyEntry(Part):
+class EnergyEntry(StrictModel):
     """The run under one energy model, mJ per clip. No total where an event that occurred has no price."""
 
     model: Name
@@ -221,7 +204,7 @@ class EnergyEntry(Part):
         return self
 
 
-class Claim(Part):
+class Claim(StrictModel):
     """A published figure beside the same figure of this run."""
 
     name: Name
@@ -237,13 +220,13 @@ class Claim(Part):
     verdict: str
 
 
-class Mismatch(Part):
+class Mismatch(StrictModel):
     layer: Name
     clip: Count
     step: Count
 
 
-class Parity(Part):
+class Parity(StrictModel):
     """Decisions (one neuron at one step) compared with another execution."""
 
     against: Name
@@ -260,21 +243,21 @@ class Parity(Part):
         return self
 
 
-class Limit(Part):
+class Limit(StrictModel):
     name: Name
     value: int | float
     max: int | float | None
     """null where the limit has not been published."""
 
 
-class Placement(Part):
+class Placement(StrictModel):
     chip: Name
     cores: Count
     chips: Count
     limits: list[Limit]
 
 
-class Gcn(Part):
+class Gcn(StrictModel):
     """The ordinary network that the student's energy is held against: our teacher of the same preset."""
 
     preset: Name
@@ -285,7 +268,7 @@ class Gcn(Part):
     """Multiply-accumulates per clip, over the bodies present: the dense computation."""
 
 
-class Record(Part):
+class Record(StrictModel):
     """One run. `parity` is null without a comparison, `placement` without a chip, `gcn` where no preset tells its shape."""
 
     schema_id: Literal["mksgn.run/1"] = Field(default=SCHEMA, alias="schema")
@@ -319,47 +302,5 @@ class Record(Part):
         return self
 
 
-def load(path: Path | str) -> Record:
-    """Read a run.json, or the one in a run's folder. Raises BadInputError in one line: file, place, fault."""
-    path = Path(path)
-    path = path / RUN_FILE if path.is_dir() else path
-    try:
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"not JSON ({error})"
-        raise BadInputError(f"{path}: {reason}") from error
-    schema = found.get("schema") if isinstance(found, dict) else None
-    if schema != SCHEMA:
-        raise BadInputError(f"{path}: schema is {schema!r}, this version reads {SCHEMA!r}; run the benchmark again")
-    try:
-        return Record.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        raise BadInputError(f"{path}: {one_line(error)}") from error
-
-
-def save(record: Record, path: Path | str) -> None:
-    """Write a record as indented JSON, fields in the order of the models. A reader sees the old file or the new one."""
-    write_atomically(Path(path), json.dumps(record.model_dump(by_alias=True), indent=2, ensure_ascii=False) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The whole text or nothing. Raises BadInputError where the folder cannot be written."""
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of run.json as it is written: every field is there, if only as null."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Record.model_json_schema(by_alias=True, mode="serialization"),
-        "title": SCHEMA,
-    }
-
-
 if __name__ == "__main__":
-    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    print(json_schema_of(Record, SCHEMA, "serialization"))

@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 
 from mksgn.bench.check.check import check
+from mksgn.bench.check.counts import check_totals
 from mksgn.bench.check.findings import CheckResult
+from mksgn.bench.counters import totals_of
 from mksgn.bench.errors import FaultyRecordError
+from mksgn.bench.record import Record
 from mksgn.common.errors import BadInputError
 from mksgn.deploy.run_folder import read_manifest, update_manifest
 from tests.support.bench_folders import CLIPS, make_run
+from tests.support.records import small_run
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +192,17 @@ def test_a_figure_that_contradicts_the_others_is_named_though_all_hashes_fit(run
     with pytest.raises(FaultyRecordError, match=fault):
         result.raise_faults()
     assert not any("changed since" in str(each) for each in result.faults)
+
+
+@pytest.mark.parametrize("name", totals_of([], clips=1, steps=1, latency_steps=0))
+def test_each_changed_total_is_found(tmp_path, name):
+    record = Record.model_validate(small_run())
+    result = CheckResult(tmp_path)
+    check_totals(result, record)
+    assert result.passed, faults(result)
+    changed = record.totals.model_copy(update={name: getattr(record.totals, name) * (1 + 1e-6) + 1e-6})
+    check_totals(result, record.model_copy(update={"totals": changed}))
+    assert f"totals.{name} is " in faults(result)
 
 
 def spikes_changed(run: Path, alter: Callable[[dict[str, np.ndarray]], None]) -> CheckResult:

@@ -15,7 +15,8 @@ from mksgn.bench.chip_counts.tables import sentences, tables
 from mksgn.bench.claims import ClaimsFile
 from mksgn.bench.energy_models import ModelsFile, known_models, price
 from mksgn.bench.manifest import load_manifest
-from mksgn.bench.record import Record, load
+from mksgn.bench.record import Record
+from mksgn.bench.record_io import load
 from mksgn.common.errors import BadInputError
 from tests.support.bench_folders import CLIPS, make_run
 from tests.support.paths import DOCS

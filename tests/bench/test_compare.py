@@ -19,8 +19,8 @@ from mksgn.bench.errors import BoundMissedError
 from mksgn.bench.manifest import load_manifest
 from mksgn.bench.record import Record
 from mksgn.common.errors import BadInputError
-from tests.bench.test_record import small_run
 from tests.support.bench_folders import make_run, run_again
+from tests.support.records import small_run
 
 REFERENCE = {"totals__spikes": 300.0, "totals__syn_ops": 3000.0, "totals__host_macs": 10_000.0, "placement__cores": 5}
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from mksgn.bench.counters import layers, totals
-from mksgn.bench.record import Layer, Totals
+from mksgn.bench.counters import layers, totals, totals_of
+from mksgn.bench.record import Layer, Record, Totals
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.placement.chips import LOIHI2
 from mksgn.deploy.placement.place import place
@@ -25,6 +25,7 @@ from tests.support.graphs import (
     spikes,
     student_like,
 )
+from tests.support.records import TOTALS, small_run
 
 BODIES, STEPS = 6, 4
 CLIPS = 4  # of which two have two bodies
@@ -221,3 +222,13 @@ def test_a_silent_run():
     assert (rows[0].firing_rate, rows[0].silent_fraction, rows[0].syn_ops, rows[0].input_rate) == (0.0, 1.0, 0, 0.0)
     assert (total.ActivationSparsity, total.spikes, total.active_updates) == (1.0, 0, 0)
     assert total.neuron_updates == 3 * 5
+
+
+def test_totals_of_hand_made_layers():
+    """Each total that follows from the layers, as worked out on paper in tests/support/records.py."""
+    layers_ = Record.model_validate(small_run()).layers
+    assert totals_of(layers_, clips=4, steps=4, latency_steps=3) == {
+        name: value
+        for name, value in TOTALS.items()
+        if name not in ("host_to_chip_spikes_per_step", "lanes", "Effective_MACs", "ConnectionSparsity", "Footprint")
+    }

@@ -20,7 +20,7 @@ from mksgn.train.skeletons import graph as skeleton
 from mksgn.train.streams import STREAMS, StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import Teacher, TeacherConfig
-from tests.bench.test_record import changed, small_run
+from tests.support.records import changed, small_run
 
 CLASSES = ("sit", "walk", "throw")
 

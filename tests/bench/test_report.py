@@ -15,10 +15,11 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from mksgn.bench.claims import Published, evaluate, published_claims
+from mksgn.bench.claims import Published, published_claims
 from mksgn.bench.energy_models import EnergyModel, known_models, price
 from mksgn.bench.numbers import amount, count, counted, fraction, millijoule, ratio, rounded, share
-from mksgn.bench.record import Record, load, save
+from mksgn.bench.record import Record
+from mksgn.bench.record_io import load, save
 from mksgn.bench.report import markdown, page
 from mksgn.bench.report.charts import LEFT, RIGHT, SQUARES, Column, bar_chart, energy_chart
 from mksgn.bench.report.clip import Clip, clip_of, project
@@ -26,10 +27,11 @@ from mksgn.bench.report.facts import MOST_PREDICTIONS, facts_of
 from mksgn.bench.report.raster import ROWS_PER_JOINT, raster
 from mksgn.bench.report.write import write_report
 from mksgn.bench.theory import theory_of
+from mksgn.bench.verdicts import compare_with_published
 from mksgn.common.errors import BadInputError
 from mksgn.train.skeletons import graph
-from tests.bench.test_record import changed, small_run
 from tests.support.paths import ROOT
+from tests.support.records import changed, small_run
 
 VOID = {"meta", "br", "wbr", "img", "input"}
 GRAPH = graph("nw-ucla-20")
@@ -45,7 +47,9 @@ def full_run(run: dict[str, Any] | None = None, network: str = "demo") -> Record
     """The small run with its energies and claims."""
     record = Record.model_validate(run or small_run())
     energy = [price(model, record.totals, steps=record.execution.steps) for model in known_models()]
-    claims = evaluate(energy, theory_of(record).energy_mJ, network, data=record.data, accuracy=record.accuracy)
+    claims = compare_with_published(
+        energy, theory_of(record).energy_mJ, network, data=record.data, accuracy=record.accuracy
+    )
     return record.model_copy(update={"energy": energy, "claims": claims})
 
 

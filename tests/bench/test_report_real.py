@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mksgn.bench.folder import write_reports
-from mksgn.bench.record import load
+from mksgn.bench.record_io import load
 from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
 from mksgn.train.datasets import open_source

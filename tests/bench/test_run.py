@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from mksgn.bench.energy_models import known_models
-from mksgn.bench.run import Judges, bench
+from mksgn.bench.evaluation import EvaluationOptions
+from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
 from mksgn.common.errors import BadInputError
 from mksgn.deploy.run_folder import read_manifest, read_train
@@ -90,7 +91,7 @@ def test_the_moments_do_interrupt_runs(model, undisturbed, tmp_path):
     assert (tmp_path / "progress.npz").is_file()
     assert not (tmp_path / "manifest.json").exists()
     bench(model, some_clips(), tmp_path, SETTINGS, seed=3, resume=True, shard=1)
-    assert "going on: " in (tmp_path / "run.log").read_text()
+    assert "resuming: " in (tmp_path / "run.log").read_text()
 
 
 def test_a_run_in_lava_goes_on_too(model, undisturbed, tmp_path):
@@ -104,7 +105,7 @@ def test_a_run_in_lava_goes_on_too(model, undisturbed, tmp_path):
     begun.kill()
     assert begun.wait() == -signal.SIGKILL
     done = subprocess.run(list(map(str, call)), capture_output=True, text=True, check=True)
-    assert "going on: 10 of 20 clips are done" in done.stdout
+    assert "resuming: 10 of 20 clips are done" in done.stdout
     found, other = without_times(tmp_path), without_times(wanted)
     assert found.pop("parity")["decisions"] == 2 * other.pop("parity")["decisions"]  # the emulator is asked too
     assert found["execution"].pop("backend") == "lava"
@@ -173,17 +174,17 @@ def test_other_clips_with_the_same_labels_are_not_gone_on_with(model, undisturbe
 
 
 @pytest.mark.parametrize(
-    ("judges", "fault"),
+    ("options", "fault"),
     [
-        (Judges("loihi1"), 'begun with chip "loihi2", now "loihi1"'),
-        (Judges(models=known_models()[:3]), "begun with energy_models "),
-        (Judges(claims=[]), "begun with claims "),
+        (EvaluationOptions("loihi1"), 'begun with chip "loihi2", now "loihi1"'),
+        (EvaluationOptions(models=known_models()[:3]), "begun with energy_models "),
+        (EvaluationOptions(claims=[]), "begun with claims "),
     ],
 )
-def test_a_finished_run_is_not_given_back_for_another_chip_or_other_prices(model, undisturbed, judges, fault):
+def test_a_finished_run_is_not_given_back_for_another_chip_or_other_prices(model, undisturbed, options, fault):
     wanted, _ = undisturbed
     with pytest.raises(BadInputError, match=fault):
-        bench(model, some_clips(), wanted, SETTINGS, seed=3, shard=1, resume=True, judges=judges)
+        bench(model, some_clips(), wanted, SETTINGS, seed=3, shard=1, resume=True, options=options)
 
 
 def test_a_finished_run_that_was_changed_is_not_given_back(model, undisturbed, tmp_path):
@@ -222,7 +223,7 @@ def test_a_damaged_progress_is_named_and_a_new_run_clears_it(model, undisturbed,
     wanted, _ = undisturbed
     (tmp_path / "progress.npz").write_bytes(b"PK no zip")
     (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(BadInputError, match=r"progress\.npz: damaged .* start anew"):
+    with pytest.raises(BadInputError, match=r"progress\.npz: damaged .* start over"):
         bench(model, some_clips(), tmp_path, SETTINGS, seed=3, resume=True, shard=1)
     bench(model, some_clips(), tmp_path, SETTINGS, seed=3, shard=1)
     assert without_times(tmp_path) == without_times(wanted)
@@ -241,7 +242,7 @@ def test_repetitions_give_a_spread_and_no_other_count(model, undisturbed, tmp_pa
 
 def test_the_chip_changes_the_cores_only(model, undisturbed, tmp_path):
     wanted, _ = undisturbed
-    bench(model, some_clips(), tmp_path, SETTINGS, seed=3, judges=Judges("loihi1"))
+    bench(model, some_clips(), tmp_path, SETTINGS, seed=3, options=EvaluationOptions("loihi1"))
     found, other = without_times(tmp_path), without_times(wanted)
     assert found["placement"]["chip"] == "loihi1"
     assert found["totals"]["syn_ops"] == other["totals"]["syn_ops"]

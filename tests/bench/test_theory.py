@@ -8,7 +8,7 @@ from mksgn.bench.energy_models import model_named
 from mksgn.bench.record import Layer, Record
 from mksgn.bench.theory import PAPER_MODEL, paper_formula, theory_of
 from mksgn.common.errors import BadInputError
-from tests.bench.test_record import layer, small_run
+from tests.support.records import layer, small_run
 
 
 def test_sops_are_input_rate_times_dense_operations_per_clip():

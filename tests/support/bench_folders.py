@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mksgn.bench.run import Judges, bench
+from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
 from mksgn.export import export_to_nir
 from mksgn.export.graph import files
@@ -26,5 +26,5 @@ def make_run(folder: Path, *, seed: int = 0, clips: int = CLIPS) -> Path:
 
 def run_again(model: Path, out: Path, *, clips: int = CLIPS, seed: int = 0) -> Path:
     source = open_source("synthetic", part="test", limit=clips, seed=seed)
-    bench(model, source, out, Settings(compare=0), seed=seed, judges=Judges())
+    bench(model, source, out, Settings(compare=0), seed=seed)
     return out

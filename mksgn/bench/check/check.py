@@ -15,7 +15,8 @@ from mksgn.bench.check.findings import CheckResult
 from mksgn.bench.energy_models import EnergyModel
 from mksgn.bench.folder import PROGRESS_FILE
 from mksgn.bench.manifest import VOUCHED, Manifest, load_manifest
-from mksgn.bench.record import RUN_FILE, Record, load
+from mksgn.bench.record import RUN_FILE, Record
+from mksgn.bench.record_io import load
 from mksgn.common.errors import BadInputError
 from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE
 from mksgn.train.checkpoint import sha256

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mksgn.bench.accuracy import accuracy_of
 from mksgn.bench.check.findings import CheckResult
+from mksgn.bench.counters import totals_of
 from mksgn.bench.energy_models import EnergyModel, known_models, price
-from mksgn.bench.record import RUN_FILE, Layer, Record
+from mksgn.bench.record import RUN_FILE, Accuracy, Layer, Record
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.deploy import spike_bits
 from mksgn.deploy.run_folder import TRAINS
@@ -27,40 +29,14 @@ def bodies_of(record: Record) -> int:
     return round(record.totals.lanes * record.data.clips)
 
 
-def totals_of(record: Record) -> dict[str, float]:
-    """The totals that follow from the layers, by their names in run.json: per clip, over the layers on the chip."""
-    clips, chip = record.data.clips, [layer for layer in record.layers if layer.place == "chip"]
-    spikes = sum(layer.spikes for layer in chip)
-    coincidences = sum(layer.coincidences for layer in chip)
-    updates = sum(layer.neuron_updates for layer in chip)
-    macs = sum(layer.dense_ops for layer in record.layers if layer.place == "host")
-    firing = sum(layer.neuron_updates - layer.product_units for layer in chip if layer.kind != "readout")
-    return {
-        "spikes": spikes / clips,
-        "syn_ops": sum(layer.syn_ops for layer in chip) / clips,
-        "coincidences": coincidences / clips,
-        "neuron_updates": updates / clips,
-        "product_units": sum(layer.product_units for layer in chip) / clips,
-        "active_updates": (spikes + coincidences) / clips,
-        "host_macs": macs / clips,
-        "graded_macs": sum(layer.dense_ops for layer in chip if layer.input_rate is None) / clips,
-        "host_macs_every_step": macs * record.execution.steps / clips,
-        "latency_steps": record.execution.latency_steps,
-        "Effective_ACs": sum(layer.effective_acs for layer in chip) / clips,
-        "Dense": sum(layer.dense_ops for layer in record.layers) / clips,
-        "ActivationSparsity": 1.0 - spikes / max(1, firing),
-        "dendrite_updates": updates / clips,
-        "spikes_in": sum(layer.spikes_in or 0 for layer in chip) / clips,
-        "axon_out": sum(layer.axon_out or 0 for layer in chip) / clips,
-    }
-
-
 def check_totals(result: CheckResult, record: Record) -> None:
     """`totals` against the layers, and what a layer says twice."""
-    for name, wanted in totals_of(record).items():
-        found = getattr(record.totals, name)
-        if found is not None and not _same(found, wanted):
-            result.fault(RUN_FILE, f"totals.{name} is {found:,.10g}, the layers give {wanted:,.10g}")
+    run = record.execution
+    expected = totals_of(record.layers, clips=record.data.clips, steps=run.steps, latency_steps=run.latency_steps)
+    for name, total in expected.items():
+        stated = getattr(record.totals, name)
+        if stated is not None and not _same(stated, total):
+            result.fault(RUN_FILE, f"totals.{name} is {stated:,.10g}, the layers give {total:,.10g}")
     products = record.totals.host_macs + record.totals.graded_macs
     if record.totals.Effective_MACs > products * (1 + ROUNDING):
         result.fault(
@@ -73,7 +49,6 @@ def check_totals(result: CheckResult, record: Record) -> None:
     for layer in record.layers:
         if layer.neurons != prod(layer.shape):
             result.fault(RUN_FILE, f"{layer.name}: neurons ({layer.neurons}) is not the product of its shape")
-    run = record.execution
     if run.seconds > 0 and not _same(run.clips_per_second, record.data.clips / run.seconds):
         result.fault(RUN_FILE, f"execution.clips_per_second is {run.clips_per_second}, not clips / seconds")
     result.checked.append(f"{RUN_FILE}: totals from its {len(record.layers)} layers")
@@ -194,16 +169,9 @@ def check_predictions(
     if outside:
         result.fault(RUN_FILE, f"class {outside[0]} in the manifest, which names {len(classes)}")
         return
-    confusion = [[0] * len(classes) for _ in classes]
-    for truth, said in zip(labels, predictions, strict=True):
-        confusion[truth][said] += 1
-    recall = {
-        name: confusion[i][i] / sum(confusion[i]) if any(confusion[i]) else None for i, name in enumerate(classes)
-    }
-    correct = sum(confusion[i][i] for i in range(len(classes)))
-    wanted = {"confusion": confusion, "correct": correct, "top1": correct / clips, "per_class": recall}
-    for name, value in wanted.items():
-        if not _same(getattr(record.accuracy, name), value):
+    expected = accuracy_of(labels, predictions, classes)
+    for name in Accuracy.model_fields:
+        if not _same(getattr(record.accuracy, name), getattr(expected, name)):
             result.fault(RUN_FILE, f"accuracy.{name} does not follow from the manifest's predictions and labels")
     result.checked.append(f"{RUN_FILE}: accuracy and confusion from the predictions and labels of {clips} clips")
 

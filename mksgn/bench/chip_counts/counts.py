@@ -16,8 +16,9 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from mksgn.bench.energy_models import Anchor, EnergyModel, ModelsFile, read_yaml
-from mksgn.bench.record import Amount, Layer, Name, Part, Record, Sha256
+from mksgn.bench.energy_models import Anchor, EnergyModel, ModelsFile
+from mksgn.bench.record import Layer, Record
+from mksgn.bench.schemas import Amount, Name, Sha256, StrictModel, read_yaml
 from mksgn.common.errors import BadInputError
 
 SCHEMA = "mksgn.chip_counts/1"
@@ -34,7 +35,7 @@ COUNTERS: dict[str, str] = {
 Positive = Annotated[float, Field(gt=0)]
 
 
-class Readings(Part):
+class Readings(StrictModel):
     """Counters of one population, or of all together; null or absent: not read."""
 
     spikes: Amount | None = None
@@ -47,7 +48,7 @@ class Readings(Part):
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
-class Clips(Part):
+class Clips(StrictModel):
     """Which clips the chip was given: the record's own, in its order."""
 
     count: Annotated[int, Field(ge=1)]
@@ -57,7 +58,7 @@ class Clips(Part):
     """sha256 of the clips' names, each followed by a line feed: `clip_digest`."""
 
 
-class Energy(Part):
+class Energy(StrictModel):
     """Measured, per clip. dynamic = total - static, where both parts are known."""
 
     total_mJ: Positive
@@ -89,7 +90,7 @@ class Energy(Part):
         return static, dynamic
 
 
-class ChipCounts(Part):
+class ChipCounts(StrictModel):
     """One measurement of one network on one chip."""
 
     schema_id: Literal["mksgn.chip_counts/1"] = Field(alias="schema")

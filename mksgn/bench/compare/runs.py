@@ -14,7 +14,8 @@ import numpy as np
 
 from mksgn.bench.check.counts import read_arrays
 from mksgn.bench.manifest import Manifest, verified
-from mksgn.bench.record import Layer, Record, load
+from mksgn.bench.record import Layer, Record
+from mksgn.bench.record_io import load
 from mksgn.common.errors import BadInputError
 from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE
 

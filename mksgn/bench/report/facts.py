@@ -10,9 +10,9 @@ from typing import Any
 from mksgn.bench.claims import Published, Repriced, published_claims, reprice
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.gcn import GcnRow, comparison
-from mksgn.bench.judged import judged
 from mksgn.bench.record import Accuracy, Claim, EnergyEntry, Layer, Limit, Record
 from mksgn.bench.theory import PAPER_MODEL, LayerTheory, Theory, theory_of
+from mksgn.bench.verdicts import evaluate_claims
 
 REPORT_FILES = ("report.html", "report.md")
 BACKENDS = {"lava": "Lava", "emulator": "the emulator"}
@@ -143,7 +143,7 @@ def facts_of(
     # the formula and the GCN have their own models, which a list of others need not repeat
     prices = list({model.name: model for model in [*known, *given]}.values())
     theory = theory_of(record, model_named(PAPER_MODEL, prices))
-    record = judged(record, models if models is None else given, claims if claims is None else figures)
+    record = evaluate_claims(record, models if models is None else given, claims if claims is None else figures)
     named = {model.name: model for model in given}
     return Facts(record, manifest, named, figures, theory, comparison(record, prices))
 

@@ -9,10 +9,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mksgn.bench import numbers
-from mksgn.bench.energy_models import DATA
 from mksgn.bench.gcn import CAVEATS
 from mksgn.bench.numbers import percent
 from mksgn.bench.report.facts import Facts
+from mksgn.bench.schemas import DATA
 from mksgn.bench.theory import PAPER_MODEL
 
 TEMPLATE = "report.md"

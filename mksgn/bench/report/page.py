@@ -16,13 +16,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mksgn.bench import numbers
-from mksgn.bench.energy_models import DATA
 from mksgn.bench.gcn import CAVEATS
 from mksgn.bench.numbers import percent
 from mksgn.bench.report import charts, clip
 from mksgn.bench.report.charts import BarChart, Column, EnergyChart, bar_chart, energy_chart
 from mksgn.bench.report.clip import Clip
 from mksgn.bench.report.facts import MOST_PREDICTIONS, Facts
+from mksgn.bench.schemas import DATA
 from mksgn.bench.theory import PAPER_MODEL
 
 TEMPLATE, STYLE, SCRIPT = "report.html", "report.css", "report.js"

@@ -13,7 +13,8 @@ from typing import Any
 
 from mksgn.bench.claims import Published
 from mksgn.bench.energy_models import EnergyModel
-from mksgn.bench.record import RUN_FILE, load, write_atomically
+from mksgn.bench.record import RUN_FILE
+from mksgn.bench.record_io import load, write_atomically
 from mksgn.bench.report import markdown, page
 from mksgn.bench.report.clip import clip_of
 from mksgn.bench.report.facts import REPORT_FILES, facts_of

@@ -10,8 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from mksgn.bench.energy_models import read_yaml
-from mksgn.bench.record import Part
+from mksgn.bench.schemas import StrictModel, read_yaml
 from mksgn.deploy.placement.chips import chip_named
 
 SCHEMA = "mksgn.sweep/1"
@@ -19,7 +18,7 @@ SCHEMA = "mksgn.sweep/1"
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+-]+$")]  # part of a folder's name
 
 
-class Axes(Part):
+class Axes(StrictModel):
     """What is varied; the product of all. An axis that is left out has one value: the network as it was trained."""
 
     model: dict[Label, str]
@@ -45,7 +44,7 @@ class Axes(Part):
         return self
 
 
-class Grid(Part):
+class Grid(StrictModel):
     """A sweep over one part of one data set."""
 
     schema_id: Literal["mksgn.sweep/1"] = Field(alias="schema")
@@ -78,7 +77,7 @@ class Grid(Part):
             yield Point(variant=variant, chip=chip)
 
 
-class Variant(Part):
+class Variant(StrictModel):
     """A network of the sweep."""
 
     model: str
@@ -94,7 +93,7 @@ class Variant(Part):
         return f"{self.model}{steps}-th{threshold}-b{self.bits}"
 
 
-class Point(Part):
+class Point(StrictModel):
     variant: Variant
     chip: str
 

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from mksgn.bench.energy_models import EnergyModel, price
 from mksgn.bench.numbers import percent, significant
-from mksgn.bench.record import Record, write_atomically
+from mksgn.bench.record import Record
+from mksgn.bench.record_io import write_atomically
 from mksgn.bench.sweep.grid import Grid, Point
 from mksgn.common.atomic import replacing
 

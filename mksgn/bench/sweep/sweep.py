@@ -23,7 +23,8 @@ from distributed import Client, Future, KilledWorker, as_completed
 
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.progress import Identity, Progress, check_same
-from mksgn.bench.record import Record, load, write_atomically
+from mksgn.bench.record import Record
+from mksgn.bench.record_io import load, write_atomically
 from mksgn.bench.run import LINE_EVERY_S, labels_of
 from mksgn.bench.shards import Settings, Shard, shards, some
 from mksgn.bench.sweep import tasks

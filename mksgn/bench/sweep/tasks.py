@@ -13,8 +13,8 @@ import torch
 
 from mksgn.bench import run
 from mksgn.bench.energy_models import EnergyModel
+from mksgn.bench.evaluation import EvaluationOptions
 from mksgn.bench.progress import Progress
-from mksgn.bench.run import Judges
 from mksgn.bench.shards import Network, Settings, Shard, run_shard
 from mksgn.bench.sweep.grid import Variant
 from mksgn.bench.sweep.variants import graph_of
@@ -92,7 +92,7 @@ def finish(
             settings,
             progress,
             seed=facts.seed,
-            judges=Judges(chip, models),
+            options=EvaluationOptions(chip, models),
             reports=False,
         )
         return {path.name: path.read_bytes() for path in sorted(out.iterdir())}

@@ -33,6 +33,7 @@ import numpy as np
 
 from mksgn.export import loihi
 from mksgn.export.errors import RangeError, UnsupportedNodeError
+from mksgn.export.graph.arrays import Arrays
 from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.kinds import GRADED, SPIKING
 from mksgn.export.graph.membranes import Membrane, dt_over_tau

@@ -1,0 +1,57 @@
+"""Read and write run.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from mksgn.bench.record import RUN_FILE, SCHEMA, Record
+from mksgn.common.atomic import replacing
+from mksgn.common.errors import BadInputError
+from mksgn.common.validation import one_line
+
+
+def load(path: Path | str) -> Record:
+    """Read a run.json.
+
+    Args:
+        path: The file, or the folder of a run that contains it.
+
+    Raises:
+        BadInputError: The file cannot be read or is not a valid record. The message is one line: file, field, fault.
+    """
+    path = Path(path)
+    path = path / RUN_FILE if path.is_dir() else path
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"not JSON ({error})"
+        raise BadInputError(f"{path}: {reason}") from error
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        raise BadInputError(f"{path}: schema is {schema!r}, this version reads {SCHEMA!r}; run the benchmark again")
+    try:
+        return Record.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        raise BadInputError(f"{path}: {one_line(error)}") from error
+
+
+def save(record: Record, path: Path | str) -> None:
+    """Write a record atomically as indented JSON, with the fields in the order of the models."""
+    write_atomically(Path(path), json.dumps(record.model_dump(by_alias=True), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that readers see either the old content or the new one.
+
+    Raises:
+        BadInputError: The folder cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,111 @@
+"""What the bench's file formats share: strict and lenient pydantic models, YAML reading, JSON Schemas, faults in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from mksgn.common.errors import BadInputError
+from mksgn.common.validation import one_line
+
+DATA = Path(__file__).parent / "data"
+
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, StringConstraints(min_length=1)]
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class StrictModel(BaseModel):
+    """Base of every file that the bench defines: immutable, no unknown fields, no NaN or infinity.
+
+    The docstring under a field becomes its description in the JSON Schema.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, frozen=True, populate_by_name=True, use_attribute_docstrings=True
+    )
+
+
+class LenientModel(BaseModel):
+    """Base of what the bench reads from another stage's file: immutable, unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+File = TypeVar("File", bound=BaseModel)
+Entry = TypeVar("Entry", bound=Named)
+
+
+def read_yaml(path: Path, kind: type[File]) -> File:
+    """Read a YAML file into its pydantic model.
+
+    Raises:
+        BadInputError: The file cannot be read or does not fit the model. The message is one line: file, name of the
+            entry, field, fault and value.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInputError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise BadInputError(f"{path}: {_fault(content, error)}") from error
+
+
+def _fault(content: Any, error: ValidationError) -> str:
+    """The first fault, with the name of the entry that contains it and the value given there."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    location = first["loc"]
+    try:
+        name = f"{content[location[0]][location[1]]['name']}: "
+    except (TypeError, KeyError, IndexError):  # a fault of the whole file, or an entry without a name
+        name = ""
+    return name + one_line(error, show_value=True)
+
+
+def unique(entries: Iterable[tuple[Path, Entry]], what: str) -> list[Entry]:
+    """List the entries of several files, given with the file of each.
+
+    Raises:
+        BadInputError: Two entries have the same name.
+    """
+    by_name: dict[str, Entry] = {}
+    for path, entry in entries:
+        if entry.name in by_name:
+            raise BadInputError(f"{path}: {what} named {entry.name!r} exists already; choose another name")
+        by_name[entry.name] = entry
+    return list(by_name.values())
+
+
+def json_schema_of(kind: type[BaseModel], title: str, mode: Literal["validation", "serialization"]) -> str:
+    """JSON Schema of a file, as text.
+
+    Args:
+        kind: Model of the whole file.
+        title: Name of the schema with its version.
+        mode: `validation` for a file that a person writes, where fields with a default are optional;
+            `serialization` for a file that the bench writes, where every field is present, if only as null.
+    """
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **kind.model_json_schema(by_alias=True, mode=mode),
+        "title": title,
+    }
+    return json.dumps(schema, indent=2, ensure_ascii=False)

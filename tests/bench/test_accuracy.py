@@ -1,0 +1,27 @@
+"""mksgn/bench/accuracy: confusions, and the student in torch."""
+
+import pytest
+
+from mksgn.bench.accuracy import accuracy_of, torch_accuracy
+from mksgn.train import checkpoint
+from tests.support.bench_runs import some_clips, student_files
+
+
+def test_confusion_recall_and_top_1_by_hand():
+    accuracy = accuracy_of([0, 0, 1, 1, 1, 2], [0, 1, 1, 1, 0, 2], ("wave", "sit", "throw", "never"))
+    assert accuracy.confusion == [[1, 1, 0, 0], [1, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert accuracy.per_class == {"wave": 0.5, "sit": pytest.approx(2 / 3), "throw": 1.0, "never": None}
+    assert (accuracy.correct, accuracy.top1) == (4, pytest.approx(4 / 6))
+
+
+def test_torch_accuracy_needs_the_very_checkpoint_that_the_file_was_exported_from(tmp_path, monkeypatch):
+    model, clips = student_files(tmp_path), some_clips(7)
+    whole = torch_accuracy(model, clips)
+    monkeypatch.setattr("mksgn.bench.accuracy.TORCH_CLIPS", 3)
+    assert torch_accuracy(model, clips) == whole
+    assert whole * 7 == pytest.approx(round(whole * 7))
+    trained = checkpoint.load(tmp_path / "model.pt")
+    checkpoint.save(trained.__class__(trained.student, trained.normaliser, {"preset": "other"}), tmp_path / "model.pt")
+    assert torch_accuracy(model, clips) is None
+    (tmp_path / "model.pt").unlink()
+    assert torch_accuracy(model, clips) is None

@@ -1,0 +1,45 @@
+"""mksgn/bench/folder: what a new run deletes, and a report whose packages are not installed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mksgn.bench.folder import LOG_FILE, clear, log, write_reports
+from mksgn.common.errors import BadInputError
+
+
+def test_a_new_run_deletes_the_files_of_a_run_and_no_others(tmp_path):
+    for name in ("manifest.json", "run.json", "spikes.npz", "report.html", "report.md", "progress.npz", "notes.txt"):
+        (tmp_path / name).write_text("")
+    log(tmp_path, "begun")
+    clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_the_log_is_appended_to_with_the_time_in_utc(tmp_path):
+    log(tmp_path, "begun")
+    log(tmp_path, "finished")
+    lines = (tmp_path / LOG_FILE).read_text().splitlines()
+    assert [line.partition(" ")[2] for line in lines] == ["begun", "finished"]
+    assert all("+00:00 " in line for line in lines)
+
+
+def test_a_report_without_its_packages_names_the_extra(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("mksgn.bench.report.")]:
+        if not name.endswith(".facts"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(BadInputError, match=r"pip install 'mksgn\[report\]'"):
+        write_reports(tmp_path)
+
+
+def test_a_run_needs_none_of_the_extras():
+    """torch brings jinja2 along for itself: what counts is that the report's and the sweep's modules are not imported."""
+    code = (
+        "import sys; import mksgn.bench.run; "
+        "print([name for name in ('PIL', 'matplotlib', 'distributed', 'mksgn.bench.report.page') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

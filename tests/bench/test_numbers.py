@@ -1,0 +1,25 @@
+"""mksgn/bench/numbers: how figures are written."""
+
+from mksgn.bench.numbers import breakable, counted, percent, shortened, significant, words
+
+
+def test_three_significant_digits_keep_their_zeros():
+    texts = [significant(x) for x in (0.0038, 8.69e-5, 12_345, 0.6, 999.6, 1e6, 0)]
+    assert texts == ["0.00380", "8.69\u00a0×\u00a010⁻⁵", "12,345", "0.600", "1.00e+03", "1.00\u00a0×\u00a010⁶", "0.00"]
+
+
+def test_percentages_keep_decimals_where_they_matter():
+    texts = [percent(x) for x in (1.0, 0.99995, 0.983, 0.5536, -1.2)]
+    assert texts == ["100 %", "over 99.99 %", "98.3 %", "55 %", "-120 %"]
+
+
+def test_one_has_no_plural():
+    assert [counted(n, "core") for n in (0, 1, 1200)] == ["0 cores", "1 core", "1,200 cores"]
+
+
+def test_names():
+    assert words(["host_macs", "memory"]) == "host macs, memory"
+    assert words([]) == "–"
+    assert breakable("a.b_<c>") == "a.<wbr>b_<wbr>&lt;c&gt;"
+    assert shortened("block1_attention.m", 9) == "bloc…on.m"
+    assert shortened("short", 9) == "short"
