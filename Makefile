@@ -8,7 +8,7 @@ INTEROP_PYTHON ?= python3.11
 INTEROP_VENV ?= .venv-interop
 DEMO := runs/demo
 
-.PHONY: demo test test-interop lint setup setup-interop schema clean
+.PHONY: demo test test-all test-interop coverage lint setup setup-interop schema clean
 
 # $(call set-up,ENVIRONMENT,PYTHON,EXTRA,EXTRA). pyenv hides an interpreter that .python-version does not name.
 # The stamp names the checkout that the environment was installed from: a re-used one is pointed at this one.
@@ -33,13 +33,33 @@ demo: setup
 	$(BIN)/mksgn-bench run $(DEMO)/model.nir --data synthetic --backend lava --precision fixed -o $(DEMO)
 	$(BIN)/mksgn-bench check $(DEMO)
 
+# Two workers share the tests, a file at a time. What kills processes or counts what is left of them runs alone afterwards.
 # One thread in torch, as the commands set it: the children that tests start share two cores with Lava's Processes.
-test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+TIER := --fast
+define run-tests
+	$(1) -m pytest $(TIER) -m 'not serial' -n 2 --dist loadfile
+	$(1) -m pytest $(TIER) -m serial
+endef
 
-# All that needs no Lava on a later Python, and our files in SpikingJelly, snnTorch and norse.
+test test-all test-interop coverage: export OMP_NUM_THREADS = 1
+
+# The fast tier: every kind of test, in under 4 minutes on two cores.
+test: setup
+	$(call run-tests,$(BIN)/python)
+
+# Everything: the slow tests too, and all examples of every property.
+test-all: TIER :=
+test-all: setup
+	$(call run-tests,$(BIN)/python)
+
+# All that needs no Lava on a later Python, and our files in SpikingJelly, snnTorch and norse. TIER= runs everything.
+test-interop: export MKSGN_INTEROP = 1
 test-interop: setup-interop
-	MKSGN_INTEROP=1 OMP_NUM_THREADS=1 $(INTEROP_VENV)/bin/python -m pytest
+	$(call run-tests,$(INTEROP_VENV)/bin/python)
+
+# The fast tier in this process alone: a report of the lines and branches that it reaches.
+coverage: setup
+	$(BIN)/python -m pytest $(TIER) --cov=mksgn --cov-branch --cov-report=term:skip-covered --cov-report=html:runs/coverage
 
 lint: setup
 	$(BIN)/ruff check .

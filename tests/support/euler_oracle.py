@@ -7,6 +7,8 @@ clip. A nested graph means what it means when inlined; its nodes are then named 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 
 import nir
 import numpy as np
@@ -44,41 +46,48 @@ def execute(
 
 
 def record(
-    graph: nir.NIRGraph, inputs: dict[str, np.ndarray], dt: float, if_dt: float | None = None, dtype=np.float32
+    graph: nir.NIRGraph,
+    inputs: dict[str, np.ndarray],
+    dt: float,
+    if_dt: float | None = None,
+    dtype=np.float32,
+    until: str | None = None,
 ) -> Run:
+    """Execute the graph, or of a graph without loops only what comes up to node `until` in the order of evaluation."""
     nodes, edges = inline(graph)
     sources = {name: [a for a, b in edges if b == name] for name in nodes}
     order = evaluation_order(nodes, sources)
+    if until is not None:
+        order = order[: order.index(until) + 1]
     clips, steps = next(iter(inputs.values())).shape[:2]
-    stateful = {
-        name: State(name, node, dt, if_dt, dtype)
-        for name, node in nodes.items()
-        if isinstance(node, (*NEURONS, nir.Threshold))
-    }
-    lines = {name: DelayLine(node, dt) for name, node in nodes.items() if isinstance(node, nir.Delay)}
+    states, functions, resting = [], {}, {}
+    for name, node in nodes.items():
+        known = own_shape(node)
+        resting[name] = dtype(0) if known is None else np.zeros((clips, *known), dtype)
+        if isinstance(node, (*NEURONS, nir.Threshold)):
+            states.append(State(name, node, dt, if_dt, dtype))
+            functions[name] = states[-1].step
+        elif isinstance(node, nir.Delay):
+            functions[name] = DelayLine(node, dt).step
+        elif not isinstance(node, nir.Input | nir.Output):
+            functions[name] = partial(apply, node, dtype=dtype)
     values: dict[str, np.ndarray] = {}  # a source behind its target in this order still holds the step before
-    outputs: dict[str, list[np.ndarray]] = {}
+    outputs: dict[str, list[np.ndarray]] = {n: [] for n in order if isinstance(nodes[n], nir.Output)}
+    received = {n for n in order if isinstance(nodes[n], nir.Input)}
     for t in range(steps):
         for name in order:
-            node = nodes[name]
-            if isinstance(node, nir.Input):
+            if name in received:
                 values[name] = np.asarray(inputs[name][:, t], dtype)
                 continue
-            known = own_shape(node)
-            x = dtype(0) if known is None else np.zeros((clips, *known), dtype)
+            x = resting[name]
             for source in sources[name]:
                 x = x + values.get(source, dtype(0))
-            if name in stateful:
-                x = stateful[name].step(x)
-            elif name in lines:
-                x = lines[name].step(x)
-            elif isinstance(node, nir.Output):
-                outputs.setdefault(name, []).append(x)
+            if name in outputs:
+                outputs[name].append(x)
             else:
-                x = apply(node, x, dtype)
-            values[name] = x
+                values[name] = functions[name](x)
     run = Run(outputs={name: np.stack(parts, 1) for name, parts in outputs.items()})
-    for state in stateful.values():
+    for state in states:
         for kind in ("spikes", "margins", "currents", "membranes"):
             getattr(run, kind).update({name: np.stack(parts, 1) for name, parts in state.log[kind].items()})
     return run
@@ -127,15 +136,21 @@ def inline(graph: nir.NIRGraph) -> tuple[dict[str, nir.NIRNode], list[tuple[str,
 
 def evaluation_order(nodes: dict[str, nir.NIRNode], sources: dict[str, list[str]]) -> list[str]:
     """Topological, ties by name. Where only loops are left, the first neuron that something evaluated reaches; else any state."""
+    opening = {n for n, node in nodes.items() if isinstance(node, NEURONS)}
+    holding = opening | {n for n, node in nodes.items() if isinstance(node, nir.Delay)}
     order: list[str] = []
-    while len(order) < len(nodes):
-        waiting = sorted(set(nodes) - set(order))
-        ready = [n for n in waiting if set(sources[n]) <= set(order)]
-        reached = [n for n in waiting if isinstance(nodes[n], NEURONS) and set(sources[n]) & set(order)]
-        held = [n for n in waiting if isinstance(nodes[n], (*NEURONS, nir.Delay))]
-        if not (ready or reached or held):
+    evaluated: set[str] = set()
+    waiting = sorted(nodes)
+    while waiting:
+        ready = (n for n in waiting if evaluated.issuperset(sources[n]))
+        reached = (n for n in waiting if n in opening and not evaluated.isdisjoint(sources[n]))
+        held = (n for n in waiting if n in holding)
+        name = next(chain(ready, reached, held), None)
+        if name is None:
             raise ValueError(f"a loop without a neuron or Delay among {', '.join(waiting)}")
-        order.append((ready or reached or held)[0])
+        order.append(name)
+        evaluated.add(name)
+        waiting.remove(name)
     return order
 
 
@@ -148,6 +163,7 @@ class State:
     def __init__(self, name: str, node: nir.NIRNode, dt: float, if_dt: float | None, dtype):
         self.name, self.node, self.dt, self.dtype = name, node, np.float32(dt), dtype
         self.if_dt = self.dtype(np.float32(dt if if_dt is None else if_dt))
+        self.parameters = {k: np.asarray(p, dtype) for k, p in vars(node).items() if k in PARAMETERS and p is not None}
         self.v: dict[str, np.ndarray] = {}
         self.u = dtype(0)
         self.log: dict[str, dict[str, list[np.ndarray]]] = {
@@ -158,23 +174,22 @@ class State:
         return np.asarray(self.dt / np.asarray(tau, np.float32), self.dtype)
 
     def step(self, x: np.ndarray) -> np.ndarray:
-        node = self.node
-        if isinstance(node, SpikingSelfAttention):
+        node, get, kind = self.node, self.parameters, type(self.node)
+        if kind is SpikingSelfAttention:
             return self.attend(x)
-        get = {k: np.asarray(p, self.dtype) for k, p in vars(node).items() if k in PARAMETERS and p is not None}
-        if isinstance(node, nir.Threshold):
+        if kind is nir.Threshold:
             return self.fire(self.name, x, x, get["threshold"], None)
         v = self.v.get(self.name, self.dtype(0))
-        if isinstance(node, nir.I | nir.IF):
+        if kind in (nir.I, nir.IF):
             v = v + self.if_dt * get["r"] * x
         else:
             drive = x
-            if isinstance(node, CUBA):
+            if kind in CUBA:
                 self.u = self.u + self.rate(node.tau_syn) * (get["w_in"] * x - self.u)
                 drive = self.u
-            rate = self.rate(node.tau_mem if isinstance(node, CUBA) else node.tau)
+            rate = self.rate(node.tau_mem if kind in CUBA else node.tau)
             v = v + rate * ((get["v_leak"] - v) + get["r"] * drive)
-        if isinstance(node, GRADED):
+        if kind in GRADED:
             self.note(self.name, currents=x, membranes=v)
             self.v[self.name] = v
             return v
@@ -235,31 +250,32 @@ class DelayLine:
 
 def apply(node: nir.NIRNode, x: np.ndarray, dtype=np.float32) -> np.ndarray:
     """A node without state on (clips, *shape)."""
-    if isinstance(node, nir.Affine | nir.Linear):  # weight (…, O, I), or (O, I) along the last axis
+    kind = type(node)  # every node type of NIR is an ABC, whose isinstance is slow
+    if kind in (nir.Affine, nir.Linear):  # weight (…, O, I), or (O, I) along the last axis
         y = (np.asarray(node.weight, dtype) @ x[..., None])[..., 0]
-        return y + np.asarray(node.bias, dtype) if isinstance(node, nir.Affine) else y
-    if isinstance(node, nir.Scale):
+        return y + np.asarray(node.bias, dtype) if kind is nir.Affine else y
+    if kind is nir.Scale:
         return x * np.asarray(node.scale, dtype)
-    if isinstance(node, nir.Conv1d):
+    if kind is nir.Conv1d:
         weight = np.asarray(node.weight, dtype)[:, :, None]
         padding = node.padding if isinstance(node.padding, str) else (0, number(node.padding))
         geometry = (1, number(node.stride)), padding, (1, number(node.dilation))
         return convolve(x[:, :, None], weight, node.bias, *geometry, number(node.groups), dtype)[:, :, 0]
-    if isinstance(node, nir.Conv2d):
+    if kind is nir.Conv2d:
         weight = np.asarray(node.weight, dtype)
         padding = node.padding if isinstance(node.padding, str) else pair(node.padding)
         return convolve(
             x, weight, node.bias, pair(node.stride), padding, pair(node.dilation), number(node.groups), dtype
         )
-    if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
+    if kind in (nir.SumPool2d, nir.AvgPool2d):
         kernel, padding = pair(node.kernel_size), pair(node.padding)
         y = sum(windows(padded(x, [(p, p) for p in padding]), kernel, pair(node.stride), (1, 1)).values())
-        return y / dtype(kernel[0] * kernel[1]) if isinstance(node, nir.AvgPool2d) else y
-    if isinstance(node, nir.Flatten):
+        return y / dtype(kernel[0] * kernel[1]) if kind is nir.AvgPool2d else y
+    if kind is nir.Flatten:
         shape = x.shape[1:]
         start, end = number(node.start_dim) % len(shape), number(node.end_dim) % len(shape)
         return x.reshape(len(x), *shape[:start], -1, *shape[end + 1 :])
-    if isinstance(node, GraphConv):
+    if kind is GraphConv:
         a, w, b = (np.asarray(p, dtype) for p in (node.adjacency, node.weight, node.bias))
         y = sum(np.einsum("oc,ncti,ij->notj", w[k], x, a[k]) for k in range(len(a)))
         return y + b[:, None, None]
@@ -286,7 +302,7 @@ def convolve(x, weight, bias, stride, padding, dilation, groups, dtype) -> np.nd
 
 
 def padded(x: np.ndarray, by: list[tuple[int, int]]) -> np.ndarray:
-    return np.pad(x, [(0, 0), (0, 0), *by])
+    return np.pad(x, [(0, 0), (0, 0), *by]) if any(map(any, by)) else x
 
 
 def windows(x: np.ndarray, kernel, stride, dilation) -> dict[tuple[int, int], np.ndarray]:
@@ -306,5 +322,5 @@ def number(x) -> int:
 
 
 def pair(x) -> tuple[int, int]:
-    a, b = np.broadcast_to(np.asarray(x), (2,))
-    return int(a), int(b)
+    values = np.ravel(x)
+    return int(values[0]), int(values[-1])

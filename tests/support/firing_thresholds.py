@@ -29,18 +29,20 @@ def settle(builder: Builder, graph: nir.NIRGraph, inputs: dict[str, np.ndarray])
     fields |= {n: (n, "threshold") for n in order if isinstance(nodes[n], nir.Threshold)}
     populations = sorted(fields, key=lambda p: (order.index(fields[p][0]), p))
 
-    def run():
-        return euler_oracle.record(graph, inputs, builder.dt, builder.if_dt)
+    looped = bool(builder.used & {"self_loop", "loop", "long_loop", "delay_loop"})
+
+    def run(until=None):
+        return euler_oracle.record(graph, inputs, builder.dt, builder.if_dt, until=None if looped else until)
 
     shares = {p: np.array(getattr(nodes[n], f)) for p, (n, f) in fields.items()}
-    for _ in range(2 if builder.used & {"self_loop", "loop", "long_loop", "delay_loop"} else 1):
+    for _ in range(2 if looped else 1):
         for p in populations:
             name, part = fields[p]
-            current = run().currents[p]
+            current = run(until=name).currents[p]
             if part == "v_threshold" and (current > 0).mean() < 0.3 and (current < 0).mean() > 0.3:
                 for weighted in weighted_before(name, nodes, edges):
                     negate(nodes[weighted])
-                current = run().currents[p]
+                current = run(until=name).currents[p]
             attended = any(a == name and fields.get(f"{b}.m") for a, b in edges)
             wished = 0.5 if attended or part == "threshold_m" else 0.25  # products of spikes are rare
             choose_threshold(builder, nodes[name], part, shares[p], current, wished)

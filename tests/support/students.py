@@ -1,4 +1,8 @@
-"""Small students that are alive without training: batch norm and attention gains settle on a few synthetic batches."""
+"""Small students that are active without training: batch norm and attention gains adapt to a few synthetic batches."""
+
+import copy
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +14,18 @@ from mksgn.train.student import Student, StudentConfig
 from mksgn.train.transforms import body_inputs
 
 
-def tiny(*, seed: int = 0, **changes) -> tuple[TrainedModel, np.ndarray]:
-    """A student on the synthetic clips and bodies (L, 12, T, V) that it was not settled on."""
+def tiny(*, seed: int = 0, **changes: Any) -> tuple[TrainedModel, np.ndarray]:
+    """Return a student on the synthetic clips, and bodies (L, 12, T, V) that its batch norms have not seen.
+
+    Each combination of arguments is built once per process; every call gets a copy of its own.
+    """
+    trained, inputs, random_state = _build(seed, **changes)
+    torch.set_rng_state(random_state)
+    return copy.deepcopy(trained), inputs.copy()
+
+
+@cache
+def _build(seed: int, **changes: Any) -> tuple[TrainedModel, np.ndarray, torch.Tensor]:
     torch.manual_seed(seed)
     clips = open_source("synthetic", part="train", limit=24, seed=seed)
     values = {"frames": 8, "stream_channels": 4, "widths": (8, 16), "heads": 2, **changes}
@@ -30,7 +44,8 @@ def tiny(*, seed: int = 0, **changes) -> tuple[TrainedModel, np.ndarray]:
             student.smf.b.uniform_(-0.3, 0.3)
     held_out = open_source("synthetic", part="test", limit=6, seed=seed)
     inputs, _ = body_inputs(held_out.clips, normaliser)
-    return TrainedModel(student.eval(), normaliser, {"preset": "test", "split": "synthetic"}), inputs
+    trained = TrainedModel(student.eval(), normaliser, {"preset": "test", "split": "synthetic"})
+    return trained, inputs, torch.get_rng_state()
 
 
 def calibration(model: TrainedModel, clips: int = 8) -> np.ndarray:

@@ -1,0 +1,38 @@
+"""The two tiers of the suite, the tests that run alone, and what every test shares.
+
+`make test` runs the fast tier: `--fast` leaves out the tests marked `slow` and lowers the number of
+examples of each property. `make test-all` runs everything, and so does pytest without options.
+
+Both run most tests in parallel, a file per worker, and then the tests marked `serial` in a process
+of their own.
+"""
+
+import pytest
+import torch
+from hypothesis import settings
+
+# Two workers share two cores, so that no single example has a meaningful deadline.
+settings.register_profile("all", deadline=None)
+settings.register_profile("fast", max_examples=20, derandomize=True, deadline=None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="skip slow tests and draw fewer examples of each property")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("fast" if config.getoption("--fast") else "all")
+    # As in the commands. Without it, each worker and each child process would start a thread per core.
+    torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        # It compares the threads, descriptors and segments before and after the test.
+        if "nothing_left" in getattr(item, "fixturenames", ()):
+            item.add_marker("serial")
+    if config.getoption("--fast"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
