@@ -1,4 +1,4 @@
-"""The command mksgn-export: model.pt → model.nir or model.onnx, quantised once and verified spike by spike."""
+"""The command mksgn-export: quantise model.pt once, write model.nir or model.onnx, verify it."""
 
 from __future__ import annotations
 
@@ -97,11 +97,12 @@ def export(
 ) -> None:
     """Fold batch norms, quantise, write, and verify.
 
-    Calibration uses clips of the training part of SOURCE. --verify uses clips of its test part: it compares the spikes of torch (and of
-    onnxruntime, for an ONNX file) with the reference execution of the NIR graph and writes parity.json. For a teacher it compares logits
-    with torch's. The exit code is 3 if they differ.
+    Calibration uses clips of the training part of SOURCE. --verify uses clips of its test part. It
+    compares the spikes of torch (and of onnxruntime, for an ONNX file) with the reference execution
+    of the NIR graph and writes parity.json. For a teacher it compares logits with torch's. The exit
+    code is 3 if they differ.
 
-    Example: mksgn-export runs/demo/model.pt --to nir --quantize 8 --calibration synthetic --verify 10
+    Example: mksgn-export runs/demo/model.pt --quantize 8 --calibration synthetic --verify 10
     """
     request = _Request(
         model=model,
@@ -204,7 +205,7 @@ def _report_written(path: Path) -> None:
 
 
 def _verify(request: _Request, graph: nir.NIRGraph, trained: TrainedModel) -> None:
-    """Compare torch and each simulator with the reference execution, print tables, and write parity.json.
+    """Compare executions with the reference, write parity.json, and print tables.
 
     Raises:
         ParityError: An execution differs by more than its rule allows.

@@ -1,4 +1,4 @@
-"""From a trained student to a graph in the Neuromorphic Intermediate Representation, quantised once."""
+"""The export of a trained student to the Neuromorphic Intermediate Representation (NIR)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def export_to_nir(
     Args:
         model: The student, or the path of its model.pt.
         dt: Time step in seconds.
-        profile: "structured" (with GraphConv and SpikingSelfAttention) or "portable" (stock primitives).
+        profile: "structured", with GraphConv and SpikingSelfAttention, or "portable", with stock
+            primitives only.
         quantize: Bits per weight, 2 to 8; None leaves the weights in float32.
         calibration: Inputs (L, 3 · streams, T, V) as the model's normaliser makes them; needed to
             quantise.

@@ -77,7 +77,7 @@ def feed_forward_order(graph: nir.NIRGraph) -> list[str]:
 
 
 def _loop(waiting: dict[str, set[str]]) -> list[str]:
-    """Return the nodes of one loop among nodes that wait for each other, in the signal's direction."""
+    """Return one loop among nodes that wait for each other, in the direction of the signal."""
     path = [min(waiting)]
     while (source := min(waiting[path[-1]])) not in path:
         path.append(source)

@@ -217,7 +217,7 @@ class Builder:
     def synapses(
         self, index: int, weight: np.ndarray, bias: np.ndarray, delay: np.ndarray, by_output: bool
     ) -> list[str]:
-        """Add the weights and delays of a dense layer; return the nodes whose sum is the neurons' input.
+        """Add weights and delays of a dense layer; return the nodes that lead into its neurons.
 
         Args:
             index: The layer's number.

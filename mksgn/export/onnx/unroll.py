@@ -27,7 +27,7 @@ REMEDIES = {
 
 
 class Unrolled:
-    """The unrolling of one feed-forward graph, independent of the order of nodes and edges in its file."""
+    """The unrolling of one feed-forward graph, independent of the order in its file."""
 
     def __init__(self, graph: nir.NIRGraph, steps: int, dt: float):
         self.graph, self.steps, self.dt = graph, steps, dt
@@ -126,7 +126,7 @@ class Unrolled:
         return Signal(self.file.add("Concat", [x.name] * self.steps, f"{x.name}/steps", dims, axis=0), x.shape, True)
 
     def unfold(self, x: str, name: str, shape: tuple[int, ...], kind: str) -> str:
-        """Output a folded value, (steps · clips, *shape), of the model as (steps, clips, *shape)."""
+        """Make a folded value an output of the model, (steps, clips, *shape)."""
         dims = (self.steps, CLIPS, *shape)
         return self.file.output("Reshape", [x, self.file.target(name, dims)], name, dims, kind)
 
@@ -264,7 +264,7 @@ def _populations(name: str, node: nir.NIRNode) -> list[str]:
 
 
 def _compact(x: np.ndarray) -> np.ndarray:
-    """Reduce each axis along which `x` is constant to one value; return a scalar if it is constant."""
+    """Reduce each axis along which `x` is constant to one value, and a constant to a scalar."""
     for axis in range(x.ndim):
         first = x.take([0], axis)
         x = first if (x == first).all() else x

@@ -42,11 +42,11 @@ class LayerParity:
 
 @dataclass(frozen=True)
 class Parity:
-    """The comparison of one execution with the reference, layer by layer in the order of the network.
+    """The comparison of an execution with the reference, in the order of the network.
 
     The rule states what is allowed: "exact" no difference; "rounding" 1e-6 of the decisions, each
-    within 1e-5 of its threshold. With "rounding, then free" both executions ran on their own spikes,
-    so that only the first difference must lie that close to its threshold.
+    within 1e-5 of its threshold. With "rounding, then free" both executions ran on their own
+    spikes, so that only the first difference must lie that close to its threshold.
     """
 
     against: str
@@ -63,7 +63,7 @@ class Parity:
 
     @property
     def first(self) -> Difference | None:
-        """Return the first difference of the first layer that has one: later layers may only follow from it."""
+        """Return the first difference of the first layer with one: others may follow from it."""
         return next((layer.first for layer in self.layers if layer.first is not None), None)
 
     @property
@@ -102,7 +102,7 @@ class Parity:
         )
 
     def to_dict(self, clip_of_body: np.ndarray | None = None) -> dict[str, Any]:
-        """Return the comparison as plain values; `clip_of_body` (L,) adds its clip to each difference."""
+        """Return plain values; `clip_of_body` (L,) adds the clip to each difference."""
         layers = [asdict(layer) for layer in self.layers]
         first = None if self.first is None else asdict(self.first)
         for difference in [first, *(layer["first"] for layer in layers)]:

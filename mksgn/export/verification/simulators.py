@@ -1,4 +1,4 @@
-"""Other projects' simulators, which read the file with their own importers: the executions of `--against`.
+"""Other projects' simulators, which read the file with their own importers.
 
 They read stock primitives only, so a structured graph is passed to them in its portable form.
 Spikes are taken, by forward hooks, from the modules that an importer made of our populations.

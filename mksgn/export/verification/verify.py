@@ -1,4 +1,4 @@
-"""Run the same inputs through several executions of one file and compare them with its reference execution.
+"""The comparison of several executions of one file with its reference execution.
 
 The executions of a quantised file run freely: not one decision may differ. For an unquantised file
 torch is teacher-forced: every population passes on, and is reset by, the spikes of the reference.
@@ -44,8 +44,8 @@ def verify(
     """Compare torch, then each simulator, with the reference execution of a graph.
 
     Args:
-        graph: The graph as it was read from its file.
-        student: The trained student, which stands for torch if the graph is unquantised. A quantised
+        graph: The graph as it was read from its file. student: The trained student, which stands
+            for torch if the graph is unquantised. A quantised
             graph brings its own weights.
         inputs: (L, 3 · streams, T, V).
         against: Names of simulators.
@@ -154,7 +154,7 @@ def torch_spikes(
 
 @contextmanager
 def _teacher_forced(student: Student, forced: dict[str, Tensor], record: dict[str, Tensor]) -> Iterator[None]:
-    """Replace each population's spikes (S, L, *shape) by `forced` ones; its own decisions go into `record`."""
+    """Replace the spikes (S, L, *shape) of each population; its own decisions go into `record`."""
 
     def force(name: str) -> Callable[..., Tensor]:
         def hook(module: LIF, arguments: tuple[Tensor], spikes: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ def _teacher_forced(student: Student, forced: dict[str, Tensor], record: dict[st
 
 
 def _decisions(current: Tensor, tau: float, threshold: Tensor, resets: Tensor) -> Tensor:
-    """Decide what a population would do at each step if `resets` had reset it; both (S, L, *shape)."""
+    """Return a population's decisions if `resets` had reset it; both (S, L, *shape)."""
     v, decisions = torch.zeros_like(current[0]), []
     for x, reset in zip(current, resets, strict=True):
         decisions.append(lif_step(x, v, tau, threshold)[0])
