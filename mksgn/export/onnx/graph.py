@@ -21,7 +21,7 @@ SCHEMA = "mksgn.onnx/1"
 OPSET, IR_VERSION = 17, 8  # introduced by onnx 1.12 and onnxruntime 1.12 (2022); nothing here needs more
 CLIPS, FOLDED = "clips", "steps_clips"  # names of the dynamic axis: clips, or steps · clips
 
-Dims = tuple[int | str | None, ...]  # a str names a dynamic axis, None is a dynamic axis without a name
+Dims = tuple[Any, ...]  # int; str, a dynamic axis by name; None, a dynamic axis without a name
 
 
 @dataclass(frozen=True)
