@@ -51,11 +51,7 @@ SUPPORTED = (
         (nir.Input, nir.Output),
     ),
     Support(
-        SSC,
-        "a block-diagonal convolution of its groups, batch norm folded",
-        (nir.Conv2d,),
-        (nir.Conv2d,),
-        ("Conv",),
+        SSC, "a block-diagonal convolution of its groups, batch norm folded", (nir.Conv2d,), (nir.Conv2d,), ("Conv",)
     ),
     Support(SMF, "its stream weights are folded into one convolution over all streams"),
     Support(SASGC, "edges: both branches of each sum lead to one population"),
