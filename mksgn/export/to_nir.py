@@ -14,8 +14,6 @@ from mksgn.export.lowering.portable import to_portable
 from mksgn.export.quantization.quantize import quantize as quantize_graph
 from mksgn.train.checkpoint import TrainedModel, load, sha256
 
-__all__ = ["export_to_nir"]
-
 PROFILES = ("structured", "portable")
 SHORTEST_DT, LONGEST_DT = 1e-9, 1.0  # seconds: a number outside was given in other units
 

@@ -182,8 +182,7 @@ class _Lowering:
         fold.check_finite("readout", weight, bias)
         self.nodes["readout"] = nir.Affine(f32(weight), f32(bias))
         self.nodes["output"] = nir.Output({"output": np.array([fc.out_features])})
-        chain = [source, "readout_pool", "readout_flatten", "readout", "output"]
-        self.edges += list(pairwise(chain))
+        self.edges += pairwise([source, "readout_pool", "readout_flatten", "readout", "output"])
 
 
 def _strict(threshold: np.ndarray) -> np.ndarray:

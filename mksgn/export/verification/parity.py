@@ -147,23 +147,19 @@ def compare(against: str, expected: dict[str, np.ndarray], actual: dict[str, np.
     return Parity(against, layers)
 
 
-def with_margins(parity: Parity, layer: str, different: np.ndarray, margin: np.ndarray, samples: np.ndarray) -> Parity:
-    """Add the margins of one layer's differences.
+def with_margins(
+    layer: LayerParity, rule: Rule, different: np.ndarray, margin: np.ndarray, samples: np.ndarray
+) -> LayerParity:
+    """Add the margins of a layer's differences.
 
     Args:
-        parity: The comparison.
-        layer: The population.
+        layer: The comparison of a population in which some decisions differ.
+        rule: "rounding" needs the largest margin; otherwise that of the first difference is enough.
         different: (len(samples), S, *shape) bool, where the executions differ.
         margin: The same shape, relative distance from the threshold.
-        samples: Indices of the samples: under the rule "rounding", which needs the largest margin,
-            all that differ; otherwise the first is enough.
+        samples: Indices of the samples: all that differ under the rule "rounding", or the first.
     """
-    layers = []
-    for row in parity.layers:
-        if row.layer == layer and row.first is not None:
-            index = (int(np.flatnonzero(samples == row.first.sample)[0]), row.first.step, *row.first.neuron)
-            first = replace(row.first, margin=float(margin[index]))
-            largest = float(margin[different].max()) if parity.rule == "rounding" else None
-            row = replace(row, first=first, largest_margin=largest)
-        layers.append(row)
-    return replace(parity, layers=layers)
+    assert layer.first is not None
+    index = (int(np.flatnonzero(samples == layer.first.sample)[0]), layer.first.step, *layer.first.neuron)
+    largest = float(margin[different].max()) if rule == "rounding" else None
+    return replace(layer, first=replace(layer.first, margin=float(margin[index])), largest_margin=largest)

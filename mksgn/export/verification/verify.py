@@ -23,7 +23,7 @@ from mksgn.export.onnx import file as onnx_file
 from mksgn.export.reference import execute as reference
 from mksgn.export.verification import simulators
 from mksgn.export.verification.folded_student import FoldedStudent
-from mksgn.export.verification.parity import Parity, Rule, compare, with_margins
+from mksgn.export.verification.parity import LayerParity, Parity, Rule, compare, with_margins
 from mksgn.export.verification.simulators import Spikes
 from mksgn.train.checkpoint import TrainedTeacher
 from mksgn.train.neurons import LIF, lif_step
@@ -65,15 +65,15 @@ def verify(
     else:
         assert student is not None
         in_torch, _ = torch_spikes(student, inputs, teacher_forced=expected)
-    rules: dict[str, Rule] = {"torch": "exact" if quantised else "rounding"}
     executions = {"torch": in_torch}
     for simulator in against:
-        rules[simulator] = "exact" if quantised else "rounding, then free"
         executions[simulator] = simulators.spikes(simulator, graph, inputs, steps, dt, onnx=onnx)
     parities = []
     for name, actual in executions.items():
-        parity = replace(compare(f"{name} ↔ NIR reference", expected, actual), rule=rules[name])
-        parities.append(_margins(parity, graph, inputs, expected, actual))
+        rule: Rule = "exact" if quantised else "rounding" if name == "torch" else "rounding, then free"
+        parity = compare(f"{name} ↔ NIR reference", expected, actual)
+        layers = [_margins(layer, rule, graph, inputs, expected, actual) for layer in parity.layers]
+        parities.append(replace(parity, layers=layers, rule=rule))
     return parities
 
 
@@ -99,23 +99,24 @@ def teacher_change(teacher: TrainedTeacher, onnx: Path, inputs: np.ndarray) -> t
     return change, int((expected.argmax(1) == actual.argmax(1)).sum())
 
 
-def _margins(parity: Parity, graph: nir.NIRGraph, inputs: np.ndarray, expected: Spikes, actual: Spikes) -> Parity:
-    """Add the reference's distances from the threshold, as `with_margins` needs them."""
+def _margins(
+    layer: LayerParity, rule: Rule, graph: nir.NIRGraph, inputs: np.ndarray, expected: Spikes, actual: Spikes
+) -> LayerParity:
+    """Add the reference's distances from the threshold to a layer that differs."""
+    name = layer.layer
+    if layer.first is None or expected[name].shape != actual[name].shape:
+        return layer
+    different = expected[name] != actual[name]
+    samples = np.flatnonzero(different.reshape(len(inputs), -1).any(1))
+    if rule != "rounding":
+        samples = samples[:1]
     steps, dt = int(graph.metadata["steps"]), float(graph.metadata["dt"])
-    for layer in parity.layers:
-        if layer.first is None or expected[layer.layer].shape != actual[layer.layer].shape:
-            continue
-        different = expected[layer.layer] != actual[layer.layer]
-        samples = np.flatnonzero(different.reshape(len(inputs), -1).any(1))
-        if parity.rule != "rounding":
-            samples = samples[:1]
-        margins = []
-        for i in range(0, len(samples), BATCH):
-            run = reference.execute(graph, inputs[samples[i : i + BATCH]], steps, dt, margins_of=layer.layer)
-            assert run.margins is not None
-            margins.append(run.margins.swapaxes(0, 1))
-        parity = with_margins(parity, layer.layer, different[samples], np.concatenate(margins), samples)
-    return parity
+    margins = []
+    for i in range(0, len(samples), BATCH):
+        run = reference.execute(graph, inputs[samples[i : i + BATCH]], steps, dt, margins_of=name)
+        assert run.margins is not None
+        margins.append(run.margins.swapaxes(0, 1))
+    return with_margins(layer, rule, different[samples], np.concatenate(margins), samples)
 
 
 @torch.no_grad()
