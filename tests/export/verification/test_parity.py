@@ -1,4 +1,4 @@
-"""The comparison itself: it counts decisions, finds the first difference, and never takes what is missing for equal."""
+"""The comparison counts decisions, finds the first difference, and counts missing spikes as wrong."""
 
 from dataclasses import replace
 
