@@ -39,6 +39,7 @@ class Unrolled:
         self.signals: dict[str, Signal] = {}
 
     def model(self) -> onnx.ModelProto:
+        """Build the ONNX model."""
         order = self.order()
         inputs = [name for name, node in self.graph.nodes.items() if isinstance(node, nir.Input)]
         spikes = [f"spikes/{p}" for name in order for p in _populations(name, self.graph.nodes[name])]
@@ -55,6 +56,7 @@ class Unrolled:
         return self.file.model("NIR graph", self.metadata(inputs))
 
     def order(self) -> list[str]:
+        """Check the types and edges of all nodes; return the order of evaluation."""
         for name, node in self.graph.nodes.items():
             if not isinstance(node, (nir.Input, nir.Output, nir.LIF, SpikingSelfAttention, *STATELESS)):
                 kind = type(node).__name__
@@ -86,6 +88,7 @@ class Unrolled:
         return {key: str(x) for key, x in plain.items() if isinstance(x, str | int | float)}
 
     def node(self, name: str, node: nir.NIRNode) -> None:
+        """Add the operators of one node."""
         if isinstance(node, nir.Input):
             shape = node.input_type["input"]
             require(shape is not None, name, "an Input without a shape")
@@ -171,6 +174,7 @@ class Unrolled:
         return Signal(values, x.shape, True)
 
     def attention(self, name: str, node: SpikingSelfAttention, x: Signal) -> Signal:
+        """Add the two products and populations of attention; return the spikes z."""
         file, heads = self.file, node.heads
         fits = len(x.shape) == 3 and x.shape[0] % (3 * heads) == 0
         require(fits, name, f"{heads} heads on an input of shape {x.shape}")
@@ -194,12 +198,14 @@ class Unrolled:
         return self.fire(f"{name}.z", counts, rate, _per(np.repeat(node.threshold_z, width), 3))
 
     def gain(self, name: str, part: str, gain: np.ndarray, counts: Signal) -> Signal:
+        """Scale coincidences by a gain per head or channel, unless all gains are 1."""
         if np.all(gain == 1):
             return counts
         factor = self.file.constant(f"{name}/gain_{part}", _compact(_per(gain, len(counts.shape))))
         return self.file.apply("Mul", counts, [factor], f"{name}/current_{part}", counts.shape)
 
     def conv(self, name: str, node: nir.Conv2d, x: Signal) -> Signal:
+        """Add a Conv2d."""
         weight, bias, groups = _f32(node.weight), _f32(node.bias), int(node.groups)
         stride, dilation = _pair(node.stride), _pair(node.dilation)
         fits = weight.ndim == 4 and bias.shape == (len(weight),) and len(weight) % groups == 0
