@@ -53,8 +53,8 @@ def evaluation_order(graph: nir.NIRGraph) -> list[str]:
             ready = (reached or openable)[:1]
         if not ready:
             raise UnsupportedNodeError(
-                f"nodes {', '.join(_loop(graph, waiting))}: a loop without a neuron or Delay has no order of evaluation; "
-                "put one into it"
+                f"nodes {', '.join(_loop(graph, waiting))}: a loop without a neuron or Delay has no order of "
+                "evaluation; put one into it"
             )
         order += ready
         for name in ready:
