@@ -1,4 +1,4 @@
-"""The second stage: lower a student to a NIR graph, quantise it once, and write model.nir or model.onnx."""
+"""The second stage: lower a student to a NIR graph, quantise it once, and write a file."""
 
 from mksgn.export.to_nir import export_to_nir
 

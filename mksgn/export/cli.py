@@ -1,11 +1,12 @@
-"""The command mksgn-export: model.pt → model.nir or model.onnx, quantised once and verified spike by spike."""
+"""The command mksgn-export: quantise model.pt once, write model.nir or model.onnx, verify it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import h5py
 import nir
@@ -32,41 +33,45 @@ from mksgn.train.datasets import ClipSet, open_source
 from mksgn.train.student import body_mean
 from mksgn.train.transforms import body_inputs
 
-if TYPE_CHECKING:
-    import onnx
-
 app = new_app("Write a trained student to a file that needs neither PyTorch nor mksgn to be read.")
 
 CALIBRATION_CLIPS = 24
-NEEDS_CLIPS = "--quantize and --verify need clips; name them, e.g. --calibration synthetic"
 
 
 @dataclass(frozen=True)
-class _Request:
-    """The options of one export, checked as far as they can be without the model."""
+class _Options:
+    """The options of one export, by the names of the command's parameters."""
 
     model: Path
     to: str
-    path: Path
+    out: Path | None
     profile: str | None
     quantize: str | None
     calibration: str | None
     split: str | None
     dt: float
     verify_clips: int
-    against: tuple[str, ...]
+    against: str
+
+    @property
+    def path(self) -> Path:
+        return self.out or self.model.with_suffix(f".{self.to}")
 
     @property
     def bits(self) -> int | None:
         return None if self.quantize == "none" else int(self.quantize or 8)
 
-    def require_clips(self, needed: bool) -> None:
-        if needed and self.calibration is None:
-            raise ExportError(NEEDS_CLIPS)
+    @property
+    def simulators(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name.strip() for name in self.against.split(",") if name.strip()))
 
     def require_student(self, kind: str) -> None:
-        if self.profile or self.quantize or self.against:
+        if self.profile or self.quantize or self.simulators:
             raise ExportError(f"{self.model}: --profile, --quantize and --against are for students, this is a {kind}")
+
+    def require_clips(self, needed: bool) -> None:
+        if needed and self.calibration is None:
+            raise ExportError("--quantize and --verify need clips; name them, e.g. --calibration synthetic")
 
     def clips(self, trained: TrainedModel | TrainedTeacher, part: str, limit: int) -> ClipSet:
         assert self.calibration is not None  # checked before anything is written
@@ -97,124 +102,103 @@ def export(
 ) -> None:
     """Fold batch norms, quantise, write, and verify.
 
-    Calibration uses clips of the training part of SOURCE. --verify uses clips of its test part: it compares the spikes of torch (and of
-    onnxruntime, for an ONNX file) with the reference execution of the NIR graph and writes parity.json. For a teacher it compares logits
-    with torch's. The exit code is 3 if they differ.
+    Calibration uses clips of the training part of SOURCE. --verify uses clips of its test part. It
+    compares the spikes of torch (and of onnxruntime, for an ONNX file) with the reference execution
+    of the NIR graph and writes parity.json. For a teacher it compares logits with torch's. The exit
+    code is 3 if they differ.
 
-    Example: mksgn-export runs/demo/model.pt --to nir --quantize 8 --calibration synthetic --verify 10
+    Example: mksgn-export runs/demo/model.pt --quantize 8 --calibration synthetic --verify 10
     """
-    request = _Request(
-        model=model,
-        to=to,
-        path=out or model.with_suffix(f".{to}"),
-        profile=profile,
-        quantize=quantize,
-        calibration=calibration,
-        split=split,
-        dt=dt,
-        verify_clips=verify_clips,
-        against=tuple(dict.fromkeys(name.strip() for name in against.split(",") if name.strip())),
-    )
-    _check(request)
+    options = _Options(**locals())
+    _check(options)
     if h5py.is_hdf5(model):
-        _export_lava_dl(request)
-        return
-    trained = checkpoint.load_either(model)
-    if isinstance(trained, TrainedTeacher):
-        _export_teacher(request, trained)
+        _export_lava_dl(options)
+    elif isinstance(trained := checkpoint.load_either(model), TrainedTeacher):
+        _export_teacher(options, trained)
     else:
-        _export_student(request, trained)
+        _export_student(options, trained)
 
 
-def _check(request: _Request) -> None:
+def _check(options: _Options) -> None:
     """Refuse options that no model could be exported with."""
-    if request.to not in ("nir", "onnx"):
-        raise ExportError(f"--to {request.to}: unknown format; use nir or onnx")
-    if request.quantize not in (None, "none", *"2345678"):
-        raise ExportError(f"--quantize {request.quantize}: expected none or a number of bits from 2 to 8")
-    check_options(request.profile or "structured", request.dt)
-    if request.against and not request.verify_clips:
+    if options.to not in ("nir", "onnx"):
+        raise ExportError(f"--to {options.to}: unknown format; use nir or onnx")
+    if options.quantize not in (None, "none", *"2345678"):
+        raise ExportError(f"--quantize {options.quantize}: expected none or a number of bits from 2 to 8")
+    check_options(options.profile or "structured", options.dt)
+    if options.simulators and not options.verify_clips:
         raise ExportError("--against compares executions on clips; say on how many, e.g. --verify 10")
-    simulators.check(request.against)
-    if not request.model.is_file():
-        raise ExportError(f"{request.model}: no such file; make one with mksgn-train --out DIR")
-    if request.path.resolve() == request.model.resolve():
-        raise ExportError(f"{request.path}: would overwrite the model itself; name another file with -o")
+    simulators.check(options.simulators)
+    if not options.model.is_file():
+        raise ExportError(f"{options.model}: no such file; make one with mksgn-train --out DIR")
+    if options.path.resolve() == options.model.resolve():
+        raise ExportError(f"{options.path}: would overwrite the model itself; name another file with -o")
 
 
-def _export_lava_dl(request: _Request) -> None:
-    request.require_student("lava-dl network")
-    if request.to != "nir" or request.verify_clips:
+def _export_lava_dl(options: _Options) -> None:
+    options.require_student("lava-dl network")
+    if options.to != "nir" or options.verify_clips:
         raise ExportError(
-            f"{request.model}: a lava-dl network can only be written with --to nir, and not be verified on clips"
+            f"{options.model}: a lava-dl network can only be written with --to nir, and not be verified on clips"
         )
-    _write_nir(lava_dl_file.read(request.model, dt=request.dt), request.path)
+    _write(files.write, lava_dl_file.read(options.model, dt=options.dt), options.path)
 
 
-def _export_teacher(request: _Request, teacher: TrainedTeacher) -> None:
-    request.require_student("teacher")
-    if request.to != "onnx":
+def _export_teacher(options: _Options, teacher: TrainedTeacher) -> None:
+    options.require_student("teacher")
+    if options.to != "onnx":
         raise ExportError(
-            f"{request.model}: a teacher is an ordinary network without spikes, which NIR cannot hold; "
+            f"{options.model}: a teacher is an ordinary network without spikes, which NIR cannot hold; "
             "write it with --to onnx"
         )
-    request.require_clips(request.verify_clips > 0)
-    _write_onnx(onnx_file.from_teacher(teacher), request.path)
-    if request.verify_clips:
-        inputs, _ = body_inputs(request.clips(teacher, "test", request.verify_clips).clips, teacher.normaliser)
-        change, same = teacher_change(teacher, request.path, inputs)
+    options.require_clips(options.verify_clips > 0)
+    _write(onnx_file.write, onnx_file.from_teacher(teacher), options.path)
+    if options.verify_clips:
+        inputs, _ = body_inputs(options.clips(teacher, "test", options.verify_clips).clips, teacher.normaliser)
+        change, same = teacher_change(teacher, options.path, inputs)
         output.print(
             f"onnxruntime against torch, {len(inputs)} bodies: logits differ by at most {change:.1e} of the largest; "
             f"same prediction on {same}"
         )
 
 
-def _export_student(request: _Request, trained: TrainedModel) -> None:
-    bits, dt = request.bits, request.dt
-    request.require_clips(bits is not None or request.verify_clips > 0)
+def _export_student(options: _Options, trained: TrainedModel) -> None:
+    bits, dt = options.bits, options.dt
+    options.require_clips(bits is not None or options.verify_clips > 0)
     samples = None
     if bits is not None:
-        samples, _ = body_inputs(request.clips(trained, "train", CALIBRATION_CLIPS).clips, trained.normaliser)
-    profile = request.profile or "structured"
+        samples, _ = body_inputs(options.clips(trained, "train", CALIBRATION_CLIPS).clips, trained.normaliser)
+    profile = options.profile or "structured"
     graph = export_to_nir(trained, dt=dt, profile=profile, quantize=bits, calibration=samples)
-    if request.to == "onnx":
-        _write_onnx(onnx_file.from_nir(graph, steps=trained.student.config.steps, dt=dt), request.path)
+    if options.to == "onnx":
+        _write(onnx_file.write, onnx_file.from_nir(graph, steps=trained.student.config.steps, dt=dt), options.path)
     else:
-        _write_nir(graph, request.path)
-        graph = files.read(request.path)
+        _write(files.write, graph, options.path)
+        graph = files.read(options.path)
     quantization = json_of(graph, "quantization")
     if quantization:
         tables.scales(quantization)
-    if request.verify_clips:
-        _verify(request, graph, trained)
+    if options.verify_clips:
+        _verify(options, graph, trained)
 
 
-def _write_nir(graph: nir.NIRGraph, path: Path) -> None:
-    files.write(graph, path)
-    _report_written(path)
-
-
-def _write_onnx(model: onnx.ModelProto, path: Path) -> None:
-    onnx_file.write(model, path)
-    _report_written(path)
-
-
-def _report_written(path: Path) -> None:
+def _write(write: Callable[[Any, Path], None], content: Any, path: Path) -> None:
+    write(content, path)
     output.print(f"wrote {path}  {path.stat().st_size / 1e6:.2f} MB  sha256 {checkpoint.sha256(path)[:16]}…")
 
 
-def _verify(request: _Request, graph: nir.NIRGraph, trained: TrainedModel) -> None:
-    """Compare torch and each simulator with the reference execution, print tables, and write parity.json.
+def _verify(options: _Options, graph: nir.NIRGraph, trained: TrainedModel) -> None:
+    """Compare executions with the reference, write parity.json, and print tables.
 
     Raises:
         ParityError: An execution differs by more than its rule allows.
     """
-    clips = request.clips(trained, "test", request.verify_clips)
+    clips = options.clips(trained, "test", options.verify_clips)
     inputs, clip_of_body = body_inputs(clips.clips, trained.normaliser)
-    onnx = request.path if request.to == "onnx" else None
-    against = tuple(dict.fromkeys((*request.against, "onnxruntime"))) if onnx else request.against
+    onnx = options.path if options.to == "onnx" else None
+    against = tuple(dict.fromkeys((*options.simulators, "onnxruntime"))) if onnx else options.simulators
     parities = verify(graph, trained.student, inputs, against=against, onnx=onnx)
-    _write_parity(request.path, parities, clip_of_body, clips)
+    _write_parity(options.path, parities, clip_of_body, clips)
     spikes, logits = torch_spikes(FoldedStudent(graph), inputs)
     tables.parities(parities, {name: float(s.mean()) for name, s in spikes.items()}, len(clips))
 
@@ -238,7 +222,7 @@ def _verify(request: _Request, graph: nir.NIRGraph, trained: TrainedModel) -> No
     if silent:
         output.print(f"never fired on these clips: {', '.join(silent)}")
     for parity in parities:
-        parity.check(request.path)
+        parity.check(options.path)
 
 
 def _write_parity(path: Path, parities: list[Parity], clip_of_body: np.ndarray, clips: ClipSet) -> None:

@@ -1,4 +1,4 @@
-"""One class per reason why a network cannot be exported; each message gives place, reason and remedy."""
+"""One class per reason why a network cannot be exported; messages give place and remedy."""
 
 from mksgn.common.errors import BadInputError, MksgnError
 
@@ -12,7 +12,7 @@ class UnsupportedModuleError(ExportError):
 
 
 class SoftResetError(ExportError):
-    """A neuron subtracts its threshold when it fires; NIR's LIF resets the membrane potential to v_reset."""
+    """A neuron subtracts its threshold when it fires; NIR's LIF resets to v_reset."""
 
 
 class TrainingModeError(ExportError):
@@ -36,7 +36,7 @@ class UnsupportedNodeError(ExportError):
 
 
 class UnsupportedLayerError(ExportError):
-    """A layer, neuron or setting of a lava-dl file that NIR cannot express, or that netx silently drops."""
+    """NIR cannot express part of a lava-dl layer, or netx silently drops it."""
 
 
 class RangeError(ExportError):

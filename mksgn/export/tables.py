@@ -1,4 +1,4 @@
-"""The tables that mksgn-export prints: the quantisation of each population, and where executions differ."""
+"""The tables that mksgn-export prints: quantisation by population, and parity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mksgn.export.verification.parity import Parity
 
 
 def scales(quantization: dict[str, Any]) -> None:
-    """Print a row per population, then warnings: silent populations, and sums that may exceed 16 bits.
+    """Print a row per population, then warnings of silent populations and of large sums.
 
     Args:
         quantization: The graph's metadata entry of that name.
@@ -38,21 +38,22 @@ def scales(quantization: dict[str, Any]) -> None:
     output.print(table)
     if not quantization["exact_on_chip"]:
         output.print(
-            "Loihi truncates membrane potentials to 1/64 of a weight unit: with this tau and number of steps some of its "
-            "spikes differ from torch's; measure them with mksgn-bench run"
+            "Loihi truncates membrane potentials to 1/64 of a weight unit: with this tau and number of steps "
+            "some of its spikes differ from torch's; measure them with mksgn-bench run"
         )
     for name, scale in populations.items():
         if scale["firing_rate"] == 0:
             output.print(f"{name}: never fired on the calibration clips; train it longer, or with a rate_floor")
         if scale["agreement"] is not None and scale["worst_sum"] > SYNAPTIC_SUM_LIMIT:
             output.print(
-                f"{name}: the worst-case sum of weights ({scale['worst_sum']:,.0f}) exceeds {SYNAPTIC_SUM_LIMIT:,}, the limit "
-                f"of Loihi's documented 16 bits; the largest on the calibration clips was {scale['largest_sum']:,.0f}"
+                f"{name}: the worst-case sum of weights ({scale['worst_sum']:,.0f}) exceeds {SYNAPTIC_SUM_LIMIT:,}, "
+                "the limit of Loihi's documented 16 bits; "
+                f"the largest on the calibration clips was {scale['largest_sum']:,.0f}"
             )
 
 
 def parities(parities: list[Parity], rates: dict[str, float], clips: int) -> None:
-    """Print the mismatches of each comparison by population, then the totals and the first differences.
+    """Print mismatches by population and comparison, then totals and first differences.
 
     Args:
         parities: The comparisons, all over the same populations.

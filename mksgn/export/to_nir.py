@@ -1,4 +1,4 @@
-"""From a trained student to a graph in the Neuromorphic Intermediate Representation, quantised once."""
+"""The export of a trained student to the Neuromorphic Intermediate Representation (NIR)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from mksgn.export.lowering.lower import lower
 from mksgn.export.lowering.portable import to_portable
 from mksgn.export.quantization.quantize import quantize as quantize_graph
 from mksgn.train.checkpoint import TrainedModel, load, sha256
-
-__all__ = ["export_to_nir"]
 
 PROFILES = ("structured", "portable")
 SHORTEST_DT, LONGEST_DT = 1e-9, 1.0  # seconds: a number outside was given in other units
@@ -41,7 +39,8 @@ def export_to_nir(
     Args:
         model: The student, or the path of its model.pt.
         dt: Time step in seconds.
-        profile: "structured" (with GraphConv and SpikingSelfAttention) or "portable" (stock primitives).
+        profile: "structured", with GraphConv and SpikingSelfAttention, or "portable", with stock
+            primitives only.
         quantize: Bits per weight, 2 to 8; None leaves the weights in float32.
         calibration: Inputs (L, 3 · streams, T, V) as the model's normaliser makes them; needed to
             quantise.

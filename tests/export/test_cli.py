@@ -1,4 +1,4 @@
-"""mksgn-export's other inputs and formats, and what it refuses before it writes anything."""
+"""The command mksgn-export: inputs and formats, and errors before anything is written."""
 
 import json
 
@@ -21,7 +21,7 @@ from tests.support.students import tiny
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A student and a teacher that are not trained, and a lava-dl network."""
+    """An untrained student, an untrained teacher, and a lava-dl network."""
     out = tmp_path_factory.mktemp("export")
     model, _ = tiny(attention="none")
     checkpoint.save(model, out / "model.pt")

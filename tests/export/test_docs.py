@@ -1,4 +1,4 @@
-"""docs/export.md's table is the code's, and the code's is true of what is exported."""
+"""The table in docs/export.md is the one that the code generates, and describes exported files."""
 
 import pytest
 
@@ -25,14 +25,14 @@ def test_the_table_names_the_nodes_of_a_file_and_no_others(attention, profile):
     model, _ = tiny(attention=attention)
     graph = export_to_nir(model, quantize=8, calibration=calibration(model), profile=profile)
     made_of = {type(module) for module in model.student.modules()}
-    wanted = {node for row in SUPPORTED if row.module in made_of for node in getattr(row, profile) or ()}
-    assert {type(node) for node in graph.nodes.values()} == wanted
+    expected = {node for row in SUPPORTED if row.module in made_of for node in getattr(row, profile) or ()}
+    assert {type(node) for node in graph.nodes.values()} == expected
 
 
 def test_the_table_names_the_operators_of_onnx_files_and_no_others():
     onnx_file = pytest.importorskip("mksgn.export.onnx.file")
     pytest.importorskip("onnx", reason="onnx is not installed: pip install 'mksgn[onnx]'")
-    found = set()
+    actual = set()
     for attention, bits, profile in (("self", 8, "structured"), ("self", None, "structured"), ("none", 8, "portable")):
         model, _ = tiny(attention=attention)
         samples = calibration(model) if bits else None
@@ -40,5 +40,5 @@ def test_the_table_names_the_operators_of_onnx_files_and_no_others():
         operators = {node.op_type for node in onnx_file.from_nir(graph, steps=4, dt=1e-4).graph.node}
         made_of = {type(module) for module in model.student.modules()}
         assert operators <= {name for row in SUPPORTED if row.module in made_of for name in row.onnx}
-        found |= operators
-    assert found == {name for row in SUPPORTED for name in row.onnx}
+        actual |= operators
+    assert actual == {name for row in SUPPORTED for name in row.onnx}

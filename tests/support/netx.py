@@ -1,8 +1,10 @@
-"""lava-dl's netx in real Lava, and the comparison of a file's graph with it, spike for spike.
+"""netx in Lava, and the comparison of a file's graph with it, spike for spike.
 
-The graph runs in tests/support/loihi_oracle.py, from its floats alone. netx starts the neurons of all layers at once, so that one
-with a bias has integrated it for as many steps as the input takes to arrive. Files with biases therefore run with netx's own reset,
-which clears each layer when its first input comes, and with biases too small to fire before (a delay or a loop would keep those spikes).
+The graph runs in tests/support/loihi_oracle.py, from its floats alone. netx starts the neurons of
+all layers at once, so that a neuron with a bias has integrated it for as many steps as the input
+takes to arrive. Files with biases therefore run with netx's own reset, which clears each layer when
+its first input arrives, and with biases too small to fire before (a delay or a loop would keep those
+spikes).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ T = 30
 
 
 def run_netx(path: Path, inputs: np.ndarray, bias: np.ndarray | None = None) -> list[np.ndarray]:
-    """Spikes of every layer of netx's network, (T, *shape) with shapes (C, H, W), each layer's latency removed.
+    """Run netx; return the spikes of every layer, (T, *shape) in the order (C, H, W), without latency.
 
     `inputs` (T, *shape) are spikes; with `bias` (*shape), an input layer with neurons is driven by that constant instead.
     """
@@ -61,26 +63,26 @@ def run_netx(path: Path, inputs: np.ndarray, bias: np.ndarray | None = None) -> 
         layer.out.connect(sink.a_in)
     with GuardedRuntime(start, Loihi2SimCfg(select_tag="fixed_pt"), deadline_s=60) as runtime:
         runtime.run(steps)
-        found = [sink.data.get() for sink in sinks]
-    return [spikes[..., k + first :].transpose()[: len(inputs)] for k, spikes in enumerate(found)]
+        actual = [sink.data.get() for sink in sinks]
+    return [spikes[..., k + first :].transpose()[: len(inputs)] for k, spikes in enumerate(actual)]
 
 
 def same(path: Path, netx, inputs: np.ndarray, bias: np.ndarray | None = None, **options: Any) -> nir.NIRGraph:
-    """Every spike of every layer alike, every layer alive; the file survives being written and read."""
+    """Assert that all layers fire and give netx's spikes, also after the graph is written and read."""
     graph = read(path, **options)
-    found = oracle.execute(graph, inputs)
-    populations = [name for name in graph.nodes if name in found and name != "output"]
+    actual = oracle.execute(graph, inputs)
+    populations = [name for name in graph.nodes if name in actual and name != "output"]
     expected = netx(path, inputs, bias)
     assert len(populations) == len(expected)
     for name, spikes in zip(populations, expected, strict=True):
         assert 0.01 < spikes.mean() < 0.99, f"{name} fires at {spikes.mean()}: nothing is compared"
-        assert found[name].shape == spikes.shape, name
-        assert int((found[name] != spikes).sum()) == 0, name
-    np.testing.assert_array_equal(found["output"], expected[-1])
+        assert actual[name].shape == spikes.shape, name
+        assert int((actual[name] != spikes).sum()) == 0, name
+    np.testing.assert_array_equal(actual["output"], expected[-1])
     again = path.with_suffix(".nir")
     nir.write(again, graph)
     reread = files.read(again) if typed(graph) else nir.read(again, type_check=False)
-    np.testing.assert_array_equal(oracle.execute(reread, inputs)["output"], found["output"])
+    np.testing.assert_array_equal(oracle.execute(reread, inputs)["output"], actual["output"])
     return graph
 
 
@@ -95,7 +97,7 @@ def spikes(seed: int, *shape: int, rate: float = 0.4) -> np.ndarray:
 
 
 def assert_refused(path: Path, layers: Layers, message: str) -> None:
-    """The file is refused in one line that names it, the layer, the reason and the remedy."""
+    """Assert that a file is refused in one line that names it and the layer."""
     with pytest.raises(UnsupportedLayerError, match=message) as caught:
         read(write(path, layers))
     assert "\n" not in str(caught.value)

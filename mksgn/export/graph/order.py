@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+
 import networkx
 import nir
 
@@ -50,8 +53,8 @@ def evaluation_order(graph: nir.NIRGraph) -> list[str]:
             ready = (reached or openable)[:1]
         if not ready:
             raise UnsupportedNodeError(
-                f"nodes {', '.join(_loop(waiting))}: a loop without a neuron or Delay has no order of evaluation; "
-                "put one into it"
+                f"nodes {', '.join(_loop(graph, waiting))}: a loop without a neuron or Delay has no order of "
+                "evaluation; put one into it"
             )
         order += ready
         for name in ready:
@@ -65,20 +68,18 @@ def feed_forward_order(graph: nir.NIRGraph) -> list[str]:
     """Return the `evaluation_order` of a graph without recurrent loops.
 
     Raises:
-        UnsupportedNodeError: The graph has a loop; the message lists all nodes that lie in loops.
+        UnsupportedNodeError: The graph has a loop; the message lists the nodes of one.
     """
-    edges = networkx.DiGraph(graph.edges)
-    in_loops = {name for part in networkx.strongly_connected_components(edges) if len(part) > 1 for name in part}
-    in_loops |= set(networkx.nodes_with_selfloops(edges))
-    if in_loops:
-        kinds = ", ".join(f"{name} ({type(graph.nodes[name]).__name__})" for name in sorted(in_loops))
+    loop = _loop(graph, graph.nodes)
+    if loop:
+        kinds = ", ".join(f"{name} ({type(graph.nodes[name]).__name__})" for name in loop)
         raise UnsupportedNodeError(f"nodes {kinds}: a recurrent loop cannot be run here; unroll it or cut it")
     return evaluation_order(graph)
 
 
-def _loop(waiting: dict[str, set[str]]) -> list[str]:
-    """Return the nodes of one loop among nodes that wait for each other, in the signal's direction."""
-    path = [min(waiting)]
-    while (source := min(waiting[path[-1]])) not in path:
-        path.append(source)
-    return path[path.index(source) :][::-1]
+def _loop(graph: nir.NIRGraph, names: Iterable[str]) -> list[str]:
+    """Return the nodes of one loop among `names` in the direction of the signal, or none."""
+    with suppress(networkx.NetworkXNoCycle):
+        edges = networkx.DiGraph(sorted(graph.edges)).subgraph(names)
+        return [source for source, _ in networkx.find_cycle(edges)]
+    return []

@@ -74,15 +74,18 @@ class Builder:
         {"input": self.input, "conv": self.conv, "flatten": self.flatten}.get(layer.kind, self.dense)(layer)
 
     def check_flattened(self) -> None:
+        """Refuse a flatten layer that no dense layer follows."""
         if self.flattened:
             raise self.flattened.refuse("netx drops a flatten that no dense layer follows", "leave it out")
 
     def put(self, name: str, node: nir.NIRNode, sources: list[str]) -> str:
+        """Add a node with edges from its sources; return its name."""
         self.nodes[name] = node
         self.edges += [(source, name) for source in sources]
         return name
 
     def population(self, layer: Layer, neuron: Neuron, sources: list[str], leak: np.ndarray) -> None:
+        """Add the neurons of a layer; `leak` is the bias that v_leak holds."""
         if leak.any() and not neuron.v_decay.any():
             what = "neuron/vDecay is 0: NIR's IF cannot hold a bias together with a delay, or one per neuron"
             raise layer.refuse(what, "set it to at least 1")
@@ -90,11 +93,13 @@ class Builder:
         self.populations += 1
 
     def start(self, shape: tuple[int, ...], signal: str = "spikes") -> None:
+        """Add the Input."""
         self.nodes["input"] = nir.Input({"input": np.array(shape)})
         self.nodes["input"].metadata = {"signal": signal}
         self.shape = shape
 
     def input(self, layer: Layer) -> None:
+        """Add an input layer, with neurons of its own if it has any."""
         shape = layer.sizes("shape")
         if layer.index:
             raise layer.refuse("netx leaves an input that is not the first layer unconnected", "leave it out")
@@ -127,6 +132,7 @@ class Builder:
         self.population(layer, neuron, [self.put("layer0_scale", node, ["input"])], np.zeros(shape))
 
     def conv(self, layer: Layer) -> None:
+        """Add a convolution and its neurons."""
         weight = layer.integers("weight")
         weight = weight[..., 0] if weight.ndim == 5 and weight.shape[4] == 1 else weight
         if weight.ndim != 4 or max(weight.shape[2:]) > MAX_CONV:
@@ -177,6 +183,7 @@ class Builder:
         self.population(layer, neuron, [self.put(f"layer{layer.index}_conv", node, [self.last])], leak)
 
     def flatten(self, layer: Layer) -> None:
+        """Add a Flatten, unless the signal is flat already."""
         if len(self.shape) == 3:
             node = nir.Flatten({"input": np.array(self.shape)}, 0, -1)
             self.last = self.put(f"layer{layer.index}_flatten", node, [self.last])
@@ -184,6 +191,7 @@ class Builder:
             self.flattened = layer if layer.kind == "flatten" else None
 
     def dense(self, layer: Layer) -> None:
+        """Add a dense or recurrent dense layer and its neurons."""
         outputs = int(np.prod(layer.sizes("shape")))
         parts = [read_matrix(layer, "weight", outputs)]
         if layer.kind == "dense_rec":
@@ -220,7 +228,7 @@ class Builder:
     def synapses(
         self, index: int, weight: np.ndarray, bias: np.ndarray, delay: np.ndarray, by_output: bool
     ) -> list[str]:
-        """Add the weights and delays of a dense layer; return the nodes whose sum is the neurons' input.
+        """Add weights and delays of a dense layer; return the nodes that lead into its neurons.
 
         Args:
             index: The layer's number.

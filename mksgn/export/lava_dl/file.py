@@ -1,4 +1,4 @@
-"""lava-dl's HDF5 network files: what `slayer.block.*.export_hdf5` writes and `lava.lib.dl.netx` reads.
+"""lava-dl's HDF5 network files, which SLAYER's `export_hdf5` writes and netx reads.
 
 The graph describes what netx runs in Lava's fixed point, with the file's integers as they are in
 `weight`. In Lava's units:
@@ -6,19 +6,19 @@ The graph describes what netx runs in Lava's fixed point, with the file's intege
     u = u (1 - iDecay/4096) + W s
     v = v (1 - vDecay/4096) + u + bias;   spike where v > vThMant, then v = 0
 
-In NIR: tau_syn = dt 4096/iDecay, w_in = 4096/iDecay, tau_mem = dt 4096/vDecay, r = 4096/vDecay. Rounding
-4096 dt/tau, and the weights' scale w_in dt/tau_syn r dt/tau_mem = 1, recover every integer.
-iDecay = 4096 keeps no current: that is a LIF, or with vDecay = 0 an IF of r = 1/dt. Everything else is a
-CubaLIF. The bias enters the membrane, never the current. Where the bias of a linear node would pass
-through a current or a Delay first, or is not one per channel, it becomes v_leak = bias 4096/vDecay with
-v_reset = 0. All state starts at 0.
+In NIR: tau_syn = dt 4096/iDecay, w_in = 4096/iDecay, tau_mem = dt 4096/vDecay, r = 4096/vDecay.
+Rounding 4096 dt/tau, and the weights' scale w_in dt/tau_syn r dt/tau_mem = 1, recover every
+integer. iDecay = 4096 keeps no current: that is a LIF, or with vDecay = 0 an IF of r = 1/dt.
+Everything else is a CubaLIF. The bias enters the membrane, never the current. Where the bias of a
+linear node would pass through a current or a Delay first, or is not one per channel, it becomes
+v_leak = bias 4096/vDecay with v_reset = 0. All state starts at 0.
 
 Shapes are (C, H, W) and are flattened in that order, as in SLAYER; netx's own order is (W, H, C). A
-synapse takes one time step in Lava; the graph does not contain that latency, except for the one step of
-a recurrent edge. A delay per output delays the neuron's input, as in netx, and not its spikes, as in
-SLAYER: with a bias they differ until the delay has passed. An input layer with neurons takes analog
-values x; its current is weight x + bias. Loihi's 24 bits of u, which wrap, and of v, which are clipped,
-are not in NIR: the graph equals netx's network while neither happens.
+synapse takes one time step in Lava; the graph does not contain that latency, except for the one
+step of a recurrent edge. A delay per output delays the neuron's input, as in netx, and not its
+spikes, as in SLAYER: with a bias they differ until the delay has passed. An input layer with
+neurons takes analog values x; its current is weight x + bias. Loihi's 24 bits of u, which wrap, and
+of v, which are clipped, are not in NIR: the graph equals netx's network while neither happens.
 
 What netx would silently drop or change is refused. Measured in lava-dl 0.6.0, it runs
 - a single weight -1 as 0, weights {-2, 0} as {-1, 0}, and {-255, 0} as 0,
@@ -46,9 +46,9 @@ from mksgn.train import checkpoint
 def read(path: Path, *, dt: float = 1e-4, input_shape: tuple[int, ...] | None = None) -> nir.NIRGraph:
     """Read a file's network as a graph of stock NIR primitives.
 
-    The neurons of layer i are node `layer<i>`; the nodes before them add `_dense`, `_conv`, `_recurrent`,
-    `_flatten`, `_delay` or `_scale` to that name. The graph is type-checked unless nir cannot type it
-    (grouped convolutions, and most kernels that are not square).
+    The neurons of layer i are node `layer<i>`; the nodes before them add `_dense`, `_conv`,
+    `_recurrent`, `_flatten`, `_delay` or `_scale` to that name. The graph is type-checked unless
+    nir cannot type it (grouped convolutions, and most kernels that are not square).
 
     Args:
         path: The file.

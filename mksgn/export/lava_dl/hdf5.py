@@ -23,7 +23,7 @@ SCALE = "scale weight, bias and vThMant by the same factor"
 
 @dataclass
 class Layer:
-    """One numbered group: its values by key, such as `neuron/iDecay`, with checks whose errors name it."""
+    """One numbered group: its values by key, such as `neuron/iDecay`, and checks of them."""
 
     path: Path
     index: int
@@ -35,7 +35,7 @@ class Layer:
         return UnsupportedLayerError(f"{self.path}: layer {self.index} ({self.kind}): {what}; {remedy}")
 
     def integers(self, key: str, low: int = -FLOAT_EXACT, high: int = FLOAT_EXACT, remedy: str = SCALE) -> np.ndarray:
-        """Read integers in [low, high] as int64; netx would truncate fractions and wrap larger values.
+        """Read integers in [low, high] as int64; netx truncates fractions and wraps larger values.
 
         Raises:
             UnsupportedLayerError: The values are missing, not integers, or out of range.
@@ -129,13 +129,14 @@ def _values(path: Path, group: h5py.Group, prefix: str = "") -> dict[str, Any]:
             values[key] = np.asarray(item[()])
         else:
             raise BadInputError(
-                f"{path}: {item.name} holds {item.size} values of {item.dtype}; only text and up to {MAX_VALUES} numbers are read"
+                f"{path}: {item.name} holds {item.size} values of {item.dtype}; "
+                f"only text and up to {MAX_VALUES} numbers are read"
             )
     return values
 
 
 def _member(path: Path, group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
-    """Return a group or dataset of this file; a link could name any other file, or close a circle."""
+    """Return a group or dataset of this file; a link could name another, or close a circle."""
     item = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
     if isinstance(item, h5py.Dataset) and not (item.is_virtual or item.external):
         return item

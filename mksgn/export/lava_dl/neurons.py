@@ -63,7 +63,8 @@ def read_neuron(layer: Layer, shape: tuple[int, ...]) -> Neuron:
     """Read the neurons of a layer; `shape` starts with the channels.
 
     Raises:
-        UnsupportedLayerError: The neurons have no equivalent in NIR, or netx would lose part of them.
+        UnsupportedLayerError: The neurons have no equivalent in NIR, or netx would lose part of
+            them.
     """
     keys = {key.partition("/")[2] for key in layer.values if key.startswith("neuron/")}
     if not keys:

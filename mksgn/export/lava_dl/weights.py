@@ -33,7 +33,7 @@ def read_delays(layer: Layer, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def check_weights(layer: Layer, parts: list[np.ndarray]) -> None:
-    """Raise UnsupportedLayerError for weights (O, I) of a layer's synapses that netx would change."""
+    """Raise UnsupportedLayerError for weights (O, I) that netx would change."""
     for weight, run in zip(parts, netx_weights(parts), strict=True):
         if (weight != run).any():
             o, i = np.argwhere(weight != run)[0]
@@ -44,8 +44,8 @@ def check_weights(layer: Layer, parts: list[np.ndarray]) -> None:
 def netx_weights(parts: list[np.ndarray]) -> list[np.ndarray]:
     """Compute the weights that netx would run in place of a layer's integer weights (O, I).
 
-    netx applies `optimize_weight_bits` to all synapses of the layer together; then Lava's fixed-point
-    Dense clips and truncates those of each part alone.
+    netx applies `optimize_weight_bits` to all synapses of the layer together; then Lava's
+    fixed-point Dense clips and truncates those of each part alone.
     """
     low, high = min(int(p.min()) for p in parts), max(int(p.max()) for p in parts)
     if low == high == 0:

@@ -1,1 +1,1 @@
-"""Lowering a trained student to a NIR graph: supported modules, folding, and the portable profile."""
+"""Lowering of a trained student to a NIR graph, in the structured or the portable profile."""

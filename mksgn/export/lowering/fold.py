@@ -1,7 +1,7 @@
 """Folding of batch norms, fusion weights and gains into synapses and thresholds, in float64.
 
-There is one function per equation. A batch norm y = gamma (x - mean) / sqrt(var + eps) + beta after a
-linear map W x gives (g W) x + b with g = gamma / sqrt(var + eps) and b = beta - g mean.
+There is one function per equation. A batch norm y = gamma (x - mean) / sqrt(var + eps) + beta after
+a linear map W x gives (g W) x + b with g = gamma / sqrt(var + eps) and b = beta - g mean.
 """
 
 from __future__ import annotations

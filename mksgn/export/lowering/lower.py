@@ -1,4 +1,4 @@
-"""From a student to a NIR graph of the structured profile: stock primitives, GraphConv and SpikingSelfAttention.
+"""The conversion of a student to a NIR graph of the structured profile.
 
 A population has the name that the student records its spikes under; the linear nodes before it have
 that name with a suffix. No name contains "/", which breaks the file, or ".", which collides when
@@ -28,8 +28,8 @@ from mksgn.train.student import Student
 def lower(student: Student, normaliser: StreamNormaliser, *, dt: float = 1e-4) -> nir.NIRGraph:
     """Convert a student to an unquantised graph in float32.
 
-    The student fires at v >= threshold and NIR at v > threshold: each threshold is moved down to the
-    next float32 (NIR.md).
+    The student fires at v >= threshold and NIR at v > threshold: each threshold is moved down to
+    the next float32 (NIR.md).
 
     Args:
         student: A student in evaluation mode.
@@ -44,7 +44,7 @@ def lower(student: Student, normaliser: StreamNormaliser, *, dt: float = 1e-4) -
 
 
 class _Lowering:
-    """The nodes and edges of one graph, and a method per part of the student that adds its nodes."""
+    """The nodes and edges of one graph, with a method per part of the student that adds them."""
 
     def __init__(self, student: Student, dt: float):
         self.student, self.config, self.dt, self.neurons = student, student.config, dt, student.neurons()
@@ -130,9 +130,9 @@ class _Lowering:
     ) -> str:
         """Add a Conv2d; return the name of its last node.
 
-        A strided convolution of height > 1 is written as one of stride 1 and a decimating SumPool2d of
-        kernel 1. The strided form would not type-check, because nir computes the output type of both
-        axes from the kernel's height (NIR.md).
+        A strided convolution of height > 1 is written as one of stride 1 and a decimating SumPool2d
+        of kernel 1. The strided form would not type-check, because nir computes the output type of
+        both axes from the kernel's height (NIR.md).
         """
         weight, bias = folded
         fold.check_finite(name, weight, bias)
@@ -156,7 +156,7 @@ class _Lowering:
         return name
 
     def lif(self, name: str, channels: int, frames: int, sources: list[str]) -> str:
-        """Add a LIF population in the one encoding that SpikingJelly, snnTorch and norse read alike (NIR.md)."""
+        """Add a LIF population as SpikingJelly, snnTorch and norse read it alike (NIR.md)."""
         shape = (channels, frames, self.config.joints)
         threshold = _strict(fold.array(self.neurons[name].threshold))
         self.nodes[name] = nir.LIF(
@@ -182,8 +182,7 @@ class _Lowering:
         fold.check_finite("readout", weight, bias)
         self.nodes["readout"] = nir.Affine(f32(weight), f32(bias))
         self.nodes["output"] = nir.Output({"output": np.array([fc.out_features])})
-        chain = [source, "readout_pool", "readout_flatten", "readout", "output"]
-        self.edges += list(pairwise(chain))
+        self.edges += pairwise([source, "readout_pool", "readout_flatten", "readout", "output"])
 
 
 def _strict(threshold: np.ndarray) -> np.ndarray:

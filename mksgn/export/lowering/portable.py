@@ -1,15 +1,15 @@
-"""From the structured to the portable profile: stock primitives only, for other projects' simulators.
+"""The portable profile: stock primitives only, for other projects' simulators.
 
-A GraphConv becomes one branch per target joint; the branches are summed in the neuron. With the edges
-i_1 … i_d → j, the branch of joint j is
+A GraphConv becomes one branch per target joint; the branches are summed in the neuron. With the
+edges i_1 … i_d → j, the branch of joint j is
 
     x (C, T, V) → Linear (d, V) → Conv2d (C_out, C, 1, d) → Linear (V, 1)
 
 The first Linear gathers the joints i_1 … i_d, the last one places the result at joint j. Each edge
-keeps its own C_out x C block of weights, no synapse is added, and each joint gets the bias once. Both
-Linear nodes hold only 0 and 1 and act on the last axis. Readers based on torch support that, but nir's
-types cannot express it (NIR.md): read such a file with `type_check=False`. A strided convolution is
-written as one node.
+keeps its own C_out x C block of weights, no synapse is added, and each joint gets the bias once.
+Both Linear nodes hold only 0 and 1 and act on the last axis. Readers based on torch support that,
+but nir's types cannot express it (NIR.md): read such a file with `type_check=False`. A strided
+convolution is written as one node.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def to_portable(graph: nir.NIRGraph) -> nir.NIRGraph:
     """Rewrite a network in stock primitives, with the same spikes under the same population names.
 
     Raises:
-        NotPortableError: The network has attention. NIR has no primitive for a product of two signals.
+        NotPortableError: The network has attention. NIR has no primitive for a product of two
+            signals.
     """
     graph.infer_types()
     nodes: dict[str, nir.NIRNode] = {}
@@ -85,7 +86,7 @@ def _branches(
 def _one_convolution(
     name: str, node: nir.Conv2d, nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]]
 ) -> list[tuple[str, str]]:
-    """Write a convolution with numeric padding, and merge the decimating pool that `lower` put after it."""
+    """Write a convolution with numeric padding, and merge the decimating pool after it."""
     padding = tuple(k // 2 for k in node.weight.shape[2:]) if isinstance(node.padding, str) else node.padding
     stride, pool = node.stride, nodes.get(f"{name}_stride")
     if pool is not None:

@@ -1,4 +1,4 @@
-"""The modules that a student may consist of, what each becomes, and the check before a student is lowered.
+"""The modules that a student may consist of, and what each of them becomes.
 
 The table in docs/export.md is generated from `SUPPORTED`.
 """
@@ -51,11 +51,7 @@ SUPPORTED = (
         (nir.Input, nir.Output),
     ),
     Support(
-        SSC,
-        "a block-diagonal convolution of its groups, batch norm folded",
-        (nir.Conv2d,),
-        (nir.Conv2d,),
-        ("Conv",),
+        SSC, "a block-diagonal convolution of its groups, batch norm folded", (nir.Conv2d,), (nir.Conv2d,), ("Conv",)
     ),
     Support(SMF, "its stream weights are folded into one convolution over all streams"),
     Support(SASGC, "edges: both branches of each sum lead to one population"),
@@ -76,7 +72,7 @@ SUPPORTED = (
     Support(STC, "edges: both branches lead to one population"),
     Support(
         ConvBN,
-        "a convolution, batch norm folded; if strided and higher than 1, followed by a decimating pool, which nir can type",
+        "a convolution, batch norm folded; if strided and higher than 1, with a decimating pool, which nir can type",
         (nir.Conv2d, nir.SumPool2d),
         (nir.Conv2d,),
         ("Conv", "Add"),

@@ -1,9 +1,9 @@
-"""ONNX files of a NIR graph or of the GCN teacher, which any ONNX runtime executes without torch or NIR.
+"""ONNX files of a NIR graph or of the GCN teacher, for any ONNX runtime.
 
-Time is unrolled. A signal is either constant over the steps, (clips, *shape), and computed once, or has
-the steps folded into the batch, (steps · clips, *shape), step after step. Stateless nodes run once over
-all steps and each weight is stored once. Only a LIF population splits the steps, with one set of
-elementwise operators per step, and concatenates its spikes again. Outputs:
+Time is unrolled. A signal is either constant over the steps, (clips, *shape), and computed once, or
+has the steps folded into the batch, (steps · clips, *shape), step after step. Stateless nodes run
+once over all steps and each weight is stored once. Only a LIF population splits the steps, with one
+set of elementwise operators per step, and concatenates its spikes again. Outputs:
 
     logits               (clips, classes)          mean over the steps; of a student or the teacher
     logits/<stream>      (clips, classes)          of each stream of the teacher
@@ -12,11 +12,11 @@ elementwise operators per step, and concatenates its spikes again. Outputs:
 
 The populations of attention are <node>.m, (heads, T, V, V), and <node>.z, (C, T, V).
 
-Weights stay the integers times 2^k, in float32, of the NIR file. onnxruntime's optimiser reorders sums:
-it blocks convolutions, adds a bias or a branch inside them, and moves a scalar factor into the preceding
-product. On a CPU it uses neither Winograd nor, unless asked to, another precision than float32, so that
-sums which are exact in any order stay exact. Measured on the demo: 0 of 114 million decisions differ
-from torch's at each of its four levels, in onnxruntime 1.23 and 1.32.
+Weights stay the integers times 2^k, in float32, of the NIR file. onnxruntime's optimiser reorders
+sums: it blocks convolutions, adds a bias or a branch inside them, and moves a scalar factor into
+the preceding product. On a CPU it uses neither Winograd nor, unless asked to, another precision
+than float32, so that sums which are exact in any order stay exact. Measured on the demo: 0 of 114
+million decisions differ from torch's at each of its four levels, in onnxruntime 1.23 and 1.32.
 """
 
 from __future__ import annotations
@@ -101,10 +101,11 @@ def from_teacher(model: TrainedTeacher) -> onnx.ModelProto:
 def _stream_logits(file: OnnxGraph, stream: str, net: GCN, x: Signal) -> str:
     """Add the network of one stream; return the name of its logits.
 
-    The norm of the input stays an affine map: folded into the first layer, its offset would be wrong
-    wherever a kernel is padded.
+    The norm of the input stays an affine map: folded into the first layer, its offset would be
+    wrong wherever a kernel is padded.
     """
-    gain, shift = (p.reshape(3, 1, -1) for p in fold.batch_norm(net.input_bn))  # type: ignore[arg-type]  # a BatchNorm1d
+    # fold takes any batch norm; this one is a BatchNorm1d
+    gain, shift = (p.reshape(3, 1, -1) for p in fold.batch_norm(net.input_bn))  # type: ignore[arg-type]
     x = file.apply("Mul", x, [file.constant(f"{stream}/norm/gain", gain)], f"{stream}/norm/scaled", x.shape)
     x = file.apply("Add", x, [file.constant(f"{stream}/norm/shift", shift)], f"{stream}/norm", x.shape)
 

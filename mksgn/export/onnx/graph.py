@@ -1,4 +1,4 @@
-"""A builder of ONNX graphs: operators with names and shapes, convolutions and graph convolutions."""
+"""A builder of ONNX graphs: operators with names and shapes, and graph convolutions."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SCHEMA = "mksgn.onnx/1"
 OPSET, IR_VERSION = 17, 8  # introduced by onnx 1.12 and onnxruntime 1.12 (2022); nothing here needs more
 CLIPS, FOLDED = "clips", "steps_clips"  # names of the dynamic axis: clips, or steps · clips
 
-Dims = tuple[int | str | None, ...]  # a str names a dynamic axis, None is a dynamic axis without a name
+Dims = tuple[Any, ...]  # int; str, a dynamic axis by name; None, a dynamic axis without a name
 
 
 @dataclass(frozen=True)
 class Signal:
-    """The float32 value of a node: (clips, *shape), the same at every step, or (steps · clips, *shape).
+    """The float32 value of a node.
 
-    The second is a `folded` signal.
+    It is (clips, *shape), the same at every step, or, if `folded`, (steps · clips, *shape).
     """
 
     name: str
@@ -41,7 +41,7 @@ class Signal:
 
 
 class OnnxGraph:
-    """Collects the operators of one model. Names are unique; `reserved` ones are those of inputs and outputs."""
+    """The operators of one model. Names are unique; inputs and outputs have the `reserved` ones."""
 
     def __init__(self, reserved: set[str]):
         self.onnx, self.used = tool("onnx"), set(reserved)
@@ -172,9 +172,9 @@ class OnnxGraph:
     ) -> Signal:
         """Add a graph convolution with one subset per edge, as in quantised files.
 
-        A V x V product per subset would be zero but for one entry. Instead, all joints with the same
-        number g of incoming edges share one batched product of (O, g C) and (g C, clips · T): no weight
-        is stored twice or padded.
+        A V x V product per subset would be zero but for one entry. Instead, all joints with the
+        same number g of incoming edges share one batched product of (O, g C) and (g C, clips · T):
+        no weight is stored twice or padded.
         """
         channels, frames, joints = x.shape
         outputs = weight.shape[1]
@@ -230,7 +230,7 @@ class OnnxGraph:
 
 
 def require(condition: bool, name: str, what: str) -> None:
-    """Raise UnsupportedNodeError, which says `what` is wrong with a node, unless a condition holds."""
+    """Raise UnsupportedNodeError, which says `what` is wrong, unless a condition holds."""
     if not condition:
         raise UnsupportedNodeError(f"node {name}: {what} is not defined; correct the graph's edges and shapes")
 

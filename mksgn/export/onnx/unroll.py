@@ -27,12 +27,11 @@ REMEDIES = {
 
 
 class Unrolled:
-    """The unrolling of one feed-forward graph, independent of the order of nodes and edges in its file."""
+    """The unrolling of one feed-forward graph, independent of the order in its file."""
 
     def __init__(self, graph: nir.NIRGraph, steps: int, dt: float):
         self.graph, self.steps, self.dt = graph, steps, dt
         self.sources = {name: sorted(sources) for name, sources in sources_of(graph).items()}
-        self.targets = {name: [b for a, b in graph.edges if a == name] for name in graph.nodes}
         self.outputs = sorted(name for name, node in graph.nodes.items() if isinstance(node, nir.Output))
         self.averaged = "student" in graph.metadata and self.outputs == ["output"]
         # name of the concatenated bool spikes, and shape
@@ -40,6 +39,7 @@ class Unrolled:
         self.signals: dict[str, Signal] = {}
 
     def model(self) -> onnx.ModelProto:
+        """Build the ONNX model."""
         order = self.order()
         inputs = [name for name, node in self.graph.nodes.items() if isinstance(node, nir.Input)]
         spikes = [f"spikes/{p}" for name in order for p in _populations(name, self.graph.nodes[name])]
@@ -56,6 +56,7 @@ class Unrolled:
         return self.file.model("NIR graph", self.metadata(inputs))
 
     def order(self) -> list[str]:
+        """Check the types and edges of all nodes; return the order of evaluation."""
         for name, node in self.graph.nodes.items():
             if not isinstance(node, (nir.Input, nir.Output, nir.LIF, SpikingSelfAttention, *STATELESS)):
                 kind = type(node).__name__
@@ -65,7 +66,9 @@ class Unrolled:
                 )
             edges = len(self.sources[name])
             require(isinstance(node, nir.Input) != bool(edges), name, f"{edges} edges into it")
-            require(not isinstance(node, nir.Output) or not self.targets[name], name, "edges out of an Output")
+            require(
+                not isinstance(node, nir.Output) or name not in dict(self.graph.edges), name, "edges out of an Output"
+            )
         return feed_forward_order(self.graph)
 
     def metadata(self, inputs: list[str]) -> dict[str, str]:
@@ -85,6 +88,7 @@ class Unrolled:
         return {key: str(x) for key, x in plain.items() if isinstance(x, str | int | float)}
 
     def node(self, name: str, node: nir.NIRNode) -> None:
+        """Add the operators of one node."""
         if isinstance(node, nir.Input):
             shape = node.input_type["input"]
             require(shape is not None, name, "an Input without a shape")
@@ -126,7 +130,7 @@ class Unrolled:
         return Signal(self.file.add("Concat", [x.name] * self.steps, f"{x.name}/steps", dims, axis=0), x.shape, True)
 
     def unfold(self, x: str, name: str, shape: tuple[int, ...], kind: str) -> str:
-        """Output a folded value, (steps · clips, *shape), of the model as (steps, clips, *shape)."""
+        """Make a folded value an output of the model, (steps, clips, *shape)."""
         dims = (self.steps, CLIPS, *shape)
         return self.file.output("Reshape", [x, self.file.target(name, dims)], name, dims, kind)
 
@@ -170,6 +174,7 @@ class Unrolled:
         return Signal(values, x.shape, True)
 
     def attention(self, name: str, node: SpikingSelfAttention, x: Signal) -> Signal:
+        """Add the two products and populations of attention; return the spikes z."""
         file, heads = self.file, node.heads
         fits = len(x.shape) == 3 and x.shape[0] % (3 * heads) == 0
         require(fits, name, f"{heads} heads on an input of shape {x.shape}")
@@ -193,12 +198,14 @@ class Unrolled:
         return self.fire(f"{name}.z", counts, rate, _per(np.repeat(node.threshold_z, width), 3))
 
     def gain(self, name: str, part: str, gain: np.ndarray, counts: Signal) -> Signal:
+        """Scale coincidences by a gain per head or channel, unless all gains are 1."""
         if np.all(gain == 1):
             return counts
         factor = self.file.constant(f"{name}/gain_{part}", _compact(_per(gain, len(counts.shape))))
         return self.file.apply("Mul", counts, [factor], f"{name}/current_{part}", counts.shape)
 
     def conv(self, name: str, node: nir.Conv2d, x: Signal) -> Signal:
+        """Add a Conv2d."""
         weight, bias, groups = _f32(node.weight), _f32(node.bias), int(node.groups)
         stride, dilation = _pair(node.stride), _pair(node.dilation)
         fits = weight.ndim == 4 and bias.shape == (len(weight),) and len(weight) % groups == 0
@@ -264,7 +271,7 @@ def _populations(name: str, node: nir.NIRNode) -> list[str]:
 
 
 def _compact(x: np.ndarray) -> np.ndarray:
-    """Reduce each axis along which `x` is constant to one value; return a scalar if it is constant."""
+    """Reduce each axis along which `x` is constant to one value, and a constant to a scalar."""
     for axis in range(x.ndim):
         first = x.take([0], axis)
         x = first if (x == first).all() else x

@@ -78,7 +78,7 @@ def execute(
 
 
 class _Executor:
-    """The state of one execution: that of each stateful node, the latest values, and the recordings."""
+    """One execution: the states of its nodes, the latest values, and what was recorded."""
 
     def __init__(self, graph: nir.NIRGraph, samples: int, dt: float, if_dt: float | None, margins_of: str | None):
         self.graph, self.samples, self.margins_of = graph, samples, margins_of
@@ -157,7 +157,7 @@ def _input_tensors(graph: nir.NIRGraph, inputs: Arrays, steps: int, stepwise: bo
 
 
 def _input_shape(node: nir.NIRNode, name: str) -> tuple[int, ...]:
-    """Read the shape of a node's input from its parameters: it may be evaluated before its sources."""
+    """Read the input shape of a node that is evaluated before its sources from its parameters."""
     if isinstance(node, nir.Delay):
         return np.shape(node.delay)
     if isinstance(node, SPIKING + GRADED):

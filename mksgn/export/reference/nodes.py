@@ -73,7 +73,7 @@ def tensor(x: Any) -> Tensor:
 class Neuron:
     """A population and its state, 0 at the start of a sample. Forward Euler, per step:
 
-        u += rate_syn (-u + w_in x), and x = u                       if there is a synaptic current u
+        u += rate_syn (-u + w_in x), and x = u                   if there is a synaptic current u
         v += rate ((leak - v) + r x), or v += r x without a rate
         s = v > threshold;  v = reset where s
 
@@ -92,7 +92,7 @@ class Neuron:
     before_reset: Tensor | None = None  # the membrane potential that the last step compared
 
     def step(self, x: Tensor) -> Tensor:
-        """Integrate an input (L, *shape) for one step; return the spikes (bool) or the membrane potential."""
+        """Integrate (L, *shape) for one step; return bool spikes or the membrane potential."""
         if self.rate_syn is not None:
             u = torch.zeros_like(x) if self.u is None else self.u
             x = self.u = u + self.rate_syn * (self.w_in * x - u)
@@ -114,7 +114,7 @@ class Neuron:
 
 
 def neuron(node: nir.NIRNode, dt: float, if_dt: float | None) -> Neuron:
-    """Build a population in its initial state; I and IF integrate with `if_dt` if given (seconds)."""
+    """Build a population at rest; I and IF integrate with `if_dt` (seconds) if it is given."""
     spikes = {}
     if isinstance(node, SPIKING):
         spikes = {"threshold": tensor(node.v_threshold), "reset": tensor(node.v_reset)}
@@ -128,7 +128,7 @@ def neuron(node: nir.NIRNode, dt: float, if_dt: float | None) -> Neuron:
 
 
 def dt_over_tau(dt: float, tau: Tensor) -> Tensor:
-    """Compute dt / tau in float32: in double, a float32 tau of 2e-4 gives 0.5000000126 (LAVA.md)."""
+    """Compute dt / tau in float32: in double, a tau of 2e-4 gives 0.5000000126 (LAVA.md)."""
     return torch.as_tensor(np.float32(dt)) / tau
 
 
@@ -161,13 +161,14 @@ def delay_steps(node: nir.Delay, name: str, dt: float) -> np.ndarray:
     if wrong.any():
         first = np.asarray(node.delay)[wrong].flat[0]
         raise UnsupportedNodeError(
-            f"node {name}: a delay of {first:.6g} s is not a whole number of steps of {dt:g} s; change the delay or --dt"
+            f"node {name}: a delay of {first:.6g} s is not a whole number of steps of {dt:g} s; "
+            "change the delay or --dt"
         )
     return whole.astype(np.int64)
 
 
 class Attention:
-    """A SpikingSelfAttention node; `record` receives the name, the state and the spikes of both populations."""
+    """A SpikingSelfAttention node; `record` gets name, state and spikes of both populations."""
 
     def __init__(self, node: SpikingSelfAttention, name: str, dt: float, record: Callable[[str, Neuron, Tensor], None]):
         self.node, self.name, self.record = node, name, record

@@ -1,4 +1,4 @@
-"""The student in torch with the folded, quantised weights of a NIR file: "torch" in a comparison of spikes.
+"""The student in torch with the folded, quantised weights of a NIR file.
 
 The structure is the student's own, from the config in the file's metadata; only the weights come
 from the graph's nodes, by name. The neuron and the products of attention are those of mksgn.train.
@@ -23,7 +23,7 @@ Populate = Callable[[str, Tensor], Tensor]  # a population's name and current �
 
 
 class FoldedStudent(nn.Module):
-    """A student that runs on a graph's weights: input (L, 3 · streams, T, V), output logits (L, classes).
+    """A student on a graph's weights: (L, 3 · streams, T, V) → logits (L, classes).
 
     Args:
         graph: A graph exported from a student, in either profile.
@@ -99,7 +99,7 @@ class FoldedStudent(nn.Module):
         return y.view(v, -1, n, t).permute(2, 1, 3, 0) + _t(node.bias).view(-1, 1, 1)
 
     def branches(self, name: str, x: Tensor) -> Tensor:
-        """Apply the branches that `mksgn.export.lowering.portable` writes for a GraphConv, one per joint."""
+        """Apply the branches of a portable graph convolution, one per joint."""
         targets = []
         for j in range(x.shape[3]):
             joints = torch.from_numpy(self.nodes[f"{name}_{j}_gather"].weight.argmax(1))

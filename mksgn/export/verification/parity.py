@@ -42,11 +42,11 @@ class LayerParity:
 
 @dataclass(frozen=True)
 class Parity:
-    """The comparison of one execution with the reference, layer by layer in the order of the network.
+    """The comparison of an execution with the reference, in the order of the network.
 
     The rule states what is allowed: "exact" no difference; "rounding" 1e-6 of the decisions, each
-    within 1e-5 of its threshold. With "rounding, then free" both executions ran on their own spikes,
-    so that only the first difference must lie that close to its threshold.
+    within 1e-5 of its threshold. With "rounding, then free" both executions ran on their own
+    spikes, so that only the first difference must lie that close to its threshold.
     """
 
     against: str
@@ -63,7 +63,7 @@ class Parity:
 
     @property
     def first(self) -> Difference | None:
-        """Return the first difference of the first layer that has one: later layers may only follow from it."""
+        """Return the first difference of the first layer with one: others may follow from it."""
         return next((layer.first for layer in self.layers if layer.first is not None), None)
 
     @property
@@ -102,7 +102,7 @@ class Parity:
         )
 
     def to_dict(self, clip_of_body: np.ndarray | None = None) -> dict[str, Any]:
-        """Return the comparison as plain values; `clip_of_body` (L,) adds its clip to each difference."""
+        """Return plain values; `clip_of_body` (L,) adds the clip to each difference."""
         layers = [asdict(layer) for layer in self.layers]
         first = None if self.first is None else asdict(self.first)
         for difference in [first, *(layer["first"] for layer in layers)]:
@@ -147,23 +147,19 @@ def compare(against: str, expected: dict[str, np.ndarray], actual: dict[str, np.
     return Parity(against, layers)
 
 
-def with_margins(parity: Parity, layer: str, different: np.ndarray, margin: np.ndarray, samples: np.ndarray) -> Parity:
-    """Add the margins of one layer's differences.
+def with_margins(
+    layer: LayerParity, rule: Rule, different: np.ndarray, margin: np.ndarray, samples: np.ndarray
+) -> LayerParity:
+    """Add the margins of a layer's differences.
 
     Args:
-        parity: The comparison.
-        layer: The population.
+        layer: The comparison of a population in which some decisions differ.
+        rule: "rounding" needs the largest margin; otherwise that of the first difference is enough.
         different: (len(samples), S, *shape) bool, where the executions differ.
         margin: The same shape, relative distance from the threshold.
-        samples: Indices of the samples: under the rule "rounding", which needs the largest margin,
-            all that differ; otherwise the first is enough.
+        samples: Indices of the samples: all that differ under the rule "rounding", or the first.
     """
-    layers = []
-    for row in parity.layers:
-        if row.layer == layer and row.first is not None:
-            index = (int(np.flatnonzero(samples == row.first.sample)[0]), row.first.step, *row.first.neuron)
-            first = replace(row.first, margin=float(margin[index]))
-            largest = float(margin[different].max()) if parity.rule == "rounding" else None
-            row = replace(row, first=first, largest_margin=largest)
-        layers.append(row)
-    return replace(parity, layers=layers)
+    assert layer.first is not None
+    index = (int(np.flatnonzero(samples == layer.first.sample)[0]), layer.first.step, *layer.first.neuron)
+    largest = float(margin[different].max()) if rule == "rounding" else None
+    return replace(layer, first=replace(layer.first, margin=float(margin[index])), largest_margin=largest)

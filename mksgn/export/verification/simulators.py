@@ -1,4 +1,4 @@
-"""Other projects' simulators, which read the file with their own importers: the executions of `--against`.
+"""Other projects' simulators, which read the file with their own importers.
 
 They read stock primitives only, so a structured graph is passed to them in its portable form.
 Spikes are taken, by forward hooks, from the modules that an importer made of our populations.
@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import io
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -163,16 +164,14 @@ IMPORTERS: dict[str, Callable[[nir.NIRGraph, float], Callable[[], torch.nn.Modul
 
 def _once(build: Callable[[], Any]) -> Callable[[], torch.nn.Module]:
     """Delay `build` to the first call and discard what it prints (snnTorch prints whole arrays)."""
-    built: list[torch.nn.Module] = []
 
+    @cache
     def network() -> torch.nn.Module:
-        if not built:
-            with contextlib.redirect_stdout(io.StringIO()):
-                try:
-                    built.append(build().eval())
-                except Exception as error:  # another project's code may raise anything
-                    raise ExportError(f"the simulator's importer refuses the file: {first_line(error)}") from error
-        return built[0]
+        with contextlib.redirect_stdout(io.StringIO()):
+            try:
+                return build().eval()
+            except Exception as error:  # another project's code may raise anything
+                raise ExportError(f"the simulator's importer refuses the file: {first_line(error)}") from error
 
     return network
 

@@ -1,4 +1,4 @@
-"""Run the same inputs through several executions of one file and compare them with its reference execution.
+"""The comparison of several executions of one file with its reference execution.
 
 The executions of a quantised file run freely: not one decision may differ. For an unquantised file
 torch is teacher-forced: every population passes on, and is reset by, the spikes of the reference.
@@ -23,7 +23,7 @@ from mksgn.export.onnx import file as onnx_file
 from mksgn.export.reference import execute as reference
 from mksgn.export.verification import simulators
 from mksgn.export.verification.folded_student import FoldedStudent
-from mksgn.export.verification.parity import Parity, Rule, compare, with_margins
+from mksgn.export.verification.parity import LayerParity, Parity, Rule, compare, with_margins
 from mksgn.export.verification.simulators import Spikes
 from mksgn.train.checkpoint import TrainedTeacher
 from mksgn.train.neurons import LIF, lif_step
@@ -44,8 +44,8 @@ def verify(
     """Compare torch, then each simulator, with the reference execution of a graph.
 
     Args:
-        graph: The graph as it was read from its file.
-        student: The trained student, which stands for torch if the graph is unquantised. A quantised
+        graph: The graph as it was read from its file. student: The trained student, which stands
+            for torch if the graph is unquantised. A quantised
             graph brings its own weights.
         inputs: (L, 3 · streams, T, V).
         against: Names of simulators.
@@ -65,15 +65,15 @@ def verify(
     else:
         assert student is not None
         in_torch, _ = torch_spikes(student, inputs, teacher_forced=expected)
-    rules: dict[str, Rule] = {"torch": "exact" if quantised else "rounding"}
     executions = {"torch": in_torch}
     for simulator in against:
-        rules[simulator] = "exact" if quantised else "rounding, then free"
         executions[simulator] = simulators.spikes(simulator, graph, inputs, steps, dt, onnx=onnx)
     parities = []
     for name, actual in executions.items():
-        parity = replace(compare(f"{name} ↔ NIR reference", expected, actual), rule=rules[name])
-        parities.append(_margins(parity, graph, inputs, expected, actual))
+        rule: Rule = "exact" if quantised else "rounding" if name == "torch" else "rounding, then free"
+        parity = compare(f"{name} ↔ NIR reference", expected, actual)
+        layers = [_margins(layer, rule, graph, inputs, expected, actual) for layer in parity.layers]
+        parities.append(replace(parity, layers=layers, rule=rule))
     return parities
 
 
@@ -99,23 +99,24 @@ def teacher_change(teacher: TrainedTeacher, onnx: Path, inputs: np.ndarray) -> t
     return change, int((expected.argmax(1) == actual.argmax(1)).sum())
 
 
-def _margins(parity: Parity, graph: nir.NIRGraph, inputs: np.ndarray, expected: Spikes, actual: Spikes) -> Parity:
-    """Add the reference's distances from the threshold, as `with_margins` needs them."""
+def _margins(
+    layer: LayerParity, rule: Rule, graph: nir.NIRGraph, inputs: np.ndarray, expected: Spikes, actual: Spikes
+) -> LayerParity:
+    """Add the reference's distances from the threshold to a layer that differs."""
+    name = layer.layer
+    if layer.first is None or expected[name].shape != actual[name].shape:
+        return layer
+    different = expected[name] != actual[name]
+    samples = np.flatnonzero(different.reshape(len(inputs), -1).any(1))
+    if rule != "rounding":
+        samples = samples[:1]
     steps, dt = int(graph.metadata["steps"]), float(graph.metadata["dt"])
-    for layer in parity.layers:
-        if layer.first is None or expected[layer.layer].shape != actual[layer.layer].shape:
-            continue
-        different = expected[layer.layer] != actual[layer.layer]
-        samples = np.flatnonzero(different.reshape(len(inputs), -1).any(1))
-        if parity.rule != "rounding":
-            samples = samples[:1]
-        margins = []
-        for i in range(0, len(samples), BATCH):
-            run = reference.execute(graph, inputs[samples[i : i + BATCH]], steps, dt, margins_of=layer.layer)
-            assert run.margins is not None
-            margins.append(run.margins.swapaxes(0, 1))
-        parity = with_margins(parity, layer.layer, different[samples], np.concatenate(margins), samples)
-    return parity
+    margins = []
+    for i in range(0, len(samples), BATCH):
+        run = reference.execute(graph, inputs[samples[i : i + BATCH]], steps, dt, margins_of=name)
+        assert run.margins is not None
+        margins.append(run.margins.swapaxes(0, 1))
+    return with_margins(layer, rule, different[samples], np.concatenate(margins), samples)
 
 
 @torch.no_grad()
@@ -154,7 +155,7 @@ def torch_spikes(
 
 @contextmanager
 def _teacher_forced(student: Student, forced: dict[str, Tensor], record: dict[str, Tensor]) -> Iterator[None]:
-    """Replace each population's spikes (S, L, *shape) by `forced` ones; its own decisions go into `record`."""
+    """Replace the spikes (S, L, *shape) of each population; its own decisions go into `record`."""
 
     def force(name: str) -> Callable[..., Tensor]:
         def hook(module: LIF, arguments: tuple[Tensor], spikes: Tensor) -> Tensor:
@@ -172,7 +173,7 @@ def _teacher_forced(student: Student, forced: dict[str, Tensor], record: dict[st
 
 
 def _decisions(current: Tensor, tau: float, threshold: Tensor, resets: Tensor) -> Tensor:
-    """Decide what a population would do at each step if `resets` had reset it; both (S, L, *shape)."""
+    """Return a population's decisions if `resets` had reset it; both (S, L, *shape)."""
     v, decisions = torch.zeros_like(current[0]), []
     for x, reset in zip(current, resets, strict=True):
         decisions.append(lif_step(x, v, tau, threshold)[0])

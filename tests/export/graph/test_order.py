@@ -42,11 +42,11 @@ def test_a_loop_that_nothing_reaches_is_opened_at_its_first_neuron_or_delay():
 
 def test_a_loop_of_linear_nodes_is_refused_by_name():
     nodes = {"x": inp(1), "n": lif(1), "p": linear([[1.0]]), "q": linear([[1.0]]), "y": out(1)}
-    with pytest.raises(UnsupportedNodeError, match="nodes q, p: a loop without a neuron or Delay"):
+    with pytest.raises(UnsupportedNodeError, match="nodes p, q: a loop without a neuron or Delay"):
         evaluation_order(graph(nodes, [("x", "p"), ("p", "q"), ("q", "p"), ("q", "n"), ("n", "y")]))
 
 
-def test_a_feed_forward_order_names_every_node_in_a_loop_and_no_other():
+def test_a_feed_forward_order_names_the_nodes_of_a_loop_and_no_others():
     nodes = {"x": inp(1), "n": lif(1), "y": out(1)}
     assert feed_forward_order(graph(nodes, [("x", "n"), ("n", "y")])) == ["x", "n", "y"]
     with pytest.raises(UnsupportedNodeError, match=r"nodes n \(LIF\): a recurrent loop"):

@@ -1,4 +1,4 @@
-"""Layers of lava-dl → nodes of NIR: every spike as in netx in real Lava, and what would be lost is refused."""
+"""Layers of lava-dl give netx's spikes, as it runs in Lava; what would be lost is refused."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ SHAPES = {"no input layer": (9,), "no input layer before a conv": (2, 5, 6)}
 
 
 @pytest.mark.parametrize("name", HANDMADE)
-def test_handmade_files_give_netxs_spikes(name, netx, tmp_path):
+def test_handmade_files_give_the_spikes_of_netx(name, netx, tmp_path):
     layers = HANDMADE[name]
     shape = SHAPES.get(name) or tuple(layers[0]["shape"])
     graph = same(write(tmp_path / "net.net", layers), netx, spikes(1, *shape))
@@ -132,7 +132,7 @@ def test_an_input_layer_with_neurons_takes_analog_values(shape, more, netx, tmp_
 
 
 def random_network(seed: int, path: Path) -> tuple[Layers, np.ndarray]:
-    """Layers of every kind at random, thresholds such that each fires (found by the oracle), and an input."""
+    """Draw layers of every kind, with thresholds at which all fire in the oracle, and an input."""
     rng = np.random.default_rng(seed)
     shape = (int(rng.integers(1, 4)), *rng.integers(4, 8, 2).tolist())
     layers, inputs = [inp(*shape)], spikes(seed, *shape)
@@ -146,9 +146,9 @@ def random_network(seed: int, path: Path) -> tuple[Layers, np.ndarray]:
                 {"bias": np.minimum(offsets, vth // 8)} if bias else {}
             )  # alone, they do not fire before the input comes
             layers.append({**layer, **extra, **neuron(i, v, vth + 1)})
-            found = oracle.execute(read(write(path, layers)), inputs)["output"]
-            if found.mean() > 0.1 or vth == 4:
-                return found.shape[1:]
+            actual = oracle.execute(read(write(path, layers)), inputs)["output"]
+            if actual.mean() > 0.1 or vth == 4:
+                return actual.shape[1:]
             layers.pop()
         raise AssertionError
 
@@ -172,7 +172,7 @@ def random_network(seed: int, path: Path) -> tuple[Layers, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_random_networks_give_netxs_spikes(seed, netx, tmp_path):
+def test_random_networks_give_the_spikes_of_netx(seed, netx, tmp_path):
     layers, inputs = random_network(seed, tmp_path / "trial.net")
     same(write(tmp_path / "net.net", layers), netx, inputs)
 

@@ -1,4 +1,4 @@
-"""Files of SLAYER's own blocks give netx's and SLAYER's spikes; the graph's nodes and metadata."""
+"""Files of SLAYER's own blocks give the spikes of netx and SLAYER; nodes and metadata of the graph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ W = np.array([[20, -4, 6], [3, 5, 70]])
 
 
 def slayer_networks() -> dict[str, tuple[list, tuple[int, ...]]]:
-    """Blocks of slayer, and the shape of their input."""
+    """Make networks of SLAYER's blocks, and the shapes of their inputs."""
     from lava.lib.dl import slayer
 
     b, norm = slayer.block.cuba, {**CUBA, "norm": slayer.neuron.norm.MeanOnlyBatchNorm}
@@ -43,15 +43,15 @@ def slayer_networks() -> dict[str, tuple[list, tuple[int, ...]]]:
 
 
 def slayer_export(blocks: list, inputs: np.ndarray, path: Path) -> list[np.ndarray]:
-    """Random weights, norms and delays; slayer's file, and its own spikes of every block, (T, *shape)."""
+    """Randomise weights, norms and delays, export the file, and return SLAYER's spikes by block, (T, *shape)."""
     import torch
 
     def forward() -> list[np.ndarray]:
-        x, found = torch.from_numpy(np.moveaxis(inputs, 0, -1).astype(np.float32))[None], []
+        x, actual = torch.from_numpy(np.moveaxis(inputs, 0, -1).astype(np.float32))[None], []
         for block in blocks:
             x = block(x)
-            found.append(np.moveaxis(x[0].numpy(), -1, 0))
-        return found
+            actual.append(np.moveaxis(x[0].numpy(), -1, 0))
+        return actual
 
     torch.manual_seed(0)
     with torch.no_grad(), h5py.File(path, "w") as file:
@@ -73,7 +73,7 @@ def slayer_export(blocks: list, inputs: np.ndarray, path: Path) -> list[np.ndarr
 
 
 @pytest.mark.parametrize("name", ["conv", "recurrent", "analog"])
-def test_slayers_files_give_netxs_and_slayers_spikes(name, netx, tmp_path):
+def test_files_of_slayer_give_the_spikes_of_netx_and_slayer(name, netx, tmp_path):
     pytest.importorskip("lava.lib.dl.slayer", reason="lava-dl 0.6.0 needs Python 3.10")
     blocks, shape = slayer_networks()[name]
     inputs, bias = spikes(4, *shape), None
@@ -82,12 +82,12 @@ def test_slayers_files_give_netxs_and_slayers_spikes(name, netx, tmp_path):
         inputs, bias = np.broadcast_to(x, (T, *shape)), (64 * x + 16).astype(int)
     trained = slayer_export(blocks, inputs, tmp_path / "net.net")
     graph = same(tmp_path / "net.net", netx, inputs, bias, input_shape=shape)
-    found = oracle.execute(graph, inputs)
+    actual = oracle.execute(graph, inputs)
     delays = 0
-    for i, (block, theirs) in enumerate(zip(blocks, trained, strict=True)):
+    for i, (block, slayer_spikes) in enumerate(zip(blocks, trained, strict=True)):
         if hasattr(block, "neuron"):
             delays += 1  # slayer shows each block's spikes a step late
-            assert int((found[f"layer{i}"][:-delays] != theirs[delays:]).sum()) == 0
+            assert int((actual[f"layer{i}"][:-delays] != slayer_spikes[delays:]).sum()) == 0
 
 
 def test_nodes_and_metadata(tmp_path):

@@ -1,4 +1,4 @@
-"""lava-dl's HDF5 files as values: numbers out of range are refused, and so are damaged, foreign and hostile files."""
+"""Values of lava-dl's HDF5 files: numbers out of range, and damaged, foreign or hostile files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_would_be_lost_is_refused(name, tmp_path):
 
 
 def damage(path: Path, how: str) -> None:
-    """Make a good file bad."""
+    """Damage a valid file."""
     if how == "cut":
         path.write_bytes(path.read_bytes()[:-100])
         return

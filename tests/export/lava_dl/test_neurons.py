@@ -1,4 +1,4 @@
-"""lava-dl's neurons → NIR: Lava's integers are recovered exactly, and what NIR lacks is refused."""
+"""Neurons of lava-dl: NIR recovers Lava's integers exactly, and what it lacks is refused."""
 
 from __future__ import annotations
 

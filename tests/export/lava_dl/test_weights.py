@@ -1,4 +1,4 @@
-"""Weights and delays of lava-dl's synapses: what netx makes of them, and what is refused."""
+"""Weights and delays of lava-dl's synapses: the values that netx runs, and what is refused."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ CUT_OFF = [([-1], 0), ([-2, 0], -1), ([-128, 0], -64), ([-255, 0], 0), ([-256, -
 OUT_OF_RANGE = [([256, 3], 0), ([300, -3], 254), ([-300, 3], -256)]
 
 
-def test_netx_weights_is_what_netx_and_lava_make_of_them(netx):
-    """optimize_weight_bits, then Dense's clip and truncation, of 3000 layers of one or two synapses: 0 weights differ."""
+def test_netx_weights_are_those_that_netx_and_lava_compute(netx):
+    """No weight differs from optimize_weight_bits and Dense's clipping, in 3000 layers of one or two synapses."""
     from lava.lib.dl.netx.utils import optimize_weight_bits
     from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
 
@@ -35,10 +35,10 @@ def test_netx_weights_is_what_netx_and_lava_make_of_them(netx):
         with contextlib.redirect_stdout(io.StringIO()), np.errstate(divide="ignore"):
             optimised, bits, exponent, _ = optimize_weight_bits(whole)
         for k, (weight, held) in enumerate(zip(parts, netx_weights(parts), strict=True)):
-            theirs = optimised[:, 3 * k : 3 * k + 3]
-            mode = determine_sign_mode(theirs)
-            theirs = truncate_weights(clip_weights(theirs, mode, num_bits=8), mode, bits) >> -exponent
-            np.testing.assert_array_equal(held, theirs)
+            optimised_part = optimised[:, 3 * k : 3 * k + 3]
+            mode = determine_sign_mode(optimised_part)
+            optimised_part = truncate_weights(clip_weights(optimised_part, mode, num_bits=8), mode, bits) >> -exponent
+            np.testing.assert_array_equal(held, optimised_part)
             changed += (held != weight).any()
     assert changed > 300
 

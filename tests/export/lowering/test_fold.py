@@ -1,4 +1,4 @@
-"""Each folding against the module that it folds."""
+"""Every folding gives the same result as the module that it folds."""
 
 import numpy as np
 import pytest

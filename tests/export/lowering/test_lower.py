@@ -26,18 +26,18 @@ from tests.support.students import tiny
     ],
 )
 def test_unquantised_graph_gives_the_students_spikes(changes):
-    """Unquantised, two implementations may round apart at a tie; nothing else may differ."""
+    """Two implementations of an unquantised graph may round differently at a tie, and nowhere else."""
     model, inputs = tiny(**changes)
     graph = lower(model.student, model.normaliser)
     graph.check_types()
-    wanted, logits = torch_spikes(model.student, inputs)
-    for found in (torch_spikes(FoldedStudent(graph), inputs)[0], reference_spikes(graph, inputs, 4, 1e-4)[0]):
-        parity = compare("student", wanted, found)
-        assert {layer.layer for layer in parity.layers} == set(wanted)
+    expected, logits = torch_spikes(model.student, inputs)
+    for actual in (torch_spikes(FoldedStudent(graph), inputs)[0], reference_spikes(graph, inputs, 4, 1e-4)[0]):
+        parity = compare("student", expected, actual)
+        assert {layer.layer for layer in parity.layers} == set(expected)
         first = parity.layers[0]
         assert first.mismatches <= max(1, first.decisions // 100_000), first  # nothing before it could have differed
         assert parity.mismatches <= parity.decisions // 1000
-        for name, spikes in wanted.items():
+        for name, spikes in expected.items():
             assert spikes.any(), f"{name} is silent: the comparison means nothing"
     outputs = reference_spikes(graph, inputs, 4, 1e-4)[1]["output"].mean(1)
     assert (outputs.argmax(1) == logits.argmax(1)).mean() > 0.8

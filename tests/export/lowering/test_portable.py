@@ -35,9 +35,9 @@ def test_stock_primitives_and_the_same_spikes(changes, bits, tmp_path):
     assert all(
         isinstance(node.padding, np.ndarray | tuple) for node in portable.nodes.values() if isinstance(node, nir.Conv2d)
     )
-    wanted, _ = reference_spikes(structured, inputs, 4, 1e-4)
-    found, _ = reference_spikes(portable, inputs, 4, 1e-4)
-    mismatches = compare("portable", wanted, found).mismatches
+    expected, _ = reference_spikes(structured, inputs, 4, 1e-4)
+    actual, _ = reference_spikes(portable, inputs, 4, 1e-4)
+    mismatches = compare("portable", expected, actual).mismatches
     if bits is None:
         assert mismatches <= 5  # sums in another order; a membrane may round across its threshold
         return
@@ -46,7 +46,7 @@ def test_stock_primitives_and_the_same_spikes(changes, bits, tmp_path):
 
 
 def test_deploy_makes_the_same_program_of_both():
-    """One graph convolution, not a branch per joint: synapses and synaptic operations are those of the structured file."""
+    """Deploy recognises one graph convolution in the branches, with the same synapses and operations."""
     model, inputs = tiny(attention="none")
     graph = export_to_nir(model, quantize=8, calibration=calibration(model))
     programs = [compile_graph(graph), compile_graph(to_portable(graph))]
@@ -55,8 +55,10 @@ def test_deploy_makes_the_same_program_of_both():
     a, b = (run(program, repeated) for program in programs)
     assert compare("portable", a.spikes, b.spikes).mismatches == 0
     for name, counted in a.counters.items():
-        found = b.counters[name]
-        assert (counted.spikes, counted.syn_ops, counted.updates) == (found.spikes, found.syn_ops, found.updates), name
+        actual = b.counters[name]
+        assert (counted.spikes, counted.syn_ops, counted.updates) == (actual.spikes, actual.syn_ops, actual.updates), (
+            name
+        )
     assert np.array_equal(a.outputs["output"], b.outputs["output"])
 
 
@@ -71,9 +73,9 @@ def test_each_joint_gets_the_bias_once_and_a_joint_without_edges_too():
     portable = to_portable(graph)
     assert not any(isinstance(n, GraphConv) for n in portable.nodes.values())
     assert len(portable.nodes) == 3 + 3 * 4
-    wanted, found = execute(graph, x, 4, 1e-4).spikes["y"], execute(portable, x, 4, 1e-4).spikes["y"]
-    assert np.array_equal(wanted, found)
-    assert wanted[..., 3].any()
+    expected, actual = execute(graph, x, 4, 1e-4).spikes["y"], execute(portable, x, 4, 1e-4).spikes["y"]
+    assert np.array_equal(expected, actual)
+    assert expected[..., 3].any()
 
 
 def test_attention_is_refused_by_name():

@@ -1,4 +1,4 @@
-"""Each reason for which a student is refused: the module's path, the reason, the remedy; and what is allowed stays allowed."""
+"""Students that cannot be exported: the error names the module's path, the reason and the remedy."""
 
 import copy
 from dataclasses import replace
@@ -31,7 +31,7 @@ def student(trained):
 
 
 class Leaky(nn.Module):
-    """The attributes by which SpikingJelly's and snnTorch's neurons tell how they reset."""
+    """A neuron with the attributes that describe the reset in SpikingJelly and snnTorch."""
 
     def __init__(self, **how):
         super().__init__()
@@ -43,8 +43,8 @@ def test_every_student_that_train_makes_passes():
     for changes in ({}, {"attention": "none"}, {"adjacency": "learned"}, {"fusion": "mean", "streams": ("joint",)}):
         model, _ = tiny(**changes)
         check_student(model.student)
-        found = {type(module) for module in model.student.modules()}
-        assert found <= {row.module for row in SUPPORTED}
+        actual = {type(module) for module in model.student.modules()}
+        assert actual <= {row.module for row in SUPPORTED}
 
 
 @pytest.mark.parametrize("how", [{"v_reset": None}, {"reset_mechanism": "subtract"}])

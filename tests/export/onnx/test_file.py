@@ -1,4 +1,4 @@
-"""The ONNX file: run by onnxruntime, it decides every spike as the NIR file's reference execution and torch do."""
+"""ONNX files give the spikes of the reference execution and of torch, in onnxruntime."""
 
 import copy
 import json
@@ -37,10 +37,10 @@ def quantised(bits=8, profile="structured", **changes) -> tuple[nir.NIRGraph, np
 
 def assert_same(graph: nir.NIRGraph, inputs: np.ndarray, *, alive: bool) -> None:
     spikes, outputs = onnx_file.execute(onnx_file.from_nir(graph, steps=STEPS, dt=DT), inputs)
-    wanted, wanted_outputs = reference_spikes(graph, inputs, STEPS, DT)
+    expected, expected_outputs = reference_spikes(graph, inputs, STEPS, DT)
     in_torch, logits = torch_spikes(FoldedStudent(graph), inputs)
-    assert set(spikes) == set(wanted) == set(in_torch)
-    for name, other in (("reference", wanted), ("torch", in_torch)):
+    assert set(spikes) == set(expected) == set(in_torch)
+    for name, other in (("reference", expected), ("torch", in_torch)):
         parity = compare(name, other, spikes)
         assert parity.mismatches == 0, parity.first
         assert parity.decisions > 10_000
@@ -49,7 +49,7 @@ def assert_same(graph: nir.NIRGraph, inputs: np.ndarray, *, alive: bool) -> None
     assert not (alive and silent), f"the comparison means nothing for {silent}"
     np.testing.assert_allclose(outputs["logits"], logits, atol=1e-6, rtol=1e-6)
     assert (outputs["logits"].argmax(1) == logits.argmax(1)).all()
-    np.testing.assert_array_equal(outputs["output"], wanted_outputs["output"])
+    np.testing.assert_array_equal(outputs["output"], expected_outputs["output"])
 
 
 @pytest.mark.parametrize(
@@ -93,16 +93,16 @@ def test_an_unquantised_student_may_round_apart_at_a_tie_and_nowhere_else(profil
     model, inputs = tiny(attention="self" if profile == "structured" else "none")
     graph = export_to_nir(model, profile=profile)
     spikes, outputs = onnx_file.execute(onnx_file.from_nir(graph, steps=STEPS, dt=DT), inputs)
-    wanted, wanted_outputs = reference_spikes(graph, inputs, STEPS, DT)
-    parity = compare("reference", wanted, spikes)
+    expected, expected_outputs = reference_spikes(graph, inputs, STEPS, DT)
+    parity = compare("reference", expected, spikes)
     first = parity.layers[0]  # nothing before it could have differed
     assert first.layer == "ssc"
     assert first.mismatches <= max(1, first.decisions * 1e-6)
     assert parity.mismatches <= parity.decisions // 1000
-    assert (outputs["logits"].argmax(1) == wanted_outputs["output"].mean(1).argmax(1)).mean() > 0.8
+    assert (outputs["logits"].argmax(1) == expected_outputs["output"].mean(1).argmax(1)).mean() > 0.8
 
 
-def test_a_clip_s_spikes_do_not_depend_on_its_batch(student, student_model):
+def test_spikes_do_not_depend_on_the_batch(student, student_model):
     _, inputs = student
     many = np.concatenate([inputs] * 5)[: onnx_file.RUN_CLIPS + 7]
     spikes, outputs = onnx_file.execute(student_model, many)
@@ -114,7 +114,7 @@ def test_a_clip_s_spikes_do_not_depend_on_its_batch(student, student_model):
 
 
 @pytest.mark.parametrize("level", ["DISABLE_ALL", "ENABLE_BASIC", "ENABLE_EXTENDED", "ENABLE_ALL"])
-def test_no_level_of_onnxruntime_s_optimiser_changes_a_spike(student, student_model, level):
+def test_no_optimisation_level_of_onnxruntime_changes_a_spike(student, student_model, level):
     _, inputs = student
     options = runtime.SessionOptions()
     options.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, f"ORT_{level}")
@@ -182,12 +182,12 @@ def test_the_teacher_agrees_with_torch(streams, tmp_path):
         logits = dict(zip(config.streams, teacher.look(torch.from_numpy(x))[0].numpy(), strict=True))
     assert not spikes
     assert list(outputs) == ["logits", *(f"logits/{stream}" for stream in config.streams)]
-    for name, wanted in {
+    for name, expected in {
         "logits": np.mean(list(logits.values()), 0),
         **{f"logits/{s}": v for s, v in logits.items()},
     }.items():
-        np.testing.assert_allclose(outputs[name], wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
-        assert (outputs[name].argmax(1) == wanted.argmax(1)).all()
+        np.testing.assert_allclose(outputs[name], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+        assert (outputs[name].argmax(1) == expected.argmax(1)).all()
     properties = {p.key: p.value for p in exported.metadata_props}
     assert TeacherConfig(**json.loads(properties["teacher"])) == config
     assert json.loads(properties["training"]) == {"seed": 0}

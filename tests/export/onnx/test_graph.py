@@ -1,4 +1,4 @@
-"""The builder of ONNX graphs: unique names, constants, convolutions and graph convolutions by their equations."""
+"""The builder of ONNX graphs: unique names, constants, convolutions and graph convolutions."""
 
 import sys
 
@@ -41,7 +41,7 @@ def test_a_convolution_must_fit_its_input():
 
 @pytest.mark.parametrize("by_edge", [False, True])
 def test_a_graph_convolution_follows_its_equation(by_edge):
-    """Both encodings, with a joint that nothing reaches and joints of several degrees; integers, so that sums are exact."""
+    """Both encodings give exact sums of integers, also for a joint without edges."""
     rng = np.random.default_rng(0)
     adjacency, weight = rng.integers(0, 2, (2, 4, 4)) * 1.0, rng.integers(-4, 5, (2, 5, 3)) * 1.0
     adjacency[:, :, 1] = 0

@@ -1,4 +1,4 @@
-"""Graphs unrolled to ONNX: every node follows NIR's equations, and what has no encoding is named."""
+"""Graphs unrolled to ONNX follow NIR's equations; nodes without an encoding are refused by name."""
 
 import copy
 import json
@@ -25,14 +25,14 @@ def test_every_shape_is_known_but_for_the_clips_and_the_declared_ones_are_inferr
     bare = copy.deepcopy(student_model)
     del bare.graph.value_info[:]
     inferred = onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True, data_prop=True)
-    found = {v.name: v.type.tensor_type for v in (*inferred.graph.value_info, *inferred.graph.output)}
+    actual = {v.name: v.type.tensor_type for v in (*inferred.graph.value_info, *inferred.graph.output)}
     declared = {v.name: v.type.tensor_type for v in (*student_model.graph.value_info, *student_model.graph.output)}
     assert set(declared) >= {name for node in bare.graph.node for name in node.output}
-    for name, wanted in declared.items():
-        dims = [d.dim_value for d in wanted.shape.dim]
+    for name, expected in declared.items():
+        dims = [d.dim_value for d in expected.shape.dim]
         assert dims.count(0) == 1, f"{name}: {dims}"  # the clips
-        assert found[name].elem_type == wanted.elem_type
-        assert [d.dim_value for d in found[name].shape.dim] == dims, name
+        assert actual[name].elem_type == expected.elem_type
+        assert [d.dim_value for d in actual[name].shape.dim] == dims, name
 
 
 def test_constant_input_is_convolved_once_and_each_weight_is_stored_once(student, student_model):
@@ -45,8 +45,8 @@ def test_constant_input_is_convolved_once_and_each_weight_is_stored_once(student
     assert batch["ssc_conv"] == "clips"
     assert batch["smf_conv"] == "steps_clips"
     stored = sum(np.prod(w.dims) for w in student_model.graph.initializer if w.data_type == onnx.TensorProto.FLOAT)
-    wanted = sum(np.size(getattr(n, part, ())) for n in graph.nodes.values() for part in ("weight", "bias"))
-    assert wanted < stored < 1.02 * wanted  # thresholds and rates: one value per population or channel
+    expected = sum(np.size(getattr(n, part, ())) for n in graph.nodes.values() for part in ("weight", "bias"))
+    assert expected < stored < 1.02 * expected  # thresholds and rates: one value per population or channel
 
 
 def test_opset_names_and_metadata(student, student_model):
@@ -68,12 +68,12 @@ def test_opset_names_and_metadata(student, student_model):
 
 
 def lattice(seed: int, *shape: int) -> np.ndarray:
-    """Multiples of 1/8, which float32 adds and halves without rounding."""
+    """Draw multiples of 1/8, which float32 adds and halves without rounding."""
     return np.random.default_rng(seed).integers(-8, 9, shape).astype(F32) / 8
 
 
 def network(nodes: dict[str, nir.NIRNode], *chains: str) -> nir.NIRGraph:
-    """`chains` like "x conv lif". Without nir's type check, which refuses kernels that are not square (NIR.md)."""
+    """Connect nodes by chains like "x conv lif", without nir's type check, which refuses such kernels (NIR.md)."""
     edges = {pair for chain in chains for pair in zip(chain.split(), chain.split()[1:], strict=False)}
     return nir.NIRGraph(nodes, sorted(edges), type_check=False)
 
@@ -182,13 +182,13 @@ def test_foreign_graphs_follow_nir_s_equations(case, steps, tmp_path):
     model = onnx_file.from_nir(graph, steps=steps, dt=DT)
     onnx_file.write(model, tmp_path / "foreign.onnx")  # checked
     spikes, outputs = onnx_file.execute(model, inputs)
-    wanted, wanted_outputs = reference_spikes(graph, inputs, steps, DT)
-    assert set(spikes) == set(wanted)
-    assert set(outputs) == set(wanted_outputs)  # no logits: no student
-    for name, train in wanted.items():
+    expected, expected_outputs = reference_spikes(graph, inputs, steps, DT)
+    assert set(spikes) == set(expected)
+    assert set(outputs) == set(expected_outputs)  # no logits: no student
+    for name, train in expected.items():
         assert (spikes[name] != train).sum() == 0, name
         assert steps == 1 or 0 < train.mean() < 1, f"{name} never fires, or always: the comparison means nothing"
-    for name, values in wanted_outputs.items():
+    for name, values in expected_outputs.items():
         np.testing.assert_array_equal(outputs[name], values)
 
 
@@ -200,8 +200,8 @@ def test_several_inputs_are_several_inputs(tmp_path):
     assert [value.name for value in model.graph.input] == ["p", "q"]
     assert {p.key: p.value for p in model.metadata_props}["q.signal"] == "spikes"
     x = lattice(0, 4, 3)
-    wanted = reference.execute(graph, {"p": x, "q": x}, 2, DT).spikes["a"].swapaxes(0, 1)  # clips before steps
-    np.testing.assert_array_equal(onnx_file.execute(model, x)[0]["a"], wanted)
+    expected = reference.execute(graph, {"p": x, "q": x}, 2, DT).spikes["a"].swapaxes(0, 1)  # clips before steps
+    np.testing.assert_array_equal(onnx_file.execute(model, x)[0]["a"], expected)
 
 
 def cuba() -> nir.CubaLIF:

@@ -1,4 +1,4 @@
-"""The reference execution of whole graphs: loops, inputs, margins, and random networks against another implementation."""
+"""The reference execution of whole graphs: loops, inputs, margins, and random networks."""
 
 import nir
 import numpy as np
@@ -15,7 +15,7 @@ from tests.support.random_networks import random_networks
 
 
 def test_an_edge_that_closes_a_loop_shows_the_step_before():
-    """b is behind a in the loop, and sees a's present spike; a sees b's of the step before."""
+    """b follows a in the loop and receives its present spike; a receives b's spike of the previous step."""
     fires = {"threshold": 0.4, "tau": DT}
     nodes = {"x": inp(1), "a": lif(1, **fires), "b": lif(1, **fires), "back": linear([[-1.0]]), "y": out(1)}
     g = graph(nodes, [("x", "a"), ("a", "b"), ("b", "back"), ("back", "a"), ("b", "y")])
@@ -35,7 +35,7 @@ def test_a_loop_that_nothing_reaches_and_one_through_a_delay():
 @given(random_networks())
 @settings(derandomize=True, deadline=None, database=None, max_examples=40, suppress_health_check=list(HealthCheck))
 def test_random_networks(network):
-    """Nested graphs, joins, loops, delays, several inputs and outputs: no decision differs from another implementation's."""
+    """No decision differs from an independent implementation's, with nesting, joins, loops and delays."""
     steps = next(iter(network.inputs.values())).shape[1]
     spikes, outputs, _ = euler_oracle.execute(network.graph, network.inputs, network.dt, network.if_dt)
     run = execute(network.graph, network.inputs, steps, network.dt, stepwise=True, if_dt=network.if_dt)

@@ -1,4 +1,4 @@
-"""Every primitive against its equation as a plain NumPy loop."""
+"""Every primitive agrees with its equation, written as a plain NumPy loop."""
 
 import nir
 import numpy as np
@@ -21,9 +21,9 @@ def applied(node, x) -> np.ndarray:
     return run_linear(node, "node", torch.from_numpy(np.asarray(x, dtype=F32))).numpy()
 
 
-def close(found, wanted) -> None:
-    assert found.shape == wanted.shape
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+def close(actual, expected) -> None:
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @given(seeds, st.sampled_from([1, 2]), st.booleans(), st.sampled_from(["numbers", "same", "valid"]))
@@ -50,14 +50,14 @@ def test_convolution_in_one_dimension(seed, groups, padding, dilation):
     pad = {"same": dilation, "valid": 0}.get(padding, padding)
     padded = np.pad(x, ((0, 0), (0, 0), (pad, pad)))
     length = (padded.shape[2] - 2 * dilation - 1) // stride + 1
-    wanted = np.zeros((2, 2 * groups, length))
+    expected = np.zeros((2, 2 * groups, length))
     for o, i, c, k in np.ndindex(2 * groups, length, 2, 3):
-        wanted[:, o, i] += weight[o, c, k] * padded[:, o // 2 * 2 + c, i * stride + k * dilation]
-    close(applied(node, x), wanted + bias[:, None])
+        expected[:, o, i] += weight[o, c, k] * padded[:, o // 2 * 2 + c, i * stride + k * dilation]
+    close(applied(node, x), expected + bias[:, None])
 
 
 def test_numbers_as_files_bring_them():
-    """Scalars and arrays of NumPy where a list was written."""
+    """A file returns NumPy scalars and arrays in place of the numbers and lists that were written."""
     rng = np.random.default_rng(0)
     plain = conv(rng.normal(size=(2, 2, 3, 3)), stride=2, padding=1)
     x = f32(rng.normal(size=(1, 2, 6, 6)))
@@ -72,9 +72,9 @@ def test_pooling_counts_its_padding(seed, kind):
     rng = np.random.default_rng(seed)
     kernel, stride, padding = rng.integers(1, 4, 2), rng.integers(1, 3, 2), rng.integers(0, 4, 2)
     x = f32(rng.normal(size=(2, 3, 6, 5)))
-    wanted = apply_node(pool(kernel, stride, padding), np.asarray(x, dtype=float))
+    expected = apply_node(pool(kernel, stride, padding), np.asarray(x, dtype=float))
     divisor = kernel.prod() if kind is nir.AvgPool2d else 1
-    close(applied(kind(kernel, stride, padding), x), wanted / divisor)
+    close(applied(kind(kernel, stride, padding), x), expected / divisor)
 
 
 @given(seeds, st.sampled_from([(), (2,), (2, 3)]), st.booleans(), st.booleans())
@@ -84,11 +84,11 @@ def test_dense_nodes_one_matrix_or_one_for_each_row(seed, lead, batched, biased)
     weight = f32(rng.normal(size=(*lead, 4, 5) if batched else (4, 5)))
     bias = f32(rng.normal(size=weight.shape[:-1])) * biased
     x = f32(rng.normal(size=(3, *lead, 5)))
-    wanted = np.zeros((3, *lead, 4))
+    expected = np.zeros((3, *lead, 4))
     for n, *place in np.ndindex(3, *lead):
         own, place = (tuple(place) if batched else ()), tuple(place)
-        wanted[(n, *place)] = weight[own] @ x[(n, *place)].astype(float) + bias[own]
-    close(applied(nir.Affine(weight, bias) if biased else nir.Linear(weight), x), wanted)
+        expected[(n, *place)] = weight[own] @ x[(n, *place)].astype(float) + bias[own]
+    close(applied(nir.Affine(weight, bias) if biased else nir.Linear(weight), x), expected)
 
 
 def test_scale_and_flatten():
@@ -121,7 +121,7 @@ NEURONS = {
 @given(seed=seeds)
 @QUICK
 def test_neurons_by_their_equations(kind, seed):
-    """In float32 as the equations are written, each neuron with parameters of its own; all state starts at 0."""
+    """The equations in float32, with parameters per neuron; all state starts at 0."""
     rng = np.random.default_rng(seed)
     p = parameters(rng, NEURONS[kind], 2, 3)
     if_dt = 0.5

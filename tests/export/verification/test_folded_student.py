@@ -1,4 +1,4 @@
-"""The student on a file's weights: without its attention, and what it is not."""
+"""The student on a file's weights, with and without its attention."""
 
 import nir
 import numpy as np

@@ -1,4 +1,4 @@
-"""The comparison itself: it counts decisions, finds the first difference, and never takes what is missing for equal."""
+"""The comparison counts decisions, finds the first difference, and counts missing spikes as wrong."""
 
 from dataclasses import replace
 
@@ -68,7 +68,8 @@ def test_an_unquantised_file_may_round_apart_near_its_threshold(count, margin, a
     if count:
         margins = np.full((1, 4, 250_000), 0.0)
         margins[0, 2, :count] = margin
-        parity = with_margins(parity, "x", b["x"][1:], margins, np.array([1]))
+        layer = with_margins(parity.layers[0], parity.rule, b["x"][1:], margins, np.array([1]))
+        parity = replace(parity, layers=[layer])
         assert parity.first.margin == margin
     assert parity.agrees == agrees
 

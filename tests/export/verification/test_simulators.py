@@ -1,4 +1,4 @@
-"""Our portable files in other people's simulators, read by their own importers: the same spikes as torch, decision by decision.
+"""Portable files give torch's spikes in other simulators, which read them with their own importers.
 
 SpikingJelly 2.0 needs Python 3.11: `make test-interop`. A simulator that is not installed skips.
 """
@@ -32,7 +32,7 @@ STUDENTS = {
 
 
 def installed(simulator: str) -> None:
-    """Skips without it; under `make test-interop`, which is there to compare with it, that is a failure."""
+    """Skip the test if it is not installed, or fail under `make test-interop`, which installs it."""
     if os.environ.get("MKSGN_INTEROP"):
         importlib.import_module(simulators.MODULES[simulator])
     pytest.importorskip(simulators.MODULES[simulator], reason=f"{simulator} is not installed here: make test-interop")
@@ -40,7 +40,7 @@ def installed(simulator: str) -> None:
 
 @pytest.fixture(scope="module", params=STUDENTS)
 def exported(request, tmp_path_factory):
-    """A portable file as another project finds it, and torch's spikes."""
+    """A portable file as another project reads it, inputs, and torch's spikes."""
     model, _ = tiny(**STUDENTS[request.param])
     graph = export_to_nir(model, quantize=8, calibration=calibration(model), profile="portable")
     path = tmp_path_factory.mktemp("portable") / "model.nir"
@@ -57,33 +57,35 @@ def exported(request, tmp_path_factory):
 @pytest.mark.parametrize("simulator", ["spikingjelly", "snntorch"])
 def test_the_same_spikes(simulator, exported):
     installed(simulator)
-    graph, inputs, wanted = exported
-    found = simulators.spikes(simulator, graph, inputs, 4, 1e-4, batch=64)
-    parity = compare(simulator, wanted, found)
+    graph, inputs, expected = exported
+    actual = simulators.spikes(simulator, graph, inputs, 4, 1e-4, batch=64)
+    parity = compare(simulator, expected, actual)
     assert parity.decisions >= DECISIONS
     assert parity.mismatches == 0, parity.first
-    assert all(spikes.any() for spikes in wanted.values())
+    assert all(spikes.any() for spikes in expected.values())
 
 
 def test_norse_agrees_up_to_the_first_join(exported):
-    """norse 1.1 runs a node as soon as one of its sources has run, so a population with two branches lacks one (docs/export.md)."""
+    """norse 1.1 runs a node once one of its sources has run, so that joins lack a branch (docs/export.md)."""
     installed("norse")
-    graph, inputs, wanted = exported
+    graph, inputs, expected = exported
     samples = slice(0, 16)
-    found = simulators.spikes("norse", graph, inputs[samples], 4, 1e-4)
+    actual = simulators.spikes("norse", graph, inputs[samples], 4, 1e-4)
     layers = {
-        layer.layer: layer for layer in compare("norse", {n: s[samples] for n, s in wanted.items()}, found).layers
+        layer.layer: layer for layer in compare("norse", {n: s[samples] for n, s in expected.items()}, actual).layers
     }
     assert [layers[name].mismatches for name in ("ssc", "smf")] == [0, 0]
-    assert layers["block1_sgc"].mismatches > 0, "norse joins branches now: compare all of it, and tell docs/export.md"
+    assert layers["block1_sgc"].mismatches > 0, (
+        "norse joins branches now: compare all populations and correct docs/export.md"
+    )
 
 
 def test_a_structured_file_goes_to_them_in_its_portable_form():
     installed("snntorch")
     model, inputs = tiny(attention="none")
     graph = export_to_nir(model, quantize=4, calibration=calibration(model))
-    wanted, _ = torch_spikes(FoldedStudent(graph), inputs)
-    assert compare("snntorch", wanted, simulators.spikes("snntorch", graph, inputs, 4, 1e-4, batch=5)).mismatches == 0
+    expected, _ = torch_spikes(FoldedStudent(graph), inputs)
+    assert compare("snntorch", expected, simulators.spikes("snntorch", graph, inputs, 4, 1e-4, batch=5)).mismatches == 0
 
 
 def test_what_cannot_be_asked_is_named(monkeypatch):

@@ -1,4 +1,4 @@
-"""Executions compared with the reference: quantised ones freely, unquantised ones layer by layer on the reference's spikes."""
+"""Verification: quantised executions run freely, unquantised ones are teacher-forced."""
 
 import nir
 import numpy as np
@@ -17,7 +17,7 @@ from tests.support.students import calibration, tiny
 
 
 def test_an_unquantised_file_is_compared_layer_by_layer():
-    """Freely, a membrane that rounds across its threshold would be counted again in all that follows."""
+    """Without forcing, a rounded decision would be counted again in everything that follows from it."""
     model, inputs = tiny()
     graph = export_to_nir(model)
     (parity,) = verify(graph, model.student, inputs)
@@ -27,8 +27,8 @@ def test_an_unquantised_file_is_compared_layer_by_layer():
     assert parity.largest_margin is None or parity.largest_margin < MARGIN
 
 
-def test_forcing_counts_each_layer_for_itself():
-    """One layer's weights changed: that layer differs, those behind it are given the reference's spikes and agree."""
+def test_teacher_forcing_counts_every_layer_by_itself():
+    """If the weights of one layer change, only that layer differs: later ones get the reference's spikes."""
     model, inputs = tiny()
     graph = export_to_nir(model)
     with torch.no_grad():
@@ -45,11 +45,11 @@ def test_forcing_counts_each_layer_for_itself():
     ):
         parity.check("model.nir")
     free, _ = torch_spikes(model.student, inputs)
-    wanted, _ = reference_spikes(graph, inputs, 4, 1e-4)
-    assert compare("freely", wanted, free).layers[-1].mismatches > 3
+    expected, _ = reference_spikes(graph, inputs, 4, 1e-4)
+    assert compare("freely", expected, free).layers[-1].mismatches > 3
 
 
-def test_forcing_leaves_the_student_as_it_was():
+def test_teacher_forcing_leaves_the_student_as_it_was():
     model, inputs = tiny()
     before, logits = torch_spikes(model.student, inputs)
     verify(export_to_nir(model), model.student, inputs)
@@ -59,29 +59,29 @@ def test_forcing_leaves_the_student_as_it_was():
 
 
 def test_one_changed_weight_of_a_quantised_file_is_found_where_it_acts():
-    """The weights of two executions differ in one synapse; the comparison names the layer, and the margin that decided."""
+    """If one synapse changes, the comparison names its layer and the first decision that differs."""
     model, inputs = tiny()
     graph = export_to_nir(model, quantize=8, calibration=calibration(model))
-    wanted, _ = reference_spikes(graph, inputs, 4, 1e-4)
+    expected, _ = reference_spikes(graph, inputs, 4, 1e-4)
     assert verify(graph, None, inputs)[0].mismatches == 0
     node = graph.nodes["block1_stc_conv"]
     node.weight = node.weight.copy()
     node.weight[2] += np.float32(0.25)
-    found, _ = torch_spikes(FoldedStudent(graph), inputs)
-    parity = compare("changed", wanted, found)
+    actual, _ = torch_spikes(FoldedStudent(graph), inputs)
+    parity = compare("changed", expected, actual)
     assert parity.first.layer == "block1_stc"
     assert parity.first.neuron[0] == 2
     changed = next(layer for layer in parity.layers if layer.layer == "block1_stc")
     assert sum(changed.per_step) == changed.mismatches > 0
     sample, step = changed.first.sample, changed.first.step
     assert (
-        wanted["block1_stc"][(sample, step, *changed.first.neuron)]
-        != found["block1_stc"][(sample, step, *changed.first.neuron)]
+        expected["block1_stc"][(sample, step, *changed.first.neuron)]
+        != actual["block1_stc"][(sample, step, *changed.first.neuron)]
     )
 
 
 def test_a_flip_is_counted_once_and_not_at_the_neuron_s_later_steps():
-    """Forced spikes alone would not do: a neuron that fired by a rounding is reset, and its later steps differ by much."""
+    """Forcing the inputs alone is not enough: a neuron that fires by a rounding would be reset."""
     model, inputs = tiny()
     graph = export_to_nir(model)
     with torch.no_grad():
@@ -96,17 +96,17 @@ def test_margins_are_those_of_all_samples():
     model, inputs = tiny()
     graph = export_to_nir(model)
     inputs = np.concatenate([inputs] * 12)[:40]
-    wanted, _ = reference_spikes(graph, inputs, 4, 1e-4)
+    forced, _ = reference_spikes(graph, inputs, 4, 1e-4)
     with torch.no_grad():
         model.student.stc[0].conv.bn.bias.add_(1e-2)
     (parity,) = verify(graph, model.student, inputs)
-    own, _ = torch_spikes(model.student, inputs, teacher_forced=wanted)
-    expected = 0.0
-    for sample in np.flatnonzero((own["block1_stc"] != wanted["block1_stc"]).reshape(40, -1).any(1)):
+    own, _ = torch_spikes(model.student, inputs, teacher_forced=forced)
+    largest = 0.0
+    for sample in np.flatnonzero((own["block1_stc"] != forced["block1_stc"]).reshape(40, -1).any(1)):
         run = reference.execute(graph, inputs[sample : sample + 1], 4, 1e-4, margins_of="block1_stc")
-        different = own["block1_stc"][sample] != wanted["block1_stc"][sample]
-        expected = max(expected, float(run.margins[:, 0][different].max()))
-    assert parity.largest_margin == pytest.approx(expected, rel=1e-5)
+        different = own["block1_stc"][sample] != forced["block1_stc"][sample]
+        largest = max(largest, float(run.margins[:, 0][different].max()))
+    assert parity.largest_margin == pytest.approx(largest, rel=1e-5)
     assert not parity.agrees
 
 
