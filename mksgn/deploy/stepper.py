@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mksgn.deploy.program.neurons import Membrane, State
+from mksgn.deploy.program.neurons import Membrane, State, prepare
 from mksgn.deploy.program.program import AnyProjection, Population, Program
 
 Arrival = Callable[[AnyProjection, int], Tensor | None]  # what a projection's source, by index, sent; None: nothing yet
@@ -48,7 +48,7 @@ class GroupStepper:
         self.members, self.device = members, device or torch.device("cpu")
         self.incoming = {p.name: program.into(p.name) for p in members}
         self.states: dict[str, State] = {
-            p.name: p.neuron.prepare(self.device, p.unit, steps) for p in members if p.neuron is not None
+            p.name: prepare(p.neuron, self.device, p.unit, steps) for p in members if p.neuron is not None
         }
         self.late = {
             p.name: [(first, torch.from_numpy(bias).to(self.device)) for first, bias in p.late_biases] for p in members

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from mksgn.deploy import Program, compile_graph, run
+from mksgn.deploy.program.neurons import prepare
 from mksgn.export import export_to_nir
 from mksgn.export.verification.verify import torch_spikes
 from tests.support.students import tiny
@@ -17,7 +18,7 @@ def decisions_apart(program: Program, inputs: np.ndarray, spikes: dict[str, np.n
     apart, every, furthest = 0, 0, 0.0
     for population in program.neurons:
         wanted = torch.from_numpy(spikes[population.name])
-        state = population.neuron.prepare()
+        state = prepare(population.neuron)
         current = None
         for projection in program.into(population.name):
             sources = [inputs if s == "input" else spikes[s] for s in projection.sources]

@@ -6,7 +6,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron, Membrane, decay
+from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron, Membrane, decay, prepare
 from tests.support.graphs import SETTINGS
 
 MAX = 2**23 - 1
@@ -61,7 +61,7 @@ def test_halving_every_small_membrane():
     st.integers(0, 7),
 )
 def test_fixed_neuron_equals_lava_s_equations_step_by_step(currents, start, dv, vth, mant, exp):
-    state = neuron(dv, vth, mant, exp).prepare()
+    state = prepare(neuron(dv, vth, mant, exp))
     v, wanted = Membrane(torch.tensor([[float(start)]])), start
     for a in currents:
         s, v, h = state.step(torch.tensor([[float(a)]]), v)
@@ -70,7 +70,7 @@ def test_fixed_neuron_equals_lava_s_equations_step_by_step(currents, start, dv, 
 
 
 def test_a_membrane_is_clipped_at_24_bits_on_both_sides():
-    state = neuron(2048, 131_071).prepare()
+    state = prepare(neuron(2048, 131_071))
     v = Membrane(torch.full((1,), float(-MAX)))
     assert state.step(torch.tensor([-131_071.0]), v)[2].item() == -MAX
     s, after, h = state.step(torch.tensor([131_071.0]), Membrane(torch.full((1,), float(MAX))))
@@ -84,13 +84,13 @@ def test_a_membrane_is_clipped_at_24_bits_on_both_sides():
 def test_all_terms_at_their_limit_do_not_wrap_around():
     """v + u + bias reaches 3 · 2^23 before the clip."""
     for sign in (1, -1):
-        state = FixedNeuron(1, np.array([131_071], np.int32), np.array([sign * 4095], np.int32), 7).prepare()
+        state = prepare(FixedNeuron(1, np.array([131_071], np.int32), np.array([sign * 4095], np.int32), 7))
         h = state.step(torch.tensor([sign * 131_071.0]), Membrane(torch.tensor([float(sign * MAX)])))[2]
         assert h.item() == sign * MAX
 
 
 def test_a_membrane_at_the_threshold_does_not_fire_and_one_sub_unit_above_does():
-    state = FixedNeuron(2048, np.array([10], np.int32), np.array([1], np.int32), 0).prepare()
+    state = prepare(FixedNeuron(2048, np.array([10], np.int32), np.array([1], np.int32), 0))
     none = torch.zeros(1)
     assert state.step(torch.tensor([9.0]), Membrane(none + 126))[2].item() == 640  # 576 + 63 + 1
     assert not state.step(torch.tensor([9.0]), Membrane(none + 126))[0].item()
@@ -101,13 +101,13 @@ def test_a_membrane_at_the_threshold_does_not_fire_and_one_sub_unit_above_does()
 @pytest.mark.parametrize("exponent", range(8))
 @pytest.mark.parametrize("mantissa", [-4096, -1, 0, 1, 4095])
 def test_the_bias_is_shifted_by_its_exponent(mantissa, exponent):
-    h = neuron(2048, 131_071, mantissa, exponent).prepare().step(torch.zeros(1), Membrane(torch.zeros(1)))[2]
+    h = prepare(neuron(2048, 131_071, mantissa, exponent)).step(torch.zeros(1), Membrane(torch.zeros(1)))[2]
     assert h.item() == mantissa * 2**exponent
 
 
 def test_parameters_broadcast_against_the_population():
     vth = np.array([5, 10], np.int32).reshape(2, 1, 1)
-    state = FixedNeuron(2048, vth, np.zeros((1, 1, 1), np.int32), 6).prepare()
+    state = prepare(FixedNeuron(2048, vth, np.zeros((1, 1, 1), np.int32), 6))
     current = torch.full((3, 2, 4, 5), 7.0)
     v = state.start(current)
     assert (v.v.shape, v.v.dtype, int(v.v.abs().max()), v.u) == (current.shape, torch.float32, 0, None)
@@ -121,8 +121,8 @@ def test_parameters_broadcast_against_the_population():
 
 def test_a_step_leaves_the_membrane_it_was_given():
     for state, v in (
-        (neuron(2048, 1).prepare(), torch.tensor([100.0])),
-        (float_neuron().prepare(), torch.tensor([0.5])),
+        (prepare(neuron(2048, 1)), torch.tensor([100.0])),
+        (prepare(float_neuron()), torch.tensor([0.5])),
     ):
         before = v.clone()
         state.step(torch.tensor([3.0]), Membrane(v))
@@ -142,7 +142,7 @@ def float_neuron(rate=0.5, threshold=1.0, bias=0.0) -> FloatNeuron:
 )
 def test_float_neuron_equals_the_equation_on_lattice_numbers(currents, rate, threshold, bias):
     """Eighths, halved or quartered some twelve times at most, with a reset in between: all exact in Python's floats."""
-    state = float_neuron(rate, threshold / 8, bias / 8).prepare()
+    state = prepare(float_neuron(rate, threshold / 8, bias / 8))
     v, wanted = state.start(torch.zeros(1)), 0.0
     for a in currents:
         s, v, h = state.step(torch.tensor([a / 8]), v)
@@ -154,14 +154,14 @@ def test_float_neuron_equals_the_equation_on_lattice_numbers(currents, rate, thr
 
 
 def test_a_float_membrane_at_its_threshold_does_not_fire():
-    state = float_neuron(threshold=2.0).prepare()
+    state = prepare(float_neuron(threshold=2.0))
     assert not state.step(torch.tensor([2.0]), Membrane(torch.zeros(1)))[0].item()
     assert state.step(torch.tensor([np.nextafter(np.float32(2), np.float32(3))]), Membrane(torch.zeros(1)))[0].item()
 
 
 def test_scales_turn_membranes_into_weight_units():
-    assert neuron(2048, 1).prepare().scale == 64
-    assert float_neuron().prepare().scale == 1
+    assert prepare(neuron(2048, 1)).scale == 64
+    assert prepare(float_neuron()).scale == 1
 
 
 @SETTINGS
@@ -172,8 +172,8 @@ def test_scales_turn_membranes_into_weight_units():
 )
 def test_fixed_and_float_decide_alike_with_half_step_thresholds(currents, vth, bias):
     """tau = 2, S = 4, even weights, integer biases: neither truncation nor a tie can tell them apart (LAVA.md)."""
-    fixed = FixedNeuron(2048, np.array([vth], np.int32), np.array([bias], np.int32), 6).prepare()
-    floating = float_neuron(0.5, vth + 1 / 128, bias).prepare()
+    fixed = prepare(FixedNeuron(2048, np.array([vth], np.int32), np.array([bias], np.int32), 6))
+    floating = prepare(float_neuron(0.5, vth + 1 / 128, bias))
     v, w = Membrane(torch.zeros(1)), Membrane(torch.zeros(1))
     for a in currents:
         a = torch.tensor([float(a)])
