@@ -1,4 +1,6 @@
-"""Third stage: compile any NIR graph into populations and projections, and run it in the emulator or in Lava."""
+"""Third stage: compile any NIR graph into populations and projections, and run it in the emulator
+or in Lava.
+"""
 
 from mksgn.deploy.compiler import compile_graph
 from mksgn.deploy.execute import run

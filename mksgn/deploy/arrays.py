@@ -28,7 +28,8 @@ def load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     for name, x in arrays.items():
         if x.ndim < 2:
             raise DeployError(
-                f"{path}: {name} has shape {x.shape}; expected (samples, steps, *input shape), or (samples, *input shape)"
+                f"{path}: {name} has shape {x.shape}; "
+                "expected (samples, steps, *input shape), or (samples, *input shape)"
             )
     return content if isinstance(content, np.ndarray) else arrays
 

@@ -91,8 +91,9 @@ def deploy(
 ) -> None:
     """Compile any NIR graph, and run the clips of SOURCE, or arrays, through it.
 
-    A file that is not quantised runs in fixed point with --calibration. Export's quantiser then gives each population its scale,
-    and the command prints which bound determined it, what saturates, and how well the spikes agree with float.
+    A file that is not quantised runs in fixed point with --calibration. Export's quantiser then
+    gives each population its scale, and the command prints which bound determined it, what
+    saturates, and how well the spikes agree with float.
 
     Example: mksgn-deploy runs/demo/model.nir --data synthetic --limit 8 --backend lava -o runs/deploy
     """
@@ -163,7 +164,8 @@ def _calibration(graph: nir.NIRGraph, source: str, split: str | None) -> Arrays:
     normaliser = input_normaliser(graph)
     if normaliser is None:
         raise DeployError(
-            f"--calibration {source}: the file carries no normalisation of skeleton clips; give arrays in a .npy or .npz file"
+            f"--calibration {source}: the file carries no normalisation of skeleton clips; "
+            "give arrays in a .npy or .npz file"
         )
     clips = open_source(source, split=split, part="train", limit=CALIBRATION_CLIPS)
     return body_inputs(clips.clips, normaliser)[0]
@@ -208,7 +210,8 @@ def _run_arrays(
 def _print_run(execution: Execution, what: str, unit: str, count: int) -> None:
     spikes = sum(c.spikes for c in execution.counters.values())
     output.print(
-        f"{execution.backend} {execution.precision}: {what}, {spikes / count:,.0f} spikes per {unit}, {execution.seconds:.1f} s"
+        f"{execution.backend} {execution.precision}: {what}, {spikes / count:,.0f} spikes per {unit}, "
+        f"{execution.seconds:.1f} s"
     )
 
 

@@ -1,4 +1,6 @@
-"""Raw clips as a program's inputs, by the normaliser that the NIR file carries, and predictions of clips from samples."""
+"""Raw clips as a program's inputs, by the normaliser that the NIR file carries, and predictions of
+clips from samples.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class ClipInputs:
     labels: np.ndarray  # per clip
 
     def predictions(self, execution: Execution) -> np.ndarray:
-        """Return the class of each clip, by the mean of the output over steps, then over the bodies present."""
+        """Return the class of each clip, by the mean of the output over steps, then over the bodies
+        present.
+        """
         logits = body_mean(torch.from_numpy(execution.logits()), torch.from_numpy(self.clip_of_body), len(self.labels))
         return logits.argmax(1).numpy()
 
@@ -41,12 +45,14 @@ def clip_inputs(graph: nir.NIRGraph, program: Program, clips: ClipSet) -> ClipIn
     normaliser = input_normaliser(graph)
     if normaliser is None or program.steps is None:
         raise DeployError(
-            "the file carries no normalisation of skeleton clips; run it through mksgn.deploy.run with arrays of your own"
+            "the file carries no normalisation of skeleton clips; run it through mksgn.deploy.run with arrays of "
+            "your own"
         )
     classes = json_of(graph, "classes")
     if classes is not None and len(clips.classes) != len(classes):
         raise DeployError(
-            f"{clips.source} has {len(clips.classes)} classes, the model {len(classes)}; give the data that it was trained for"
+            f"{clips.source} has {len(clips.classes)} classes, the model {len(classes)}; give the data that it was "
+            "trained for"
         )
     values, clip_of_body = body_inputs(clips.clips, normaliser)
     # the same current at every step: a view, so that nothing is stored or computed S times

@@ -14,7 +14,9 @@ LOOP = "↺"
 
 
 def describe(program: Program, steps: int) -> None:
-    """Print a row per population, and below when each handles the first samples: a digit per time step, the sample's number."""
+    """Print a row per population, and below when each handles the first samples: a digit per time
+    step, the sample's number.
+    """
     windows = schedule(program, SAMPLES, steps)
     table = Table(
         title=f"{program.precision} point, one sample every {steps} steps, latency {program.latency}",

@@ -1,7 +1,9 @@
-"""Bit-accurate execution, layer by layer: all steps of many samples at once, and a recurrent loop step by step.
+"""Bit-accurate execution, layer by layer: all steps of many samples at once, and a recurrent loop
+step by step.
 
-Sums are exact matrix products (mksgn/deploy/program/operators); membranes are those of mksgn/deploy/program/neurons. Samples are
-handled in batches, so that memory does not grow with their number unless spikes are recorded.
+Sums are exact matrix products (mksgn/deploy/program/operators); membranes are those of
+mksgn/deploy/program/neurons. Samples are handled in batches, so that memory does not grow with
+their number unless spikes are recorded.
 """
 
 from __future__ import annotations
@@ -32,10 +34,12 @@ def batch_size(program: Program, steps: int) -> int:
 
 
 def host_values(program: Program, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Compute what the chip and the outputs get from the host: spike inputs, and the host's populations.
+    """Compute what the chip and the outputs get from the host: spike inputs, and the host's
+    populations.
 
     Returns:
-        Arrays (samples, steps, *shape) by population: spikes bool, currents and membrane potentials float32.
+        Arrays (samples, steps, *shape) by population: spikes bool, currents and membrane potentials
+        float32.
     """
     return on_host(program, inputs)[0]
 
@@ -102,7 +106,9 @@ def execute(
 
 @contextmanager
 def _exact_sums() -> Iterator[None]:
-    """Switch off what makes sums inexact on a GPU: TensorFloat-32, and convolution by transforms (Winograd, FFT)."""
+    """Switch off what makes sums inexact on a GPU: TensorFloat-32, and convolution by transforms
+    (Winograd, FFT).
+    """
     matmul = torch.backends.cuda.matmul
     before, matmul.allow_tf32 = matmul.allow_tf32, False
     try:
@@ -113,7 +119,9 @@ def _exact_sums() -> Iterator[None]:
 
 
 def _aligned(x: Tensor, population: Population) -> np.ndarray:
-    """Convert (steps, samples, *shape) to (samples, steps, *shape) in NumPy: spikes as bool, the others in the file's units."""
+    """Convert (steps, samples, *shape) to (samples, steps, *shape) in NumPy: spikes as bool, the
+    others in the file's units.
+    """
     values = x.transpose(0, 1).cpu()
     if values.dtype == torch.uint8:
         return values.view(torch.bool).numpy()
@@ -148,7 +156,8 @@ class _Emulation:
             inputs: all samples, by input's name.
             chunk: the samples of this batch.
             location: run only the populations of this location.
-            keep: populations whose values are needed afterwards; others are freed after their last use. None: all.
+            keep: populations whose values are needed afterwards; others are freed after their last
+                use. None: all.
 
         Returns:
             Values by population.
@@ -173,7 +182,9 @@ class _Emulation:
         return {name: counter.counters(self.event_counters) for name, counter in self.event_counters.items()}
 
     def _input(self, name: str, x: np.ndarray) -> Tensor:
-        """Return (steps, samples, *shape), a view of one value where nothing changes over the steps."""
+        """Return (steps, samples, *shape), a view of one value where nothing changes over the
+        steps.
+        """
         constant = x.strides[1] == 0
         dtype = np.float32 if name in self.program.analog else np.uint8
         values = np.array((x[:, :1] if constant else x).swapaxes(0, 1), dtype=dtype, order="C")

@@ -18,4 +18,6 @@ class ChipLimitError(MksgnError):
 
 
 class PassError(MksgnError):
-    """A compiler pass that broke an invariant of the program: the compiler is at fault, not the graph."""
+    """A compiler pass that broke an invariant of the program: the compiler is at fault, not the
+    graph.
+    """

@@ -5,10 +5,11 @@
   arrives within the target's window of the same sample. A spike that a delay or a loop holds back
   beyond the last step of the sample is sent, and never delivered.
 - A coincidence counts where both inputs of a product unit arrive in the same step.
-- Currents of analog inputs and graded populations are multiply-accumulates, not synaptic operations.
+- Currents of analog inputs and graded populations are multiply-accumulates, not synaptic
+  operations.
 
-Lava's leaves count deliveries one by one (mksgn/deploy/lava/leaf_work). `EventCounter` takes the spikes
-sent where all of them arrive, which is the same number.
+Lava's leaves count deliveries one by one (mksgn/deploy/lava/leaf_work). `EventCounter` takes the
+spikes sent where all of them arrive, which is the same number.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ def largest(x: Tensor) -> float:
 
 
 def _dense(x: Tensor) -> Tensor:
-    """Return the values once each, with axes in the order of memory, so that a reduction does not copy them."""
+    """Return the values once each, with axes in the order of memory, so that a reduction does not
+    copy them.
+    """
     for axis in range(x.ndim):
         x = x.narrow(axis, 0, 1) if x.stride(axis) == 0 else x
     return x.permute(sorted(range(x.ndim), key=x.stride, reverse=True))

@@ -61,7 +61,8 @@ def _check_inputs(program: Program, inputs: dict[str, np.ndarray]) -> None:
         if not np.isfinite(x).all():
             sample, step = (int(i) for i in np.argwhere(~np.isfinite(x))[0][:2])
             raise DeployError(
-                f"input {name}: sample {sample}, step {step} holds a value that is not finite; repair or leave out the sample"
+                f"input {name}: sample {sample}, step {step} holds a value that is not finite; repair or leave out "
+                "the sample"
             )
         if name not in program.analog and not np.isin(x, (0, 1)).all():
             raise DeployError(

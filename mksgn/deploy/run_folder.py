@@ -1,4 +1,6 @@
-"""Files of a run: spikes.npz, outputs.npz, and manifest.json with the sha256 of every file and of the parents."""
+"""Files of a run: spikes.npz, outputs.npz, and manifest.json with the sha256 of every file and of
+the parents.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +55,9 @@ def machine() -> dict[str, Any]:
 def write_spikes(execution: Execution, path: Path, **more: np.ndarray) -> None:
     """Write spike counts and the first spike trains.
 
-    `counts/POPULATION` are spikes per neuron over the run, of the population's shape. `trains/POPULATION` are packed bits of the first
-    samples, and `shape/POPULATION` their shape (samples, steps, *shape). `more` are further arrays by name.
+    `counts/POPULATION` are spikes per neuron over the run, of the population's shape.
+    `trains/POPULATION` are packed bits of the first samples, and `shape/POPULATION` their shape
+    (samples, steps, *shape). `more` are further arrays by name.
     """
     arrays: dict[str, np.ndarray] = dict(more)
     for name, counters in execution.counters.items():

@@ -1,6 +1,8 @@
-"""One execution group, a time step at a time. Lava's leaf Processes run it, and the emulator runs loops with it.
+"""One execution group, a time step at a time. Lava's leaf Processes run it, and the emulator runs
+loops with it.
 
-Spikes are uint8, (samples, *shape). Currents, and membrane potentials that are an output, are float32.
+Spikes are uint8, (samples, *shape). Currents, and membrane potentials that are an output, are
+float32.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ class Received:
 
 @dataclass(frozen=True)
 class Step:
-    """What one population did in a step. `sent` is None for a read-out, whose current is the result."""
+    """What one population did in a step. `sent` is None for a read-out, whose current is the
+    result.
+    """
 
     population: Population
     sent: Tensor | None
@@ -96,7 +100,9 @@ class GroupStepper:
         return tuple(received)
 
     def _own(self, source: str, logical_delay: int) -> Tensor | None:
-        """Return what a member sent `logical_delay` steps ago; one that is evaluated later has not sent in this step yet."""
+        """Return what a member sent `logical_delay` steps ago; one that is evaluated later has not
+        sent in this step yet.
+        """
         back = len(self.sent[source]) - self.count[source] + self.index - logical_delay
         return self.sent[source][back] if self.index >= logical_delay else None
 

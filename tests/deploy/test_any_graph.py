@@ -1,4 +1,6 @@
-"""Any NIR graph through deploy in float: every spike and every output of the equations, as an oracle that shares no code has them."""
+"""Any NIR graph through deploy in float: every spike and every output of the equations, as an
+oracle that shares no code has them.
+"""
 
 import numpy as np
 import pytest

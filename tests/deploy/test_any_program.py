@@ -1,4 +1,6 @@
-"""Random quantised graphs in fixed point: the emulator, fused Lava and stock Lava give the same spikes, outputs and counts."""
+"""Random quantised graphs in fixed point: the emulator, fused Lava and stock Lava give the same
+spikes, outputs and counts.
+"""
 
 import dataclasses
 

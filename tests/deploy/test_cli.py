@@ -1,4 +1,6 @@
-"""mksgn-deploy on graphs from elsewhere: quantised, described, checked, run on arrays, and outputs in a file."""
+"""mksgn-deploy on graphs from elsewhere: quantised, described, checked, run on arrays, and outputs
+in a file.
+"""
 
 import json
 
@@ -78,12 +80,15 @@ def test_float_and_limit(foreign):
     ("words", "message"),
     [
         (["--precision", "float", "--inputs", "none.npy"], "none.npy: cannot be read as .npy or .npz"),
-        (["--calibration", "synthetic"], "--calibration synthetic: the file carries no normalisation of skeleton clips; give arrays"),
-        (["--precision", "float", "--describe"], "--describe: the file does not say how many steps a sample has; give --inputs"),
+        (["--calibration", "synthetic"],
+         "--calibration synthetic: the file carries no normalisation of skeleton clips; give arrays"),
+        (["--precision", "float", "--describe"],
+         "--describe: the file does not say how many steps a sample has; give --inputs"),
         (["--data", "synthetic", "--inputs", "x.npy"], "--data and --inputs: give one of them"),
         (["--print-after", "balanced"],
          "--print-after balanced: no such pass with --precision fixed; choose one of ingest, graph-branches, loops"),
-        (["--precision", "float", "--print-after", "fixed-point"], "--print-after fixed-point: no such pass with --precision float"),
+        (["--precision", "float", "--print-after", "fixed-point"],
+         "--print-after fixed-point: no such pass with --precision float"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said(foreign, words, message):

@@ -183,7 +183,8 @@ def pooled_read_out(rng):
 def read_out_of_two_branches(rng):
     return graph(
         {
-            "x": inp(2, 1, 3), "a": conv(lattice(rng, 2, 2, 1, 1)), "l": lif(2, 1, 3, threshold=0.25), "b": conv(lattice(rng, 4, 2, 1, 1)),
+            "x": inp(2, 1, 3), "a": conv(lattice(rng, 2, 2, 1, 1)), "l": lif(2, 1, 3, threshold=0.25),
+            "b": conv(lattice(rng, 4, 2, 1, 1)),
             "c": conv(lattice(rng, 4, 2, 1, 1)), "y": out(4, 1, 3),
         },
         [("x", "a"), ("a", "l"), ("l", "b"), ("b", "y"), ("x", "c"), ("c", "y")],
@@ -193,7 +194,9 @@ def read_out_of_two_branches(rng):
 
 @pytest.mark.parametrize(("network", "name"), [(pooled_read_out, "b"), (read_out_of_two_branches, "y")])
 def test_calibration_gives_a_read_out_its_unit(network, name):
-    """The unit is that of the quantiser's report, weights and bias are integers of it, and the output is in the file's units."""
+    """The unit is that of the quantiser's report, weights and bias are integers of it, and the
+    output is in the file's units.
+    """
     g = network(np.random.default_rng(0))
     program = compile_graph(g, calibration=np.ones((2, 2, 1, 3)))
     readout = program[program.outputs[0].population]

@@ -1,4 +1,6 @@
-"""mksgn/deploy/emulator: every event of a small network counted by loops; batches, recording, constant inputs."""
+"""mksgn/deploy/emulator: every event of a small network counted by loops; batches, recording,
+constant inputs.
+"""
 
 import math
 
@@ -34,7 +36,9 @@ STEPS = 5
 
 
 def network(seed: int = 0):
-    """Spike input; graph conv and strided skip into one population; attention; a pooled read-out. Some weights are 0."""
+    """Spike input; graph conv and strided skip into one population; attention; a pooled read-out.
+    Some weights are 0.
+    """
     rng = np.random.default_rng(seed)
 
     def sparse(*shape):
@@ -49,7 +53,8 @@ def network(seed: int = 0):
             "readout": conv(sparse(5, 4, 1, 1), lattice(rng, 5)), "y": out(5, 1, 1), "maps": out(4, 2, 3),
         },
         [
-            ("x", "c"), ("c", "first"), ("first", "g"), ("g", "qkv"), ("x", "s"), ("s", "qkv"), ("qkv", "a"), ("a", "pool"),
+            ("x", "c"), ("c", "first"), ("first", "g"), ("g", "qkv"), ("x", "s"), ("s", "qkv"), ("qkv", "a"),
+            ("a", "pool"),
             ("pool", "readout"), ("readout", "y"), ("first", "maps"),
         ],
     )  # fmt: skip
@@ -185,7 +190,8 @@ def test_coincidences_of_any_gain(gain):
     assert execution.counters["a.m"].coincidences == 3 * 3 * 3
 
 
-# --- batches -----------------------------------------------------------------------------------------------------------------
+# --- batches
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def state_of(execution):
@@ -250,7 +256,8 @@ def test_progress_names_the_clips_of_each_batch(done, batches):
     assert finished == [8, 3]
 
 
-# --- inputs ------------------------------------------------------------------------------------------------------------------
+# --- inputs
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_constant_input_as_a_view_equals_the_full_array():

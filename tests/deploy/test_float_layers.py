@@ -1,4 +1,6 @@
-"""An unquantised student in deploy's float32, layer by layer on torch's own spikes: what rounds apart lies at its threshold."""
+"""An unquantised student in deploy's float32, layer by layer on torch's own spikes: what rounds
+apart lies at its threshold.
+"""
 
 import numpy as np
 import torch
@@ -13,8 +15,8 @@ SHARE, MARGIN = 1e-6, 1e-5
 
 
 def decisions_apart(program: Program, inputs: np.ndarray, spikes: dict[str, np.ndarray]) -> tuple[int, int, float]:
-    """(differing, all, largest distance of a differing one to its threshold) with torch's spikes (clips, steps, *shape) as every
-    layer's inputs and resets."""
+    """(differing, all, largest distance of a differing one to its threshold) with torch's spikes
+    (clips, steps, *shape) as every layer's inputs and resets."""
     apart, every, furthest = 0, 0, 0.0
     for population in program.neurons:
         wanted = torch.from_numpy(spikes[population.name])

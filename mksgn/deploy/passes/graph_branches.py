@@ -1,9 +1,10 @@
-"""Graph-branches pass: merge branches of stock primitives into graph convolutions with a weight block per edge.
+"""Graph-branches pass: merge branches of stock primitives into graph convolutions with a weight
+block per edge.
 
-NIR has no graph convolution, so files spell it as branches: Linear nodes on the joints' axis around a
-convolution that mixes the channels. mksgn/export/lowering/portable writes one branch per target joint;
-NIR.md has the form with one per subset. Executed as written, they would multiply each weight by zeros,
-count synapses that no chip has, and have no integer form.
+NIR has no graph convolution, so files spell it as branches: Linear nodes on the joints' axis around
+a convolution that mixes the channels. mksgn/export/lowering/portable writes one branch per target
+joint; NIR.md has the form with one per subset. Executed as written, they would multiply each weight
+by zeros, count synapses that no chip has, and have no integer form.
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ def _grouped(projection: AnyProjection) -> AnyProjection:
 
 
 def in_groups(conv: ops.Conv) -> ops.Conv:
-    """Return the convolution in as many groups as its zeros allow; itself where they allow no more than it has."""
+    """Return the convolution in as many groups as its zeros allow; itself where they allow no more
+    than it has.
+    """
     if conv.groups != 1:
         return conv
     outputs, inputs = conv.weight.shape[:2]

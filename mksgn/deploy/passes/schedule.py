@@ -1,7 +1,7 @@
 """Time steps at which a balanced program handles its samples.
 
-Samples stream back to back, one every S steps. Each population is reset at its own depth, and counts
-inside its window only.
+Samples stream back to back, one every S steps. Each population is reset at its own depth, and
+counts inside its window only.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Window:
 
 
 def schedule(program: Program, samples: int, steps: int | None = None) -> dict[str, Window]:
-    """Return the window of each population. Throughput is one sample every `steps` steps, whatever the depth.
+    """Return the window of each population. Throughput is one sample every `steps` steps, whatever
+    the depth.
 
     Args:
         program: a balanced program.

@@ -1,9 +1,10 @@
-"""Products of spikes (0, 1) with 8-bit synapses in 8-bit instructions: exact int32 sums, several times as fast as float32.
+"""Products of spikes (0, 1) with 8-bit synapses in 8-bit instructions: exact int32 sums, several
+times as fast as float32.
 
 They are oneDNN's u8 x s8 products, which torch has for its own quantised models on x86. A pair of
-products, at most 2 · 127, fits the 16 bits in which older instructions add them. These operators are
-internal to torch: where they are missing, or a trial differs from the float32 product, `linear` and
-`conv` return None, and float32 computes the same sums.
+products, at most 2 · 127, fits the 16 bits in which older instructions add them. These operators
+are internal to torch: where they are missing, or a trial differs from the float32 product, `linear`
+and `conv` return None, and float32 computes the same sums.
 """
 
 from __future__ import annotations
@@ -28,14 +29,18 @@ def storable(weight: np.ndarray) -> bool:
 
 
 def linear(weight: np.ndarray) -> Product | None:
-    """Return for weight (O, I) a product (N, I) uint8 → (N, O) float32, or None where float32 is needed."""
+    """Return for weight (O, I) a product (N, I) uint8 → (N, O) float32, or None where float32 is
+    needed.
+    """
     return _linear(weight) if storable(weight) and available() else None
 
 
 def conv(
     weight: np.ndarray, stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...], groups: int
 ) -> Product | None:
-    """Return for weight (O, I / groups, kh, kw) a product (N, I, H, W) uint8 → (N, O, H', W') float32, channels last; or None."""
+    """Return for weight (O, I / groups, kh, kw) a product (N, I, H, W) uint8 → (N, O, H', W')
+    float32, channels last; or None.
+    """
     return _conv(weight, stride, padding, dilation, groups) if storable(weight) and available() else None
 
 

@@ -1,10 +1,11 @@
-"""One time step of a population, in Loihi's integers and in float32; the emulator and Lava both use it.
+"""One time step of a population, in Loihi's integers and in float32; the emulator and Lava both use
+it.
 
 Fixed point, as Lava's LIF model for the chip computes it, in sub-units of 1/64 weight unit:
 
-    u = wrap(trunc0(u (4095 - du) / 4096) + 64 a)                du = 4095: no memory in the current, u = 64 a
-    v = clip(trunc0(v (4096 - dv) / 4096) + u + bias, ±(2^23 - 1))
-    s = v > 64 vth;   v = 0 where s
+    u = wrap(trunc0(u (4095 - du) / 4096) + 64 a)                du = 4095: no memory in the
+    current, u = 64 a v = clip(trunc0(v (4096 - dv) / 4096) + u + bias, ±(2^23 - 1)) s = v > 64 vth;
+    v = 0 where s
 
 float32 holds each of these integers exactly. Sums beyond 2^24, which it may round, are clipped to
 2^23 - 1 in any case.
@@ -84,7 +85,9 @@ Neuron = FixedNeuron | FloatNeuron
 
 @dataclass(frozen=True)
 class Membrane:
-    """State of a population: membrane potential v after reset and, where the current has a memory, u; of the current's shape."""
+    """State of a population: membrane potential v after reset and, where the current has a memory,
+    u; of the current's shape.
+    """
 
     v: Tensor
     u: Tensor | None = None
@@ -108,15 +111,16 @@ class State(Protocol):
             state: left as it is.
 
         Returns:
-            What the population sends (spikes, uint8, or where nothing fires the membrane potential in the file's units), its new
-            state, and the membrane potential before reset.
+            What the population sends (spikes, uint8, or where nothing fires the membrane potential
+            in the file's units), its new state, and the membrane potential before reset.
         """
 
 
 def prepare(
     neuron: Neuron, device: torch.device | None = None, unit: float | np.ndarray = 1.0, steps: int | None = None
 ) -> State:
-    """Choose the form of a neuron's state: in float32, in fixed point, or, where exact, in the faster form for halving membranes.
+    """Choose the form of a neuron's state: in float32, in fixed point, or, where exact, in the
+    faster form for halving membranes.
 
     Args:
         neuron: parameters of the population.
@@ -184,7 +188,9 @@ def _fixed_state(neuron: FixedNeuron, device: torch.device | None, unit: float |
 
 @dataclass(frozen=True, eq=False)
 class HalvingState:
-    """A fixed-point neuron that `halves_exactly`: the same decisions, in weight units and a third of the passes over memory."""
+    """A fixed-point neuron that `halves_exactly`: the same decisions, in weight units and a third
+    of the passes over memory.
+    """
 
     threshold: Tensor
     bias: Tensor | None
@@ -267,7 +273,9 @@ def fire(h: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def decay(v: Tensor, keep: Tensor) -> Tensor:
-    """Return v keep, truncated toward zero; float32 integers of 24 bits in and out, `keep` a multiple of 1/4096."""
+    """Return v keep, truncated toward zero; float32 integers of 24 bits in and out, `keep` a
+    multiple of 1/4096.
+    """
     if keep.numel() == 1:
         factor = keep.item()
         if factor == 1.0:

@@ -60,14 +60,17 @@ def _sizes(shape: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation:
 
 @dataclass(frozen=True, eq=False)
 class Conv(_Weighted):
-    """Convolution: weight (C_out, C_in / groups, kh, kw) on (C_in, H, W), or (C_out, C_in / groups, k) on (C_in, L)."""
+    """Convolution: weight (C_out, C_in / groups, kh, kw) on (C_in, H, W), or (C_out, C_in / groups,
+    k) on (C_in, L).
+    """
 
     weight: np.ndarray
     stride: tuple[int, ...] = (1, 1)
     padding: tuple[int, ...] = (0, 0)
     dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
-    # zeros at the end of each axis, on top of its padding: "same" of an even kernel is not symmetric
+    # zeros at the end of each axis, on top of its padding: "same" of an even kernel is not
+    # symmetric
     extra_end_padding: tuple[int, ...] = (0, 0)
     kind = "conv"
 
@@ -120,7 +123,8 @@ class Conv(_Weighted):
 
 @dataclass(frozen=True, eq=False)
 class GraphConv(_Weighted):
-    """Graph convolution: one C_out x C_in block of weights per edge (source joint → target joint), never the dense V·C square.
+    """Graph convolution: one C_out x C_in block of weights per edge (source joint → target joint),
+    never the dense V·C square.
 
     (C_in, T, V) → (C_out, T, V); weight (E, C_out, C_in), source and target (E,).
     """
@@ -170,7 +174,9 @@ class GraphConv(_Weighted):
 
 @dataclass(frozen=True, eq=False)
 class Dense(_Weighted):
-    """Matrix on the last axis: weight (O, I), or (*batch, O, I) with one matrix for each index of the axes before it."""
+    """Matrix on the last axis: weight (O, I), or (*batch, O, I) with one matrix for each index of
+    the axes before it.
+    """
 
     weight: np.ndarray
     kind = "dense"
@@ -296,16 +302,19 @@ def with_weights(operators: Operators, change: Callable[[np.ndarray], np.ndarray
 
 @torch.no_grad()
 def worst_sum(operators: Operators, shape: Shape, peak: float = 1.0) -> float:
-    """Return the largest sum of absolute weights into one target neuron, times `peak`, the largest |value| of a source (1 for spikes)."""
+    """Return the largest sum of absolute weights into one target neuron, times `peak`, the largest
+    |value| of a source (1 for spikes).
+    """
     absolute = with_weights(operators, np.abs)
     return float(apply(absolute, torch.full((1, *shape), peak)).max())
 
 
 def fan_out(operators: Operators, shape: Shape, *, nonzero: bool = False) -> np.ndarray:
-    """Count the synapses that leave each source neuron, int64, of `shape`; with `nonzero`, those whose weight is not 0.
+    """Count the synapses that leave each source neuron, int64, of `shape`; with `nonzero`, those
+    whose weight is not 0.
 
-    The operators themselves account for borders and strides: with every weight replaced by 1, the gradient of the sum of all outputs
-    is the number of paths from a source neuron.
+    The operators themselves account for borders and strides: with every weight replaced by 1, the
+    gradient of the sum of all outputs is the number of paths from a source neuron.
     """
     pattern = with_weights(operators, (lambda w: (w != 0).astype(np.float32)) if nonzero else np.ones_like)
     with torch.enable_grad():

@@ -1,4 +1,6 @@
-"""The compiled network: populations and projections. Passes make it from a NIR graph (mksgn/deploy/passes)."""
+"""The compiled network: populations and projections. Passes make it from a NIR graph
+(mksgn/deploy/passes).
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,16 @@ class Population:
     """Neurons that share an equation.
 
     Attributes:
-        kind: `input`; `spiking`; `graded`, which never fires and whose membrane potential is an output; or `readout`, a sum without
-            memory or threshold.
+        kind: `input`; `spiking`; `graded`, which never fires and whose membrane potential is an
+            output; or `readout`, a sum without memory or threshold.
         bias: of a read-out, in units of its weights.
-        unit: value of one weight unit in the file's units; of a graded population, of one unit of its membrane potential.
+        unit: value of one weight unit in the file's units; of a graded population, of one unit of
+            its membrane potential.
         depth: time step, from 0, at which the population handles the first step of a sample.
-        group: execution group, which is computed as one: the population by itself, or all populations of a recurrent loop.
-        late_biases: (first step, currents) that come through delays, so that they begin at a later step of the sample.
+        group: execution group, which is computed as one: the population by itself, or all
+            populations of a recurrent loop.
+        late_biases: (first step, currents) that come through delays, so that they begin at a later
+            step of the sample.
     """
 
     name: str
@@ -63,8 +68,10 @@ class Projection:
     """Synapses from one population to another.
 
     Attributes:
-        logical_delay: what the network asks for: the steps of Delay nodes, and one for an edge that closes a loop.
-        compensation_delay: what the balance pass adds, so that branches of different length meet in the same step of the sample.
+        logical_delay: what the network asks for: the steps of Delay nodes, and one for an edge that
+            closes a loop.
+        compensation_delay: what the balance pass adds, so that branches of different length meet in
+            the same step of the sample.
     """
 
     name: str
@@ -88,7 +95,9 @@ class Projection:
         return next(weighted, self.operators[0].kind if self.operators else "identity")
 
     def current(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Turn (N, *source shape) uint8 spikes, or float32, into currents (N, *target shape) float32."""
+        """Turn (N, *source shape) uint8 spikes, or float32, into currents (N, *target shape)
+        float32.
+        """
         return ops.apply(self.operators, inputs[0]).float()
 
     def fan_outs(self, shapes: tuple[Shape, ...], *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
@@ -100,11 +109,13 @@ class Projection:
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """Attention's product of two populations: a unit per (query, key, channel) that fires where both of its inputs do.
+    """Attention's product of two populations: a unit per (query, key, channel) that fires where
+    both of its inputs do.
 
-    Part "m" has the source qkv (its q and k), and current = weight · q kᵀ [head, frame, query, key].
-    Part "z" has the sources m and qkv (its v), and current = weight · m v, with channel = head · d + i.
-    The units count as neurons: deliveries to them are synaptic operations, and coincidences have a count of their own.
+    Part "m" has the source qkv (its q and k), and current = weight · q kᵀ [head, frame, query,
+    key]. Part "z" has the sources m and qkv (its v), and current = weight · m v, with channel =
+    head · d + i. The units count as neurons: deliveries to them are synaptic operations, and
+    coincidences have a count of their own.
     """
 
     name: str
@@ -136,7 +147,9 @@ class Product:
         return _weighted(z, self.weight).view(n, t, v, -1).permute(0, 3, 1, 2)
 
     def fan_outs(self, shapes: tuple[Shape, ...], *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
-        """Count units: q and k reach one for each of the V joints of the other; m reaches d channels, v reaches V queries."""
+        """Count units: q and k reach one for each of the V joints of the other; m reaches d
+        channels, v reaches V queries.
+        """
         channels, _, joints = shapes[-1]
         qkv = np.full(shapes[-1], joints, dtype=np.int64)
         if self.part == "m":
@@ -197,7 +210,9 @@ class Program:
 
     @property
     def quantization(self) -> dict[str, Any] | None:
-        """How each population was quantised, as export's quantiser reports it; None for an unquantised file."""
+        """How each population was quantised, as export's quantiser reports it; None for an
+        unquantised file.
+        """
         report = self.metadata.get("quantization")
         return None if report is None else json.loads(report)
 
@@ -231,14 +246,18 @@ class Program:
 
     @property
     def latency(self) -> int:
-        """Time steps between the first input step of a sample and the first step of its output on the chip."""
+        """Time steps between the first input step of a sample and the first step of its output on
+        the chip.
+        """
         return max((self[output.population].depth for output in self.outputs), default=0)
 
     def into(self, name: str) -> tuple[AnyProjection, ...]:
         return tuple(projection for projection in self.projections if projection.target == name)
 
     def fan_outs(self, projection: AnyProjection, *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
-        """Return the synapses that leave each neuron of each source, of the sources' shapes; computed once per projection."""
+        """Return the synapses that leave each neuron of each source, of the sources' shapes;
+        computed once per projection.
+        """
         # the projection, not its name: a node that feeds two populations names two projections
         key = (projection, nonzero)
         if key not in self._fan_outs:
@@ -259,13 +278,17 @@ class Program:
         return target.location == "chip" and self[source].group != target.group
 
     def synaptic_delay(self, projection: AnyProjection, index: int) -> int:
-        """Time steps for which the chip holds a spike back, on top of the one that every synapse costs."""
+        """Time steps for which the chip holds a spike back, on top of the one that every synapse
+        costs.
+        """
         if not self.crosses_synapses(projection, projection.sources[index]):
             return 0
         return projection.compensation_delays[index] + projection.logical_delay
 
     def arrival_delay(self, projection: AnyProjection, index: int) -> int:
-        """Steps of the sample by which the target sees a source late: the logical delay, in a balanced program."""
+        """Steps of the sample by which the target sees a source late: the logical delay, in a
+        balanced program.
+        """
         source = projection.sources[index]
         if not self.crosses_synapses(projection, source):
             return projection.logical_delay

@@ -1,4 +1,6 @@
-"""mksgn/deploy/passes/balance: delays that keep the meaning where branches of different length join."""
+"""mksgn/deploy/passes/balance: delays that keep the meaning where branches of different length
+join.
+"""
 
 import numpy as np
 
@@ -34,10 +36,13 @@ def delays(program):
 
 
 def test_depths_and_delays_of_a_student():
-    """Every branch into a population as long as the longest; attention's v waits for its map, one step."""
+    """Every branch into a population as long as the longest; attention's v waits for its map, one
+    step.
+    """
     program = balance(host_split(ingest(student_like(np.random.default_rng(0)))))
     assert {p.name: p.depth for p in program.populations} == {
-        "x": 0, "encoder": 0, "spatial": 1, "qkv": 2, "attend.m": 3, "attend.z": 4, "proj": 5, "temporal": 6, "classes": 7,
+        "x": 0, "encoder": 0, "spatial": 1, "qkv": 2, "attend.m": 3, "attend.z": 4, "proj": 5, "temporal": 6,
+        "classes": 7,
     }  # fmt: skip
     assert delays(program) == {
         "x → encoder": 0,
@@ -96,7 +101,8 @@ def test_without_delays_a_join_mixes_time_steps_and_with_them_it_does_not():
     rng = np.random.default_rng(3)
     g = graph(
         {
-            "x": inp(4), "a": linear(lattice(rng, 6, 4)), "first": lif(6, threshold=0.25), "b": linear(lattice(rng, 6, 6)),
+            "x": inp(4), "a": linear(lattice(rng, 6, 4)), "first": lif(6, threshold=0.25),
+            "b": linear(lattice(rng, 6, 6)),
             "second": lif(6, threshold=0.25), "c": linear(lattice(rng, 6, 6)), "skip": linear(lattice(rng, 6, 4)),
             "joined": lif(6, threshold=0.25), "y": out(6),
         },
@@ -120,11 +126,14 @@ def test_a_residual_around_attention_keeps_its_meaning():
     rng = np.random.default_rng(4)
     g = graph(
         {
-            "x": inp(4, 2, 3), "q": conv(lattice(rng, 12, 4, 1, 1), lattice(rng, 12)), "qkv": lif(12, 2, 3, threshold=0.25),
-            "a": attention(2, threshold_m=0.5, threshold_z=0.25), "p": conv(lattice(rng, 4, 4, 1, 1)), "s": conv(lattice(rng, 4, 4, 1, 1)),
+            "x": inp(4, 2, 3), "q": conv(lattice(rng, 12, 4, 1, 1), lattice(rng, 12)),
+            "qkv": lif(12, 2, 3, threshold=0.25),
+            "a": attention(2, threshold_m=0.5, threshold_z=0.25), "p": conv(lattice(rng, 4, 4, 1, 1)),
+            "s": conv(lattice(rng, 4, 4, 1, 1)),
             "joined": lif(4, 2, 3, threshold=0.25), "y": out(4, 2, 3),
         },
-        [("x", "q"), ("q", "qkv"), ("qkv", "a"), ("a", "p"), ("p", "joined"), ("x", "s"), ("s", "joined"), ("joined", "y")],
+        [("x", "q"), ("q", "qkv"), ("qkv", "a"), ("a", "p"), ("p", "joined"), ("x", "s"), ("s", "joined"),
+         ("joined", "y")],
     )  # fmt: skip
     x = spikes(rng, 4, 6, 4, 2, 3)
     program = balance(ingest(g, dt=DT))
@@ -148,10 +157,12 @@ def test_a_population_beside_the_longest_way_is_not_delayed_itself():
     """Only where branches meet: a second output at depth 1 stays there."""
     g = graph(
         {
-            "x": inp(2), "a": linear(np.eye(2)), "short": lif(2), "b": linear(np.eye(2)), "c": linear(np.eye(2)), "long": lif(2),
+            "x": inp(2), "a": linear(np.eye(2)), "short": lif(2), "b": linear(np.eye(2)), "c": linear(np.eye(2)),
+            "long": lif(2),
             "y": out(2), "z": out(2),
         },
-        [("x", "a"), ("a", "short"), ("short", "b"), ("b", "long"), ("x", "c"), ("c", "long"), ("short", "y"), ("long", "z")],
+        [("x", "a"), ("a", "short"), ("short", "b"), ("b", "long"), ("x", "c"), ("c", "long"), ("short", "y"),
+         ("long", "z")],
     )  # fmt: skip
     program = balance(ingest(g))
     assert {p.name: p.depth for p in program.populations} == {"x": 0, "short": 1, "long": 2}

@@ -1,4 +1,6 @@
-"""Branches of Linear and Conv2d nodes that spell a graph convolution become one, with the same currents."""
+"""Branches of Linear and Conv2d nodes that spell a graph convolution become one, with the same
+currents.
+"""
 
 import nir
 import numpy as np

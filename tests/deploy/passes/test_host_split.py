@@ -1,4 +1,6 @@
-"""mksgn/deploy/passes/host_split: analog inputs and the populations that read nothing else stay on the host."""
+"""mksgn/deploy/passes/host_split: analog inputs and the populations that read nothing else stay on
+the host.
+"""
 
 import numpy as np
 import pytest
@@ -69,7 +71,8 @@ def test_an_encoder_of_two_analog_inputs_one_of_them_constant():
     rng = np.random.default_rng(3)
     g = graph(
         {
-            "x": inp(3, analog=True), "w": inp(2, analog=True), "a": linear(lattice(rng, 5, 3)), "b": linear(lattice(rng, 5, 2)),
+            "x": inp(3, analog=True), "w": inp(2, analog=True), "a": linear(lattice(rng, 5, 3)),
+            "b": linear(lattice(rng, 5, 2)),
             "encoder": lif(5, threshold=0.5), "y": out(5),
         },
         [("x", "a"), ("w", "b"), ("a", "encoder"), ("b", "encoder"), ("encoder", "y")],
@@ -91,7 +94,8 @@ def test_spike_inputs_pass_by_the_host():
     g = graph(
         {
             "x": inp(2, analog=True), "s": inp(3), "a": linear(lattice(rng, 4, 2)), "encoder": lif(4, threshold=0.5),
-            "b": linear(lattice(rng, 4, 4)), "c": linear(lattice(rng, 4, 3)), "joined": lif(4, threshold=0.25), "y": out(4),
+            "b": linear(lattice(rng, 4, 4)), "c": linear(lattice(rng, 4, 3)), "joined": lif(4, threshold=0.25),
+            "y": out(4),
         },
         [("x", "a"), ("a", "encoder"), ("encoder", "b"), ("s", "c"), ("b", "joined"), ("c", "joined"), ("joined", "y")],
     )  # fmt: skip
@@ -107,14 +111,16 @@ def test_spike_inputs_pass_by_the_host():
 MIXED = {
     "a population of analog and spikes": graph(
         {
-            "x": inp(2, analog=True), "s": inp(2), "a": linear(np.eye(2)), "b": linear(np.eye(2)), "l": lif(2, threshold=0.5),
+            "x": inp(2, analog=True), "s": inp(2), "a": linear(np.eye(2)), "b": linear(np.eye(2)),
+            "l": lif(2, threshold=0.5),
             "y": out(2),
         },
         [("x", "a"), ("s", "b"), ("a", "l"), ("b", "l"), ("l", "y")],
     ),
     "a skip around the encoder": graph(
         {
-            "x": inp(2, analog=True), "a": linear(np.eye(2)), "e": lif(2), "b": linear(np.eye(2)), "c": linear(np.eye(2)),
+            "x": inp(2, analog=True), "a": linear(np.eye(2)), "e": lif(2), "b": linear(np.eye(2)),
+            "c": linear(np.eye(2)),
             "l": lif(2), "y": out(2),
         },
         [("x", "a"), ("a", "e"), ("e", "b"), ("x", "c"), ("b", "l"), ("c", "l"), ("l", "y")],

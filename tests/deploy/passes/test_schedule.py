@@ -1,4 +1,6 @@
-"""mksgn/deploy/passes/schedule: windows, and clips that stream back to back through a chip's own time."""
+"""mksgn/deploy/passes/schedule: windows, and clips that stream back to back through a chip's own
+time.
+"""
 
 import numpy as np
 import pytest
@@ -35,7 +37,8 @@ def program(seed: int = 0):
 def test_every_population_s_window_starts_at_its_depth():
     windows = schedule(program(), samples=5)
     assert {name: w.offset for name, w in windows.items()} == {
-        "x": 0, "encoder": 0, "spatial": 1, "qkv": 2, "attend.m": 3, "attend.z": 4, "proj": 5, "temporal": 6, "classes": 7,
+        "x": 0, "encoder": 0, "spatial": 1, "qkv": 2, "attend.m": 3, "attend.z": 4, "proj": 5, "temporal": 6,
+        "classes": 7,
     }  # fmt: skip
     assert {(w.period, w.samples, w.end - w.offset) for w in windows.values()} == {(4, 5, 20)}
 
@@ -75,7 +78,9 @@ def test_an_unbalanced_program_is_refused_by_the_projection_s_name():
 
 @pytest.mark.parametrize("precision", ["float", "fixed"])
 def test_clips_that_stream_back_to_back_are_what_each_is_alone(precision):
-    """In a chip's own time: neurons fire on their bias outside their windows, buffers are never cleared; nothing leaks."""
+    """In a chip's own time: neurons fire on their bias outside their windows, buffers are never
+    cleared; nothing leaks.
+    """
     rng = np.random.default_rng(1)
     _, g = quantised_student_like(rng)
     compiled = compile_graph(g, precision=precision)

@@ -1,4 +1,6 @@
-"""mksgn/deploy/program/neurons: one step of a neuron against Lava's equations in plain Python integers, and against NIR's in float."""
+"""mksgn/deploy/program/neurons: one step of a neuron against Lava's equations in plain Python
+integers, and against NIR's in float.
+"""
 
 import numpy as np
 import pytest
@@ -141,7 +143,9 @@ def float_neuron(rate=0.5, threshold=1.0, bias=0.0) -> FloatNeuron:
     st.integers(-16, 16),
 )
 def test_float_neuron_equals_the_equation_on_lattice_numbers(currents, rate, threshold, bias):
-    """Eighths, halved or quartered some twelve times at most, with a reset in between: all exact in Python's floats."""
+    """Eighths, halved or quartered some twelve times at most, with a reset in between: all exact in
+    Python's floats.
+    """
     state = prepare(float_neuron(rate, threshold / 8, bias / 8))
     v, wanted = state.start(torch.zeros(1)), 0.0
     for a in currents:
@@ -171,7 +175,9 @@ def test_scales_turn_membranes_into_weight_units():
     st.integers(-50, 50),
 )
 def test_fixed_and_float_decide_alike_with_half_step_thresholds(currents, vth, bias):
-    """tau = 2, S = 4, even weights, integer biases: neither truncation nor a tie can tell them apart (LAVA.md)."""
+    """tau = 2, S = 4, even weights, integer biases: neither truncation nor a tie can tell them
+    apart (LAVA.md).
+    """
     fixed = prepare(FixedNeuron(2048, np.array([vth], np.int32), np.array([bias], np.int32), 6))
     floating = prepare(float_neuron(0.5, vth + 1 / 128, bias))
     v, w = Membrane(torch.zeros(1)), Membrane(torch.zeros(1))

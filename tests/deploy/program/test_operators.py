@@ -1,4 +1,6 @@
-"""mksgn/deploy/program/operators: each operator, its shape, its bound and its synapses against plain loops."""
+"""mksgn/deploy/program/operators: each operator, its shape, its bound and its synapses against
+plain loops.
+"""
 
 import numpy as np
 import pytest
@@ -33,7 +35,9 @@ def same(operators, x, wanted):
 
 @st.composite
 def convolutions(draw):
-    """(operator, source shape, random generator): every combination that leaves at least one output."""
+    """(operator, source shape, random generator): every combination that leaves at least one
+    output.
+    """
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     groups = draw(st.sampled_from([1, 1, 2]))
     inputs, outputs = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
@@ -164,7 +168,9 @@ def test_operators_in_series():
 
 
 def binary_extremes(operators, shape):
-    """Largest |sum| of any target over all binary inputs: those that light every positive, or every negative, path to a target."""
+    """Largest |sum| of any target over all binary inputs: those that light every positive, or every
+    negative, path to a target.
+    """
     size = int(np.prod(shape))
     matrix = on(operators, np.eye(size).reshape(size, *shape)).reshape(size, -1)
     patterns = np.concatenate([(matrix.T > 0), (matrix.T < 0)]).reshape(-1, *shape)

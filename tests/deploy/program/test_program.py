@@ -1,4 +1,6 @@
-"""mksgn/deploy/program/program: attention's products unit by unit, lags, and what a program says of itself."""
+"""mksgn/deploy/program/program: attention's products unit by unit, lags, and what a program says of
+itself.
+"""
 
 import numpy as np
 import pytest
