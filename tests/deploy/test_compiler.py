@@ -41,9 +41,9 @@ def test_a_graph_and_its_file_are_the_assert_same_program(tmp_path, kind):
     from_file, from_graph = compile_graph(kind(path), precision="float"), compile_graph(g, precision="float")
     assert_same_program(from_file, from_graph)
     x = lattice(rng, 3, 4, 2, 4, 3, most=16)
-    wanted = Euler(g, {"x": x})
-    assert_same_spikes(run(from_file, x).spikes, wanted.spikes)
-    np.testing.assert_array_equal(run(from_file, x).outputs["y"], wanted.values["y"])
+    expected = Euler(g, {"x": x})
+    assert_same_spikes(run(from_file, x).spikes, expected.spikes)
+    np.testing.assert_array_equal(run(from_file, x).outputs["y"], expected.values["y"])
 
 
 def test_a_quantised_file_is_the_assert_same_program_in_fixed_point(tmp_path):

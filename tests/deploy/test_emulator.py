@@ -66,14 +66,14 @@ def done():
     """(program, execution, the loops' run, spike trains by population, the input among them)."""
     g, x = network()
     program = compile_graph(g, precision="float")
-    wanted = Euler(g, {"x": x})
-    return program, run(program, x), wanted, {"x": x, **wanted.spikes}
+    expected = Euler(g, {"x": x})
+    return program, run(program, x), expected, {"x": x, **expected.spikes}
 
 
 def test_spikes_and_outputs_are_the_equations(done):
-    _, execution, wanted, trains = done
-    assert_same_spikes(execution.spikes, wanted.spikes)
-    np.testing.assert_array_equal(execution.outputs["y"], wanted.values["y"])
+    _, execution, expected, trains = done
+    assert_same_spikes(execution.spikes, expected.spikes)
+    np.testing.assert_array_equal(execution.outputs["y"], expected.values["y"])
     np.testing.assert_array_equal(execution.outputs["maps"], trains["first"])
     assert execution.outputs["y"].dtype == execution.outputs["maps"].dtype == np.float32
 
@@ -136,11 +136,11 @@ def test_updates_of_neurons_and_product_units(done):
 
 def test_largest_membranes_and_currents(done):
     """In Lava's terms: NIR's membrane times tau/(dt r); the current without the bias."""
-    program, execution, wanted, _ = done
+    program, execution, expected, _ = done
     for population in program.neurons:
         counters = execution.counters[population.name]
-        assert counters.max_membrane == np.abs(wanted.membrane[population.name]).max() * 2
-        assert counters.max_current == np.abs(wanted.current[population.name] - population.neuron.bias).max()
+        assert counters.max_membrane == np.abs(expected.membrane[population.name]).max() * 2
+        assert counters.max_current == np.abs(expected.current[population.name] - population.neuron.bias).max()
     assert execution.counters["readout"].max_membrane == execution.counters["readout"].max_current == 0
     assert np.any(program["qkv"].neuron.bias)
 
@@ -149,13 +149,13 @@ def test_fixed_point_counts_in_weight_units():
     rng = np.random.default_rng(1)
     plain, g = quantised_student_like(rng)
     x = analog_clips(rng, 3)
-    wanted = Euler(plain, {"x": x})
+    expected = Euler(plain, {"x": x})
     program = compile_graph(g)
     execution = run(program, x)
     for name in ("spatial", "qkv", "proj", "temporal"):  # 16 weight units for 1 of the plain network
         bias = sum(plain.nodes[p.name].bias for p in program.into(name)).reshape(-1, 1, 1)
-        assert execution.counters[name].max_membrane == np.abs(wanted.membrane[name]).max() * 2 * 16
-        assert execution.counters[name].max_current == np.abs(wanted.current[name] - bias).max() * 16
+        assert execution.counters[name].max_membrane == np.abs(expected.membrane[name]).max() * 2 * 16
+        assert execution.counters[name].max_current == np.abs(expected.current[name] - bias).max() * 16
     floating = run(compile_graph(g, precision="float"), x)
     for name, counters in execution.counters.items():
         for key in ("spikes", "syn_ops", "effective_acs", "coincidences", "updates", "product_updates"):
@@ -243,8 +243,8 @@ def test_without_recording_only_the_trains_are_missing(done):
     execution = run(program, x, record=False)
     assert execution.spikes == {}
     np.testing.assert_array_equal(execution.outputs["y"], recorded.outputs["y"])
-    (found, per_neuron), (wanted, counts) = state_of(execution), state_of(recorded)
-    assert found == wanted
+    (actual, per_neuron), (expected, counts) = state_of(execution), state_of(recorded)
+    assert actual == expected
     for name, train in counts.items():
         np.testing.assert_array_equal(per_neuron[name], train)
 
@@ -285,10 +285,10 @@ def test_one_step():
     rng = np.random.default_rng(5)
     g = student_like(rng, steps=1)
     x = lattice(rng, 2, 1, 2, 4, 3, most=48)
-    found, wanted = run(compile_graph(g, precision="float"), x), Euler(g, {"x": x})
-    for name, train in wanted.spikes.items():
-        np.testing.assert_array_equal(found.spikes[name], train)
-    np.testing.assert_array_equal(found.outputs["y"], wanted.values["y"])
+    actual, expected = run(compile_graph(g, precision="float"), x), Euler(g, {"x": x})
+    for name, train in expected.spikes.items():
+        np.testing.assert_array_equal(actual.spikes[name], train)
+    np.testing.assert_array_equal(actual.outputs["y"], expected.values["y"])
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32, np.float64])

@@ -19,19 +19,19 @@ def decisions_apart(program: Program, inputs: np.ndarray, spikes: dict[str, np.n
     (clips, steps, *shape) as every layer's inputs and resets."""
     apart, every, furthest = 0, 0, 0.0
     for population in program.neurons:
-        wanted = torch.from_numpy(spikes[population.name])
+        expected = torch.from_numpy(spikes[population.name])
         state = prepare(population.neuron)
         current = None
         for projection in program.into(population.name):
             sources = [inputs if s == "input" else spikes[s] for s in projection.sources]
             flat = [torch.from_numpy(np.array(x, dtype=np.float32)).flatten(0, 1) for x in sources]
-            y = projection.current(tuple(flat)).unflatten(0, wanted.shape[:2])
+            y = projection.current(tuple(flat)).unflatten(0, expected.shape[:2])
             current = y if current is None else current + y
         membrane = state.start(current[:, 0])
-        for t in range(wanted.shape[1]):
+        for t in range(expected.shape[1]):
             s, _, h = state.step(current[:, t], membrane)
-            membrane = type(membrane)(h * ~wanted[:, t])
-            differ = s.bool() != wanted[:, t]
+            membrane = type(membrane)(h * ~expected[:, t])
+            differ = s.bool() != expected[:, t]
             distance = ((h - state.threshold).abs() / state.threshold.abs()).expand_as(h)[differ]
             apart, every = apart + int(differ.sum()), every + differ.numel()
             furthest = max([furthest, *distance.tolist()])

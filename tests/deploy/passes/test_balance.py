@@ -3,9 +3,11 @@ join.
 """
 
 import numpy as np
+import pytest
 
-from mksgn.deploy import run
-from mksgn.deploy.passes.balance import balance
+from mksgn.deploy import compile_graph, run
+from mksgn.deploy.errors import DeployError
+from mksgn.deploy.passes.balance import balance, depths
 from mksgn.deploy.passes.host_split import host_split
 from mksgn.deploy.passes.ingest import ingest
 from tests.support.graphs import (
@@ -25,6 +27,7 @@ from tests.support.graphs import (
     spikes,
     student_like,
 )
+from tests.support.programs import recurrent_loop
 
 
 def delays(program):
@@ -115,11 +118,11 @@ def test_without_delays_a_join_mixes_time_steps_and_with_them_it_does_not():
     before = ingest(g)
     after = balance(before)
     assert delays(after)["x → joined"] == 2
-    wanted = Euler(g, {"x": x}).spikes
-    assert_same_spikes(run(after, x).spikes, wanted)
+    expected = Euler(g, {"x": x}).spikes
+    assert_same_spikes(run(after, x).spikes, expected)
     mixed = run(before, x).spikes["joined"]
     depth = after["joined"].depth
-    assert (mixed[:, depth:] != wanted["joined"][:, :-depth]).any()  # not just late: wrong
+    assert (mixed[:, depth:] != expected["joined"][:, :-depth]).any()  # not just late: wrong
 
 
 def test_a_residual_around_attention_keeps_its_meaning():
@@ -139,9 +142,9 @@ def test_a_residual_around_attention_keeps_its_meaning():
     program = balance(ingest(g, dt=DT))
     assert delays(program)["qkv → a.z"] == 1
     assert delays(program)["x → joined"] == 3
-    found, wanted = run(program, x), Euler(g, {"x": x})
-    assert_same_spikes(found.spikes, wanted.spikes)
-    np.testing.assert_array_equal(found.outputs["y"], wanted.values["y"])
+    actual, expected = run(program, x), Euler(g, {"x": x})
+    assert_same_spikes(actual.spikes, expected.spikes)
+    np.testing.assert_array_equal(actual.outputs["y"], expected.values["y"])
 
 
 def test_inputs_of_a_population_on_the_host_get_no_delay():
@@ -167,3 +170,14 @@ def test_a_population_beside_the_longest_way_is_not_delayed_itself():
     program = balance(ingest(g))
     assert {p.name: p.depth for p in program.populations} == {"x": 0, "short": 1, "long": 2}
     assert program.latency == 2
+
+
+def test_depths_at_another_cost_and_around_a_loop_that_is_not_fused():
+    program = compile_graph(recurrent_loop())
+    assert depths(program) == {p.name: p.depth for p in program.populations} == {"x": 0, "a": 1, "b": 1, "c": 2}
+    assert depths(program, lambda projection: 3)["c"] == 6
+    # without the group a → b costs a step; the network allows the way back only one, and both cost one
+    with pytest.raises(DeployError, match="closes a loop of several populations, whose spikes come back too late"):
+        depths(program, lambda projection: 1 - projection.logical_delay, fused_loops=False)
+    allowed = depths(program, lambda projection: 1 - 2 * projection.logical_delay, fused_loops=False)
+    assert allowed == {"x": 0, "a": 1, "b": 2, "c": 3}

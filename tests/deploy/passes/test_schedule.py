@@ -101,9 +101,9 @@ def test_biases_fire_before_the_first_clip_and_after_the_last_without_effect():
     )  # fmt: skip
     compiled = balance(ingest(g))
     x = spikes(rng, 4, 5, 3)
-    found = on_chip(compiled, {"x": x}, schedule(compiled, 4, 5), 5)
-    wanted = Euler(g, {"x": x}).spikes
-    assert_same_spikes({name: found[name].astype(bool) for name in wanted}, wanted)
+    actual = on_chip(compiled, {"x": x}, schedule(compiled, 4, 5), 5)
+    expected = Euler(g, {"x": x}).spikes
+    assert_same_spikes({name: actual[name].astype(bool) for name in expected}, expected)
 
 
 def test_without_the_balance_pass_the_stream_goes_wrong():

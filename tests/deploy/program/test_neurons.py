@@ -2,13 +2,24 @@
 integers, and against NIR's in float.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron, Membrane, decay, prepare
+from mksgn.deploy.program.neurons import (
+    FixedNeuron,
+    FixedState,
+    FloatNeuron,
+    FloatState,
+    HalvingState,
+    Membrane,
+    decay,
+    prepare,
+)
 from tests.support.graphs import SETTINGS
 
 MAX = 2**23 - 1
@@ -39,9 +50,9 @@ def neuron(dv, vth, mant=0, exp=6) -> FixedNeuron:
 @example(-MAX, 1)
 @example(MAX, 1)
 def test_decay_truncates_toward_zero_whatever_the_sign(v, dv):
-    found = decay(torch.tensor([float(v)]), keep(dv))
-    assert found.dtype == torch.float32
-    assert found.item() == trunc0(v * (4096 - dv), 12) == int(v * (4096 - dv) / 4096)
+    actual = decay(torch.tensor([float(v)]), keep(dv))
+    assert actual.dtype == torch.float32
+    assert actual.item() == trunc0(v * (4096 - dv), 12) == int(v * (4096 - dv) / 4096)
 
 
 def keep(dv: int) -> torch.Tensor:
@@ -64,11 +75,11 @@ def test_halving_every_small_membrane():
 )
 def test_fixed_neuron_equals_lava_s_equations_step_by_step(currents, start, dv, vth, mant, exp):
     state = prepare(neuron(dv, vth, mant, exp))
-    v, wanted = Membrane(torch.tensor([[float(start)]])), start
+    v, expected = Membrane(torch.tensor([[float(start)]])), start
     for a in currents:
         s, v, h = state.step(torch.tensor([[float(a)]]), v)
-        fired, wanted, before = lava(wanted, a, dv, mant, exp, vth)
-        assert (s.item(), v.v.item(), h.item()) == (fired, wanted, before)
+        fired, expected, before = lava(expected, a, dv, mant, exp, vth)
+        assert (s.item(), v.v.item(), h.item()) == (fired, expected, before)
 
 
 def test_a_membrane_is_clipped_at_24_bits_on_both_sides():
@@ -147,14 +158,14 @@ def test_float_neuron_equals_the_equation_on_lattice_numbers(currents, rate, thr
     Python's floats.
     """
     state = prepare(float_neuron(rate, threshold / 8, bias / 8))
-    v, wanted = state.start(torch.zeros(1)), 0.0
+    v, expected = state.start(torch.zeros(1)), 0.0
     for a in currents:
         s, v, h = state.step(torch.tensor([a / 8]), v)
-        wanted = np.float32(wanted) * (1 - rate) + (a / 8 + bias / 8)
-        assert h.item() == np.float32(wanted)
-        fired = wanted > threshold / 8
-        wanted = 0.0 if fired else float(np.float32(wanted))
-        assert (s.item(), v.v.item()) == (fired, wanted)
+        expected = np.float32(expected) * (1 - rate) + (a / 8 + bias / 8)
+        assert h.item() == np.float32(expected)
+        fired = expected > threshold / 8
+        expected = 0.0 if fired else float(np.float32(expected))
+        assert (s.item(), v.v.item()) == (fired, expected)
 
 
 def test_a_float_membrane_at_its_threshold_does_not_fire():
@@ -187,3 +198,38 @@ def test_fixed_and_float_decide_alike_with_half_step_thresholds(currents, vth, b
         z, w, g = floating.step(a, w)
         assert s.item() == z.item()
         assert h.item() == g.item() * 64
+
+
+def halving(**changes) -> FixedNeuron:
+    return replace(FixedNeuron(2048, np.array([9], np.int32), np.array([4], np.int32), 6, worst=40.0), **changes)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "steps", "kind"),
+    [
+        (halving(), 4, HalvingState),
+        (halving(), None, FixedState),
+        # 64 · 2 sub-units are halved seven times without a fraction, and the bias of 4 · 64 too
+        (halving(), 8, HalvingState),
+        (halving(), 9, FixedState),
+        (halving(bias_mant=np.array([1], np.int32)), 8, FixedState),
+        (halving(dv=2047), 4, FixedState),
+        (halving(du=100), 4, FixedState),
+        (halving(vth=None), 4, FixedState),
+        (halving(worst=MAX / 128), 4, FixedState),
+        (FloatNeuron(0.5, np.ones(1, np.float32), np.zeros(1, np.float32)), 4, FloatState),
+    ],
+)
+def test_the_form_of_a_state(neuron, steps, kind):
+    assert isinstance(prepare(neuron, steps=steps), kind)
+
+
+@SETTINGS
+@given(st.lists(st.integers(-18, 18).map(lambda a: 2 * a), min_size=8, max_size=8))
+def test_halving_in_weight_units_decides_as_sub_units_do(currents):
+    fast, full = prepare(halving(), steps=8), prepare(halving())
+    v, w = (state.start(torch.zeros(1)) for state in (fast, full))
+    for a in currents:
+        s, v, h = fast.step(torch.tensor([float(a)]), v)
+        z, w, g = full.step(torch.tensor([float(a)]), w)
+        assert (s.item(), h.item() / fast.scale, v.v.item()) == (z.item(), g.item() / full.scale, w.v.item() / 64)

@@ -26,11 +26,11 @@ def on(operators, x):
     return ops.apply(operators, torch.from_numpy(np.asarray(x, dtype=np.float32))).numpy()
 
 
-def same(operators, x, wanted):
+def same(operators, x, expected):
     """Value and shape; lattice numbers, so nothing may be lost in float32."""
-    found = on(operators, x)
-    assert ops.out_shape(operators, x.shape[1:]) == wanted.shape[1:] == found.shape[1:]
-    np.testing.assert_array_equal(found, wanted)
+    actual = on(operators, x)
+    assert ops.out_shape(operators, x.shape[1:]) == expected.shape[1:] == actual.shape[1:]
+    np.testing.assert_array_equal(actual, expected)
 
 
 @st.composite
@@ -155,10 +155,10 @@ def test_operators_in_series():
         ops.Dense(lattice(rng, 4, 6)),
     )
     x = lattice(rng, 2, 2, 4, 4)
-    wanted = x
+    expected = x
     for operator in series:
-        wanted = apply_operator(operator, wanted)
-    same(series, x, wanted)
+        expected = apply_operator(operator, expected)
+    same(series, x, expected)
     # with weights of 1, every path from a source to a target is one synapse
     np.testing.assert_array_equal(ops.fan_out(series, (2, 4, 4)), reached(series, (2, 4, 4)))
     assert [w.shape for w in ops.weights(series)] == [(3, 2, 3, 3), (4, 6)]
@@ -187,11 +187,11 @@ def test_no_binary_input_exceeds_the_worst_sum(drawn, excitatory):
     assert binary_extremes((operator,), shape) <= bound
     assert ops.worst_sum((operator,), shape, 3.0) == 3 * bound
     if excitatory and isinstance(operator, ops.GraphConv):  # reached: the sum into each target is the whole bound
-        wanted = max(
+        expected = max(
             (np.abs(operator.weight[operator.target == j]).sum((0, 2)).max() for j in range(operator.joints)),
             default=0.0,
         )
-        assert binary_extremes((operator,), shape) == bound == wanted
+        assert binary_extremes((operator,), shape) == bound == expected
 
 
 @pytest.mark.parametrize("sign", [1, -1])
