@@ -116,18 +116,16 @@ def deploy(
         out.mkdir(parents=True, exist_ok=True)
     if check_limits:
         _check(program, chip, out)
-    if data is None and inputs is None:
+    if data is not None:
+        clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
+        execution, facts = _run_clips(graph, program, clips, backend, device)
+    elif inputs is not None:
+        execution, facts = _run_arrays(program, inputs, limit, backend, device)
+    else:
         if not (describe or check_limits or print_after):
             size = f"{len(program.populations)} populations, latency {program.latency} steps"
             output.print(f"{model}: {size}; give --data or --inputs to run it")
         return
-    if data is not None:
-        clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
-        execution, facts = _run_clips(graph, program, clips, backend, device)
-    else:
-        assert inputs is not None
-        execution, facts = _run_arrays(program, inputs, limit, backend, device)
-    _print_silent(program, execution)
     if out is not None:
         _write(out, model, graph, program, execution, facts)
 
@@ -192,7 +190,7 @@ def _run_clips(
     execution = run(program, inputs.inputs, backend=backend, device=device)
     correct = int((inputs.predictions(execution) == inputs.labels).sum())
     what = f"top-1 {correct / len(clips):.1%} on {len(clips)} clips ({len(inputs.inputs)} bodies)"
-    _print_run(execution, what, "clip", len(clips))
+    _print_run(program, execution, what, "clip", len(clips))
     return execution, {"source": clips.source, "split": clips.split, "clips": len(clips)}
 
 
@@ -203,19 +201,18 @@ def _run_arrays(
     inputs = arrays.load(path)
     limited = {name: x[:limit] for name, x in inputs.items()} if isinstance(inputs, dict) else inputs[:limit]
     execution = run(program, limited, backend=backend, device=device)
-    _print_run(execution, f"{execution.samples} samples of {execution.steps} steps", "sample", execution.samples)
+    _print_run(
+        program, execution, f"{execution.samples} samples of {execution.steps} steps", "sample", execution.samples
+    )
     return execution, {"source": path.name, "split": None, "clips": execution.samples}
 
 
-def _print_run(execution: Execution, what: str, unit: str, count: int) -> None:
+def _print_run(program: Program, execution: Execution, what: str, unit: str, count: int) -> None:
     spikes = sum(c.spikes for c in execution.counters.values())
     output.print(
         f"{execution.backend} {execution.precision}: {what}, {spikes / count:,.0f} spikes per {unit}, "
         f"{execution.seconds:.1f} s"
     )
-
-
-def _print_silent(program: Program, execution: Execution) -> None:
     silent = [p.name for p in program.neurons if not execution.counters[p.name].spikes]
     if silent:
         output.print(f"never fired in this run: {', '.join(silent)}")

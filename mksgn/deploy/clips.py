@@ -28,9 +28,7 @@ class ClipInputs:
     labels: np.ndarray  # per clip
 
     def predictions(self, execution: Execution) -> np.ndarray:
-        """Return the class of each clip, by the mean of the output over steps, then over the bodies
-        present.
-        """
+        """Return the class of each clip: its output's mean over steps, then over the bodies present."""
         logits = body_mean(torch.from_numpy(execution.logits()), torch.from_numpy(self.clip_of_body), len(self.labels))
         return logits.argmax(1).numpy()
 

@@ -32,9 +32,7 @@ INGEST, FIXED_POINT = "ingest", "fixed-point"  # passes by name; the others are 
 
 @dataclass(frozen=True)
 class Pass:
-    """A transformation of a program by name, and the invariants that hold from then on
-    (mksgn/deploy/passes).
-    """
+    """A named transformation of a program, and the invariants that hold from then on."""
 
     name: str
     transform: Callable[[Program], Program]
@@ -103,8 +101,7 @@ def passes(precision: str) -> tuple[Pass, ...]:
     return (
         Pass("graph-branches", merge_graph_branches),
         Pass("loops", join_loops, (groups_are_joined,)),
-        # float Processes take currents too: a program that would be on the host alone runs there as
-        # it is
+        # Lava's float Processes take currents too: a program for the host alone runs there unsplit
         Pass("host-split", partial(host_split, empty_chip=fixed)),
         *((Pass(FIXED_POINT, _fixed_point, (integers_fit,)),) if fixed else ()),
         Pass("balance", balance, (delays_compensate,)),

@@ -14,26 +14,13 @@ LOOP = "↺"
 
 
 def describe(program: Program, steps: int) -> None:
-    """Print a row per population, and below when each handles the first samples: a digit per time
-    step, the sample's number.
-    """
+    """Print a row per population, and below when each handles the first samples."""
     windows = schedule(program, SAMPLES, steps)
-    table = Table(
-        title=f"{program.precision} point, one sample every {steps} steps, latency {program.latency}",
-        title_justify="left",
-    )
-    left = ("population", "kind", "location", "shape", "delays")
-    for heading in (
-        "population",
-        "kind",
-        "location",
-        "shape",
-        "depth",
-        "delays",
-        "reset offset",
-        "first sample's window",
-    ):
-        table.add_column(heading, justify="left" if heading in left else "right")
+    title = f"{program.precision} point, one sample every {steps} steps, latency {program.latency}"
+    table = Table(title=title, title_justify="left")
+    left = ("population", "kind", "location", "shape")
+    for heading in (*left, "depth", "delays", "reset offset", "first sample's window"):
+        table.add_column(heading, justify="left" if heading in (*left, "delays") else "right")
     for population in program.populations:
         window = windows[population.name]
         table.add_row(
@@ -57,11 +44,8 @@ def _delays(program: Program, population: Population) -> str:
         for index, source in enumerate(projection.sources):
             delay = program.synaptic_delay(projection, index)
             if program[source].group == population.group:
-                delays.append(
-                    f"{source} {LOOP}{projection.logical_delay}"
-                    if projection.logical_delay
-                    else f"{source} in the same step"
-                )
+                edge = f"{LOOP}{projection.logical_delay}" if projection.logical_delay else "in the same step"
+                delays.append(f"{source} {edge}")
             elif delay:
                 delays.append(f"{source} +{delay}")
     return ", ".join(dict.fromkeys(delays)) or "–"

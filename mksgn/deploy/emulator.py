@@ -34,12 +34,11 @@ def batch_size(program: Program, steps: int) -> int:
 
 
 def host_values(program: Program, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Compute what the chip and the outputs get from the host: spike inputs, and the host's
-    populations.
+    """Compute what the chip and the outputs get from the host.
 
     Returns:
-        Arrays (samples, steps, *shape) by population: spikes bool, currents and membrane potentials
-        float32.
+        Arrays (samples, steps, *shape) of spike inputs and the host's populations, by name: spikes
+        bool, currents and membrane potentials float32.
     """
     return on_host(program, inputs)[0]
 
@@ -182,9 +181,7 @@ class _Emulation:
         return {name: counter.counters(self.event_counters) for name, counter in self.event_counters.items()}
 
     def _input(self, name: str, x: np.ndarray) -> Tensor:
-        """Return (steps, samples, *shape), a view of one value where nothing changes over the
-        steps.
-        """
+        """Return (steps, samples, *shape), a view of one value where all steps are equal."""
         constant = x.strides[1] == 0
         dtype = np.float32 if name in self.program.analog else np.uint8
         values = np.array((x[:, :1] if constant else x).swapaxes(0, 1), dtype=dtype, order="C")

@@ -32,9 +32,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Step:
-    """What one population did in a step. `sent` is None for a read-out, whose current is the
-    result.
-    """
+    """What one population did in a step. A read-out sends nothing: its current is the result."""
 
     population: Population
     sent: Tensor | None

@@ -1,5 +1,4 @@
-"""Balance pass: delay shorter branches, so that spikes of one step of the sample meet in one time
-step.
+"""Balance pass: delay shorter branches, so that spikes of the same step of a sample meet.
 
 Each synapse of the chip costs a time step. Without compensation a join of branches of different
 length silently mixes time steps: 175 wrong spikes of 647, and no error (LAVA.md).
@@ -15,9 +14,7 @@ from mksgn.deploy.program.program import AnyProjection, Product, Program
 
 
 def balance(program: Program) -> Program:
-    """Set each population's depth, and the compensation delays that make all paths to it equally
-    long.
-    """
+    """Set depths, and the compensation delays that make all paths to a population equally long."""
     depth = depths(program)
     projections: list[AnyProjection] = []
     for q in program.projections:

@@ -29,17 +29,16 @@ def storable(weight: np.ndarray) -> bool:
 
 
 def linear(weight: np.ndarray) -> Product | None:
-    """Return for weight (O, I) a product (N, I) uint8 → (N, O) float32, or None where float32 is
-    needed.
-    """
+    """Return the product (N, I) uint8 → (N, O) float32 of a weight (O, I); None: use float32."""
     return _linear(weight) if storable(weight) and available() else None
 
 
 def conv(
     weight: np.ndarray, stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...], groups: int
 ) -> Product | None:
-    """Return for weight (O, I / groups, kh, kw) a product (N, I, H, W) uint8 → (N, O, H', W')
-    float32, channels last; or None.
+    """Return the product (N, I, H, W) uint8 → (N, O, H', W') float32 of a weight (O, I / groups, kh, kw).
+
+    Channels are last in memory. None: use float32.
     """
     return _conv(weight, stride, padding, dilation, groups) if storable(weight) and available() else None
 

@@ -1,5 +1,4 @@
-"""One time step of a population, in Loihi's integers and in float32; the emulator and Lava both use
-it.
+"""One time step of a population, in Loihi's integers and in float32, for the emulator and Lava.
 
 Fixed point, as Lava's LIF model for the chip computes it, in sub-units of 1/64 weight unit:
 

@@ -1,6 +1,4 @@
-"""The compiled network: populations and projections. Passes make it from a NIR graph
-(mksgn/deploy/passes).
-"""
+"""The compiled network: populations and projections, made by the passes of mksgn/deploy/passes."""
 
 from __future__ import annotations
 
@@ -95,9 +93,7 @@ class Projection:
         return next(weighted, self.operators[0].kind if self.operators else "identity")
 
     def current(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Turn (N, *source shape) uint8 spikes, or float32, into currents (N, *target shape)
-        float32.
-        """
+        """Turn (N, *source shape), uint8 or float32, into currents (N, *target shape), float32."""
         return ops.apply(self.operators, inputs[0]).float()
 
     def fan_outs(self, shapes: tuple[Shape, ...], *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
@@ -278,9 +274,7 @@ class Program:
         return target.location == "chip" and self[source].group != target.group
 
     def synaptic_delay(self, projection: AnyProjection, index: int) -> int:
-        """Time steps for which the chip holds a spike back, on top of the one that every synapse
-        costs.
-        """
+        """Time steps that a spike is held back on the chip, besides the one that a synapse costs."""
         if not self.crosses_synapses(projection, projection.sources[index]):
             return 0
         return projection.compensation_delays[index] + projection.logical_delay
