@@ -38,7 +38,7 @@ def same_counts(expected: Execution, actual: Execution) -> None:
 
 @settings(RANDOM, max_examples=25)
 @given(random_programs())
-def test_fused_lava_is_the_emulator(network):
+def test_fused_lava_equals_the_emulator(network):
     program = compiled(network)
     expected, actual = run(program, network.inputs), run(program, network.inputs, backend="lava")
     same_spikes(expected, actual)
@@ -47,6 +47,6 @@ def test_fused_lava_is_the_emulator(network):
 
 @settings(RANDOM, max_examples=10)
 @given(stock_compatible_programs())
-def test_stock_lava_is_the_emulator(network):
+def test_stock_lava_equals_the_emulator(network):
     program = compiled(network)
     same_spikes(run(program, network.inputs), stock.execute(program, network.inputs))

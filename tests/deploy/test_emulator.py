@@ -78,7 +78,7 @@ def test_spikes_and_outputs_are_the_equations(done):
     assert execution.outputs["y"].dtype == execution.outputs["maps"].dtype == np.float32
 
 
-def test_what_was_run(done):
+def test_samples_steps_and_latency(done):
     program, execution, _, _ = done
     assert (execution.backend, execution.precision) == ("emulator", "float")
     assert (execution.samples, execution.steps, execution.latency_steps) == (11, STEPS, program.latency) == (11, 5, 5)
@@ -191,11 +191,10 @@ def test_coincidences_of_any_gain(gain):
 
 
 # --- batches
-# -----------------------------------------------------------------------------------------------------------------
 
 
 def state_of(execution):
-    """Everything that does not depend on the clock."""
+    """All results that do not depend on the clock."""
     counters = {name: {k: v for k, v in vars(c).items() if k != "per_neuron"} for name, c in execution.counters.items()}
     return counters, {name: c.per_neuron for name, c in execution.counters.items()}
 
@@ -209,11 +208,11 @@ def batches(monkeypatch):
 
 
 @pytest.mark.parametrize("clips", [1, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 1])
-def test_clips_are_independent_and_batches_have_no_borders(clips, batches):
+def test_samples_are_independent_of_their_batch(clips, batches):
     g, _ = network()
     rng = np.random.default_rng(clips)
     program, x = compile_graph(g, precision="float"), spikes(rng, clips, STEPS, 3, 4, 3)
-    x[clips // 2] = True  # one busy clip beside quiet ones
+    x[clips // 2] = True  # one busy sample among quiet ones
     together = run(program, x)
     alone = [run(program, clip[None]) for clip in x]
     for name, train in together.spikes.items():
@@ -228,7 +227,7 @@ def test_clips_are_independent_and_batches_have_no_borders(clips, batches):
         np.testing.assert_array_equal(counters.per_neuron, sum(e.counters[name].per_neuron for e in alone))
 
 
-def test_the_order_of_the_clips_is_kept():
+def test_the_order_of_the_samples_is_kept():
     g, x = network()
     program = compile_graph(g, precision="float")
     forward, backward = run(program, x), run(program, x[::-1])
@@ -249,7 +248,7 @@ def test_without_recording_only_the_trains_are_missing(done):
         np.testing.assert_array_equal(per_neuron[name], train)
 
 
-def test_progress_names_the_clips_of_each_batch(done, batches):
+def test_progress_reports_the_samples_of_each_batch(done, batches):
     finished: list[int] = []
     _, x = network()
     run(done[0], x, progress=finished.append)
@@ -257,7 +256,6 @@ def test_progress_names_the_clips_of_each_batch(done, batches):
 
 
 # --- inputs
-# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_constant_input_as_a_view_equals_the_full_array():
@@ -271,7 +269,7 @@ def test_a_constant_input_as_a_view_equals_the_full_array():
     assert state_of(a)[0] == state_of(b)[0]
 
 
-def test_an_input_that_changes_over_the_steps_is_not_taken_for_a_constant():
+def test_an_input_that_changes_over_the_steps_is_not_constant():
     rng = np.random.default_rng(4)
     g = student_like(rng)
     x = lattice(rng, 3, 4, 2, 4, 3, most=16)
@@ -300,7 +298,7 @@ def test_spike_inputs_of_any_type(done, dtype):
         np.testing.assert_array_equal(execution.spikes[name], train)
 
 
-def test_a_longer_clip_begins_like_a_shorter_one(done):
+def test_a_longer_sample_begins_like_a_shorter_one(done):
     program, recorded, _, _ = done
     _, x = network()
     short = run(program, x[:, :3])

@@ -38,7 +38,7 @@ def decisions_apart(program: Program, inputs: np.ndarray, spikes: dict[str, np.n
     return apart, every, furthest
 
 
-def test_each_layer_decides_as_torch_does_on_torch_s_spikes():
+def test_each_layer_fires_as_torch_does_on_the_spikes_of_torch():
     model, inputs = tiny(stream_channels=4, widths=(8, 16), frames=8)
     program = compile_graph(export_to_nir(model), precision="float")
     x = np.broadcast_to(inputs[:, None], (len(inputs), 4, *inputs.shape[1:]))
@@ -47,7 +47,7 @@ def test_each_layer_decides_as_torch_does_on_torch_s_spikes():
     assert every > 500_000
     assert apart <= SHARE * every
     assert furthest <= MARGIN
-    # run freely, nothing that is not at its threshold comes apart: here nothing does
+    # run as a whole, only decisions at their threshold could differ: here none does
     execution = run(program, x)
     assert (
         sum(int((execution.spikes[name] != train).sum()) for name, train in spikes.items() if name in execution.spikes)

@@ -82,7 +82,7 @@ def test_only_depths_and_delays_change():
         assert getattr(p, "operators", None) is getattr(q, "operators", None)
 
 
-def test_without_delays_a_chain_is_late_and_with_them_it_is_in_time():
+def test_a_chain_is_late_without_delays_and_in_time_with_them():
     rng = np.random.default_rng(2)
     g = chain(
         ("x", inp(4)), ("a", linear(lattice(rng, 5, 4))), ("first", lif(5, threshold=0.25)),
@@ -95,12 +95,12 @@ def test_without_delays_a_chain_is_late_and_with_them_it_is_in_time():
     assert_same_spikes(timely.spikes, Euler(g, {"x": x}).spikes)
     for name, depth in (("first", 1), ("second", 2)):
         assert after[name].depth == depth
-        # no bias, so that nothing fires before the clip arrives
+        # no bias, so that nothing fires before the sample arrives
         assert not late.spikes[name][:, :depth].any()
         np.testing.assert_array_equal(late.spikes[name][:, depth:], timely.spikes[name][:, :-depth])
 
 
-def test_without_delays_a_join_mixes_time_steps_and_with_them_it_does_not():
+def test_a_join_mixes_time_steps_without_delays_only():
     rng = np.random.default_rng(3)
     g = graph(
         {
@@ -125,7 +125,7 @@ def test_without_delays_a_join_mixes_time_steps_and_with_them_it_does_not():
     assert (mixed[:, depth:] != expected["joined"][:, :-depth]).any()  # not just late: wrong
 
 
-def test_a_residual_around_attention_keeps_its_meaning():
+def test_a_residual_around_attention_gives_the_same_spikes():
     rng = np.random.default_rng(4)
     g = graph(
         {
@@ -156,7 +156,7 @@ def test_inputs_of_a_population_on_the_host_get_no_delay():
     assert_same_spikes(run(program, x).spikes, Euler(g, {"x": x}).spikes)
 
 
-def test_a_population_beside_the_longest_way_is_not_delayed_itself():
+def test_a_population_off_the_longest_path_is_not_delayed():
     """Only where branches meet: a second output at depth 1 stays there."""
     g = graph(
         {
@@ -176,7 +176,7 @@ def test_depths_at_another_cost_and_around_a_loop_that_is_not_fused():
     program = compile_graph(recurrent_loop())
     assert depths(program) == {p.name: p.depth for p in program.populations} == {"x": 0, "a": 1, "b": 1, "c": 2}
     assert depths(program, lambda projection: 3)["c"] == 6
-    # without the group a → b costs a step; the network allows the way back only one, and both cost one
+    # not fused, a → b and b → a cost a step each, and the network allows one for both
     with pytest.raises(DeployError, match="closes a loop of several populations, whose spikes come back too late"):
         depths(program, lambda projection: 1 - projection.logical_delay, fused_loops=False)
     allowed = depths(program, lambda projection: 1 - 2 * projection.logical_delay, fused_loops=False)

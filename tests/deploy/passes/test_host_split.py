@@ -57,7 +57,7 @@ def test_a_program_whose_inputs_are_spikes_stays_on_the_chip_and_keeps_its_spike
     assert_same_spikes(run(balance(after), x).spikes, run(balance(before), x).spikes)
 
 
-def test_the_encoder_s_spikes_are_the_equation_s():
+def test_the_encoder_fires_as_the_equations_do():
     rng = np.random.default_rng(2)
     g = student_like(rng)
     x = analog_clips(rng, 3)
@@ -89,7 +89,7 @@ def test_an_encoder_of_two_analog_inputs_one_of_them_constant():
     assert_same_spikes(host_values(program, swapped), Euler(g, swapped).spikes)
 
 
-def test_spike_inputs_pass_by_the_host():
+def test_spike_inputs_do_not_move_to_the_host():
     rng = np.random.default_rng(4)
     g = graph(
         {
@@ -129,7 +129,7 @@ MIXED = {
 
 
 @pytest.mark.parametrize("name", MIXED)
-def test_a_population_of_analog_and_spikes_runs_in_float_on_the_chip_s_side(name):
+def test_a_population_of_analog_and_spike_inputs_runs_in_float_on_the_chip(name):
     rng = np.random.default_rng(6)
     program = balance(host_split(ingest(MIXED[name])))
     assert program["l"].location == "chip"
@@ -141,7 +141,7 @@ def test_a_population_of_analog_and_spikes_runs_in_float_on_the_chip_s_side(name
 
 
 @pytest.mark.parametrize("name", MIXED)
-def test_a_population_of_analog_and_spikes_is_refused_in_fixed_point(name):
+def test_a_population_of_analog_and_spike_inputs_is_refused_in_fixed_point(name):
     units = {"populations": {"l": {"exponent": 0}}}
     with pytest.raises(
         DeployError, match="population l: reads the analog input x and is no plain encoder; only a population"

@@ -49,7 +49,7 @@ def neuron(dv, vth, mant=0, exp=6) -> FixedNeuron:
 @example(-3, 2048)
 @example(-MAX, 1)
 @example(MAX, 1)
-def test_decay_truncates_toward_zero_whatever_the_sign(v, dv):
+def test_decay_truncates_toward_zero_for_either_sign(v, dv):
     actual = decay(torch.tensor([float(v)]), keep(dv))
     assert actual.dtype == torch.float32
     assert actual.item() == trunc0(v * (4096 - dv), 12) == int(v * (4096 - dv) / 4096)
@@ -95,7 +95,7 @@ def test_a_membrane_is_clipped_at_24_bits_on_both_sides():
 
 
 def test_all_terms_at_their_limit_do_not_wrap_around():
-    """v + u + bias reaches 3 · 2^23 before the clip."""
+    """v + u + bias reaches 3 · 2^23 before it is clipped."""
     for sign in (1, -1):
         state = prepare(FixedNeuron(1, np.array([131_071], np.int32), np.array([sign * 4095], np.int32), 7))
         h = state.step(torch.tensor([sign * 131_071.0]), Membrane(torch.tensor([float(sign * MAX)])))[2]
@@ -185,7 +185,7 @@ def test_scales_turn_membranes_into_weight_units():
     st.integers(1, 300),
     st.integers(-50, 50),
 )
-def test_fixed_and_float_decide_alike_with_half_step_thresholds(currents, vth, bias):
+def test_fixed_and_float_make_the_same_decisions_with_half_step_thresholds(currents, vth, bias):
     """tau = 2, S = 4, even weights, integer biases: neither truncation nor a tie can tell them
     apart (LAVA.md).
     """

@@ -168,7 +168,7 @@ def test_operators_in_series():
 
 
 def binary_extremes(operators, shape):
-    """Largest |sum| of any target over all binary inputs: those that light every positive, or every
+    """Largest |sum| of any target over all binary inputs: those that activate every positive, or every
     negative, path to a target.
     """
     size = int(np.prod(shape))
@@ -210,7 +210,7 @@ def test_no_binary_input_exceeds_the_worst_sum(drawn, excitatory):
         ((ops.Conv(np.arange(1.0, 7.0).reshape(3, 2, 1, 1)), ops.SumPool((2, 2), (2, 2))), (2, 2, 2)),
     ],
 )
-def test_the_worst_sum_is_reached_where_all_weights_pull_one_way(operators, shape, sign):
+def test_the_worst_sum_is_reached_where_all_weights_have_one_sign(operators, shape, sign):
     operators = ops.with_weights(operators, lambda w: sign * w)
     assert ops.worst_sum(operators, shape) == binary_extremes(operators, shape)
 
@@ -226,12 +226,12 @@ def test_mixed_signs_reach_the_worst_sum_with_inputs_of_either_sign():
         assert np.abs(on((operator,), np.sign(matrix.T).reshape(-1, *shape))).max() == ops.worst_sum((operator,), shape)
 
 
-def test_the_worst_sum_of_a_dense_on_the_last_axis_behind_a_conv():
+def test_the_worst_sum_of_a_dense_on_the_last_axis_after_a_conv():
     operators = (ops.Conv(np.array([1.0, 100.0]).reshape(2, 1, 1, 1)), ops.Dense(np.array([[1.0, 0.0]])))
     assert binary_extremes(operators, (1, 1, 2)) == 100
     assert ops.worst_sum(operators, (1, 1, 2)) >= 100
 
 
-def test_the_worst_sum_of_a_conv_behind_a_scale():
+def test_the_worst_sum_of_a_conv_after_a_scale():
     operators = (ops.Scale(np.ones((2, 2, 2))), ops.Conv(np.ones((1, 2, 1, 1))))
     assert ops.worst_sum(operators, (2, 2, 2)) == binary_extremes(operators, (2, 2, 2)) == 2

@@ -1,4 +1,4 @@
-"""mksgn/deploy/program/program: attention's products unit by unit, lags, and what a program says of
+"""mksgn/deploy/program/program: attention's products unit by unit, arrival delays, and properties of
 itself.
 """
 
@@ -69,7 +69,7 @@ def test_the_value_s_current_is_the_weighted_count_of_pairs(drawn):
 @SETTINGS
 @given(attentions())
 def test_synapses_and_units_of_products_one_by_one(drawn):
-    """A unit per head, frame, query, key and channel listens to exactly two neurons."""
+    """A unit per head, frame, query, key and channel has exactly two inputs."""
     heads, width, qkv, m, _ = drawn
     _, stacked, frames, joints = qkv.shape
     channels = stacked // 3
@@ -120,12 +120,12 @@ def small() -> Program:
     return Program("float", 1e-4, 4, populations, projections, (Output("out", "y"),), frozenset({"x"}))
 
 
-def test_a_balanced_program_has_no_lag():
+def test_arrival_delays_of_a_balanced_program_are_0():
     program = small()
     assert [program.arrival_delay(p, 0) for p in program.projections] == [0, 0, 0, 0, 0]
 
 
-def test_lag_is_what_the_synapse_and_its_delay_cost_beyond_the_depths():
+def test_the_arrival_delay_is_the_cost_of_the_synapse_beyond_the_depths():
     program = small()
     first, shortcut = program.into("a")[0], program.into("b")[1]
     late = {
