@@ -113,7 +113,7 @@ def _fixed_point(program: Program) -> Program:
     return fixed_point(program, program.quantization)
 
 
-PASS_NAMES = (INGEST, *(each.name for each in passes("fixed")))
+PASS_NAMES = (INGEST, *(compiler_pass.name for compiler_pass in passes("fixed")))
 
 
 def _quantised(
@@ -123,6 +123,7 @@ def _quantised(
     if_dt: float | None,
     analog: tuple[str, ...],
 ) -> nir.NIRGraph:
+    """Quantise to 8 bits by export's function; its units reach the program through the metadata."""
     graph = flatten(graph)
     steps = graph.metadata.get("steps")
     inputs = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
@@ -152,7 +153,7 @@ def _quantised(
 
 
 def _analog(node: nir.NIRNode) -> nir.NIRNode:
-    """The same input, marked as no spikes."""
+    """Return the input marked as non-spiking."""
     marked = copy.copy(node)
     marked.metadata = {**node.metadata, "signal": "analog"}
     return marked
