@@ -1,4 +1,4 @@
-"""Third stage: compile any NIR graph into populations and projections, and run it in the emulator or in Lava."""
+"""Third stage: compile any NIR graph into a program, and run it in the emulator or in Lava."""
 
 from mksgn.deploy.compiler import compile_graph
 from mksgn.deploy.execute import run

@@ -1,4 +1,4 @@
-"""Inputs of any graph as arrays in files: NumPy's .npy for one input, .npz by input's name."""
+"""Inputs of any graph as NumPy files: .npy for one input, .npz by input's name."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from mksgn.deploy.errors import DeployError
 
 
 def load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
-    """Raises DeployError for a file that is not there, is no array, or holds Python objects."""
+    """Read an array, or arrays by name.
+
+    Raises:
+        DeployError: the file is missing, holds no arrays of samples, or holds Python objects.
+    """
     try:
-        found = np.load(path, allow_pickle=False)
-        arrays = {path.name: found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+        content = np.load(path, allow_pickle=False)
+        arrays = {path.name: content} if isinstance(content, np.ndarray) else dict(content)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DeployError(
             f"{path}: cannot be read as .npy or .npz ({first_line(error)}); write it with numpy.save or numpy.savez"
@@ -24,9 +28,10 @@ def load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     for name, x in arrays.items():
         if x.ndim < 2:
             raise DeployError(
-                f"{path}: {name} has shape {x.shape}; expected (samples, steps, *input shape), or (samples, *input shape)"
+                f"{path}: {name} has shape {x.shape}; "
+                "expected (samples, steps, *input shape), or (samples, *input shape)"
             )
-    return found if isinstance(found, np.ndarray) else arrays
+    return content if isinstance(content, np.ndarray) else arrays
 
 
 def is_array_file(source: str) -> bool:

@@ -91,8 +91,9 @@ def deploy(
 ) -> None:
     """Compile any NIR graph, and run the clips of SOURCE, or arrays, through it.
 
-    A file that is not quantised runs in fixed point with --calibration. Export's quantiser then gives each population its scale,
-    and the command prints which bound determined it, what saturates, and how well the spikes agree with float.
+    A file that is not quantised runs in fixed point with --calibration. Export's quantiser then
+    gives each population its scale, and the command prints which bound determined it, what
+    saturates, and how well the spikes agree with float.
 
     Example: mksgn-deploy runs/demo/model.nir --data synthetic --limit 8 --backend lava -o runs/deploy
     """
@@ -115,18 +116,16 @@ def deploy(
         out.mkdir(parents=True, exist_ok=True)
     if check_limits:
         _check(program, chip, out)
-    if data is None and inputs is None:
+    if data is not None:
+        clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
+        execution, facts = _run_clips(graph, program, clips, backend, device)
+    elif inputs is not None:
+        execution, facts = _run_arrays(program, inputs, limit, backend, device)
+    else:
         if not (describe or check_limits or print_after):
             size = f"{len(program.populations)} populations, latency {program.latency} steps"
             output.print(f"{model}: {size}; give --data or --inputs to run it")
         return
-    if data is not None:
-        clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
-        execution, facts = _run_clips(graph, program, clips, backend, device)
-    else:
-        assert inputs is not None
-        execution, facts = _run_arrays(program, inputs, limit, backend, device)
-    _print_silent(program, execution)
     if out is not None:
         _write(out, model, graph, program, execution, facts)
 
@@ -163,7 +162,8 @@ def _calibration(graph: nir.NIRGraph, source: str, split: str | None) -> Arrays:
     normaliser = input_normaliser(graph)
     if normaliser is None:
         raise DeployError(
-            f"--calibration {source}: the file carries no normalisation of skeleton clips; give arrays in a .npy or .npz file"
+            f"--calibration {source}: the file carries no normalisation of skeleton clips; "
+            "give arrays in a .npy or .npz file"
         )
     clips = open_source(source, split=split, part="train", limit=CALIBRATION_CLIPS)
     return body_inputs(clips.clips, normaliser)[0]
@@ -190,7 +190,7 @@ def _run_clips(
     execution = run(program, inputs.inputs, backend=backend, device=device)
     correct = int((inputs.predictions(execution) == inputs.labels).sum())
     what = f"top-1 {correct / len(clips):.1%} on {len(clips)} clips ({len(inputs.inputs)} bodies)"
-    _print_run(execution, what, "clip", len(clips))
+    _print_run(program, execution, what, "clip", len(clips))
     return execution, {"source": clips.source, "split": clips.split, "clips": len(clips)}
 
 
@@ -201,18 +201,18 @@ def _run_arrays(
     inputs = arrays.load(path)
     limited = {name: x[:limit] for name, x in inputs.items()} if isinstance(inputs, dict) else inputs[:limit]
     execution = run(program, limited, backend=backend, device=device)
-    _print_run(execution, f"{execution.samples} samples of {execution.steps} steps", "sample", execution.samples)
+    _print_run(
+        program, execution, f"{execution.samples} samples of {execution.steps} steps", "sample", execution.samples
+    )
     return execution, {"source": path.name, "split": None, "clips": execution.samples}
 
 
-def _print_run(execution: Execution, what: str, unit: str, count: int) -> None:
+def _print_run(program: Program, execution: Execution, what: str, unit: str, count: int) -> None:
     spikes = sum(c.spikes for c in execution.counters.values())
     output.print(
-        f"{execution.backend} {execution.precision}: {what}, {spikes / count:,.0f} spikes per {unit}, {execution.seconds:.1f} s"
+        f"{execution.backend} {execution.precision}: {what}, {spikes / count:,.0f} spikes per {unit}, "
+        f"{execution.seconds:.1f} s"
     )
-
-
-def _print_silent(program: Program, execution: Execution) -> None:
     silent = [p.name for p in program.neurons if not execution.counters[p.name].spikes]
     if silent:
         output.print(f"never fired in this run: {', '.join(silent)}")

@@ -1,4 +1,6 @@
-"""Raw clips as a program's inputs, by the normaliser that the NIR file carries, and logits of samples back to clips."""
+"""Raw clips as a program's inputs, by the normaliser that the NIR file carries, and predictions of
+clips from samples.
+"""
 
 from __future__ import annotations
 
@@ -19,29 +21,36 @@ from mksgn.train.transforms import body_inputs
 
 @dataclass(frozen=True, eq=False)
 class ClipInputs:
-    """`inputs` (samples, steps, *shape), a view that repeats one value over the steps; the clip and label of each."""
+    """Inputs of clips, one sample per body."""
 
-    inputs: np.ndarray
-    clip_of_body: np.ndarray
-    labels: np.ndarray
+    inputs: np.ndarray  # (samples, steps, *shape), a view that repeats one value over the steps
+    clip_of_body: np.ndarray  # index of the clip, per sample
+    labels: np.ndarray  # per clip
 
     def predictions(self, execution: Execution) -> np.ndarray:
-        """Class of each clip: the mean over steps, then over the bodies present."""
+        """Return the class of each clip: its output's mean over steps, then over the bodies present."""
         logits = body_mean(torch.from_numpy(execution.logits()), torch.from_numpy(self.clip_of_body), len(self.labels))
         return logits.argmax(1).numpy()
 
 
 def clip_inputs(graph: nir.NIRGraph, program: Program, clips: ClipSet) -> ClipInputs:
-    """Raises BadInputError for clips that do not fit the file, DeployError for a file that does not say how to read clips."""
+    """Normalise clips into a program's inputs.
+
+    Raises:
+        BadInputError: the clips do not fit the file.
+        DeployError: the file does not say how to read clips.
+    """
     normaliser = input_normaliser(graph)
     if normaliser is None or program.steps is None:
         raise DeployError(
-            "the file carries no normalisation of skeleton clips; run it through mksgn.deploy.run with arrays of your own"
+            "the file carries no normalisation of skeleton clips; run it through mksgn.deploy.run with arrays of "
+            "your own"
         )
     classes = json_of(graph, "classes")
     if classes is not None and len(clips.classes) != len(classes):
         raise DeployError(
-            f"{clips.source} has {len(clips.classes)} classes, the model {len(classes)}; give the data that it was trained for"
+            f"{clips.source} has {len(clips.classes)} classes, the model {len(classes)}; give the data that it was "
+            "trained for"
         )
     values, clip_of_body = body_inputs(clips.clips, normaliser)
     # the same current at every step: a view, so that nothing is stored or computed S times

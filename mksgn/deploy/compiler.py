@@ -32,7 +32,7 @@ INGEST, FIXED_POINT = "ingest", "fixed-point"  # passes by name; the others are 
 
 @dataclass(frozen=True)
 class Pass:
-    """A transformation of a program by name, and the invariants that hold from then on (mksgn/deploy/passes)."""
+    """A named transformation of a program, and the invariants that hold from then on."""
 
     name: str
     transform: Callable[[Program], Program]
@@ -57,13 +57,14 @@ def compile_graph(
         dt: time step in seconds, for files that name none.
         if_dt: time step of IF and I; None: `dt`. 1.0 reads v += r x, as most files with IF mean it.
         analog: names of non-spiking inputs.
-        calibration: for "fixed" and a file that is not quantised: (samples, *input shape) or (samples, steps, *input shape), or a
-            dict of either by input's name. The graph is quantised by export's own function, whose report is the
-            program's `quantization`.
+        calibration: for "fixed" and a file that is not quantised: (samples, *input shape) or
+            (samples, steps, *input shape), or a dict of either by input's name. The graph is
+            quantised by export's own function, whose report is the program's `quantization`.
         after: called with name and result of each pass.
 
     Raises:
-        BadInputError: the graph cannot be run; the stage that finds the fault names node, type, reason and remedy.
+        BadInputError: the graph cannot be run; the stage that finds the fault names node, type,
+            reason and remedy.
         PassError: a pass broke an invariant.
     """
     if precision not in ("fixed", "float"):
@@ -76,8 +77,8 @@ def compile_graph(
     if precision == "fixed" and json_of(graph, "quantization") is None:
         if calibration is None:
             raise DeployError(
-                "the file is not quantised, and fixed point needs integers: export it with --quantize 8, give calibration samples, "
-                "or run it with --precision float"
+                "the file is not quantised, and fixed point needs integers: export it with --quantize 8, "
+                "give calibration samples, or run it with --precision float"
             )
         # what cannot run at all is named before anything is calibrated
         ingest(graph, dt=dt, if_dt=if_dt, analog=analog)
@@ -100,7 +101,7 @@ def passes(precision: str) -> tuple[Pass, ...]:
     return (
         Pass("graph-branches", merge_graph_branches),
         Pass("loops", join_loops, (groups_are_joined,)),
-        # float Processes take currents too: a program that would be on the host alone runs there as it is
+        # Lava's float Processes take currents too: a program for the host alone runs there unsplit
         Pass("host-split", partial(host_split, empty_chip=fixed)),
         *((Pass(FIXED_POINT, _fixed_point, (integers_fit,)),) if fixed else ()),
         Pass("balance", balance, (delays_compensate,)),
@@ -112,7 +113,7 @@ def _fixed_point(program: Program) -> Program:
     return fixed_point(program, program.quantization)
 
 
-PASS_NAMES = (INGEST, *(each.name for each in passes("fixed")))
+PASS_NAMES = (INGEST, *(compiler_pass.name for compiler_pass in passes("fixed")))
 
 
 def _quantised(
@@ -122,6 +123,7 @@ def _quantised(
     if_dt: float | None,
     analog: tuple[str, ...],
 ) -> nir.NIRGraph:
+    """Quantise to 8 bits by export's function; its units reach the program through the metadata."""
     graph = flatten(graph)
     steps = graph.metadata.get("steps")
     inputs = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
@@ -133,12 +135,13 @@ def _quantised(
         marked = name in analog or node.metadata.get("signal") == "analog"
         if not marked and np.isfinite(x).all() and not np.isin(x, (0, 1)).all():
             raise DeployError(
-                f"calibration of {name}: spikes are 0 or 1, and other values were given; name it in `analog` (--analog {name}) if it is a "
-                "current"
+                f"calibration of {name}: spikes are 0 or 1, and other values were given; "
+                f"name it in `analog` (--analog {name}) if it is a current"
             )
     if steps is None:
         raise DeployError(
-            "the file does not say how many steps a sample has: give calibration with a step axis, (samples, steps, *input shape)"
+            "the file does not say how many steps a sample has: give calibration with a step axis, "
+            "(samples, steps, *input shape)"
         )
     marked_graph = nir.NIRGraph(
         {name: _analog(node) if name in analog else node for name, node in graph.nodes.items()},
@@ -150,7 +153,7 @@ def _quantised(
 
 
 def _analog(node: nir.NIRNode) -> nir.NIRNode:
-    """The same input, marked as no spikes."""
+    """Return the input marked as non-spiking."""
     marked = copy.copy(node)
     marked.metadata = {**node.metadata, "signal": "analog"}
     return marked

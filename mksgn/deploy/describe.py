@@ -1,4 +1,4 @@
-"""A program as tables: where and when each population runs, and how it was quantised."""
+"""A program as a table: where and when each population runs."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from mksgn.common.console import output
 from mksgn.deploy.passes.schedule import Window, schedule
 from mksgn.deploy.program.program import Population, Program
 
-CLIPS = 3  # in the picture
+SAMPLES = 3  # samples in the picture
 PICTURE_LIMIT = 96  # time steps
 LOOP = "↺"
 
 
 def describe(program: Program, steps: int) -> None:
-    """A row per population, and below it when it handles the first clips: one digit a time step, the clip's number."""
-    windows = schedule(program, CLIPS, steps)
-    table = Table(
-        title=f"{program.precision} point, one clip every {steps} steps, latency {program.latency}",
-        title_justify="left",
-    )
-    left = ("population", "kind", "place", "shape", "delays")
-    for heading in ("population", "kind", "place", "shape", "depth", "delays", "reset offset", "first clip's window"):
-        table.add_column(heading, justify="left" if heading in left else "right")
+    """Print a row per population, and below when each handles the first samples."""
+    windows = schedule(program, SAMPLES, steps)
+    title = f"{program.precision} point, one sample every {steps} steps, latency {program.latency}"
+    table = Table(title=title, title_justify="left")
+    left = ("population", "kind", "location", "shape")
+    for heading in (*left, "depth", "delays", "reset offset", "first sample's window"):
+        table.add_column(heading, justify="left" if heading in (*left, "delays") else "right")
     for population in program.populations:
         window = windows[population.name]
         table.add_row(
@@ -40,24 +38,21 @@ def describe(program: Program, steps: int) -> None:
 
 
 def _delays(program: Program, population: Population) -> str:
-    """What the chip holds back for it, and edges that close a loop."""
-    found = []
+    """Synaptic delays, and the edges of a loop with their logical delay."""
+    delays = []
     for projection in program.into(population.name):
         for index, source in enumerate(projection.sources):
             delay = program.synaptic_delay(projection, index)
             if program[source].group == population.group:
-                found.append(
-                    f"{source} {LOOP}{projection.logical_delay}"
-                    if projection.logical_delay
-                    else f"{source} in the same step"
-                )
+                edge = f"{LOOP}{projection.logical_delay}" if projection.logical_delay else "in the same step"
+                delays.append(f"{source} {edge}")
             elif delay:
-                found.append(f"{source} +{delay}")
-    return ", ".join(dict.fromkeys(found)) or "–"
+                delays.append(f"{source} +{delay}")
+    return ", ".join(dict.fromkeys(delays)) or "–"
 
 
 def _picture(program: Program, windows: dict[str, Window]) -> None:
-    """Populations of one depth share a line."""
+    """Print when each population handles samples; populations of the same depth share a line."""
     length = max(window.end for window in windows.values())
     if length > PICTURE_LIMIT:
         output.print(f"(no picture of {length} time steps: more than {PICTURE_LIMIT})")
@@ -65,7 +60,7 @@ def _picture(program: Program, windows: dict[str, Window]) -> None:
     lines: dict[int, list[str]] = {}
     for population in program.populations:
         lines.setdefault(population.depth, []).append(population.name)
-    output.print(f"time step → (digits: the clip that is handled; {CLIPS} clips)")
+    output.print(f"time step → (digits: the sample that is handled; {SAMPLES} samples)")
     for _, names in sorted(lines.items()):
         window = windows[names[0]]
         marks = "".join(

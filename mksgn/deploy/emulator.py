@@ -1,7 +1,9 @@
-"""Bit-accurate execution, layer at a time: all steps and many samples of a population at once; a loop's group step by step.
+"""Bit-accurate execution, layer by layer: all steps of many samples at once, and a recurrent loop
+step by step.
 
-Exact matrix products for the sums (mksgn/deploy/program/operators), the membrane of mksgn/deploy/program/neurons. Samples are handled in batches, so that
-memory does not grow with their number unless spikes are recorded. On a CPU or a GPU.
+Sums are exact matrix products (mksgn/deploy/program/operators); membranes are those of
+mksgn/deploy/program/neurons. Samples are handled in batches, so that memory does not grow with
+their number unless spikes are recorded.
 """
 
 from __future__ import annotations
@@ -26,38 +28,38 @@ Values = dict[str, Tensor]  # (steps, samples, *shape): spikes uint8, currents a
 
 
 def batch_size(program: Program, steps: int) -> int:
-    """Samples at a time."""
+    """Return the number of samples that are run at a time."""
     largest = max((p.size for p in program.populations), default=1)
     return max(1, min(BATCH_LIMIT, BATCH_VALUES // (largest * steps)))
 
 
 def host_values(program: Program, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the chip, and the outputs, get from the host, computed once for all backends: (samples, steps, *shape) by population.
+    """Compute what the chip and the outputs get from the host.
 
-    Spike inputs as they are and the host's populations: spikes bool, currents and membranes float32.
+    Returns:
+        Arrays (samples, steps, *shape) of spike inputs and the host's populations, by name: spikes
+        bool, currents and membrane potentials float32.
     """
     return on_host(program, inputs)[0]
 
 
 @torch.no_grad()
 def on_host(program: Program, inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, Counters]]:
-    """`host_values`, and the counters of inputs and the host's populations."""
+    """Return `host_values`, and the counters of inputs and of the host's populations."""
     samples, steps = next(iter(inputs.values())).shape[:2]
     emulation = _Emulation(program, steps, torch.device("cpu"))
-    found = {p.name: inputs[p.name] != 0 for p in program.inputs if p.name not in program.analog}
+    values = {p.name: inputs[p.name] != 0 for p in program.inputs if p.name not in program.analog}
     parts: dict[str, list[np.ndarray]] = {}
     size = batch_size(program, steps)
     for first in range(0, samples, size):
         for name, x in emulation.run(inputs, slice(first, first + size), location="host").items():
             if program[name].kind != "input":
                 parts.setdefault(name, []).append(_aligned(x, program[name]))
-    given = {name: np.concatenate(each) for name, each in parts.items()}
+    values |= {name: np.concatenate(batches) for name, batches in parts.items()}
     needed = {s for q in program.projections if program[q.target].location == "chip" for s in q.sources}
-    found |= {name: np.asarray(inputs[name], dtype=np.float32) for name in program.analog & needed}
+    values |= {name: np.asarray(inputs[name], dtype=np.float32) for name in program.analog & needed}
     counters = emulation.counters()
-    return found | given, {
-        p.name: counters[p.name] for p in program.populations if p.location == "host" or p.kind == "input"
-    }
+    return values, {p.name: counters[p.name] for p in program.populations if p.location == "host" or p.kind == "input"}
 
 
 @torch.no_grad()
@@ -69,7 +71,15 @@ def execute(
     progress: Callable[[int], None] = lambda samples: None,
     device: str = "cpu",
 ) -> Execution:
-    """Run `inputs[name]` (samples, steps, *shape); every sample starts with all state at 0. `device` is torch's."""
+    """Run a program; every sample starts at rest.
+
+    Args:
+        program: a compiled program; one that is not balanced runs with the delays that it has.
+        inputs: arrays (samples, steps, *shape) by input's name.
+        record: keep spike trains, not only counters and outputs.
+        progress: called with the number of samples just finished.
+        device: torch's name of the device.
+    """
     samples, steps = next(iter(inputs.values())).shape[:2]
     emulation = _Emulation(program, steps, torch.device(device))
     outputs: dict[str, list[np.ndarray]] = {output.name: [] for output in program.outputs}
@@ -82,8 +92,8 @@ def execute(
         for name in spikes:
             spikes[name][chunk] = _aligned(values[name], program[name])
         for output in program.outputs:
-            shown = _aligned(values[output.population], program[output.population])
-            outputs[output.name].append(shown.astype(np.float32))
+            value = _aligned(values[output.population], program[output.population])
+            outputs[output.name].append(value.astype(np.float32))
         progress(chunk.stop - chunk.start)
     execution = Execution("emulator", program.precision, samples, steps, program.latency, spikes=spikes)
     execution.seconds = time.perf_counter() - start
@@ -95,7 +105,9 @@ def execute(
 
 @contextmanager
 def _exact_sums() -> Iterator[None]:
-    """On a GPU: no TensorFloat-32, and no convolution by transforms (Winograd, FFT), whose sums are not exact."""
+    """Switch off what makes sums inexact on a GPU: TensorFloat-32, and convolution by transforms
+    (Winograd, FFT).
+    """
     matmul = torch.backends.cuda.matmul
     before, matmul.allow_tf32 = matmul.allow_tf32, False
     try:
@@ -106,7 +118,9 @@ def _exact_sums() -> Iterator[None]:
 
 
 def _aligned(x: Tensor, population: Population) -> np.ndarray:
-    """(steps, samples, *shape) → (samples, steps, *shape) in NumPy: spikes as bool, sums and membranes in the file's units."""
+    """Convert (steps, samples, *shape) to (samples, steps, *shape) in NumPy: spikes as bool, the
+    others in the file's units.
+    """
     values = x.transpose(0, 1).cpu()
     if values.dtype == torch.uint8:
         return values.view(torch.bool).numpy()
@@ -116,7 +130,7 @@ def _aligned(x: Tensor, population: Population) -> np.ndarray:
 
 
 class _Emulation:
-    """The groups of a program, ready to run batch after batch, and what they have counted."""
+    """Execution groups of a program, ready to run batch after batch, and their event counters."""
 
     def __init__(self, program: Program, steps: int, device: torch.device):
         self.program, self.device = program, device
@@ -124,14 +138,8 @@ class _Emulation:
         self.groups = {name: GroupStepper(program, members, steps, device) for name, members in program.groups.items()}
         self.last_use: dict[str, str] = {}
         for name, members in program.groups.items():
-            for population in members:
-                incoming = program.into(population.name)
-                for projection in incoming:
-                    self.last_use |= dict.fromkeys(projection.sources, name)
-                    if program.loops(name) or any(
-                        program.arrival_delay(projection, i) for i in range(len(projection.sources))
-                    ):
-                        self.event_counters[population.name].expect_deliveries(projection)
+            sources = (s for p in members for projection in program.into(p.name) for s in projection.sources)
+            self.last_use |= dict.fromkeys(sources, name)
 
     def run(
         self,
@@ -141,7 +149,18 @@ class _Emulation:
         location: str | None = None,
         keep: set[str] | None = None,
     ) -> Values:
-        """Values of all populations, or of those at one place; with `keep`, of these alone, others go when nobody reads them."""
+        """Run one batch.
+
+        Args:
+            inputs: all samples, by input's name.
+            chunk: the samples of this batch.
+            location: run only the populations of this location.
+            keep: populations whose values are needed afterwards; others are freed after their last
+                use. None: all.
+
+        Returns:
+            Values by population.
+        """
         values = {p.name: self._input(p.name, inputs[p.name][chunk]) for p in self.program.inputs}
         for population in self.program.inputs:
             if population.name not in self.program.analog:
@@ -159,19 +178,19 @@ class _Emulation:
         return values
 
     def counters(self) -> dict[str, Counters]:
-        return {name: tally.counters(self.event_counters) for name, tally in self.event_counters.items()}
+        return {name: counter.counters(self.event_counters) for name, counter in self.event_counters.items()}
 
     def _input(self, name: str, x: np.ndarray) -> Tensor:
-        """(steps, samples, *shape); what does not change over the steps is one value seen through a view."""
+        """Return (steps, samples, *shape), a view of one value where all steps are equal."""
         constant = x.strides[1] == 0
         dtype = np.float32 if name in self.program.analog else np.uint8
-        kept = np.array((x[:, :1] if constant else x).swapaxes(0, 1), dtype=dtype, order="C")
-        tensor = torch.from_numpy(kept).to(self.device)
+        values = np.array((x[:, :1] if constant else x).swapaxes(0, 1), dtype=dtype, order="C")
+        tensor = torch.from_numpy(values).to(self.device)
         return tensor.expand(x.shape[1], *tensor.shape[1:]) if constant else tensor
 
     def _at_once(self, group: GroupStepper, population: Population, values: Values) -> Tensor:
         current = self._current(population, values)
-        tally = self.event_counters[population.name]
+        counter = self.event_counters[population.name]
         if population.kind == "readout":
             bias = torch.from_numpy(np.asarray(population.bias, dtype=np.float64)).to(self.device)
             total = current.double() + bias
@@ -187,15 +206,15 @@ class _Emulation:
         for t in range(len(current)):
             sent[t], membrane, h = state.step(current[t], membrane)
             if population.location == "chip":
-                tally.record_membrane(h, state.scale)
+                counter.record_membrane(h, state.scale)
         if population.location == "chip":
-            tally.record_current(current)
+            counter.record_current(current)
         if population.fires:
-            tally.record_spikes(sent)
+            counter.record_spikes(sent)
         return sent
 
     def _current(self, population: Population, values: Values) -> Tensor:
-        """(steps, samples, *shape): the sum over all projections into a population."""
+        """Return the sum of all projections into a population, (steps, samples, *shape)."""
         total: Tensor | None = None
         for projection in self.program.into(population.name):
             y = self._projected(projection, values)
@@ -205,7 +224,7 @@ class _Emulation:
         return total
 
     def _projected(self, projection: AnyProjection, values: Values) -> Tensor:
-        """(steps, samples, *target shape), of a projection from outside the group."""
+        """Return the current of a projection from another group, (steps, samples, *target shape)."""
         inputs = [values[source] for source in projection.sources]
         steps, samples = inputs[0].shape[:2]
         delays = [self.program.arrival_delay(projection, i) for i in range(len(inputs))]
@@ -213,13 +232,12 @@ class _Emulation:
             return projection.current(tuple(x[0] for x in inputs)).expand(
                 steps, samples, *self.program[projection.target].shape
             )
-        late = [_shifted(x, delay) for x, delay in zip(inputs, delays, strict=True)]
-        if any(delays):
-            self.event_counters[projection.target].record_deliveries(projection, late)
+        late = [_delayed(x, delay) for x, delay in zip(inputs, delays, strict=True)]
+        self.event_counters[projection.target].record_deliveries(projection, late)
         return projection.current(tuple(x.flatten(0, 1) for x in late)).unflatten(0, (steps, samples))
 
     def _step_by_step(self, group: GroupStepper, values: Values) -> Values:
-        """A loop's populations, a time step after the other."""
+        """Run the populations of a loop, one time step after the other."""
         inside = {p.name for p in group.members}
         outside = {s for p in group.members for q in group.incoming[p.name] for s in q.sources} - inside
         steps, samples = next(iter(values.values())).shape[:2]
@@ -230,31 +248,31 @@ class _Emulation:
 
         assert outside <= set(values)
         group.start(samples)
-        kept: dict[str, list[Tensor]] = {name: [] for name in inside}
+        sent: dict[str, list[Tensor]] = {name: [] for name in inside}
         for _ in range(steps):
             for step in group.step(arrives):
                 self._count(group, step)
                 name = step.population.name
                 assert step.sent is not None  # a read-out is in no loop
-                kept[name].append(step.sent)
-        return {name: torch.stack(each) for name, each in kept.items()}
+                sent[name].append(step.sent)
+        return {name: torch.stack(steps_of) for name, steps_of in sent.items()}
 
     def _count(self, group: GroupStepper, step: Step) -> None:
-        tally = self.event_counters[step.population.name]
+        counter = self.event_counters[step.population.name]
         for received in step.received:
-            tally.record_deliveries(received.projection, list(received.inputs))
-            tally.record_coincidences(received.projection, received.current)
+            counter.record_deliveries(received.projection, list(received.inputs))
+            counter.record_coincidences(received.projection, received.current)
         assert step.membrane is not None
         assert step.sent is not None
         if step.population.location == "chip":
-            tally.record_membrane(step.membrane, group.states[step.population.name].scale)
-            tally.record_current(step.current)
+            counter.record_membrane(step.membrane, group.states[step.population.name].scale)
+            counter.record_current(step.current)
         if step.population.fires:
-            tally.record_spikes(step.sent)
+            counter.record_spikes(step.sent)
 
 
-def _shifted(x: Tensor, delay: int) -> Tensor:
-    """Late by `delay` steps; of an unbalanced program, early."""
+def _delayed(x: Tensor, delay: int) -> Tensor:
+    """Delay by a number of steps; a negative one, of an unbalanced program, advances."""
     if delay > 0:
         return torch.cat([torch.zeros_like(x[:delay]), x[: max(0, len(x) - delay)]])[: len(x)]
     if delay < 0:

@@ -14,4 +14,4 @@ class ChipLimitError(MksgnError):
 
 
 class PassError(MksgnError):
-    """A compiler pass that broke an invariant of the program: the compiler is at fault, not the graph."""
+    """A pass that broke an invariant of the program: a defect of the compiler, not of the graph."""

@@ -1,4 +1,16 @@
-"""Counting a population's events while it runs: spikes, deliveries, coincidences, the largest membrane and current."""
+"""Counts of a population's events while it runs. When an event counts:
+
+- A spike counts where it is sent, at each step of the sender's window of a sample.
+- A synaptic operation counts where the spike arrives, for each synapse over which it arrives, if it
+  arrives within the target's window of the same sample. A spike that a delay or a loop holds back
+  beyond the last step of the sample is sent, and never delivered.
+- A coincidence counts where both inputs of a product unit arrive in the same step.
+- Currents of analog inputs and graded populations are multiply-accumulates, not synaptic
+  operations.
+
+Lava's leaves count deliveries one by one (mksgn/deploy/lava/leaf_work). `EventCounter` takes the
+spikes sent where all of them arrive, which is the same number.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +23,21 @@ from mksgn.deploy.program.program import AnyProjection, Population, Product, Pro
 
 
 class EventCounter:
-    """Counts one population's events while it runs. `spikes` and values are tensors with any axes before the population's own."""
+    """Events of one population. Tensors may have any axes before the population's own."""
 
     def __init__(self, program: Program, population: Population):
         self.program, self.population = program, population
         self.per_neuron = np.zeros(population.shape, dtype=np.int64)
         self.coincidences = 0.0
         self.max_membrane = self.max_current = 0.0
-        self.deliveries: dict[tuple[AnyProjection, int], np.ndarray] = {}  # where not all spikes of a source arrive
+        # deliveries per neuron of a source, where not all of its spikes arrive
+        self.deliveries = {
+            (projection, index): np.zeros(program[source].shape, dtype=np.int64)
+            for projection in program.into(population.name)
+            if not _all_arrive(program, projection)
+            for index, source in enumerate(projection.sources)
+            if program.sends_spikes(source)
+        }
 
     def record_spikes(self, spikes: Tensor) -> None:
         self.per_neuron += _summed(spikes, self.population)
@@ -34,19 +53,13 @@ class EventCounter:
             self.coincidences += coincidences(projection, current)
 
     def record_deliveries(self, projection: AnyProjection, inputs: list[Tensor]) -> None:
-        """Spikes that did arrive, of a projection whose last ones of a clip do not."""
+        """Count spikes that arrive, of a projection that does not deliver all of them."""
         for index, (source, x) in enumerate(zip(projection.sources, inputs, strict=True)):
-            if self.program.sends_spikes(source):
+            if (projection, index) in self.deliveries:
                 self.deliveries[projection, index] += _summed(x, self.program[source])
 
-    def expect_deliveries(self, projection: AnyProjection) -> None:
-        """Of this projection only what `arrived` is told counts: a delay may hold back all spikes of a clip."""
-        for index, source in enumerate(projection.sources):
-            if self.program.sends_spikes(source):
-                self.deliveries[projection, index] = np.zeros(self.program[source].shape, dtype=np.int64)
-
     def counters(self, event_counters: dict[str, EventCounter]) -> Counters:
-        """Each spike that arrived times the synapses that it reaches; a current's are MACs and no synaptic operations."""
+        """Return the counts of the run; `event_counters` are those of all populations."""
         counters = Counters(
             spikes=int(self.per_neuron.sum()),
             coincidences=round(self.coincidences),
@@ -64,31 +77,42 @@ class EventCounter:
         return counters
 
 
+def _all_arrive(program: Program, projection: AnyProjection) -> bool:
+    """Whether each spike that is sent within a sample arrives within it."""
+    delays = (program.arrival_delay(projection, i) for i in range(len(projection.sources)))
+    return not program.loops(program[projection.target].group) and not any(delays)
+
+
 def coincidences(product: Product, current: Tensor) -> float:
-    """Of a product's current: sums of two axes are exact in float32, and all of them in float64."""
-    counts = (
-        current if product.weight == 1.0 else (current / product.weight).round_()
-    )  # a gain rounds each, not their sum
+    """Return the number of coincidences in a product's current.
+
+    Sums over two axes are exact in float32, and sums over all axes in float64.
+    """
+    # division by a gain is rounded for each unit, not for their sum
+    counts = current if product.weight == 1.0 else (current / product.weight).round_()
     return float(counts.sum((-1, -2)).sum(dtype=torch.float64))
 
 
 def largest(x: Tensor) -> float:
-    """Largest |value|."""
+    """Return the largest |value|."""
     dense = _dense(x)
     return max(-float(dense.amin()), float(dense.amax()))
 
 
 def _dense(x: Tensor) -> Tensor:
-    """The same values, once each, with their axes in the order of memory, so that a reduction need not copy them."""
+    """Return the values once each, with axes in the order of memory, so that a reduction does not
+    copy them.
+    """
     for axis in range(x.ndim):
         x = x.narrow(axis, 0, 1) if x.stride(axis) == 0 else x
     return x.permute(sorted(range(x.ndim), key=x.stride, reverse=True))
 
 
 def _summed(spikes: Tensor, population: Population) -> np.ndarray:
-    """Per neuron, int64."""
+    """Return spikes per neuron, int64."""
     rows = spikes.reshape(-1, *population.shape)
-    narrow = torch.uint8 if len(rows) <= torch.iinfo(torch.uint8).max else torch.int64  # the sum fits: no wider pass
+    # where the sum fits a byte, no wider copy is made
+    narrow = torch.uint8 if len(rows) <= torch.iinfo(torch.uint8).max else torch.int64
     order = sorted(range(1, rows.ndim), key=rows.stride, reverse=True)
     counts = rows.permute(0, *order).sum(0, dtype=narrow)
     back = [order.index(axis) for axis in range(1, rows.ndim)]

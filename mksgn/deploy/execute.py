@@ -1,4 +1,4 @@
-"""Run a compiled program: check its inputs, then hand them to the emulator or to Lava."""
+"""Run a compiled program: check its inputs, then pass them to the emulator or to Lava."""
 
 from __future__ import annotations
 
@@ -22,11 +22,18 @@ def run(
     progress: Callable[[int], None] = lambda samples: None,
     device: str = "cpu",
 ) -> Execution:
-    """Run samples through a program; each starts with all state at 0.
+    """Run samples through a program; each starts at rest.
 
-    `inputs` is (samples, steps, *input shape), or a dict of such arrays by input's name. `backend` is "emulator" or "lava".
-    `device` is the emulator's, "cuda" where there is one. `record = False` keeps counters and outputs only. `progress` is called
-    with the number of samples just finished.
+    Args:
+        program: a compiled program.
+        inputs: (samples, steps, *input shape), or a dict of such arrays by input's name.
+        backend: "emulator" or "lava".
+        record: keep spike trains, not only counters and outputs.
+        progress: called with the number of samples just finished.
+        device: device of the emulator, "cpu" or "cuda".
+
+    Raises:
+        DeployError: inputs do not fit the program, or the backend is not there.
     """
     named = arrays_by_input(inputs, [p.name for p in program.inputs], error=DeployError)
     _check_inputs(program, named)
@@ -54,7 +61,8 @@ def _check_inputs(program: Program, inputs: dict[str, np.ndarray]) -> None:
         if not np.isfinite(x).all():
             sample, step = (int(i) for i in np.argwhere(~np.isfinite(x))[0][:2])
             raise DeployError(
-                f"input {name}: sample {sample}, step {step} holds a value that is not finite; repair or leave out the sample"
+                f"input {name}: sample {sample}, step {step} holds a value that is not finite; repair or leave out "
+                "the sample"
             )
         if name not in program.analog and not np.isin(x, (0, 1)).all():
             raise DeployError(

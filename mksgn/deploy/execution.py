@@ -1,4 +1,4 @@
-"""What a run of a program gives, whichever backend ran it."""
+"""Results of a run, the same for every backend."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from mksgn.deploy.program.program import Program
 
 @dataclass
 class Counters:
-    """Events of one population over a run, counted inside its window only.
+    """Events of one population over a run, by the rules of mksgn/deploy/event_counts.
 
-    `spikes` of its neurons; `syn_ops` that reached it: each spike of a source times the synapses it really reaches;
-    `effective_acs` of them over a weight that is not 0; `coincidences` of its product units; `updates` of its neurons and
-    `product_updates` of its product units; the largest |membrane| and |current| seen, in weight units of a fixed-point program;
-    `per_neuron` spike counts, of the population's shape.
+    Attributes:
+        spikes: spikes that its neurons sent.
+        syn_ops: synaptic operations that reached it.
+        effective_acs: those of them over a weight that is not 0.
+        coincidences: coincidences in its product units.
+        updates: neurons times time steps.
+        product_updates: product units times time steps.
+        max_membrane: largest |membrane potential|; in a fixed-point program in weight units.
+        max_current: largest |current|, in the same unit.
+        per_neuron: spikes per neuron, of the population's shape.
     """
 
     spikes: int = 0
@@ -30,7 +36,7 @@ class Counters:
     per_neuron: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __add__(self, other: Counters) -> Counters:
-        """Of other samples through the same population. Sums of whole numbers and largest values: in any order the same."""
+        """Merge the counts of other samples. Integer sums and maxima are the same in any order."""
         return Counters(
             spikes=self.spikes + other.spikes,
             syn_ops=self.syn_ops + other.syn_ops,
@@ -46,10 +52,13 @@ class Counters:
 
 @dataclass
 class Execution:
-    """Aligned results, latency removed: step t of an output belongs to step t of the input.
+    """Aligned results without latency: step t of an output belongs to step t of the input.
 
-    `outputs[name]` (samples, steps, *shape) float32, in the file's units; `spikes[population]` (samples, steps, *shape) bool, empty
-    where recording was off; `seconds` of the run without compiling and starting.
+    Attributes:
+        outputs: (samples, steps, *shape) float32 by output's name, in the file's units.
+        spikes: (samples, steps, *shape) bool by population; empty where recording was off.
+        counters: events by population.
+        seconds: duration of the run, without compiling and starting.
     """
 
     backend: str
@@ -63,13 +72,13 @@ class Execution:
     seconds: float = 0.0
 
     def logits(self) -> np.ndarray:
-        """Mean over the steps of the one output there is: (samples, classes)."""
+        """Return the mean of the only output over the steps, (samples, classes)."""
         (output,) = self.outputs.values()
         return output.mean(1)
 
 
 def add_updates(program: Program, counters: dict[str, Counters], samples: int, steps: int) -> None:
-    """Every neuron and product unit is updated at every step of its window."""
+    """Fill in updates: every neuron and product unit is updated at every step of its window."""
     for population in program.populations:
         if population.kind == "input":
             continue

@@ -1,4 +1,6 @@
-"""The folder that a run leaves: spikes.npz and manifest.json, with the sha256 of every file and of the parents."""
+"""Files of a run: spikes.npz, outputs.npz, and manifest.json with the sha256 of every file and of
+the parents.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +25,18 @@ from mksgn.train.checkpoint import sha256, tool_versions
 SCHEMA = "mksgn.manifest/1"
 MANIFEST_FILE = "manifest.json"
 SPIKES_FILE = "spikes.npz"
-UNSEALED = "0" * 64  # stands for a manifest's own hash while it is taken
-TRAINS = 8  # samples whose spike trains are kept whole; of all others the counts per neuron
+UNSEALED = "0" * 64  # stands for a manifest's own hash while the hash is computed
+TRAINS = 8  # samples whose spike trains are stored; of all samples the counts per neuron are
 
 
 def environment() -> dict[str, str]:
-    """Versions of everything that can change a spike or a figure."""
+    """Return the versions of everything that can change a spike or a figure."""
     versions = tool_versions("mksgn", "torch", "nir", "lava-nc", "numpy", "h5py")
     return {"lava" if name == "lava-nc" else name: value for name, value in versions.items()}
 
 
 def machine() -> dict[str, Any]:
-    """What ran it: times mean nothing without."""
+    """Describe the computer, without which times mean nothing."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -52,8 +54,12 @@ def machine() -> dict[str, Any]:
 
 
 def write_spikes(execution: Execution, path: Path, **more: np.ndarray) -> None:
-    """`counts/POPULATION`: spikes per neuron over the run, of the population's shape. `trains/POPULATION`: packed bits of the
-    first samples, with `shape/POPULATION` (samples, steps, *shape). `more`: further arrays by name."""
+    """Write spike counts and the first spike trains.
+
+    `counts/POPULATION` are spikes per neuron over the run, of the population's shape.
+    `trains/POPULATION` are packed bits of the first samples, and `shape/POPULATION` their shape
+    (samples, steps, *shape). `more` are further arrays by name.
+    """
     arrays: dict[str, np.ndarray] = dict(more)
     for name, counters in execution.counters.items():
         if counters.per_neuron.any():
@@ -66,13 +72,13 @@ def write_spikes(execution: Execution, path: Path, **more: np.ndarray) -> None:
 
 
 def write_outputs(execution: Execution, path: Path) -> None:
-    """By output's name: (samples, steps, *shape) float32."""
+    """Write outputs by name, (samples, steps, *shape) float32."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **execution.outputs)
 
 
 def read_train(path: Path, population: str) -> np.ndarray:
-    """(samples, steps, *shape) bool of the samples whose trains were kept."""
+    """Read spike trains, (samples, steps, *shape) bool, of the samples that were stored."""
     with np.load(path) as arrays:
         shape = arrays[f"shape/{population}"]
         return spike_bits.unpack(arrays[f"trains/{population}"], int(np.prod(shape))).reshape(shape)
@@ -81,7 +87,7 @@ def read_train(path: Path, population: str) -> np.ndarray:
 def write_manifest(
     folder: Path, files: Iterable[str], *, model: Path, parents: list[str], program: Program, facts: dict[str, Any]
 ) -> None:
-    """manifest.json: what made the folder's `files`, their hashes, and its own."""
+    """Write manifest.json: what made the folder's `files`, their hashes, and its own."""
     manifest = {
         "schema": SCHEMA,
         "model": {"file": model.name, "sha256": sha256(model)},
@@ -100,14 +106,18 @@ def write_manifest(
 
 
 def update_manifest(folder: Path, files: Iterable[str]) -> None:
-    """Take the hashes of `files` anew: they were written again from what the others say."""
+    """Compute the hashes of `files` again, after they were written from the contents of the others."""
     manifest = read_manifest(folder)
     manifest["files"] |= {name: sha256(folder / name) for name in files}
     _replace(folder / MANIFEST_FILE, manifest)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Raises BadInputError where it cannot be read, or is not as it was written."""
+    """Read and check a manifest.
+
+    Raises:
+        BadInputError: it cannot be read, or was changed since it was written.
+    """
     path = folder / MANIFEST_FILE
     try:
         text = path.read_bytes().decode()
@@ -117,8 +127,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise BadInputError(f"{path}: not JSON ({error}); it was changed since it was written") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        found = manifest.get("schema") if isinstance(manifest, dict) else None
-        raise BadInputError(f"{path}: schema is {found!r}, this version reads {SCHEMA!r}")
+        schema = manifest.get("schema") if isinstance(manifest, dict) else None
+        raise BadInputError(f"{path}: schema is {schema!r}, this version reads {SCHEMA!r}")
     seal = manifest.get("sha256")
     if not isinstance(seal, str) or seal != _seal(text.replace(seal, UNSEALED, 1)):
         raise BadInputError(

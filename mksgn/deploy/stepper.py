@@ -1,7 +1,8 @@
-"""One group, a time step at a time: a population, or all populations of a loop. Lava's leaf Processes run this, and the emulator
-runs loops with it.
+"""One execution group, a time step at a time. Lava's leaf Processes run it, and the emulator runs
+loops with it.
 
-Spikes are uint8, (samples, *shape); currents and membranes that are shown are float32.
+Spikes are uint8, (samples, *shape). Currents, and membrane potentials that are an output, are
+float32.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mksgn.deploy.program.neurons import Membrane, State
+from mksgn.deploy.program.neurons import Membrane, State, prepare
 from mksgn.deploy.program.program import AnyProjection, Population, Program
 
-Arrival = Callable[[AnyProjection, int], Tensor | None]  # what a projection's source, by index, sent; None: nothing yet
+# what a projection's source, by index, delivers at this step; None: nothing yet
+Arrival = Callable[[AnyProjection, int], Tensor | None]
 
 
 @dataclass(frozen=True)
 class Received:
-    """What one projection delivered in a step: its inputs, and the current that they made."""
+    """What one projection delivered in a step: its inputs, and the current that they cause."""
 
     projection: AnyProjection
     inputs: tuple[Tensor, ...]
@@ -30,17 +32,17 @@ class Received:
 
 @dataclass(frozen=True)
 class Step:
-    """What one population did in a step: `sent` is None for a read-out, whose current is its result."""
+    """What one population did in a step. A read-out sends nothing: its current is the result."""
 
     population: Population
     sent: Tensor | None
     current: Tensor
-    membrane: Tensor | None  # before reset, times the state's scale
+    membrane: Tensor | None  # potential before reset, times the state's scale
     received: tuple[Received, ...]
 
 
 class GroupStepper:
-    """State of a group from the start of a sample, of `steps` steps, on."""
+    """State of a group, from the start of a sample of `steps` steps on."""
 
     def __init__(
         self, program: Program, members: tuple[Population, ...], steps: int, device: torch.device | None = None
@@ -48,7 +50,7 @@ class GroupStepper:
         self.members, self.device = members, device or torch.device("cpu")
         self.incoming = {p.name: program.into(p.name) for p in members}
         self.states: dict[str, State] = {
-            p.name: p.neuron.prepare(self.device, p.unit, steps) for p in members if p.neuron is not None
+            p.name: prepare(p.neuron, self.device, p.unit, steps) for p in members if p.neuron is not None
         }
         self.late = {
             p.name: [(first, torch.from_numpy(bias).to(self.device)) for first, bias in p.late_biases] for p in members
@@ -57,14 +59,14 @@ class GroupStepper:
         self.longest = max((q.logical_delay for q in own), default=0)
 
     def start(self, samples: int) -> None:
-        """The start of a sample: all state is 0, and nothing was sent."""
+        """Start a sample: all state is 0, and nothing was sent."""
         self.samples, self.index = samples, 0
         self.membranes: dict[str, Membrane] = {}
         self.sent: dict[str, deque[Tensor]] = {p.name: deque(maxlen=self.longest + 1) for p in self.members}
         self.count = {p.name: 0 for p in self.members}  # steps sent
 
     def step(self, arrives: Arrival) -> list[Step]:
-        """`arrives` gives what comes from outside the group at this step."""
+        """Run the group for one time step; `arrives` gives what comes from other groups."""
         done = []
         for population in self.members:
             received = self._receive(population, arrives)
@@ -96,14 +98,16 @@ class GroupStepper:
         return tuple(received)
 
     def _own(self, source: str, logical_delay: int) -> Tensor | None:
-        """What a member sent `logical_delay` steps ago; one that comes behind has sent nothing at this step yet."""
+        """Return what a member sent `logical_delay` steps ago; one that is evaluated later has not
+        sent in this step yet.
+        """
         back = len(self.sent[source]) - self.count[source] + self.index - logical_delay
         return self.sent[source][back] if self.index >= logical_delay else None
 
     def _sum(self, population: Population, received: tuple[Received, ...]) -> Tensor:
         total: Tensor | None = None
-        for each in received:
-            total = each.current if total is None else total + each.current
+        for delivery in received:
+            total = delivery.current if total is None else total + delivery.current
         for first, bias in self.late[population.name]:
             if self.index >= first:
                 total = bias.expand(self.samples, *population.shape) if total is None else total + bias

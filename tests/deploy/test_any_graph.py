@@ -1,4 +1,6 @@
-"""Any NIR graph through deploy in float: every spike and every output of the equations, as an oracle that shares no code has them."""
+"""Any NIR graph through deploy in float: every spike and every output of the equations, as an
+oracle that shares no code has them.
+"""
 
 import numpy as np
 import pytest
@@ -19,18 +21,18 @@ RANDOM = settings(
 
 
 def agree(network: Network, backend: str) -> None:
-    wanted_spikes, wanted_outputs, _ = execute(network.graph, network.inputs, network.dt, network.if_dt)
+    expected_spikes, expected_outputs, _ = execute(network.graph, network.inputs, network.dt, network.if_dt)
     program = compile_graph(network.graph, precision="float", dt=network.dt, if_dt=network.if_dt)
     execution = run(program, network.inputs, backend=backend)
-    assert set(execution.spikes) == set(wanted_spikes)
-    for name, wanted in wanted_spikes.items():
-        found = execution.spikes[name]
-        assert found.shape == wanted.shape
-        assert int((found != wanted).sum()) == 0, f"{name}: first at {np.argwhere(found != wanted)[0]}"
-    assert set(execution.outputs) == set(wanted_outputs)
-    for name, wanted in wanted_outputs.items():
-        scale = max(1.0, float(np.abs(wanted).max()))
-        np.testing.assert_allclose(execution.outputs[name], wanted, rtol=1e-5, atol=1e-5 * scale, err_msg=name)
+    assert set(execution.spikes) == set(expected_spikes)
+    for name, expected in expected_spikes.items():
+        actual = execution.spikes[name]
+        assert actual.shape == expected.shape
+        assert int((actual != expected).sum()) == 0, f"{name}: first at {np.argwhere(actual != expected)[0]}"
+    assert set(execution.outputs) == set(expected_outputs)
+    for name, expected in expected_outputs.items():
+        scale = max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(execution.outputs[name], expected, rtol=1e-5, atol=1e-5 * scale, err_msg=name)
 
 
 @RANDOM

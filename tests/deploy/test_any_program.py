@@ -1,4 +1,6 @@
-"""Random quantised graphs in fixed point: the emulator, fused Lava and stock Lava give the same spikes, outputs and counts."""
+"""Random quantised graphs in fixed point: the emulator, fused Lava and stock Lava give the same
+spikes, outputs and counts.
+"""
 
 import dataclasses
 
@@ -19,32 +21,32 @@ def compiled(network) -> Program:
     return compile_graph(network.graph, dt=network.dt, if_dt=network.if_dt)
 
 
-def same_spikes(wanted: Execution, found: Execution) -> None:
-    assert set(found.spikes) == set(wanted.spikes)
-    for name, train in wanted.spikes.items():
-        assert int((found.spikes[name] != train).sum()) == 0, f"{name}: {np.argwhere(found.spikes[name] != train)[0]}"
-    for name, values in wanted.outputs.items():
-        np.testing.assert_array_equal(found.outputs[name], values, err_msg=name)
+def same_spikes(expected: Execution, actual: Execution) -> None:
+    assert set(actual.spikes) == set(expected.spikes)
+    for name, train in expected.spikes.items():
+        assert int((actual.spikes[name] != train).sum()) == 0, f"{name}: {np.argwhere(actual.spikes[name] != train)[0]}"
+    for name, values in expected.outputs.items():
+        np.testing.assert_array_equal(actual.outputs[name], values, err_msg=name)
 
 
-def same_counts(wanted: Execution, found: Execution) -> None:
-    for name, counters in wanted.counters.items():
+def same_counts(expected: Execution, actual: Execution) -> None:
+    for name, counters in expected.counters.items():
         for field in dataclasses.fields(counters):
-            a, b = (getattr(c, field.name) for c in (counters, found.counters[name]))
+            a, b = (getattr(c, field.name) for c in (counters, actual.counters[name]))
             np.testing.assert_array_equal(b, a, err_msg=f"{name}.{field.name}")
 
 
 @settings(RANDOM, max_examples=25)
 @given(random_programs())
-def test_fused_lava_is_the_emulator(network):
+def test_fused_lava_equals_the_emulator(network):
     program = compiled(network)
-    wanted, found = run(program, network.inputs), run(program, network.inputs, backend="lava")
-    same_spikes(wanted, found)
-    same_counts(wanted, found)
+    expected, actual = run(program, network.inputs), run(program, network.inputs, backend="lava")
+    same_spikes(expected, actual)
+    same_counts(expected, actual)
 
 
 @settings(RANDOM, max_examples=10)
 @given(stock_compatible_programs())
-def test_stock_lava_is_the_emulator(network):
+def test_stock_lava_equals_the_emulator(network):
     program = compiled(network)
     same_spikes(run(program, network.inputs), stock.execute(program, network.inputs))

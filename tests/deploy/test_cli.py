@@ -1,4 +1,6 @@
-"""mksgn-deploy on graphs from elsewhere: quantised, described, checked, run on arrays, and outputs in a file."""
+"""mksgn-deploy on graphs from elsewhere: quantised, described, checked, run on arrays, and outputs
+in a file.
+"""
 
 import json
 
@@ -10,10 +12,9 @@ from typer.testing import CliRunner
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import compile_graph
 from mksgn.deploy.cli import app
-from mksgn.deploy.describe import describe
 from mksgn.deploy.program.text import text
 from mksgn.export.graph import files
-from tests.support.graphs import DT, chain, inp, lif, linear, out
+from tests.support.graphs import chain, inp, lif, linear, out
 
 F32 = np.float32
 
@@ -78,15 +79,18 @@ def test_float_and_limit(foreign):
     ("words", "message"),
     [
         (["--precision", "float", "--inputs", "none.npy"], "none.npy: cannot be read as .npy or .npz"),
-        (["--calibration", "synthetic"], "--calibration synthetic: the file carries no normalisation of skeleton clips; give arrays"),
-        (["--precision", "float", "--describe"], "--describe: the file does not say how many steps a sample has; give --inputs"),
+        (["--calibration", "synthetic"],
+         "--calibration synthetic: the file carries no normalisation of skeleton clips; give arrays"),
+        (["--precision", "float", "--describe"],
+         "--describe: the file does not say how many steps a sample has; give --inputs"),
         (["--data", "synthetic", "--inputs", "x.npy"], "--data and --inputs: give one of them"),
         (["--print-after", "balanced"],
          "--print-after balanced: no such pass with --precision fixed; choose one of ingest, graph-branches, loops"),
-        (["--precision", "float", "--print-after", "fixed-point"], "--print-after fixed-point: no such pass with --precision float"),
+        (["--precision", "float", "--print-after", "fixed-point"],
+         "--print-after fixed-point: no such pass with --precision float"),
     ],
 )  # fmt: skip
-def test_what_is_missing_is_said(foreign, words, message):
+def test_missing_or_contradictory_options_are_refused(foreign, words, message):
     with pytest.raises(BadInputError, match=message.replace("(", r"\(")):
         deploy(foreign / "net.nir", *words)
 
@@ -107,9 +111,3 @@ def test_pickled_arrays_are_refused(foreign):
     np.save(foreign / "evil.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(BadInputError, match=r"evil\.npy: cannot be read as \.npy or \.npz"):
         deploy(foreign / "net.nir", "--precision", "float", "--inputs", foreign / "evil.npy")
-
-
-def test_a_long_schedule_is_a_table_without_a_picture(capsys):
-    net = chain(("x", inp(2)), ("d", linear(np.eye(2))), ("l", lif(2, tau=2 * DT)), ("y", out(2)))
-    describe(compile_graph(net, precision="float"), 50)
-    assert "no picture of 151 time steps: more than 96" in capsys.readouterr().out

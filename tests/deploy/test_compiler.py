@@ -34,19 +34,19 @@ from tests.support.programs import assert_same_program, recurrent_loop, simple, 
 
 
 @pytest.mark.parametrize("kind", [str, lambda path: path], ids=["str", "Path"])
-def test_a_graph_and_its_file_are_the_assert_same_program(tmp_path, kind):
+def test_a_graph_and_its_file_give_the_same_program(tmp_path, kind):
     g, rng = typed()
     path = tmp_path / "model.nir"
     files.write(g, path)
     from_file, from_graph = compile_graph(kind(path), precision="float"), compile_graph(g, precision="float")
     assert_same_program(from_file, from_graph)
     x = lattice(rng, 3, 4, 2, 4, 3, most=16)
-    wanted = Euler(g, {"x": x})
-    assert_same_spikes(run(from_file, x).spikes, wanted.spikes)
-    np.testing.assert_array_equal(run(from_file, x).outputs["y"], wanted.values["y"])
+    expected = Euler(g, {"x": x})
+    assert_same_spikes(run(from_file, x).spikes, expected.spikes)
+    np.testing.assert_array_equal(run(from_file, x).outputs["y"], expected.values["y"])
 
 
-def test_a_quantised_file_is_the_assert_same_program_in_fixed_point(tmp_path):
+def test_a_quantised_graph_and_its_file_give_the_same_fixed_point_program(tmp_path):
     g, rng = typed()
     quantised, _ = quantize(g, 8, lattice(rng, 4, 2, 4, 3, most=16), 4, DT)
     files.write(quantised, tmp_path / "model.nir")
@@ -115,7 +115,7 @@ def test_an_unquantised_file_in_fixed_point():
         compile_graph(simple(), calibration=np.ones((1, 2)))
 
 
-def test_a_file_that_is_not_there_or_broken(tmp_path):
+def test_a_missing_or_broken_file(tmp_path):
     with pytest.raises(BadInputError, match=r"model\.nir: no such file"):
         compile_graph(tmp_path / "model.nir")
     files.write(typed()[0], tmp_path / "whole.nir")
@@ -124,7 +124,7 @@ def test_a_file_that_is_not_there_or_broken(tmp_path):
         compile_graph(tmp_path / "half.nir")
 
 
-def test_errors_end_a_command_with_2():
+def test_errors_have_exit_code_2():
     with pytest.raises(MksgnError) as caught:
         compile_graph(simple(), precision="int8")
     assert caught.value.exit_code == 2
@@ -162,7 +162,7 @@ def test_metadata_reaches_the_program():
 
 
 @pytest.mark.parametrize(("name", "value"), [("dt", 0.0), ("dt", -1e-4), ("if_dt", 0.0), ("if_dt", float("inf"))])
-def test_a_time_step_that_is_none(name, value):
+def test_a_time_step_that_is_not_positive(name, value):
     with pytest.raises(DeployError, match=f"^{name} .*: expected a positive number of seconds"):
         compile_graph(simple(), precision="float", **{name: value})
 
@@ -183,7 +183,8 @@ def pooled_read_out(rng):
 def read_out_of_two_branches(rng):
     return graph(
         {
-            "x": inp(2, 1, 3), "a": conv(lattice(rng, 2, 2, 1, 1)), "l": lif(2, 1, 3, threshold=0.25), "b": conv(lattice(rng, 4, 2, 1, 1)),
+            "x": inp(2, 1, 3), "a": conv(lattice(rng, 2, 2, 1, 1)), "l": lif(2, 1, 3, threshold=0.25),
+            "b": conv(lattice(rng, 4, 2, 1, 1)),
             "c": conv(lattice(rng, 4, 2, 1, 1)), "y": out(4, 1, 3),
         },
         [("x", "a"), ("a", "l"), ("l", "b"), ("b", "y"), ("x", "c"), ("c", "y")],
@@ -193,7 +194,9 @@ def read_out_of_two_branches(rng):
 
 @pytest.mark.parametrize(("network", "name"), [(pooled_read_out, "b"), (read_out_of_two_branches, "y")])
 def test_calibration_gives_a_read_out_its_unit(network, name):
-    """The unit is that of the quantiser's report, weights and bias are integers of it, and the output is in the file's units."""
+    """The unit is that of the quantiser's report, weights and bias are integers of it, and the
+    output is in the file's units.
+    """
     g = network(np.random.default_rng(0))
     program = compile_graph(g, calibration=np.ones((2, 2, 1, 3)))
     readout = program[program.outputs[0].population]

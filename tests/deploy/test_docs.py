@@ -1,4 +1,6 @@
-"""docs/deploy.md's table is the code's, and the code's is true: every line of it is run, or refused for the reason that it names."""
+"""docs/deploy.md's table is the code's, and the code's is true: every line of it is run, or refused
+for the reason that it names.
+"""
 
 import nir
 import numpy as np
@@ -68,7 +70,8 @@ def shown(node: nir.NIRNode) -> nir.NIRGraph:
 
 def read_by_synapses(node: nir.NIRNode) -> nir.NIRGraph:
     return chain(
-        ("x", inp(4)), ("d", linear(weights(3, 4))), ("n", node), ("e", linear(weights(3, 3))), ("l", lif(3)), ("y", out(3))
+        ("x", inp(4)), ("d", linear(weights(3, 4))), ("n", node), ("e", linear(weights(3, 3))), ("l", lif(3)),
+        ("y", out(3))
     )  # fmt: skip
 
 
@@ -124,7 +127,8 @@ conv1d = nir.Conv1d(None, weights(3, 1, 3), 1, 1, 1, 1, full(0.1, 3))
 RUNS = {
     "Input": between(("d", linear(weights(3, 4)))),
     "Output": chain(
-        ("x", inp(4)), ("d", linear(weights(4, 4))), ("l", lif(4, threshold=0.3)), ("r", affine(weights(3, 4), full(0.1, 3))), ("y", out(3))
+        ("x", inp(4)), ("d", linear(weights(4, 4))), ("l", lif(4, threshold=0.3)),
+        ("r", affine(weights(3, 4), full(0.1, 3))), ("y", out(3))
     ),
     "Affine": between(("d", affine(weights(3, 4), full(0.1, 3)))),
     "Linear": between(("d", linear(weights(2, 3, 4))), source=(2, 4), target=(2, 3)),
@@ -157,9 +161,12 @@ REFUSED = [  # node, precision, graph, reason
     ("Affine", "fixed", between(*pooled, **strided), "its bias is pooled before l"),
     ("Linear", "fixed", between(*in_series, source=(2, 4, 6)), "weighted nodes in series"),
     ("LIF", "fixed", into(lif(3, threshold=0.3, r=-1.0)), "r or w_in is not positive"),
-    ("Conv2d", "float", between(("d", conv(weights(3, 2, 3, 3), stride=2, padding="same")), **strided), "padding 'same' needs stride 1"),
-    ("Delay", "float", between(("late", nir.Delay(full(1.5 * DT, 4))), ("d", linear(weights(3, 4)))), "not a whole number of steps"),
-    ("Delay", "fixed", between(("late", nir.Delay(full(1.5 * DT, 4))), ("d", linear(weights(3, 4)))), "no whole number of"),
+    ("Conv2d", "float", between(("d", conv(weights(3, 2, 3, 3), stride=2, padding="same")), **strided),
+     "padding 'same' needs stride 1"),
+    ("Delay", "float", between(("late", nir.Delay(full(1.5 * DT, 4))), ("d", linear(weights(3, 4)))),
+     "not a whole number of steps"),
+    ("Delay", "fixed", between(("late", nir.Delay(full(1.5 * DT, 4))), ("d", linear(weights(3, 4)))),
+     "not a whole number of"),
     ("Threshold", "fixed", read_by_synapses(nir.Threshold(full(0.3, 3))), "a Threshold has no memory.*4096 in 12 bits"),
     ("I", "fixed", read_by_synapses(nir.I(full(1, 3))), "I shows its membrane, and Loihi's synapses .* take spikes"),
     ("LI", "fixed", read_by_synapses(li(3)), "LI shows its membrane, and Loihi's synapses .* take spikes"),
@@ -169,7 +176,8 @@ REFUSED = [  # node, precision, graph, reason
     ("LIF", "float", into(lif(3, tau=DT / 2)), "outside .0, 1.: the step is longer than the time constant"),
     ("CubaLIF", "fixed", into(cubalif(3, reset=0.1)), "v_reset .* is not 0"),
     ("NIRGraph", "float", ported([("x", "outer"), ("outer", "y")]), "outer"),
-    ("SpikingSelfAttention", "float", attended(("s", nir.Scale(full(1, 12, 2, 3)))), "attention must follow one LIF population"),
+    ("SpikingSelfAttention", "float", attended(("s", nir.Scale(full(1, 12, 2, 3)))),
+     "attention must follow one LIF population"),
 ]  # fmt: skip
 
 

@@ -1,4 +1,6 @@
-"""mksgn/deploy/emulator: every event of a small network counted by loops; batches, recording, constant inputs."""
+"""mksgn/deploy/emulator: every event of a small network counted by loops; batches, recording,
+constant inputs.
+"""
 
 import math
 
@@ -34,7 +36,9 @@ STEPS = 5
 
 
 def network(seed: int = 0):
-    """Spike input; graph conv and strided skip into one population; attention; a pooled read-out. Some weights are 0."""
+    """Spike input; graph conv and strided skip into one population; attention; a pooled read-out.
+    Some weights are 0.
+    """
     rng = np.random.default_rng(seed)
 
     def sparse(*shape):
@@ -49,7 +53,8 @@ def network(seed: int = 0):
             "readout": conv(sparse(5, 4, 1, 1), lattice(rng, 5)), "y": out(5, 1, 1), "maps": out(4, 2, 3),
         },
         [
-            ("x", "c"), ("c", "first"), ("first", "g"), ("g", "qkv"), ("x", "s"), ("s", "qkv"), ("qkv", "a"), ("a", "pool"),
+            ("x", "c"), ("c", "first"), ("first", "g"), ("g", "qkv"), ("x", "s"), ("s", "qkv"), ("qkv", "a"),
+            ("a", "pool"),
             ("pool", "readout"), ("readout", "y"), ("first", "maps"),
         ],
     )  # fmt: skip
@@ -61,19 +66,19 @@ def done():
     """(program, execution, the loops' run, spike trains by population, the input among them)."""
     g, x = network()
     program = compile_graph(g, precision="float")
-    wanted = Euler(g, {"x": x})
-    return program, run(program, x), wanted, {"x": x, **wanted.spikes}
+    expected = Euler(g, {"x": x})
+    return program, run(program, x), expected, {"x": x, **expected.spikes}
 
 
 def test_spikes_and_outputs_are_the_equations(done):
-    _, execution, wanted, trains = done
-    assert_same_spikes(execution.spikes, wanted.spikes)
-    np.testing.assert_array_equal(execution.outputs["y"], wanted.values["y"])
+    _, execution, expected, trains = done
+    assert_same_spikes(execution.spikes, expected.spikes)
+    np.testing.assert_array_equal(execution.outputs["y"], expected.values["y"])
     np.testing.assert_array_equal(execution.outputs["maps"], trains["first"])
     assert execution.outputs["y"].dtype == execution.outputs["maps"].dtype == np.float32
 
 
-def test_what_was_run(done):
+def test_samples_steps_and_latency(done):
     program, execution, _, _ = done
     assert (execution.backend, execution.precision) == ("emulator", "float")
     assert (execution.samples, execution.steps, execution.latency_steps) == (11, STEPS, program.latency) == (11, 5, 5)
@@ -131,11 +136,11 @@ def test_updates_of_neurons_and_product_units(done):
 
 def test_largest_membranes_and_currents(done):
     """In Lava's terms: NIR's membrane times tau/(dt r); the current without the bias."""
-    program, execution, wanted, _ = done
+    program, execution, expected, _ = done
     for population in program.neurons:
         counters = execution.counters[population.name]
-        assert counters.max_membrane == np.abs(wanted.membrane[population.name]).max() * 2
-        assert counters.max_current == np.abs(wanted.current[population.name] - population.neuron.bias).max()
+        assert counters.max_membrane == np.abs(expected.membrane[population.name]).max() * 2
+        assert counters.max_current == np.abs(expected.current[population.name] - population.neuron.bias).max()
     assert execution.counters["readout"].max_membrane == execution.counters["readout"].max_current == 0
     assert np.any(program["qkv"].neuron.bias)
 
@@ -144,13 +149,13 @@ def test_fixed_point_counts_in_weight_units():
     rng = np.random.default_rng(1)
     plain, g = quantised_student_like(rng)
     x = analog_clips(rng, 3)
-    wanted = Euler(plain, {"x": x})
+    expected = Euler(plain, {"x": x})
     program = compile_graph(g)
     execution = run(program, x)
     for name in ("spatial", "qkv", "proj", "temporal"):  # 16 weight units for 1 of the plain network
         bias = sum(plain.nodes[p.name].bias for p in program.into(name)).reshape(-1, 1, 1)
-        assert execution.counters[name].max_membrane == np.abs(wanted.membrane[name]).max() * 2 * 16
-        assert execution.counters[name].max_current == np.abs(wanted.current[name] - bias).max() * 16
+        assert execution.counters[name].max_membrane == np.abs(expected.membrane[name]).max() * 2 * 16
+        assert execution.counters[name].max_current == np.abs(expected.current[name] - bias).max() * 16
     floating = run(compile_graph(g, precision="float"), x)
     for name, counters in execution.counters.items():
         for key in ("spikes", "syn_ops", "effective_acs", "coincidences", "updates", "product_updates"):
@@ -185,11 +190,11 @@ def test_coincidences_of_any_gain(gain):
     assert execution.counters["a.m"].coincidences == 3 * 3 * 3
 
 
-# --- batches -----------------------------------------------------------------------------------------------------------------
+# --- batches
 
 
 def state_of(execution):
-    """Everything that does not depend on the clock."""
+    """All results that do not depend on the clock."""
     counters = {name: {k: v for k, v in vars(c).items() if k != "per_neuron"} for name, c in execution.counters.items()}
     return counters, {name: c.per_neuron for name, c in execution.counters.items()}
 
@@ -203,11 +208,11 @@ def batches(monkeypatch):
 
 
 @pytest.mark.parametrize("clips", [1, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 1])
-def test_clips_are_independent_and_batches_have_no_borders(clips, batches):
+def test_samples_are_independent_of_their_batch(clips, batches):
     g, _ = network()
     rng = np.random.default_rng(clips)
     program, x = compile_graph(g, precision="float"), spikes(rng, clips, STEPS, 3, 4, 3)
-    x[clips // 2] = True  # one busy clip beside quiet ones
+    x[clips // 2] = True  # one busy sample among quiet ones
     together = run(program, x)
     alone = [run(program, clip[None]) for clip in x]
     for name, train in together.spikes.items():
@@ -222,7 +227,7 @@ def test_clips_are_independent_and_batches_have_no_borders(clips, batches):
         np.testing.assert_array_equal(counters.per_neuron, sum(e.counters[name].per_neuron for e in alone))
 
 
-def test_the_order_of_the_clips_is_kept():
+def test_the_order_of_the_samples_is_kept():
     g, x = network()
     program = compile_graph(g, precision="float")
     forward, backward = run(program, x), run(program, x[::-1])
@@ -237,20 +242,20 @@ def test_without_recording_only_the_trains_are_missing(done):
     execution = run(program, x, record=False)
     assert execution.spikes == {}
     np.testing.assert_array_equal(execution.outputs["y"], recorded.outputs["y"])
-    (found, per_neuron), (wanted, counts) = state_of(execution), state_of(recorded)
-    assert found == wanted
+    (actual, per_neuron), (expected, counts) = state_of(execution), state_of(recorded)
+    assert actual == expected
     for name, train in counts.items():
         np.testing.assert_array_equal(per_neuron[name], train)
 
 
-def test_progress_names_the_clips_of_each_batch(done, batches):
+def test_progress_reports_the_samples_of_each_batch(done, batches):
     finished: list[int] = []
     _, x = network()
     run(done[0], x, progress=finished.append)
     assert finished == [8, 3]
 
 
-# --- inputs ------------------------------------------------------------------------------------------------------------------
+# --- inputs
 
 
 def test_a_constant_input_as_a_view_equals_the_full_array():
@@ -264,7 +269,7 @@ def test_a_constant_input_as_a_view_equals_the_full_array():
     assert state_of(a)[0] == state_of(b)[0]
 
 
-def test_an_input_that_changes_over_the_steps_is_not_taken_for_a_constant():
+def test_an_input_that_changes_over_the_steps_is_not_constant():
     rng = np.random.default_rng(4)
     g = student_like(rng)
     x = lattice(rng, 3, 4, 2, 4, 3, most=16)
@@ -278,10 +283,10 @@ def test_one_step():
     rng = np.random.default_rng(5)
     g = student_like(rng, steps=1)
     x = lattice(rng, 2, 1, 2, 4, 3, most=48)
-    found, wanted = run(compile_graph(g, precision="float"), x), Euler(g, {"x": x})
-    for name, train in wanted.spikes.items():
-        np.testing.assert_array_equal(found.spikes[name], train)
-    np.testing.assert_array_equal(found.outputs["y"], wanted.values["y"])
+    actual, expected = run(compile_graph(g, precision="float"), x), Euler(g, {"x": x})
+    for name, train in expected.spikes.items():
+        np.testing.assert_array_equal(actual.spikes[name], train)
+    np.testing.assert_array_equal(actual.outputs["y"], expected.values["y"])
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32, np.float64])
@@ -293,7 +298,7 @@ def test_spike_inputs_of_any_type(done, dtype):
         np.testing.assert_array_equal(execution.spikes[name], train)
 
 
-def test_a_longer_clip_begins_like_a_shorter_one(done):
+def test_a_longer_sample_begins_like_a_shorter_one(done):
     program, recorded, _, _ = done
     _, x = network()
     short = run(program, x[:, :3])

@@ -54,7 +54,7 @@ def test_a_wrong_input_shape(shape):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_value_that_is_not_finite_is_named_by_clip_and_step(value):
+def test_a_value_that_is_not_finite_is_named_by_sample_and_step(value):
     x = np.zeros((3, 4, 2))
     x[2, 1, 0] = x[2, 3, 1] = value
     with pytest.raises(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from hypothesis import settings
 
+from mksgn.deploy.program.neurons import prepare
 from mksgn.deploy.program.program import Product, Program
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
 
@@ -401,7 +402,7 @@ def on_chip(program: Program, given: dict[str, np.ndarray], windows, steps: int)
     length = max(w.end for w in windows.values())
     chip = [p for p in program.populations if p.name in given or p.kind != "input"]
     train = {p.name: np.zeros((length, *p.shape)) for p in chip}
-    states = {p.name: p.neuron.prepare() for p in chip if p.name not in given and p.fires}
+    states = {p.name: prepare(p.neuron) for p in chip if p.name not in given and p.fires}
     membranes = {}
     for now in range(length):
         for p in chip:

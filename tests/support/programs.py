@@ -34,22 +34,29 @@ def simple(**metadata) -> nir.NIRGraph:
 
 
 def typed(seed: int = 0, steps: int = 4) -> tuple[nir.NIRGraph, np.random.Generator]:
-    """A network whose types NIR can check, so that it can be written and read: attention, a graph conv, a decimating pool."""
+    """A network whose types NIR can check, so that it can be written and read: attention, a graph
+    conv, a decimating pool.
+    """
     rng = np.random.default_rng(seed)
     g = graph(
         {
-            "x": inp(2, 4, 3, analog=True), "encode": conv(lattice(rng, 4, 2, 3, 3), lattice(rng, 4), padding=(1, 1), input_shape=(4, 3)),
-            "encoder": lif(4, 4, 3, threshold=0.5), "g": graph_conv(ring(3), lattice(rng, 3, 12, 4), np.abs(lattice(rng, 12))),
+            "x": inp(2, 4, 3, analog=True),
+            "encode": conv(lattice(rng, 4, 2, 3, 3), lattice(rng, 4), padding=(1, 1), input_shape=(4, 3)),
+            "encoder": lif(4, 4, 3, threshold=0.5),
+            "g": graph_conv(ring(3), lattice(rng, 3, 12, 4), np.abs(lattice(rng, 12))),
             "qkv": lif(12, 4, 3, threshold=0.25), "a": attention(2, threshold_m=0.25, threshold_z=0.25),
-            "c": conv(lattice(rng, 6, 4, 3, 1), lattice(rng, 6), padding="same", input_shape=(4, 3)), "c_stride": pool((1, 1), (2, 1)),
+            "c": conv(lattice(rng, 6, 4, 3, 1), lattice(rng, 6), padding="same", input_shape=(4, 3)),
+            "c_stride": pool((1, 1), (2, 1)),
             "skip": conv(lattice(rng, 6, 4, 1, 1), lattice(rng, 6), stride=(2, 1), input_shape=(4, 3)),
             "l": lif(6, 2, 3, threshold=0.25), "p": pool((2, 3)), "f": flatten(6, 1, 1),
             "classes": affine(lattice(rng, 5, 6), lattice(rng, 5)),
             "y": out(5),
         },
         [
-            ("x", "encode"), ("encode", "encoder"), ("encoder", "g"), ("g", "qkv"), ("qkv", "a"), ("a", "c"), ("c", "c_stride"),
-            ("c_stride", "l"), ("encoder", "skip"), ("skip", "l"), ("l", "p"), ("p", "f"), ("f", "classes"), ("classes", "y"),
+            ("x", "encode"), ("encode", "encoder"), ("encoder", "g"), ("g", "qkv"), ("qkv", "a"), ("a", "c"),
+            ("c", "c_stride"),
+            ("c_stride", "l"), ("encoder", "skip"), ("skip", "l"), ("l", "p"), ("p", "f"), ("f", "classes"),
+            ("classes", "y"),
         ],
         steps=steps,
     )  # fmt: skip
@@ -69,7 +76,9 @@ def quantised_metadata(**exponents: int) -> dict[str, object]:
 
 
 def residual_chain() -> nir.NIRGraph:
-    """Graph convolution spelled as two branches, a skip around it and a pooled read-out, in a quantised file's numbers."""
+    """Graph convolution spelled as two branches, a skip around it and a pooled read-out, in a
+    quantised file's numbers.
+    """
     rng = np.random.default_rng(0)
 
     def even(unit: float, *shape: int) -> np.ndarray:
@@ -81,12 +90,15 @@ def residual_chain() -> nir.NIRGraph:
             "joints_0": linear(ring(3)[0].T), "branch_0": conv(even(1 / 4, 4, 4, 1, 1)),
             "joints_1": linear(ring(3)[1].T), "branch_1": conv(even(1 / 4, 4, 4, 1, 1)),
             "second": quantised_lif(4, 1 / 4, 4, 2, 3),
-            "main": conv(even(1 / 16, 4, 4, 2, 1)), "skip": conv(even(1 / 16, 4, 4, 2, 1)), "joined": quantised_lif(9, 1 / 16, 4, 1, 3),
+            "main": conv(even(1 / 16, 4, 4, 2, 1)), "skip": conv(even(1 / 16, 4, 4, 2, 1)),
+            "joined": quantised_lif(9, 1 / 16, 4, 1, 3),
             "pool": pool((1, 3)), "classes": conv(even(1 / 2, 3, 4, 1, 1), [0.5, 0.0, -1.5]), "y": out(3, 1, 1),
         },
         [
-            ("x", "encode"), ("encode", "first"), ("first", "joints_0"), ("joints_0", "branch_0"), ("branch_0", "second"),
-            ("first", "joints_1"), ("joints_1", "branch_1"), ("branch_1", "second"), ("second", "main"), ("main", "joined"),
+            ("x", "encode"), ("encode", "first"), ("first", "joints_0"), ("joints_0", "branch_0"),
+            ("branch_0", "second"),
+            ("first", "joints_1"), ("joints_1", "branch_1"), ("branch_1", "second"), ("second", "main"),
+            ("main", "joined"),
             ("first", "skip"), ("skip", "joined"), ("joined", "pool"), ("pool", "classes"), ("classes", "y"),
         ],
         **quantised_metadata(first=-3, second=-2, joined=-4, classes=-1),
@@ -94,7 +106,9 @@ def residual_chain() -> nir.NIRGraph:
 
 
 def recurrent_loop() -> nir.NIRGraph:
-    """Two populations in a loop, one of them also in a loop with itself, through a Delay; a delayed shortcut to the output's."""
+    """Two populations in a loop, one of them also in a loop with itself, through a Delay; a delayed
+    shortcut to the output's.
+    """
     rng = np.random.default_rng(1)
 
     def even(unit: float, *shape: int) -> np.ndarray:
@@ -105,11 +119,13 @@ def recurrent_loop() -> nir.NIRGraph:
             "x": inp(3), "in": affine(even(1 / 4, 4, 3), [0.25, 0.5, 0.0, -0.75]), "a": quantised_lif(5, 1 / 4, 4),
             "forth": linear(even(1 / 2, 2, 4)), "b": quantised_lif(3, 1 / 2, 2), "back": linear(even(1 / 4, 4, 2)),
             "self": linear(even(1 / 4, 4, 4)), "late": nir.Delay(np.full(4, 2 * DT, F32)),
-            "out": linear(even(1, 3, 2)), "c": quantised_lif(2, 1, 3), "skip": linear(even(1, 3, 3)), "wait": nir.Delay(np.full(3, DT, F32)),
+            "out": linear(even(1, 3, 2)), "c": quantised_lif(2, 1, 3), "skip": linear(even(1, 3, 3)),
+            "wait": nir.Delay(np.full(3, DT, F32)),
             "y": out(3),
         },
         [
-            ("x", "in"), ("in", "a"), ("a", "forth"), ("forth", "b"), ("b", "back"), ("back", "a"), ("a", "self"), ("self", "late"),
+            ("x", "in"), ("in", "a"), ("a", "forth"), ("forth", "b"), ("b", "back"), ("back", "a"), ("a", "self"),
+            ("self", "late"),
             ("late", "a"), ("b", "out"), ("out", "c"), ("x", "skip"), ("skip", "wait"), ("wait", "c"), ("c", "y"),
         ],
         **quantised_metadata(a=-2, b=-1, c=0),

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron
+from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron, prepare
 from mksgn.train.neurons import LIF, SURROGATE_SLOPE, lif, lif_step
 
 S, N = 12, 300
@@ -147,7 +147,7 @@ def clip_by_clip(step, start, sums: np.ndarray) -> np.ndarray:
 def test_lavas_stock_lif_in_fixed_point_agrees(vth):
     """The float32 neuron with a half-lattice threshold, our integer step, and real Lava: 0 differing decisions."""
     sums, bias, _ = lattice_currents(steps=4, clips=25, seed=vth)
-    fixed = FixedNeuron(dv=2048, vth=np.array([vth]), bias_mant=bias, bias_exp=6).prepare()
+    fixed = prepare(FixedNeuron(dv=2048, vth=np.array([vth]), bias_mant=bias, bias_exp=6))
     ours = clip_by_clip(fixed.step, fixed.start, sums)
     lava = run_stock_lif(sums, "fixed", du=4095, dv=2048, vth=vth, bias_mant=bias, bias_exp=6)
     assert int((ours != lava).sum()) == 0
@@ -164,7 +164,7 @@ def test_lavas_stock_lif_in_floating_point_agrees():
     sums, bias, _ = lattice_currents(steps=4, clips=25, seed=9)
     unit = 2.0**-9
     threshold = (150 + 0.5 / SUB_UNITS) * unit
-    neuron = FloatNeuron(0.5, np.array([threshold], dtype=np.float32), (bias * unit).astype(np.float32)).prepare()
+    neuron = prepare(FloatNeuron(0.5, np.array([threshold], dtype=np.float32), (bias * unit).astype(np.float32)))
     ours = clip_by_clip(neuron.step, neuron.start, sums * unit)
     lava = run_stock_lif(sums * unit, "float", du=1.0, dv=0.5, vth=threshold, bias_mant=bias * unit)
     assert int((ours != lava).sum()) == 0

@@ -1,4 +1,5 @@
-"""Compiler passes, one per file; `mksgn.deploy.compiler` runs them in order and verifies the program after each.
+"""Compiler passes, one per file; `mksgn.deploy.compiler` runs them in order and verifies the
+program after each.
 
 A pass takes a `Program` and returns a new one; it never changes its argument. The new program means
 the same: in every execution its populations fire the same spikes at the same steps of the sample.

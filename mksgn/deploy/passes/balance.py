@@ -1,4 +1,4 @@
-"""Balance pass: delay shorter branches, so that spikes of one step of the sample meet in one time step.
+"""Balance pass: delay shorter branches, so that spikes of the same step of a sample meet.
 
 Each synapse of the chip costs a time step. Without compensation a join of branches of different
 length silently mixes time steps: 175 wrong spikes of 647, and no error (LAVA.md).
@@ -14,7 +14,7 @@ from mksgn.deploy.program.program import AnyProjection, Product, Program
 
 
 def balance(program: Program) -> Program:
-    """Set each population's depth, and the compensation delays that make all paths to it equally long."""
+    """Set depths, and the compensation delays that make all paths to a population equally long."""
     depth = depths(program)
     projections: list[AnyProjection] = []
     for q in program.projections:
@@ -37,8 +37,8 @@ def depths(
     Args:
         program: populations on the host have depth 0, as inputs have.
         cost: time steps from a source of a projection to its target.
-        fused_loops: compute a recurrent loop within the time step, so that its members share a depth. Otherwise its synapses
-            cost time steps like all others.
+        fused_loops: compute a recurrent loop within the time step, so that its members share a
+            depth. Otherwise its synapses cost time steps like all others.
 
     Raises:
         DeployError: spikes come back too late around a loop that is not fused.
@@ -57,6 +57,7 @@ def depths(
         for q, source, steps in edges:
             depth[q.target] = max(depth[q.target], depth[source] + steps)
     raise DeployError(
-        f"projection {late[0].name}: closes a loop of several populations, whose spikes come back too late from synapses that cost "
+        f"projection {late[0].name}: closes a loop of several populations, whose spikes come back too late from "
+        "synapses that cost "
         "a step each; run the fused network"
     )

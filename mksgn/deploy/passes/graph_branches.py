@@ -1,8 +1,10 @@
-"""Graph convolutions that a file writes in stock primitives become graph convolutions again: a weight block per edge.
+"""Graph-branches pass: merge branches of stock primitives into graph convolutions with a weight
+block per edge.
 
-NIR has no graph convolution, so files spell it as branches: Linear nodes on the joints' axis around a convolution that mixes the
-channels (mksgn/export/lowering/portable writes one branch per target joint; NIR.md has the form with one per subset). Run as written they would
-multiply each weight with zeros, count synapses that no chip has, and have no integer form.
+NIR has no graph convolution, so files spell it as branches: Linear nodes on the joints' axis around
+a convolution that mixes the channels. mksgn/export/lowering/portable writes one branch per target
+joint; NIR.md has the form with one per subset. Executed as written, they would multiply each weight
+by zeros, count synapses that no chip has, and have no integer form.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ import numpy as np
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.program import AnyProjection, Program, Projection, Shape
 
+Pair = tuple[str, str, int, int]  # source, target, compensation delay, logical delay
+
 
 def merge_graph_branches(program: Program) -> Program:
-    """The same currents from one GraphConv per pair of populations."""
-    found: dict[tuple[str, str, int, int], list[tuple[Projection, ops.GraphConv]]] = defaultdict(list)
-    kept: list[
-        AnyProjection | tuple[str, str, int, int]
-    ] = []  # a pair of populations where its merged projection belongs
+    """Give each pair of populations that branches connect one GraphConv with the same currents."""
+    branches: dict[Pair, list[tuple[Projection, ops.GraphConv]]] = defaultdict(list)
+    kept: list[AnyProjection | Pair] = []  # a pair stands where its merged projection belongs
     for projection in program.projections:
         operator = None
         if isinstance(projection, Projection):
@@ -31,10 +33,10 @@ def merge_graph_branches(program: Program) -> Program:
             kept.append(projection)
             continue
         pair = projection.source, projection.target, projection.compensation_delay, projection.logical_delay
-        if pair not in found:
+        if pair not in branches:
             kept.append(pair)
-        found[pair].append((projection, operator))
-    projections = [_merged(found[each]) if isinstance(each, tuple) else each for each in kept]
+        branches[pair].append((projection, operator))
+    projections = [_merged(branches[entry]) if isinstance(entry, tuple) else entry for entry in kept]
     return replace(program, projections=tuple(projections))
 
 
@@ -44,7 +46,7 @@ def _merged(branches: list[tuple[Projection, ops.GraphConv]]) -> Projection:
 
 
 def _graph_conv(operators: ops.Operators, shape: Shape) -> ops.GraphConv | None:
-    """Dense? → Conv (1, d) → Dense?, on (C, T, V) → (C', T, V), as one; None for anything else.
+    """Merge Dense? → Conv (1, d) → Dense?, on (C, T, V) → (C', T, V); None for anything else.
 
     y[o,t,j] = sum_{b,k,i} after[j,b] weight[o,c,k] before[b+k,i] x[c,t,i]
     """
@@ -68,7 +70,7 @@ def _graph_conv(operators: ops.Operators, shape: Shape) -> ops.GraphConv | None:
         after = operators[-1].weight.astype(np.float64)
     positions = before.shape[0] - width + 1
     windows = np.stack([before[k : k + positions] for k in range(width)])  # (width, positions, joints)
-    paths = np.einsum("jb,kbi->ijk", after, windows)  # from joint i to joint j by way of tap k
+    paths = np.einsum("jb,kbi->ijk", after, windows)  # from joint i to joint j through tap k
     source, target = np.nonzero(np.abs(paths).sum(2))
     if not len(source):
         return None
@@ -77,7 +79,7 @@ def _graph_conv(operators: ops.Operators, shape: Shape) -> ops.GraphConv | None:
 
 
 def _sum(branches: list[ops.GraphConv]) -> ops.GraphConv:
-    """One block per edge, in the order of source and target joints."""
+    """Add up branches: one block per edge, in the order of source and target joints."""
     blocks: dict[tuple[int, int], np.ndarray] = {}
     for branch in branches:
         for weight, source, target in zip(branch.weight, branch.source, branch.target, strict=True):

@@ -1,7 +1,8 @@
-"""With an analog input, what lies before the first spikes stays on the host: it is computed once for all backends, as MACs.
+"""Host-split pass: keep on the host what lies before the first spikes of an analog input.
 
-The host needs no product with the zeros beside the blocks of a block-diagonal convolution, as the unshared branches of SSC are stored:
-there it is the grouped convolution that it amounts to.
+It is computed once for all backends, in multiply-accumulates. A block-diagonal convolution, as the
+unshared branches of SSC are stored, becomes the equivalent grouped convolution there: the host need
+not multiply by the zeros outside the blocks.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def _grouped(projection: AnyProjection) -> AnyProjection:
 
 
 def in_groups(conv: ops.Conv) -> ops.Conv:
-    """The same convolution in as many groups as its zeros allow; itself where they allow no more than it has."""
+    """Return the convolution in as many groups as its zeros allow; itself where they allow no more
+    than it has.
+    """
     if conv.groups != 1:
         return conv
     outputs, inputs = conv.weight.shape[:2]

@@ -1,6 +1,8 @@
-"""Populations in a loop become one group: NIR's loops cost one step in all, and a chip's synapse one each.
+"""Loops pass: merge each recurrent loop into one execution group.
 
-The group computes its populations in the order of evaluation within a time step; an edge that closes the loop shows the step before.
+In NIR a loop takes one time step; on the chip every synapse takes one. The group therefore computes
+its populations in the order of evaluation within a time step, and an edge that closes the loop
+delivers what was sent in the step before.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from mksgn.deploy.program.program import Program
 
 
 def join_loops(program: Program) -> Program:
-    """Name the group of each population, and order populations so that a group comes after all that feeds it."""
+    """Name the execution group of each population, and order populations so that groups come after
+    what feeds them.
+    """
     position = {p.name: i for i, p in enumerate(program.populations)}
     graph = networkx.DiGraph()
     graph.add_nodes_from(position)

@@ -1,4 +1,8 @@
-"""Samples stream back to back, one every S steps; each population is reset at its own offset and counted inside its window only."""
+"""Time steps at which a balanced program handles its samples.
+
+Samples stream back to back, one every S steps. Each population is reset at its own depth, and
+counts inside its window only.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,15 @@ from dataclasses import dataclass
 
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.program.program import Program
+from mksgn.deploy.program.verify import delays_compensate
 
 
 @dataclass(frozen=True)
 class Window:
-    """When a population handles samples: time step τ (from 0) is step (τ - offset) mod period of sample (τ - offset) div period."""
+    """Time steps at which a population handles samples.
+
+    Time step τ, counted from 0, is step (τ - offset) mod period of sample (τ - offset) div period.
+    """
 
     offset: int
     period: int
@@ -24,24 +32,30 @@ class Window:
         return self.offset <= step < self.end
 
     def starts_sample(self, step: int) -> bool:
-        """State and synapse buffers are cleared before this step."""
+        """Whether state and synapse buffers are cleared before this step."""
         return (step - self.offset) % self.period == 0
 
 
 def schedule(program: Program, samples: int, steps: int | None = None) -> dict[str, Window]:
-    """A window per population, for a balanced program. Throughput is one sample every `steps` steps, whatever the depth."""
+    """Return the window of each population. Throughput is one sample every `steps` steps, whatever
+    the depth.
+
+    Args:
+        program: a balanced program.
+        samples: samples that stream through one instance of the network.
+        steps: steps of a sample; None: those of the file.
+
+    Raises:
+        DeployError: the number of steps is not known, or the program is not balanced.
+    """
     period = steps if steps is not None else program.steps
     if period is None or period < 1:
         raise DeployError("the graph does not say how many steps a sample has; give inputs with a step axis")
-    for projection in program.projections:
-        for index, source in enumerate(projection.sources):
-            if program.arrival_delay(projection, index) != projection.logical_delay:
-                raise DeployError(
-                    f"projection {projection.name}: spikes of {source} arrive at another step; run the balance pass first"
-                )
+    for violation in delays_compensate(program):
+        raise DeployError(f"{violation}; run the balance pass first")
     return {p.name: Window(p.depth, period, samples) for p in program.populations}
 
 
 def run_length(program: Program, samples: int, steps: int | None = None) -> int:
-    """Time steps until the last output of the last sample is there."""
+    """Return the time steps until the last output of the last sample."""
     return max(window.end for window in schedule(program, samples, steps).values())

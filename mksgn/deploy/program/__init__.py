@@ -1,1 +1,3 @@
-"""The compiled network as data, and the arithmetic of its neurons and synapses."""
+"""The compiled network as data, the arithmetic of its neurons and synapses, its invariants, and its
+textual form.
+"""

@@ -1,8 +1,10 @@
-"""Products of spikes (0, 1) with 8-bit synapses in 8-bit instructions: exact int32 sums, several times as fast as float32.
+"""Products of spikes (0, 1) with 8-bit synapses in 8-bit instructions: exact int32 sums, several
+times as fast as float32.
 
-oneDNN's u8 x s8 products, which torch carries for its own quantised models on x86. A pair of products, at most 2 · 127, fits
-the 16 bits in which older instructions add them. They are torch's internal operators: where they are missing, or a trial does not
-give the float32 product, `linear` and `conv` return None, and float32 does the same sums.
+They are oneDNN's u8 x s8 products, which torch has for its own quantised models on x86. A pair of
+products, at most 2 · 127, fits the 16 bits in which older instructions add them. These operators
+are internal to torch: where they are missing, or a trial differs from the float32 product, `linear`
+and `conv` return None, and float32 computes the same sums.
 """
 
 from __future__ import annotations
@@ -27,30 +29,33 @@ def storable(weight: np.ndarray) -> bool:
 
 
 def linear(weight: np.ndarray) -> Product | None:
-    """For weight (O, I) a product (N, I) uint8 → (N, O) float32, or None where float32 has to do it."""
+    """Return the product (N, I) uint8 → (N, O) float32 of a weight (O, I); None: use float32."""
     return _linear(weight) if storable(weight) and available() else None
 
 
 def conv(
     weight: np.ndarray, stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...], groups: int
 ) -> Product | None:
-    """For weight (O, I / groups, kh, kw) a product (N, I, H, W) uint8 → (N, O, H', W') float32, channels last; or None."""
+    """Return the product (N, I, H, W) uint8 → (N, O, H', W') float32 of a weight (O, I / groups, kh, kw).
+
+    Channels are last in memory. None: use float32.
+    """
     return _conv(weight, stride, padding, dilation, groups) if storable(weight) and available() else None
 
 
 @cache
 def available() -> bool:
-    """Whether torch has the products here, and they are right."""
+    """Whether this torch has the products on this machine, and they are correct."""
     weight = np.arange(-127, 128, dtype=np.float32)[:252].reshape(4, 7, 3, 3) * STEP
     x = (torch.arange(2 * 7 * 5 * 6) % 3 != 0).to(torch.uint8).view(2, 7, 5, 6)
     try:
         flat = _linear(weight.reshape(4, -1))(x[:, :, :3, :3].reshape(2, -1))
-        wanted = x[:, :, :3, :3].reshape(2, -1).float() @ torch.from_numpy(weight.reshape(4, -1)).T
+        expected = x[:, :, :3, :3].reshape(2, -1).float() @ torch.from_numpy(weight.reshape(4, -1)).T
         convolved = _conv(weight, (1, 1), (1, 1), (1, 1), 1)(x)
-        wanted_conv = torch.nn.functional.conv2d(x.float(), torch.from_numpy(weight), None, 1, 1)
+        expected_conv = torch.nn.functional.conv2d(x.float(), torch.from_numpy(weight), None, 1, 1)
     except (RuntimeError, AttributeError, TypeError):  # another machine, or another torch
         return False
-    return torch.equal(flat, wanted) and torch.equal(convolved, wanted_conv)
+    return torch.equal(flat, expected) and torch.equal(convolved, expected_conv)
 
 
 def _linear(weight: np.ndarray) -> Product:

@@ -1,17 +1,20 @@
-"""One time step of a population, in Loihi's integers and in float32; both executions, emulator and Lava, use these.
+"""One time step of a population, in Loihi's integers and in float32, for the emulator and Lava.
 
 Fixed point, as Lava's LIF model for the chip computes it, in sub-units of 1/64 weight unit:
 
-    u = wrap(trunc0(u (4095 - du) / 4096) + 64 a)                        du = 4095: no memory in the current, u = 64 a
-    v = clip(trunc0(v (4096 - dv) / 4096) + u + bias, ±(2^23 - 1));      s = v > 64 vth;   v = 0 where s
+    u = wrap(trunc0(u (4095 - du) / 4096) + 64 a)                du = 4095: no memory in the
+    current, u = 64 a v = clip(trunc0(v (4096 - dv) / 4096) + u + bias, ±(2^23 - 1)) s = v > 64 vth;
+    v = 0 where s
 
-The integers are kept in float32, which holds each of them exactly: sums beyond 2^24 are clipped to 2^23 - 1 whatever they round to.
+float32 holds each of these integers exactly. Sums beyond 2^24, which it may round, are clipped to
+2^23 - 1 in any case.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,55 +27,43 @@ Decay = int | np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class FixedNeuron:
-    """Loihi's parameters of a population; arrays broadcast against its shape.
+    """Loihi's parameters of a population. Arrays broadcast against its shape.
 
-    `vth` None: the membrane is shown and never fires. `du` None: no memory in the current (4095).
+    Without a threshold the population never fires, and its membrane potential is the output.
     """
 
     dv: Decay  # 12-bit decay: the membrane keeps (4096 - dv) / 4096 per step
     vth: np.ndarray | None  # 17-bit threshold, integer weight units
     bias_mant: np.ndarray  # 13-bit signed
     bias_exp: int  # 0 … 7; bias = bias_mant << bias_exp, in sub-units
-    du: Decay | None = None  # 12-bit decay: the current keeps (4095 - du) / 4096 per step
-    worst: float = math.inf  # the largest |current + bias| that any spikes can cause, in weight units
+    du: Decay | None = None  # 12-bit decay: the current keeps (4095 - du) / 4096 per step; None: no memory (4095)
+    worst: float = math.inf  # largest |current + bias| that any spikes can cause, in weight units
+
+    @property
+    def bias(self) -> np.ndarray:
+        """Bias in sub-units, int64."""
+        return self.bias_mant.astype(np.int64) << self.bias_exp
 
     def halves_exactly(self, steps: int) -> bool:
-        """Whether in `steps` steps from rest no halving cuts a bit off, and no membrane is clipped: even weights are 128 sub-units."""
+        """Whether, in `steps` steps from rest, no halving truncates and no membrane is clipped.
+
+        Weights are even, so that currents are multiples of 128 sub-units.
+        """
         if self.vth is None or self.du is not None or np.any(np.asarray(self.dv) != DECAY_STEPS // 2):
             return False
         finest = 1 << (steps - 1)
-        sub_units = self.bias_mant.astype(np.int64) << self.bias_exp
-        return (
-            2 * SUB_UNITS % finest == 0 and not np.any(sub_units % finest) and 2 * self.worst * SUB_UNITS < MEMBRANE_MAX
-        )
-
-    def prepare(
-        self, device: torch.device | None = None, unit: float | np.ndarray = 1.0, steps: int | None = None
-    ) -> FixedState | HalvingState:
-        """`unit`: what one weight unit of a membrane that is shown is worth in the file; `steps` of a clip, if they are known."""
-        if steps is not None and self.halves_exactly(steps):
-            assert self.vth is not None
-            mantissa = self.bias_mant.astype(np.float32) * 2.0**self.bias_exp / SUB_UNITS
-            drive = _tensor(mantissa.astype(np.float32), device)
-            return HalvingState(_tensor(self.vth.astype(np.float32), device), drive if drive.any() else None)
-        threshold = None if self.vth is None else _tensor(self.vth.astype(np.float32), device) * SUB_UNITS
-        bias = _tensor((self.bias_mant.astype(np.int64) << self.bias_exp).astype(np.float32), device)
-        keep = _tensor((DECAY_STEPS - np.asarray(self.dv)) / DECAY_STEPS, device)
-        keep_current = (
-            None if self.du is None else _tensor((DECAY_STEPS - 1 - np.asarray(self.du)) / DECAY_STEPS, device)
-        )
-        shown = _tensor(np.asarray(unit, dtype=np.float64) / SUB_UNITS, device)
-        return FixedState(keep, threshold, bias if bias.any() else None, keep_current, shown)
+        truncates = 2 * SUB_UNITS % finest != 0 or np.any(self.bias % finest)
+        return not truncates and 2 * self.worst * SUB_UNITS < MEMBRANE_MAX
 
 
 @dataclass(frozen=True, eq=False)
 class FloatNeuron:
-    """The same in float32, in Lava's terms; arrays broadcast against the population's shape.
+    """The same in float32, in Lava's terms. Arrays broadcast against the population's shape.
 
-        u = u (1 - current_decay) + gain a + input_bias                  current_decay None: u = gain a
+        u = u (1 - current_decay) + gain a + input_bias          current_decay None: u = gain a
         v = v (1 - decay) + (u + bias);   s = v > threshold;   v = reset where s
 
-    `threshold` None: the membrane is shown and never fires.
+    Without a threshold the population never fires, and its membrane potential is the output.
     """
 
     decay: float | np.ndarray
@@ -83,60 +74,83 @@ class FloatNeuron:
     gain: np.ndarray | None = None  # None: 1
     reset: np.ndarray | None = None  # None: 0
 
-    def prepare(
-        self, device: torch.device | None = None, unit: float | np.ndarray = 1.0, steps: int | None = None
-    ) -> FloatState:
-        """`unit`: what one unit of a membrane that is shown is worth in the file."""
-
-        def optional(x: float | np.ndarray | None) -> Tensor | None:
-            return None if x is None else _tensor(np.asarray(x, dtype=np.float32), device)
-
-        keep = _tensor((1.0 - np.asarray(self.decay, dtype=np.float64)).astype(np.float32), device)
-        keep_current = None
-        if self.current_decay is not None:
-            keep_current = _tensor((1.0 - np.asarray(self.current_decay, dtype=np.float64)).astype(np.float32), device)
-        bias = _tensor(self.bias, device)
-        return FloatState(
-            keep,
-            optional(self.threshold),
-            bias,
-            keep_current,
-            optional(self.input_bias),
-            optional(self.gain),
-            optional(self.reset),
-            optional(unit),
-        )
-
 
 Neuron = FixedNeuron | FloatNeuron
 
 
 @dataclass(frozen=True)
 class Membrane:
-    """State of a population: membrane potential v after reset and, where the current has a memory, u; of the current's shape."""
+    """State of a population: membrane potential v after reset and, where the current has a memory,
+    u; of the current's shape.
+    """
 
     v: Tensor
     u: Tensor | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class FixedState:
-    keep: Tensor
-    threshold: Tensor | None  # sub-units
-    bias: Tensor | None  # sub-units
-    keep_current: Tensor | None = None
-    shown: Tensor | None = None
-    scale = SUB_UNITS
+class State(Protocol):
+    """A population's parameters as tensors of a device."""
+
+    @property
+    def scale(self) -> float:
+        """Units of the membrane potential that `step` returns per weight unit."""
 
     def start(self, current: Tensor) -> Membrane:
-        """All state 0, for currents of this shape."""
-        return Membrane(torch.zeros_like(current), None if self.keep_current is None else torch.zeros_like(current))
+        """Return the state at rest, for currents of this shape."""
 
     def step(self, current: Tensor, state: Membrane) -> tuple[Tensor, Membrane, Tensor]:
-        """Current (float32 integers, weight units) and state → (what it sends, state, membrane before reset).
+        """Advance by one time step.
 
-        What it sends: spikes, uint8; or the membrane, in the file's units, where nothing fires. The membrane is in sub-units.
+        Args:
+            current: float32, weight units.
+            state: left as it is.
+
+        Returns:
+            What the population sends (spikes, uint8, or where nothing fires the membrane potential
+            in the file's units), its new state, and the membrane potential before reset.
         """
+
+
+def prepare(
+    neuron: Neuron, device: torch.device | None = None, unit: float | np.ndarray = 1.0, steps: int | None = None
+) -> State:
+    """Choose the form of a neuron's state: in float32, in fixed point, or, where exact, in the
+    faster form for halving membranes.
+
+    Args:
+        neuron: parameters of the population.
+        device: device of the tensors.
+        unit: value of one weight unit in the file, for a membrane potential that is the output.
+        steps: steps of a sample, if they are known.
+    """
+    if isinstance(neuron, FloatNeuron):
+        return _float_state(neuron, device, unit)
+    if steps is not None and neuron.halves_exactly(steps):
+        return _halving_state(neuron, device)
+    return _fixed_state(neuron, device, unit)
+
+
+@dataclass(frozen=True, eq=False)
+class _Resting:
+    """A state at rest, with a synaptic current where it has a memory."""
+
+    keep: Tensor
+    threshold: Tensor | None
+    bias: Tensor | None
+    keep_current: Tensor | None
+    output_scale: Tensor | None
+
+    def start(self, current: Tensor) -> Membrane:
+        return Membrane(torch.zeros_like(current), None if self.keep_current is None else torch.zeros_like(current))
+
+
+@dataclass(frozen=True, eq=False)
+class FixedState(_Resting):
+    """Any fixed-point neuron; threshold, bias and membrane potential in sub-units."""
+
+    scale = SUB_UNITS
+
+    def step(self, current: Tensor, state: Membrane) -> tuple[Tensor, Membrane, Tensor]:
         h = decay(state.v, self.keep)
         u = None
         if self.keep_current is None:
@@ -149,17 +163,31 @@ class FixedState:
             h += self.bias
         h.clamp_(-MEMBRANE_MAX, MEMBRANE_MAX)
         if self.threshold is None:
-            assert self.shown is not None
-            return (h.double() * self.shown).float(), Membrane(h, u), h
+            assert self.output_scale is not None
+            return (h.double() * self.output_scale).float(), Membrane(h, u), h
         s, silent = fire(h, self.threshold)
         return s, Membrane(h * silent, u), h
 
 
+def _fixed_state(neuron: FixedNeuron, device: torch.device | None, unit: float | np.ndarray) -> FixedState:
+    return FixedState(
+        keep=_tensor((DECAY_STEPS - np.asarray(neuron.dv)) / DECAY_STEPS, device),
+        threshold=None if neuron.vth is None else _float32(neuron.vth, device) * SUB_UNITS,
+        bias=_float32(neuron.bias, device) if neuron.bias.any() else None,
+        keep_current=None
+        if neuron.du is None
+        else _tensor((DECAY_STEPS - 1 - np.asarray(neuron.du)) / DECAY_STEPS, device),
+        output_scale=_tensor(np.asarray(unit, dtype=np.float64) / SUB_UNITS, device),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class HalvingState:
-    """FixedState where `halves_exactly`: the same decisions, in weight units and a third of the passes over memory."""
+    """A fixed-point neuron that `halves_exactly`: the same decisions, in weight units and a third
+    of the passes over memory.
+    """
 
-    threshold: Tensor  # weight units
+    threshold: Tensor
     bias: Tensor | None
     scale = 1.0
 
@@ -174,24 +202,24 @@ class HalvingState:
         return s, Membrane(h * silent), h
 
 
+def _halving_state(neuron: FixedNeuron, device: torch.device | None) -> HalvingState:
+    assert neuron.vth is not None
+    return HalvingState(
+        _float32(neuron.vth, device), _float32(neuron.bias / SUB_UNITS, device) if neuron.bias.any() else None
+    )
+
+
 @dataclass(frozen=True, eq=False)
-class FloatState:
-    keep: Tensor
-    threshold: Tensor | None
+class FloatState(_Resting):
+    """A float32 neuron, in the units of the file's weights."""
+
     bias: Tensor
-    keep_current: Tensor | None = None
-    input_bias: Tensor | None = None
-    gain: Tensor | None = None
-    reset: Tensor | None = None
-    shown: Tensor | None = None
+    input_bias: Tensor | None
+    gain: Tensor | None
+    reset: Tensor | None
     scale = 1.0
 
-    def start(self, current: Tensor) -> Membrane:
-        """All state 0, for currents of this shape."""
-        return Membrane(torch.zeros_like(current), None if self.keep_current is None else torch.zeros_like(current))
-
     def step(self, current: Tensor, state: Membrane) -> tuple[Tensor, Membrane, Tensor]:
-        """As FixedState's, in units of the file's weights."""
         u = current if self.gain is None else current * self.gain
         if self.input_bias is not None:
             u = u + self.input_bias
@@ -201,19 +229,36 @@ class FloatState:
         kept = None if self.keep_current is None else u
         h = state.v * self.keep + (u + self.bias)
         if self.threshold is None:
-            return h if self.shown is None else h * self.shown, Membrane(h, kept), h
+            return h if self.output_scale is None else h * self.output_scale, Membrane(h, kept), h
         s, silent = fire(h, self.threshold)
         v = h * silent if self.reset is None else torch.where(silent > 0, h, self.reset)
         return s, Membrane(v, kept), h
 
 
-State = FixedState | HalvingState | FloatState
+def _float_state(neuron: FloatNeuron, device: torch.device | None, unit: float | np.ndarray) -> FloatState:
+    def optional(x: float | np.ndarray | None) -> Tensor | None:
+        return None if x is None else _float32(x, device)
+
+    def keep(rate: float | np.ndarray) -> Tensor:
+        return _float32(1.0 - np.asarray(rate, dtype=np.float64), device)
+
+    return FloatState(
+        keep=keep(neuron.decay),
+        threshold=optional(neuron.threshold),
+        bias=_tensor(neuron.bias, device),
+        keep_current=None if neuron.current_decay is None else keep(neuron.current_decay),
+        output_scale=_float32(unit, device),
+        input_bias=optional(neuron.input_bias),
+        gain=optional(neuron.gain),
+        reset=optional(neuron.reset),
+    )
 
 
 def fire(h: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """Spikes, uint8, where h > threshold, and float32 1 where there are none.
+    """Return spikes, uint8, where h > threshold, and float32 ones where there is no spike.
 
-    A product with the second clears what has fired: filling under a mask is thirty times as slow. NumPy compares nine times as fast.
+    A product with the second resets what has fired: filling under a mask is thirty times as slow.
+    NumPy compares nine times as fast as torch.
     """
     silent = torch.empty_like(h)
     torch.le(h, threshold, out=silent)
@@ -223,22 +268,27 @@ def fire(h: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def decay(v: Tensor, keep: Tensor) -> Tensor:
-    """trunc0(v keep): toward zero, whatever the sign; float32 integers of 24 bits in and out, `keep` a multiple of 1/4096."""
+    """Return v keep, truncated toward zero; float32 integers of 24 bits in and out, `keep` a
+    multiple of 1/4096.
+    """
     if keep.numel() == 1:
         factor = keep.item()
         if factor == 1.0:
             return v.clone()
         if factor == 0.5:  # float32 holds the halves too
             return torch.div(v, 2.0, rounding_mode="trunc")
-    return torch.div(
-        v.double() * keep, 1.0, rounding_mode="trunc"
-    ).float()  # 24 bits times 12; ten times as fast as trunc
+    # products of 24 and 12 bits need float64; dividing by 1 truncates ten times as fast as trunc
+    return torch.div(v.double() * keep, 1.0, rounding_mode="trunc").float()
 
 
 def wrap(u: Tensor) -> Tensor:
-    """Into (-2^23, 2^23], as Lava's 24-bit current wraps around."""
+    """Wrap into (-2^23, 2^23], as Lava's 24-bit current does."""
     return u - CURRENT_WRAP * torch.ceil((u - CURRENT_WRAP / 2) / CURRENT_WRAP)
 
 
 def _tensor(x: np.ndarray | float, device: torch.device | None) -> Tensor:
     return torch.from_numpy(np.array(x)).to(device)
+
+
+def _float32(x: np.ndarray | float, device: torch.device | None) -> Tensor:
+    return _tensor(np.asarray(x, dtype=np.float32), device)

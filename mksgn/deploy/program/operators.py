@@ -1,13 +1,14 @@
 """Linear operators of projections, as exact matrix products on (N, *source shape) tensors.
 
-Weights are integers in fixed-point programs; as long as every partial sum stays below 2^24, which deploy checks, float32 sums
-are exact in any order. Spikes come as uint8, for 8-bit products (mksgn/deploy/program/int8), or as float32. `fan_out` counts synapses, borders
-and strides included.
+Weights are integers in fixed-point programs. While every partial sum stays below 2^24, which the
+fixed-point pass checks, float32 sums are exact in any order. Spikes are uint8, for 8-bit products
+(mksgn/deploy/program/int8), or float32.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -28,7 +29,7 @@ def _require(fits: bool, kind: str, takes: str, shape: Shape) -> None:
 
 
 class _Weighted:
-    """What operators with weights share: the weights as float32 tensors, one per device."""
+    """Weights as float32 tensors, one per device."""
 
     weight: np.ndarray
 
@@ -48,7 +49,7 @@ def _spikes(x: Tensor) -> bool:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """(N, C, H, W) → (N, H, W, C); a view where the memory is channels last."""
+    """Permute (N, C, H, W) to (N, H, W, C)."""
     return x.permute(0, 2, 3, 1)
 
 
@@ -59,14 +60,17 @@ def _sizes(shape: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation:
 
 @dataclass(frozen=True, eq=False)
 class Conv(_Weighted):
-    """Convolution: weight (C_out, C_in / groups, kh, kw) on (C_in, H, W), or (C_out, C_in / groups, k) on (C_in, L)."""
+    """Convolution: weight (C_out, C_in / groups, kh, kw) on (C_in, H, W), or (C_out, C_in / groups,
+    k) on (C_in, L).
+    """
 
     weight: np.ndarray
     stride: tuple[int, ...] = (1, 1)
     padding: tuple[int, ...] = (0, 0)
     dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
-    # zeros at the end of each axis, on top of its padding: "same" of an even kernel is not symmetric
+    # zeros at the end of each axis, on top of its padding: "same" of an even kernel is not
+    # symmetric
     extra_end_padding: tuple[int, ...] = (0, 0)
     kind = "conv"
 
@@ -119,7 +123,8 @@ class Conv(_Weighted):
 
 @dataclass(frozen=True, eq=False)
 class GraphConv(_Weighted):
-    """One C_out x C_in block of weights per edge (source joint → target joint), never the dense V·C square.
+    """Graph convolution: one C_out x C_in block of weights per edge (source joint → target joint),
+    never the dense V·C square.
 
     (C_in, T, V) → (C_out, T, V); weight (E, C_out, C_in), source and target (E,).
     """
@@ -136,15 +141,15 @@ class GraphConv(_Weighted):
 
     @cached_property
     def _int8(self) -> list[tuple[int, list[int], int8.Product]] | None:
-        """Per target joint: its source joints, and the product of their blocks side by side."""
-        found = []
+        """Per target joint: its source joints, and the product of their concatenated blocks."""
+        products = []
         for joint in np.unique(self.target):
             edges = np.flatnonzero(self.target == joint)
             product = int8.linear(np.concatenate(list(self.weight[edges]), axis=1))
             if product is None:
                 return None
-            found.append((int(joint), self.source[edges].tolist(), product))
-        return found
+            products.append((int(joint), self.source[edges].tolist(), product))
+        return products
 
     def out_shape(self, shape: Shape) -> Shape:
         fits = len(shape) == 3 and (shape[0], shape[2]) == (self.weight.shape[2], self.joints)
@@ -169,7 +174,9 @@ class GraphConv(_Weighted):
 
 @dataclass(frozen=True, eq=False)
 class Dense(_Weighted):
-    """weight (O, I): the last axis, I → O; or (*batch, O, I), a matrix of its own for each index of the axes before it."""
+    """Matrix on the last axis: weight (O, I), or (*batch, O, I) with one matrix for each index of
+    the axes before it.
+    """
 
     weight: np.ndarray
     kind = "dense"
@@ -213,7 +220,8 @@ class SumPool:
             return x[:, :, :: self.stride[0], :: self.stride[1]]
         if self.kernel == tuple(x.shape[2:]) and self.padding == (0, 0):
             return x.sum((2, 3), keepdim=True, dtype=torch.float32)
-        height, width = self.padding  # torch's own pooling takes at most half of the kernel
+        # torch's own padding of a pool is at most half of the kernel
+        height, width = self.padding
         padded = F.pad(x.float(), (width, width, height, height))
         return F.avg_pool2d(padded, self.kernel, self.stride, divisor_override=1)
 
@@ -254,7 +262,7 @@ class Scale(_Weighted):
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """Lets some of the neurons through, (*source shape) of bool: those that share a delay."""
+    """Pass the neurons that share a delay: bool, of the source's shape."""
 
     passes: np.ndarray
     kind = "mask"
@@ -284,26 +292,29 @@ def out_shape(operators: Operators, shape: Shape) -> Shape:
 
 
 def weights(operators: Operators) -> list[np.ndarray]:
-    return [operator.weight for operator in operators if hasattr(operator, "weight")]
+    return [operator.weight for operator in operators if isinstance(operator, _Weighted)]
 
 
-def with_weights(operators: Operators, change) -> Operators:
-    """The same operators, each array of weights replaced by change(weights)."""
-    return tuple(replace(op, weight=change(op.weight)) if hasattr(op, "weight") else op for op in operators)
+def with_weights(operators: Operators, change: Callable[[np.ndarray], np.ndarray]) -> Operators:
+    """Replace each array of weights by change(weights)."""
+    return tuple(replace(op, weight=change(op.weight)) if isinstance(op, _Weighted) else op for op in operators)
 
 
 @torch.no_grad()
 def worst_sum(operators: Operators, shape: Shape, peak: float = 1.0) -> float:
-    """Largest |sum| into one target neuron, were every source neuron at `peak` (1 for spikes): that of the absolute weights."""
+    """Return the largest sum of absolute weights into one target neuron, times `peak`, the largest
+    |value| of a source (1 for spikes).
+    """
     absolute = with_weights(operators, np.abs)
     return float(apply(absolute, torch.full((1, *shape), peak)).max())
 
 
 def fan_out(operators: Operators, shape: Shape, *, nonzero: bool = False) -> np.ndarray:
-    """Synapses that leave each source neuron, int64, of `shape`; with `nonzero`, those whose weight is not 0.
+    """Count the synapses that leave each source neuron, int64, of `shape`; with `nonzero`, those
+    whose weight is not 0.
 
-    Borders and strides are counted by the operators themselves: the gradient of the sum of all outputs, with every weight
-    replaced by 1, is the number of paths from a source neuron.
+    The operators themselves account for borders and strides: with every weight replaced by 1, the
+    gradient of the sum of all outputs is the number of paths from a source neuron.
     """
     pattern = with_weights(operators, (lambda w: (w != 0).astype(np.float32)) if nonzero else np.ones_like)
     with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""The compiled network: populations, projections and their schedule. Passes turn a NIR graph into it (mksgn/deploy/passes)."""
+"""The compiled network: populations and projections, made by the passes of mksgn/deploy/passes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,17 @@ Location = Literal["host", "chip"]
 class Population:
     """Neurons that share an equation.
 
-    `input`: what is fed in; `spiking`: fires; `graded`: a membrane that is shown and never fires; `readout`: a sum without memory
-    or threshold. `unit` is the value of one weight unit of this population in the file's units; of a graded one, that of its
-    membrane's. `bias` of a read-out is in units of its weights. `late_biases` (first step, currents) come through delays, so that
-    they begin at a later step of the clip. `group` names what is computed as one: a population by itself, or all populations of a
-    loop. `depth` is the time step, counted from 0, at which the population handles a clip's first step.
+    Attributes:
+        kind: `input`; `spiking`; `graded`, which never fires and whose membrane potential is an
+            output; or `readout`, a sum without memory or threshold.
+        bias: of a read-out, in units of its weights.
+        unit: value of one weight unit in the file's units; of a graded population, of one unit of
+            its membrane potential.
+        depth: time step, from 0, at which the population handles the first step of a sample.
+        group: execution group, which is computed as one: the population by itself, or all
+            populations of a recurrent loop.
+        late_biases: (first step, currents) that come through delays, so that they begin at a later
+            step of the sample.
     """
 
     name: str
@@ -59,8 +65,11 @@ class Population:
 class Projection:
     """Synapses from one population to another.
 
-    The network itself asks for `logical_delay`: the steps of Delay nodes, and one for an edge that closes a loop. The balance pass
-    adds `compensation_delay`, so that branches of different length meet in the same step of the sample.
+    Attributes:
+        logical_delay: what the network asks for: the steps of Delay nodes, and one for an edge that
+            closes a loop.
+        compensation_delay: what the balance pass adds, so that branches of different length meet in
+            the same step of the sample.
     """
 
     name: str
@@ -84,7 +93,7 @@ class Projection:
         return next(weighted, self.operators[0].kind if self.operators else "identity")
 
     def current(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """(N, *source shape) uint8 spikes, or float32 → (N, *target shape) float32."""
+        """Turn (N, *source shape), uint8 or float32, into currents (N, *target shape), float32."""
         return ops.apply(self.operators, inputs[0]).float()
 
     def fan_outs(self, shapes: tuple[Shape, ...], *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
@@ -96,11 +105,13 @@ class Projection:
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """Attention's product of two populations: a unit per (query, key, channel) that fires where both of its inputs do.
+    """Attention's product of two populations: a unit per (query, key, channel) that fires where
+    both of its inputs do.
 
-    part "m": sources qkv (its q and k), current = weight · q kᵀ [head, frame, query, key].
-    part "z": sources m and qkv (its v), current = weight · m v, channel = head · d + i.
-    The units are neurons of their own; deliveries to them are synaptic operations, coincidences are counted apart.
+    Part "m" has the source qkv (its q and k), and current = weight · q kᵀ [head, frame, query,
+    key]. Part "z" has the sources m and qkv (its v), and current = weight · m v, with channel =
+    head · d + i. The units count as neurons: deliveries to them are synaptic operations, and
+    coincidences have a count of their own.
     """
 
     name: str
@@ -118,7 +129,7 @@ class Product:
         qkv = inputs[-1].permute(0, 2, 3, 1).float()  # (N, T, V, 3C)
         n, t, v, _ = qkv.shape
         width = qkv.shape[3] // 3 // self.heads
-        # head by head: small products of strided views, and nothing is copied into another order
+        # head by head: small products of strided views, which copy nothing into another order
         rows = qkv.reshape(n * t, v, 3, self.heads, width)
         if self.part == "m":
             out = torch.empty((self.heads, n * t, v, v), device=qkv.device)
@@ -132,7 +143,9 @@ class Product:
         return _weighted(z, self.weight).view(n, t, v, -1).permute(0, 3, 1, 2)
 
     def fan_outs(self, shapes: tuple[Shape, ...], *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
-        """q and k reach a unit for each of the V joints of the other; m reaches d channels, v reaches V queries."""
+        """Count units: q and k reach one for each of the V joints of the other; m reaches d
+        channels, v reaches V queries.
+        """
         channels, _, joints = shapes[-1]
         qkv = np.full(shapes[-1], joints, dtype=np.int64)
         if self.part == "m":
@@ -142,14 +155,14 @@ class Product:
         return (np.full(shapes[0], channels // 3 // self.heads, dtype=np.int64), qkv)
 
     def product_units(self, target: Shape) -> int:
-        """T · V² · C, for either part."""
+        """Return the number of units, T · V² · C for either part."""
         if self.part == "m":
             heads, frames, joints, _ = target
             return frames * joints * joints * heads * self._width
         channels, frames, joints = target
         return channels * frames * joints * joints
 
-    # channels per head; the map's own shape does not tell it
+    # channels per head, which the map's shape does not tell
     _width: int = field(default=0, kw_only=True)
 
 
@@ -162,7 +175,7 @@ AnyProjection = Projection | Product
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """A graph output, and the population that it shows."""
+    """A graph output, and the population whose value it is."""
 
     name: str
     population: str
@@ -170,7 +183,7 @@ class Output:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """What both executions run. Populations in the order of evaluation."""
+    """What every backend runs. Populations are in the order of evaluation."""
 
     precision: Literal["fixed", "float"]
     dt: float
@@ -178,7 +191,7 @@ class Program:
     populations: tuple[Population, ...]
     projections: tuple[AnyProjection, ...]
     outputs: tuple[Output, ...]
-    analog: frozenset[str] = frozenset()  # inputs that are not spikes
+    analog: frozenset[str] = frozenset()  # non-spiking inputs
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Population:
@@ -193,9 +206,11 @@ class Program:
 
     @property
     def quantization(self) -> dict[str, Any] | None:
-        """How each population was quantised, as export's quantiser reports it; None for a file that is not."""
-        found = self.metadata.get("quantization")
-        return None if found is None else json.loads(found)
+        """How each population was quantised, as export's quantiser reports it; None for an
+        unquantised file.
+        """
+        report = self.metadata.get("quantization")
+        return None if report is None else json.loads(report)
 
     @property
     def inputs(self) -> tuple[Population, ...]:
@@ -208,7 +223,7 @@ class Program:
 
     @cached_property
     def groups(self) -> dict[str, tuple[Population, ...]]:
-        """Populations by group, both in the order of evaluation; inputs are no groups."""
+        """Populations by execution group, both in the order of evaluation, without inputs."""
         groups: dict[str, tuple[Population, ...]] = {}
         for population in self.populations:
             if population.kind != "input":
@@ -216,26 +231,31 @@ class Program:
         return groups
 
     def loops(self, group: str) -> bool:
-        """Whether a group has to be computed step by step, because spikes of its own come back to it."""
+        """Whether a group is computed step by step, because its own spikes come back to it."""
         inside = {p.name for p in self.groups[group]}
         return any(source in inside for name in inside for q in self.into(name) for source in q.sources)
 
     def sends_spikes(self, name: str) -> bool:
-        """Whether what a population sends is 0 or 1 (else a current)."""
+        """Whether a population sends spikes, or else currents."""
         population = self[name]
         return population.fires or (population.kind == "input" and name not in self.analog)
 
     @property
     def latency(self) -> int:
-        """Time steps between a clip's first input step and the first step of its output on the chip."""
+        """Time steps between the first input step of a sample and the first step of its output on
+        the chip.
+        """
         return max((self[output.population].depth for output in self.outputs), default=0)
 
     def into(self, name: str) -> tuple[AnyProjection, ...]:
         return tuple(projection for projection in self.projections if projection.target == name)
 
     def fan_outs(self, projection: AnyProjection, *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
-        """Synapses that leave each neuron of each source, of the sources' shapes; found once per projection."""
-        key = (projection, nonzero)  # itself, not its name: a node that feeds two populations names two projections
+        """Return the synapses that leave each neuron of each source, of the sources' shapes;
+        computed once per projection.
+        """
+        # the projection, not its name: a node that feeds two populations names two projections
+        key = (projection, nonzero)
         if key not in self._fan_outs:
             shapes = tuple(self[source].shape for source in projection.sources)
             self._fan_outs[key] = projection.fan_outs(shapes, nonzero=nonzero)
@@ -254,13 +274,15 @@ class Program:
         return target.location == "chip" and self[source].group != target.group
 
     def synaptic_delay(self, projection: AnyProjection, index: int) -> int:
-        """Time steps for which the chip holds a spike back, on top of the one that every synapse costs."""
+        """Time steps that a spike is held back on the chip, besides the one that a synapse costs."""
         if not self.crosses_synapses(projection, projection.sources[index]):
             return 0
         return projection.compensation_delays[index] + projection.logical_delay
 
     def arrival_delay(self, projection: AnyProjection, index: int) -> int:
-        """Steps of the sample by which the target sees a source late: the logical delay, in a balanced program."""
+        """Steps of the sample by which the target sees a source late: the logical delay, in a
+        balanced program.
+        """
         source = projection.sources[index]
         if not self.crosses_synapses(projection, source):
             return projection.logical_delay

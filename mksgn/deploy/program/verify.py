@@ -77,7 +77,7 @@ def _out_shape(program: Program, q: AnyProjection) -> ops.Shape:
 
 
 def sources_come_first(program: Program) -> Iterator[str]:
-    """Populations are in the order of evaluation: only what arrives at a later step may come from behind."""
+    """Populations are in the order of evaluation, except for what arrives at a later step."""
     position = {p.name: i for i, p in enumerate(program.populations)}
     for q in program.projections:
         for source in q.sources:

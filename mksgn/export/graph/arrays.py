@@ -18,7 +18,8 @@ def arrays_by_input(
     """Return one array of numbers per input.
 
     Args:
-        arrays: an array for the only input, or a mapping from input's name to array; lists and tensors too.
+        arrays: an array for the only input, or a mapping from input's name to array; lists and
+            tensors too.
         inputs: names of the graph's inputs.
         what: what the arrays are, before a name in messages.
         error: class of the error.

@@ -1,9 +1,13 @@
-"""mksgn/deploy/passes/balance: delays that keep the meaning where branches of different length join."""
+"""mksgn/deploy/passes/balance: delays that keep the meaning where branches of different length
+join.
+"""
 
 import numpy as np
+import pytest
 
-from mksgn.deploy import run
-from mksgn.deploy.passes.balance import balance
+from mksgn.deploy import compile_graph, run
+from mksgn.deploy.errors import DeployError
+from mksgn.deploy.passes.balance import balance, depths
 from mksgn.deploy.passes.host_split import host_split
 from mksgn.deploy.passes.ingest import ingest
 from tests.support.graphs import (
@@ -23,6 +27,7 @@ from tests.support.graphs import (
     spikes,
     student_like,
 )
+from tests.support.programs import recurrent_loop
 
 
 def delays(program):
@@ -34,10 +39,13 @@ def delays(program):
 
 
 def test_depths_and_delays_of_a_student():
-    """Every branch into a population as long as the longest; attention's v waits for its map, one step."""
+    """Every branch into a population as long as the longest; attention's v waits for its map, one
+    step.
+    """
     program = balance(host_split(ingest(student_like(np.random.default_rng(0)))))
     assert {p.name: p.depth for p in program.populations} == {
-        "x": 0, "encoder": 0, "spatial": 1, "qkv": 2, "attend.m": 3, "attend.z": 4, "proj": 5, "temporal": 6, "classes": 7,
+        "x": 0, "encoder": 0, "spatial": 1, "qkv": 2, "attend.m": 3, "attend.z": 4, "proj": 5, "temporal": 6,
+        "classes": 7,
     }  # fmt: skip
     assert delays(program) == {
         "x → encoder": 0,
@@ -74,7 +82,7 @@ def test_only_depths_and_delays_change():
         assert getattr(p, "operators", None) is getattr(q, "operators", None)
 
 
-def test_without_delays_a_chain_is_late_and_with_them_it_is_in_time():
+def test_a_chain_is_late_without_delays_and_in_time_with_them():
     rng = np.random.default_rng(2)
     g = chain(
         ("x", inp(4)), ("a", linear(lattice(rng, 5, 4))), ("first", lif(5, threshold=0.25)),
@@ -87,16 +95,17 @@ def test_without_delays_a_chain_is_late_and_with_them_it_is_in_time():
     assert_same_spikes(timely.spikes, Euler(g, {"x": x}).spikes)
     for name, depth in (("first", 1), ("second", 2)):
         assert after[name].depth == depth
-        # no bias, so that nothing fires before the clip arrives
+        # no bias, so that nothing fires before the sample arrives
         assert not late.spikes[name][:, :depth].any()
         np.testing.assert_array_equal(late.spikes[name][:, depth:], timely.spikes[name][:, :-depth])
 
 
-def test_without_delays_a_join_mixes_time_steps_and_with_them_it_does_not():
+def test_a_join_mixes_time_steps_without_delays_only():
     rng = np.random.default_rng(3)
     g = graph(
         {
-            "x": inp(4), "a": linear(lattice(rng, 6, 4)), "first": lif(6, threshold=0.25), "b": linear(lattice(rng, 6, 6)),
+            "x": inp(4), "a": linear(lattice(rng, 6, 4)), "first": lif(6, threshold=0.25),
+            "b": linear(lattice(rng, 6, 6)),
             "second": lif(6, threshold=0.25), "c": linear(lattice(rng, 6, 6)), "skip": linear(lattice(rng, 6, 4)),
             "joined": lif(6, threshold=0.25), "y": out(6),
         },
@@ -109,30 +118,33 @@ def test_without_delays_a_join_mixes_time_steps_and_with_them_it_does_not():
     before = ingest(g)
     after = balance(before)
     assert delays(after)["x → joined"] == 2
-    wanted = Euler(g, {"x": x}).spikes
-    assert_same_spikes(run(after, x).spikes, wanted)
+    expected = Euler(g, {"x": x}).spikes
+    assert_same_spikes(run(after, x).spikes, expected)
     mixed = run(before, x).spikes["joined"]
     depth = after["joined"].depth
-    assert (mixed[:, depth:] != wanted["joined"][:, :-depth]).any()  # not just late: wrong
+    assert (mixed[:, depth:] != expected["joined"][:, :-depth]).any()  # not just late: wrong
 
 
-def test_a_residual_around_attention_keeps_its_meaning():
+def test_a_residual_around_attention_gives_the_same_spikes():
     rng = np.random.default_rng(4)
     g = graph(
         {
-            "x": inp(4, 2, 3), "q": conv(lattice(rng, 12, 4, 1, 1), lattice(rng, 12)), "qkv": lif(12, 2, 3, threshold=0.25),
-            "a": attention(2, threshold_m=0.5, threshold_z=0.25), "p": conv(lattice(rng, 4, 4, 1, 1)), "s": conv(lattice(rng, 4, 4, 1, 1)),
+            "x": inp(4, 2, 3), "q": conv(lattice(rng, 12, 4, 1, 1), lattice(rng, 12)),
+            "qkv": lif(12, 2, 3, threshold=0.25),
+            "a": attention(2, threshold_m=0.5, threshold_z=0.25), "p": conv(lattice(rng, 4, 4, 1, 1)),
+            "s": conv(lattice(rng, 4, 4, 1, 1)),
             "joined": lif(4, 2, 3, threshold=0.25), "y": out(4, 2, 3),
         },
-        [("x", "q"), ("q", "qkv"), ("qkv", "a"), ("a", "p"), ("p", "joined"), ("x", "s"), ("s", "joined"), ("joined", "y")],
+        [("x", "q"), ("q", "qkv"), ("qkv", "a"), ("a", "p"), ("p", "joined"), ("x", "s"), ("s", "joined"),
+         ("joined", "y")],
     )  # fmt: skip
     x = spikes(rng, 4, 6, 4, 2, 3)
     program = balance(ingest(g, dt=DT))
     assert delays(program)["qkv → a.z"] == 1
     assert delays(program)["x → joined"] == 3
-    found, wanted = run(program, x), Euler(g, {"x": x})
-    assert_same_spikes(found.spikes, wanted.spikes)
-    np.testing.assert_array_equal(found.outputs["y"], wanted.values["y"])
+    actual, expected = run(program, x), Euler(g, {"x": x})
+    assert_same_spikes(actual.spikes, expected.spikes)
+    np.testing.assert_array_equal(actual.outputs["y"], expected.values["y"])
 
 
 def test_inputs_of_a_population_on_the_host_get_no_delay():
@@ -144,15 +156,28 @@ def test_inputs_of_a_population_on_the_host_get_no_delay():
     assert_same_spikes(run(program, x).spikes, Euler(g, {"x": x}).spikes)
 
 
-def test_a_population_beside_the_longest_way_is_not_delayed_itself():
+def test_a_population_off_the_longest_path_is_not_delayed():
     """Only where branches meet: a second output at depth 1 stays there."""
     g = graph(
         {
-            "x": inp(2), "a": linear(np.eye(2)), "short": lif(2), "b": linear(np.eye(2)), "c": linear(np.eye(2)), "long": lif(2),
+            "x": inp(2), "a": linear(np.eye(2)), "short": lif(2), "b": linear(np.eye(2)), "c": linear(np.eye(2)),
+            "long": lif(2),
             "y": out(2), "z": out(2),
         },
-        [("x", "a"), ("a", "short"), ("short", "b"), ("b", "long"), ("x", "c"), ("c", "long"), ("short", "y"), ("long", "z")],
+        [("x", "a"), ("a", "short"), ("short", "b"), ("b", "long"), ("x", "c"), ("c", "long"), ("short", "y"),
+         ("long", "z")],
     )  # fmt: skip
     program = balance(ingest(g))
     assert {p.name: p.depth for p in program.populations} == {"x": 0, "short": 1, "long": 2}
     assert program.latency == 2
+
+
+def test_depths_at_another_cost_and_around_a_loop_that_is_not_fused():
+    program = compile_graph(recurrent_loop())
+    assert depths(program) == {p.name: p.depth for p in program.populations} == {"x": 0, "a": 1, "b": 1, "c": 2}
+    assert depths(program, lambda projection: 3)["c"] == 6
+    # not fused, a → b and b → a cost a step each, and the network allows one for both
+    with pytest.raises(DeployError, match="closes a loop of several populations, whose spikes come back too late"):
+        depths(program, lambda projection: 1 - projection.logical_delay, fused_loops=False)
+    allowed = depths(program, lambda projection: 1 - 2 * projection.logical_delay, fused_loops=False)
+    assert allowed == {"x": 0, "a": 1, "b": 2, "c": 3}

@@ -1,4 +1,6 @@
-"""Branches of Linear and Conv2d nodes that spell a graph convolution become one, with the same currents."""
+"""Branches of Linear and Conv2d nodes that spell a graph convolution become one, with the same
+currents.
+"""
 
 import nir
 import numpy as np
@@ -15,7 +17,7 @@ C, T, V = 3, 4, 5
 
 
 def spelled(form: str, rng) -> nir.NIRGraph:
-    """sum_k A_kᵀ X W_k in stock primitives, beside a skip that is no graph convolution."""
+    """sum_k A_kᵀ X W_k in stock primitives, and a skip that is not a graph convolution."""
     weight, adjacency = lattice(rng, 3, 2, C, 1, 1), ring(V)
     nodes = {
         "x": inp(C, T, V),
@@ -54,7 +56,7 @@ def test_branches_become_one_projection_with_the_same_spikes(form):
 
 
 @pytest.mark.parametrize("change", ["stride", "padding", "joints", "kernel"])
-def test_what_is_no_graph_convolution_stays(change):
+def test_other_projections_stay_as_they_are(change):
     rng = np.random.default_rng(2)
     nodes = {
         "x": inp(C, T, V),
@@ -77,8 +79,8 @@ def test_what_is_no_graph_convolution_stays(change):
 
 
 @pytest.mark.parametrize("second", ["spread", "other spread", "none"])
-def test_branches_that_share_a_node_stay_apart(second):
-    """Two populations behind one convolution: each keeps its own projection."""
+def test_branches_to_two_populations_are_not_merged(second):
+    """Two populations read one convolution: each keeps its own projection."""
     rng = np.random.default_rng(3)
     shape = (2, T, V)
     nodes = {"x": inp(C, T, V), "mix": conv(lattice(rng, 2, C, 1, 1)), "spread": linear(lattice(rng, V, V))}
@@ -113,7 +115,7 @@ def test_branches_that_share_a_node_stay_apart(second):
     assert sum(type(p.operators[0]) is GraphConv for p in after.projections) == (1 if second == "none" else 2)
 
 
-def test_branches_that_pass_nothing_stay():
+def test_branches_without_edges_stay_as_they_are():
     nodes = {
         "x": inp(C, T, V),
         "mix": conv(np.ones((2, C, 1, 1))),

@@ -1,4 +1,6 @@
-"""mksgn/deploy/passes/host_split: analog inputs and the populations that read nothing else stay on the host."""
+"""mksgn/deploy/passes/host_split: analog inputs and the populations that read nothing else stay on
+the host.
+"""
 
 import numpy as np
 import pytest
@@ -55,7 +57,7 @@ def test_a_program_whose_inputs_are_spikes_stays_on_the_chip_and_keeps_its_spike
     assert_same_spikes(run(balance(after), x).spikes, run(balance(before), x).spikes)
 
 
-def test_the_encoder_s_spikes_are_the_equation_s():
+def test_the_encoder_fires_as_the_equations_do():
     rng = np.random.default_rng(2)
     g = student_like(rng)
     x = analog_clips(rng, 3)
@@ -69,7 +71,8 @@ def test_an_encoder_of_two_analog_inputs_one_of_them_constant():
     rng = np.random.default_rng(3)
     g = graph(
         {
-            "x": inp(3, analog=True), "w": inp(2, analog=True), "a": linear(lattice(rng, 5, 3)), "b": linear(lattice(rng, 5, 2)),
+            "x": inp(3, analog=True), "w": inp(2, analog=True), "a": linear(lattice(rng, 5, 3)),
+            "b": linear(lattice(rng, 5, 2)),
             "encoder": lif(5, threshold=0.5), "y": out(5),
         },
         [("x", "a"), ("w", "b"), ("a", "encoder"), ("b", "encoder"), ("encoder", "y")],
@@ -80,18 +83,19 @@ def test_an_encoder_of_two_analog_inputs_one_of_them_constant():
         "x": lattice(rng, 4, 5, 3, most=24),
         "w": np.broadcast_to(lattice(rng, 4, 1, 2, most=24), (4, 5, 2)),
     }
-    wanted = Euler(g, inputs).spikes
-    assert_same_spikes(host_values(program, inputs), wanted)
+    expected = Euler(g, inputs).spikes
+    assert_same_spikes(host_values(program, inputs), expected)
     swapped = {"x": np.broadcast_to(inputs["x"][:, :1], (4, 5, 3)), "w": lattice(rng, 4, 5, 2, most=24)}
     assert_same_spikes(host_values(program, swapped), Euler(g, swapped).spikes)
 
 
-def test_spike_inputs_pass_by_the_host():
+def test_spike_inputs_do_not_move_to_the_host():
     rng = np.random.default_rng(4)
     g = graph(
         {
             "x": inp(2, analog=True), "s": inp(3), "a": linear(lattice(rng, 4, 2)), "encoder": lif(4, threshold=0.5),
-            "b": linear(lattice(rng, 4, 4)), "c": linear(lattice(rng, 4, 3)), "joined": lif(4, threshold=0.25), "y": out(4),
+            "b": linear(lattice(rng, 4, 4)), "c": linear(lattice(rng, 4, 3)), "joined": lif(4, threshold=0.25),
+            "y": out(4),
         },
         [("x", "a"), ("a", "encoder"), ("encoder", "b"), ("s", "c"), ("b", "joined"), ("c", "joined"), ("joined", "y")],
     )  # fmt: skip
@@ -107,14 +111,16 @@ def test_spike_inputs_pass_by_the_host():
 MIXED = {
     "a population of analog and spikes": graph(
         {
-            "x": inp(2, analog=True), "s": inp(2), "a": linear(np.eye(2)), "b": linear(np.eye(2)), "l": lif(2, threshold=0.5),
+            "x": inp(2, analog=True), "s": inp(2), "a": linear(np.eye(2)), "b": linear(np.eye(2)),
+            "l": lif(2, threshold=0.5),
             "y": out(2),
         },
         [("x", "a"), ("s", "b"), ("a", "l"), ("b", "l"), ("l", "y")],
     ),
     "a skip around the encoder": graph(
         {
-            "x": inp(2, analog=True), "a": linear(np.eye(2)), "e": lif(2), "b": linear(np.eye(2)), "c": linear(np.eye(2)),
+            "x": inp(2, analog=True), "a": linear(np.eye(2)), "e": lif(2), "b": linear(np.eye(2)),
+            "c": linear(np.eye(2)),
             "l": lif(2), "y": out(2),
         },
         [("x", "a"), ("a", "e"), ("e", "b"), ("x", "c"), ("b", "l"), ("c", "l"), ("l", "y")],
@@ -123,7 +129,7 @@ MIXED = {
 
 
 @pytest.mark.parametrize("name", MIXED)
-def test_a_population_of_analog_and_spikes_runs_in_float_on_the_chip_s_side(name):
+def test_a_population_of_analog_and_spike_inputs_runs_in_float_on_the_chip(name):
     rng = np.random.default_rng(6)
     program = balance(host_split(ingest(MIXED[name])))
     assert program["l"].location == "chip"
@@ -135,7 +141,7 @@ def test_a_population_of_analog_and_spikes_runs_in_float_on_the_chip_s_side(name
 
 
 @pytest.mark.parametrize("name", MIXED)
-def test_a_population_of_analog_and_spikes_is_refused_in_fixed_point(name):
+def test_a_population_of_analog_and_spike_inputs_is_refused_in_fixed_point(name):
     units = {"populations": {"l": {"exponent": 0}}}
     with pytest.raises(
         DeployError, match="population l: reads the analog input x and is no plain encoder; only a population"

@@ -1,4 +1,6 @@
-"""mksgn/deploy/passes/schedule: windows, and clips that stream back to back through a chip's own time."""
+"""mksgn/deploy/passes/schedule: windows, and clips that stream back to back through a chip's own
+time.
+"""
 
 import numpy as np
 import pytest
@@ -32,20 +34,21 @@ def program(seed: int = 0):
     return compile_graph(student_like(np.random.default_rng(seed)), precision="float")
 
 
-def test_every_population_s_window_starts_at_its_depth():
+def test_windows_start_at_the_populations_depths():
     windows = schedule(program(), samples=5)
     assert {name: w.offset for name, w in windows.items()} == {
-        "x": 0, "encoder": 0, "spatial": 1, "qkv": 2, "attend.m": 3, "attend.z": 4, "proj": 5, "temporal": 6, "classes": 7,
+        "x": 0, "encoder": 0, "spatial": 1, "qkv": 2, "attend.m": 3, "attend.z": 4, "proj": 5, "temporal": 6,
+        "classes": 7,
     }  # fmt: skip
     assert {(w.period, w.samples, w.end - w.offset) for w in windows.values()} == {(4, 5, 20)}
 
 
-def test_the_run_ends_with_the_last_output_of_the_last_clip():
+def test_the_run_ends_with_the_last_output_of_the_last_sample():
     assert run_length(program(), 5) == 7 + 5 * 4
     assert run_length(program(), 1, steps=10) == 7 + 10
 
 
-def test_steps_of_the_inputs_come_before_the_file_s():
+def test_steps_of_the_inputs_override_those_of_the_file():
     assert schedule(program(), 2, steps=6)["qkv"] == Window(offset=2, period=6, samples=2)
 
 
@@ -59,13 +62,13 @@ def test_a_window_step_by_step():
 
 
 @pytest.mark.parametrize("steps", [None, 0, -1])
-def test_a_program_that_does_not_say_its_steps_needs_them(steps):
+def test_a_program_without_steps_needs_them(steps):
     g = chain(("x", inp(2)), ("d", linear(np.eye(2))), ("l", lif(2)), ("y", out(2)))
     with pytest.raises(DeployError, match="does not say how many steps a sample has; give inputs with a step axis"):
         schedule(compile_graph(g, precision="float"), 1, steps)
 
 
-def test_an_unbalanced_program_is_refused_by_the_projection_s_name():
+def test_an_unbalanced_program_is_refused_with_the_name_of_the_projection():
     unbalanced = host_split(ingest(student_like(np.random.default_rng(0))))
     with pytest.raises(
         DeployError, match=r"projection graph: spikes of encoder arrive at another step; run the balance pass first"
@@ -74,8 +77,10 @@ def test_an_unbalanced_program_is_refused_by_the_projection_s_name():
 
 
 @pytest.mark.parametrize("precision", ["float", "fixed"])
-def test_clips_that_stream_back_to_back_are_what_each_is_alone(precision):
-    """In a chip's own time: neurons fire on their bias outside their windows, buffers are never cleared; nothing leaks."""
+def test_samples_that_stream_back_to_back_equal_each_alone(precision):
+    """In a chip's own time: neurons fire on their bias outside their windows, buffers are never
+    cleared; nothing leaks.
+    """
     rng = np.random.default_rng(1)
     _, g = quantised_student_like(rng)
     compiled = compile_graph(g, precision=precision)
@@ -88,7 +93,7 @@ def test_clips_that_stream_back_to_back_are_what_each_is_alone(precision):
     np.testing.assert_array_equal(emulated.outputs["y"], streamed["classes"].astype(np.float32))
 
 
-def test_biases_fire_before_the_first_clip_and_after_the_last_without_effect():
+def test_spikes_from_biases_outside_the_windows_have_no_effect():
     rng = np.random.default_rng(2)
     g = chain(
         ("x", inp(3)), ("a", affine(lattice(rng, 4, 3), np.full(4, 0.75))), ("first", lif(4, threshold=0.5)),
@@ -96,13 +101,13 @@ def test_biases_fire_before_the_first_clip_and_after_the_last_without_effect():
     )  # fmt: skip
     compiled = balance(ingest(g))
     x = spikes(rng, 4, 5, 3)
-    found = on_chip(compiled, {"x": x}, schedule(compiled, 4, 5), 5)
-    wanted = Euler(g, {"x": x}).spikes
-    assert_same_spikes({name: found[name].astype(bool) for name in wanted}, wanted)
+    actual = on_chip(compiled, {"x": x}, schedule(compiled, 4, 5), 5)
+    expected = Euler(g, {"x": x}).spikes
+    assert_same_spikes({name: actual[name].astype(bool) for name in expected}, expected)
 
 
 def test_without_the_balance_pass_the_stream_goes_wrong():
-    """The oracle above can tell: a delay that is missing changes spikes."""
+    """The comparison above can fail: a missing delay changes spikes."""
     rng = np.random.default_rng(1)
     compiled = compile_graph(student_like(rng), precision="float")
     x = analog_clips(rng, 5)

@@ -12,7 +12,7 @@ from mksgn.deploy.placement.check import UNIT_DECAY, UNIT_THRESHOLD, UNIT_WEIGHT
 from mksgn.deploy.placement.chips import CHIPS, LOIHI1, LOIHI2
 from mksgn.deploy.placement.place import place
 from mksgn.deploy.program import operators as ops
-from mksgn.deploy.program.neurons import FixedNeuron
+from mksgn.deploy.program.neurons import FixedNeuron, prepare
 from mksgn.deploy.program.program import Output, Population, Program, Projection
 from tests.support.graphs import DT, chain, conv, graph, inp, lif, linear, out, quantised_student_like, student_like
 
@@ -179,7 +179,7 @@ def test_a_placement_on_another_chip_is_checked_on_this_one():
 
 def test_a_product_unit_as_a_lif_neuron_fires_where_both_inputs_do():
     """And keeps nothing for the next step, whatever came before: every sequence of six steps."""
-    states = neuron(dv=UNIT_DECAY, du=UNIT_DECAY, vth=np.array([UNIT_THRESHOLD])).prepare()
+    states = prepare(neuron(dv=UNIT_DECAY, du=UNIT_DECAY, vth=np.array([UNIT_THRESHOLD])))
     sequences = np.stack(np.meshgrid(*[range(4)] * 6), -1).reshape(-1, 6)  # which of two inputs spike, as two bits
     one, two = torch.from_numpy(sequences & 1), torch.from_numpy(sequences >> 1)
     current = (UNIT_WEIGHT * (one + two)).float()

@@ -1,4 +1,8 @@
-"""mksgn/deploy/program/neurons: one step of a neuron against Lava's equations in plain Python integers, and against NIR's in float."""
+"""mksgn/deploy/program/neurons: one step of a neuron against Lava's equations in plain Python
+integers, and against NIR's in float.
+"""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +10,16 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron, Membrane, decay
+from mksgn.deploy.program.neurons import (
+    FixedNeuron,
+    FixedState,
+    FloatNeuron,
+    FloatState,
+    HalvingState,
+    Membrane,
+    decay,
+    prepare,
+)
 from tests.support.graphs import SETTINGS
 
 MAX = 2**23 - 1
@@ -36,10 +49,10 @@ def neuron(dv, vth, mant=0, exp=6) -> FixedNeuron:
 @example(-3, 2048)
 @example(-MAX, 1)
 @example(MAX, 1)
-def test_decay_truncates_toward_zero_whatever_the_sign(v, dv):
-    found = decay(torch.tensor([float(v)]), keep(dv))
-    assert found.dtype == torch.float32
-    assert found.item() == trunc0(v * (4096 - dv), 12) == int(v * (4096 - dv) / 4096)
+def test_decay_truncates_toward_zero_for_either_sign(v, dv):
+    actual = decay(torch.tensor([float(v)]), keep(dv))
+    assert actual.dtype == torch.float32
+    assert actual.item() == trunc0(v * (4096 - dv), 12) == int(v * (4096 - dv) / 4096)
 
 
 def keep(dv: int) -> torch.Tensor:
@@ -61,16 +74,16 @@ def test_halving_every_small_membrane():
     st.integers(0, 7),
 )
 def test_fixed_neuron_equals_lava_s_equations_step_by_step(currents, start, dv, vth, mant, exp):
-    state = neuron(dv, vth, mant, exp).prepare()
-    v, wanted = Membrane(torch.tensor([[float(start)]])), start
+    state = prepare(neuron(dv, vth, mant, exp))
+    v, expected = Membrane(torch.tensor([[float(start)]])), start
     for a in currents:
         s, v, h = state.step(torch.tensor([[float(a)]]), v)
-        fired, wanted, before = lava(wanted, a, dv, mant, exp, vth)
-        assert (s.item(), v.v.item(), h.item()) == (fired, wanted, before)
+        fired, expected, before = lava(expected, a, dv, mant, exp, vth)
+        assert (s.item(), v.v.item(), h.item()) == (fired, expected, before)
 
 
 def test_a_membrane_is_clipped_at_24_bits_on_both_sides():
-    state = neuron(2048, 131_071).prepare()
+    state = prepare(neuron(2048, 131_071))
     v = Membrane(torch.full((1,), float(-MAX)))
     assert state.step(torch.tensor([-131_071.0]), v)[2].item() == -MAX
     s, after, h = state.step(torch.tensor([131_071.0]), Membrane(torch.full((1,), float(MAX))))
@@ -82,15 +95,15 @@ def test_a_membrane_is_clipped_at_24_bits_on_both_sides():
 
 
 def test_all_terms_at_their_limit_do_not_wrap_around():
-    """v + u + bias reaches 3 · 2^23 before the clip."""
+    """v + u + bias reaches 3 · 2^23 before it is clipped."""
     for sign in (1, -1):
-        state = FixedNeuron(1, np.array([131_071], np.int32), np.array([sign * 4095], np.int32), 7).prepare()
+        state = prepare(FixedNeuron(1, np.array([131_071], np.int32), np.array([sign * 4095], np.int32), 7))
         h = state.step(torch.tensor([sign * 131_071.0]), Membrane(torch.tensor([float(sign * MAX)])))[2]
         assert h.item() == sign * MAX
 
 
 def test_a_membrane_at_the_threshold_does_not_fire_and_one_sub_unit_above_does():
-    state = FixedNeuron(2048, np.array([10], np.int32), np.array([1], np.int32), 0).prepare()
+    state = prepare(FixedNeuron(2048, np.array([10], np.int32), np.array([1], np.int32), 0))
     none = torch.zeros(1)
     assert state.step(torch.tensor([9.0]), Membrane(none + 126))[2].item() == 640  # 576 + 63 + 1
     assert not state.step(torch.tensor([9.0]), Membrane(none + 126))[0].item()
@@ -101,13 +114,13 @@ def test_a_membrane_at_the_threshold_does_not_fire_and_one_sub_unit_above_does()
 @pytest.mark.parametrize("exponent", range(8))
 @pytest.mark.parametrize("mantissa", [-4096, -1, 0, 1, 4095])
 def test_the_bias_is_shifted_by_its_exponent(mantissa, exponent):
-    h = neuron(2048, 131_071, mantissa, exponent).prepare().step(torch.zeros(1), Membrane(torch.zeros(1)))[2]
+    h = prepare(neuron(2048, 131_071, mantissa, exponent)).step(torch.zeros(1), Membrane(torch.zeros(1)))[2]
     assert h.item() == mantissa * 2**exponent
 
 
 def test_parameters_broadcast_against_the_population():
     vth = np.array([5, 10], np.int32).reshape(2, 1, 1)
-    state = FixedNeuron(2048, vth, np.zeros((1, 1, 1), np.int32), 6).prepare()
+    state = prepare(FixedNeuron(2048, vth, np.zeros((1, 1, 1), np.int32), 6))
     current = torch.full((3, 2, 4, 5), 7.0)
     v = state.start(current)
     assert (v.v.shape, v.v.dtype, int(v.v.abs().max()), v.u) == (current.shape, torch.float32, 0, None)
@@ -121,8 +134,8 @@ def test_parameters_broadcast_against_the_population():
 
 def test_a_step_leaves_the_membrane_it_was_given():
     for state, v in (
-        (neuron(2048, 1).prepare(), torch.tensor([100.0])),
-        (float_neuron().prepare(), torch.tensor([0.5])),
+        (prepare(neuron(2048, 1)), torch.tensor([100.0])),
+        (prepare(float_neuron()), torch.tensor([0.5])),
     ):
         before = v.clone()
         state.step(torch.tensor([3.0]), Membrane(v))
@@ -141,27 +154,29 @@ def float_neuron(rate=0.5, threshold=1.0, bias=0.0) -> FloatNeuron:
     st.integers(-16, 16),
 )
 def test_float_neuron_equals_the_equation_on_lattice_numbers(currents, rate, threshold, bias):
-    """Eighths, halved or quartered some twelve times at most, with a reset in between: all exact in Python's floats."""
-    state = float_neuron(rate, threshold / 8, bias / 8).prepare()
-    v, wanted = state.start(torch.zeros(1)), 0.0
+    """Eighths, halved or quartered some twelve times at most, with a reset in between: all exact in
+    Python's floats.
+    """
+    state = prepare(float_neuron(rate, threshold / 8, bias / 8))
+    v, expected = state.start(torch.zeros(1)), 0.0
     for a in currents:
         s, v, h = state.step(torch.tensor([a / 8]), v)
-        wanted = np.float32(wanted) * (1 - rate) + (a / 8 + bias / 8)
-        assert h.item() == np.float32(wanted)
-        fired = wanted > threshold / 8
-        wanted = 0.0 if fired else float(np.float32(wanted))
-        assert (s.item(), v.v.item()) == (fired, wanted)
+        expected = np.float32(expected) * (1 - rate) + (a / 8 + bias / 8)
+        assert h.item() == np.float32(expected)
+        fired = expected > threshold / 8
+        expected = 0.0 if fired else float(np.float32(expected))
+        assert (s.item(), v.v.item()) == (fired, expected)
 
 
 def test_a_float_membrane_at_its_threshold_does_not_fire():
-    state = float_neuron(threshold=2.0).prepare()
+    state = prepare(float_neuron(threshold=2.0))
     assert not state.step(torch.tensor([2.0]), Membrane(torch.zeros(1)))[0].item()
     assert state.step(torch.tensor([np.nextafter(np.float32(2), np.float32(3))]), Membrane(torch.zeros(1)))[0].item()
 
 
 def test_scales_turn_membranes_into_weight_units():
-    assert neuron(2048, 1).prepare().scale == 64
-    assert float_neuron().prepare().scale == 1
+    assert prepare(neuron(2048, 1)).scale == 64
+    assert prepare(float_neuron()).scale == 1
 
 
 @SETTINGS
@@ -170,10 +185,12 @@ def test_scales_turn_membranes_into_weight_units():
     st.integers(1, 300),
     st.integers(-50, 50),
 )
-def test_fixed_and_float_decide_alike_with_half_step_thresholds(currents, vth, bias):
-    """tau = 2, S = 4, even weights, integer biases: neither truncation nor a tie can tell them apart (LAVA.md)."""
-    fixed = FixedNeuron(2048, np.array([vth], np.int32), np.array([bias], np.int32), 6).prepare()
-    floating = float_neuron(0.5, vth + 1 / 128, bias).prepare()
+def test_fixed_and_float_make_the_same_decisions_with_half_step_thresholds(currents, vth, bias):
+    """tau = 2, S = 4, even weights, integer biases: neither truncation nor a tie can tell them
+    apart (LAVA.md).
+    """
+    fixed = prepare(FixedNeuron(2048, np.array([vth], np.int32), np.array([bias], np.int32), 6))
+    floating = prepare(float_neuron(0.5, vth + 1 / 128, bias))
     v, w = Membrane(torch.zeros(1)), Membrane(torch.zeros(1))
     for a in currents:
         a = torch.tensor([float(a)])
@@ -181,3 +198,38 @@ def test_fixed_and_float_decide_alike_with_half_step_thresholds(currents, vth, b
         z, w, g = floating.step(a, w)
         assert s.item() == z.item()
         assert h.item() == g.item() * 64
+
+
+def halving(**changes) -> FixedNeuron:
+    return replace(FixedNeuron(2048, np.array([9], np.int32), np.array([4], np.int32), 6, worst=40.0), **changes)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "steps", "kind"),
+    [
+        (halving(), 4, HalvingState),
+        (halving(), None, FixedState),
+        # 64 · 2 sub-units are halved seven times without a fraction, and the bias of 4 · 64 too
+        (halving(), 8, HalvingState),
+        (halving(), 9, FixedState),
+        (halving(bias_mant=np.array([1], np.int32)), 8, FixedState),
+        (halving(dv=2047), 4, FixedState),
+        (halving(du=100), 4, FixedState),
+        (halving(vth=None), 4, FixedState),
+        (halving(worst=MAX / 128), 4, FixedState),
+        (FloatNeuron(0.5, np.ones(1, np.float32), np.zeros(1, np.float32)), 4, FloatState),
+    ],
+)
+def test_the_form_of_a_state(neuron, steps, kind):
+    assert isinstance(prepare(neuron, steps=steps), kind)
+
+
+@SETTINGS
+@given(st.lists(st.integers(-18, 18).map(lambda a: 2 * a), min_size=8, max_size=8))
+def test_halving_in_weight_units_decides_as_sub_units_do(currents):
+    fast, full = prepare(halving(), steps=8), prepare(halving())
+    v, w = (state.start(torch.zeros(1)) for state in (fast, full))
+    for a in currents:
+        s, v, h = fast.step(torch.tensor([float(a)]), v)
+        z, w, g = full.step(torch.tensor([float(a)]), w)
+        assert (s.item(), h.item() / fast.scale, v.v.item()) == (z.item(), g.item() / full.scale, w.v.item() / 64)

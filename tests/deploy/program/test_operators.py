@@ -1,4 +1,6 @@
-"""mksgn/deploy/program/operators: each operator, its shape, its bound and its synapses against plain loops."""
+"""mksgn/deploy/program/operators: each operator, its shape, its bound and its synapses against
+plain loops.
+"""
 
 import numpy as np
 import pytest
@@ -24,16 +26,18 @@ def on(operators, x):
     return ops.apply(operators, torch.from_numpy(np.asarray(x, dtype=np.float32))).numpy()
 
 
-def same(operators, x, wanted):
+def same(operators, x, expected):
     """Value and shape; lattice numbers, so nothing may be lost in float32."""
-    found = on(operators, x)
-    assert ops.out_shape(operators, x.shape[1:]) == wanted.shape[1:] == found.shape[1:]
-    np.testing.assert_array_equal(found, wanted)
+    actual = on(operators, x)
+    assert ops.out_shape(operators, x.shape[1:]) == expected.shape[1:] == actual.shape[1:]
+    np.testing.assert_array_equal(actual, expected)
 
 
 @st.composite
 def convolutions(draw):
-    """(operator, source shape, random generator): every combination that leaves at least one output."""
+    """(operator, source shape, random generator): every combination that leaves at least one
+    output.
+    """
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     groups = draw(st.sampled_from([1, 1, 2]))
     inputs, outputs = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
@@ -151,10 +155,10 @@ def test_operators_in_series():
         ops.Dense(lattice(rng, 4, 6)),
     )
     x = lattice(rng, 2, 2, 4, 4)
-    wanted = x
+    expected = x
     for operator in series:
-        wanted = apply_operator(operator, wanted)
-    same(series, x, wanted)
+        expected = apply_operator(operator, expected)
+    same(series, x, expected)
     # with weights of 1, every path from a source to a target is one synapse
     np.testing.assert_array_equal(ops.fan_out(series, (2, 4, 4)), reached(series, (2, 4, 4)))
     assert [w.shape for w in ops.weights(series)] == [(3, 2, 3, 3), (4, 6)]
@@ -164,7 +168,9 @@ def test_operators_in_series():
 
 
 def binary_extremes(operators, shape):
-    """Largest |sum| of any target over all binary inputs: those that light every positive, or every negative, path to a target."""
+    """Largest |sum| of any target over all binary inputs: those that activate every positive, or every
+    negative, path to a target.
+    """
     size = int(np.prod(shape))
     matrix = on(operators, np.eye(size).reshape(size, *shape)).reshape(size, -1)
     patterns = np.concatenate([(matrix.T > 0), (matrix.T < 0)]).reshape(-1, *shape)
@@ -181,11 +187,11 @@ def test_no_binary_input_exceeds_the_worst_sum(drawn, excitatory):
     assert binary_extremes((operator,), shape) <= bound
     assert ops.worst_sum((operator,), shape, 3.0) == 3 * bound
     if excitatory and isinstance(operator, ops.GraphConv):  # reached: the sum into each target is the whole bound
-        wanted = max(
+        expected = max(
             (np.abs(operator.weight[operator.target == j]).sum((0, 2)).max() for j in range(operator.joints)),
             default=0.0,
         )
-        assert binary_extremes((operator,), shape) == bound == wanted
+        assert binary_extremes((operator,), shape) == bound == expected
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -204,7 +210,7 @@ def test_no_binary_input_exceeds_the_worst_sum(drawn, excitatory):
         ((ops.Conv(np.arange(1.0, 7.0).reshape(3, 2, 1, 1)), ops.SumPool((2, 2), (2, 2))), (2, 2, 2)),
     ],
 )
-def test_the_worst_sum_is_reached_where_all_weights_pull_one_way(operators, shape, sign):
+def test_the_worst_sum_is_reached_where_all_weights_have_one_sign(operators, shape, sign):
     operators = ops.with_weights(operators, lambda w: sign * w)
     assert ops.worst_sum(operators, shape) == binary_extremes(operators, shape)
 
@@ -220,12 +226,12 @@ def test_mixed_signs_reach_the_worst_sum_with_inputs_of_either_sign():
         assert np.abs(on((operator,), np.sign(matrix.T).reshape(-1, *shape))).max() == ops.worst_sum((operator,), shape)
 
 
-def test_the_worst_sum_of_a_dense_on_the_last_axis_behind_a_conv():
+def test_the_worst_sum_of_a_dense_on_the_last_axis_after_a_conv():
     operators = (ops.Conv(np.array([1.0, 100.0]).reshape(2, 1, 1, 1)), ops.Dense(np.array([[1.0, 0.0]])))
     assert binary_extremes(operators, (1, 1, 2)) == 100
     assert ops.worst_sum(operators, (1, 1, 2)) >= 100
 
 
-def test_the_worst_sum_of_a_conv_behind_a_scale():
+def test_the_worst_sum_of_a_conv_after_a_scale():
     operators = (ops.Scale(np.ones((2, 2, 2))), ops.Conv(np.ones((1, 2, 1, 1))))
     assert ops.worst_sum(operators, (2, 2, 2)) == binary_extremes(operators, (2, 2, 2)) == 2

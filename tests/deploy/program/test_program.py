@@ -1,4 +1,6 @@
-"""mksgn/deploy/program/program: attention's products unit by unit, lags, and what a program says of itself."""
+"""mksgn/deploy/program/program: attention's products unit by unit, arrival delays, and properties of
+itself.
+"""
 
 import numpy as np
 import pytest
@@ -42,12 +44,12 @@ def test_the_map_s_current_is_the_weighted_count_of_pairs(drawn):
     heads, width, qkv, _, weight = drawn
     clips, stacked, frames, joints = qkv.shape
     channels = stacked // 3
-    wanted = np.zeros((clips, heads, frames, joints, joints))
-    for n, h, t, i, j in np.ndindex(*wanted.shape):
+    expected = np.zeros((clips, heads, frames, joints, joints))
+    for n, h, t, i, j in np.ndindex(*expected.shape):
         for c in range(width):
-            wanted[n, h, t, i, j] += weight * (qkv[n, h * width + c, t, i] & qkv[n, channels + h * width + c, t, j])
-    found = product("m", heads, width, weight).current((as_sent(qkv),))
-    np.testing.assert_array_equal(found.numpy(), wanted)
+            expected[n, h, t, i, j] += weight * (qkv[n, h * width + c, t, i] & qkv[n, channels + h * width + c, t, j])
+    actual = product("m", heads, width, weight).current((as_sent(qkv),))
+    np.testing.assert_array_equal(actual.numpy(), expected)
 
 
 @SETTINGS
@@ -56,18 +58,18 @@ def test_the_value_s_current_is_the_weighted_count_of_pairs(drawn):
     heads, width, qkv, m, weight = drawn
     clips, stacked, frames, joints = qkv.shape
     channels = stacked // 3
-    wanted = np.zeros((clips, channels, frames, joints))
-    for n, c, t, i in np.ndindex(*wanted.shape):
+    expected = np.zeros((clips, channels, frames, joints))
+    for n, c, t, i in np.ndindex(*expected.shape):
         for j in range(joints):
-            wanted[n, c, t, i] += weight * (m[n, c // width, t, i, j] & qkv[n, 2 * channels + c, t, j])
-    found = product("z", heads, width, weight).current((as_sent(m), as_sent(qkv)))
-    np.testing.assert_array_equal(found.numpy(), wanted)
+            expected[n, c, t, i] += weight * (m[n, c // width, t, i, j] & qkv[n, 2 * channels + c, t, j])
+    actual = product("z", heads, width, weight).current((as_sent(m), as_sent(qkv)))
+    np.testing.assert_array_equal(actual.numpy(), expected)
 
 
 @SETTINGS
 @given(attentions())
 def test_synapses_and_units_of_products_one_by_one(drawn):
-    """A unit per head, frame, query, key and channel listens to exactly two neurons."""
+    """A unit per head, frame, query, key and channel has exactly two inputs."""
     heads, width, qkv, m, _ = drawn
     _, stacked, frames, joints = qkv.shape
     channels = stacked // 3
@@ -81,14 +83,14 @@ def test_synapses_and_units_of_products_one_by_one(drawn):
         to_z[2 * channels + channel, t, j] += 1
         units += 1
     for nonzero in (False, True):
-        (found,) = product("m", heads, width).fan_outs((qkv.shape[1:],), nonzero=nonzero)
-        np.testing.assert_array_equal(found, to_m)
-        for found, wanted in zip(
+        (actual,) = product("m", heads, width).fan_outs((qkv.shape[1:],), nonzero=nonzero)
+        np.testing.assert_array_equal(actual, to_m)
+        for actual, expected in zip(
             product("z", heads, width).fan_outs((m.shape[1:], qkv.shape[1:]), nonzero=nonzero),
             (to_z_from_m, to_z),
             strict=True,
         ):
-            np.testing.assert_array_equal(found, wanted)
+            np.testing.assert_array_equal(actual, expected)
     assert product("m", heads, width).product_units(m.shape[1:]) == units
     assert product("z", heads, width).product_units((channels, frames, joints)) == units
     # each unit has two inputs
@@ -118,12 +120,12 @@ def small() -> Program:
     return Program("float", 1e-4, 4, populations, projections, (Output("out", "y"),), frozenset({"x"}))
 
 
-def test_a_balanced_program_has_no_lag():
+def test_arrival_delays_of_a_balanced_program_are_0():
     program = small()
     assert [program.arrival_delay(p, 0) for p in program.projections] == [0, 0, 0, 0, 0]
 
 
-def test_lag_is_what_the_synapse_and_its_delay_cost_beyond_the_depths():
+def test_the_arrival_delay_is_the_cost_of_the_synapse_beyond_the_depths():
     program = small()
     first, shortcut = program.into("a")[0], program.into("b")[1]
     late = {

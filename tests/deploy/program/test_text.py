@@ -1,4 +1,5 @@
-"""mksgn/deploy/program/text: the program after each pass as golden files, which a reviewer can read.
+"""mksgn/deploy/program/text: the program after each pass as golden files, which a reviewer can
+read.
 
 A change that is meant: `MKSGN_UPDATE_GOLDEN=1 python -m pytest tests/deploy/program/test_text.py`
 writes tests/data/programs again; look at the difference before you commit it.
