@@ -7,6 +7,11 @@ Both run most tests in parallel, a file per worker, and then the tests marked `s
 of their own.
 """
 
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import settings
@@ -36,3 +41,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.fixture
+def run_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Run `mksgn-STAGE ARGUMENTS` in this process; check its exit code and return what it printed."""
+
+    def run(stage: str, *arguments: object, code: int = 0) -> Any:
+        monkeypatch.setattr(sys, "argv", [f"mksgn-{stage}", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            importlib.import_module(f"mksgn.{stage}.cli").main()
+        printed = capfd.readouterr()
+        assert ended.value.code == code, printed.out + printed.err
+        return printed
+
+    return run

@@ -14,6 +14,7 @@ from mksgn.export.reference.nodes import linear as run_linear
 from tests.support import euler_oracle
 from tests.support.graphs import DT, F32, affine, apply_node, chain, conv, flatten, graph, inp, lif, linear, out, pool
 from tests.support.random_networks import random_networks
+from tests.support.tiers import examples
 
 QUICK = settings(derandomize=True, deadline=None, database=None, max_examples=30)
 seeds = st.integers(0, 10**6)
@@ -240,7 +241,9 @@ def test_topological_takes_no_loop():
 
 
 @given(random_networks())
-@settings(derandomize=True, deadline=None, database=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(
+    derandomize=True, deadline=None, database=None, max_examples=examples(40), suppress_health_check=list(HealthCheck)
+)
 def test_random_networks(network):
     """Nested graphs, joins, loops, delays, several inputs and outputs: no decision differs from another implementation's."""
     steps = next(iter(network.inputs.values())).shape[1]
