@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "mksgn"
@@ -10,6 +11,7 @@ STAGES = ("common", "train", "export", "deploy", "bench")  # in the order in whi
 FILES = sorted(path for stage in STAGES for path in (ROOT / stage).rglob("*.py"))
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Return every module that a file imports, at any depth of its code."""
     names = set()
