@@ -1,4 +1,4 @@
-"""The whole toolchain through its commands: synthetic clips → model.pt → model.nir → real Lava → run.json and report.html.
+"""The whole toolchain through its commands: synthetic clips → model.pt → model.nir → real Lava → run.json, report.
 
 The fixture and the run on Lava are processes of their own, as a user starts them; the other commands
 run in this process.
