@@ -20,6 +20,10 @@ from hypothesis import settings
 settings.register_profile("all", deadline=None)
 settings.register_profile("fast", max_examples=20, derandomize=True, deadline=None)
 
+# `nothing_left` compares threads, descriptors and shared memory before and after a test; kills are
+# timed by how long an `undisturbed` run takes.
+SERIAL_FIXTURES = {"nothing_left", "undisturbed"}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="skip slow tests and draw fewer examples of each property")
@@ -34,8 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        # It compares the threads, descriptors and segments before and after the test.
-        if "nothing_left" in getattr(item, "fixturenames", ()):
+        if SERIAL_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("serial")
     if config.getoption("--fast"):
         slow = [item for item in items if item.get_closest_marker("slow")]

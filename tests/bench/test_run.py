@@ -22,11 +22,9 @@ from mksgn.export.verification import verify
 from mksgn.train.checkpoint import sha256
 from mksgn.train.datasets import ClipSet
 from tests.support.bench_runs import killed_after, some_clips, student_files, timed, without_times
-from tests.support.tiers import examples
 
 SETTINGS = Settings()
-MOMENTS = examples(20, fast=6)
-pytestmark = pytest.mark.serial  # it kills runs after a share of the time that an undisturbed one takes
+MOMENTS = 20
 
 
 @pytest.fixture(scope="module")
