@@ -13,10 +13,11 @@ from hypothesis import settings
 
 from mksgn.deploy.program.program import Product, Program
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
+from tests.support.tiers import examples
 
 DT = 1e-4
 F32 = np.float32
-SETTINGS = settings(derandomize=True, deadline=None, database=None, max_examples=25)
+SETTINGS = settings(derandomize=True, deadline=None, database=None, max_examples=examples(25, fast=10))
 
 
 # --- builders -------------------------------------------------------------------------------------
