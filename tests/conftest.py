@@ -7,6 +7,11 @@ Both run most tests in parallel, a file per worker, and then the tests marked `s
 of their own.
 """
 
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import settings
@@ -14,6 +19,10 @@ from hypothesis import settings
 # Two workers share two cores, so that no single example has a meaningful deadline.
 settings.register_profile("all", deadline=None)
 settings.register_profile("fast", max_examples=20, derandomize=True, deadline=None)
+
+# `nothing_left` compares threads, descriptors and shared memory before and after a test; the others time
+# kills by how long an `undisturbed` run takes, or kill the trainings of a `helper` process.
+SERIAL_FIXTURES = {"nothing_left", "undisturbed", "helper"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,10 +38,24 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        # It compares the threads, descriptors and segments before and after the test.
-        if "nothing_left" in getattr(item, "fixturenames", ()):
+        if SERIAL_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("serial")
     if config.getoption("--fast"):
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.fixture
+def run_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Run `mksgn-STAGE ARGUMENTS` in this process; check its exit code and return what it printed."""
+
+    def run(stage: str, *arguments: object, code: int = 0) -> Any:
+        monkeypatch.setattr(sys, "argv", [f"mksgn-{stage}", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            importlib.import_module(f"mksgn.{stage}.cli").main()
+        printed = capfd.readouterr()
+        assert ended.value.code == code, printed.out + printed.err
+        return printed
+
+    return run

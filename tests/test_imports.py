@@ -1,30 +1,34 @@
-"""The two rules of the layout: a stage imports only from the stages before it, and lava is imported in mksgn/deploy/lava alone."""
+"""The two rules of the layout: a stage imports only from earlier stages, and only mksgn/deploy/lava imports Lava."""
 
 import ast
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "mksgn"
-STAGES = ("common", "train", "export", "deploy", "bench")  # each imports from itself and those before it
+STAGES = ("common", "train", "export", "deploy", "bench")  # in the order in which they may import
 FILES = sorted(path for stage in STAGES for path in (ROOT / stage).rglob("*.py"))
 
 
+@cache
 def imports(path: Path) -> set[str]:
-    """Every module that a file names in an import, at any depth of its code."""
-    found = set()
+    """Return every module that a file imports, at any depth of its code."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 def test_files_are_found():
     assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(STAGES)
 
 
-def test_a_stage_imports_only_from_the_stages_before_it():
+def test_a_stage_imports_only_from_earlier_stages():
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in FILES
@@ -35,8 +39,8 @@ def test_a_stage_imports_only_from_the_stages_before_it():
     assert not wrong
 
 
-def test_lava_is_imported_in_its_own_folder_alone():
-    # the backend is chosen there, when it runs: nothing of Lava is imported with these files
+def test_only_its_own_folder_imports_lava():
+    # These import it when a user chooses that backend, not when they are imported.
     lazy = {ROOT / "deploy" / "execute.py", ROOT / "deploy" / "benchmark" / "measure.py"}
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
@@ -49,15 +53,12 @@ def test_lava_is_imported_in_its_own_folder_alone():
 
 
 def test_importing_every_stage_does_not_import_lava():
-    import subprocess
-    import sys
-
     code = (
         "import sys, mksgn.bench.cli, mksgn.deploy.cli; sys.exit(any(m.split('.')[0] == 'lava' for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_lava_finds_nothing_but_processes_in_their_folder():
+def test_the_folder_that_lava_searches_holds_only_processes():
     names = {path.name for path in (ROOT / "deploy" / "lava" / "processes").iterdir() if path.name != "__pycache__"}
     assert names == {"__init__.py", "leaf.py", "tap.py"}

@@ -1,4 +1,8 @@
-"""The whole way, through the commands: synthetic clips → model.pt → model.nir → real Lava → run.json and report.html."""
+"""The whole toolchain through its commands: synthetic clips → model.pt → model.nir → real Lava → run.json, report.
+
+The fixture and the run on Lava are processes of their own, as a user starts them; the other commands
+run in this process.
+"""
 
 import json
 import shutil
@@ -15,15 +19,18 @@ from mksgn.deploy.run_folder import read_train
 from mksgn.export import export_to_nir
 from mksgn.train import checkpoint
 from mksgn.train.datasets import open_source
-from tests.support.paths import NW_UCLA
+from tests.support.paths import NW_UCLA, needs_nw_ucla
+
+SYNTHETIC = ("--calibration", "synthetic")
 
 
-def command(stage: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess:
-    done = subprocess.run(
+def start_command(stage: str, *arguments: object) -> str:
+    """Run a command in a process of its own; return what it printed."""
+    process = subprocess.run(
         [sys.executable, "-m", f"mksgn.{stage}.cli", *map(str, arguments)], capture_output=True, text=True, check=False
     )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +38,11 @@ def folder(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("pipeline")
     config = out / "tiny.yaml"
     config.write_text(
-        "student: {frames: 8, stream_channels: 4, widths: [8, 8, 8, 16, 16, 16], heads: 2}\nepochs: 10\nbatch: 12\nlearning_rate: 0.01\n"
+        "student: {frames: 8, stream_channels: 4, widths: [8, 8, 8, 16, 16, 16], heads: 2}\n"
+        "epochs: 3\nbatch: 12\nlearning_rate: 0.03\n"
     )
-    command("train", config, "--data", "synthetic", "--limit", 96, "--out", out)
-    command("export", out / "model.pt", "--quantize", 8, "--calibration", "synthetic", "--verify", 4)
+    start_command("train", config, "--data", "synthetic", "--limit", 96, "--out", out)
+    start_command("export", out / "model.pt", "--quantize", 8, *SYNTHETIC, "--verify", 4)
     return out
 
 
@@ -52,14 +60,13 @@ def test_model_loads_with_weights_only(folder):
 
 
 @pytest.mark.parametrize("backend", ["lava", "emulator"])
-def test_bench_leaves_a_record_that_validates(folder, tmp_path, backend):
+def test_bench_writes_a_record_that_validates(folder, tmp_path, run_command, backend):
     if backend == "lava":
         pytest.importorskip("lava", reason="Lava needs Python 3.10")
     jsonschema = pytest.importorskip("jsonschema")
-    done = command(
-        "bench", "run", folder / "model.nir", "--data", "synthetic", "--limit", 6, "--backend", backend, "-o", tmp_path
-    )
-    assert "0 mismatches" in done.stdout
+    arguments = ("run", folder / "model.nir", "--data", "synthetic", "--limit", 6, "--backend", backend, "-o", tmp_path)
+    printed = start_command("bench", *arguments) if backend == "lava" else run_command("bench", *arguments).out
+    assert "0 mismatches" in printed
     run = json.loads((tmp_path / "run.json").read_text())
     schema = json.loads((Path(record.__file__).parent / "data" / "run.schema.json").read_text())
     jsonschema.validate(run, schema)
@@ -81,59 +88,30 @@ def test_bench_leaves_a_record_that_validates(folder, tmp_path, backend):
         assert arrays["counts/smf"].sum() == next(r["spikes"] for r in run["layers"] if r["name"] == "smf")
 
 
-def test_deploy_describes_checks_and_runs(folder, tmp_path):
-    done = command(
-        "deploy",
-        folder / "model.nir",
-        "--describe",
-        "--check",
-        "--data",
-        "synthetic",
-        "--limit",
-        2,
-        "--backend",
-        "emulator",
-        "-o",
-        tmp_path,
-    )
+def test_deploy_describes_checks_and_runs(folder, tmp_path, run_command):
+    options = ("--data", "synthetic", "--limit", 2, "--backend", "emulator", "-o", tmp_path)
+    printed = run_command("deploy", folder / "model.nir", "--describe", "--check", *options).out
     for text in ("block6_attention.z", "block1_qkv +1", "latency 38", "neurons per core", "top-1"):
-        assert text in done.stdout
+        assert text in printed
     assert (tmp_path / "spikes.npz").is_file()
 
 
-def test_onnx_gives_the_same_spikes_and_an_unquantised_file_is_compared_layer_by_layer(folder, tmp_path):
+def test_onnx_gives_the_same_spikes(folder, tmp_path, run_command):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'mksgn[onnx]'")
-    done = command(
-        "export",
-        folder / "model.pt",
-        "--to",
-        "onnx",
-        "--calibration",
-        "synthetic",
-        "--verify",
-        3,
-        "-o",
-        tmp_path / "m.onnx",
-    )
-    assert "0 mismatches in" in done.stdout
+    model, out = folder / "model.pt", tmp_path / "m.onnx"
+    printed = run_command("export", model, "--to", "onnx", *SYNTHETIC, "--verify", 3, "-o", out).out
+    assert "0 mismatches in" in printed
     parity = json.loads((tmp_path / "parity.json").read_text())
     assert [c["against"].partition(" ")[0] for c in parity["comparisons"]] == ["torch", "onnxruntime"]
     assert parity["mismatches"] == 0
-    done = command(
-        "export",
-        folder / "model.pt",
-        "--quantize",
-        "none",
-        "--calibration",
-        "synthetic",
-        "--verify",
-        3,
-        "-o",
-        tmp_path / "f.nir",
-    )
+
+
+def test_an_unquantised_file_is_compared_layer_by_layer(folder, tmp_path, run_command):
+    model, out = folder / "model.pt", tmp_path / "f.nir"
+    printed = run_command("export", model, "--quantize", "none", *SYNTHETIC, "--verify", 3, "-o", out).out
     parity = json.loads((tmp_path / "parity.json").read_text())
     assert parity["mismatches"] <= 1e-6 * parity["decisions"]
-    assert "saturated" not in done.stdout
+    assert "saturated" not in printed
 
 
 def test_two_executions_that_differ_end_with_code_3(folder, tmp_path):
@@ -152,7 +130,7 @@ def test_two_executions_that_differ_end_with_code_3(folder, tmp_path):
 
 
 class Bomb:
-    """A pickle that would leave a file behind if any code of it were run."""
+    """A pickle that would create a file if any code of it were run."""
 
     def __init__(self, path):
         self.path = path
@@ -161,7 +139,7 @@ class Bomb:
         return (Path.touch, (Path(self.path),))
 
 
-def test_bad_inputs_end_with_code_2_and_one_line(folder, tmp_path):
+def test_bad_inputs_end_with_code_2_and_one_line(folder, tmp_path, run_command):
     trace = tmp_path / "bomb-went-off"
     torch.save(Bomb(trace), tmp_path / "bomb.pt")
     whole = (folder / "model.nir").read_bytes()
@@ -173,75 +151,39 @@ def test_bad_inputs_end_with_code_2_and_one_line(folder, tmp_path):
     }.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "a01_s01_e00_v02.json").write_text(json.dumps({**clip, **change}))
+    pt, nir = folder / "model.pt", folder / "model.nir"
+    joints, nan = ([nir, "--data", f"nw-ucla:{tmp_path}/{name}", "--split", "view1-2"] for name in ("joints", "nan"))
     cases = [
-        ("export", [tmp_path / "bomb.pt", "--calibration", "synthetic"], ["bomb.pt", "weights_only", "mksgn-train"]),
+        ("export", [tmp_path / "bomb.pt", *SYNTHETIC], ["bomb.pt", "weights_only", "mksgn-train"]),
         ("deploy", [tmp_path / "cut.nir"], ["cut.nir", "truncated", "export it again"]),
-        (
-            "bench",
-            ["run", folder / "model.nir", "--data", f"nw-ucla:{tmp_path}/joints", "--split", "view1-2"],
-            ["a01_s01_e00_v02", "19", "20"],
-        ),
-        (
-            "bench",
-            ["run", folder / "model.nir", "--data", f"nw-ucla:{tmp_path}/nan", "--split", "view1-2"],
-            ["a01_s01_e00_v02", "frame 0"],
-        ),
-        (
-            "deploy",
-            [folder / "model.nir", "--backend", "abacus", "--data", "synthetic", "--limit", 1],
-            ["abacus", "lava"],
-        ),
-        ("export", [folder / "model.pt", "--bits", 8], ["--bits"]),
-        (
-            "export",
-            [folder / "model.pt", "--profile", "portable", "--calibration", "synthetic"],
-            ["block1_attention", "--profile structured"],
-        ),
-        ("export", [folder / "model.pt"], ["--calibration synthetic"]),
-        (
-            "export",
-            [folder / "model.pt", "--calibration", "synthetic", "--against", "brian", "--verify", 1],
-            ["brian", "onnxruntime"],
-        ),
-        ("export", [folder / "model.pt", "--calibration", "synthetic", "--against", "norse"], ["--verify 10"]),
+        ("bench", ["run", *joints], ["a01_s01_e00_v02", "19", "20"]),
+        ("bench", ["run", *nan], ["a01_s01_e00_v02", "frame 0"]),
+        ("deploy", [nir, "--backend", "abacus", "--data", "synthetic", "--limit", 1], ["abacus", "lava"]),
+        ("export", [pt, "--bits", 8], ["--bits"]),
+        ("export", [pt, "--profile", "portable", *SYNTHETIC], ["block1_attention", "--profile structured"]),
+        ("export", [pt], ["--calibration synthetic"]),
+        ("export", [pt, *SYNTHETIC, "--against", "brian", "--verify", 1], ["brian", "onnxruntime"]),
+        ("export", [pt, *SYNTHETIC, "--against", "norse"], ["--verify 10"]),
     ]
     for stage, arguments, words in cases:
-        done = command(stage, *arguments, code=2)
-        lines = done.stderr.strip().splitlines()
-        assert len(lines) == 1, done.stderr
-        assert lines[0].startswith(f"mksgn-{stage}: ")
+        errors = run_command(stage, *arguments, code=2).err
+        (line,) = errors.strip().splitlines()
+        assert line.startswith(f"mksgn-{stage}: ")
         for word in words:
-            assert word in lines[0], lines[0]
+            assert word in line
     assert not trace.exists()
 
 
-@pytest.mark.skipif(
-    not NW_UCLA.is_dir(), reason="the real NW-UCLA clips are not beside this checkout (../shared/data/nw_ucla)"
-)
-def test_real_clips_go_the_same_way(tmp_path):
+@pytest.mark.slow
+@needs_nw_ucla
+def test_real_clips_take_the_same_path(tmp_path, run_command):
     config = tmp_path / "tiny.yaml"
     config.write_text("student: {frames: 8, stream_channels: 4, widths: [8, 16], heads: 2}\nepochs: 1\n")
     source = f"nw-ucla:{NW_UCLA}"
-    command("train", config, "--data", source, "--split", "view1-2", "--limit", 40, "--out", tmp_path)
-    command("export", tmp_path / "model.pt", "--calibration", source, "--verify", 4)
-    done = command(
-        "bench",
-        "run",
-        tmp_path / "model.nir",
-        "--data",
-        source,
-        "--split",
-        "view1-2",
-        "--limit",
-        10,
-        "--backend",
-        "emulator",
-        "-o",
-        tmp_path,
-    )
-    assert "0 mismatches" in done.stdout
-    assert json.loads((tmp_path / "run.json").read_text())["data"] == {
-        "source": "nw-ucla",
-        "split": "view1-2",
-        "clips": 10,
-    }
+    data = ("--data", source, "--split", "view1-2")
+    run_command("train", config, *data, "--limit", 40, "--out", tmp_path)
+    run_command("export", tmp_path / "model.pt", "--calibration", source, "--verify", 4)
+    options = ("--limit", 10, "--backend", "emulator", "-o", tmp_path)
+    assert "0 mismatches" in run_command("bench", "run", tmp_path / "model.nir", *data, *options).out
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["data"] == {"source": "nw-ucla", "split": "view1-2", "clips": 10}

@@ -38,6 +38,7 @@ from tests.support.random_networks import random_networks
 from tests.support.random_programs import random_programs
 from tests.support.students import calibration, tiny
 from tests.support.synapse_walk import Walk
+from tests.support.tiers import examples
 
 LAVA = pytest.param(
     "lava", marks=pytest.mark.skipif(importlib.util.find_spec("lava") is None, reason="Lava needs Python 3.10")
@@ -109,7 +110,7 @@ def test_a_quantised_graph_by_hand(backend):
     says_something(census)
 
 
-@settings(RANDOM, max_examples=40)
+@settings(RANDOM, max_examples=examples(40))
 @given(random_programs())
 def test_random_programs_in_fixed_point(network):
     """Recurrent, delayed, pooled, grouped. The counters count each way over linear nodes in series whose windows overlap."""
@@ -121,7 +122,7 @@ def test_random_programs_in_fixed_point(network):
         assert layer.syn_ops <= census.layers[name].syn_ops
 
 
-@settings(RANDOM, max_examples=40)
+@settings(RANDOM, max_examples=examples(40))
 @given(random_networks(without=("nested", "analog", "i", "li", "cubali")))
 def test_random_networks_in_float(network):
     differ, _, _ = both(
@@ -130,7 +131,7 @@ def test_random_networks_in_float(network):
     assert differ == []
 
 
-@settings(RANDOM, max_examples=25)
+@settings(RANDOM, max_examples=examples(25))
 @given(random_programs())
 def test_messages_of_random_programs(network):
     """Exact but where axes are merged, or neurons have a delay each (mksgn/deploy/placement/place): there the counters are upper bounds."""

@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from mksgn.deploy import compile_graph, run
 from tests.support.euler_oracle import execute
 from tests.support.random_networks import Network, random_networks
+from tests.support.tiers import examples
 
 RANDOM = settings(
     phases=[Phase.generate],
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=150,
+    max_examples=examples(150),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 
@@ -41,7 +42,7 @@ def test_the_emulator_integrates_any_graph_as_the_equations_do(network):
     agree(network, "emulator")
 
 
-@settings(RANDOM, max_examples=12)
+@settings(RANDOM, max_examples=examples(12))
 @given(random_networks())
 def test_lava_integrates_any_graph_as_the_equations_do(network):
     pytest.importorskip("lava", reason="Lava needs Python 3.10")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from mksgn.deploy import Execution, Program, compile_graph, run
 from tests.deploy.test_any_graph import RANDOM
 from tests.support.random_programs import random_programs, stock_compatible_programs
+from tests.support.tiers import examples
 
 pytest.importorskip("lava", reason="Lava needs Python 3.10")
 
@@ -36,7 +37,7 @@ def same_counts(expected: Execution, actual: Execution) -> None:
             np.testing.assert_array_equal(b, a, err_msg=f"{name}.{field.name}")
 
 
-@settings(RANDOM, max_examples=25)
+@settings(RANDOM, max_examples=examples(25))
 @given(random_programs())
 def test_fused_lava_equals_the_emulator(network):
     program = compiled(network)
@@ -45,7 +46,7 @@ def test_fused_lava_equals_the_emulator(network):
     same_counts(expected, actual)
 
 
-@settings(RANDOM, max_examples=10)
+@settings(RANDOM, max_examples=examples(10))
 @given(stock_compatible_programs())
 def test_stock_lava_equals_the_emulator(network):
     program = compiled(network)

@@ -1,7 +1,8 @@
-"""Any NIR graph by forward Euler, one node at a time, from NIR's equations alone; shares no code with deploy or export.
+"""Any NIR graph by forward Euler, one node at a time, from NIR's equations alone: shares no code with deploy or export.
 
-Linear nodes cost no step; incoming edges add up; an edge that closes a loop shows the step before, 0 at first. State starts at 0 in each
-clip. A nested graph means what it means when inlined; its nodes are then named "outer.inner".
+Linear nodes take no step, incoming edges add up, and an edge that closes a loop carries the value of
+the step before, 0 at first. State starts at 0 in each clip. A nested graph is inlined; its nodes are
+then named "outer.inner".
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
 
-GRADED = (nir.I, nir.LI, nir.CubaLI)  # these show their membrane potential
+GRADED = (nir.I, nir.LI, nir.CubaLI)  # their output is the membrane potential
 FIRING = (nir.IF, nir.LIF, nir.CubaLIF)
 NEURONS = (*GRADED, *FIRING, SpikingSelfAttention)  # nodes with a state that evolves, where a loop may be opened
 CUBA = (nir.CubaLI, nir.CubaLIF)
@@ -23,7 +24,10 @@ CUBA = (nir.CubaLI, nir.CubaLIF)
 
 @dataclass
 class Run:
-    """By node or population: (clips, steps, *shape). `currents` is what a neuron gets, `membranes` what it compares, before the reset."""
+    """Arrays (clips, steps, *shape) by node or population.
+
+    `membranes` are compared with the threshold, before the reset.
+    """
 
     spikes: dict[str, np.ndarray] = field(default_factory=dict)
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
@@ -35,11 +39,21 @@ class Run:
 def execute(
     graph: nir.NIRGraph, inputs: dict[str, np.ndarray], dt: float, if_dt: float | None = None, dtype=np.float32
 ):
-    """`inputs[name]` (clips, steps, *shape) → spikes of each population (bool), outputs, and |v - threshold| / |threshold|.
+    """Execute a graph.
 
-    Populations are IF, LIF, CubaLIF and Threshold nodes by their name, and m and z of an attention node "a" as "a.m" and "a.z".
-    `if_dt` is what I and IF integrate with in place of `dt`. Raises ValueError for a loop without a neuron or Delay, for a delay that is no
-    whole number of steps, for a nested graph with several inputs or outputs, and for a node type without an equation here.
+    Populations are IF, LIF, CubaLIF and Threshold nodes by their name, and m and z of an attention node
+    "a" as "a.m" and "a.z".
+
+    Args:
+        inputs: Arrays (clips, steps, *shape) by the name of the Input.
+        if_dt: The time step that I and IF integrate with, if not `dt`.
+
+    Returns:
+        Spikes of each population (bool), outputs, and margins |v - threshold| / |threshold|.
+
+    Raises:
+        ValueError: For a loop without a neuron or Delay, a delay that is not a whole number of steps, a
+            nested graph with several inputs or outputs, or a node type without an equation here.
     """
     run = record(graph, inputs, dt, if_dt, dtype)
     return run.spikes, run.outputs, run.margins
@@ -53,7 +67,10 @@ def record(
     dtype=np.float32,
     until: str | None = None,
 ) -> Run:
-    """Execute the graph, or of a graph without loops only what comes up to node `until` in the order of evaluation."""
+    """Execute a graph and record it.
+
+    With `until`, execute only the nodes up to that one in the order of evaluation; the graph must have no loop.
+    """
     nodes, edges = inline(graph)
     sources = {name: [a for a, b in edges if b == name] for name in nodes}
     order = evaluation_order(nodes, sources)
@@ -71,7 +88,7 @@ def record(
             functions[name] = DelayLine(node, dt).step
         elif not isinstance(node, nir.Input | nir.Output):
             functions[name] = partial(apply, node, dtype=dtype)
-    values: dict[str, np.ndarray] = {}  # a source behind its target in this order still holds the step before
+    values: dict[str, np.ndarray] = {}  # a source after its target in this order still holds the step before
     outputs: dict[str, list[np.ndarray]] = {n: [] for n in order if isinstance(nodes[n], nir.Output)}
     received = {n for n in order if isinstance(nodes[n], nir.Input)}
     for t in range(steps):
@@ -94,7 +111,7 @@ def record(
 
 
 def own_shape(node: nir.NIRNode) -> tuple[int, ...] | None:
-    """Of nodes that may be evaluated before any of their sources: their parameters'; None where an input tells it."""
+    """Return the shape of a node that may be evaluated before any of its sources, else None."""
     if isinstance(node, nir.Delay):
         return np.shape(node.delay)
     if isinstance(node, SpikingSelfAttention):
@@ -103,11 +120,11 @@ def own_shape(node: nir.NIRNode) -> tuple[int, ...] | None:
     return np.shape(node.v_leak if isinstance(node, CUBA) else node.r) if isinstance(node, NEURONS) else None
 
 
-# --- the graph as one level, and the order of evaluation ------------------------------------------------------------------
+# --- the graph as one level, and the order of evaluation ------------------------------------------
 
 
 def inline(graph: nir.NIRGraph) -> tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]:
-    """Nodes and edges without nesting; the Input and the Output of a nested graph vanish, their edges join."""
+    """Flatten nested graphs: the Input and Output of a nested graph vanish, and their edges join."""
     nodes: dict[str, nir.NIRNode] = {}
     edges = [(str(a), str(b)) for a, b in graph.edges]
     vanishing = []
@@ -129,13 +146,16 @@ def inline(graph: nir.NIRGraph) -> tuple[dict[str, nir.NIRNode], list[tuple[str,
         vanishing += ports
     for port in vanishing:
         del nodes[port]
-        before, behind = [a for a, b in edges if b == port], [b for a, b in edges if a == port]
-        edges = [(a, b) for a, b in edges if port not in (a, b)] + [(a, b) for a in before for b in behind]
+        before, after = [a for a, b in edges if b == port], [b for a, b in edges if a == port]
+        edges = [(a, b) for a, b in edges if port not in (a, b)] + [(a, b) for a in before for b in after]
     return nodes, edges
 
 
 def evaluation_order(nodes: dict[str, nir.NIRNode], sources: dict[str, list[str]]) -> list[str]:
-    """Topological, ties by name. Where only loops are left, the first neuron that something evaluated reaches; else any state."""
+    """Return a topological order, ties by name.
+
+    Where only loops are left, it goes on with the first neuron that an evaluated node reaches, else with any state.
+    """
     opening = {n for n, node in nodes.items() if isinstance(node, NEURONS)}
     holding = opening | {n for n, node in nodes.items() if isinstance(node, nir.Delay)}
     order: list[str] = []
@@ -154,11 +174,11 @@ def evaluation_order(nodes: dict[str, nir.NIRNode], sources: dict[str, list[str]
     return order
 
 
-# --- neurons ----------------------------------------------------------------------------------------------------------------
+# --- neurons --------------------------------------------------------------------------------------
 
 
 class State:
-    """The membrane potentials and synaptic currents of a node, and what they did."""
+    """The membrane potentials and synaptic currents of a node, and a log of them."""
 
     def __init__(self, name: str, node: nir.NIRNode, dt: float, if_dt: float | None, dtype):
         self.name, self.node, self.dt, self.dtype = name, node, np.float32(dt), dtype
@@ -203,12 +223,12 @@ class State:
             self.v[name] = np.where(spikes, reset, v)
         return spikes.astype(self.dtype)
 
-    def note(self, name: str, **found: np.ndarray) -> None:
-        for kind, value in found.items():
+    def note(self, name: str, **values: np.ndarray) -> None:
+        for kind, value in values.items():
             self.log[kind].setdefault(name, []).append(value)
 
     def attend(self, x: np.ndarray) -> np.ndarray:
-        """Both populations follow LIF with r = 1, v_leak = v_reset = 0; z sees m of this step."""
+        """Step both populations as LIF with r = 1 and v_leak = v_reset = 0; z receives m of this step."""
         node, clips, (frames, joints) = self.node, len(x), x.shape[2:]
         q, k, v = x.reshape(clips, 3, node.heads, -1, frames, joints).swapaxes(0, 1)
         gains = [np.asarray(g, self.dtype) for g in (node.gain_m, node.gain_z)]
@@ -231,10 +251,10 @@ class DelayLine:
     """y(t) = x(t - delay), element by element; 0 before the clip."""
 
     def __init__(self, node: nir.Delay, dt: float):
-        wanted = np.asarray(node.delay, np.float64) / dt
-        self.steps = np.rint(wanted).astype(int)
-        if not np.allclose(wanted, self.steps, rtol=1e-5, atol=1e-3) or (self.steps < 0).any():
-            raise ValueError(f"a delay of {wanted.max():g} steps of {dt:g} s is no whole number of steps")
+        delay = np.asarray(node.delay, np.float64) / dt
+        self.steps = np.rint(delay).astype(int)
+        if not np.allclose(delay, self.steps, rtol=1e-5, atol=1e-3) or (self.steps < 0).any():
+            raise ValueError(f"a delay of {delay.max():g} steps of {dt:g} s is no whole number of steps")
         self.past: list[np.ndarray] = []
 
     def step(self, x: np.ndarray) -> np.ndarray:
@@ -245,11 +265,11 @@ class DelayLine:
         return y
 
 
-# --- linear nodes -----------------------------------------------------------------------------------------------------------
+# --- linear nodes ---------------------------------------------------------------------------------
 
 
 def apply(node: nir.NIRNode, x: np.ndarray, dtype=np.float32) -> np.ndarray:
-    """A node without state on (clips, *shape)."""
+    """Apply a node without state to x (clips, *shape)."""
     kind = type(node)  # every node type of NIR is an ABC, whose isinstance is slow
     if kind in (nir.Affine, nir.Linear):  # weight (…, O, I), or (O, I) along the last axis
         y = (np.asarray(node.weight, dtype) @ x[..., None])[..., 0]
@@ -283,7 +303,7 @@ def apply(node: nir.NIRNode, x: np.ndarray, dtype=np.float32) -> np.ndarray:
 
 
 def convolve(x, weight, bias, stride, padding, dilation, groups, dtype) -> np.ndarray:
-    """One kernel position at a time; 'same' pads the odd one behind, as torch does."""
+    """Convolve, one kernel position at a time; 'same' puts an odd padding element at the end, as torch does."""
     kernel = weight.shape[2:]
     if isinstance(padding, str):
         if padding == "same" and stride != (1, 1):
@@ -306,7 +326,7 @@ def padded(x: np.ndarray, by: list[tuple[int, int]]) -> np.ndarray:
 
 
 def windows(x: np.ndarray, kernel, stride, dilation) -> dict[tuple[int, int], np.ndarray]:
-    """What each kernel position sees: (clips, channels, rows, columns)."""
+    """Return the inputs (clips, channels, rows, columns) of each kernel position."""
     rows, columns = (
         (n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Sets the thresholds of a random network so that its populations really fire and no decision is a tie."""
+"""The thresholds of a random network, chosen so that its populations fire and no decision is near a tie."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from tests.support.network_builder import Builder
 
 
 def settle(builder: Builder, graph: nir.NIRGraph, inputs: dict[str, np.ndarray]) -> bool:
-    """Set each threshold so that its population fires, in the order of evaluation.
+    """Set the thresholds, in the order of evaluation, so that every population fires.
 
-    False where one stays silent, or a decision near a tie.
+    Returns:
+        Whether that succeeded: no population is silent, and no decision is near a tie.
     """
     nodes, edges = euler_oracle.inline(graph)
     order = euler_oracle.evaluation_order(nodes, {n: [a for a, b in edges if b == n] for n in nodes})
@@ -44,8 +45,8 @@ def settle(builder: Builder, graph: nir.NIRGraph, inputs: dict[str, np.ndarray])
                     negate(nodes[weighted])
                 current = run(until=name).currents[p]
             attended = any(a == name and fields.get(f"{b}.m") for a, b in edges)
-            wished = 0.5 if attended or part == "threshold_m" else 0.25  # products of spikes are rare
-            choose_threshold(builder, nodes[name], part, shares[p], current, wished)
+            target_rate = 0.5 if attended or part == "threshold_m" else 0.25  # products of spikes are rare
+            choose_threshold(builder, nodes[name], part, shares[p], current, target_rate)
     if not all(train.any() for train in run().spikes.values()):
         return False
     for _ in range(12):
@@ -59,9 +60,12 @@ def settle(builder: Builder, graph: nir.NIRGraph, inputs: dict[str, np.ndarray])
 
 
 def choose_threshold(
-    builder: Builder, node: nir.NIRNode, part: str, share: np.ndarray, current: np.ndarray, wished: float
+    builder: Builder, node: nir.NIRNode, part: str, share: np.ndarray, current: np.ndarray, target_rate: float
 ) -> None:
-    """Of thresholds between what the membrane would reach if it never fired, that which comes nearest to the `wished` share of steps."""
+    """Set the threshold whose firing rate comes nearest to `target_rate`.
+
+    The candidates are quantiles of the membrane potential of a neuron that never fires.
+    """
     alone = copy.copy(node)
     setattr(alone, part, np.full_like(share, 1e30))
     free = replay(builder, alone, part, current, "membranes")
@@ -74,21 +78,21 @@ def choose_threshold(
         threshold = builder.snap(node, share * np.quantile(ratios, q) * builder.rng.uniform(0.93, 0.99))
         setattr(alone, part, threshold)
         rate = replay(builder, alone, part, current, "spikes").mean()
-        if (off := abs(np.log((rate + 1e-3) / wished))) < best:
+        if (off := abs(np.log((rate + 1e-3) / target_rate))) < best:
             best = off
             setattr(node, part, threshold)
 
 
 def weighted_before(name: str, nodes: dict, edges: list) -> list[str]:
-    """The last weighted nodes on every way into a population; loops of its own left out."""
-    found, new = [], [a for a, b in edges if b == name]
+    """Return the last weighted node of every linear path into a population, without its self loops."""
+    weighted, new = [], [a for a, b in edges if b == name]
     while new:
         source = new.pop()
         if hasattr(nodes[source], "weight"):
-            found += [source] if (name, source) not in edges else []
+            weighted += [source] if (name, source) not in edges else []
         elif not isinstance(nodes[source], (*euler_oracle.NEURONS, nir.Input, nir.Threshold)):
             new += [a for a, b in edges if b == source]
-    return sorted(set(found))
+    return sorted(set(weighted))
 
 
 def negate(node: nir.NIRNode) -> None:
@@ -98,7 +102,7 @@ def negate(node: nir.NIRNode) -> None:
 
 
 def per_neuron(values: np.ndarray, part: str, like: np.ndarray) -> np.ndarray:
-    """Thresholds per head, at every neuron of m or z."""
+    """Repeat thresholds per head at every neuron of m or z."""
     if part == "threshold_m":
         return values[:, None, None, None]
     if part == "threshold_z":
@@ -107,7 +111,7 @@ def per_neuron(values: np.ndarray, part: str, like: np.ndarray) -> np.ndarray:
 
 
 def replay(builder: Builder, node: nir.NIRNode, part: str, current: np.ndarray, kind: str) -> np.ndarray:
-    """One population alone on what it got: (clips, steps, *shape)."""
+    """Execute one population alone on its current, (clips, steps, *shape)."""
     state = euler_oracle.State("p", node, builder.dt, builder.if_dt, F32)
     for t in range(current.shape[1]):
         if part in ("threshold_m", "threshold_z"):

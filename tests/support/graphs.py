@@ -1,4 +1,4 @@
-"""Small NIR graphs by hand, and the equations of their nodes as plain NumPy loops: oracles that share no code with deploy."""
+"""Small NIR graphs by hand, and the equations of their nodes as NumPy loops that share no code with deploy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from hypothesis import settings
 from mksgn.deploy.program.neurons import prepare
 from mksgn.deploy.program.program import Product, Program
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
+from tests.support.tiers import examples
 
 DT = 1e-4
 F32 = np.float32
-SETTINGS = settings(derandomize=True, deadline=None, database=None, max_examples=25)
+SETTINGS = settings(derandomize=True, deadline=None, database=None, max_examples=examples(25, fast=10))
 
 
-# --- builders -------------------------------------------------------------------------------------------------------------
+# --- builders -------------------------------------------------------------------------------------
 
 
 def graph(nodes: dict, edges, **metadata) -> nir.NIRGraph:
@@ -29,7 +30,7 @@ def graph(nodes: dict, edges, **metadata) -> nir.NIRGraph:
 
 
 def chain(*nodes, **metadata) -> nir.NIRGraph:
-    """(name, node) pairs, each feeding the next."""
+    """Chain (name, node) pairs."""
     names = [name for name, _ in nodes]
     return graph(dict(nodes), itertools.pairwise(names), **metadata)
 
@@ -113,7 +114,7 @@ def ring(joints: int) -> np.ndarray:
 
 
 def student_like(rng: np.random.Generator, steps: int = 4) -> nir.NIRGraph:
-    """An analog encoder, a graph conv joined with a skip, attention with its skip, a decimating conv with its, a pooled read-out."""
+    """A small student: analog encoder, graph convolution, attention and strided convolution, each with a skip."""
     shape = (4, 4, 3)  # C, T, V
     return graph(
         {
@@ -195,7 +196,7 @@ def analog_clips(rng: np.random.Generator, clips: int, steps: int = 4) -> np.nda
     return np.broadcast_to(lattice(rng, clips, 1, 2, 4, 3, most=16), (clips, steps, 2, 4, 3))
 
 
-# --- linear nodes as loops; x is (N, *shape) float64 --------------------------------------------------------------------------
+# --- linear nodes as loops; x is (N, *shape) float64 ----------------------------------------------
 
 
 def pair(x) -> tuple[int, int]:
@@ -298,11 +299,13 @@ def apply_node(node, x: np.ndarray) -> np.ndarray:
     return x * node.scale
 
 
-# --- forward Euler of the NIR equations -------------------------------------------------------------------------------------
+# --- forward Euler of the NIR equations -----------------------------------------------------------
 
 
 class Euler:
-    """A graph run step by step in float64: `spikes`, `current`, `membrane` (before the reset) and `values`, each (clips, steps, *shape).
+    """A graph executed step by step in float64.
+
+    `spikes`, `current`, `membrane` (before the reset) and `values` are (clips, steps, *shape).
 
     A membrane starts at 0. `current` is what the equations call I, biases included. `margin` is the
     smallest distance of a membrane to its threshold, relative to the threshold.
@@ -389,12 +392,15 @@ def assert_same_spikes(found: dict[str, np.ndarray], wanted: dict[str, np.ndarra
     assert all(0.02 < rate < 0.98 for rate in rates.values()), f"the test is blind: firing rates {rates}"
 
 
-# --- a program, time step by time step, as a chip would -----------------------------------------------------------------------
+# --- a program, time step by time step, as a chip would -------------------------------------------
 
 
 def on_chip(program: Program, given: dict[str, np.ndarray], windows, steps: int) -> dict[str, np.ndarray]:
-    """Clips back to back in absolute time; every synapse costs one step plus its delay; membranes are cleared at each window's
-    first step of a clip, synapses never; neurons fire outside their windows too. `given[population]` is what reaches the chip.
+    """Execute clips back to back in absolute time.
+
+    Every synapse takes one step plus its delay. Membranes are cleared at the first step of each clip
+    in a population's window, synapses never, and neurons fire outside their windows too.
+    `given[population]` is what reaches the chip.
 
     Returns (clips, steps, *shape): what each population did inside its window.
     """
@@ -431,11 +437,14 @@ def on_chip(program: Program, given: dict[str, np.ndarray], windows, steps: int)
     return {name: x.reshape(clips, steps, *x.shape[1:]) for name, x in cut.items()}
 
 
-# --- events, one by one -----------------------------------------------------------------------------------------------------
+# --- events, one by one ---------------------------------------------------------------------------
 
 
 def reached(operators, shape, *, nonzero: bool = False) -> np.ndarray:
-    """Synapses that leave each neuron of `shape`: one spike at each in turn, every weight 1, the arrivals counted, by loops."""
+    """Count the synapses that leave each neuron of `shape`.
+
+    One neuron after the other spikes, every weight is 1, and what arrives is counted, by loops.
+    """
     counts = np.zeros(shape, dtype=np.int64)
     one_by_one = np.zeros((counts.size, *shape))
     for index, place in enumerate(np.ndindex(*shape)):

@@ -1,8 +1,8 @@
-"""A NIR graph step by step in Loihi's integers, from the graph's floats alone: what "the graph means the file" is held against.
+"""A NIR graph step by step in Loihi's integers, from the graph's floats alone.
 
-Lava's fixed-point equations (LAVA.md) with NIR's meaning: linear nodes cost no step, a node sees the sum over its incoming edges, an
-edge that closes a loop shows the step before, Delay shows x(t - delay), state starts at 0. Every integer is recovered by rounding, and
-must be near.
+Lava's fixed-point equations (LAVA.md) with NIR's semantics: linear nodes take no step, a node receives
+the sum over its incoming edges, an edge that closes a loop carries the value of the step before, Delay
+gives x(t - delay), and state starts at 0. Every integer is recovered by rounding, and must be near.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ LIMIT = 2**23  # of u and v
 
 
 def execute(graph: nir.NIRGraph, inputs: np.ndarray, dt: float = 1e-4) -> dict[str, np.ndarray]:
-    """`inputs` (T, *input shape) → spikes of every population, and what every Output shows, (T, *shape)."""
+    """Return the spikes of each population and values of each Output, (T, *shape); `inputs` are (T, *input shape)."""
     sources = {name: [a for a, b in graph.edges if b == name] for name in graph.nodes}
     states = {name: Neuron(node, dt) for name, node in graph.nodes.items() if isinstance(node, NEURONS)}
     delays = {name: [] for name, node in graph.nodes.items() if isinstance(node, nir.Delay)}
-    order, found = evaluation_order(graph, sources), {}
+    order, recorded = evaluation_order(graph, sources), {}
     values: dict[str, np.ndarray] = {}
     for t in range(len(inputs)):
-        for name in order:  # a source behind its target in this order still holds the step before
+        for name in order:  # a source after its target in this order still holds the step before
             node = graph.nodes[name]
             x = (
                 inputs[t].astype(float)
@@ -40,12 +40,12 @@ def execute(graph: nir.NIRGraph, inputs: np.ndarray, dt: float = 1e-4) -> dict[s
                 x = linear(node, x)
             values[name] = x
             if name in states or isinstance(node, nir.Output):
-                found.setdefault(name, []).append(values[name])
-    return {name: np.stack(steps) for name, steps in found.items()}
+                recorded.setdefault(name, []).append(values[name])
+    return {name: np.stack(steps) for name, steps in recorded.items()}
 
 
 def evaluation_order(graph: nir.NIRGraph, sources: dict[str, list[str]]) -> list[str]:
-    """Topological; where only loops are left, a neuron goes on with what it has, and its loop follows it."""
+    """Return a topological order; where only loops are left, a neuron that an evaluated node reaches opens one."""
     order: list[str] = []
     while len(order) < len(sources):
         waiting = [name for name in sources if name not in order]
@@ -80,7 +80,7 @@ def linear(node: nir.NIRNode, x: np.ndarray) -> np.ndarray:
 
 
 class Neuron:
-    """du, dv, vth and bias of a LIF, CubaLIF or IF, and its u and v; thresholds and weights in the same units."""
+    """The state u and v of a LIF, CubaLIF or IF with du, dv, vth and bias; thresholds and weights in the same units."""
 
     def __init__(self, node: nir.NIRNode, dt: float):
         shape = node.v_threshold.shape
@@ -107,5 +107,5 @@ class Neuron:
 
 
 def truncate(x: np.ndarray, decay: np.ndarray) -> np.ndarray:
-    """x (4096 - decay) / 4096, toward zero."""
+    """Return x (4096 - decay) / 4096, rounded toward zero."""
     return np.sign(x) * (np.abs(x) * (4096 - decay) >> 12)

@@ -1,4 +1,4 @@
-"""Draws the structure of a random NIR graph, node by node, out of named features; its numbers come from a drawn seed."""
+"""A builder that draws the structure of a random NIR graph from named features, and its numbers from a drawn seed."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ NAMES = [
 class Signal:
     name: str
     shape: tuple[int, ...]
-    depth: int  # populations passed on the longest way
+    depth: int  # populations on the longest path to it
 
 
 class Builder:
-    """A graph in the making. `used` notes the features drawn."""
+    """A graph under construction. `used` collects the features drawn."""
 
     clear = 2e-5  # relative distance that every membrane keeps from its threshold
     widths = ((1, 2), (2, 1), (1, 1), (2, 2))  # of attention: heads, channels of each
@@ -101,8 +101,8 @@ class Builder:
     def bias(self, *shape: int) -> np.ndarray:
         return self.rng.normal(0, 0.3, shape).astype(F32)
 
-    def alike(self, weight: np.ndarray) -> np.ndarray:
-        """Positive weights of one size, so that q, k and v all fire, and often together."""
+    def similar(self, weight: np.ndarray) -> np.ndarray:
+        """Make the weights positive and of similar size, so that q, k and v all fire, and often together."""
         return np.maximum(np.abs(weight), np.abs(weight).max() / 2)
 
     def adjacency(self, joints: int) -> np.ndarray:
@@ -115,7 +115,7 @@ class Builder:
         return np.broadcast_to(self.rng.uniform(low, high, shape if per_neuron else ()), shape).astype(F32).copy()
 
     def neuron(self, kind: str, shape: tuple[int, ...]) -> nir.NIRNode:
-        """Thresholds are shares of what `settle` will find."""
+        """Draw a neuron; its thresholds are shares of those that `settle` will choose."""
         per_neuron = self.may("per_neuron", 7)
 
         def between(low: float, high: float) -> np.ndarray:
@@ -159,7 +159,7 @@ class Builder:
         return [s for s in self.signals if not any(a == s.name for a, _ in self.edges)]
 
     def kernel(self, sizes, strided: bool) -> tuple[list[int], list[int], list[int], list[int] | str]:
-        """Kernel, stride, dilation and padding that leave at least one place along each axis."""
+        """Draw kernel, stride, dilation and padding that leave at least one position along each axis."""
         kernel = [self.size(1, min(3, n)) for n in sizes]
         self.note("rectangular", len(set(kernel)) > 1)
         dilated = self.may("dilation", 4) and max(kernel) > 1
@@ -239,7 +239,7 @@ class Builder:
     # --- projections and populations
 
     def projection(self, *sources: Signal) -> Signal:
-        """Linear nodes from signals of one shape to a current."""
+        """Draw linear nodes from signals of one shape to a current."""
         signal, rest = sources[0], sources[1:]
         if not rest and self.may("delay", 2):
             signal = self.delay(signal)
@@ -273,7 +273,7 @@ class Builder:
         return signal
 
     def skip(self, shape: tuple[int, ...], others: list[Signal]) -> Signal | None:
-        """A projection of any earlier signal to `shape`, if one of `others` has a way there."""
+        """Draw a projection from any of `others` to `shape`, if one fits."""
         near = [
             s
             for s in others
@@ -323,7 +323,7 @@ class Builder:
         self.edges.append((back.name, target.name))
 
     def loops(self) -> None:
-        """From later populations back to earlier ones: over two, over three, through a Delay."""
+        """Draw loops from later populations back to earlier ones: over two, over three, through a Delay."""
         for feature, apart in (("loop", (1,)), ("long_loop", (2, 3)), ("delay_loop", (0, 1))):
             pairs = [
                 (s, t) for s in self.signals for t in self.signals if self.loopable(s, t) and s.depth - t.depth in apart
@@ -333,23 +333,23 @@ class Builder:
 
     def loopable(self, source: Signal, target: Signal) -> bool:
         ends = [self.nodes[s.name] for s in (source, target)]
-        if any(not isinstance(n, euler_oracle.FIRING) for n in ends) or target.name not in self.behind(source.name):
+        if any(not isinstance(n, euler_oracle.FIRING) for n in ends) or target.name not in self.upstream(source.name):
             return False
         by_conv = (
             source.shape[1:] == target.shape[1:] and {"conv_loop", f"conv{len(source.shape) - 1}d"} <= self.allowed
         )
         return len(target.shape) == 1 or by_conv
 
-    def behind(self, name: str) -> set[str]:
-        """`name` and all that reaches it."""
-        found, new = set(), {name}
+    def upstream(self, name: str) -> set[str]:
+        """Return `name` and every node upstream of it."""
+        nodes, new = set(), {name}
         while new:
-            found |= new
-            new = {a for a, b in self.edges if b in new} - found
-        return found
+            nodes |= new
+            new = {a for a, b in self.edges if b in new} - nodes
+        return nodes
 
     def attend(self, source: Signal) -> None:
-        """q, k and v of a small frame, and the two populations of attention."""
+        """Add q, k and v of a small frame, and the two populations of attention."""
         frame = int(np.prod(source.shape[1:]))
         fits = [(h, w) for h, w in self.widths if h * frame * max(3 * w, source.shape[-1]) <= MOST]
         if len(source.shape) != 3 or frame < 4 or not fits or not self.may("attention", 6):
@@ -359,7 +359,7 @@ class Builder:
         self.used |= {"conv2d", "lif"}
         current = self.conv(source, outputs=channels, plain=True)
         weighted = self.nodes[current.name]
-        weighted.weight, weighted.bias = self.alike(weighted.weight), np.zeros_like(weighted.bias)
+        weighted.weight, weighted.bias = self.similar(weighted.weight), np.zeros_like(weighted.bias)
         qkv = self.population("lif", current)
         node = self.attention_node(heads)
         node.input_type = {"input": np.array(qkv.shape)}
@@ -386,7 +386,9 @@ class Builder:
         return tuple(self.size(*s) for s in sizes[kind])
 
     def outputs(self) -> None:
-        for number, leaf in enumerate(self.unread() or self.signals[-1:]):  # all may be read, where loops lead back
+        for number, leaf in enumerate(
+            self.unread() or self.signals[-1:]
+        ):  # with loops, every signal may be read already
             self.note("outputs", number > 0)
             source = leaf
             if leaf.depth and self.may("readout", 4):
@@ -413,11 +415,11 @@ class Builder:
         self.outputs()
 
     def nest(self) -> None:
-        """A population with its own loops, and what alone feeds it, as a graph within the graph; the same once more around it."""
+        """Nest a population, its own loops and the node that feeds it alone in a graph, perhaps twice."""
         populations = [
             s.name for s in self.signals if s.name in self.nodes and isinstance(self.nodes[s.name], euler_oracle.FIRING)
         ]
-        # nir checks the types of nested graphs whatever it is told, and grouped convolutions never pass (NIR.md)
+        # nir always checks the types of nested graphs, and grouped convolutions never pass (NIR.md)
         typed = [
             p for p in populations if not any(b == p and getattr(self.nodes[a], "groups", 1) > 1 for a, b in self.edges)
         ]
@@ -440,7 +442,7 @@ class Builder:
             inside = {name}
 
     def only(self, node: str, name: str) -> bool:
-        """Whether `node` reads nothing but `name`, and `name` alone reads it: a loop of its own."""
+        """Whether `node` closes a self loop: it reads only `name`, and only `name` reads it."""
         return {a for a, b in self.edges if b == node} == {name} == {b for a, b in self.edges if a == node}
 
     def wrap(self, outer: str, inside: set[str], entry: str, leaving: str, fed, shape) -> None:
@@ -453,7 +455,7 @@ class Builder:
         self.nodes[outer] = nir.NIRGraph(nodes, [*within, ("i", entry), (leaving, "o")], type_check=False)
 
     def rename(self) -> dict[str, str]:
-        """Odd names in a shuffled order: → new name of each."""
+        """Give the nodes unusual names in a shuffled order; return the new names by the old."""
         names = dict(zip(self.nodes, self.nodes, strict=True))
         if self.may("names", 5):
             odd = self.rng.permutation([*NAMES, *(f"n{i}" for i in range(len(names)))][: max(len(NAMES), len(names))])
@@ -465,19 +467,19 @@ class Builder:
         self.edges = [self.edges[i] for i in self.rng.permutation(len(self.edges))]
         return names
 
-    def given(self) -> dict[str, np.ndarray]:
-        clips, found = self.size(1, 3), {}
+    def draw_inputs(self) -> dict[str, np.ndarray]:
+        clips, inputs = self.size(1, 3), {}
         for name, node in self.nodes.items():
             if isinstance(node, nir.Input):
                 size = (clips, self.steps, *(int(n) for n in node.input_type["input"]))
-                found[name] = (self.rng.random(size) < 0.5).astype(F32)
+                inputs[name] = (self.rng.random(size) < 0.5).astype(F32)
                 if node.metadata.get("signal") == "analog":
                     values = self.rng.normal(0.3, 1, size).astype(F32)
-                    found[name] = np.repeat(values[:, :1], self.steps, 1) if self.draw(st.booleans()) else values
-        return found
+                    inputs[name] = np.repeat(values[:, :1], self.steps, 1) if self.draw(st.booleans()) else values
+        return inputs
 
     def snap(self, node: nir.NIRNode, threshold: np.ndarray) -> np.ndarray:
-        """The thresholds that the network's numbers allow, near to those wished for."""
+        """Return the nearest thresholds that the network's numbers allow."""
         return threshold.astype(F32)
 
     def finish(self, **metadata) -> nir.NIRGraph:

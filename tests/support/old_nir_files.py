@@ -1,8 +1,9 @@
-"""Files as earlier releases of nir wrote them: run this with that release installed, `python tests/support/old_nir_files.py tests/data`.
+"""Write files as earlier releases of nir wrote them.
 
-Needs nir and NumPy only. Releases differ in what they write: 0.0.1 and 0.0.6 name nodes by number, 0.1.0 has named nodes and no version,
-0.2.0 adds the version and Flatten's input type, 1.0.0 adds SumPool2d, w_in and a convolution's input shape, 1.0.4 adds AvgPool2d, metadata
-and compression, 1.0.6 adds v_reset and CubaLI.
+Run `python tests/support/old_nir_files.py tests/data` with that release installed; it needs nir and
+NumPy only. Releases differ in what they write: 0.0.1 and 0.0.6 name nodes by number, 0.1.0 has named
+nodes and no version, 0.2.0 adds the version and Flatten's input type, 1.0.0 adds SumPool2d, w_in and a
+convolution's input shape, 1.0.4 adds AvgPool2d, metadata and compression, 1.0.6 adds v_reset and CubaLI.
 """
 
 from __future__ import annotations
@@ -16,14 +17,10 @@ import nir
 import numpy as np
 
 DT = 1e-4
-NAMES = {
-    "image": (2, 4, 4),
-    "line": (2, 6),
-    "recurrent": (5,),
-    "nested": (5,),
-}  # what there is, and the shape of its input
-# Kinds of node, beside those that all have, and fields that a release writes. Up to 1.0.4 NIR's text says that a spike subtracts the
-# threshold, and the files do not say; nir reads them as a reset to 0.
+# the shape of each graph's input
+NAMES = {"image": (2, 4, 4), "line": (2, 6), "recurrent": (5,), "nested": (5,)}
+# Kinds of node and fields that a release writes, besides those that all write. Up to 1.0.4 NIR's text
+# says that a spike subtracts the threshold, and the files do not say; nir reads them as a reset to 0.
 ADDED = {
     "0.1.0": set(),
     "0.2.0": set(),
@@ -34,7 +31,7 @@ ADDED = {
 
 
 class Writer:
-    """Nodes of this release of nir, with what ADDED says of the release whose file is meant; the same numbers in each."""
+    """Nodes of this release of nir with the fields in ADDED of the release to imitate; the same numbers for each."""
 
     def __init__(self, added: set):
         self.added, self.rng = added, np.random.default_rng(7)

@@ -1,8 +1,9 @@
-"""hypothesis strategy of random float NIR graphs with inputs, whose populations really fire and whose decisions are no ties.
+"""A hypothesis strategy for random float NIR graphs with inputs, in which every population fires.
 
-The structure is drawn; the numbers come from a drawn seed. Each population's threshold is then set from what euler_oracle shows it to get,
-so that it fires in about a quarter of its steps, and so that no membrane comes within Builder.clear of its threshold: two executions that
-round differently must still give the same spikes.
+The structure is drawn; the numbers come from a drawn seed. euler_oracle then gives the current of each
+population, and its threshold is set so that it fires in about a quarter of its steps. No membrane
+potential comes within Builder.clear of its threshold, so that two executions that round differently
+must still give the same spikes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from tests.support.network_builder import FEATURES, Builder
 
 @dataclass
 class Network:
-    """`inputs[name]` (clips, steps, *shape) float32; `if_dt` goes to I and IF; `features` of FEATURES that it has."""
+    """A graph, its inputs by name, (clips, steps, *shape) in float32, and the FEATURES that it has.
+
+    `if_dt` is the time step that I and IF integrate with.
+    """
 
     graph: nir.NIRGraph
     inputs: dict[str, np.ndarray]
@@ -32,12 +36,12 @@ class Network:
 
 @st.composite
 def random_networks(draw, allowed: Collection[str] = FEATURES, without: Collection[str] = ()) -> Network:
-    """Float networks of the `allowed` features; those in `without` never occur."""
+    """Draw float networks with some of the `allowed` features and none of those in `without`."""
     builder = Builder(draw, set(allowed) - set(without))
     builder.build()
     builder.nest()
     builder.rename()
-    inputs = builder.given()
+    inputs = builder.draw_inputs()
     graph = builder.finish()
     if not settle(builder, graph, inputs):
         reject()

@@ -1,7 +1,8 @@
-"""hypothesis strategies of random quantised NIR graphs: integers times a power of two per population, as a chip takes them.
+"""Hypothesis strategies for random quantised NIR graphs: integers times a power of two per population.
 
-Drawn with unit 1 and then multiplied. Weights are even integers in [-254, 254] times the population's unit u = 2**k, its bias is an integer
-times u, its threshold (integer + 1/128) times gain times u, where gain is what the node multiplies a current by in one step.
+The numbers are drawn with unit 1 and then scaled by the population's unit u = 2**k. Weights are even
+integers in [-254, 254] times u, a bias is an integer times u, and a threshold is (integer + 1/128)
+times gain times u, where gain is what the node multiplies a current by in one step.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class IntegerBuilder(Builder):
         super().__init__(draw, allowed)
         self.dt = DT
         self.most_weight = most_weight
-        self.halves = "half" in self.allowed and draw(st.booleans())  # throughout: nothing truncates on a chip
+        self.halves = "half" in self.allowed and draw(
+            st.booleans()
+        )  # in the whole network, so that no chip decay truncates
 
     def weight(self, *shape: int) -> np.ndarray:
         largest = self.draw(st.sampled_from([self.most_weight, 40, 10]))
@@ -51,7 +54,7 @@ class IntegerBuilder(Builder):
     def bias(self, *shape: int) -> np.ndarray:
         return self.rng.integers(-30, 31, shape).astype(F32)
 
-    def alike(self, weight: np.ndarray) -> np.ndarray:
+    def similar(self, weight: np.ndarray) -> np.ndarray:
         return np.maximum(np.abs(weight), 2 * np.ceil(max(np.abs(weight).max(), 2) / 4)).astype(F32)
 
     def adjacency(self, joints: int) -> np.ndarray:
@@ -104,22 +107,22 @@ class IntegerBuilder(Builder):
         integers = np.clip(np.rint(threshold / gain), 1, THRESHOLD)
         return ((integers + 1 / 128) * gain).astype(F32)
 
-    # --- ways into a population
+    # --- linear paths into a population
 
-    def ways(self, name: str) -> tuple[list[str], bool]:
-        """Weighted nodes that `name` adds up, and whether a Delay stands behind one of them."""
-        found, delayed, new = [], False, [a for a, b in self.edges if b == name]
+    def weighted_sources(self, name: str) -> tuple[list[str], bool]:
+        """Return the weighted nodes whose currents `name` adds up, and whether a Delay follows one of them."""
+        weighted, delayed, new = [], False, [a for a, b in self.edges if b == name]
         while new:
             node = self.nodes[source := new.pop()]
             if hasattr(node, "weight"):
-                found.append(source)
+                weighted.append(source)
             elif not isinstance(node, (*euler_oracle.NEURONS, nir.Input)):
                 delayed |= isinstance(node, nir.Delay)
                 new += [a for a, b in self.edges if b == source]
-        return sorted(set(found)), delayed
+        return sorted(set(weighted)), delayed
 
-    def largest(self, name: str, spikes: float) -> np.ndarray:
-        """Largest current that can reach a node: `spikes` from every neuron, every weight and bias positive."""
+    def largest_current(self, name: str, spikes: float) -> np.ndarray:
+        """Bound the current that can reach a node: `spikes` from every neuron, every weight and bias positive."""
         node = self.nodes[name]
         if isinstance(node, SpikingSelfAttention):
             channels, *sizes = (int(n) for n in node.input_type["input"])
@@ -127,29 +130,29 @@ class IntegerBuilder(Builder):
         if isinstance(node, (*euler_oracle.NEURONS, nir.Input)):
             shape = node.input_type["input"]
             return np.full((1, *(int(n) for n in shape)), spikes, F32)
-        total = self.sum(name, spikes)
+        total = self.largest_sum(name, spikes)
         return total if isinstance(node, nir.Delay | nir.Output) else euler_oracle.apply(positive(node), total)
 
-    def sum(self, name: str, spikes: float) -> np.ndarray:
-        return np.sum([self.largest(a, spikes) for a, b in self.edges if b == name], 0)
+    def largest_sum(self, name: str, spikes: float) -> np.ndarray:
+        return np.sum([self.largest_current(a, spikes) for a, b in self.edges if b == name], 0)
 
     def bound(self) -> None:
-        """Smaller weights and biases where a membrane could leave its range; no bias where a chip has no place for one."""
+        """Reduce weights and biases where a membrane could leave its range; drop a bias where a chip cannot hold it."""
         order = euler_oracle.evaluation_order(self.nodes, {n: [a for a, b in self.edges if b == n] for n in self.nodes})
         for name, node in list(self.nodes.items()):
             if not isinstance(node, nir.LIF | nir.IF | nir.CubaLIF | nir.LI | nir.Output):
                 continue
-            weighted, delayed = self.ways(name)
+            weighted, delayed = self.weighted_sources(name)
             cuba = isinstance(node, nir.CubaLIF)
             for w in weighted:
-                late = cuba or delayed or order.index(w) > order.index(name)  # through a loop, a step late too
+                late = cuba or delayed or order.index(w) > order.index(name)  # a loop delays by a step too
                 if late and hasattr(self.nodes[w], "bias"):
                     self.nodes[w].bias = np.zeros_like(self.nodes[w].bias)
-            while weighted and self.sum(name, 0.0).max() > BIAS:
+            while weighted and self.largest_sum(name, 0.0).max() > BIAS:
                 for w in weighted:
                     if hasattr(self.nodes[w], "bias"):
                         self.nodes[w].bias = np.trunc(self.nodes[w].bias / 2)
-            while weighted and self.sum(name, 1.0).max() * self.steps ** (2 if cuba else 1) > SUM:
+            while weighted and self.largest_sum(name, 1.0).max() * self.steps ** (2 if cuba else 1) > SUM:
                 for w in weighted:
                     self.nodes[w].weight = 2 * np.trunc(self.nodes[w].weight / 3)
                     if hasattr(self.nodes[w], "bias"):
@@ -158,7 +161,7 @@ class IntegerBuilder(Builder):
     # --- the file
 
     def quantised(self) -> nir.NIRGraph:
-        """Every population times a unit of its own, and the metadata that say so."""
+        """Scale every population by a unit of its own, and note the units in the metadata."""
         units: dict[str, int] = {}
         for name, node in self.nodes.items():
             k = int(self.rng.integers(-9, 1))
@@ -169,7 +172,7 @@ class IntegerBuilder(Builder):
                         setattr(node, f"{field}_{part}", getattr(node, f"{field}_{part}") * F32(2.0**k))
                     k += 1
                 continue
-            weighted, _ = self.ways(name)
+            weighted, _ = self.weighted_sources(name)
             if isinstance(node, nir.Output) and weighted:
                 units[weighted[0]] = k
             elif isinstance(node, nir.LIF | nir.IF | nir.CubaLIF | nir.LI):
@@ -187,7 +190,7 @@ class IntegerBuilder(Builder):
         return self.finish(quantization=json.dumps(quantization))
 
     def exact(self) -> bool:
-        """Whether no chip decay ever truncates: few steps of halves or quarters; sums of even integers have 7 bits to lose."""
+        """Whether no chip decay ever truncates: few steps of 1/2 or 1/4, as even integers << 6 have 7 bits to spare."""
         states = (nir.LIF, nir.CubaLIF, nir.LI, SpikingSelfAttention)
         nodes = [n for n in self.nodes.values() if isinstance(n, states)]
         drifting = (
@@ -200,7 +203,7 @@ class IntegerBuilder(Builder):
 
 
 def step_gain(node: nir.NIRNode, dt: float, if_dt: float) -> np.ndarray:
-    """What one step makes of a current of 1, per neuron."""
+    """Return the membrane potential that a current of 1 adds in one step, per neuron."""
     if isinstance(node, nir.IF):
         return np.float64(F32(if_dt)) * node.r
     if isinstance(node, nir.CubaLIF):
@@ -220,7 +223,7 @@ def draw_program(builder: IntegerBuilder) -> Network:
     builder.build()
     builder.rename()
     builder.bound()
-    inputs = builder.given()
+    inputs = builder.draw_inputs()
     if not settle(builder, builder.finish(), inputs):
         reject()
     graph = builder.quantised()
@@ -229,15 +232,15 @@ def draw_program(builder: IntegerBuilder) -> Network:
 
 @st.composite
 def random_programs(draw, allowed: Collection[str] = FEATURES, without: Collection[str] = ()) -> Network:
-    """Quantised networks of the `allowed` features; those in `without` never occur."""
+    """Draw quantised networks with some of the `allowed` features and none of those in `without`."""
     return draw_program(IntegerBuilder(draw, set(allowed) - set(without)))
 
 
 @st.composite
 def stock_compatible_programs(draw, without: Collection[str] = ()) -> Network:
-    """What Lava's stock Processes can do: LIF with scalar parameters, spikes out, self loops at most, tiny attention.
+    """Draw networks that Lava's stock Processes can run: LIF with scalar parameters, self loops, tiny attention.
 
-    Weights of at most 62: overlapping pools merged with them stay within 8 bits.
+    Weights are at most 62, so that those merged with overlapping pools stay within 8 bits.
     """
     builder = IntegerBuilder(draw, STOCK - set(without), most_weight=62)
     builder.widths = ((1, 1), (2, 1))

@@ -1,4 +1,5 @@
-"""Small students that are active without training: batch norm and attention gains adapt to a few synthetic batches."""
+"""Small students that are alive without training: batch norm and attention gains settle on a few
+synthetic batches."""
 
 import copy
 from functools import cache

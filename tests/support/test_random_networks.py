@@ -1,8 +1,7 @@
-"""The generators keep their promises, and the forward-Euler oracle its equations: by hand, against torch, and against Loihi's integers."""
+"""The generators of random networks, and the Euler oracle by hand, against torch and against Loihi's integers."""
 
 from __future__ import annotations
 
-import collections
 import copy
 import json
 
@@ -31,37 +30,38 @@ from tests.support.graphs import (
 )
 from tests.support.random_networks import random_networks
 from tests.support.random_programs import stock_compatible_programs
+from tests.support.tiers import examples
 
 F32 = np.float32
 
 
 def draws(strategy, number: int) -> list:
-    found = []
+    networks = []
 
     @settings(
         derandomize=True, deadline=None, database=None, max_examples=number, suppress_health_check=list(HealthCheck)
     )
     @given(strategy)
     def collect(network):
-        found.append(network)
+        networks.append(network)
 
     collect()
-    return found
+    return networks
 
 
 @pytest.fixture(scope="module")
 def networks():
-    return draws(random_networks(), 100)
+    return draws(random_networks(), examples(100))
 
 
 @pytest.fixture(scope="module")
 def programs():
-    return draws(random_programs.random_programs(), 80)
+    return draws(random_programs.random_programs(), examples(80))
 
 
 @pytest.fixture(scope="module")
 def stock():
-    return draws(stock_compatible_programs(), 60)
+    return draws(stock_compatible_programs(), examples(60))
 
 
 def executed(network):
@@ -72,7 +72,7 @@ def quantization(network) -> dict:
     return json.loads(network.graph.metadata["quantization"])
 
 
-# --- generators -------------------------------------------------------------------------------------------------------------
+# --- generators -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["networks", "programs", "stock"])
@@ -82,7 +82,7 @@ def test_populations_really_fire(kind, request):
     assert ((rates >= 0.05) & (rates <= 0.6)).mean() > 0.9
 
 
-@pytest.mark.parametrize(
+with_their_features = pytest.mark.parametrize(
     ("kind", "features"),
     [
         ("networks", network_builder.FEATURES),
@@ -90,9 +90,21 @@ def test_populations_really_fire(kind, request):
         ("stock", random_programs.STOCK),
     ],
 )
-def test_each_feature_appears_and_no_other(kind, features, request):
-    seen = collections.Counter(f for n in request.getfixturevalue(kind) for f in n.features)
-    assert set(seen) == set(features), (set(features) - set(seen), set(seen) - set(features))
+
+
+def features_of(networks) -> set[str]:
+    return set().union(*(network.features for network in networks))
+
+
+@with_their_features
+def test_no_other_feature_appears(kind, features, request):
+    assert not features_of(request.getfixturevalue(kind)) - features
+
+
+@pytest.mark.slow  # it takes all the draws
+@with_their_features
+def test_each_feature_appears(kind, features, request):
+    assert not features - features_of(request.getfixturevalue(kind))
 
 
 @pytest.mark.parametrize("kind", ["networks", "programs", "stock"])
@@ -111,7 +123,7 @@ def test_no_decision_is_a_tie(networks):
     assert min(m.min() for n in networks for m in executed(n)[2].values()) >= network_builder.Builder.clear
 
 
-def test_rounding_turns_no_decision(networks):
+def test_rounding_changes_no_decision(networks):
     for n in networks:
         spikes, outputs, _ = executed(n)
         finer = euler_oracle.execute(n.graph, n.inputs, n.dt, n.if_dt, np.float64)
@@ -129,37 +141,37 @@ def test_survives_a_file(kind, request, tmp_path):
         nir.write(path, network.graph)
         again = nir.read(path, type_check=False)
         spikes, outputs, _ = executed(network)
-        found = euler_oracle.execute(again, network.inputs, network.dt, network.if_dt)
-        assert found[0].keys() == spikes.keys()
-        assert all((found[0][name] == train).all() for name, train in spikes.items())
-        assert all((found[1][name] == values).all() for name, values in outputs.items())
+        spikes_again, outputs_again, _ = euler_oracle.execute(again, network.inputs, network.dt, network.if_dt)
+        assert spikes_again.keys() == spikes.keys()
+        assert all((spikes_again[name] == train).all() for name, train in spikes.items())
+        assert all((outputs_again[name] == values).all() for name, values in outputs.items())
 
 
 def test_without_leaves_features_out():
     without = ("attention", "nested", "delay", "delay_behind", "delay_loop", "i", "li", "cubali")
-    assert not set(without) & {f for n in draws(random_networks(without=without), 20) for f in n.features}
+    assert not set(without) & {f for n in draws(random_networks(without=without), examples(20)) for f in n.features}
 
 
-# --- the contract of quantised networks ---------------------------------------------------------------------------------------
+# --- the contract of quantised networks -----------------------------------------------------------
 
 
-def ways(graph, name) -> list:
-    """(weighted node, whether what it gives comes late, by a Delay or a loop, pool area) of each way into a node."""
+def linear_paths(graph, name) -> list:
+    """Return (weighted node, whether a Delay or loop delays it, area of pools after it) of each path into a node."""
     order = euler_oracle.evaluation_order(graph.nodes, {n: [a for a, b in graph.edges if b == n] for n in graph.nodes})
-    found, new = [], [(a, False, 1) for a, b in graph.edges if b == name]
+    paths, new = [], [(a, False, 1) for a, b in graph.edges if b == name]
     while new:
         source, delayed, area = new.pop()
         node = graph.nodes[source]
         if hasattr(node, "weight"):
-            found.append((node, delayed or order.index(source) > order.index(name), area))
+            paths.append((node, delayed or order.index(source) > order.index(name), area))
         elif isinstance(node, nir.Delay | nir.SumPool2d | nir.Flatten):
             size = int(np.prod(node.kernel_size)) if isinstance(node, nir.SumPool2d) else 1
             new += [(a, delayed or isinstance(node, nir.Delay), area * size) for a, b in graph.edges if b == source]
-    return found
+    return paths
 
 
 def whole(values, unit) -> np.ndarray:
-    """`values` / `unit`, which must be integers exactly."""
+    """Return `values` / `unit`, which must be exact integers."""
     integers = np.asarray(values, np.float64) / unit
     assert (integers == np.rint(integers)).all()
     return integers
@@ -183,7 +195,7 @@ def test_numbers_are_a_quantised_files(kind, request):
                     rate = np.float64(F32(network.dt) / F32(node.tau))
                     check_thresholds(getattr(node, f"threshold_{part}"), rate * unit)
                 continue
-            weighted = ways(g, name)
+            weighted = linear_paths(g, name)
             readout = isinstance(node, nir.Output) and weighted
             if not readout and not isinstance(node, nir.LIF | nir.IF | nir.CubaLIF | nir.LI):
                 continue
@@ -227,7 +239,7 @@ def test_stock_programs_have_one_parameter_per_population(stock):
 
 
 def in_units(network) -> nir.NIRGraph:
-    """As loihi_oracle takes a graph: units of 1, gains of 1, thresholds without their 1/128; nodes in the order of their names."""
+    """Return the graph for loihi_oracle: units and gains of 1, thresholds without their 1/128, nodes sorted by name."""
     g = copy.deepcopy(network.graph)
     for name, part in quantization(network)["populations"].items():
         unit, node = 2.0 ** part["exponent"], g.nodes[name]
@@ -243,7 +255,7 @@ def in_units(network) -> nir.NIRGraph:
             node.r = node.r / getattr(node, "w_in", network.dt if isinstance(node, nir.IF) else 1)
         else:  # a weighted node before an Output
             target = next(b for a, b in g.edges if a == name)
-        for weighted, _, _ in ways(g, target):
+        for weighted, _, _ in linear_paths(g, target):
             weighted.weight = weighted.weight / unit
             if hasattr(weighted, "bias"):
                 weighted.bias = weighted.bias / unit
@@ -251,7 +263,8 @@ def in_units(network) -> nir.NIRGraph:
     return g
 
 
-def test_loihi_integers_hold_and_fire_alike():
+@pytest.mark.slow
+def test_loihi_integers_give_the_same_spikes():
     """Where the file says that no decay truncates, the integers and the floats give the same spikes."""
     without = {"graph_conv", "pool", "conv1d", "attention", "li_readout", "inputs", "join"}
     rates, exact = [], 0
@@ -259,19 +272,19 @@ def test_loihi_integers_hold_and_fire_alike():
         spikes, _, _ = executed(network)
         ((source, given_clips),) = network.inputs.items()
         for clip, given_spikes in enumerate(given_clips):
-            found = loihi_oracle.execute(in_units(network), given_spikes, network.dt)
+            integer_spikes = loihi_oracle.execute(in_units(network), given_spikes, network.dt)
             for name, train in spikes.items():
-                rates.append(found[name].mean())
+                rates.append(integer_spikes[name].mean())
                 if quantization(network)["exact_on_chip"]:
                     exact += 1
-                    assert int((found[name].astype(bool) != train[clip]).sum()) == 0, (source, name)
+                    assert int((integer_spikes[name].astype(bool) != train[clip]).sum()) == 0, (source, name)
     rates = np.array(rates)
     assert len(rates) > 200
     assert exact > 20
     assert ((rates >= 0.05) & (rates <= 0.6)).mean() > 0.9
 
 
-# --- the oracle ---------------------------------------------------------------------------------------------------------------
+# --- the oracle -----------------------------------------------------------------------------------
 
 
 def run(g, x, **options):
@@ -338,7 +351,7 @@ def passing(*shape: int) -> nir.LIF:
     return lif(*shape, threshold=0.5, tau=DT)
 
 
-def test_a_self_loop_shows_the_step_before():
+def test_a_self_loop_carries_the_step_before():
     g = graph(
         {"x": inp(1), "n": passing(1), "w": linear([[1.0]]), "y": out(1)},
         [("x", "n"), ("n", "w"), ("w", "n"), ("n", "y")],
@@ -354,7 +367,7 @@ def test_a_loop_through_a_delay_adds_its_steps():
 
 @pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
 def test_of_two_populations_in_a_loop_the_first_by_name_opens_it(first, second):
-    """Both hear the input: the first by name sees the other's step before, the other sees the first's present."""
+    """The first by name receives the other's step before, the other the first's present step."""
     nodes = {
         "x": inp(1),
         "left": affine([[1.0]], [0.0]),
@@ -374,14 +387,14 @@ def test_of_two_populations_in_a_loop_the_first_by_name_opens_it(first, second):
     ]
     spikes, _, _ = run(graph(nodes, edges), steps(1, 0, 0, 0))
     seen = (spikes[first].ravel().tolist(), spikes[second].ravel().tolist())
-    if first == "a":  # every step: b hears a now, a hears b's last
+    if first == "a":  # every step: b receives a's present step, a receives b's last
         assert seen == ([True] * 4, [True] * 4)
-    else:  # a (second) hears b's last, b (first) hears a now
+    else:  # a (second) receives b's last step, b (first) receives a's present step
         assert seen == ([True, True, True, True], [False, True, True, True])
 
 
 def test_only_a_neuron_that_something_reaches_opens_a_loop():
-    """a comes first by name, but its sources are all in the loop: b opens it, and a follows within the step."""
+    """`a` comes first by name, but all its sources are in the loop: `b` opens it, and `a` follows within the step."""
     nodes = {"x": inp(1), "a": passing(1), "b": passing(1), "y": out(1)}
     spikes, _, _ = run(graph(nodes, [("x", "b"), ("b", "a"), ("a", "b"), ("a", "y")]), steps(1, 0, 0))
     assert spikes["a"].ravel().tolist() == spikes["b"].ravel().tolist() == [True, True, True]
@@ -442,25 +455,25 @@ def test_convolution_is_torchs(padding, kernel, dilation, groups, stride):
     weight, bias = rng.normal(size=(4, 4 // groups, *kernel)), rng.normal(size=4)
     x = rng.normal(size=(2, 4, 6, 7)).astype(F32)
     node = conv(weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    wanted = torch.nn.functional.conv2d(
+    expected = torch.nn.functional.conv2d(
         *(torch.from_numpy(np.asarray(a, F32)) for a in (x, weight, bias)), stride, padding, dilation, groups
     )
-    np.testing.assert_allclose(euler_oracle.apply(node, x), wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(euler_oracle.apply(node, x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_pools_are_torchs():
     x = np.random.default_rng(2).normal(size=(2, 3, 5, 6)).astype(F32)
     geometry = [np.array(a) for a in ((3, 2), (2, 1), (1, 1))]
-    wanted = torch.nn.functional.avg_pool2d(torch.from_numpy(x), (3, 2), (2, 1), (1, 1)).numpy()
-    np.testing.assert_allclose(euler_oracle.apply(nir.AvgPool2d(*geometry), x), wanted, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(euler_oracle.apply(nir.SumPool2d(*geometry), x), 6 * wanted, rtol=1e-5, atol=1e-6)
+    expected = torch.nn.functional.avg_pool2d(torch.from_numpy(x), (3, 2), (2, 1), (1, 1)).numpy()
+    np.testing.assert_allclose(euler_oracle.apply(nir.AvgPool2d(*geometry), x), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(euler_oracle.apply(nir.SumPool2d(*geometry), x), 6 * expected, rtol=1e-5, atol=1e-6)
 
 
 def test_weights_of_matrices_and_of_batches_of_them():
     rng = np.random.default_rng(3)
     x, batch, plain = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(3, 4, 2, 5)), rng.normal(size=(2, 5))
-    found = euler_oracle.apply(affine(batch, np.ones((3, 4, 2))), x, np.float64)
-    np.testing.assert_allclose(found, np.einsum("ctoi,ncti->ncto", batch.astype(F32), x) + 1)
+    actual = euler_oracle.apply(affine(batch, np.ones((3, 4, 2))), x, np.float64)
+    np.testing.assert_allclose(actual, np.einsum("ctoi,ncti->ncto", batch.astype(F32), x) + 1)
     np.testing.assert_allclose(
         euler_oracle.apply(linear(plain), x, np.float64), np.einsum("oi,ncti->ncto", plain.astype(F32), x)
     )
@@ -478,7 +491,10 @@ def test_agrees_with_the_loops_of_graphs():
 
 
 def test_attention_by_hand():
-    """One head of one channel, one frame, two joints; q = (1, 0), k = (1, 1), v = (0, 1): query 0 alone meets keys; v is at joint 1."""
+    """One head of one channel, one frame, two joints; q = (1, 0), k = (1, 1), v = (0, 1).
+
+    Only query 0 meets keys; v is at joint 1.
+    """
     g = chain(("x", inp(3, 1, 2)), ("a", attention(1, 2.0, 4.0, 0.9, 1.9)), ("y", out(1, 1, 2)))
     spikes, _, _ = run(g, np.array([1, 0, 1, 1, 0, 1]).reshape(1, 1, 3, 1, 2))
     assert spikes["a.m"].ravel().tolist() == [True, True, False, False]

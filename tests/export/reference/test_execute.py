@@ -12,6 +12,7 @@ from mksgn.export.reference.execute import execute
 from tests.support import euler_oracle
 from tests.support.graphs import DT, affine, chain, graph, inp, lif, linear, out
 from tests.support.random_networks import random_networks
+from tests.support.tiers import examples
 
 
 def test_an_edge_that_closes_a_loop_shows_the_step_before():
@@ -33,7 +34,9 @@ def test_a_loop_that_nothing_reaches_and_one_through_a_delay():
 
 
 @given(random_networks())
-@settings(derandomize=True, deadline=None, database=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(
+    derandomize=True, deadline=None, database=None, max_examples=examples(40), suppress_health_check=list(HealthCheck)
+)
 def test_random_networks(network):
     """No decision differs from an independent implementation's, with nesting, joins, loops and delays."""
     steps = next(iter(network.inputs.values())).shape[1]
