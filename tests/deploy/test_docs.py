@@ -164,7 +164,7 @@ REFUSED = [  # node, precision, graph, reason
     ("I", "fixed", read_by_synapses(nir.I(full(1, 3))), "I shows its membrane, and Loihi's synapses .* take spikes"),
     ("LI", "fixed", read_by_synapses(li(3)), "LI shows its membrane, and Loihi's synapses .* take spikes"),
     ("CubaLI", "fixed", read_by_synapses(cubali(3)), "CubaLI shows its membrane, and Loihi's synapses .* take spikes"),
-    ("IF", "fixed", into(integrate(3, reset=0.1)), "v_reset .* is not 0, where Loihi's membrane starts again"),
+    ("IF", "fixed", into(integrate(3, reset=0.1)), "v_reset .* is not 0, to which Loihi resets its membrane"),
     ("LIF", "fixed", into(lif(3, threshold=0.3, reset=0.1)), "v_reset .* is not 0"),
     ("LIF", "float", into(lif(3, tau=DT / 2)), "outside .0, 1.: the step is longer than the time constant"),
     ("CubaLIF", "fixed", into(cubalif(3, reset=0.1)), "v_reset .* is not 0"),

@@ -1,4 +1,4 @@
-"""A population's bias in Loihi's integers: those of the linear nodes on its ways, and what its v_leak drives it by."""
+"""A population's bias in Loihi's integers: those of the linear nodes on its paths, and the drive of its v_leak."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from mksgn.export.errors import UnsupportedNodeError
 from mksgn.export.graph.kinds import CONVOLUTIONS, CURRENT_BASED
 from mksgn.export.graph.membranes import Membrane
 from mksgn.export.graph.nodes import f32
+from mksgn.export.graph.paths import source_shape
 from mksgn.export.graph.weights import bias_of
-from mksgn.export.quantization.paths import WeightedPath, pooled, shape_of
+from mksgn.export.quantization.paths import WeightedPath, pooled
 from mksgn.export.reference.nodes import linear, tensor
 
 
 class Biases:
-    """Those of the nodes on the ways into a population, where they arrive, and v_leak's `drive`, (*shape), at each step; in units of
-    the unquantised network."""
+    """Biases of the nodes on the paths into a population, in units of the unquantised network.
+
+    Attributes:
+        drive: (*shape), what v_leak adds to the membrane at each step.
+        total: (*shape), the sum of all biases and the drive.
+    """
 
     def __init__(self, graph: nir.NIRGraph, name: str, incoming: list[WeightedPath], drive: np.ndarray):
         self.node, self.drive = graph.nodes[name], drive
-        shape = shape_of(graph, name)
+        shape = source_shape(graph, name)
         self.biased = [b for b in incoming if hasattr(graph.nodes[b.weighted], "bias")]
         self.nodes = [graph.nodes[b.weighted] for b in self.biased]
         self.places = [
@@ -32,10 +37,10 @@ class Biases:
             for path, node in zip(self.biased, self.nodes, strict=True):
                 if node.bias.any():
                     raise UnsupportedNodeError(
-                        f"node {path.weighted}: its bias enters the synaptic current of {name}, and Loihi's bias the membrane; "
-                        "use Linear for Affine, and v_leak for the bias"
+                        f"node {path.weighted}: its bias enters the synaptic current of {name}, and Loihi's bias "
+                        "the membrane; use Linear for Affine, and v_leak for the bias"
                     )
-        # the whole sum on the first node, where all add up alike: a sum of rounded ones would be rounded twice
+        # where all biases reach the same neurons, the first node gets their sum, which is then rounded once
         self.alike = len({n.bias.shape for n in self.nodes}) < 2 and all(
             np.array_equal(p, self.places[0]) for p in self.places
         )
@@ -46,7 +51,7 @@ class Biases:
         return sum(parts, np.zeros(self.drive.shape))
 
     def whole(self, scale: float) -> tuple[list[np.ndarray], np.ndarray]:
-        """Each node's bias, and what the population gets at each step with v_leak, in integers."""
+        """Each node's bias, and the population's sum with the drive of v_leak, in integers."""
         total = loihi.round_biases(self.total * scale)
         rounded_apart = 0 if self.alike else len(self.nodes)
         step = 2 if np.abs(self.total * scale).max() > loihi.BIAS_MANTISSA_LIMIT - rounded_apart else 1
@@ -57,6 +62,7 @@ class Biases:
         return own, total if self.drive.any() else self._placed(own)
 
     def write(self, scale: float, unit: float, membrane: Membrane) -> None:
+        """Set the nodes' biases, and v_leak, to the integers of `scale`, times `unit`."""
         own, total = self.whole(scale)
         for node, bias in zip(self.nodes, own, strict=True):
             node.bias = f32(bias * unit)
@@ -66,9 +72,9 @@ class Biases:
 
 
 def _place(graph: nir.NIRGraph, path: WeightedPath, shape: tuple[int, ...]) -> np.ndarray:
-    """For each neuron which element of the node's bias reaches it, counted from 1; 0 for none. None may be pooled on the way."""
+    """Which element of the node's bias reaches each neuron, counted from 1; 0 for none. Biases must not be pooled."""
     node = graph.nodes[path.weighted]
-    y = tensor(np.zeros((1, *shape_of(graph, path.source))))
+    y = tensor(np.zeros((1, *source_shape(graph, path.source))))
     for name in (*path.before, path.weighted):
         if not isinstance(graph.nodes[name], nir.Delay):
             y = linear(graph.nodes[name], name, y)
@@ -82,7 +88,7 @@ def _place(graph: nir.NIRGraph, path: WeightedPath, shape: tuple[int, ...]) -> n
 
 
 def check_unbiased(graph: nir.NIRGraph, target: str, incoming: list[WeightedPath]) -> None:
-    """A bias must reach the population as it is, from the first step on: the biases of all branches add up to one of the population."""
+    """Check that each bias reaches the population unchanged from the first step on, so that they add up to one bias."""
     for path in incoming:
         node = graph.nodes[path.weighted]
         if not np.any(bias_of(node)):
@@ -90,14 +96,20 @@ def check_unbiased(graph: nir.NIRGraph, target: str, incoming: list[WeightedPath
         output = isinstance(graph.nodes[target], nir.Output)
         if not output and pooled(graph, path.after) > 1:
             raise UnsupportedNodeError(
-                f"node {path.weighted}: its bias is pooled before {target}; put the bias into a node behind the pool"
+                f"node {path.weighted}: its bias is pooled before {target}; put the bias into a node after the pool"
             )
         if path.loop_edges or any(isinstance(graph.nodes[n], nir.Delay) for n in path.after):
             raise UnsupportedNodeError(
-                f"node {path.weighted}: its bias reaches {target} through a delay or a loop, and Loihi's bias is there from the first "
-                "step; put it into a node that leads there directly"
+                f"node {path.weighted}: its bias reaches {target} through a delay or a loop, and Loihi's "
+                "bias applies from the first step; put it into a node that leads there directly"
             )
-        if not output and isinstance(node, nir.Affine) and node.weight.ndim == 2 and len(shape_of(graph, target)) > 1:
+        if (
+            not output
+            and isinstance(node, nir.Affine)
+            and node.weight.ndim == 2
+            and len(source_shape(graph, target)) > 1
+        ):
             raise UnsupportedNodeError(
-                f"node {path.weighted}: an Affine's bias on the last axis of {target} is no bias per channel; use a Linear, or flatten"
+                f"node {path.weighted}: an Affine's bias on the last axis of {target} is not one per channel; "
+                "use a Linear, or flatten"
             )

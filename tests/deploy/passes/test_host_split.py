@@ -138,7 +138,7 @@ def test_a_population_of_analog_and_spikes_runs_in_float_on_the_chip_s_side(name
 def test_a_population_of_analog_and_spikes_is_refused_in_fixed_point(name):
     units = {"populations": {"l": {"exponent": 0}}}
     with pytest.raises(
-        DeployError, match="population l: reads the analog input x and is no plain encoder; only a population"
+        DeployError, match="population l: reads the analog input x and is not a plain encoder; only a population"
     ):
         fixed_point(host_split(ingest(MIXED[name])), units)
 

@@ -1,4 +1,4 @@
-"""The file itself: bit for bit what was written, the same bytes each time, small, and nothing in it that needs pickle."""
+"""mksgn/export/graph/files: files round-trip bit for bit, have the same bytes each time, and need no pickle."""
 
 import hashlib
 import os

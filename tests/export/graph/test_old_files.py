@@ -1,4 +1,4 @@
-"""Files of earlier nir releases (tests/data, written by tests/support/old_nir_files.py): read whole, or refused in a line; then run."""
+"""Files of earlier nir releases (tests/data, from tests/support/old_nir_files.py) are read and run, or refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_file_has_a_test():
 
 @pytest.mark.parametrize(("release", "name"), EACH)
 def test_reads_nodes_and_arrays(release, name):
-    """What the release's file holds is what the same script builds with today's nir; v_reset and w_in that it lacks are 0 and 1."""
+    """A release's file holds what the same script builds with today's nir; missing v_reset and w_in are 0 and 1."""
     assert_same(files.read(path_of(release, name)), getattr(Writer(ADDED[release]), name)())
 
 

@@ -1,4 +1,4 @@
-"""mksgn/export/quantization/biases: biases of several nodes and v_leak in one integer, and those that Loihi cannot hold."""
+"""mksgn/export/quantization/biases: several biases and v_leak in one integer, and biases that Loihi cannot hold."""
 
 import nir
 import numpy as np
@@ -32,7 +32,8 @@ def test_biases_of_different_layouts_add_up():
     """Per channel and flattened, per row, and v_leak: integers each, and in 13 bits with the exponent in all."""
     rng = np.random.default_rng(0)
     g = graph(
-        {"x": inp(3, 3), "rows": affine(rng.normal(size=(3, 3, 3)), rng.normal(size=(3, 3)) / 2), "f": flatten(3, 3, start=0),
+        {"x": inp(3, 3), "rows": affine(rng.normal(size=(3, 3, 3)), rng.normal(size=(3, 3)) / 2),
+        "f": flatten(3, 3, start=0),
          "x2": inp(4), "fc": affine(rng.normal(size=(9, 4)), rng.normal(size=9) / 2),
          "n": lif(9, threshold=0.4, leak=0.1, reset=0.0), "y": out(9)},
         [("x", "rows"), ("rows", "f"), ("f", "n"), ("x2", "fc"), ("fc", "n"), ("n", "y")],

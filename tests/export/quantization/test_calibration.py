@@ -71,7 +71,8 @@ def test_an_analog_input_is_the_host_s():
     """Known by the file, or by its values; thresholds behind it stay as they are, and lie before synapses."""
     rng = np.random.default_rng(0)
     g = graph(
-        {"x": inp(4), "w": linear(rng.normal(size=(5, 4))), "t": nir.Threshold(f32(np.full(5, 0.3))), "v": linear(rng.normal(size=(3, 5))),
+        {"x": inp(4), "w": linear(rng.normal(size=(5, 4))), "t": nir.Threshold(f32(np.full(5, 0.3))),
+        "v": linear(rng.normal(size=(3, 5))),
          "n": lif(3, threshold=0.3), "y": out(3)},
         [("x", "w"), ("w", "t"), ("t", "v"), ("v", "n"), ("n", "y")],
     )  # fmt: skip

@@ -86,7 +86,8 @@ def test_a_node_that_several_need_is_copied_for_each():
     rng = np.random.default_rng(0)
     nodes = {
         "x": inp(2, 4, 4), "w": conv(rng.normal(size=(3, 2, 1, 1)), [0.2, 0.1, 0]), "f": flatten(3, 4, 4, start=0),
-        "a": lif(3, 4, 4, threshold=0.3), "b": lif(48, threshold=0.2), "c": lif(48, threshold=0.1), "y": out(48), "z": out(3, 4, 4),
+        "a": lif(3, 4, 4, threshold=0.3), "b": lif(48, threshold=0.2), "c": lif(48, threshold=0.1), "y": out(48),
+        "z": out(3, 4, 4),
     }  # fmt: skip
     edges = [("x", "w"), ("w", "a"), ("w", "f"), ("f", "b"), ("f", "c"), ("b", "y"), ("c", "y"), ("a", "z")]
     g = graph(nodes, edges)
@@ -104,7 +105,8 @@ def test_a_node_that_several_need_is_copied_for_each():
 
 def test_where_paths_join_each_gets_its_own_node_and_the_bias_counts_once():
     rng = np.random.default_rng(0)
-    nodes = {"x": inp(4), "w": linear(rng.normal(size=(4, 4))), "a": lif(4, threshold=0.2), "b": lif(4, threshold=0.1), "y": out(3),
+    nodes = {"x": inp(4), "w": linear(rng.normal(size=(4, 4))), "a": lif(4, threshold=0.2),
+    "b": lif(4, threshold=0.1), "y": out(3),
              "join": affine(rng.normal(size=(3, 4)), [0.2, 0.1, -0.1]), "n": lif(3, threshold=0.2)}  # fmt: skip
     edges = [("x", "w"), ("w", "a"), ("w", "b"), ("a", "join"), ("b", "join"), ("join", "n"), ("n", "y")]
     rewritten = same_network(graph(nodes, edges), 4)

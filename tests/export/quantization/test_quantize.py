@@ -143,7 +143,7 @@ def test_any_student_keeps_its_spikes_through_the_file(
 
 @pytest.mark.parametrize(("steps", "tau", "bits"), [(8, 2.0, 4), (10, 2.0, 8), (6, 4.0, 4), (4, 1.5, 8), (4, 3.0, 8)])
 def test_where_loihi_truncates_torch_and_the_file_still_agree(steps, tau, bits):
-    """More steps make the membrane's lattice finer than Loihi's sub-units: the threshold lies between two of its points all the same."""
+    """Even where the membranes' lattice is finer than Loihi's sub-units, the threshold lies between two points."""
     model, inputs = tiny(steps=steps, tau=tau, widths=(8,))
     graph = export_to_nir(model, quantize=bits, calibration=calibration(model, 4))
     assert not json.loads(graph.metadata["quantization"])["exact_on_chip"]
@@ -182,7 +182,7 @@ def test_exports_are_deterministic(exported, tmp_path):
 
 
 def test_no_membrane_of_the_encoder_ever_equals_its_threshold(exported):
-    """>= in torch and > in NIR must never see a tie: the encoder's lattice is finer than the chip's, by its analog input."""
+    """>= in torch and > in NIR must never see a tie: the analog input makes the encoder's lattice finer."""
     model, _, graph = exported
     rng = np.random.default_rng(0)
     x = (

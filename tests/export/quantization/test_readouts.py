@@ -20,7 +20,8 @@ def test_graded_readouts_keep_their_units(kind):
         "CubaLI": nir.CubaLI(spiking.tau_syn, spiking.tau_mem, spiking.r, spiking.v_leak, spiking.w_in),
     }[kind]
     g = chain(
-        ("x", inp(6)), ("w", linear(rng.normal(size=(8, 6)))), ("n", lif(8, threshold=0.2)), ("v", linear(rng.normal(size=(3, 8)))),
+        ("x", inp(6)), ("w", linear(rng.normal(size=(8, 6)))), ("n", lif(8, threshold=0.2)),
+        ("v", linear(rng.normal(size=(3, 8)))),
         ("shown", readout), ("y", out(3)),
     )  # fmt: skip
     x = spikes(rng, 4, 8, 6)
