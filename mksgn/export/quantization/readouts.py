@@ -46,7 +46,7 @@ def readout(graph: nir.NIRGraph, output: str, bits: int) -> dict[str, Population
     weights = {name: weight_of(node) for name, node in nodes.items()}
     biases = {name: bias_of(node) for name, node in nodes.items()}
     check_finite(output, *weights.values(), *biases.values())
-    # every neuron behind a pooled input may fire at once, and the float32 sum must stay exact
+    # every neuron of a pooled input may fire at once, and the float32 sum must stay exact
     worst = sum(
         worst_sum(graph, path, weights[path.weighted])
         + float(np.abs(biases[path.weighted]).max()) * pooled(graph, path.after)

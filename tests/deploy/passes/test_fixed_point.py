@@ -89,13 +89,13 @@ def test_the_file_s_integers_are_recovered_exactly():
             (operator,) = projection.operators
             if isinstance(operator, ops.GraphConv):
                 adjacency = nodes[projection.name].adjacency
-                wanted = [
+                expected = [
                     16 * sum(adjacency[k, i, j] * nodes[projection.name].weight[k] for k in range(3))
                     for i, j in zip(operator.source, operator.target, strict=True)
                 ]
             else:
-                wanted = 16 * nodes[projection.name].weight
-            np.testing.assert_array_equal(operator.weight, wanted)
+                expected = 16 * nodes[projection.name].weight
+            np.testing.assert_array_equal(operator.weight, expected)
     products = {p.target: p.weight for p in program.projections if p.kind == "product"}
     assert products == {"attend.m": 2, "attend.z": 4}
     assert program["attend.m"].neuron.vth.ravel().tolist() == [2, 1]
@@ -119,12 +119,12 @@ def test_fixed_float_and_the_equations_decide_alike(seed):
     rng = np.random.default_rng(seed)
     plain, g = quantised_student_like(rng)
     x = analog_clips(rng, 4)
-    wanted = Euler(plain, {"x": x})
+    expected = Euler(plain, {"x": x})
     fixed, floating = (run(compile_graph(g, precision=precision), x) for precision in ("fixed", "float"))
-    assert_same_spikes(fixed.spikes, wanted.spikes)
-    assert_same_spikes(floating.spikes, wanted.spikes)
+    assert_same_spikes(fixed.spikes, expected.spikes)
+    assert_same_spikes(floating.spikes, expected.spikes)
     for execution in (fixed, floating):
-        np.testing.assert_array_equal(execution.outputs["y"], wanted.values["y"])
+        np.testing.assert_array_equal(execution.outputs["y"], expected.values["y"])
 
 
 @pytest.mark.parametrize("exponent", [-12, 0, 3])

@@ -26,11 +26,11 @@ def inputs_of(name: str) -> np.ndarray:
     return (np.random.default_rng(11).random((2, 6, *NAMES[name])) < 0.5).astype(np.float32)
 
 
-def assert_same(found: nir.NIRGraph, wanted: nir.NIRGraph) -> None:
-    assert set(found.nodes) == set(wanted.nodes)
-    assert sorted(found.edges) == sorted(wanted.edges)
-    for name, node in wanted.nodes.items():
-        other = found.nodes[name]
+def assert_same(actual: nir.NIRGraph, expected: nir.NIRGraph) -> None:
+    assert set(actual.nodes) == set(expected.nodes)
+    assert sorted(actual.edges) == sorted(expected.edges)
+    for name, node in expected.nodes.items():
+        other = actual.nodes[name]
         assert type(other) is type(node)
         if isinstance(node, nir.NIRGraph):
             assert_same(other, node)
