@@ -42,7 +42,7 @@ def ingest(
 
 
 class _Ingest:
-    def __init__(self, graph: nir.NIRGraph, dt: float, if_dt: float | None, analog: tuple[str, ...]):
+    def __init__(self, graph: nir.NIRGraph, dt: float, if_dt: float | None, analog: tuple[str, ...]) -> None:
         self.graph, self.if_dt = graph, if_dt
         self.dt = float(graph.metadata.get("dt", dt))
         self.analog = set(analog)

@@ -70,7 +70,7 @@ def _apply(operators: ops.Operators, bias: np.ndarray, shape: Shape) -> np.ndarr
 class Signals(LinearPaths):
     """The signal that each node of a flat graph puts out; `into` gives the one that it gets."""
 
-    def __init__(self, graph: nir.NIRGraph, order: list[str], dt: float, shape_of: Callable[[str], Shape]):
+    def __init__(self, graph: nir.NIRGraph, order: list[str], dt: float, shape_of: Callable[[str], Shape]) -> None:
         """`shape_of` gives the output shape of nodes that are not linear, `order` is that of evaluation."""
         super().__init__(graph, set(map(tuple, graph.edges)), order)
         self.dt, self.shape_of = dt, shape_of

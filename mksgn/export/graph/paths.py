@@ -64,7 +64,7 @@ class LinearPaths:
     source's value), `through` (a linear node's), `join` (a sum over edges) and `late` (a delayed value).
     """
 
-    def __init__(self, graph: nir.NIRGraph, edges: Iterable[Sequence[str]], order: list[str]):
+    def __init__(self, graph: nir.NIRGraph, edges: Iterable[Sequence[str]], order: list[str]) -> None:
         """`order` is that of evaluation: an edge from a later node closes a loop, and takes one time step."""
         self.graph = graph
         self.position = {name: i for i, name in enumerate(order)}

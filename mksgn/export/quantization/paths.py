@@ -187,7 +187,7 @@ def _with_weights(graph: nir.NIRGraph, path: _Path, chain: Chain) -> Chain:
     name = f"{path.source}_{path.target}_synapse"
     while name in graph.nodes:
         name += "_"
-    ones = np.ones(_shape_after(graph, path.source, chain), dtype=np.float32)
+    ones = np.ones(shape_after(graph, path.source, chain), dtype=np.float32)
     return [*chain, (name, nir.Scale(ones))]
 
 
@@ -229,7 +229,8 @@ def _in_series(first: str, second: str) -> UnsupportedNodeError:
 
 
 @torch.no_grad()
-def _shape_after(graph: nir.NIRGraph, source: str, chain: Chain) -> tuple[int, ...]:
+def shape_after(graph: nir.NIRGraph, source: str, chain: Chain) -> tuple[int, ...]:
+    """The shape of a source's signal after a chain of linear nodes."""
     x = torch.zeros(1, *source_shape(graph, source))
     for name, node in chain:
         x = x if isinstance(node, nir.Delay) else linear(node, name, x)

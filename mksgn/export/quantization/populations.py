@@ -78,7 +78,7 @@ def spiking(graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, value
     def measure(scale: float) -> Candidate:
         weights = {key: loihi.round_weights(w * scale, bits) for key, w in synapses.weights.items()}
         current = values.currents(synapses.nodes, synapses.paths, weights)
-        drive: PerNeuron = synapses.biases.whole(scale)[1].astype(np.float32)
+        drive: PerNeuron = synapses.biases.integers(scale)[1].astype(np.float32)
         if not current_based:
             current, drive = current + drive, 0.0
         agreed = agreement(spikes, current, membrane, rounded_threshold(scale), drive)

@@ -18,7 +18,7 @@ from mksgn.export.quantization.paths import WeightedPath, pooled, weighted_paths
 class Synapses:
     """Weights on the linear paths into a population, its biases, and the largest sums they can cause."""
 
-    def __init__(self, graph: nir.NIRGraph, name: str, membrane: Membrane, values: Calibration):
+    def __init__(self, graph: nir.NIRGraph, name: str, membrane: Membrane, values: Calibration) -> None:
         self.membrane = membrane
         self.paths = _paths_into(graph, name, values)
         self.nodes = {path.weighted: graph.nodes[path.weighted] for path in self.paths}
