@@ -82,5 +82,7 @@ def test_an_analog_input_is_the_host_s():
     with pytest.raises(UnsupportedNodeError, match="node t: a Threshold has no memory"):
         quantize(g, 8, spikes(rng, 4, 3, 4), 3, DT)
     g.nodes["x"].metadata = {"signal": "spikes"}
-    with pytest.raises(ExportError, match="input x: the file says spikes, calibration has other values"):
+    with pytest.raises(
+        ExportError, match="input x: the file says spikes, and calibration has values other than 0 and 1"
+    ):
         quantize(g, 8, rng.normal(size=(4, 3, 4)), 3, DT)
