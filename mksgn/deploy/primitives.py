@@ -1,4 +1,4 @@
-"""What deploy does with each node of a graph: the table in docs/deploy.md is written from this, and a test runs every line of it."""
+"""What deploy does with each node: the table in docs/deploy.md is written from this, and a test runs each line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
 
 @dataclass(frozen=True)
 class Primitive:
-    """`floats` and `fixed` say how it runs, in the emulator and in Lava alike; `refused` says what is refused by name, and why."""
+    """How a node runs, in the emulator and in Lava alike."""
 
     node: type[nir.NIRNode]
-    floats: str
-    fixed: str | None  # None: refused
-    refused: str = ""
+    floats: str  # in floating point
+    fixed: str | None  # in fixed point; None: refused
+    refused: str = ""  # what an error names, and why
 
+
+# in fixed point, and what is refused, of nodes that output their membrane
+MEMBRANE = "shown by an Output", "fixed: as a source of synapses, which take spikes"
 
 PRIMITIVES = (
     Primitive(
@@ -30,8 +33,8 @@ PRIMITIVES = (
         nir.Affine,
         "runs; its bias becomes the population's",
         "runs",
-        "fixed: its bias into a CubaLIF (Loihi's enters the membrane), behind a Delay or a loop (Loihi's is there from the first step), "
-        "before a pool, or on the last axis of several",
+        "fixed: its bias into a CubaLIF (Loihi's enters the membrane), behind a Delay or a loop (Loihi's is there "
+        "from the first step), before a pool, or on the last axis of several",
     ),
     Primitive(
         nir.Linear,
@@ -59,17 +62,11 @@ PRIMITIVES = (
         nir.Threshold,
         "runs: fires at the step where its input exceeds it",
         None,
-        "fixed, but for the host, behind an analog input: without memory its decay would be 4096, and 12 bits hold 4095",
+        "fixed, but for the host, behind an analog input: without memory its decay would be 4096, and 12 bits "
+        "hold 4095",
     ),
-    Primitive(
-        nir.I,
-        "runs: its membrane is shown; `--if-dt` is its step",
-        "shown by an Output",
-        "fixed: as a source of synapses, which take spikes",
-    ),
-    Primitive(
-        nir.LI, "runs: its membrane is shown", "shown by an Output", "fixed: as a source of synapses, which take spikes"
-    ),
+    Primitive(nir.I, "runs: its membrane is shown; `--if-dt` is its step", *MEMBRANE),
+    Primitive(nir.LI, "runs: its membrane is shown", *MEMBRANE),
     Primitive(
         nir.IF,
         "runs; `--if-dt 1` reads v += r x, as most files mean it",
@@ -82,12 +79,7 @@ PRIMITIVES = (
         "runs; v_leak becomes a bias",
         "fixed: v_reset other than 0, r not positive; dt/tau above 1 in both",
     ),
-    Primitive(
-        nir.CubaLI,
-        "runs: its membrane is shown",
-        "shown by an Output",
-        "fixed: as a source of synapses, which take spikes",
-    ),
+    Primitive(nir.CubaLI, "runs: its membrane is shown", *MEMBRANE),
     Primitive(
         nir.CubaLIF,
         "runs; the current first, then the membrane",
@@ -111,8 +103,8 @@ PRIMITIVES = (
 
 
 def markdown() -> str:
+    """The table of docs/deploy.md."""
     rows = ["| node | float | fixed point | refused by name |", "|---|---|---|---|"]
-    for each in PRIMITIVES:
-        fixed = "refused" if each.fixed is None else each.fixed
-        rows.append(f"| {each.node.__name__} | {each.floats} | {fixed} | {each.refused or '–'} |")
+    for p in PRIMITIVES:
+        rows.append(f"| {p.node.__name__} | {p.floats} | {p.fixed or 'refused'} | {p.refused or '–'} |")
     return "\n".join(rows)

@@ -115,7 +115,7 @@ def threshold_offset(rate: float, steps: int, finest: float = 1.0) -> float:
 
 
 def exact_on_chip(rate: float, steps: int) -> bool:
-    """Whether Loihi's decay, which truncates a membrane to sub-units at each step, truncates nothing in `steps` steps."""
+    """Whether Loihi's decay, which truncates membranes to sub-units, truncates nothing in `steps` steps."""
     return math.log2(rate) % 1 == 0 and rate ** (steps - 1) * SUB_UNITS >= 1
 
 

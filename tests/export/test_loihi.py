@@ -5,7 +5,7 @@ import pytest
 from mksgn.export.loihi import accumulation_factor
 
 
-def test_pile_up_is_the_sum_of_equal_inputs():
+def test_the_accumulation_factor_is_the_sum_of_equal_inputs():
     for rate, synaptic in ((0.5, 1.0), (0.0, 1.0), (0.25, 0.5), (0.0, 0.125)):
         u = v = 0.0
         for _ in range(9):

@@ -1,4 +1,4 @@
-"""Float program of a quantised file → Loihi's integers. The integers are read from the file, never made anew.
+"""Recover Loihi's integers from the floating-point program of a quantised file; nothing is quantised again.
 
 Every range of LAVA.md is checked here, because Lava documents its bit widths and enforces none of them.
 """
@@ -30,11 +30,20 @@ from mksgn.export.loihi import (
 )
 
 PLAIN_UNIT = 0.5  # of a read-out without weights: each of its synapses has the weight 2
-FLOAT_STEP = 2.0**-22  # how far float32 may have rounded a threshold, relative
+FLOAT_STEP = 2.0**-22  # relative error that float32 may have left in a threshold
 
 
 def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
-    """`quantization` is the file's metadata: the exponent of each population's unit. The host's populations stay in float32."""
+    """Convert a program to integers; the host's populations stay in float32.
+
+    Args:
+        program: A program in floating point.
+        quantization: The file's metadata, with the exponent of each population's unit.
+
+    Raises:
+        RangeError: A number that does not fit Loihi's widths.
+        DeployError: A number that is no integer of its unit, or what Loihi's neuron cannot do.
+    """
     units = {name: 2.0 ** int(scale["exponent"]) for name, scale in quantization["populations"].items()}
     populations: list[Population] = []
     projections: list[AnyProjection] = []
@@ -59,24 +68,24 @@ def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
 
 
 def _check_sources(program: Program, population: Population) -> None:
-    """Loihi's synapses take spikes."""
+    """Check that all sources send spikes, from the first step on."""
     sources = {s for projection in program.into(population.name) for s in projection.sources}
     analog = sorted(sources & program.analog)
     if analog:
         raise DeployError(
-            f"population {population.name}: reads the analog input {', '.join(analog)} and is no plain encoder; "
-            "only a population fed by analog inputs alone can stay on the host"
+            f"population {population.name}: reads the analog input {', '.join(analog)} and is not a "
+            "plain encoder; only a population fed by analog inputs alone can stay on the host"
         )
     graded = sorted(s for s in sources if not program.sends_spikes(s))
     if graded:
         raise DeployError(
-            f"population {population.name}: reads the membrane of {', '.join(graded)}, and Loihi's synapses take spikes; put a "
-            "threshold there, or run with --precision float"
+            f"population {population.name}: reads the membrane of {', '.join(graded)}, and Loihi's synapses take "
+            "spikes; put a threshold there, or run with --precision float"
         )
     if population.late_biases:
         raise DeployError(
-            f"population {population.name}: a bias comes through a delay or a loop, and a chip's bias is there from a clip's first "
-            "step; put the bias behind it"
+            f"population {population.name}: a bias comes through a delay or a loop, and a chip's bias applies "
+            "from the first step; put the bias after it"
         )
 
 
@@ -90,7 +99,7 @@ def _integer_projection(projection: AnyProjection, unit: float, target: ops.Shap
         return replace(projection, weight=float(weight[0]))
     assert isinstance(projection, Projection)
     operators = projection.operators
-    if not _weighted(projection):  # synapses of weight 1, one to one
+    if not _weighted(projection):  # one-to-one synapses of weight 1
         operators = (*operators, ops.Scale(np.ones(target, dtype=np.float32)))
 
     def change(weight: np.ndarray) -> np.ndarray:
@@ -98,8 +107,8 @@ def _integer_projection(projection: AnyProjection, unit: float, target: ops.Shap
 
     if len(ops.weights(operators)) > 1:
         raise DeployError(
-            f"projection {projection.name}: two weighted nodes in series have no integer form; merge them into one, or put a "
-            "population between them"
+            f"projection {projection.name}: two weighted nodes in series have no integer form; merge them "
+            "into one, or put a population between them"
         )
     return replace(projection, operators=ops.with_weights(operators, change))
 
@@ -116,8 +125,8 @@ def _integer_population(population: Population, unit: float) -> Population:
     mantissa = bias / 2.0 ** (exponent - SUB_UNIT_BITS)
     if np.abs(mantissa).max() > BIAS_MANTISSA_LIMIT or np.any(mantissa % 1):
         raise RangeError(
-            f"{population.name}: bias ({np.abs(bias).max():.0f}) does not fit 13 bits << {BIAS_EXPONENT_LIMIT}, at most {BIAS_LIMIT} and even "
-            f"above {BIAS_MANTISSA_LIMIT}; export it again"
+            f"{population.name}: bias ({np.abs(bias).max():.0f}) does not fit 13 bits << "
+            f"{BIAS_EXPONENT_LIMIT}, at most {BIAS_LIMIT} and even above {BIAS_MANTISSA_LIMIT}; export it again"
         )
     fixed = FixedNeuron(
         decay_integers(population.name, neuron.decay, leakless=not np.any(neuron.decay)),
@@ -130,7 +139,7 @@ def _integer_population(population: Population, unit: float) -> Population:
 
 
 def _check_neuron(name: str, neuron: FloatNeuron) -> None:
-    """What Loihi's neuron cannot do."""
+    """Check for what Loihi's neuron cannot do."""
     if np.any(np.asarray(neuron.decay) >= 1):
         raise RangeError(
             f"{name}: a membrane without memory (Threshold, or tau = dt) needs dv = 4096, beyond 4095 of its 12 bits; "
@@ -140,24 +149,25 @@ def _check_neuron(name: str, neuron: FloatNeuron) -> None:
         raise DeployError(f"{name}: r or w_in is not positive; fold its sign into the weights")
     if neuron.reset is not None:
         raise DeployError(
-            f"{name}: v_reset is not 0, where Loihi's membrane starts again; shift its potentials, or run with --precision float"
+            f"{name}: v_reset is not 0, to which Loihi resets its membrane; shift the node's potentials, or run "
+            "with --precision float"
         )
     if neuron.input_bias is not None:
         raise DeployError(
-            f"{name}: a bias enters the synaptic current, and Loihi's bias enters the membrane; use Linear for Affine and v_leak "
-            "for the bias"
+            f"{name}: a bias enters the synaptic current, and Loihi's bias the membrane; use Linear for "
+            "Affine and v_leak for the bias"
         )
 
 
 def _threshold(population: Population, neuron: FloatNeuron, unit: float) -> np.ndarray:
-    """At most half a sub-unit lies between the file's threshold and the chip's (mksgn/export/loihi)."""
+    """The chip's threshold, at most half a sub-unit below the file's (mksgn/export/loihi)."""
     assert neuron.threshold is not None
     units = neuron.threshold.astype(np.float64) / unit
     threshold = np.rint(units - HALF_STEP)
     if threshold.min() < 0 or threshold.max() > THRESHOLD_LIMIT:
         raise RangeError(
-            f"{population.name}: threshold ({threshold.min():.0f} … {threshold.max():.0f}) leaves 0 … {THRESHOLD_LIMIT} of vth's "
-            "17 bits; quantise with fewer bits"
+            f"{population.name}: threshold ({threshold.min():.0f} … {threshold.max():.0f}) leaves 0 … "
+            f"{THRESHOLD_LIMIT} of vth's 17 bits; quantise with fewer bits"
         )
     rounding = FLOAT_STEP * threshold  # by float32, where the gain is no power of two
     above = units - threshold
@@ -170,7 +180,7 @@ def _threshold(population: Population, neuron: FloatNeuron, unit: float) -> np.n
 
 
 def _with_worst_sum(program: Program, population: Population, projections: list[AnyProjection]) -> Population:
-    """No sum may leave what float32 adds exactly, nor, before a threshold, what Loihi's membrane holds."""
+    """Check that sums stay within what float32 adds exactly, and within Loihi's membrane before a threshold."""
     total = 0.0
     for projection in projections:
         if isinstance(projection, Product):
@@ -192,7 +202,7 @@ def _with_worst_sum(program: Program, population: Population, projections: list[
 
 
 def _near_integers(what: str, x: np.ndarray) -> np.ndarray:
-    """As `_integers`, of numbers that float32 has rounded on their way through the file."""
+    """As `_integers`, of numbers that float32 has rounded in the file."""
     rounded = np.rint(x)
     return _integers(what, np.where(np.abs(x - rounded) <= FLOAT_STEP * np.abs(x), rounded, x))
 
@@ -205,6 +215,7 @@ def _integers(what: str, x: np.ndarray, *, even: bool = False) -> np.ndarray:
         )
     if even and np.abs(rounded).max(initial=0) > WEIGHT_LIMIT:
         raise RangeError(
-            f"{what} ({np.abs(rounded).max():.0f}) exceed {WEIGHT_LIMIT} of an 8-bit synapse; export it again with --quantize 8"
+            f"{what} ({np.abs(rounded).max():.0f}) exceed {WEIGHT_LIMIT} of an 8-bit synapse; "
+            "export it again with --quantize 8"
         )
     return rounded

@@ -1,4 +1,4 @@
-"""NIR graph → float program: populations and projections; every node that cannot run is named with a remedy."""
+"""Read a NIR graph as a program in floating point: populations and projections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.passes.linear_paths import OperatorPath, Signal, Signals
-from mksgn.deploy.passes.neurons import convert, shape_of
+from mksgn.deploy.passes.neurons import convert
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FloatNeuron
 from mksgn.deploy.program.program import AnyProjection, Output, Population, Product, Program, Projection, Shape
@@ -18,6 +18,7 @@ from mksgn.export.graph.kinds import LINEAR, NEURONS, SPIKING, WEIGHTED
 from mksgn.export.graph.membranes import dt_over_tau
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from mksgn.export.graph.order import evaluation_order
+from mksgn.export.graph.paths import source_shape
 
 
 def ingest(
@@ -25,23 +26,30 @@ def ingest(
 ) -> Program:
     """Read any graph of NIR's primitives and our two.
 
-    Linear nodes and delays between two populations become projections, one for each linear path; their biases become the
-    population's. Neurons are put into Lava's terms (passes/neurons). `dt` in seconds holds where the file names none, `if_dt` is the
-    step of IF and I. Inputs are spikes unless their metadata or `analog` says otherwise. Raises BadInputError: node, type, reason,
-    remedy.
+    Linear nodes and delays between two populations become projections, one for each linear path; their
+    biases become the population's.
+
+    Args:
+        graph: A NIR graph, nested or flat.
+        dt: Time step in seconds, where the file names none.
+        if_dt: What IF and I integrate with in place of it, seconds.
+        analog: Inputs that are currents. All others are spikes, unless their metadata says otherwise.
+
+    Raises:
+        BadInputError: A node or connection that cannot run: node, type, reason, remedy.
     """
     return _Ingest(flatten(graph), dt, if_dt, analog).program()
 
 
 class _Ingest:
-    def __init__(self, graph: nir.NIRGraph, dt: float, if_dt: float | None, analog: tuple[str, ...]):
+    def __init__(self, graph: nir.NIRGraph, dt: float, if_dt: float | None, analog: tuple[str, ...]) -> None:
         self.graph, self.if_dt = graph, if_dt
         self.dt = float(graph.metadata.get("dt", dt))
         self.analog = set(analog)
         self.populations: dict[str, Population] = {}
         self.projections: list[AnyProjection] = []
         self.outputs: list[Output] = []
-        self.shown: dict[str, tuple[tuple[str, int, tuple[str, ...]], ...]] = {}  # read-outs and the paths into them
+        self.readouts: dict[str, tuple[tuple[str, int, tuple[str, ...]], ...]] = {}  # read-outs and the paths into them
         self.check_nodes()
         self.order = evaluation_order(graph)
         self.signals = Signals(graph, self.order, self.dt, self.shape)
@@ -50,8 +58,8 @@ class _Ingest:
         for name, node in self.graph.nodes.items():
             if not isinstance(node, (nir.Input, nir.Output, SpikingSelfAttention, *NEURONS, *LINEAR)):
                 raise DeployError(
-                    f"node {name}: {type(node).__name__} cannot be run here, NIR's own primitives, GraphConv and "
-                    "SpikingSelfAttention can: rewrite the node with these"
+                    f"node {name}: {type(node).__name__} cannot be run here; rewrite the node with NIR's own "
+                    "primitives, GraphConv and SpikingSelfAttention"
                 )
             for parameter, value in vars(node).items():
                 if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
@@ -94,24 +102,18 @@ class _Ingest:
         )
 
     def shape(self, name: str) -> Shape:
-        """What a node that is not linear puts out."""
-        node = self.graph.nodes[name]
-        if isinstance(node, NEURONS):
-            return shape_of(node)
-        if isinstance(node, nir.Input):
-            return tuple(int(n) for n in node.input_type["input"])
-        if isinstance(node, SpikingSelfAttention):
-            channels, *rest = self.attended(name)[1]
-            return (channels // 3, *rest)
-        raise DeployError(f"node {name}: an edge leads out of this {type(node).__name__}; end the graph there")
+        """The output shape of a node that is not linear."""
+        if isinstance(self.graph.nodes[name], SpikingSelfAttention):
+            self.attended(name)
+        return source_shape(self.graph, name)
 
     def population(self, name: str) -> str:
-        """The population that a node's output is."""
+        """The population whose output is the node's."""
         return f"{name}.z" if isinstance(self.graph.nodes[name], SpikingSelfAttention) else name
 
     def neurons(self, name: str, node: nir.NIRNode) -> None:
         signal = self.signals.into(name)
-        shape = shape_of(node)
+        shape = self.shape(name)
         self.project(name, signal, shape)
         now = np.broadcast_to(signal.biases.get(0, np.zeros((), dtype=np.float32)), signal.shape)
         converted = convert(name, node, self.dt, self.if_dt, now)
@@ -136,13 +138,13 @@ class _Ingest:
             )
 
     def attended(self, name: str) -> tuple[str, Shape]:
-        """The population of q|k|v spikes that an attention node reads, and its shape."""
+        """Find the population of q|k|v spikes that an attention node reads, and its shape."""
         sources = self.signals.sources[name]
         if len(sources) != 1 or not isinstance(self.graph.nodes[sources[0]], SPIKING):
             raise DeployError(f"node {name}: attention must follow one LIF population of q|k|v spikes")
         if self.signals.position[sources[0]] > self.signals.position[name]:
             raise DeployError(f"node {name}: attention within a loop cannot be run here; take it out of the loop")
-        return sources[0], shape_of(self.graph.nodes[sources[0]])
+        return sources[0], self.shape(sources[0])
 
     def attention(self, name: str, node: SpikingSelfAttention) -> None:
         source, (channels, frames, joints) = self.attended(name)
@@ -151,7 +153,7 @@ class _Ingest:
         width = channels // heads
         gains = [np.asarray(g, dtype=np.float64) for g in (node.gain_m, node.gain_z)]
         thresholds = [np.asarray(t, dtype=np.float64) / rate for t in (node.threshold_m, node.threshold_z)]
-        if any(np.ptp(g) for g in gains):  # one weight per population: a head's gain goes into its threshold
+        if any(np.ptp(g) for g in gains):  # a population has one weight, and a head's gain goes into its threshold
             thresholds = [t / g for t, g in zip(thresholds, gains, strict=True)]
             gains = [np.ones(heads), np.ones(heads)]
         zero = np.zeros((1, 1, 1), dtype=np.float32)
@@ -167,7 +169,7 @@ class _Ingest:
         ]
 
     def output(self, name: str) -> None:
-        """What leads to an Output: a population as it is, or synapses into a population without threshold."""
+        """Add an Output: of a population as it is, or of a new one without threshold, into which synapses lead."""
         signal = self.signals.into(name)
         shape = tuple(int(n) for n in self.graph.nodes[name].output_type["output"])
         if signal.shape != shape and not any(path.nodes for path in signal.paths):
@@ -175,24 +177,24 @@ class _Ingest:
         if len(signal.paths) == 1 and signal.paths[0] == OperatorPath(signal.paths[0].source) and not signal.biases:
             source = signal.paths[0].source
             if source in self.analog:
-                raise DeployError(f"output {name}: shows the input {source} itself; put a population between them")
+                raise DeployError(f"output {name}: it gets the input {source} itself; put a population between them")
             self.outputs.append(Output(name, self.population(source)))
             return
         readout = self.weighted(name)
-        same = tuple((path.source, path.delay, path.nodes) for path in signal.paths)
-        if self.shown.get(readout) == same:  # by another output already
+        paths = tuple((path.source, path.delay, path.nodes) for path in signal.paths)
+        if self.readouts.get(readout) == paths:  # another Output has it already
             self.outputs.append(Output(name, readout))
             return
-        if readout in self.populations:  # other paths lead into it there
+        if readout in self.populations:  # but other paths lead into that one
             readout = name
-        self.shown[readout] = same
+        self.readouts[readout] = paths
         self.project(readout, signal, shape, suffix="_synapses")
         now = np.broadcast_to(signal.biases.get(0, np.zeros(())), shape).astype(np.float32)
         self.populations[readout] = Population(readout, shape, "readout", bias=now, late_biases=_late(signal))
         self.outputs.append(Output(name, readout))
 
     def weighted(self, output: str) -> str:
-        """The last node with weights on the way to an output: the read-out bears its name, as in the file's quantisation."""
+        """The last weighted node before an Output, after which its read-out is named, as in the file's quantisation."""
         name = output
         while len(self.signals.sources[name]) == 1:
             name = self.signals.sources[name][0]
@@ -209,7 +211,7 @@ def _late(signal: Signal) -> tuple[tuple[int, np.ndarray], ...]:
 
 
 def _merge_stride(operators: ops.Operators) -> ops.Operators:
-    """A stride-1 convolution followed by a decimating pool of kernel 1 is the strided convolution (mksgn/export/lowering/lower writes it so)."""
+    """Merge a convolution of stride 1 with a decimating pool of kernel 1 after it (mksgn/export/lowering)."""
     merged: list[ops.Operator] = []
     for operator in operators:
         last = merged[-1] if merged else None

@@ -16,7 +16,7 @@ from mksgn.deploy.errors import DeployError
 from mksgn.deploy.program import operators as ops
 from mksgn.export.graph.kinds import CONVOLUTIONS, DENSE
 from mksgn.export.graph.nodes import GraphConv, f32, ints
-from mksgn.export.graph.paths import LinearPath, LinearWalk, delayed, extended, joined
+from mksgn.export.graph.paths import LinearPath, LinearPaths, delayed, extended, joined
 from mksgn.export.lowering.fold import per_edge
 from mksgn.export.reference.nodes import delay_steps
 
@@ -67,12 +67,12 @@ def _apply(operators: ops.Operators, bias: np.ndarray, shape: Shape) -> np.ndarr
     return ops.apply(operators, torch.from_numpy(bias[None])).numpy()[0]
 
 
-class Signals(LinearWalk[Signal]):
+class Signals(LinearPaths):
     """The signal that each node of a flat graph puts out; `into` gives the one that it gets."""
 
-    def __init__(self, graph: nir.NIRGraph, order: list[str], dt: float, shape_of: Callable[[str], Shape]):
+    def __init__(self, graph: nir.NIRGraph, order: list[str], dt: float, shape_of: Callable[[str], Shape]) -> None:
         """`shape_of` gives the output shape of nodes that are not linear, `order` is that of evaluation."""
-        super().__init__(graph.nodes, set(map(tuple, graph.edges)), order)
+        super().__init__(graph, set(map(tuple, graph.edges)), order)
         self.dt, self.shape_of = dt, shape_of
 
     def start(self, name: str) -> Signal:

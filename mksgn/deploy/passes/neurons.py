@@ -1,8 +1,7 @@
-"""NIR's neurons in Lava's terms: forward Euler with the file's dt, weights as the file has them.
+"""NIR's neurons as Lava computes them: forward Euler with the file's dt, weights as the file has them.
 
-With gain = dt/tau r (LIF, LI), dt r (IF, I) or dt/tau_mem r dt/tau_syn w_in (CubaLIF, CubaLI) the membrane is counted in units of
-the current, v / gain: decay dv = dt/tau, threshold and reset v / gain, and v_leak a bias (NIR.md). dt/tau is rounded to float32,
-as every simulator of the file has it.
+The membrane potential is counted in units of the current, v / gain (mksgn/export/graph/membranes), so
+that threshold and reset are v / gain too, and v_leak becomes a bias (NIR.md).
 """
 
 from __future__ import annotations
@@ -23,21 +22,25 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Converted:
-    """A neuron node's population: its equation, and the value of one unit of its membrane in the file's."""
+    """A neuron node's equation, and what one unit of its membrane is worth in the file's units."""
 
     neuron: FloatNeuron
     unit: Array
     fires: bool
 
 
-def shape_of(node: nir.NIRNode) -> tuple[int, ...]:
-    return tuple(np.shape(node.threshold if isinstance(node, nir.Threshold) else node.r))
-
-
 def convert(name: str, node: nir.NIRNode, dt: float, if_dt: float | None, bias: Array) -> Converted:
-    """`bias` is what the linear nodes before it add at every step; `if_dt` is the step of IF and I (None: dt).
+    """Convert a neuron node.
 
-    Raises DeployError for a time constant below dt, and for a resting potential above the threshold.
+    Args:
+        name: The node's name, for errors.
+        node: Any of kinds.NEURONS.
+        dt: Time step, seconds.
+        if_dt: What IF and I integrate with in place of `dt`, seconds.
+        bias: What the linear nodes before it add at every step.
+
+    Raises:
+        DeployError: A time constant below dt, or a resting potential above the threshold.
     """
     if isinstance(node, nir.Threshold):
         return Converted(FloatNeuron(1.0, compact(node.threshold), compact(bias)), np.ones(1, dtype=np.float32), True)
@@ -53,11 +56,11 @@ def convert(name: str, node: nir.NIRNode, dt: float, if_dt: float | None, bias: 
     reset = np.asarray(node.v_reset, dtype=np.float64) if fires else np.zeros(1)
     if threshold is not None and np.any((threshold < 0) & (leak < 0)):
         raise DeployError(
-            f"node {name}: v_threshold ({threshold.min():.4g}) lies below 0, where a clip's state starts, and v_leak below it: "
-            "shift its potentials, so that it rests at 0"
+            f"node {name}: v_threshold ({threshold.min():.4g}) lies below 0, where its state starts, and v_leak below "
+            "0 too: shift the node's potentials so that it rests at 0"
         )
     unit, factor, drive = gain, None, bias
-    if np.any(gain <= 0):  # no scale for the membrane: it stays in the file's units
+    if np.any(gain <= 0):  # cannot scale the membrane, which stays in the file's units
         unit, factor, drive = np.ones(1), compact(gain), bias * gain
     resting = leak / unit
     neuron = FloatNeuron(
@@ -75,13 +78,13 @@ def convert(name: str, node: nir.NIRNode, dt: float, if_dt: float | None, bias: 
 def _check_decay(name: str, parameter: str, decay: PerNeuron) -> None:
     if not np.all((decay > 0) & (decay <= 1)):
         raise DeployError(
-            f"node {name}: dt/{parameter} runs from {np.min(decay):.4g} to {np.max(decay):.4g}, outside (0, 1]: the time step is "
-            "longer than the time constant; set --dt"
+            f"node {name}: dt/{parameter} runs from {np.min(decay):.4g} to {np.max(decay):.4g}, outside (0, 1]: the "
+            "time step is longer than the time constant; set --dt"
         )
 
 
 def compact(x: Array) -> Array:
-    """float32, each axis along which nothing changes reduced to 1."""
+    """Convert to float32, and reduce each axis along which nothing changes to length 1."""
     x = np.asarray(x, dtype=np.float32)
     for axis in range(x.ndim):
         first = np.take(x, [0], axis=axis)

@@ -1,4 +1,4 @@
-"""Reading and writing .nir files: errors in one line, atomic, deterministic."""
+"""Read and write .nir files: atomically, deterministically, with errors in one line."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mksgn.common.errors import BadInputError, first_line
 
 
 def write(graph: nir.NIRGraph, path: Path) -> None:
-    """The same graph gives the same bytes. Raises BadInputError as `put` does."""
+    """Write a graph; the same graph gives the same bytes. Raises BadInputError as `put` does."""
 
     def uncached(temporary: Path) -> None:
-        # With HDF5's cache a chunk lies where it is flushed, which is when the last reference to its data set goes: a profiler that
-        # looks at frames, as Dask's workers have one, would move it, and with it the file's sha256.
+        # With HDF5's cache a chunk lies where it is flushed, which is when the last reference to its data set
+        # goes. A profiler that holds frames, as Dask's workers do, would move it, and change the file's sha256.
         with h5py.File(temporary, "w", rdcc_nbytes=0, rdcc_nslots=0) as file:
             nir.write(file.id, graph)
 
@@ -29,9 +29,14 @@ def write(graph: nir.NIRGraph, path: Path) -> None:
 
 
 def put(path: Path, write: Callable[[Path], object]) -> None:
-    """`write` a file that will be at `path`, whole, its folder made if need be.
+    """Put a whole file at `path`, and make its folder if needed.
 
-    Raises BadInputError for a place that no file can be put in.
+    Args:
+        path: Where the file will be.
+        write: Writes it, to the path that it gets.
+
+    Raises:
+        BadInputError: `path` cannot be written.
     """
     if path.is_dir():
         raise BadInputError(f"{path}: is a directory; name a file in it with -o")
@@ -46,10 +51,13 @@ def put(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def read(path: Path) -> nir.NIRGraph:
-    """Our own structured files with full type checks. Others without: nir cannot type a kernel that is not square, a grouped
-    convolution or a Linear on the last axis (NIR.md), and deploy checks every shape itself.
+    """Read a graph, our own structured files with full type checks.
 
-    Raises BadInputError, one line, for a file that is missing, truncated, or no NIR graph.
+    Other files are read without: nir cannot type a kernel that is not square, a grouped convolution or a
+    Linear on the last axis (NIR.md), and deploy checks every shape itself.
+
+    Raises:
+        BadInputError: A file that is missing, truncated, or no NIR graph.
     """
     if not path.is_file():
         raise BadInputError(f"{path}: no such file; make one with mksgn-export model.pt --to nir")
@@ -60,7 +68,8 @@ def read(path: Path) -> nir.NIRGraph:
             graph.infer_types()
             graph.check_types()
         elif isinstance(graph, nir.NIRGraph):
-            with contextlib.suppress(Exception):  # as far as nir gets: only a convolution's input_shape is lost
+            # where nir fails, only a convolution's input_shape is lost
+            with contextlib.suppress(Exception):
                 graph.infer_types()
     except AssertionError as error:  # nir names no reason for a node type that it does not know
         raise BadInputError(
@@ -76,7 +85,7 @@ def read(path: Path) -> nir.NIRGraph:
 
 
 def _as_of_today(node: dict[str, Any]) -> dict[str, Any]:
-    """A node's fields as nir 1.0.8 wants them: until 0.2.0 convolutions had no input_shape, and no nested graph is type-checked."""
+    """Convert a node's fields to nir 1.0.8: until 0.2.0 convolutions had no input_shape. Turns off type checks."""
     if node.get("type") in ("Conv1d", "Conv2d"):
         return {"input_shape": None, **node}
     if node.get("type") == "NIRGraph":

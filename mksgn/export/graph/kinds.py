@@ -6,33 +6,28 @@ import nir
 
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
 
-KINDS: dict[type[nir.NIRNode], str] = {
-    nir.Input: "boundary",
-    nir.Output: "boundary",
-    nir.NIRGraph: "nested",
-    nir.Conv1d: "linear weighted convolution",
-    nir.Conv2d: "linear weighted convolution",
-    GraphConv: "linear weighted convolution",
-    nir.Affine: "linear weighted dense",
-    nir.Linear: "linear weighted dense",
-    nir.Scale: "linear weighted",
-    nir.SumPool2d: "linear pooling",
-    nir.AvgPool2d: "linear pooling",
-    nir.Flatten: "linear",
-    nir.Delay: "linear",
-    nir.LIF: "fires spiking",
-    nir.IF: "fires spiking leakless",
-    nir.CubaLIF: "fires spiking current",
-    nir.Threshold: "fires",
-    nir.LI: "graded",
-    nir.I: "graded leakless",
-    nir.CubaLI: "graded current",
-    SpikingSelfAttention: "attention",
+TABLE: dict[str, tuple[type[nir.NIRNode], ...]] = {
+    "boundary": (nir.Input, nir.Output),
+    "nested": (nir.NIRGraph,),
+    "linear weighted convolution": (nir.Conv1d, nir.Conv2d, GraphConv),
+    "linear weighted dense": (nir.Affine, nir.Linear),
+    "linear weighted": (nir.Scale,),
+    "linear pooling": (nir.SumPool2d, nir.AvgPool2d),
+    "linear": (nir.Flatten, nir.Delay),
+    "fires spiking": (nir.LIF,),
+    "fires spiking leakless": (nir.IF,),
+    "fires spiking current": (nir.CubaLIF,),
+    "fires": (nir.Threshold,),
+    "graded": (nir.LI,),
+    "graded leakless": (nir.I,),
+    "graded current": (nir.CubaLI,),
+    "attention": (SpikingSelfAttention,),
 }
+KINDS = {node: kinds.split() for kinds, nodes in TABLE.items() for node in nodes}
 
 
 def _of_kind(kind: str, but: str = "") -> tuple[type[nir.NIRNode], ...]:
-    return tuple(node for node, kinds in KINDS.items() if kind in kinds.split() and but not in kinds.split())
+    return tuple(node for node, kinds in KINDS.items() if kind in kinds and but not in kinds)
 
 
 LINEAR = _of_kind("linear")

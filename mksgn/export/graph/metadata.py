@@ -1,4 +1,4 @@
-"""What a graph says of itself beside its nodes: its schema, and the student and the normaliser that it was made from."""
+"""A graph's metadata: its schema, and the student and the normaliser that it was exported from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEMA = "mksgn.nir/1"
 
 
 def json_of(graph: nir.NIRGraph, key: str) -> Any:
-    """An entry of the metadata that is kept as JSON text; None where the graph has none."""
+    """Read an entry of the metadata that is stored as JSON text; None if there is none."""
     text = graph.metadata.get(key)
     return None if text is None else json.loads(text)
 
@@ -26,7 +26,7 @@ def student_config(graph: nir.NIRGraph) -> StudentConfig | None:
 
 
 def input_normaliser(graph: nir.NIRGraph) -> StreamNormaliser | None:
-    """How raw clips become the input of this graph; None for a graph that does not say."""
+    """How clips become the input of this graph; None for a graph that does not say."""
     for node in graph.nodes.values():
         if isinstance(node, nir.Input) and "normaliser" in node.metadata:
             return StreamNormaliser.from_dict(json.loads(node.metadata["normaliser"]))

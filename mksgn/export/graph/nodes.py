@@ -1,7 +1,8 @@
-"""The two primitives that NIR lacks: a graph convolution, and spiking self-attention. Importing this registers them with nir.
+"""The two primitives that NIR lacks, graph convolution and spiking self-attention; an import registers them.
 
-They are dataclasses like NIR's own. Their types follow from their input's, so `NIRGraph.infer_types` and the type checks of
-`nir.read` cover them. A reader that does not know them fails loudly, which is right: it could not run the network.
+They are dataclasses like NIR's own. Their types follow from their input's, so that `NIRGraph.infer_types`
+and the type checks of `nir.read` cover them. A reader that does not know them fails, as it must: it
+could not run the network.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ def ints(x: Any, axes: int) -> tuple[int, ...]:
 
 @dataclass(eq=False)
 class GraphConv(NIRNode):
-    r"""Graph convolution over K adjacency subsets, applied to each frame alone.
+    r"""Graph convolution over K adjacency subsets, applied to each frame separately.
 
     .. math::
         y[o,t,j] = bias[o] + \sum_{k,c,i} weight[k,o,c] \; adjacency[k,i,j] \; x[c,t,i]
 
-    i is the source joint, j the target; columns (fixed j) of a normalised subset sum to 1. Input (C_in, T, V), output
-    (C_out, T, V). In quantised files there is one k per edge and adjacency holds 0 and 1 only, so that each synapse has its own
-    integer weight, as a chip stores it.
+    i is the source joint, j the target; columns (fixed j) of a normalised subset sum to 1. Input
+    (C_in, T, V), output (C_out, T, V). In quantised files there is one k per edge, and adjacency holds
+    only 0 and 1, so that each synapse has its own integer weight, as a chip stores it.
     """
 
     adjacency: np.ndarray  # (K, V, V) [subset, source, target]
@@ -68,15 +69,16 @@ class GraphConv(NIRNode):
 class SpikingSelfAttention(NIRNode):
     r"""Self-attention of spikes over the joints of each frame, with a binary map; two LIF populations, m and z.
 
-    Input the stacked q|k|v spikes (3C, T, V), output the spikes z (C, T, V); channel = head · d + i with d = C / heads.
+    Input: the stacked q|k|v spikes (3C, T, V). Output: the spikes z (C, T, V). channel = head · d + i with
+    d = C / heads.
 
     .. math::
         a_m[h,t,i,j] = gain_m[h] \sum_c q[h d + c, t, i] \; k[h d + c, t, j]          [query i, key j]
     .. math::
         a_z[h d + c, t, i] = gain_z[h] \sum_j m[h,t,i,j] \; v[h d + c, t, j]
 
-    Both populations follow NIR's LIF with r = 1, v_leak = v_reset = 0: :math:`\tau \dot v = -v + a`; spike where
-    :math:`v > threshold[h]`, then :math:`v = 0`. z uses the spikes m of the same time step.
+    Both populations follow NIR's LIF with r = 1, v_leak = v_reset = 0: :math:`\tau \dot v = -v + a`;
+    spike where :math:`v > threshold[h]`, then :math:`v = 0`. z gets the spikes m of the same time step.
     """
 
     heads: int
@@ -97,9 +99,8 @@ class SpikingSelfAttention(NIRNode):
             setattr(self, name, value)
         if np.shape(self.tau) != ():
             raise ValueError(f"SpikingSelfAttention: tau has shape {np.shape(self.tau)}, expected a scalar")
-        self.tau = np.asarray(self.tau)[
-            ()
-        ]  # a NumPy scalar: nir.write compresses arrays, which HDF5 refuses for shape ()
+        # a NumPy scalar: nir.write compresses arrays, which HDF5 refuses for shape ()
+        self.tau = np.asarray(self.tau)[()]
         self.input_type: dict[str, Any] = {"input": None}
 
     @property
@@ -108,15 +109,15 @@ class SpikingSelfAttention(NIRNode):
         if shape is None:
             return {"output": None}
         if len(shape) != 3 or shape[0] % (3 * self.heads):
-            found = tuple(int(n) for n in shape)
             raise ValueError(
-                f"SpikingSelfAttention: input has shape {found}, expected (3C, T, V) with C a multiple of heads = {self.heads}"
+                f"SpikingSelfAttention: input has shape {tuple(int(n) for n in shape)}, expected (3C, T, V) with C a "
+                f"multiple of heads = {self.heads}"
             )
         return {"output": np.array([shape[0] // 3, shape[1], shape[2]])}
 
 
 def register() -> None:
-    """Make nir.read and nir.write know both. NIR has no registry: its readers look a type's name up in nir.ir (NIR.md)."""
+    """Register both with nir, which has no registry: nir.read looks a type's name up in nir.ir (NIR.md)."""
     for cls in (GraphConv, SpikingSelfAttention):
         setattr(nir.ir, cls.__name__, cls)
         known = vars(nir.ir)["__all_ir"]

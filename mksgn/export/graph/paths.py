@@ -6,17 +6,19 @@ therefore a sum over its paths, each of which starts at one population, attentio
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, TypeVar
 
 import nir
+import numpy as np
 
 from mksgn.export.errors import UnsupportedNodeError
-from mksgn.export.graph.kinds import LINEAR
+from mksgn.export.graph.kinds import FIRING, GRADED, LINEAR
+from mksgn.export.graph.nodes import SpikingSelfAttention
 
 PATHS_LIMIT = 256  # into one node; joins in series multiply them
+SOURCES = (nir.Input, *FIRING, *GRADED, SpikingSelfAttention)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,6 @@ class LinearPath:
 
 
 Path = TypeVar("Path", bound=LinearPath)
-Value = TypeVar("Value")
 
 
 def extended(paths: Iterable[Path], name: str) -> tuple[Path, ...]:
@@ -50,55 +51,59 @@ def joined(name: str, incoming: Iterable[tuple[Path, ...]]) -> tuple[Path, ...]:
     paths = tuple(path for group in incoming for path in group)
     if len(paths) > PATHS_LIMIT:
         raise UnsupportedNodeError(
-            f"node {name}: {len(paths)} linear paths lead into it, more than {PATHS_LIMIT}; put a population between them"
+            f"node {name}: {len(paths)} linear paths lead into it, more than {PATHS_LIMIT}; "
+            "put a population between them"
         )
     return paths
 
 
-class LinearWalk(ABC, Generic[Value]):
-    """A walk backwards along the linear nodes of a flat graph, in which each node is visited once.
+class LinearPaths:
+    """The linear paths into each node of a flat graph, from a walk that visits each linear node once.
 
-    A subclass says what a node's output is: `start` for a node that is not linear, `through` for a
-    linear one, `join` for the sum over incoming edges, `late` for a value of earlier time steps.
+    A node's value is the tuple of its paths. A subclass that carries more along overrides `start` (a
+    source's value), `through` (a linear node's), `join` (a sum over edges) and `late` (a delayed value).
     """
 
-    def __init__(self, nodes: Mapping[str, nir.NIRNode], edges: Iterable[tuple[str, str]], order: list[str]):
+    def __init__(self, graph: nir.NIRGraph, edges: Iterable[Sequence[str]], order: list[str]) -> None:
         """`order` is that of evaluation: an edge from a later node closes a loop, and takes one time step."""
-        self.nodes = nodes
+        self.graph = graph
         self.position = {name: i for i, name in enumerate(order)}
-        self.sources: dict[str, list[str]] = {name: [] for name in nodes}
+        self.sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
         for source, target in sorted((a, b) for a, b in edges):
             self.sources[target].append(source)
-        self.outputs: dict[str, Value] = {}  # of each linear node visited
+        self.outputs: dict[str, Any] = {}  # of the linear nodes visited
         self._open: list[str] = []
 
-    @abstractmethod
-    def start(self, name: str) -> Value: ...
+    def start(self, name: str) -> Any:
+        return (LinearPath(name),)
 
-    @abstractmethod
-    def through(self, name: str, node: nir.NIRNode, value: Value) -> Value: ...
+    def through(self, name: str, node: nir.NIRNode, value: Any) -> Any:
+        return extended(value, name)
 
-    @abstractmethod
-    def join(self, name: str, values: list[Value]) -> Value: ...
+    def join(self, name: str, values: list[Any]) -> Any:
+        return joined(name, values)
 
-    @abstractmethod
-    def late(self, value: Value, steps: int) -> Value: ...
+    def late(self, value: Any, steps: int) -> Any:
+        return delayed(value, steps)
 
-    def into(self, name: str) -> Value:
-        """The sum over the edges into a node. Raises UnsupportedNodeError where no edge leads into one."""
+    def into(self, name: str) -> Any:
+        """The sum over the edges into a node. Raises UnsupportedNodeError where there are none."""
         if not self.sources[name]:
             raise UnsupportedNodeError(f"node {name}: no edge leads into it; connect it, or leave it out")
-        values = []
-        for source in self.sources[name]:
-            closes_loop = self.position[source] >= self.position[name]
-            values.append(self.late(self.output(source), 1) if closes_loop else self.output(source))
-        return self.join(name, values)
+        closes_loop = {source: self.position[source] >= self.position[name] for source in self.sources[name]}
+        return self.join(
+            name, [self.late(self.output(source), int(closes_loop[source])) for source in self.sources[name]]
+        )
 
-    def output(self, name: str) -> Value:
-        """What a node puts out. Raises UnsupportedNodeError for a loop of linear nodes alone."""
-        node = self.nodes[name]
-        if not isinstance(node, LINEAR):
+    def output(self, name: str) -> Any:
+        """What a node puts out. Raises UnsupportedNodeError for a loop of linear nodes, and for what is no source."""
+        node = self.graph.nodes[name]
+        if isinstance(node, SOURCES):
             return self.start(name)
+        if not isinstance(node, LINEAR):
+            raise UnsupportedNodeError(
+                f"node {name}: an edge leads out of this {type(node).__name__}; end the graph there"
+            )
         if name not in self.outputs:
             if name in self._open:
                 loop = ", ".join(self._open[self._open.index(name) :])
@@ -107,3 +112,14 @@ class LinearWalk(ABC, Generic[Value]):
             self.outputs[name] = self.through(name, node, self.into(name))
             self._open.pop()
         return self.outputs[name]
+
+
+def source_shape(graph: nir.NIRGraph, name: str) -> tuple[int, ...]:
+    """The output shape of a population, attention node or input."""
+    node = graph.nodes[name]
+    if isinstance(node, nir.Input):
+        return tuple(int(n) for n in node.input_type["input"])
+    if isinstance(node, SpikingSelfAttention):
+        stacked, *rest = source_shape(graph, next(a for a, b in graph.edges if b == name))
+        return (stacked // 3, *rest)
+    return np.shape(node.threshold if isinstance(node, nir.Threshold) else node.r)

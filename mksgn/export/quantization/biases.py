@@ -1,4 +1,4 @@
-"""A population's bias in Loihi's integers: those of the linear nodes on its ways, and what its v_leak drives it by."""
+"""A population's bias in Loihi's integers: those of the linear nodes on its paths, and the drive of its v_leak."""
 
 from __future__ import annotations
 
@@ -10,94 +10,100 @@ from mksgn.export.errors import UnsupportedNodeError
 from mksgn.export.graph.kinds import CONVOLUTIONS, CURRENT_BASED
 from mksgn.export.graph.membranes import Membrane
 from mksgn.export.graph.nodes import f32
+from mksgn.export.graph.paths import source_shape
 from mksgn.export.graph.weights import bias_of
-from mksgn.export.quantization.paths import WeightedPath, pooled, shape_of
+from mksgn.export.quantization.paths import WeightedPath, pooled, shape_after
 from mksgn.export.reference.nodes import linear, tensor
 
 
 class Biases:
-    """Those of the nodes on the ways into a population, where they arrive, and v_leak's `drive`, (*shape), at each step; in units of
-    the unquantised network."""
+    """Biases of the nodes on the paths into a population, in units of the unquantised network.
 
-    def __init__(self, graph: nir.NIRGraph, name: str, incoming: list[WeightedPath], drive: np.ndarray):
+    Attributes:
+        drive: (*shape), what v_leak adds to the membrane at each step.
+        total: (*shape), the sum of all biases and the drive.
+    """
+
+    def __init__(self, graph: nir.NIRGraph, name: str, paths: list[WeightedPath], drive: np.ndarray) -> None:
         self.node, self.drive = graph.nodes[name], drive
-        shape = shape_of(graph, name)
-        self.biased = [b for b in incoming if hasattr(graph.nodes[b.weighted], "bias")]
-        self.nodes = [graph.nodes[b.weighted] for b in self.biased]
-        self.places = [
-            _place(graph, b, shape) if n.bias.any() or len(self.biased) > 1 else np.zeros(shape, dtype=int)
-            for b, n in zip(self.biased, self.nodes, strict=True)
+        shape = source_shape(graph, name)
+        biased = [path for path in paths if hasattr(graph.nodes[path.weighted], "bias")]
+        self.nodes = [graph.nodes[path.weighted] for path in biased]
+        self.elements = [
+            _elements(graph, path, shape) if node.bias.any() or len(biased) > 1 else np.zeros(shape, dtype=int)
+            for path, node in zip(biased, self.nodes, strict=True)
         ]
         if isinstance(self.node, CURRENT_BASED):
-            for path, node in zip(self.biased, self.nodes, strict=True):
+            for path, node in zip(biased, self.nodes, strict=True):
                 if node.bias.any():
                     raise UnsupportedNodeError(
-                        f"node {path.weighted}: its bias enters the synaptic current of {name}, and Loihi's bias the membrane; "
-                        "use Linear for Affine, and v_leak for the bias"
+                        f"node {path.weighted}: its bias enters the synaptic current of {name}, and Loihi's bias "
+                        "the membrane; use Linear for Affine, and v_leak for the bias"
                     )
-        # the whole sum on the first node, where all add up alike: a sum of rounded ones would be rounded twice
-        self.alike = len({n.bias.shape for n in self.nodes}) < 2 and all(
-            np.array_equal(p, self.places[0]) for p in self.places
+        # where all biases reach the same neurons, the first node gets their sum, which is then rounded once
+        self.same_neurons = len({n.bias.shape for n in self.nodes}) < 2 and all(
+            np.array_equal(p, self.elements[0]) for p in self.elements
         )
-        self.total = self._placed([bias_of(n) for n in self.nodes]) + drive
+        self.total = self._at_neurons([bias_of(n) for n in self.nodes]) + drive
 
-    def _placed(self, biases: list[np.ndarray]) -> np.ndarray:
-        parts = [np.append(0.0, b)[place] for b, place in zip(biases, self.places, strict=True)]
+    def _at_neurons(self, biases: list[np.ndarray]) -> np.ndarray:
+        parts = [np.append(0.0, b)[element] for b, element in zip(biases, self.elements, strict=True)]
         return sum(parts, np.zeros(self.drive.shape))
 
-    def whole(self, scale: float) -> tuple[list[np.ndarray], np.ndarray]:
-        """Each node's bias, and what the population gets at each step with v_leak, in integers."""
+    def integers(self, scale: float) -> tuple[list[np.ndarray], np.ndarray]:
+        """Each node's bias, and the population's sum with the drive of v_leak, in integers."""
         total = loihi.round_biases(self.total * scale)
-        rounded_apart = 0 if self.alike else len(self.nodes)
-        step = 2 if np.abs(self.total * scale).max() > loihi.BIAS_MANTISSA_LIMIT - rounded_apart else 1
+        separate = 0 if self.same_neurons else len(self.nodes)
+        step = 2 if np.abs(self.total * scale).max() > loihi.BIAS_MANTISSA_LIMIT - separate else 1
         biases = [bias_of(n) for n in self.nodes]
-        if self.alike and biases:
+        if self.same_neurons and biases:
             biases = [sum(biases[1:], biases[0]), *(np.zeros_like(b) for b in biases[1:])]
         own = [step * np.rint(b * scale / step) for b in biases]
-        return own, total if self.drive.any() else self._placed(own)
+        return own, total if self.drive.any() else self._at_neurons(own)
 
     def write(self, scale: float, unit: float, membrane: Membrane) -> None:
-        own, total = self.whole(scale)
+        """Set the nodes' biases, and v_leak, to the integers of `scale`, times `unit`."""
+        own, total = self.integers(scale)
         for node, bias in zip(self.nodes, own, strict=True):
             node.bias = f32(bias * unit)
         if self.drive.any():
-            leak = (total - self._placed(own)) * unit * membrane.gain / membrane.decay
+            leak = (total - self._at_neurons(own)) * unit * membrane.gain / membrane.decay
             self.node.v_leak = f32(np.broadcast_to(leak, self.node.v_leak.shape))
 
 
-def _place(graph: nir.NIRGraph, path: WeightedPath, shape: tuple[int, ...]) -> np.ndarray:
-    """For each neuron which element of the node's bias reaches it, counted from 1; 0 for none. None may be pooled on the way."""
+def _elements(graph: nir.NIRGraph, path: WeightedPath, shape: tuple[int, ...]) -> np.ndarray:
+    """Which element of the node's bias each neuron gets, counted from 1; 0 for none. No bias may be pooled."""
     node = graph.nodes[path.weighted]
-    y = tensor(np.zeros((1, *shape_of(graph, path.source))))
-    for name in (*path.before, path.weighted):
-        if not isinstance(graph.nodes[name], nir.Delay):
-            y = linear(graph.nodes[name], name, y)
+    nodes = {name: graph.nodes[name] for name in (*path.before, path.weighted)}
+    shape_there = shape_after(graph, path.source, list(nodes.items()))
     index = np.arange(1, node.bias.size + 1).reshape(node.bias.shape)
     if isinstance(node, CONVOLUTIONS):
-        index = index.reshape(-1, *(1,) * (y.ndim - 2))
-    y = tensor(np.broadcast_to(index, y.shape))
+        index = index.reshape(-1, *(1,) * (len(shape_there) - 1))
+    y = tensor(np.broadcast_to(index, (1, *shape_there)))
     for name in path.after:
         y = linear(graph.nodes[name], name, y) if not isinstance(graph.nodes[name], nir.Delay) else y
     return np.broadcast_to(y.numpy()[0].astype(int), shape)
 
 
-def check_unbiased(graph: nir.NIRGraph, target: str, incoming: list[WeightedPath]) -> None:
-    """A bias must reach the population as it is, from the first step on: the biases of all branches add up to one of the population."""
-    for path in incoming:
+def check_unbiased(graph: nir.NIRGraph, target: str, paths: list[WeightedPath]) -> None:
+    """Check that each bias reaches the population unchanged from the first step on, so that they add up to one bias."""
+    for path in paths:
         node = graph.nodes[path.weighted]
         if not np.any(bias_of(node)):
             continue
         output = isinstance(graph.nodes[target], nir.Output)
         if not output and pooled(graph, path.after) > 1:
             raise UnsupportedNodeError(
-                f"node {path.weighted}: its bias is pooled before {target}; put the bias into a node behind the pool"
+                f"node {path.weighted}: its bias is pooled before {target}; put the bias into a node after the pool"
             )
         if path.loop_edges or any(isinstance(graph.nodes[n], nir.Delay) for n in path.after):
             raise UnsupportedNodeError(
-                f"node {path.weighted}: its bias reaches {target} through a delay or a loop, and Loihi's bias is there from the first "
-                "step; put it into a node that leads there directly"
+                f"node {path.weighted}: its bias reaches {target} through a delay or a loop, and Loihi's "
+                "bias applies from the first step; put it into a node that leads there directly"
             )
-        if not output and isinstance(node, nir.Affine) and node.weight.ndim == 2 and len(shape_of(graph, target)) > 1:
+        last_axis = isinstance(node, nir.Affine) and node.weight.ndim == 2
+        if last_axis and not output and len(source_shape(graph, target)) > 1:
             raise UnsupportedNodeError(
-                f"node {path.weighted}: an Affine's bias on the last axis of {target} is no bias per channel; use a Linear, or flatten"
+                f"node {path.weighted}: an Affine's bias on the last axis of {target} is not one per channel; "
+                "use a Linear, or flatten"
             )

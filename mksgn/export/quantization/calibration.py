@@ -1,15 +1,13 @@
-"""What the unquantised network did on the calibration clips, and how well a quantised population repeats it."""
+"""The unquantised network on calibration samples, and how well a quantised population repeats its decisions."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 
 import nir
 import numpy as np
 import torch
-from torch import Tensor
 
 from mksgn.export.errors import ExportError
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
@@ -17,31 +15,41 @@ from mksgn.export.graph.kinds import SPIKING
 from mksgn.export.graph.membranes import Membrane, PerNeuron
 from mksgn.export.graph.metadata import input_normaliser
 from mksgn.export.graph.nodes import SpikingSelfAttention
+from mksgn.export.graph.paths import source_shape
 from mksgn.export.graph.weights import set_weight
 from mksgn.export.quantization.paths import WeightedPath
 from mksgn.export.reference import execute as reference
 from mksgn.export.reference.nodes import delay_steps, linear, map_counts, split_heads, value_counts
 from mksgn.train.streams import INTEGER_LIMIT
 
-# A share of differing decisions of 0.1 % is found to a tenth of itself by this many. Large networks need one sample for that.
+# So many decisions determine a share of 0.1 % of differing ones to a tenth of itself; of a large
+# network one sample has as many.
 DECISIONS = 1 << 18
 
 
 class Calibration:
-    """The float run: the spikes and inputs that feed each population.
+    """The run in floating point: the spikes and inputs that feed each population.
 
-    `inputs` is an array for the only input, or a dict by input's name, each (L, *input shape), constant, or (L, steps, *input shape).
-    Raises ExportError for inputs that do not fit.
+    Args:
+        graph: The unquantised graph.
+        inputs: An array for the only input, or a dict by input name; each (L, *input shape), constant,
+            or (L, steps, *input shape).
+        steps: Time steps of a sample.
+        dt: Time step, seconds.
+        if_dt: What IF and I integrate with in place of `dt`, seconds.
+
+    Raises:
+        ExportError: Inputs that do not fit.
     """
 
-    def __init__(self, graph: nir.NIRGraph, inputs: Arrays, steps: int, dt: float, if_dt: float | None = None):
+    def __init__(self, graph: nir.NIRGraph, inputs: Arrays, steps: int, dt: float, if_dt: float | None = None) -> None:
         self.graph, self.steps, self.dt = graph, steps, dt
         named = _given(graph, inputs, steps)
         sizes = [math.prod(node.v_threshold.shape) for node in graph.nodes.values() if isinstance(node, SPIKING)]
         samples = min(len(x) for x in named.values())
         spread = np.linspace(0, samples - 1, min(samples, -(-DECISIONS // (steps * min(sizes, default=1)))))
         self.inputs = {name: x[spread.round().astype(int)] for name, x in named.items()}
-        shapes = {name: _declared(graph, name) for name in named}
+        shapes = {name: source_shape(graph, name) for name in named}
         self.constant = {name for name, x in self.inputs.items() if x.ndim == len(shapes[name]) + 1}
         stepwise = len(self.constant) < len(self.inputs)
         given = {
@@ -54,12 +62,13 @@ class Calibration:
         self.run = reference.execute(graph, given, steps, dt, stepwise=stepwise, if_dt=if_dt)
 
     def _analog(self, name: str) -> bool:
-        """Inputs are spikes unless the file says otherwise, or says nothing and the clips do."""
+        """An input is spikes unless the file, or else the samples' values, say otherwise."""
         signal = self.graph.nodes[name].metadata.get("signal")
         spikes = bool(np.isin(self.inputs[name], (0, 1)).all())
         if signal == "spikes" and not spikes:
             raise ExportError(
-                f'input {name}: the file says spikes, calibration has other values than 0 and 1; set its "signal" to analog'
+                f"input {name}: the file says spikes, and calibration has values other than 0 and 1; set its "
+                '"signal" to analog'
             )
         return signal == "analog" or not spikes
 
@@ -68,34 +77,29 @@ class Calibration:
         return self.run.spikes[population]
 
     def source(self, name: str) -> np.ndarray:
-        """(S, L, …) float32 output of a node that is a population or attention; of a constant input (1, L, …)."""
+        """(S, L, …) float32, the output of a population, attention node or input; (1, L, …) of a constant input."""
         node = self.graph.nodes[name]
         if isinstance(node, nir.Input):
             return self.inputs[name][None] if name in self.constant else self.inputs[name].swapaxes(0, 1)
         return self.run.spikes[f"{name}.z" if isinstance(node, SpikingSelfAttention) else name].astype(np.float32)
 
+    @torch.no_grad()
     def currents(
-        self, nodes: dict[str, nir.NIRNode], paths: list[WeightedPath]
-    ) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+        self, nodes: dict[str, nir.NIRNode], paths: list[WeightedPath], weights: dict[str, np.ndarray]
+    ) -> np.ndarray:
         """Currents (S, L, *shape) of a population for given weights of its weighted `nodes`, without biases."""
-
-        @torch.no_grad()
-        def currents(weights: dict[str, np.ndarray]) -> np.ndarray:
-            total: np.ndarray | None = None
-            for path in paths:
-                node = copy.copy(nodes[path.weighted])
-                set_weight(node, weights[path.weighted])
-                if hasattr(node, "bias"):
-                    node.bias = np.zeros_like(node.bias)
-                current = self._along(path, node)
-                total = current if total is None else total + current
-            assert total is not None
-            return np.broadcast_to(total, (self.steps, *total.shape[1:]))
-
-        return currents
+        currents = []
+        for path in paths:
+            node = copy.copy(nodes[path.weighted])
+            set_weight(node, weights[path.weighted])
+            if hasattr(node, "bias"):
+                node.bias = np.zeros_like(node.bias)
+            currents.append(self._along(path, node))
+        total = sum(currents[1:], currents[0])
+        return np.broadcast_to(total, (self.steps, *total.shape[1:]))
 
     def _along(self, path: WeightedPath, weighted: nir.NIRNode) -> np.ndarray:
-        """(S or 1, L, …) of what `path` brings, `weighted` in place of its weighted node."""
+        """(S or 1, L, …), the current of one path, with `weighted` in place of its weighted node."""
         names = (*path.before, path.weighted, *path.after)
         x = self.source(path.source)
         if path.loop_edges or any(isinstance(self.graph.nodes[name], nir.Delay) for name in names):
@@ -104,50 +108,53 @@ class Calibration:
         y = torch.from_numpy(np.array(x, dtype=np.float32)).flatten(0, 1)
         for name in names:
             node = weighted if name == path.weighted else self.graph.nodes[name]
-            late = isinstance(node, nir.Delay)
-            y = _delayed(y, samples, delay_steps(node, name, self.dt)) if late else linear(node, name, y)
+            if isinstance(node, nir.Delay):
+                late = _late(y.unflatten(0, (-1, samples)).numpy(), delay_steps(node, name, self.dt))
+                y = torch.from_numpy(late).flatten(0, 1)
+            else:
+                y = linear(node, name, y)
         return y.numpy().reshape(-1, samples, *y.shape[1:])
 
 
 def _given(graph: nir.NIRGraph, inputs: Arrays, steps: int) -> dict[str, np.ndarray]:
-    found = arrays_by_input(inputs, graph.inputs, "calibration of")
-    for name, x in found.items():
-        shape = _declared(graph, name)
+    arrays = arrays_by_input(inputs, graph.inputs, "calibration of")
+    for name, x in arrays.items():
+        shape = source_shape(graph, name)
         fits = x.shape[1:] == shape or x.shape[1:] == (steps, *shape)
         if not x.size or not fits or not np.isfinite(x).all():
-            what = "calibration" if len(found) == 1 else f"calibration of {name}"
+            what = "calibration" if len(arrays) == 1 else f"calibration of {name}"
             raise ExportError(
-                f"{what} has shape {x.shape} or values that are not finite; expected finite samples of clips (L, "
+                f"{what} has shape {x.shape} or values that are not finite; expected finite samples (L, "
                 f"{', '.join(map(str, shape))}), or (L, {', '.join(map(str, (steps, *shape)))})"
             )
-    samples = {len(x) for x in found.values()}
+    samples = {len(x) for x in arrays.values()}
     if len(samples) > 1:
         raise ExportError(
-            f"calibration: the inputs differ in their number of samples ({sorted(samples)}); give each the same clips"
+            f"calibration: the inputs differ in their number of samples ({sorted(samples)}); give each the same samples"
         )
-    return found
-
-
-def _declared(graph: nir.NIRGraph, name: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in graph.nodes[name].input_type["input"])
+    return arrays
 
 
 def _late(x: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """x (S, L, …) later by `steps`, which broadcasts against (…); 0 before."""
+    """Delay x (S, L, …) by `steps`, which broadcasts against (…); 0 before."""
     y = np.zeros_like(x)
-    for late in np.unique(steps):
-        here = np.broadcast_to(steps == late, x.shape[2:])
-        y[late:][..., here] = x[: max(len(x) - late, 0)][..., here]
+    for delay in np.unique(steps):
+        here = np.broadcast_to(steps == delay, x.shape[2:])
+        y[delay:][..., here] = x[: max(len(x) - delay, 0)][..., here]
     return y
 
 
-def _delayed(y: Tensor, samples: int, steps: np.ndarray) -> Tensor:
-    """As `_late`, of steps and samples in one axis."""
-    return torch.from_numpy(_late(y.numpy().reshape(-1, samples, *y.shape[1:]), steps)).flatten(0, 1)
-
-
 def coincidences(node: SpikingSelfAttention, qkv: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What attention's two populations count, for spikes qkv (S, L, 3C, T, V) and m: (S, L, heads, T, V, V), (S, L, heads, d, T, V)."""
+    """Count the coincidences that attention's two populations get.
+
+    Args:
+        node: The attention node.
+        qkv: (S, L, 3C, T, V), stacked spikes.
+        m: (S, L, heads, T, V, V), spikes of the map.
+
+    Returns:
+        (S, L, heads, T, V, V) and (S, L, heads, d, T, V).
+    """
     q, k, v = split_heads(node, torch.from_numpy(qkv).flatten(0, 1))
     maps = torch.from_numpy(m.astype(np.float32)).flatten(0, 1)
     counts = map_counts(q, k), value_counts(maps, v)
@@ -156,13 +163,13 @@ def coincidences(node: SpikingSelfAttention, qkv: np.ndarray, m: np.ndarray) -> 
 
 
 def input_lattice(graph: nir.NIRGraph) -> float:
-    """The finest step of an analog input's values; 1 where the file does not say."""
+    """The step between an analog input's values; 1 where the file does not say."""
     normaliser = input_normaliser(graph)
     return 1.0 if normaliser is None else 2.0**normaliser.lattice_exponent
 
 
 def input_peak(graph: nir.NIRGraph, inputs: np.ndarray) -> float:
-    """The largest |value| of an analog input: where its streams saturate, or what the clips have where the file does not say."""
+    """The largest |value| of an analog input: where its streams saturate, or the samples' if the file does not say."""
     return float(np.abs(inputs).max()) if input_normaliser(graph) is None else INTEGER_LIMIT * input_lattice(graph)
 
 
@@ -180,10 +187,10 @@ def agreement(
 
     Args:
         expected: (S, L, *shape) bool, the spikes of the unquantised population.
-        current: (S, L, *shape), what the synapses bring at each step.
+        current: (S, L, *shape), the current of the synapses at each step.
         membrane: The population's decays.
         threshold: What v is compared with.
-        drive: What v gets at each step beside u.
+        drive: What v gets at each step besides u.
     """
     decay, current_decay = membrane.decay, membrane.current_decay
     has_synaptic_state = not np.all(np.asarray(current_decay) == 1)

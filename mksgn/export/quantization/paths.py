@@ -1,4 +1,4 @@
-"""Find the linear paths into each population and rewrite the graph: every path gets exactly one weighted node of its own.
+"""Find the linear paths into each population and rewrite the graph: each path gets one weighted node of its own.
 
 Loihi's synapses hold one integer weight each, in units of their target population. `canonicalize_paths`
 therefore turns average pools into sum pools, moves scalar scales into weights, merges weighted nodes in series,
@@ -16,15 +16,14 @@ import numpy as np
 import torch
 
 from mksgn.export.errors import UnsupportedNodeError
-from mksgn.export.graph.kinds import FIRING, GRADED, LINEAR, SPIKING, WEIGHTED
+from mksgn.export.graph.kinds import GRADED, LINEAR, SPIKING, WEIGHTED
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from mksgn.export.graph.order import evaluation_order
-from mksgn.export.graph.paths import LinearPath, LinearWalk, delayed, extended, joined
+from mksgn.export.graph.paths import LinearPaths, source_shape
 from mksgn.export.graph.weights import bias_of, merged, scaled
 from mksgn.export.reference.nodes import linear
 
 TARGETS = (*SPIKING, *GRADED, nir.Output)
-SOURCES = (nir.Input, *FIRING, *GRADED, SpikingSelfAttention)
 
 Chain = list[tuple[str, nir.NIRNode]]  # names and nodes, in the order of the signal
 Factors = list[tuple[int, float]]  # scalar factors on a chain, each with the number of nodes before it
@@ -62,30 +61,14 @@ class _Path:
         return next((i for i, (_, node) in enumerate(self.chain) if isinstance(node, WEIGHTED)), len(self.chain))
 
 
-class _Paths(LinearWalk[tuple[LinearPath, ...]]):
-    def __init__(self, graph: nir.NIRGraph):
-        super().__init__(graph.nodes, graph.edges, evaluation_order(graph))
-
-    def start(self, name: str) -> tuple[LinearPath, ...]:
-        if not isinstance(self.nodes[name], SOURCES):
-            kind = type(self.nodes[name]).__name__
-            raise UnsupportedNodeError(f"node {name}: {kind} as a source of synapses cannot be quantised; leave it out")
-        return (LinearPath(name),)
-
-    def through(self, name: str, node: nir.NIRNode, value: tuple[LinearPath, ...]) -> tuple[LinearPath, ...]:
-        return extended(value, name)
-
-    def join(self, name: str, values: list[tuple[LinearPath, ...]]) -> tuple[LinearPath, ...]:
-        return joined(name, values)
-
-    def late(self, value: tuple[LinearPath, ...], steps: int) -> tuple[LinearPath, ...]:
-        return delayed(value, steps)
+def _linear_paths(graph: nir.NIRGraph) -> LinearPaths:
+    return LinearPaths(graph, graph.edges, evaluation_order(graph))
 
 
 def weighted_paths(graph: nir.NIRGraph, target: str) -> list[WeightedPath]:
     """Find the paths into `target` of a graph from `canonicalize_paths`; none if it outputs spikes without weights."""
     paths = []
-    for path in _Paths(graph).into(target):
+    for path in _linear_paths(graph).into(target):
         weighted = [i for i, name in enumerate(path.nodes) if isinstance(graph.nodes[name], WEIGHTED)]
         if not weighted:
             return []
@@ -96,7 +79,7 @@ def weighted_paths(graph: nir.NIRGraph, target: str) -> list[WeightedPath]:
 
 def sources_of(graph: nir.NIRGraph, target: str) -> set[str]:
     """The populations, attention nodes and inputs that lead to `target` through linear nodes."""
-    return {path.source for path in _Paths(graph).into(target)}
+    return {path.source for path in _linear_paths(graph).into(target)}
 
 
 def canonicalize_paths(graph: nir.NIRGraph) -> nir.NIRGraph:
@@ -108,7 +91,7 @@ def canonicalize_paths(graph: nir.NIRGraph) -> nir.NIRGraph:
         UnsupportedNodeError: Weighted nodes in series that do not merge, a source whose output is no
             spikes, idle nodes, or more paths than PATHS_LIMIT.
     """
-    walk, paths, kept = _Paths(graph), [], set()
+    walk, paths, kept = _linear_paths(graph), [], set()
     for target, node in sorted(graph.nodes.items()):
         if isinstance(node, TARGETS):
             into = [_Path(p.source, [(n, graph.nodes[n]) for n in p.nodes], target) for p in walk.into(target)]
@@ -138,8 +121,8 @@ def _check_graded(graph: nir.NIRGraph, target: str, paths: list[_Path]) -> None:
     if graded and not direct:
         kind = type(graph.nodes[graded[0]]).__name__
         raise UnsupportedNodeError(
-            f"node {graded[0]}: {kind} outputs its membrane, and Loihi's synapses (here into {target}) take spikes; let it lead to "
-            "an Output alone, or give it a threshold"
+            f"node {graded[0]}: {kind} outputs its membrane, and Loihi's synapses (here into {target}) take "
+            "spikes; let it lead to an Output alone, or give it a threshold"
         )
 
 
@@ -204,7 +187,7 @@ def _with_weights(graph: nir.NIRGraph, path: _Path, chain: Chain) -> Chain:
     name = f"{path.source}_{path.target}_synapse"
     while name in graph.nodes:
         name += "_"
-    ones = np.ones(_shape_after(graph, path.source, chain), dtype=np.float32)
+    ones = np.ones(shape_after(graph, path.source, chain), dtype=np.float32)
     return [*chain, (name, nir.Scale(ones))]
 
 
@@ -245,20 +228,10 @@ def _in_series(first: str, second: str) -> UnsupportedNodeError:
     )
 
 
-def shape_of(graph: nir.NIRGraph, name: str) -> tuple[int, ...]:
-    """The output shape of a population, attention node or input."""
-    node = graph.nodes[name]
-    if isinstance(node, nir.Input):
-        return tuple(int(n) for n in node.input_type["input"])
-    if isinstance(node, SpikingSelfAttention):
-        stacked, *rest = shape_of(graph, next(a for a, b in graph.edges if b == name))
-        return (stacked // 3, *rest)
-    return np.shape(node.threshold if isinstance(node, nir.Threshold) else node.r)
-
-
 @torch.no_grad()
-def _shape_after(graph: nir.NIRGraph, source: str, chain: Chain) -> tuple[int, ...]:
-    x = torch.zeros(1, *shape_of(graph, source))
+def shape_after(graph: nir.NIRGraph, source: str, chain: Chain) -> tuple[int, ...]:
+    """The shape of a source's signal after a chain of linear nodes."""
+    x = torch.zeros(1, *source_shape(graph, source))
     for name, node in chain:
         x = x if isinstance(node, nir.Delay) else linear(node, name, x)
     return tuple(x.shape[1:])

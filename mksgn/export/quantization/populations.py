@@ -15,7 +15,7 @@ from mksgn.export.graph.nodes import f32
 from mksgn.export.lowering.fold import check_finite
 from mksgn.export.quantization.calibration import Calibration, agreement, input_lattice
 from mksgn.export.quantization.scales import Candidate, PopulationScale, choose
-from mksgn.export.quantization.synapses import Synapses, accumulation_factor
+from mksgn.export.quantization.synapses import Synapses
 
 
 def loihi_membrane(name: str, node: nir.NIRNode, dt: float, if_dt: float | None) -> Membrane:
@@ -40,13 +40,13 @@ def loihi_membrane(name: str, node: nir.NIRNode, dt: float, if_dt: float | None)
         check_finite(name, node.v_threshold)
         if np.any(node.v_reset):
             raise UnsupportedNodeError(
-                f"node {name}: v_reset ({np.asarray(node.v_reset).max():.4g}) is not 0, to which Loihi resets its membrane; shift the "
-                "node's potentials"
+                f"node {name}: v_reset ({np.asarray(node.v_reset).max():.4g}) is not 0, to which Loihi "
+                "resets its membrane; shift the node's potentials"
             )
         if not np.min(node.v_threshold) > 0:
             raise UnsupportedNodeError(
-                f"node {name}: v_threshold ({np.min(node.v_threshold):.4g}) must lie above 0, where a membrane starts; shift the node's "
-                "potentials"
+                f"node {name}: v_threshold ({np.min(node.v_threshold):.4g}) must lie above 0, "
+                "where a membrane starts; shift the node's potentials"
             )
     decay, current_decay = np.asarray(membrane.decay), np.asarray(membrane.current_decay)
     return Membrane(
@@ -67,44 +67,36 @@ def spiking(graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, value
     # of even weights times the steps of an analog input
     finest = min(1.0, 2.0 * input_lattice(graph)) if synapses.analog else 1.0
     offset, lattice = _offset_and_lattice(graph, membrane, finest, values.steps)
-    limits = loihi.Demand(
-        weight=synapses.largest_weight,
-        bias=synapses.largest_bias,
-        worst_sum=synapses.worst_sum,
-        accumulation=accumulation_factor(membrane, values.steps),
-        threshold=float(np.max(threshold)),
-        offset=offset,
-        lattice=lattice,
-    ).limits(bits)
-    if synapses.analog:
-        del limits["worst membrane"]  # the host sums it in float32
+    limits = synapses.limits(bits, values.steps, threshold=float(np.max(threshold)), offset=offset, lattice=lattice)
     binding = min(limits, key=lambda key: limits[key])
-    spikes, currents = values.spikes(name), values.currents(synapses.nodes, synapses.paths)
+    spikes = values.spikes(name)
     current_based = isinstance(node, CURRENT_BASED)
 
     def rounded_threshold(scale: float) -> PerNeuron:
         return loihi.one_if_shared(np.asarray(loihi.round_threshold(threshold * scale, offset)))
 
     def measure(scale: float) -> Candidate:
-        current = currents({key: loihi.round_weights(w * scale, bits) for key, w in synapses.weights.items()})
-        drive: PerNeuron = synapses.biases.whole(scale)[1].astype(np.float32)
+        weights = {key: loihi.round_weights(w * scale, bits) for key, w in synapses.weights.items()}
+        current = values.currents(synapses.nodes, synapses.paths, weights)
+        drive: PerNeuron = synapses.biases.integers(scale)[1].astype(np.float32)
         if not current_based:
             current, drive = current + drive, 0.0
         agreed = agreement(spikes, current, membrane, rounded_threshold(scale), drive)
         return Candidate(scale, agreed, float(np.abs(current).max()))
 
     chosen = choose(limits[binding], min(limit for key, limit in limits.items() if key != "weights"), measure)
-    unit = 2.0 ** _exponent(float(np.max(threshold * chosen.scale * membrane.gain)))
+    # the largest threshold of the file lies in (0.5, 1]
+    unit = 2.0 ** -math.ceil(math.log2(float(np.max(threshold * chosen.scale * membrane.gain))))
     synapses.write(chosen.scale, unit, bits)
     node.v_threshold = f32(
         np.broadcast_to(rounded_threshold(chosen.scale) * membrane.gain * unit, node.v_threshold.shape)
     )
     return PopulationScale(
-        exponent=round(math.log2(unit)),
-        scale=chosen.scale,
-        binding=binding,
-        saturated=loihi.count_saturated(synapses.weights.values(), chosen.scale, bits),
-        agreement=chosen.agreement,
+        round(math.log2(unit)),
+        chosen.scale,
+        binding,
+        loihi.count_saturated(synapses.weights.values(), chosen.scale, bits),
+        chosen.agreement,
         firing_rate=float(spikes.mean()),
         worst_sum=float(synapses.worst_sum * chosen.scale),
         largest_sum=chosen.largest_sum,
@@ -121,8 +113,3 @@ def _offset_and_lattice(graph: nir.NIRGraph, membrane: Membrane, finest: float, 
     if "student" in graph.metadata or all(loihi.exact_on_chip(rate, steps) for rate in rates):
         return loihi.threshold_offset(min(rates), steps, finest), finest * min(rates) ** steps
     return min(loihi.HALF_STEP, finest / 2), math.inf
-
-
-def _exponent(threshold: float) -> int:
-    """k such that 2^k times the largest threshold lies in (0.5, 1]."""
-    return -math.ceil(math.log2(threshold))

@@ -1,24 +1,27 @@
-"""Quantise once: each population gets its own integer scale, so that every execution decides every spike alike.
+"""Quantise a graph: each population gets its own integer scale, and all executions decide every spike alike.
 
-A population does not change its spikes when its weights, bias and threshold are scaled together. With a *unit* u, population
-by population, the file holds
+Scaling a population's weights, bias and threshold together does not change its spikes. With a unit
+u = 2^k, population by population, which float32 represents exactly, the file holds
 
-    weights    even integers in [-(2^bits - 2), 2^bits - 2] times u        what mixed-sign Loihi weights of `bits` bits can hold
+    weights    even integers in [-(2^bits - 2), 2^bits - 2] times u, as mixed-sign Loihi weights
     bias       an integer times u
-    v_leak     an integer times u gain tau/dt: the drive that it is at each step, as Loihi's bias
-    threshold  (integer + half) gain u with half = 1/128, half a step of Loihi's `vth << 6`, or half a step of the membrane's own
-               lattice where that is finer: in an encoder, its input being analog, and for many steps. No membrane ever equals
-               it, so that `>` and `>=` decide alike. gain is dt/tau r, neuron by neuron (mksgn/export/quantization/populations)
+    v_leak     an integer times u gain tau/dt: the drive at each step, as Loihi's bias
+    threshold  (integer + offset) gain u; no membrane ever equals it: `>` and `>=` decide alike
 
-and u = 2^k, which float32 represents exactly. The scale is the finest that the ranges allow,
+The offset is 1/128, half a step of Loihi's `vth << 6`, or half a step of the membrane's own lattice
+where that is finer: in an encoder, whose input is analog, and for many steps. gain is dt/tau r, neuron
+by neuron (mksgn/export/graph/membranes).
 
-    min(weight limit / max|w|, 131071 / threshold, 8190 / max|bias|, 131071 / worst membrane, float32's 24 bits)
+The scale, integers per unit of the unquantised network, is the finest that the ranges allow,
 
-or finer, by saturating a few weights, where the population's spikes on calibration clips agree better with the unquantised
-ones (mksgn/export/loihi has the widths, mksgn/export/quantization/calibration the spikes). The worst membrane is the largest |sum| of one step times
-(1 - (1 - dt/tau)^S) tau/dt: what S steps can pile up below the threshold, S times where nothing leaks. Loihi clips at 2^23 - 1
-sub-units, and a clipped membrane would no longer be exact. A graph is rewritten first, so that each way into a population has one
-weighted node (mksgn/export/quantization/paths).
+    min(weight limit / max|w|, 131071 / threshold, 8190 / max|bias|, 131071 / worst membrane, 24 bits of float32)
+
+or a finer one, which saturates a few weights, where the population's spikes on calibration samples
+agree better with the unquantised ones (mksgn/export/loihi, mksgn/export/quantization/calibration). The
+worst membrane is the largest |sum| of one step times (1 - (1 - dt/tau)^S) tau/dt: what S steps can add
+up to below the threshold, S times where nothing leaks. Loihi clips it at 2^23 - 1 sub-units, and a
+clipped membrane would no longer be exact. The graph is rewritten first, so that each linear path into a
+population has one weighted node (mksgn/export/quantization/paths).
 """
 
 from __future__ import annotations
@@ -39,9 +42,10 @@ from mksgn.export.graph.kinds import GRADED, SPIKING
 from mksgn.export.graph.membranes import Membrane, dt_over_tau
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, f32
 from mksgn.export.graph.order import evaluation_order
+from mksgn.export.graph.paths import source_shape
 from mksgn.export.lowering.fold import check_finite, per_edge
 from mksgn.export.quantization.calibration import Calibration, agreement, coincidences
-from mksgn.export.quantization.paths import canonicalize_paths, shape_of, sources_of
+from mksgn.export.quantization.paths import canonicalize_paths, sources_of
 from mksgn.export.quantization.populations import lattice_rates, loihi_membrane, spiking
 from mksgn.export.quantization.readouts import graded, readout
 from mksgn.export.quantization.scales import PopulationScale
@@ -55,11 +59,24 @@ def quantize(
     dt: float,
     if_dt: float | None = None,
 ) -> tuple[nir.NIRGraph, dict[str, PopulationScale]]:
-    """A quantised copy of `graph`, flat, and how each population was scaled, also kept in its metadata.
+    """Quantise any NIR graph to Loihi's integers.
 
-    `calibration` is (L, *input shape), constant, or (L, steps, *input shape), or a dict of these by input's name; of a large network
-    fewer samples are run (mksgn/export/quantization/calibration). `if_dt` is what IF and I integrate with in place of `dt` (seconds). Raises RangeError
-    (what, number, limit, remedy), UnsupportedNodeError, or ExportError for calibration that does not fit.
+    Args:
+        graph: The unquantised graph; it is not changed.
+        bits: Width of the weights, 2 to 8, sign included.
+        calibration: (L, *input shape), constant, or (L, steps, *input shape), or a dict of either by
+            input name. Of a large network fewer samples are run (mksgn/export/quantization/calibration).
+        steps: Time steps of a sample.
+        dt: Time step, seconds.
+        if_dt: What IF and I integrate with in place of `dt`, seconds.
+
+    Returns:
+        A flat, quantised copy, and how each population was scaled, which its metadata holds too.
+
+    Raises:
+        RangeError: A number that does not fit Loihi's widths.
+        UnsupportedNodeError: A node, or a connection, that has no integer form.
+        ExportError: Calibration that does not fit.
     """
     if bits not in range(2, 9):
         raise RangeError(f"--quantize {bits}: weights have 2 to 8 bits; choose one of them, or none")
@@ -74,7 +91,8 @@ def quantize(
     for name, node in quantised.nodes.items():
         if isinstance(node, GraphConv):
             edges, weight = per_edge(node.adjacency.astype(np.float64), node.weight.astype(np.float64))
-            quantised.nodes[name] = _like(node, GraphConv(f32(edges), f32(weight), node.bias))
+            by_edge = quantised.nodes[name] = GraphConv(f32(edges), f32(weight), node.bias)
+            by_edge.input_type, by_edge.metadata = node.input_type, node.metadata
     scales: dict[str, PopulationScale] = {}
     rates = {rate for membrane in membranes.values() for rate in lattice_rates(membrane)}
     for name in evaluation_order(quantised):
@@ -101,16 +119,16 @@ def quantize(
 
 
 def _check_threshold(graph: nir.NIRGraph, name: str, values: Calibration) -> None:
-    """Behind analog inputs alone it is the host's, and stays as it is."""
+    """After analog inputs alone a Threshold runs on the host, and stays as it is."""
     if not sources_of(graph, name) or sources_of(graph, name) - values.analog:
         raise UnsupportedNodeError(
-            f"node {name}: a Threshold has no memory, and Loihi's membrane would need a decay of 4096 in 12 bits; use a LIF, or feed it "
-            "by an analog input alone"
+            f"node {name}: a Threshold has no memory, and Loihi's membrane would need a decay of 4096 in 12 "
+            "bits; use a LIF, or feed it by an analog input alone"
         )
 
 
 def _attended(graph: nir.NIRGraph, name: str) -> str:
-    """The population of q|k|v spikes that an attention node reads."""
+    """Find the population of q|k|v spikes that an attention node reads."""
     sources = [a for a, b in graph.edges if b == name]
     if len(sources) != 1 or not isinstance(graph.nodes[sources[0]], SPIKING):
         raise UnsupportedNodeError(
@@ -128,7 +146,7 @@ def _attention(graph: nir.NIRGraph, name: str, bits: int, dt: float, values: Cal
     node, qkv = graph.nodes[name], _attended(graph, name)
     rate = float(dt_over_tau(node.tau, dt))
     loihi.decay_integers(name, rate)
-    stacked, _, joints = shape_of(graph, qkv)
+    stacked, _, joints = source_shape(graph, qkv)
     channels = stacked // 3
     counts = coincidences(node, values.source(qkv), values.spikes(f"{name}.m"))
     scales = {}
@@ -138,20 +156,15 @@ def _attention(graph: nir.NIRGraph, name: str, bits: int, dt: float, values: Cal
         threshold = np.asarray(getattr(node, f"threshold_{part}"), dtype=np.float64) / gain / rate  # in coincidences
         check_finite(population, threshold)
         offset = loihi.threshold_offset(rate, values.steps)
-        limits = loihi.Demand(
-            weight=1.0,
-            bias=0.0,
-            worst_sum=float(most),
-            accumulation=loihi.accumulation_factor(values.steps, rate),
-            threshold=threshold.max(),
-            offset=offset,
-            lattice=rate**values.steps,
-        ).limits(bits)
+        accumulation = loihi.accumulation_factor(values.steps, rate)
+        demand = loihi.Demand(1.0, 0.0, float(most), accumulation, threshold.max(), offset, rate**values.steps)
+        limits = demand.limits(bits)
         binding = min(limits, key=lambda key: limits[key])
         if limits[binding] < 2:
             raise RangeError(
-                f"{population}: {binding} allows a weight of {limits[binding]:.3g} per coincidence, a synapse's least is 2; "
-                f"train it with a gain above {1 / threshold.max() / rate:.2g}, or with fewer than {values.steps} steps"
+                f"{population}: {binding} allows a weight of {limits[binding]:.3g} per coincidence, a synapse's "
+                f"least is 2; train it with a gain above {1 / threshold.max() / rate:.2g}, "
+                f"or with fewer than {values.steps} steps"
             )
         scale = 2.0 ** math.floor(math.log2(limits[binding]))
         rounded = np.array([loihi.round_threshold(t * scale, offset) for t in threshold])
@@ -159,19 +172,11 @@ def _attention(graph: nir.NIRGraph, name: str, bits: int, dt: float, values: Cal
         setattr(node, f"threshold_{part}", f32(rounded * rate / scale))
         spikes = values.spikes(population)
         membrane = Membrane(gain=1.0, decay=rate, current_decay=1.0, leak=np.zeros(1))
+        expected, thresholds = spikes.reshape(counted.shape), rounded.reshape(-1, 1, 1, 1)
+        agreed = agreement(expected, counted * scale, membrane, thresholds)
+        worst_sum, largest_sum = float(most * scale), float(counted.max() * scale)
+        exponent, rate_of_spikes = -int(math.log2(scale)), float(spikes.mean())
         scales[population] = PopulationScale(
-            exponent=-int(math.log2(scale)),
-            scale=scale,
-            binding=binding,
-            saturated=0,
-            agreement=agreement(spikes.reshape(counted.shape), counted * scale, membrane, rounded.reshape(-1, 1, 1, 1)),
-            firing_rate=float(spikes.mean()),
-            worst_sum=float(most * scale),
-            largest_sum=float(counted.max() * scale),
+            exponent, scale, binding, 0, agreed, rate_of_spikes, worst_sum, largest_sum
         )
     return scales
-
-
-def _like(old: nir.NIRNode, new: nir.NIRNode) -> nir.NIRNode:
-    new.input_type, new.metadata = old.input_type, old.metadata
-    return new

@@ -16,16 +16,14 @@ from mksgn.export.quantization.biases import check_unbiased
 from mksgn.export.quantization.calibration import Calibration
 from mksgn.export.quantization.paths import pooled, weighted_paths
 from mksgn.export.quantization.scales import PopulationScale, power_of_two
-from mksgn.export.quantization.synapses import Synapses, accumulation_factor, worst_sum
+from mksgn.export.quantization.synapses import Synapses, worst_sum
 
 
 def graded(graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, values: Calibration) -> PopulationScale:
     """Quantise a LI, I or CubaLI that leads to Outputs, in place; its scale is a power of two."""
     synapses = Synapses(graph, name, membrane, values)
-    accumulation = accumulation_factor(membrane, values.steps)
-    limits = loihi.Demand(synapses.largest_weight, synapses.largest_bias, synapses.worst_sum, accumulation).limits(bits)
-    unbound = {"threshold", "float32"} | ({"worst membrane"} if synapses.analog else set())
-    limits = {key: limit for key, limit in limits.items() if key not in unbound}
+    limits = synapses.limits(bits, values.steps)
+    del limits["threshold"], limits["float32"]
     scale, binding = power_of_two(limits, bits, synapses.weights)
     synapses.write(scale, 1 / scale, bits)
     return _scale_of(scale, binding, bits, synapses.weights, synapses.worst_sum)
@@ -48,7 +46,7 @@ def readout(graph: nir.NIRGraph, output: str, bits: int) -> dict[str, Population
     weights = {name: weight_of(node) for name, node in nodes.items()}
     biases = {name: bias_of(node) for name, node in nodes.items()}
     check_finite(output, *weights.values(), *biases.values())
-    # every neuron behind a pooled input may fire at once, and the float32 sum must stay exact
+    # every neuron of a pooled input may fire at once, and the float32 sum must stay exact
     worst = sum(
         worst_sum(graph, path, weights[path.weighted])
         + float(np.abs(biases[path.weighted]).max()) * pooled(graph, path.after)

@@ -18,7 +18,7 @@ from mksgn.export.quantization.paths import WeightedPath, pooled, weighted_paths
 class Synapses:
     """Weights on the linear paths into a population, its biases, and the largest sums they can cause."""
 
-    def __init__(self, graph: nir.NIRGraph, name: str, membrane: Membrane, values: Calibration):
+    def __init__(self, graph: nir.NIRGraph, name: str, membrane: Membrane, values: Calibration) -> None:
         self.membrane = membrane
         self.paths = _paths_into(graph, name, values)
         self.nodes = {path.weighted: graph.nodes[path.weighted] for path in self.paths}
@@ -31,6 +31,15 @@ class Synapses:
         self.largest_bias = float(np.abs(self.biases.total).max())
         self.worst_sum = sums * peak + self.largest_bias
         self.largest_weight = max(float(np.abs(w).max(initial=0)) for w in self.weights.values())
+
+    def limits(self, bits: int, steps: int, **threshold: float) -> dict[str, float]:
+        """The largest scale that each of Loihi's ranges allows; `threshold` gives loihi.Demand the rest."""
+        accumulation = accumulation_factor(self.membrane, steps)
+        demand = loihi.Demand(self.largest_weight, self.largest_bias, self.worst_sum, accumulation, **threshold)
+        limits = demand.limits(bits)
+        if self.analog:
+            del limits["worst membrane"]  # the host sums it in float32
+        return limits
 
     def write(self, scale: float, unit: float, bits: int) -> None:
         """Set weights and biases to the integers of `scale`, times `unit`."""
@@ -47,8 +56,8 @@ def _paths_into(graph: nir.NIRGraph, name: str, values: Calibration) -> list[Wei
     analog, others = sorted(sources & values.analog), sorted(sources - values.analog)
     if analog and others:
         raise UnsupportedNodeError(
-            f"node {name}: the analog input {analog[0]} and the spikes of {others[0]} meet in it; encode the analog input by a population "
-            "of its own"
+            f"node {name}: the analog input {analog[0]} and the spikes of {others[0]} meet in it; encode "
+            "the analog input by a population of its own"
         )
     return paths
 

@@ -144,7 +144,7 @@ def test_a_population_of_analog_and_spike_inputs_runs_in_float_on_the_chip(name)
 def test_a_population_of_analog_and_spike_inputs_is_refused_in_fixed_point(name):
     units = {"populations": {"l": {"exponent": 0}}}
     with pytest.raises(
-        DeployError, match="population l: reads the analog input x and is no plain encoder; only a population"
+        DeployError, match="population l: reads the analog input x and is not a plain encoder; only a population"
     ):
         fixed_point(host_split(ingest(MIXED[name])), units)
 

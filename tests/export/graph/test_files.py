@@ -1,4 +1,4 @@
-"""The file itself: bit for bit what was written, the same bytes each time, small, and nothing in it that needs pickle."""
+"""mksgn/export/graph/files: files round-trip bit for bit, have the same bytes each time, and need no pickle."""
 
 import hashlib
 import os
@@ -34,17 +34,17 @@ def test_a_file_round_trips_bit_for_bit(profile, tmp_path):
     again = files.read(tmp_path / "a.nir")
     assert sorted(map(tuple, again.edges)) == sorted(map(tuple, graph.edges))
     assert again.metadata == graph.metadata
-    for name, wanted in values(graph).items():
-        found = values(again)[name]
-        for key, value in wanted.items():
+    for name, expected in values(graph).items():
+        actual = values(again)[name]
+        for key, value in expected.items():
             if isinstance(value, np.ndarray):
                 assert (value.dtype, value.shape, value.tobytes()) == (
-                    found[key].dtype,
-                    found[key].shape,
-                    found[key].tobytes(),
+                    actual[key].dtype,
+                    actual[key].shape,
+                    actual[key].tobytes(),
                 ), (name, key)
             else:
-                assert np.array_equal(np.asarray(value), np.asarray(found[key])), (name, key)
+                assert np.array_equal(np.asarray(value), np.asarray(actual[key])), (name, key)
     files.write(again, tmp_path / "b.nir")
     files.write(files.read(tmp_path / "b.nir"), tmp_path / "c.nir")
     assert (tmp_path / "b.nir").read_bytes() == (tmp_path / "c.nir").read_bytes()

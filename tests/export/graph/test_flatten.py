@@ -1,4 +1,4 @@
-"""Nested graphs dissolved: names, edges, ports, refusals, and the same spikes as the graph written flat by hand."""
+"""Nested graphs flattened: names, edges, ports, errors, and the same spikes as the graph written flat by hand."""
 
 import copy
 
@@ -44,7 +44,8 @@ def test_two_levels_mean_what_they_mean_by_hand():
     assert set(flat.nodes) == {"x", "block.fc", "block.layer.lif", "block.layer.back", "last", "y"}
     lif_name, back_name = "block.layer.lif", "block.layer.back"
     assert sorted(flat.edges) == sorted(
-        [("x", "block.fc"), ("block.fc", lif_name), (lif_name, back_name), (back_name, lif_name), (lif_name, "last"), ("last", "y")]
+        [("x", "block.fc"), ("block.fc", lif_name), (lif_name, back_name), (back_name, lif_name), (lif_name, "last"),
+        ("last", "y")]
     )  # fmt: skip
     assert flat.metadata == {"dt": DT, "steps": 6}
     assert list(g.nodes) == list(before.nodes)
@@ -107,7 +108,8 @@ def test_ports_are_named_in_the_edge():
 @pytest.mark.parametrize(
     ("edges", "message"),
     [
-        ([("x", "s"), ("s.r", "y")], r'node s: the nested graph has 2 Input nodes \(p, q\), and an edge names none; write "s.PORT"'),
+        ([("x", "s"), ("s.r",
+        "y")], r'node s: the nested graph has 2 Input nodes \(p, q\), and an edge names none; write "s.PORT"'),
         ([("x", "s.p"), ("s", "y")], r"node s: the nested graph has 2 Output nodes \(r, t\)"),
         ([("x", "s.a"), ("s.r", "y")], "edge to s.a: the graph has no such node, nor a nested Input of that name"),
         ([("x", "s.p"), ("s.p", "y")], "edge from s.p: the graph has no such node, nor a nested Output of that name"),
@@ -129,5 +131,5 @@ def test_names_that_meet():
 def test_an_edge_that_would_be_there_twice():
     straight = nested({"i": inp(2), "o": out(2)}, [("i", "o")])
     g = graph({"x": inp(2), "s": straight, "l": lif(2), "y": out(2)}, [("x", "s"), ("s", "l"), ("x", "l"), ("l", "y")])
-    with pytest.raises(UnsupportedNodeError, match="edge x → l: is there twice once nested graphs are dissolved"):
+    with pytest.raises(UnsupportedNodeError, match="edge x → l: it exists twice once nested graphs are flattened"):
         flatten(g)

@@ -51,9 +51,9 @@ def test_round_trip_with_type_checks_keeps_every_bit(tmp_path):
     assert {type(n).__name__ for n in back.nodes.values()} == {type(n).__name__ for n in graph.nodes.values()}
     for name in ("graph", "attention"):
         for key, value in graph.nodes[name].to_dict().items():
-            found = back.nodes[name].to_dict()[key]
-            assert np.array_equal(found, value), (name, key)
-            assert np.asarray(found).dtype == np.asarray(value).dtype or key == "heads"
+            actual = back.nodes[name].to_dict()[key]
+            assert np.array_equal(actual, value), (name, key)
+            assert np.asarray(actual).dtype == np.asarray(value).dtype or key == "heads"
         assert np.array_equal(back.nodes[name].output_type["output"], graph.nodes[name].output_type["output"])
     back.check_types()
 

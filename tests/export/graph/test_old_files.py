@@ -1,4 +1,4 @@
-"""Files of earlier nir releases (tests/data, written by tests/support/old_nir_files.py): read whole, or refused in a line; then run."""
+"""Files of earlier nir releases (tests/data, from tests/support/old_nir_files.py) are read and run, or refused."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def inputs_of(name: str) -> np.ndarray:
     return (np.random.default_rng(11).random((2, 6, *NAMES[name])) < 0.5).astype(np.float32)
 
 
-def assert_same(found: nir.NIRGraph, wanted: nir.NIRGraph) -> None:
-    assert set(found.nodes) == set(wanted.nodes)
-    assert sorted(found.edges) == sorted(wanted.edges)
-    for name, node in wanted.nodes.items():
-        other = found.nodes[name]
+def assert_same(actual: nir.NIRGraph, expected: nir.NIRGraph) -> None:
+    assert set(actual.nodes) == set(expected.nodes)
+    assert sorted(actual.edges) == sorted(expected.edges)
+    for name, node in expected.nodes.items():
+        other = actual.nodes[name]
         assert type(other) is type(node)
         if isinstance(node, nir.NIRGraph):
             assert_same(other, node)
@@ -50,7 +50,7 @@ def test_every_file_has_a_test():
 
 @pytest.mark.parametrize(("release", "name"), EACH)
 def test_reads_nodes_and_arrays(release, name):
-    """What the release's file holds is what the same script builds with today's nir; v_reset and w_in that it lacks are 0 and 1."""
+    """A release's file holds what the same script builds with today's nir; missing v_reset and w_in are 0 and 1."""
     assert_same(files.read(path_of(release, name)), getattr(Writer(ADDED[release]), name)())
 
 

@@ -44,25 +44,28 @@ def neuron(rng, kind: str, *shape: int, dyadic: bool = False) -> nir.NIRNode:
 
 
 def network(rng, kind: str, dyadic: bool = False) -> nir.NIRGraph:
-    """A first layer behind a convolution, a delayed recurrent second one, and a skip through a Scale; no bias into a CubaLIF."""
+    """A convolution, a delayed recurrent layer, and a skip through a Scale; no bias into a CubaLIF."""
     bias = rng.uniform(-0.2, 0.2, 3) * (kind != "CubaLIF")
     wide = (3, 2, 4)
     return graph(
         {
-            "x": inp(2, 4, 4), "conv": conv(rng.normal(size=(3, 2, 3, 1)), bias), "first": neuron(rng, kind, *wide, dyadic=dyadic),
-            "flat": flatten(*wide, start=0), "fc": linear(rng.normal(size=(5, 24)) / 2), "second": neuron(rng, kind, 5, dyadic=dyadic),
+            "x": inp(2, 4, 4), "conv": conv(rng.normal(size=(3, 2, 3, 1)), bias),
+            "first": neuron(rng, kind, *wide, dyadic=dyadic),
+            "flat": flatten(*wide, start=0), "fc": linear(rng.normal(size=(5, 24)) / 2),
+            "second": neuron(rng, kind, 5, dyadic=dyadic),
             "late": nir.Delay(f32(rng.integers(0, 3, 5) * DT)), "back": linear(rng.normal(size=(5, 5)) / 2),
             "scale": nir.Scale(f32(rng.normal(size=5))), "third": neuron(rng, kind, 5, dyadic=dyadic), "y": out(5),
         },
         [
-            ("x", "conv"), ("conv", "first"), ("first", "flat"), ("flat", "fc"), ("fc", "second"), ("second", "late"), ("late", "back"),
+            ("x", "conv"), ("conv", "first"), ("first", "flat"), ("flat", "fc"), ("fc", "second"), ("second", "late"),
+            ("late", "back"),
             ("back", "second"), ("second", "scale"), ("scale", "third"), ("second", "third"), ("third", "y"),
         ],
     )  # fmt: skip
 
 
 def gain_and_rate(node) -> tuple[np.ndarray, np.ndarray]:
-    """The contract's gain, and the rate of the membrane; float64 of float32 quotients, as every execution has them."""
+    """The gain, and the rate of the membrane; float64 of float32 quotients, as every execution has them."""
 
     def rate(tau):
         return (np.float32(DT) / tau).astype(float)
@@ -75,7 +78,7 @@ def gain_and_rate(node) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_units(quantised: nir.NIRGraph) -> nir.NIRGraph:
-    """In integers, as loihi_oracle reads them: weights / unit, gains of 1, thresholds without their half. Checks the contract."""
+    """In integers, as loihi_oracle reads them, after checking the file's: gains of 1, thresholds without offset."""
     g = copy.deepcopy(quantised)
     for name, scale in json.loads(quantised.metadata["quantization"])["populations"].items():
         node, unit = g.nodes[name], 2.0 ** scale["exponent"]

@@ -21,20 +21,20 @@ def test_agreement_is_that_of_the_population_with_its_float_recurrence():
         [("x", "w"), ("w", "n"), ("n", "back"), ("back", "n"), ("n", "y")],
     )  # fmt: skip
     x = spikes(rng, 20, 10, 6)
-    quantised, found = quantize(g, 3, x, 10, DT)
-    wanted = execute(g, x, 10, DT, stepwise=True).spikes["n"]
+    quantised, scales = quantize(g, 3, x, 10, DT)
+    expected = execute(g, x, 10, DT, stepwise=True).spikes["n"]
     node, (w, back) = quantised.nodes["n"], (quantised.nodes[n].weight for n in ("w", "back"))
     u, v, equal = np.zeros((20, 8)), np.zeros((20, 8)), 0
     for t in range(10):
-        s = wanted[t - 1].astype(float) if t else np.zeros((20, 8))
+        s = expected[t - 1].astype(float) if t else np.zeros((20, 8))
         u += DT / node.tau_syn * (node.w_in * (x[:, t] @ w.T + s @ back.T) - u)
         v += DT / node.tau_mem * (node.v_leak - v + node.r * u)
         fired = v > node.v_threshold
-        equal += (fired == wanted[t]).sum()
+        equal += (fired == expected[t]).sum()
         v[fired] = 0
-    assert found["n"].agreement == pytest.approx(equal / wanted.size, abs=1e-3)
-    assert 0.7 < found["n"].agreement < 1
-    assert 0.05 < found["n"].firing_rate < 0.95
+    assert scales["n"].agreement == pytest.approx(equal / expected.size, abs=1e-3)
+    assert 0.7 < scales["n"].agreement < 1
+    assert 0.05 < scales["n"].firing_rate < 0.95
 
 
 def test_constant_and_stepwise_calibration_say_the_same():
@@ -53,10 +53,10 @@ def test_two_inputs_one_constant_one_stepwise():
         [("p", "a"), ("q", "b"), ("a", "n"), ("b", "n"), ("n", "y")],
     )  # fmt: skip
     x = {"p": spikes(rng, 9, 3), "q": spikes(rng, 9, 5, 4)}
-    quantised, found = quantize(g, 8, x, 5, DT)
+    quantised, scales = quantize(g, 8, x, 5, DT)
     stepwise = {"p": np.repeat(x["p"][:, None], 5, 1), "q": x["q"]}
     runs = [execute(h, stepwise, 5, DT, stepwise=True).spikes["n"] for h in (g, quantised)]
-    assert (runs[0] == runs[1]).mean() == pytest.approx(found["n"].agreement)
+    assert (runs[0] == runs[1]).mean() == pytest.approx(scales["n"].agreement)
     for wrong, message in (
         (x["p"], r"the graph has 2 inputs \(p, q\); give a dict of arrays by their names"),
         ({"p": x["p"]}, "calibration of p: the graph's inputs are p, q"),
@@ -68,18 +68,21 @@ def test_two_inputs_one_constant_one_stepwise():
 
 
 def test_an_analog_input_is_the_host_s():
-    """Known by the file, or by its values; thresholds behind it stay as they are, and lie before synapses."""
+    """Known by the file, or by its values; thresholds after it stay as they are, and lie before synapses."""
     rng = np.random.default_rng(0)
     g = graph(
-        {"x": inp(4), "w": linear(rng.normal(size=(5, 4))), "t": nir.Threshold(f32(np.full(5, 0.3))), "v": linear(rng.normal(size=(3, 5))),
+        {"x": inp(4), "w": linear(rng.normal(size=(5, 4))), "t": nir.Threshold(f32(np.full(5, 0.3))),
+        "v": linear(rng.normal(size=(3, 5))),
          "n": lif(3, threshold=0.3), "y": out(3)},
         [("x", "w"), ("w", "t"), ("t", "v"), ("v", "n"), ("n", "y")],
     )  # fmt: skip
-    quantised, found = quantize(g, 8, rng.normal(size=(4, 3, 4)), 3, DT)
-    assert set(found) == {"n"}
+    quantised, scales = quantize(g, 8, rng.normal(size=(4, 3, 4)), 3, DT)
+    assert set(scales) == {"n"}
     np.testing.assert_array_equal(quantised.nodes["w"].weight, g.nodes["w"].weight)
     with pytest.raises(UnsupportedNodeError, match="node t: a Threshold has no memory"):
         quantize(g, 8, spikes(rng, 4, 3, 4), 3, DT)
     g.nodes["x"].metadata = {"signal": "spikes"}
-    with pytest.raises(ExportError, match="input x: the file says spikes, calibration has other values"):
+    with pytest.raises(
+        ExportError, match="input x: the file says spikes, and calibration has values other than 0 and 1"
+    ):
         quantize(g, 8, rng.normal(size=(4, 3, 4)), 3, DT)

@@ -28,9 +28,9 @@ def same_network(g: nir.NIRGraph, *shape: int) -> nir.NIRGraph:
     rewritten = canonicalize_paths(g)
     x = np.random.default_rng(0).normal(size=(3, 4, *shape)).astype(np.float32)
     a, b = (execute(h, x, 4, DT, stepwise=True) for h in (g, rewritten))
-    for name, shown in a.outputs.items():
-        np.testing.assert_allclose(b.outputs[name], shown, rtol=1e-4, atol=1e-5)
-    assert any(shown.any() for shown in a.outputs.values())
+    for name, output in a.outputs.items():
+        np.testing.assert_allclose(b.outputs[name], output, rtol=1e-4, atol=1e-5)
+    assert any(output.any() for output in a.outputs.values())
     for name, train in a.spikes.items():
         np.testing.assert_array_equal(b.spikes[name], train)
     return rewritten
@@ -60,8 +60,8 @@ def test_edges_without_weights_get_synapses():
     assert ends(rewritten, "a") == [("x", "x_a_synapse")]
     assert sorted(ends(rewritten, "b")) == [("a", "a_b_synapse"), ("b", "b_b_synapse")]
     assert (rewritten.nodes["a_b_synapse"].scale == 1).all()
-    quantised, found = quantize(g, 8, spikes(rng, 3, 6, 2, 4, 4), 6, DT)
-    assert set(found) == {"a", "b"}
+    quantised, scales = quantize(g, 8, spikes(rng, 3, 6, 2, 4, 4), 6, DT)
+    assert set(scales) == {"a", "b"}
     assert quantised.nodes["a_b_synapse"].scale.shape == (2, 2, 2)
 
 
@@ -78,7 +78,7 @@ def test_an_average_is_a_sum_with_lighter_weights():
     assert isinstance(rewritten.nodes["q"], nir.SumPool2d)
     np.testing.assert_allclose(rewritten.nodes["c"].weight, g.nodes["c"].weight / 4)
     np.testing.assert_allclose(rewritten.nodes["k"].weight, g.nodes["k"].weight / 4)
-    np.testing.assert_allclose(rewritten.nodes["k"].bias, g.nodes["k"].bias)  # behind its pool
+    np.testing.assert_allclose(rewritten.nodes["k"].bias, g.nodes["k"].bias)  # after its pool
     quantize(g, 8, spikes(rng, 3, 2, 4, 4), 4, DT)
 
 
@@ -86,7 +86,8 @@ def test_a_node_that_several_need_is_copied_for_each():
     rng = np.random.default_rng(0)
     nodes = {
         "x": inp(2, 4, 4), "w": conv(rng.normal(size=(3, 2, 1, 1)), [0.2, 0.1, 0]), "f": flatten(3, 4, 4, start=0),
-        "a": lif(3, 4, 4, threshold=0.3), "b": lif(48, threshold=0.2), "c": lif(48, threshold=0.1), "y": out(48), "z": out(3, 4, 4),
+        "a": lif(3, 4, 4, threshold=0.3), "b": lif(48, threshold=0.2), "c": lif(48, threshold=0.1), "y": out(48),
+        "z": out(3, 4, 4),
     }  # fmt: skip
     edges = [("x", "w"), ("w", "a"), ("w", "f"), ("f", "b"), ("f", "c"), ("b", "y"), ("c", "y"), ("a", "z")]
     g = graph(nodes, edges)
@@ -96,22 +97,23 @@ def test_a_node_that_several_need_is_copied_for_each():
     assert "w" not in rewritten.nodes
     assert {"f_b", "f_c"} <= set(rewritten.nodes)
     assert "w" in g.nodes
-    quantised, found = quantize(g, 8, spikes(rng, 3, 4, 2, 4, 4), 4, DT)
-    assert all(scale.agreement > 0.97 for scale in found.values() if scale.agreement is not None)
+    quantised, scales = quantize(g, 8, spikes(rng, 3, 4, 2, 4, 4), 4, DT)
+    assert all(scale.agreement > 0.97 for scale in scales.values() if scale.agreement is not None)
     in_units(graph(quantised.nodes, quantised.edges, quantization=json.dumps(
-        {"populations": {n: {"exponent": found[n].exponent} for n in "abc"}})))  # fmt: skip
+        {"populations": {n: {"exponent": scales[n].exponent} for n in "abc"}})))  # fmt: skip
 
 
 def test_where_paths_join_each_gets_its_own_node_and_the_bias_counts_once():
     rng = np.random.default_rng(0)
-    nodes = {"x": inp(4), "w": linear(rng.normal(size=(4, 4))), "a": lif(4, threshold=0.2), "b": lif(4, threshold=0.1), "y": out(3),
+    nodes = {"x": inp(4), "w": linear(rng.normal(size=(4, 4))), "a": lif(4, threshold=0.2),
+    "b": lif(4, threshold=0.1), "y": out(3),
              "join": affine(rng.normal(size=(3, 4)), [0.2, 0.1, -0.1]), "n": lif(3, threshold=0.2)}  # fmt: skip
     edges = [("x", "w"), ("w", "a"), ("w", "b"), ("a", "join"), ("b", "join"), ("join", "n"), ("n", "y")]
     rewritten = same_network(graph(nodes, edges), 4)
     assert [source for source, _ in ends(rewritten, "n")] == ["a", "b"]
-    quantised, found = quantize(graph(nodes, edges), 8, spikes(rng, 5, 4), 4, DT)
+    quantised, scales = quantize(graph(nodes, edges), 8, spikes(rng, 5, 4), 4, DT)
     in_units(quantised)
-    assert found["n"].agreement > 0.95
+    assert scales["n"].agreement > 0.95
 
 
 def scaled_pairs() -> dict:

@@ -43,19 +43,19 @@ def test_loihi_s_equations_on_the_file_s_integers(kind, seed, steps, bits):
     """The oracle asserts that everything is an integer, and that neither current nor membrane leaves its 24 bits."""
     rng = np.random.default_rng(seed)
     g = network(rng, kind)
-    quantised, found = quantize(g, bits, spikes(rng, 6, steps, 2, 4, 4), steps, DT, IF_DT)
+    quantised, scales = quantize(g, bits, spikes(rng, 6, steps, 2, 4, 4), steps, DT, IF_DT)
     x = spikes(rng, 2, steps, 2, 4, 4)
     run = execute(quantised, x, steps, DT, stepwise=True, if_dt=IF_DT)
     integers = in_units(quantised)
     different = total = 0
     for sample in range(2):
-        wanted = loihi_oracle.execute(integers, x[sample], DT)
+        expected = loihi_oracle.execute(integers, x[sample], DT)
         for name in ("first", "second", "third"):
-            different += int((run.spikes[name][:, sample] != wanted[name]).sum())
-            total += wanted[name].size
+            different += int((run.spikes[name][:, sample] != expected[name]).sum())
+            total += expected[name].size
     assert different <= total * (0 if kind == "IF" else 0.01)  # a leak is cut to sub-units, and the decision with it
-    assert set(found) == {"first", "second", "third"}
-    assert all(found[name].agreement > (0.8 if bits == 4 else 0.95) for name in found)
+    assert set(scales) == {"first", "second", "third"}
+    assert all(scales[name].agreement > (0.8 if bits == 4 else 0.95) for name in scales)
 
 
 @pytest.mark.parametrize("kind", ["LIF", "IF"])
@@ -70,9 +70,9 @@ def test_where_nothing_is_cut_the_chip_decides_as_float32(kind):
         assert json.loads(quantised.metadata["quantization"])["exact_on_chip"]
         x = spikes(rng, 1, 3, 2, 4, 4)
         run = execute(quantised, x, 3, DT, stepwise=True, if_dt=IF_DT)
-        wanted = loihi_oracle.execute(in_units(quantised), x[0], DT)
+        expected = loihi_oracle.execute(in_units(quantised), x[0], DT)
         for name in ("first", "second", "third"):
-            np.testing.assert_array_equal(run.spikes[name][:, 0], wanted[name])
+            np.testing.assert_array_equal(run.spikes[name][:, 0], expected[name])
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
@@ -86,9 +86,9 @@ def test_the_worst_input_of_a_long_clip_stays_in_the_membrane(kind, sign):
             setattr(node, name, f32(np.full(4, DT * 4096 / 3)))
     node.v_threshold = f32((100 if sign < 0 else 1) * gain_and_rate(node)[0])
     g = chain(("x", inp(50)), ("w", linear(sign * rng.uniform(0.5, 1, (4, 50)))), ("n", node), ("y", out(4)))
-    quantised, found = quantize(g, 8, spikes(rng, 2, steps, 50), steps, DT, IF_DT)
+    quantised, scales = quantize(g, 8, spikes(rng, 2, steps, 50), steps, DT, IF_DT)
     if sign < 0:
-        assert found["n"].binding == "worst membrane"
+        assert scales["n"].binding == "worst membrane"
     loihi_oracle.execute(in_units(quantised), np.ones((steps, 50)), DT)
 
 
@@ -99,19 +99,19 @@ def test_the_worst_input_of_a_long_clip_stays_in_the_membrane(kind, sign):
 def test_populations_of_random_networks_agree_as_calibration_says(net):
     steps = next(iter(net.inputs.values())).shape[1]
     try:
-        quantised, found = quantize(net.graph, 8, net.inputs, steps, net.dt, net.if_dt)
+        quantised, scales = quantize(net.graph, 8, net.inputs, steps, net.dt, net.if_dt)
     except UnsupportedNodeError:
         reject()
     run = execute(net.graph, net.inputs, steps, net.dt, stepwise=True, if_dt=net.if_dt)
     again = execute(quantised, net.inputs, steps, net.dt, stepwise=True, if_dt=net.if_dt)
     assert set(again.spikes) == set(run.spikes)
     # only of what inputs alone feed: the others see spikes that quantising changed
-    for name in found:
+    for name in scales:
         if name in quantised.nodes and name in run.spikes:
             sources = {path.source for path in weighted_paths(quantised, name)}
             if all(isinstance(quantised.nodes[s], nir.Input) for s in sources):
                 same = (again.spikes[name] == run.spikes[name]).mean()
-                assert same == pytest.approx(found[name].agreement, abs=0.02)
+                assert same == pytest.approx(scales[name].agreement, abs=0.02)
 
 
 def test_conv1d_and_batches_of_matrices():
@@ -121,12 +121,12 @@ def test_conv1d_and_batches_of_matrices():
         ("a", lif(3, 8, threshold=0.3)), ("m", affine(rng.normal(size=(3, 4, 8)) / 2, rng.normal(size=(3, 4)) / 9)),
         ("b", lif(3, 4, threshold=0.3)), ("y", out(3, 4)),
     )  # fmt: skip
-    quantised, found = quantize(g, 8, spikes(rng, 6, 5, 2, 8), 5, DT)
-    assert all(scale.agreement > 0.97 for scale in found.values())
+    quantised, scales = quantize(g, 8, spikes(rng, 6, 5, 2, 8), 5, DT)
+    assert all(scale.agreement > 0.97 for scale in scales.values())
     x = spikes(rng, 3, 5, 2, 8)
     run = execute(quantised, x, 5, DT, stepwise=True)
     half = {
-        name: np.rint(quantised.nodes[name].v_threshold * 2 / 2.0 ** found[name].exponent - HALF_STEP) for name in "ab"
+        name: np.rint(quantised.nodes[name].v_threshold * 2 / 2.0 ** scales[name].exponent - HALF_STEP) for name in "ab"
     }
     assert all(h.min() > 1 for h in half.values())
     assert 0.05 < run.spikes["b"].mean() < 0.95

@@ -34,14 +34,14 @@ def scales(graph) -> dict:
 
 def test_every_number_is_an_integer_of_its_unit_and_in_range(exported):
     _, _, graph = exported
-    found = scales(graph)
+    populations = scales(graph)
     for name, node in graph.nodes.items():
         population = name.removesuffix("_stride")
         for suffix in ("_conv", "_skip", "_graph"):
             population = population.removesuffix(suffix)
-        if population not in found:
+        if population not in populations:
             continue
-        unit = 2.0 ** found[population]["exponent"]
+        unit = 2.0 ** populations[population]["exponent"]
         if hasattr(node, "weight"):
             integers = node.weight.astype(np.float64) / unit
             assert np.array_equal(integers, 2 * np.rint(integers / 2))
@@ -64,12 +64,12 @@ def test_torch_the_file_and_the_emulator_agree_on_every_decision(exported, tmp_p
     files.write(graph, tmp_path / "model.nir")
     graph = files.read(tmp_path / "model.nir")
     assert verify(graph, None, inputs)[0].mismatches == 0
-    wanted, _ = reference_spikes(graph, inputs, 4, 1e-4)
+    expected, _ = reference_spikes(graph, inputs, 4, 1e-4)
     repeated = np.broadcast_to(inputs[:, None], (len(inputs), 4, *inputs.shape[1:]))
     for precision in ("fixed", "float"):
-        found = run(compile_graph(graph, precision=precision), repeated)
-        parity = compare(precision, wanted, found.spikes)
-        assert (parity.mismatches, parity.decisions) == (0, sum(s.size for s in wanted.values()))
+        actual = run(compile_graph(graph, precision=precision), repeated)
+        parity = compare(precision, expected, actual.spikes)
+        assert (parity.mismatches, parity.decisions) == (0, sum(s.size for s in expected.values()))
 
 
 def test_quantising_changes_few_decisions(exported):
@@ -78,7 +78,7 @@ def test_quantising_changes_few_decisions(exported):
     quantised, _ = reference_spikes(graph, inputs, 4, 1e-4)
     first = compare("float", float_spikes, quantised).layers[0]
     assert 0 < first.mismatches / first.decisions < 0.01
-    # behind it a difference is handed on; each population by itself, on the unquantised network's spikes:
+    # after it differences accumulate; each population alone, on the unquantised network's spikes:
     assert all(scale["agreement"] is None or scale["agreement"] > 0.99 for scale in scales(graph).values())
 
 
@@ -133,24 +133,24 @@ def test_any_student_keeps_its_spikes_through_the_file(
         reject()
     assert json.loads(graph.metadata["quantization"])["exact_on_chip"]
     assert verify(graph, None, inputs[:4])[0].mismatches == 0
-    wanted, _ = reference_spikes(graph, inputs[:4], steps, 1e-4)
+    expected, _ = reference_spikes(graph, inputs[:4], steps, 1e-4)
     repeated = np.broadcast_to(inputs[:4, None], (4, steps, *inputs.shape[1:]))
-    assert compare("emulator", wanted, run(compile_graph(graph), repeated).spikes).mismatches == 0
+    assert compare("emulator", expected, run(compile_graph(graph), repeated).spikes).mismatches == 0
     if attention == "none":
-        found, _ = reference_spikes(to_portable(graph), inputs[:4], steps, 1e-4)
-        assert compare("portable", wanted, found).mismatches == 0
+        actual, _ = reference_spikes(to_portable(graph), inputs[:4], steps, 1e-4)
+        assert compare("portable", expected, actual).mismatches == 0
 
 
 @pytest.mark.parametrize(("steps", "tau", "bits"), [(8, 2.0, 4), (10, 2.0, 8), (6, 4.0, 4), (4, 1.5, 8), (4, 3.0, 8)])
 def test_where_loihi_truncates_torch_and_the_file_still_agree(steps, tau, bits):
-    """More steps make the membrane's lattice finer than Loihi's sub-units: the threshold lies between two of its points all the same."""
+    """Even where the membranes' lattice is finer than Loihi's sub-units, the threshold lies between two points."""
     model, inputs = tiny(steps=steps, tau=tau, widths=(8,))
     graph = export_to_nir(model, quantize=bits, calibration=calibration(model, 4))
     assert not json.loads(graph.metadata["quantization"])["exact_on_chip"]
     assert verify(graph, None, inputs)[0].mismatches == 0
     repeated = np.broadcast_to(inputs[:, None], (len(inputs), steps, *inputs.shape[1:]))
-    wanted, _ = reference_spikes(graph, inputs, steps, 1e-4)
-    parity = compare("emulator", wanted, run(compile_graph(graph), repeated).spikes)
+    expected, _ = reference_spikes(graph, inputs, steps, 1e-4)
+    parity = compare("emulator", expected, run(compile_graph(graph), repeated).spikes)
     assert parity.mismatches < parity.decisions / 100
 
 
@@ -182,7 +182,7 @@ def test_exports_are_deterministic(exported, tmp_path):
 
 
 def test_no_membrane_of_the_encoder_ever_equals_its_threshold(exported):
-    """>= in torch and > in NIR must never see a tie: the encoder's lattice is finer than the chip's, by its analog input."""
+    """>= in torch and > in NIR must never see a tie: the analog input makes the encoder's lattice finer."""
     model, _, graph = exported
     rng = np.random.default_rng(0)
     x = (
@@ -205,7 +205,7 @@ def test_no_membrane_of_the_encoder_ever_equals_its_threshold(exported):
     assert near > 0  # some come as close as the lattice allows: the test would see a threshold that lies on it
 
 
-def test_attention_behind_no_population():
+def test_attention_after_no_population():
     a = attention(1)
     nodes = {"x": inp(3, 1, 2), "a": a, "w": conv(np.ones((1, 1, 1, 1))), "n": lif(1, 1, 2), "y": out(1, 1, 2)}
     refused(

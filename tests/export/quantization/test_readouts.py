@@ -20,14 +20,15 @@ def test_graded_readouts_keep_their_units(kind):
         "CubaLI": nir.CubaLI(spiking.tau_syn, spiking.tau_mem, spiking.r, spiking.v_leak, spiking.w_in),
     }[kind]
     g = chain(
-        ("x", inp(6)), ("w", linear(rng.normal(size=(8, 6)))), ("n", lif(8, threshold=0.2)), ("v", linear(rng.normal(size=(3, 8)))),
+        ("x", inp(6)), ("w", linear(rng.normal(size=(8, 6)))), ("n", lif(8, threshold=0.2)),
+        ("v", linear(rng.normal(size=(3, 8)))),
         ("shown", readout), ("y", out(3)),
     )  # fmt: skip
     x = spikes(rng, 4, 8, 6)
-    quantised, found = quantize(g, 8, x, 8, DT, IF_DT)
+    quantised, scales = quantize(g, 8, x, 8, DT, IF_DT)
     in_units(quantised)
-    assert found["shown"].scale == 2.0 ** -found["shown"].exponent
-    assert found["shown"].agreement is None
+    assert scales["shown"].scale == 2.0 ** -scales["shown"].exponent
+    assert scales["shown"].agreement is None
     a, b = (execute(h, x, 8, DT, stepwise=True, if_dt=IF_DT) for h in (g, quantised))
     assert (a.spikes["n"] == b.spikes["n"]).all(2).mean() > 0.9  # where no spike differs, the membranes are near
     same = (a.spikes["n"] == b.spikes["n"]).all((0, 2))
