@@ -46,7 +46,7 @@ from mksgn.export.graph import files
 from mksgn.export.graph.metadata import input_normaliser, json_of
 from mksgn.train import checkpoint
 from mksgn.train.datasets import ClipSet
-from mksgn.train.loop import predict, top1
+from mksgn.train.evaluate import predict, top1
 from mksgn.train.streams import resize
 from mksgn.train.transforms import body_inputs, digest
 

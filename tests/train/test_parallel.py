@@ -10,8 +10,9 @@ import torch
 from mksgn.common.errors import BadInputError
 from mksgn.train.checkpoint import load
 from mksgn.train.datasets import open_source
-from mksgn.train.loop import predict, top1, weights_digest
+from mksgn.train.evaluate import predict, top1
 from mksgn.train.parallel import Group, check_device
+from mksgn.train.resume import weights_digest
 from mksgn.train.transforms import body_inputs
 
 TINY = "student: {frames: 4, stream_channels: 2, widths: [4, 8], heads: 2, kernel: 3}\nepochs: 2\nbatch: 8\n"
@@ -69,12 +70,12 @@ def test_both_processes_hold_the_same_weights(tmp_path):
     (tmp_path / "both.py").write_text(
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from mksgn.train import config, loop\n"
+        "from mksgn.train import config, loop, resume\n"
         "from mksgn.train.datasets import synthetic\n"
         "out = Path(sys.argv[1])\n"
         "settings = config.load(str(out / 'tiny.yaml'))\n"
         "model = loop.train(settings, synthetic.read(21, 'train'), synthetic.read(6, 'test'), out)\n"
-        "Path(out / ('digest' + os.environ['RANK'])).write_text(loop.weights_digest(model.student))\n"
+        "Path(out / ('digest' + os.environ['RANK'])).write_text(resume.weights_digest(model.student))\n"
     )
     torchrun(tmp_path / "both.py", tmp_path)
     digests = [(tmp_path / f"digest{rank}").read_text() for rank in range(2)]
