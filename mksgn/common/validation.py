@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
@@ -33,6 +34,11 @@ def _from_yaml(value: Any) -> Any:
         with suppress(ValueError):
             return float(value)
     return value
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """Convert a config to the containers of JSON and model.pt: tuples become lists."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
 
 
 Integer = Annotated[int, BeforeValidator(_from_yaml)]

@@ -10,10 +10,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from pydantic_core import to_jsonable_python
 
 from mksgn.common.errors import BadInputError
-from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, raising_bad_input
+from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
 
 # `paper` has the widths of CTR-GCN's baseline [ours]; the smaller ones are for tests, demos and CPUs. A rate_weight of 0.3 took two
 # thirds of the demo's spikes and none of its accuracy (docs/training.md).
@@ -94,7 +93,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain containers, as JSON and model.pt hold them."""
-        return to_jsonable_python(self)
+        return plain(self)
 
 
 def load(name: str, *, epochs: int | None = None, changes: Sequence[str] = ()) -> TrainConfig:

@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal, Protocol
 import torch
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import to_jsonable_python
 from torch import Tensor, nn
 
-from mksgn.common.validation import NO_OTHER_ENTRIES, Real, raising_bad_input
+from mksgn.common.validation import NO_OTHER_ENTRIES, Real, plain, raising_bad_input
 from mksgn.train.fields import ClassNames, Count, Frames, GraphName, Kernel, Streams
 from mksgn.train.layers import SASGC, SMF, SSC, STC, init_bn_biases
 from mksgn.train.neurons import LIF
@@ -64,7 +63,7 @@ class StudentConfig:
         return tuple(out)
 
     def to_dict(self) -> dict[str, Any]:
-        return to_jsonable_python(self)
+        return plain(self)
 
 
 class Student(nn.Module):

@@ -15,10 +15,9 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from pydantic_core import to_jsonable_python
 from torch import Tensor, nn
 
-from mksgn.common.validation import NO_OTHER_ENTRIES, raising_bad_input
+from mksgn.common.validation import NO_OTHER_ENTRIES, plain, raising_bad_input
 from mksgn.train.fields import ClassNames, Count, Frames, GraphName, Kernel, Streams
 from mksgn.train.layers import ConvBN, GraphConvBN
 from mksgn.train.skeletons import adjacency_subsets, graph
@@ -48,7 +47,7 @@ class TeacherConfig:
         return tuple(2 if width > before else 1 for before, width in zip(previous, self.widths, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        return to_jsonable_python(self)
+        return plain(self)
 
 
 class GCNLayer(nn.Module):
