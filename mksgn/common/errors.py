@@ -1,4 +1,4 @@
-"""Errors that a user can act on: what, where, number against limit, remedy. The commands turn them into exit codes."""
+"""Errors that a user can act on, with what, where, number against limit, remedy. Commands turn them into exit codes."""
 
 
 class MksgnError(Exception):
@@ -8,7 +8,7 @@ class MksgnError(Exception):
 
 
 def first_line(error: Exception) -> str:
-    """What another library's error says, short enough to be quoted in a line of ours; its class where it says nothing."""
+    """Return the first line of another library's error, shortened for quoting, or the error's class if it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 

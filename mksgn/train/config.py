@@ -1,4 +1,4 @@
-"""What to train and how: presets by name, or a YAML file with the same entries."""
+"""Training configs: presets by name, or a YAML file with the same entries."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pydantic.dataclasses import dataclass
 from mksgn.common.errors import BadInputError
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
 
-# `paper` has the widths of CTR-GCN's baseline [ours]; the smaller ones are for tests, demos and CPUs. A rate_weight of 0.3 took two
-# thirds of the demo's spikes and none of its accuracy (docs/training.md).
+# `paper` has the widths of CTR-GCN's baseline [ours]; the smaller ones are for tests, demos and CPUs. A
+# rate_weight of 0.3 removes two thirds of the demo's spikes at the same accuracy (docs/training.md).
 PRESETS: dict[str, dict[str, Any]] = {
-    # The synthetic clips vary in size, speed, phase and view by themselves: hardly any augmentation, few epochs.
+    # The synthetic clips already vary in size, speed, phase and view: little augmentation, few epochs.
     "demo": {
         "student": {"frames": 8, "stream_channels": 8, "widths": [8, 16, 16, 32, 32, 32], "heads": 2},
         "teacher": {"frames": 8, "widths": [16] * 4 + [32] * 3 + [64] * 3, "kernel": 5},
@@ -97,9 +97,15 @@ class TrainConfig:
 
 
 def load(name: str, *, epochs: int | None = None, changes: Sequence[str] = ()) -> TrainConfig:
-    """A preset's name, or the path of a YAML file, and `changes` to it such as "student.attention=none" or "batch=16".
+    """Load a preset or a YAML file.
 
-    Raises BadInputError that names what is unknown.
+    Args:
+        name: The preset's name or the file's path.
+        epochs: Replaces the entry `epochs`.
+        changes: Changes such as "student.attention=none" or "batch=16".
+
+    Raises:
+        BadInputError: An unknown name or entry, or a value out of range.
     """
     if name in PRESETS:
         values = {"preset": name, **deepcopy(PRESETS[name])}
@@ -124,7 +130,7 @@ def load(name: str, *, epochs: int | None = None, changes: Sequence[str] = ()) -
 
 
 def _apply(values: dict[str, Any], change: str) -> None:
-    """One "key=value" or "student.key=value"; the value is YAML, so that numbers, lists and words are what they look like."""
+    """Apply one "key=value" or "student.key=value"; the value is YAML."""
     key, equals, text = change.partition("=")
     part, dot, entry = key.partition(".")
     try:
@@ -135,6 +141,6 @@ def _apply(values: dict[str, Any], change: str) -> None:
         raise BadInputError(f"--set {change}: expected KEY=VALUE, such as batch=16 or student.attention=none")
     if dot:
         given = values.get(part) or {}
-        values[part] = {**given, entry: value} if isinstance(given, dict) else given  # refused with the rest
+        values[part] = {**given, entry: value} if isinstance(given, dict) else given  # refused by TrainConfig
     else:
         values[key] = value

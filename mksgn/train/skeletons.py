@@ -1,4 +1,4 @@
-"""Joint graphs by name and source: joints, the bones between them, and how joints feed their neighbours."""
+"""Skeleton graphs by name and source: joints, the bones between them, and adjacency matrices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mksgn.common.errors import BadInputError
 
 @dataclass(frozen=True)
 class SkeletonGraph:
-    """A tree of V joints. Published bone lists for one sensor differ, so a graph is known by its name *and* source.
+    """A tree of V joints. Published bone lists for a sensor differ, so that a graph has a name *and* a source.
 
     Joints are 0-based here, though the sources count from 1. Raises BadInputError where the bones are not one tree with
     one self-bone at its root: a joint without a bone would be dead in the bone streams.
@@ -21,7 +21,7 @@ class SkeletonGraph:
     source: str  # whose bone list this is
     joints: tuple[str, ...]  # V names, in the order of the clips' joint axis
     bones: tuple[tuple[int, int], ...]  # V pairs (child, parent); the root is its own parent
-    centre: int  # the joint that the kin's feeders subtract (of frame 0) to remove the body's place
+    centre: int  # the joint whose position in frame 0 is the origin, as in the sibling models' feeders
 
     def __post_init__(self) -> None:
         parents = dict(self.bones)
@@ -37,7 +37,9 @@ class SkeletonGraph:
             for _ in range(self.size):  # no path in a tree is longer
                 ancestor = parents.get(ancestor, -1)
             if ancestor != roots[0]:
-                raise BadInputError(f"graph {self.name}: joint {joint} ({self.joints[joint]}) has no way to the root")
+                raise BadInputError(
+                    f"graph {self.name}: joint {joint} ({self.joints[joint]}) is not connected to the root"
+                )
 
     @property
     def size(self) -> int:
@@ -97,18 +99,18 @@ GRAPHS: dict[str, SkeletonGraph] = {known.name: known for known in (_NTU_25, _NW
 
 
 def graph(name: str) -> SkeletonGraph:
-    """The graph of that name; raises BadInputError, with the names that exist, for any other."""
+    """Look up a graph; raises BadInputError, with the known names, for any other name."""
     if name not in GRAPHS:
         raise BadInputError(f"no skeleton graph is named {name!r}: use one of {', '.join(GRAPHS)}")
     return GRAPHS[name]
 
 
 def adjacency_subsets(graph: SkeletonGraph) -> np.ndarray:
-    """(3, V, V) float32: identity, inward, outward; entry [k, i, j] weighs source joint i for target joint j.
+    """Compute identity, inward and outward matrices, (3, V, V) float32; [k, i, j] weighs source joint i for target joint j.
 
-    Inward edges run from child to parent, outward ones from parent to child; the root's self-bone is in neither, as the
-    identity has it. Every column (fixed target) sums to 1, so that a joint averages what it hears. A column without an
-    edge stays zero: a joint without children hears nothing inward, the root nothing outward.
+    Inward edges run from child to parent, outward ones from parent to child; the root's self-bone is in neither, as it
+    is in the identity. Every column (fixed target) sums to 1, so that a joint averages its sources. A column without an
+    edge stays zero: a joint without children has no inward source, the root no outward one.
     """
     identity = np.eye(graph.size)
     inward = np.zeros_like(identity)
@@ -121,7 +123,7 @@ def adjacency_subsets(graph: SkeletonGraph) -> np.ndarray:
 
 
 def bone_pairs(graph: SkeletonGraph) -> np.ndarray:
-    """(V,) int64: the parent of each joint, its own index at the root.
+    """Return the parent of each joint, (V,) int64, the root's own index at the root.
 
     The bone stream of joints (..., V, 3) is `joints - joints[..., bone_pairs(graph), :]`, zero at the root.
     """

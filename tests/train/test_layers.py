@@ -396,7 +396,7 @@ def test_attention_map_is_query_by_key():
     ("heads", "depth", "rate"), [(2, 16, 0.3), (4, 4, 0.2), (8, 4, 0.5), (8, 16, 0.15), (8, 32, 0.15)]
 )
 def test_the_first_training_batch_sets_the_gains(heads, depth, rate):
-    """M and Z fire at 5 to 20 % in every head; with the kin's fixed gain of 1/8 some of these would never fire."""
+    """M and Z fire at 5 to 20 % in every head; with the sibling models' fixed gain of 1/8 some of these would never fire."""
     layer = SpikingSelfAttention(heads, TAU)
     qkv = random_spikes(0, 4, 4, 3 * heads * depth, 4, 20, rate=rate)
     layer.eval()(qkv, lambda name, spikes: None, "a")
@@ -477,7 +477,7 @@ def test_stc(seed, inputs, outputs, kernel, stride, frames, joints):
 
 
 def test_batch_norms_start_at_one_and_synapses_have_no_other_bias():
-    """A weight of 1e-6, as the kin have it, would silence a neuron of threshold 1 (trap 2)."""
+    """A weight of 1e-6, as in the sibling models, would silence a neuron of threshold 1 (trap 2)."""
     layers = [
         SSC(4, 2, 4, TAU), SMF(4, 2, 3, TAU), STC("b", 2, 3, kernel=5, stride=2, tau=TAU),
         SASGC("b", 2, 4, torch.eye(3)[None], heads=2, tau=TAU, attention=True, learned=False),

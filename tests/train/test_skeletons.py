@@ -19,7 +19,7 @@ def test_a_graph_has_one_bone_per_joint_and_one_root(name, size, root):
 
 
 def test_ntu_hands_are_not_left_at_zero():
-    """The 25 pairs of the sources, counted from 1: joints 22 to 25 have bones, of the kin's list and not pyskl's."""
+    """The 25 pairs of the sources, counted from 1: joints 22 to 25 have bones, as in the sibling models and not as in pyskl."""
     pairs = [(child + 1, parent + 1) for child, parent in graph("ntu-25").bones]
     assert pairs == [
         (1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11),
@@ -86,8 +86,8 @@ def test_bones_chain_back_to_the_root(name):
         (((0, 0), (1, 0)), "child in one bone"),
         (((0, 0), (1, 0), (1, 2)), "child in one bone"),
         (((0, 0), (1, 1), (2, 1)), "2 joints are their own parent"),
-        (((0, 0), (1, 2), (2, 1)), "no way to the root"),
-        (((0, 0), (1, 0), (2, 7)), "no way to the root"),
+        (((0, 0), (1, 2), (2, 1)), "is not connected to the root"),
+        (((0, 0), (1, 0), (2, 7)), "is not connected to the root"),
     ],
 )
 def test_bones_that_are_not_a_tree_are_refused(bones, message):

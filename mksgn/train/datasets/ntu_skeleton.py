@@ -182,65 +182,74 @@ def _note(names: list[str], what: str) -> str:
     return f"{len(names):,} {'file' if len(names) == 1 else 'files'} {what}: {shown}"
 
 
+class _Numbers:
+    """The numbers of a file and how far they have been read."""
+
+    def __init__(self, path: Path):
+        self.path, self.place = path, 0
+        try:
+            self.numbers = path.read_bytes().split()
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror}): check the path and its permissions"
+            raise BadInputError(f"{path}: {problem}") from error
+
+    def fault(self, problem: str) -> BadInputError:
+        return BadInputError(f"{self.path}: {problem}: unpack the file again or remove it")
+
+    def count(self, what: str) -> int:
+        """Read a whole number."""
+        if self.place >= len(self.numbers):
+            raise self.fault(f"ends before {what}")
+        number = self.numbers[self.place]
+        if not number.isdigit() or len(number) > _DIGITS:
+            raise self.fault(f"{_shown(number)} is not {what}, expected a whole number")
+        self.place += 1
+        return int(number)
+
+    def body(self, b: int, f: int, total: int) -> tuple[bytes, list[bytes]]:
+        """Read a body: its id, and its coordinates as text, x of 25 joints, y of 25, z of 25."""
+        start = self.place
+        self.place += _BODY_NUMBERS
+        joints = self.count(f"the number of joints of body {b} in frame {f} of {total} (from 0)")
+        first, self.place = self.place, self.place + JOINTS * _JOINT_NUMBERS
+        where = f"body {b} in frame {f} (both from 0)"
+        if joints != JOINTS:
+            raise self.fault(f"{where} has {joints} joints, expected {JOINTS}")
+        if self.place > len(self.numbers):
+            raise self.fault(f"ends within {where}")
+        axes = (self.numbers[first + axis : self.place : _JOINT_NUMBERS] for axis in range(3))
+        return self.numbers[start], [text for axis in axes for text in axis]
+
+
 def _parse(path: Path) -> tuple[int, list[_Body]]:
-    """The number of frames that have a body, and the bodies in order of appearance (rules 1 to 3)."""
-    try:
-        numbers = path.read_bytes().split()
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
-
-    def count(place: int, what: str) -> int:
-        if place >= len(numbers):
-            raise BadInputError(f"{path}: ends before {what}: unpack the file again or remove it")
-        if not numbers[place].isdigit() or len(numbers[place]) > _DIGITS:
-            raise BadInputError(
-                f"{path}: {_shown(numbers[place])} is not {what}, expected a whole number: unpack the file again or remove it"
-            )
-        return int(numbers[place])
-
-    total, place, frames = count(0, "the number of frames"), 1, 0
+    """Read the number of frames that have a body, and the bodies in order of appearance (rules 1 to 3)."""
+    numbers = _Numbers(path)
+    total, frames = numbers.count("the number of frames"), 0
     if total == 0:
         raise BadInputError(f"{path}: the clip has 0 frames, expected at least 1: remove the file")
     starts: dict[bytes, int] = {}
-    members: dict[bytes, list[int]] = {}  # of each body, which skeletons are its own
-    texts: list[bytes] = []  # x of 25 joints, y of 25, z of 25, for each skeleton
-    skeletons = 0
+    members: dict[bytes, list[int]] = {}  # by id, the body's indices in `texts`
+    texts: list[list[bytes]] = []
     for f in range(total):
-        present = count(place, f"the number of bodies in frame {f} of {total} (from 0)")
-        place += 1
+        present = numbers.count(f"the number of bodies in frame {f} of {total} (from 0)")
         seen: set[bytes] = set()
         for b in range(present):
-            joints = count(place + _BODY_NUMBERS, f"the number of joints of body {b} in frame {f} of {total} (from 0)")
-            first = place + _BODY_NUMBERS + 1
-            after = first + JOINTS * _JOINT_NUMBERS
-            where = f"body {b} in frame {f} (both from 0)"
-            if joints != JOINTS:
-                raise BadInputError(
-                    f"{path}: {where} has {joints} joints, expected {JOINTS}: unpack the file again or remove it"
-                )
-            if after > len(numbers):
-                raise BadInputError(f"{path}: ends within {where}: unpack the file again or remove it")
-            body = numbers[place]
+            body, coordinates = numbers.body(b, f, total)
             if body in seen:
-                raise BadInputError(f"{path}: {where} has an id that the frame has already: remove the file")
+                raise BadInputError(
+                    f"{path}: body {b} in frame {f} (both from 0) has an id that the frame has already: remove the file"
+                )
             seen.add(body)
             starts.setdefault(body, frames)
-            members.setdefault(body, []).append(skeletons)
-            for axis in range(3):
-                texts += numbers[first + axis : after : _JOINT_NUMBERS]
-            skeletons += 1
-            place = after
+            members.setdefault(body, []).append(len(texts))
+            texts.append(coordinates)
         frames += present > 0
-    if place != len(numbers):
-        raise BadInputError(
-            f"{path}: {len(numbers) - place} numbers follow its last frame, expected 0: unpack the file again or remove it"
-        )
-    coordinates = _coordinates(path, texts).reshape(skeletons, 3, JOINTS).transpose(0, 2, 1)
-    bodies = []
-    for body, which in members.items():
-        own = np.ascontiguousarray(coordinates[which])
-        bodies.append(_Body(starts[body], own, _motion(own)))
-    return frames, bodies
+    if numbers.place != len(numbers.numbers):
+        raise numbers.fault(f"{len(numbers.numbers) - numbers.place} numbers follow its last frame, expected 0")
+    flat = [text for coordinates in texts for text in coordinates]
+    joints = _coordinates(path, flat).reshape(len(texts), 3, JOINTS).transpose(0, 2, 1)
+    own = {body: np.ascontiguousarray(joints[indices]) for body, indices in members.items()}
+    return frames, [_Body(starts[body], values, _motion(values)) for body, values in own.items()]
 
 
 def _coordinates(path: Path, texts: list[bytes]) -> np.ndarray:
