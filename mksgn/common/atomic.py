@@ -10,7 +10,8 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path next to `path`, and move it to `path` at the end; a partial file never has the final name."""
+    """Give a temporary path next to `path`, and move it to `path` at the end; a partial file never
+    has the final name."""
     temporary = path.with_name(path.name + ".part")
     try:
         yield temporary

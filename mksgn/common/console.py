@@ -19,7 +19,8 @@ Item = TypeVar("Item")
 # typer carries its own copy of click; the base of its usage errors has no public name
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
-# A log file has no width: 140 columns suffice for every table here. Brackets in a user's file names are not markup.
+# A log file has no width: 140 columns suffice for every table here. Brackets in a user's file names
+# are not markup.
 output = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 140)
 
 
@@ -28,10 +29,12 @@ def new_app(help_text: str) -> typer.Typer:
 
 
 def run_app(app: typer.Typer, name: str) -> None:
-    """Run a command. Exit codes: 0 done; 2 bad input or usage; else the error's own. Errors are one line on stderr."""
+    """Run a command. Exit codes: 0 done; 2 bad input or usage; else the error's own. Errors are one
+    line on stderr."""
     if "OMP_NUM_THREADS" not in os.environ:
-        # Threads synchronise after each of thousands of small operations, which makes two slower than one as soon as
-        # anything else runs (docs/measurements.md). Use more cores by more processes.
+        # Threads synchronise after each of thousands of small operations, which makes two slower
+        # than one as soon as anything else runs (docs/measurements.md). Use more cores by more
+        # processes.
         torch.set_num_threads(1)
     try:
         code = app(prog_name=name, standalone_mode=False)

@@ -1,6 +1,8 @@
-"""`python -m mksgn.train.ablation`: a table of what each component of MK-SGN contributes, over several seeds.
+"""`python -m mksgn.train.ablation`: a table of what each component of MK-SGN contributes, over
+several seeds.
 
-Each variant and seed is one mksgn-train run in a folder of its own; finished and interrupted runs are resumed, not repeated.
+Each variant and seed is one mksgn-train run in a folder of its own; finished and interrupted runs
+are resumed, not repeated.
 """
 
 from __future__ import annotations
@@ -69,7 +71,8 @@ def ablate(
 ) -> None:
     """Train every variant with every seed and print the table.
 
-    Example: python -m mksgn.train.ablation small --data nw-ucla:PATH --split view1-2 --seeds 3 --processes 2
+    Example: python -m mksgn.train.ablation small --data nw-ucla:PATH --split view1-2 --seeds 3
+    --processes 2
     """
     common = [configuration, "--data", data, "--device", device, "--resume"]
     common += [] if split is None else ["--split", split]
@@ -112,7 +115,8 @@ def _train(arguments: list[str]) -> None:
 
 
 def table(variants: list[Variant], out: Path) -> str:
-    """Format held-out top-1 (mean, least, most), difference to the first variant, firing rate and parameters as Markdown."""
+    """Format held-out top-1 (mean, least, most), difference to the first variant, firing rate and
+    parameters as Markdown."""
     rows = ["| variant | seeds | held-out top-1, mean | least … most | difference | firing rate | parameters |"]
     rows.append("|---|---|---|---|---|---|---|")
     base: float | None = None

@@ -1,8 +1,10 @@
-"""`python -m mksgn.train.benchmark`: time a training step and an inference pass on our neuron and on SpikingJelly's LIFNode.
+"""`python -m mksgn.train.benchmark`: time a training step and an inference pass on our neuron and
+on SpikingJelly's LIFNode.
 
-Both networks are the same student with the same weights. Only the neuron differs (LIFNode: multi-step, torch backend,
-sigmoid surrogate of slope 4, the reset differentiated, as ours). Each round times one after the other, so that a noisy
-machine slows both; the ratio is the median over the rounds. Both must give the same spikes.
+Both networks are the same student with the same weights. Only the neuron differs (LIFNode:
+multi-step, torch backend, sigmoid surrogate of slope 4, the reset differentiated, as ours). Each
+round times one after the other, so that a noisy machine slows both; the ratio is the median over
+the rounds. Both must give the same spikes.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class SpikesDifferError(MksgnError):
 
 
 class SpikingJellyLIF(nn.Module):
-    """SpikingJelly's LIFNode in the place of ours: (S, ...) currents to spikes, state reset before each call."""
+    """SpikingJelly's LIFNode in the place of ours: (S, ...) currents to spikes, state reset before
+    each call."""
 
     def __init__(self, tau: float):
         super().__init__()
@@ -58,7 +61,8 @@ class SpikingJellyLIF(nn.Module):
         self.node = neuron.LIFNode(tau=tau, surrogate_function=sigmoid, step_mode="m")  # backend "torch" is the default
 
     def forward(self, x: Tensor, tau: float = 2.0, threshold: Tensor | None = None) -> Tensor:
-        """`tau` and `threshold` are there for attention's call; the node has its own, and a threshold of 1 everywhere."""
+        """`tau` and `threshold` are there for attention's call; the node has its own, and a
+        threshold of 1 everywhere."""
         self.node.reset()
         return self.node(x)
 
@@ -76,7 +80,8 @@ def on_spikingjelly(student: Student) -> Student:
 
 
 class _Apart(nn.Module):
-    """Attention's two populations, m and z, called in turn: each keeps a node of its own, as a network built by hand would."""
+    """Attention's two populations, m and z, called in turn: each keeps a node of its own, as a
+    network built by hand would."""
 
     def __init__(self, *nodes: SpikingJellyLIF):
         super().__init__()
@@ -140,7 +145,8 @@ def benchmark(
     for what in ("train", "inference"):
         low, high = results[f"{what}_spread"]
         output.print(
-            f"{what:9s}  {results[f'{what}_over_spikingjelly']:.2f} times SpikingJelly's speed (quartiles {low:.2f} to {high:.2f})"
+            f"{what:9s}  {results[f'{what}_over_spikingjelly']:.2f} times SpikingJelly's speed (quartiles "
+            f"{low:.2f} to {high:.2f})"
         )
     output.print(f"0 of {results['decisions']:,} decisions differ")
     output.print(f"preparing a batch is {results['training_over_preparing']:.0f} times faster than training on it")
@@ -197,7 +203,8 @@ def measure(settings: config.TrainConfig, clips: ClipSet, rounds: int, seed: int
 
 @torch.no_grad()
 def compare(a: Student, b: Student, x: Tensor) -> tuple[int, int]:
-    """Count the decisions of all populations at all steps, and how many differ between two students."""
+    """Count the decisions of all populations at all steps, and how many differ between two
+    students."""
     spikes: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
     a.eval()(x, spikes[0])
     b.eval()(x, spikes[1])

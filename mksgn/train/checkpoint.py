@@ -1,4 +1,5 @@
-"""model.pt and teacher.pt. They hold plain containers and tensors only, so that they load with `weights_only=True`."""
+"""model.pt and teacher.pt. They hold plain containers and tensors only, so that they load with
+`weights_only=True`."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ Network = TypeVar("Network", Student, Teacher)
 
 @dataclass
 class TrainedModel:
-    """A student with what it needs to run on raw clips. `training` has source, split, seed, epochs, accuracy."""
+    """A student with what it needs to run on raw clips. `training` has source, split, seed, epochs,
+    accuracy."""
 
     student: Student
     normaliser: StreamNormaliser
@@ -142,7 +144,8 @@ def _read(path: Path, schema: str) -> Any:
         own_words = type(error).__name__ if "weights_only" in str(error) else str(error).strip() or type(error).__name__
         reason = (refusal.group(1) if refusal else own_words).splitlines()[0][:160]
         raise BadInputError(
-            f"{path}: refused: not a file of plain tensors that loads with weights_only=True ({reason}); use {MADE_BY[schema]}"
+            f"{path}: refused: not a file of plain tensors that loads with weights_only=True ({reason}); "
+            f"use {MADE_BY[schema]}"
         ) from error
 
 

@@ -63,7 +63,8 @@ def train(
 
     Example: mksgn-train demo --data synthetic --out runs/demo
 
-    With a teacher: mksgn-train demo --teacher --out runs/teacher, then mksgn-train demo --distill runs/teacher/teacher.pt --out runs/demo
+    With a teacher: mksgn-train demo --teacher --out runs/teacher, then
+    mksgn-train demo --distill runs/teacher/teacher.pt --out runs/demo
 
     On several cores or GPUs: torchrun --nproc-per-node 2 -m mksgn.train demo --data synthetic --out runs/demo
     """
@@ -93,12 +94,14 @@ def train(
 
 
 def print_epoch(settings: config.TrainConfig, held_out: ClipSet, line: dict[str, Any]) -> None:
-    """Print an epoch's line of metrics.jsonl, and how many held-out clips are copies of training clips."""
+    """Print an epoch's line of metrics.jsonl, and how many held-out clips are copies of training
+    clips."""
     accuracy = f", held-out {line['held_out_top1']:.1%}" if "held_out_top1" in line else ""
     losses = "  ".join(f"{name} {value:.3f}" for name, value in line["losses"].items())
     losses = f" ({losses})" if len(line["losses"]) > 1 else ""
     output.print(
-        f"epoch {line['epoch']:3d}/{settings.epochs}  loss {line['loss']:.3f}{losses}  train {line['train_top1']:.1%}{accuracy}"
+        f"epoch {line['epoch']:3d}/{settings.epochs}  loss {line['loss']:.3f}{losses}  train "
+        f"{line['train_top1']:.1%}{accuracy}"
         f"  {line['seconds']:.1f} s"
     )
     if "held_out_copies" in line:
@@ -111,7 +114,8 @@ def print_epoch(settings: config.TrainConfig, held_out: ClipSet, line: dict[str,
 def print_description(
     name: str, changes: Sequence[str], data: str, split: str | None, limit: int | None, seed: int, *, teacher: bool
 ) -> None:
-    """Print the table of mksgn/train/describe for a config, as it is at the first batch, or for a trained model.pt."""
+    """Print the table of mksgn/train/describe for a config, as it is at the first batch, or for a
+    trained model.pt."""
     trained = name.endswith(".pt")
     if trained and changes:
         raise BadInputError(f"--set {changes[0]}: {name} is trained, its config can't be changed")

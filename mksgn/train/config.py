@@ -14,10 +14,12 @@ from pydantic.dataclasses import dataclass
 from mksgn.common.errors import BadInputError
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
 
-# `paper` has the widths of CTR-GCN's baseline [ours]; the smaller ones are for tests, demos and CPUs. A
-# rate_weight of 0.3 removes two thirds of the demo's spikes at the same accuracy (docs/training.md).
+# `paper` has the widths of CTR-GCN's baseline [ours]; the smaller ones are for tests, demos and
+# CPUs. A rate_weight of 0.3 removes two thirds of the demo's spikes at the same accuracy
+# (docs/training.md).
 PRESETS: dict[str, dict[str, Any]] = {
-    # The synthetic clips already vary in size, speed, phase and view: little augmentation, few epochs.
+    # The synthetic clips already vary in size, speed, phase and view: little augmentation, few
+    # epochs.
     "demo": {
         "student": {"frames": 8, "stream_channels": 8, "widths": [8, 16, 16, 32, 32, 32], "heads": 2},
         "teacher": {"frames": 8, "widths": [16] * 4 + [32] * 3 + [64] * 3, "kernel": 5},
@@ -61,10 +63,12 @@ Factor = Annotated[Real, Field(ge=0.01, le=100)]
 class TrainConfig:
     """What to train and how.
 
-    `student` and `teacher` override entries of StudentConfig and TeacherConfig; graph and classes come from the data.
+    `student` and `teacher` override entries of StudentConfig and TeacherConfig; graph and classes
+    come from the data.
 
-    The authors' sibling models train by SGD, Nesterov 0.9, rate 0.1 at batch 128, decay 1e-4 [sibling]: `optimizer: sgd,
-    learning_rate: 0.1, weight_decay: 1e-4, batch: 128`. The presets use AdamW, which needs fewer epochs here [ours].
+    The authors' sibling models train by SGD, Nesterov 0.9, rate 0.1 at batch 128, decay 1e-4
+    [sibling]: `optimizer: sgd, learning_rate: 0.1, weight_decay: 1e-4, batch: 128`. The presets use
+    AdamW, which needs fewer epochs here [ours].
     """
 
     preset: str = "custom"

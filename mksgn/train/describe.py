@@ -1,9 +1,10 @@
-"""Parameters, MACs and firing rates per population, and populations that can't fire, before or after training.
+"""Parameters, MACs and firing rates per population, and populations that can't fire, before or
+after training.
 
-MACs are the multiply-accumulates of the dense computation in torch, for one body of one clip, as fvcore and torch's FLOP
-counter count them, including zeros of padding and adjacency. The paper's formula multiplies the MACs of a population with
-binary input by firing rate and S; those of the first layer and the read-out have real inputs. `mksgn-deploy --describe`
-counts a chip's synapses.
+MACs are the multiply-accumulates of the dense computation in torch, for one body of one clip, as
+fvcore and torch's FLOP counter count them, including zeros of padding and adjacency. The paper's
+formula multiplies the MACs of a population with binary input by firing rate and S; those of the
+first layer and the read-out have real inputs. `mksgn-deploy --describe` counts a chip's synapses.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ SILENT_RATE = 1e-4  # populations that fire less are named
 class Described:
     """One population (or the read-out). `rate` and `unreachable` are None where nothing spikes.
 
-    `parameters`: trainable ones. `macs`: per body and pass through the layer. `passes`: passes per clip (S or 1).
-    `unreachable`: share of neurons whose membrane stays below the threshold for any input spikes.
+    `parameters`: trainable ones. `macs`: per body and pass through the layer. `passes`: passes per
+    clip (S or 1). `unreachable`: share of neurons whose membrane stays below the threshold for any
+    input spikes.
     """
 
     name: str
@@ -42,7 +44,8 @@ class Described:
 
 
 def student_layers(student: Student, bodies: Tensor) -> list[Described]:
-    """Describe a student in evaluation mode, with its firing rates on `bodies` (L, 3 · streams, T, V)."""
+    """Describe a student in evaluation mode, with its firing rates on `bodies` (L, 3 · streams, T,
+    V)."""
     spikes: dict[str, Tensor] = {}
     with torch.no_grad():
         student.eval()(bodies, spikes)
@@ -68,7 +71,8 @@ def student_layers(student: Student, bodies: Tensor) -> list[Described]:
 
 
 def teacher_layers(teacher: Teacher) -> list[Described]:
-    """Describe a teacher, all streams together. A layer has A_k, W_k, the temporal convolution, and its residual paths."""
+    """Describe a teacher, all streams together. A layer has A_k, W_k, the temporal convolution, and
+    its residual paths."""
     config = teacher.config
     streams, joints = len(config.streams), next(iter(teacher.by_stream.values())).layers[0].graph.joints
     rows, inputs, frames = [], 3, config.frames
@@ -87,7 +91,8 @@ def teacher_layers(teacher: Teacher) -> list[Described]:
 
 
 def calibrate_batch_norms(student: Student, bodies: Tensor) -> None:
-    """Set an untrained student's batch norm statistics and attention gains from `bodies`, as the first batch of training does."""
+    """Set an untrained student's batch norm statistics and attention gains from `bodies`, as the
+    first batch of training does."""
     norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
     kept = [norm.momentum for norm in norms]
     for norm in norms:
@@ -103,11 +108,13 @@ def calibrate_batch_norms(student: Student, bodies: Tensor) -> None:
 
 
 def _populations(student: Student) -> Iterator[tuple[str, list[nn.Module | nn.Parameter], int]]:
-    """Yield name, modules, and MACs per body and pass of every population, in the student's order."""
+    """Yield name, modules, and MACs per body and pass of every population, in the student's
+    order."""
     config, joints = student.config, student.config.joints
     frames = config.frames
     yield "ssc", [student.ssc], _conv_macs(student.ssc, frames, joints)
-    # the streams are weighted before the convolution: 4 · C0 products, then the convolution of one stream
+    # the streams are weighted before the convolution: 4 · C0 products, then the convolution of one
+    # stream
     weighting = len(config.streams) * config.stream_channels * frames * joints
     yield "smf", [student.smf], weighting + _conv_macs(student.smf.current, frames, joints)
     for i, (sgc, stc) in enumerate(zip(student.sgc, student.stc, strict=True)):
@@ -147,12 +154,15 @@ def _graph_macs(layer: GraphConvBN, frames: int) -> int:
 
 @torch.no_grad()
 def largest_membrane(student: Student, name: str) -> Tensor:
-    """Bound each neuron's membrane potential from above: at every step exactly its excitatory inputs spike.
+    """Bound each neuron's membrane potential from above: at every step exactly its excitatory
+    inputs spike.
 
-    The branches into a membrane are maximised separately. A neuron whose bound is below the threshold 1 can't fire.
+    The branches into a membrane are maximised separately. A neuron whose bound is below the
+    threshold 1 can't fire.
     """
     current, config = _largest_current(student, name), student.config
-    # a positive constant current gives the highest membrane after the last step, a negative one after the first
+    # a positive constant current gives the highest membrane after the last step, a negative one
+    # after the first
     return torch.maximum(current * (1.0 - (1.0 - 1.0 / config.tau) ** config.steps), current / config.tau)
 
 
@@ -191,7 +201,8 @@ def _largest_current(student: Student, name: str) -> Tensor:
 
 
 def _excited(layer: ConvBN, frames: int, joints: int, scale: float = 1.0) -> Tensor:
-    """Compute the largest current (C, T', V) of BN(Conv(x)) over binary x: every positive synapse active, no negative one."""
+    """Compute the largest current (C, T', V) of BN(Conv(x)) over binary x: every positive synapse
+    active, no negative one."""
     gain, shift = folded_norm(layer.bn)
     weight = (layer.conv.weight.double() * gain.view(-1, 1, 1, 1) * scale).clamp_min(0)
     ones = torch.ones(1, weight.shape[1], frames, joints, dtype=torch.float64)
@@ -199,7 +210,8 @@ def _excited(layer: ConvBN, frames: int, joints: int, scale: float = 1.0) -> Ten
 
 
 def _excited_graph(layer: GraphConvBN, frames: int) -> Tensor:
-    """Compute `_excited` of a graph convolution, whose synaptic weight is the sum over the subsets."""
+    """Compute `_excited` of a graph convolution, whose synaptic weight is the sum over the
+    subsets."""
     gain, shift = folded_norm(layer.bn)
     weight = layer.weight[..., 0].double() * gain.view(-1, 1, 1)  # (O, I, K)
     adjacency = layer.masked_adjacency().double()  # (K, source, target)

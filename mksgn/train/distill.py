@@ -1,12 +1,13 @@
-"""What a training minimises: the student's and the teacher's losses, each a value per clip, logged apart.
+"""The losses of student and teacher, each a value per clip and logged separately.
 
-    L = CE + alpha L_soft + beta L_feat + lambda R                                    [paper] for the two kinds of distillation
-    L_soft = tau² KL(softmax(z_T / tau) ‖ softmax(z_S / tau)), tau = 4                [ours]
-    L_feat = mean_l mse(mean_S student_l, mean_S FTM_l(teacher_l))                    [ours]; pairs teacher 4, 7, 10 ↔ student 2, 4, 6
-    FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F_l)))))                               [ours]; named "feature translation module" [paper]
-    R = mean firing rate over all neurons and steps, above a floor per population     [ours], steers the energy
+    L = CE + alpha L_soft + beta L_feat + lambda R          [paper] for the two kinds of distillation
+    L_soft = tau² KL(softmax(z_T / tau) ‖ softmax(z_S / tau)), tau = 4 [ours]
+    L_feat = mean_l mse(mean_S student_l, mean_S FTM_l(teacher_l)) [ours]; teacher 4, 7, 10 ↔ student 2, 4, 6
+    FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F_l)))))    [ours]; "feature translation module" [paper]
+    R = mean firing rate over all neurons and steps, above a floor per population [ours]: penalises energy
 
-The FTM exists in training only; it learns together with the student. The teacher is frozen, in evaluation mode.
+The FTM exists in training only and is trained with the student. The teacher is frozen, in
+evaluation mode.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from mksgn.train.teacher import Teacher, TeacherConfig
 
 
 def layer_pairs(blocks: int, layers: int) -> list[tuple[int, int]]:
-    """Pair student blocks with teacher layers, from 1: (2, 4), (4, 7), (6, 10) for six blocks and ten layers [ours].
+    """Pair student blocks with teacher layers, from 1: (2, 4), (4, 7), (6, 10) for six blocks and
+    ten layers [ours].
 
     Other depths get up to three pairs at the same shares of either depth.
     """
@@ -35,9 +37,11 @@ def layer_pairs(blocks: int, layers: int) -> list[tuple[int, int]]:
 
 
 class FTM(nn.Module):
-    """FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F))))): teacher's features (L, C_t, T_t, V) → spikes (S, L, C_s, T_s, V).
+    """FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F))))): teacher's features (L, C_t, T_t, V) →
+    spikes (S, L, C_s, T_s, V).
 
-    `interp_T` is linear between frames, to the student's number of them. The current is the same at all S steps: computed once.
+    `interp_T` is linear between frames, to the student's number of them. The current is the same at
+    all S steps: computed once.
     """
 
     def __init__(self, teacher_channels: int, student_channels: int, frames: int, steps: int, tau: float):
@@ -53,7 +57,8 @@ class FTM(nn.Module):
 
 
 class Distillation(nn.Module):
-    """The feature translation modules between a student and a frozen teacher of the same skeleton and classes.
+    """The feature translation modules between a student and a frozen teacher of the same skeleton
+    and classes.
 
     Raises:
         BadInputError: Skeleton or classes differ.
@@ -84,7 +89,8 @@ class Distillation(nn.Module):
         return self._teacher[0]
 
     def forward(self, x: Tensor, spikes: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Compute the teacher's logits (L, classes) and L_feat per body (L,) of bodies (L, 12, T, V) and the student's spikes."""
+        """Compute the teacher's logits (L, classes) and L_feat per body (L,) of bodies (L, 12, T,
+        V) and the student's spikes."""
         with torch.no_grad():
             logits, features = self.teacher.look(x)
         losses = []
@@ -101,9 +107,11 @@ def soft_label_loss(teacher: Tensor, student: Tensor, temperature: float) -> Ten
 
 
 def mean_firing_rate(spikes: dict[str, Tensor], floor: float = 0.0) -> Tensor:
-    """Compute the mean firing rate per body (L,) over all populations' neurons and steps; spikes are (S, L, *shape).
+    """Compute the mean firing rate per body (L,) over all populations' neurons and steps; spikes
+    are (S, L, *shape).
 
-    Only a population's rate above `floor` counts: a penalty on the rest would silence those that fire least.
+    Only a population's rate above `floor` counts: a penalty on the rest would silence those that
+    fire least.
     """
     decisions = [s[:, 0].numel() for s in spikes.values()]
     events = [s.flatten(2).sum((0, 2)) for s in spikes.values()]
@@ -112,7 +120,8 @@ def mean_firing_rate(spikes: dict[str, Tensor], floor: float = 0.0) -> Tensor:
 
 
 class StudentObjective(nn.Module):
-    """The student and its losses; with a `distillation`, its modules and losses too. Holds everything that is trained."""
+    """The student and its losses; with a `distillation`, its modules and losses too. Holds
+    everything that is trained."""
 
     kind = "student"
 
@@ -150,7 +159,8 @@ class StudentObjective(nn.Module):
 
 
 class TeacherObjective(nn.Module):
-    """The teacher and its loss, the sum of its streams' cross-entropies: each stream's network learns alone."""
+    """The teacher and its loss, the sum of its streams' cross-entropies: each stream's network
+    learns alone."""
 
     kind = "teacher"
     distillation = None

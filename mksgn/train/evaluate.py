@@ -63,7 +63,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Compute a network's accuracy on held-out clips, and a student's firing rate.
 
-    Each process evaluates its share of the clips, a few at a time: a benchmark's test part need not fit in memory.
+    Each process evaluates its share of the clips, a few at a time: a benchmark's test part need not
+    fit in memory.
 
     Args:
         network: A student or teacher on the group's device.
@@ -73,7 +74,8 @@ def evaluate(
         group: The processes of the training.
 
     Returns:
-        `held_out_top1`; where some clips are copies, their number `held_out_copies` and `held_out_top1_without_copies`;
+        `held_out_top1`; where some clips are copies, their number `held_out_copies` and
+        `held_out_top1_without_copies`;
         `held_out_firing_rate`, spikes per neuron and step.
     """
     hits = copies = hits_without_copies = 0.0  # the sum over the processes is one of floats

@@ -75,9 +75,11 @@ def train(
     teacher: TrainedTeacher | None = None,
     **options: Any,
 ) -> TrainedModel:
-    """Train a student and leave model.pt, metrics.jsonl, config.json and state.pt (for --resume) in `out`.
+    """Train a student and leave model.pt, metrics.jsonl, config.json and state.pt (for --resume) in
+    `out`.
 
-    Every epoch draws from its own generator, seeded by (seed, epoch), so that a resumed training sees the same batches.
+    Every epoch draws from its own generator, seeded by (seed, epoch), so that a resumed training
+    sees the same batches.
 
     Args:
         config: What to train and how.
@@ -88,7 +90,8 @@ def train(
         **options: `seed`, `device`, `resume`, `report`, `progress` (see `Task`).
 
     Raises:
-        BadInputError: An empty part, a teacher of another split, a loss that is not finite, or a state of another training.
+        BadInputError: An empty part, a teacher of another split, a loss that is not finite, or a
+            state of another training.
     """
     task = Task(config, training, held_out, out, **options)
     student = Student(StudentConfig(**{**config.student, **task.data}))
@@ -98,7 +101,8 @@ def train(
         split = teacher.training.get("split", training.split)
         if split != training.split:
             raise BadInputError(
-                f"the teacher learned on split {split}, the student's is {training.split}: it may have seen the clips that "
+                f"the teacher learned on split {split}, the student's is {training.split}: it may have "
+                "seen the clips that "
                 f"are held out; train a teacher with --split {training.split}"
             )
         distillation = Distillation(student.config, teacher.teacher)
@@ -113,7 +117,8 @@ def train(
 def train_teacher(
     config: TrainConfig, training: ClipSet, held_out: ClipSet, out: Path, **options: Any
 ) -> TrainedTeacher:
-    """Train a teacher and leave teacher.pt and the other files of `train` in `out`; arguments as there."""
+    """Train a teacher and leave teacher.pt and the other files of `train` in `out`; arguments as
+    there."""
     task = Task(config, training, held_out, out, **options)
     teacher = Teacher(TeacherConfig(**{**config.teacher, **task.data}))
     normaliser = StreamNormaliser.fit(training.clips, teacher.config.frames, teacher.config.streams)
@@ -237,7 +242,8 @@ class Trainer:
             generator: Draws the augmentation.
 
         Returns:
-            Sums over the share's clips: of each loss, and of correct predictions (losses + 1,), float64.
+            Sums over the share's clips: of each loss, and of correct predictions (losses + 1,),
+            float64.
         """
         share = self.group.share(index)
         batch, clip_of, labels = self.data.batch(share, self.normalisers, self.config, generator)

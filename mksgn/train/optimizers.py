@@ -18,7 +18,8 @@ LEAST_SHARE = 1e-3  # of the learning rate, at the end of the cosine
 
 
 def build(module: nn.Module, config: TrainConfig, steps: int) -> tuple[Optimizer, LambdaLR]:
-    """Build the optimiser of a module's trainable parameters, and its schedule over `steps` steps."""
+    """Build the optimiser of a module's trainable parameters, and its schedule over `steps`
+    steps."""
     groups = weight_groups(module, config.weight_decay)
     optimizer: Optimizer
     if config.optimizer == "sgd":
@@ -29,7 +30,8 @@ def build(module: nn.Module, config: TrainConfig, steps: int) -> tuple[Optimizer
 
 
 def weight_groups(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Group parameters for weight decay on synapses only; decay of gains, batch norms or biases would silence populations."""
+    """Group parameters for weight decay on synapses only; decay of gains, batch norms or biases
+    would silence populations."""
     trainable = [p for p in module.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": weight_decay},
@@ -38,7 +40,8 @@ def weight_groups(module: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def share_of_rate(config: TrainConfig, steps: int) -> Callable[[int], float]:
-    """Map a step to a share of the config's learning rate: linear warm-up, then half a cosine or a staircase."""
+    """Map a step to a share of the config's learning rate: linear warm-up, then half a cosine or a
+    staircase."""
     warmup = max(1, round(config.warmup * steps))
 
     def factor(step: int) -> float:

@@ -1,10 +1,12 @@
-"""Processes that train one network, started by torchrun, each on its share of every batch; gloo on CPUs, NCCL on GPUs.
+"""Processes that train one network, started by torchrun, each on its share of every batch; gloo on
+CPUs, NCCL on GPUs.
 
-Two processes of one thread use a 2-core CPU better than one process of two threads: a spiking network is thousands of small
-operations, and threads that synchronise after each mostly wait (docs/measurements.md).
+Two processes of one thread use a 2-core CPU better than one process of two threads: a spiking
+network is thousands of small operations, and threads that synchronise after each mostly wait
+(docs/measurements.md).
 
-Batch norms and SMF see their process's share of a batch; their running statistics are averaged after each epoch. The result
-is that of one process within noise, not to the bit.
+Batch norms and SMF see their process's share of a batch; their running statistics are averaged
+after each epoch. The result is that of one process within noise, not to the bit.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ def check_device(device: str, precision: str) -> None:
 
 
 class Group:
-    """The processes of a training, often one, which communicates nothing. `device` is this process's own."""
+    """The processes of a training, often one, which communicates nothing. `device` is this
+    process's own."""
 
     def __init__(self, device: str = "cpu"):
         self.size, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))

@@ -1,4 +1,5 @@
-"""The folder of a training: a line per epoch, and the state from which --resume continues to the bit."""
+"""The folder of a training: a line per epoch, and the state from which --resume continues to the
+bit."""
 
 from __future__ import annotations
 
@@ -27,8 +28,9 @@ class Stateful(Protocol):
 class TrainingFolder:
     """Files of one training.
 
-    `product` is the model that the training makes; `settings` (JSON) is what a resumed training must share with the
-    interrupted one to end in the same weights; `parts` hold what changes from step to step.
+    `product` is the model that the training makes; `settings` (JSON) is what a resumed training
+    must share with the interrupted one to end in the same weights; `parts` hold what changes from
+    step to step.
     """
 
     product: Path
@@ -44,7 +46,8 @@ class TrainingFolder:
         return self.product.with_name("metrics.jsonl")
 
     def clear(self) -> None:
-        """Delete state and model of an earlier training, so that they are never taken for this one's."""
+        """Delete state and model of an earlier training, so that they are never taken for this
+        one's."""
         for stale in (self.state, self.product):
             stale.unlink(missing_ok=True)
 
@@ -82,7 +85,8 @@ class TrainingFolder:
         self.product.with_name("config.json").write_text(json.dumps(config, indent=2) + "\n")
 
     def keep(self, lines: list[dict[str, Any]]) -> None:
-        """Append the last epoch's line, then write the state; killed in between, a resumed training repeats the epoch."""
+        """Append the last epoch's line, then write the state; killed in between, a resumed training
+        repeats the epoch."""
         with open(self.metrics, "a") as file:
             file.write(json.dumps(lines[-1]) + "\n")
         states = {name: part.state_dict() for name, part in self.parts.items()}

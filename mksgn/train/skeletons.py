@@ -11,10 +11,12 @@ from mksgn.common.errors import BadInputError
 
 @dataclass(frozen=True)
 class SkeletonGraph:
-    """A tree of V joints. Published bone lists for a sensor differ, so that a graph has a name *and* a source.
+    """A tree of V joints. Published bone lists for a sensor differ, so that a graph has a name
+    *and* a source.
 
-    Joints are 0-based here, though the sources count from 1. Raises BadInputError where the bones are not one tree with
-    one self-bone at its root: a joint without a bone would be dead in the bone streams.
+    Joints are 0-based here, though the sources count from 1. Raises BadInputError where the bones
+    are not one tree with one self-bone at its root: a joint without a bone would be dead in the
+    bone streams.
     """
 
     name: str
@@ -56,8 +58,9 @@ def _zero_based(pairs: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ..
     return tuple((child - 1, parent - 1) for child, parent in pairs)
 
 
-# Joint names: Shahroudy et al., NTU RGB+D (CVPR 2016), figure of the 25 joints (Kinect v2). Bones: the 25 pairs that
-# CTR-GCN's bone stream uses. pyskl joins the hands otherwise, (22,8) and (24,12): that would be another graph.
+# Joint names: Shahroudy et al., NTU RGB+D (CVPR 2016), figure of the 25 joints (Kinect v2). Bones:
+# the 25 pairs that CTR-GCN's bone stream uses. pyskl joins the hands otherwise, (22,8) and (24,12):
+# that would be another graph.
 _NTU_25 = SkeletonGraph(
     name="ntu-25",
     source="NTU RGB+D, bones as in CTR-GCN",
@@ -106,11 +109,13 @@ def graph(name: str) -> SkeletonGraph:
 
 
 def adjacency_subsets(graph: SkeletonGraph) -> np.ndarray:
-    """Compute identity, inward and outward matrices, (3, V, V) float32; [k, i, j] weighs source joint i for target joint j.
+    """Compute identity, inward and outward matrices, (3, V, V) float32; [k, i, j] weighs source
+    joint i for target joint j.
 
-    Inward edges run from child to parent, outward ones from parent to child; the root's self-bone is in neither, as it
-    is in the identity. Every column (fixed target) sums to 1, so that a joint averages its sources. A column without an
-    edge stays zero: a joint without children has no inward source, the root no outward one.
+    Inward edges run from child to parent, outward ones from parent to child; the root's self-bone
+    is in neither, as it is in the identity. Every column (fixed target) sums to 1, so that a joint
+    averages its sources. A column without an edge stays zero: a joint without children has no
+    inward source, the root no outward one.
     """
     identity = np.eye(graph.size)
     inward = np.zeros_like(identity)
@@ -125,7 +130,8 @@ def adjacency_subsets(graph: SkeletonGraph) -> np.ndarray:
 def bone_pairs(graph: SkeletonGraph) -> np.ndarray:
     """Return the parent of each joint, (V,) int64, the root's own index at the root.
 
-    The bone stream of joints (..., V, 3) is `joints - joints[..., bone_pairs(graph), :]`, zero at the root.
+    The bone stream of joints (..., V, 3) is `joints - joints[..., bone_pairs(graph), :]`, zero at
+    the root.
     """
     parents = np.empty(graph.size, dtype=np.int64)
     for child, parent in graph.bones:

@@ -1,12 +1,14 @@
 """The network's input from joints: four streams, their normalisation, and the rounding to 8 bits.
 
-A stream is named, never positional (the sibling models' feeders return them in different orders, PAPER.md trap 4). Each has
-three coordinates, so that one body of one clip is (12, T, V) in the order of `STREAMS`.
+A stream is named, never positional (the sibling models' feeders return them in different orders,
+PAPER.md trap 4). Each has three coordinates, so that one body of one clip is (12, T, V) in the
+order of `STREAMS`.
 
-Normalisation uses constants of the training clips, not a batch norm: a per-joint batch norm cannot be folded into the
-encoder's padded convolution [ours]. Each stream has a `unit` (metres, or metres per frame). A value becomes the integer
-round(value / unit), clamped to [-127, 127], times 2**LATTICE_EXPONENT. Float32 holds such values exactly, so that sums in the
-encoder do not depend on their order.
+Normalisation uses constants of the training clips, not a batch norm: a per-joint batch norm cannot
+be folded into the encoder's padded convolution [ours]. Each stream has a `unit` (metres, or metres
+per frame). A value becomes the integer round(value / unit), clamped to [-127, 127], times
+2**LATTICE_EXPONENT. Float32 holds such values exactly, so that sums in the encoder do not depend on
+their order.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ FITTED_CLIPS = 4096  # a percentile over more clips would not differ, and would 
 
 
 def check_streams(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Sort stream names as `STREAMS`; raises BadInputError for an empty list, an unknown name or a repeated one."""
+    """Sort stream names as `STREAMS`; raises BadInputError for an empty list, an unknown name or a
+    repeated one."""
     if (
         not names
         or len(names) != sum(names.count(name) for name in STREAMS)
@@ -42,7 +45,8 @@ def check_streams(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def resize(joints: np.ndarray, frames: int) -> np.ndarray:
-    """Resample (M, T, V, 3) to (M, frames, V, 3), linear between frames; the first and last frame are kept."""
+    """Resample (M, T, V, 3) to (M, frames, V, 3), linear between frames; the first and last frame
+    are kept."""
     position = np.linspace(0.0, joints.shape[1] - 1.0, frames)
     low = np.floor(position).astype(np.int64)
     high = np.minimum(low + 1, joints.shape[1] - 1)
@@ -51,10 +55,11 @@ def resize(joints: np.ndarray, frames: int) -> np.ndarray:
 
 
 def four_streams(joints: Tensor, parents: np.ndarray, centre: int) -> Tensor:
-    """Compute the streams (B, M, 4, 3, T, V), in the order of `STREAMS`, of joints (B, M, T, V, 3), in metres.
+    """Compute the streams (B, M, 4, 3, T, V), in the order of `STREAMS`, of joints (B, M, T, V, 3),
+    in metres.
 
-    The centre joint of the first body's first frame is the origin [sibling]; a bone runs from the parent to the child; motion is the
-    difference to the next frame, 0 in the last one [sibling].
+    The centre joint of the first body's first frame is the origin [sibling]; a bone runs from the
+    parent to the child; motion is the difference to the next frame, 0 in the last one [sibling].
     """
     joint = joints - joints[:, :1, :1, centre : centre + 1]
     bone = joints - joints[:, :, :, torch.as_tensor(parents, device=joints.device)]
@@ -70,7 +75,8 @@ def four_streams(joints: Tensor, parents: np.ndarray, centre: int) -> Tensor:
 class StreamNormaliser:
     """Maps raw joints to the network's input; stored in model.pt and in the NIR Input's metadata.
 
-    `units` gives metres (per frame for the motions) per integer step by stream name, for the network's streams only.
+    `units` gives metres (per frame for the motions) per integer step by stream name, for the
+    network's streams only.
     """
 
     graph: str
@@ -82,7 +88,8 @@ class StreamNormaliser:
         ordered = tuple(self.units) == check_streams(tuple(self.units))
         if not ordered or not all(np.isfinite(u) and u > 0 for u in self.units.values()):
             raise BadInputError(
-                f"stream units {self.units}: expected a positive number for each stream, in the order {', '.join(STREAMS)}"
+                f"stream units {self.units}: expected a positive number for each stream, in the order "
+                f"{', '.join(STREAMS)}"
             )
 
     @property
@@ -105,7 +112,8 @@ class StreamNormaliser:
         return cls(name, frames, {s: max(limits[s], 1e-6) / INTEGER_LIMIT for s in check_streams(streams)})
 
     def __call__(self, joints: Tensor) -> Tensor:
-        """Map joints (B, M, frames, V, 3), in metres, to (B, M, 3 · streams, frames, V) float32 on the input's lattice."""
+        """Map joints (B, M, frames, V, 3), in metres, to (B, M, 3 · streams, frames, V) float32 on
+        the input's lattice."""
         skeleton = graph(self.graph)
         streams = four_streams(joints, bone_pairs(skeleton), skeleton.centre)
         if len(self.units) < len(STREAMS):
@@ -115,10 +123,12 @@ class StreamNormaliser:
         return integers.mul_(2.0**self.lattice_exponent).flatten(2, 3).contiguous()
 
     def clip(self, clip: Clip) -> np.ndarray:
-        """Map a clip to (M, 3 · streams, frames, V); raises BadInputError for joints that do not fit the graph."""
+        """Map a clip to (M, 3 · streams, frames, V); raises BadInputError for joints that do not
+        fit the graph."""
         if clip.graph != self.graph:
             raise BadInputError(
-                f"{clip.name}: joints of graph {clip.graph}, but the model was trained on {self.graph}; give clips of {self.graph}"
+                f"{clip.name}: joints of graph {clip.graph}, but the model was trained on {self.graph}; "
+                f"give clips of {self.graph}"
             )
         return self(torch.from_numpy(resize(check_joints(clip), self.frames)[None]))[0].numpy()
 
@@ -136,13 +146,15 @@ class StreamNormaliser:
 
 
 def check_joints(clip: Clip) -> np.ndarray:
-    """Return the clip's joints, (M, T, V, 3) float32; raises BadInputError that names the first fault."""
+    """Return the clip's joints, (M, T, V, 3) float32; raises BadInputError that names the first
+    fault."""
     joints, expected = np.asarray(clip.joints, dtype=np.float32), len(graph(clip.graph).joints)
     if joints.ndim != 4 or joints.shape[3] != 3 or 0 in joints.shape:
         raise BadInputError(f"{clip.name}: joints have shape {joints.shape}, expected (bodies, frames, joints, 3)")
     if joints.shape[2] != expected:
         raise BadInputError(
-            f"{clip.name}: {joints.shape[2]} joints, but {clip.graph} has {expected}; name the graph that the clip was recorded with"
+            f"{clip.name}: {joints.shape[2]} joints, but {clip.graph} has {expected}; name the graph that "
+            "the clip was recorded with"
         )
     bad = np.argwhere(~np.isfinite(joints))
     if len(bad):

@@ -20,7 +20,8 @@ from mksgn.train.streams import STREAMS
 @raising_bad_input("student config")
 @dataclass(frozen=True, config=NO_OTHER_ENTRIES)
 class StudentConfig:
-    """Everything that fixes the student's shape. Six blocks [review]; widths [ours]; S = 4 [paper], tau = 2 [sibling]."""
+    """Everything that fixes the student's shape. Six blocks [review]; widths [ours]; S = 4 [paper],
+    tau = 2 [sibling]."""
 
     graph: GraphName
     classes: ClassNames
@@ -103,7 +104,8 @@ class Student(nn.Module):
         init_bn_biases(self)
 
     def forward(self, x: Tensor, spikes: Spikes | None = None) -> Tensor:
-        """Compute logits from the mean over steps, frames and joints [sibling]; `spikes` receives (S, L, *shape) per population."""
+        """Compute logits from the mean over steps, frames and joints [sibling]; `spikes` receives
+        (S, L, *shape) per population."""
         record = spikes.__setitem__ if spikes is not None else _forget
         y = self.smf(self.ssc(x, record), record)
         for sgc, stc in zip(self.sgc, self.stc, strict=True):
@@ -111,7 +113,8 @@ class Student(nn.Module):
         return self.fc(y.mean((0, 3, 4)))
 
     def neurons(self) -> dict[str, LIF]:
-        """Return the neurons of each population but attention's, by the name under which its spikes are recorded."""
+        """Return the neurons of each population but attention's, by the name under which its spikes
+        are recorded."""
         neurons = {"ssc": self.ssc.sn, "smf": self.smf.sn}
         for sgc, stc in zip(self.sgc, self.stc, strict=True):
             neurons[f"{sgc.name}_sgc"] = sgc.sn

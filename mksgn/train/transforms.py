@@ -17,7 +17,8 @@ STORED_FRAMES = 64  # every training clip is stored at this length; windows are 
 
 
 class TrainingClips:
-    """All training clips in memory, resampled to one length: joints (N, M, 64, V, 3), present (N, M)."""
+    """All training clips in memory, resampled to one length: joints (N, M, 64, V, 3), present (N,
+    M)."""
 
     def __init__(self, clips: Sequence[Clip]):
         bodies, labels, self.digests = [], [], set()
@@ -53,10 +54,12 @@ class TrainingClips:
     ) -> tuple[list[Tensor], Tensor, Tensor]:
         """Make augmented windows of the clips at `index`.
 
-        Several normalisers (a student's and its teacher's) see the same window of a clip, rotated and scaled alike.
+        Several normalisers (a student's and its teacher's) see the same window of a clip, rotated
+        and scaled alike.
 
         Returns:
-            Bodies (L, 3 · streams, T, V) for each normaliser, the clip of each body (L,), and labels (B,).
+            Bodies (L, 3 · streams, T, V) for each normaliser, the clip of each body (L,), and
+            labels (B,).
         """
         joints, present = self.joints[index], self.present[index]
         length, start = sample_windows(len(joints), joints.shape[2], config.crop, generator)
@@ -69,7 +72,8 @@ class TrainingClips:
 
 
 def sample_windows(clips: int, frames: int, least: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw length and start of windows, both (clips,) in stored frames; they cover at least the share `least` of a clip."""
+    """Draw length and start of windows, both (clips,) in stored frames; they cover at least the
+    share `least` of a clip."""
     length = (least + (1 - least) * torch.rand(clips, generator=generator)) * (frames - 1)
     return length, torch.rand(clips, generator=generator) * (frames - 1 - length)
 
@@ -87,7 +91,8 @@ def window(joints: Tensor, length: Tensor, start: Tensor, frames: int) -> Tensor
 
 
 def sample_rotations(b: int, config: TrainConfig, generator: torch.Generator) -> Tensor:
-    """Draw matrices (b, 3, 3): a rotation about the vertical axis and, by up to a third of the angle, about x, times a scale."""
+    """Draw matrices (b, 3, 3): a rotation about the vertical axis and, by up to a third of the
+    angle, about x, times a scale."""
     angle = (torch.rand(b, 2, generator=generator) * 2 - 1) * torch.tensor(
         [config.rotate_degrees, config.rotate_degrees / 3]
     ).deg2rad()
@@ -111,6 +116,7 @@ def digest(clip: Clip) -> bytes:
 
 
 def body_inputs(clips: Sequence[Clip], normaliser: StreamNormaliser) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the inputs (L, 3 · streams, T, V) of the bodies present in clips, and the clip of each body (L,)."""
+    """Compute the inputs (L, 3 · streams, T, V) of the bodies present in clips, and the clip of
+    each body (L,)."""
     bodies = [normaliser.clip(clip) for clip in clips]
     return np.concatenate(bodies), np.repeat(np.arange(len(clips)), [len(b) for b in bodies])

@@ -1,4 +1,5 @@
-"""Small students that are alive without training: batch norm and attention gains settle on a few synthetic batches."""
+"""Small students that are alive without training: batch norm and attention gains settle on a few
+synthetic batches."""
 
 import numpy as np
 import torch

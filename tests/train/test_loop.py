@@ -1,4 +1,5 @@
-"""The training loop: what it writes, that a seed decides it, and that a resumed training is the uninterrupted one."""
+"""The training loop: what it writes, that a seed decides it, and that a resumed training is the
+uninterrupted one."""
 
 import json
 from dataclasses import replace

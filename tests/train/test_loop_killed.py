@@ -1,7 +1,9 @@
-"""Trainings killed by SIGKILL in each of six phases: the files always load, and resuming ends in the undisturbed weights.
+"""Trainings killed by SIGKILL in each of six phases: the files always load, and resuming ends in
+the undisturbed weights.
 
-Each mksgn-train runs in a process of its own, forked from a helper that has imported torch: this file, run as a script.
-The helper kills at the moment that the test asks for, and ends with the test; its trainings end with the helper.
+Each mksgn-train runs in a process of its own, forked from a helper that has imported torch: this
+file, run as a script. The helper kills at the moment that the test asks for, and ends with the
+test; its trainings end with the helper.
 """
 
 import contextlib
@@ -89,7 +91,8 @@ def signature(order: dict) -> tuple[int, int] | None:
 
 
 def watch(training: int, order: dict, before: tuple[int, int] | None) -> dict:
-    """Kill the training `order["delay"]` seconds after the watched file changed and has more than `lines` lines (or after the start)."""
+    """Kill the training `order["delay"]` seconds after the watched file changed and has more than
+    `lines` lines (or after the start)."""
     start, due = time.perf_counter(), None if order["file"] else 0.0
     while True:
         passed = time.perf_counter() - start
@@ -117,7 +120,8 @@ class Trainings:
         self.arguments = [settings, "--data", "synthetic", "--limit", 24, "--seed", 3, "--out", out, *arguments]
 
     def go(self, *arguments, file=None, lines=None, delay=None):
-        """Run the command to its end or, with a delay, until it is killed; return exit code and seconds."""
+        """Run the command to its end or, with a delay, until it is killed; return exit code and
+        seconds."""
         order = {
             "arguments": [*map(str, self.arguments), *arguments],
             "file": file and str(self.out / file),
@@ -185,7 +189,8 @@ def differences(a, b, place=""):
 
 
 def assert_sound(trainings, whole):
-    """Check that every file loads after a kill, and agrees with the undisturbed training up to some epoch."""
+    """Check that every file loads after a kill, and agrees with the undisturbed training up to some
+    epoch."""
     state, expected = trainings.state(), without_time(whole.lines())
     done = 0 if state is None else len(state["metrics"])
     if state is not None:
@@ -217,7 +222,8 @@ def assert_same_end(trainings, whole):
 
 
 def killed(trainings, whole, moment, share):
-    """Resume until `moment` and kill `share` of an epoch (of the setup, for "start") later; return the number of epochs kept."""
+    """Resume until `moment` and kill `share` of an epoch (of the setup, for "start") later; return
+    the number of epochs kept."""
     state = trainings.state()
     done = 0 if state is None else len(state["metrics"])
     epoch = float(np.median([line["seconds"] for line in whole.lines()]))
@@ -240,7 +246,8 @@ def undisturbed(helper, out, config, *arguments, name="model.pt"):
 
 
 def test_a_training_killed_in_every_phase_ends_in_the_undisturbed_weights(helper, tmp_path):
-    """Before the first epoch's line; within an epoch; while state.pt is written; between an epoch's line and its state."""
+    """Before the first epoch's line; within an epoch; while state.pt is written; between an epoch's
+    line and its state."""
     config = "epochs: 12\n"
     whole = undisturbed(helper, tmp_path / "whole", config)
     often = Trainings(helper, tmp_path / "often", config)

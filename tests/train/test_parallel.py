@@ -1,4 +1,5 @@
-"""Two processes train one student: one writes, each sees its share, and both hold the same weights."""
+"""Two processes train one student: one writes, each sees its share, and both hold the same
+weights."""
 
 import json
 import subprocess

@@ -116,7 +116,8 @@ def test_one_rotation_per_clip_for_all_frames_and_bodies():
 
 
 def test_rotation_stays_within_its_degrees():
-    """About the vertical axis by the degrees asked for, about x by a third of them; both ways, near both ends."""
+    """About the vertical axis by the degrees asked for, about x by a third of them; both ways, near
+    both ends."""
     up_and_ahead = (
         torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
         .view(1, 1, 1, 3, 3)
@@ -181,7 +182,8 @@ def test_absent_bodies_get_no_input(clips, normaliser):
 
 
 def test_a_still_batch_equals_the_bodies_of_evaluation(clips, normaliser):
-    """Without augmentation training sees what evaluation sees, but for resampling through the 64 stored frames."""
+    """Without augmentation training sees what evaluation sees, but for resampling through the 64
+    stored frames."""
     at_64 = [replace(clip, joints=resize(clip.joints, STORED_FRAMES)) for clip in clips]
     expected, clip_of = body_inputs(at_64, normaliser)
     (x,), found, _ = TrainingClips(clips).batch(torch.arange(len(clips)), [normaliser], STILL, seeded())

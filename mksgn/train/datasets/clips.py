@@ -1,4 +1,5 @@
-"""The one clip object that every reader gives, and the set that holds the clips of one part of a split."""
+"""The one clip object that every reader gives, and the set that holds the clips of one part of a
+split."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ import numpy as np
 class Clip:
     """One recorded action: the joints of every body that is present, in the sensor's coordinates.
 
-    `joints` is (M, T, V, 3), float32, metres, M >= 1 bodies, T >= 1 frames, V joints in the order of the graph named `graph`
-    in mksgn/train/skeletons. `label` is a class number, 0-based. `subject` and `view` are the benchmark's own numbers (0: unknown).
+    `joints` is (M, T, V, 3), float32, metres, M >= 1 bodies, T >= 1 frames, V joints in the order
+    of the graph named `graph` in mksgn/train/skeletons. `label` is a class number, 0-based.
+    `subject` and `view` are the benchmark's own numbers (0: unknown).
     """
 
     name: str
@@ -25,9 +27,11 @@ class Clip:
 
 
 class LazyClips(Sequence[Clip]):
-    """Clips that are read from disk each time they are asked for; their labels, (clips,), are known before.
+    """Clips that are read from disk each time they are asked for; their labels, (clips,), are known
+    before.
 
-    For data sets that do not fit in memory. `read` is given the number of a clip, in the order of `labels`.
+    For data sets that do not fit in memory. `read` is given the number of a clip, in the order of
+    `labels`.
     """
 
     def __init__(self, labels: np.ndarray, read: Callable[[int], Clip]):
@@ -54,9 +58,10 @@ class LazyClips(Sequence[Clip]):
 class ClipSet:
     """Clips of one part of one split of one source; `classes` gives the names in label order.
 
-    `notes` are what a user should know about this selection (files skipped, clips short of the published count), a line
-    each: the commands print them. `validation` says that the test part lies inside the benchmark's training split, or that there is
-    no benchmark: it may be looked at while a model is still being chosen.
+    `notes` are what a user should know about this selection (files skipped, clips short of the
+    published count), a line each: the commands print them. `validation` says that the test part
+    lies inside the benchmark's training split, or that there is no benchmark: it may be looked at
+    while a model is still being chosen.
     """
 
     source: str
@@ -80,7 +85,8 @@ class ClipSet:
 
 
 def spread(clips: ClipSet, limit: int | None) -> ClipSet:
-    """`limit` of the clips: the middle ones of as many equal stretches of the list sorted by class, then by name.
+    """`limit` of the clips: the middle ones of as many equal stretches of the list sorted by class,
+    then by name.
 
     Readers sort by name. Each class keeps its share to within one clip; lazy clips stay unread.
     """

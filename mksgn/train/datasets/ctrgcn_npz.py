@@ -1,16 +1,19 @@
-"""Reader of the NTU RGB+D arrays that CTR-GCN prepares: NTU60_CS.npz, NTU60_CV.npz, NTU120_CSub.npz, NTU120_CSet.npz.
+"""Reader of the NTU RGB+D arrays that CTR-GCN prepares: NTU60_CS.npz, NTU60_CV.npz,
+NTU120_CSub.npz, NTU120_CSet.npz.
 
-A file holds both parts of one split: `x_train` (N, 300, 150) float32 and `y_train` (N, 60 or 120), one-hot, and `x_test`
-and `y_test` alike. The 150 of a frame are 2 bodies of 25 joints of 3 coordinates, in metres, and the middle of the spine
-of body 1 in its first frame is the origin: the preparation subtracts it. Zero stands for what is not there: the frames
-after a clip's end, and a body in a frame that lacks it.
+A file holds both parts of one split: `x_train` (N, 300, 150) float32 and `y_train` (N, 60 or 120),
+one-hot, and `x_test` and `y_test` alike. The 150 of a frame are 2 bodies of 25 joints of 3
+coordinates, in metres, and the middle of the spine of body 1 in its first frame is the origin: the
+preparation subtracts it. Zero stands for what is not there: the frames after a clip's end, and a
+body in a frame that lacks it.
 
-An array of 7 GB is never loaded. np.load cannot map a member of an .npz into memory, but np.savez stores members
-as they are, so that each clip is read from its own place in the file when it is asked for; nothing is held or mapped, and
-the archive's checksum, which would take reading all of it, is not looked at.
+An array of 7 GB is never loaded. np.load cannot map a member of an .npz into memory, but np.savez
+stores members as they are, so that each clip is read from its own place in the file when it is
+asked for; nothing is held or mapped, and the archive's checksum, which would take reading all of
+it, is not looked at.
 
-Source: Chen et al., Channel-wise Topology Refinement Graph Convolution (ICCV 2021), data/ntu*/seq_transformation.py and
-feeders/feeder_ntu.py of its code; the zip and npy formats.
+Source: Chen et al., Channel-wise Topology Refinement Graph Convolution (ICCV 2021),
+data/ntu*/seq_transformation.py and feeders/feeder_ntu.py of its code; the zip and npy formats.
 """
 
 from __future__ import annotations
@@ -51,18 +54,22 @@ class _Array:
 
 
 def read(path: str | Path, split: str | None, part: str, limit: int | None = None) -> ClipSet:
-    """Clips of `part` ("train" or "test"), in the file's order, unread; names such as x_train[17], subjects unknown.
+    """Clips of `part` ("train" or "test"), in the file's order, unread; names such as x_train[17],
+    subjects unknown.
 
-    A file holds one split, which its name tells (CS or CSub: xsub, of 120 classes xsub120; CV: xview; CSet: xset).
-    `split` None takes it, any other than it is refused, except that "xsub" is as good as "xsub120". Where the name tells
-    none, `split` does. `limit` takes some of the clips, as `spread` says. `notes` give the published count.
+    A file holds one split, which its name tells (CS or CSub: xsub, of 120 classes xsub120; CV:
+    xview; CSet: xset). `split` None takes it, any other than it is refused, except that "xsub" is
+    as good as "xsub120". Where the name tells none, `split` does. `limit` takes some of the clips,
+    as `spread` says. `notes` give the published count.
 
-    A clip's frames are taken as CTR-GCN's feeder takes them: n frames are not all zero, and the first n of the row are
-    the clip. Left out are a body that is zero throughout, and a second body that is the first once more: the
-    preparation of NTU RGB+D 120 writes the body of a one-person clip twice.
+    A clip's frames are taken as CTR-GCN's feeder takes them: n frames are not all zero, and the
+    first n of the row are the clip. Left out are a body that is zero throughout, and a second body
+    that is the first once more: the preparation of NTU RGB+D 120 writes the body of a one-person
+    clip twice.
 
-    Raises BadInputError for an unknown or contradicted split, an unknown part, a file that cannot be read, is damaged or
-    compressed, or has arrays of another form; and, when that clip is asked for, for a row that is zero throughout.
+    Raises BadInputError for an unknown or contradicted split, an unknown part, a file that cannot
+    be read, is damaged or compressed, or has arrays of another form; and, when that clip is asked
+    for, for a row that is zero throughout.
     """
     path = Path(os.path.expanduser(path))
     if part not in PARTS:
@@ -80,7 +87,8 @@ def read(path: str | Path, split: str | None, part: str, limit: int | None = Non
 
 
 def _split(path: Path, split: str | None, classes: int) -> str:
-    """A name of ntu.SPLITS, from the file's name and its number of classes, or else as asked for."""
+    """A name of ntu.SPLITS, from the file's name and its number of classes, or else as asked
+    for."""
     told = {_WORDS[word] for word in re.split(r"[^a-z0-9]+", path.stem.lower()) if word in _WORDS}
     if len(told) != 1 and split is None:
         raise BadInputError(
@@ -115,8 +123,10 @@ def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, _Array]:
             return {name: _array(path, file, name, members[f"{name}.npy"]) for name in names}
     except OSError as error:
         raise BadInputError(
-            f"{path}: cannot be read ({error.strerror or error}): {SOURCE}:PATH must be an .npz as CTR-GCN writes it; make it with "
-            "its get_raw_skes_data.py, get_raw_denoised_data.py and seq_transformation.py, or read the raw files as ntu:PATH"
+            f"{path}: cannot be read ({error.strerror or error}): {SOURCE}:PATH must be an .npz as "
+            "CTR-GCN writes it; make it with "
+            "its get_raw_skes_data.py, get_raw_denoised_data.py and seq_transformation.py, or read the "
+            "raw files as ntu:PATH"
         ) from error
     except (zipfile.BadZipFile, NotImplementedError, struct.error, OverflowError, UnicodeError) as error:
         raise BadInputError(f"{path}: not an .npz ({error}): fetch or write the file again") from error
@@ -128,10 +138,12 @@ def _array(path: Path, file: io.BufferedReader, name: str, member: zipfile.ZipIn
     if member.compress_type != zipfile.ZIP_STORED:
         plain = path.with_name(f"{path.stem}_plain.npz").name
         raise BadInputError(
-            f"{path}: {name} is compressed, so that no clip can be read by itself: store it plain, in its folder, with: "
+            f"{path}: {name} is compressed, so that no clip can be read by itself: store it plain, in its "
+            "folder, with: "
             f'python -c "import numpy as np; np.savez({plain!r}, **np.load({path.name!r}))"'
         )
-    # Sizes are in the archive's directory, in their 64-bit form where needed; only here does it say where values begin.
+    # Sizes are in the archive's directory, in their 64-bit form where needed; only here does it say
+    # where values begin.
     file.seek(member.header_offset)
     local = file.read(_LOCAL_HEADER.size)
     if len(local) < _LOCAL_HEADER.size or not local.startswith(b"PK\x03\x04"):

@@ -1,17 +1,21 @@
-"""What every reader of NTU RGB+D shares: the names of clips and classes, the benchmarks' splits and published counts.
+"""What every reader of NTU RGB+D shares: the names of clips and classes, the benchmarks' splits and
+published counts.
 
-A clip is named SsssCcccPpppRrrrAaaa: setup, camera, performer (the subject), replication, action, all from 1. Setups 1 to
-17 hold actions 1 to 60, which is NTU RGB+D 60; setups 18 to 32 hold actions 61 to 120, and both together are NTU RGB+D
+A clip is named SsssCcccPpppRrrrAaaa: setup, camera, performer (the subject), replication, action,
+all from 1. Setups 1 to
+17 hold actions 1 to 60, which is NTU RGB+D 60; setups 18 to 32 hold actions 61 to 120, and both
+together are NTU RGB+D
 120. The two data sets share files, so it is the split that says which one a folder is read as:
 
     xsub, xview, xsub-val     60 classes: only actions up to 60 of setups up to 17, whatever else the folder holds
     xsub120, xset, xsub120-val     120 classes: every file
 
-`xsub-val` and `xsub120-val` [ours] divide the *training* subjects of xsub and xsub120 once more, so that a model can be
-selected without a look at the benchmark's test part.
+`xsub-val` and `xsub120-val` [ours] divide the *training* subjects of xsub and xsub120 once more, so
+that a model can be selected without a look at the benchmark's test part.
 
-Sources: Shahroudy et al., NTU RGB+D (CVPR 2016); Liu et al., NTU RGB+D 120 (TPAMI 2019); the authors' repository,
-shahroudy/NTURGB-D, for the names of classes and the clips with missing skeletons.
+Sources: Shahroudy et al., NTU RGB+D (CVPR 2016); Liu et al., NTU RGB+D 120 (TPAMI 2019); the
+authors' repository, shahroudy/NTURGB-D, for the names of classes and the clips with missing
+skeletons.
 """
 
 from __future__ import annotations
@@ -97,7 +101,8 @@ class Split:
     validation: bool = False  # both parts lie inside the training part of a benchmark
 
     def part(self, name: ClipName) -> str | None:
-        """The part that has this clip, "train" or "test"; None where the benchmark does not have it."""
+        """The part that has this clip, "train" or "test"; None where the benchmark does not have
+        it."""
         if self.classes == ACTIONS_60 and (name.setup > SETUPS_60 or name.action > ACTIONS_60):
             return None
         number = getattr(name, self.by)
@@ -141,9 +146,10 @@ class Count:
     usable: int
 
 
-# NTU RGB+D 60: recorded as in the CVPR paper, usable as in the field's prepared files (ST-GCN and those after it). NTU
-# RGB+D 120: usable as in the field's prepared files (CTR-GCN, pyskl); its paper gives no counts, so that recorded is usable
-# and the listed clips together, which makes whole multiples of the 360 clips of a subject in a setup, 114,480 in all.
+# NTU RGB+D 60: recorded as in the CVPR paper, usable as in the field's prepared files (ST-GCN and
+# those after it). NTU RGB+D 120: usable as in the field's prepared files (CTR-GCN, pyskl); its
+# paper gives no counts, so that recorded is usable and the listed clips together, which makes whole
+# multiples of the 360 clips of a subject in a setup, 114,480 in all.
 PUBLISHED: dict[str, dict[str, Count]] = {
     "xsub": {"train": Count(40_320, 40_091), "test": Count(16_560, 16_487)},
     "xview": {"train": Count(37_920, 37_646), "test": Count(18_960, 18_932)},
@@ -167,20 +173,23 @@ def classes(split: str) -> tuple[str, ...]:
 
 @cache
 def missing() -> frozenset[ClipName]:
-    """The 535 clips that the data set's authors list as having missing or incomplete skeletons; 302 are of the first 60 classes."""
+    """The 535 clips that the data set's authors list as having missing or incomplete skeletons; 302
+    are of the first 60 classes."""
     lines = MISSING.read_text(encoding="ascii").splitlines()
     return frozenset(ClipName.parse(line) for line in lines if line and not line.startswith("#"))
 
 
 def select(names: Iterable[ClipName], split: str, part: str) -> tuple[list[ClipName], int]:
-    """Those of `names` that are in `part` of `split`, sorted, and how many more are left out as listed in `missing`."""
+    """Those of `names` that are in `part` of `split`, sorted, and how many more are left out as
+    listed in `missing`."""
     chosen = sorted(name for name in names if SPLITS[split].part(name) == part)
     usable = [name for name in chosen if name not in missing()]
     return usable, len(chosen) - len(usable)
 
 
 def count_note(split: str, part: str, found: int) -> str:
-    """How many clips were found, beside the published number, which leaves out those with missing skeletons."""
+    """How many clips were found, beside the published number, which leaves out those with missing
+    skeletons."""
     if split not in PUBLISHED:
         return f"split {split}, {part}: {found:,} clips; the split is our own, no count is published"
     published = PUBLISHED[split][part].usable

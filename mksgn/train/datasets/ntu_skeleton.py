@@ -1,41 +1,48 @@
-"""Reader of NTU RGB+D 60 and 120 as its authors distribute them: one text file SsssCcccPpppRrrrAaaa.skeleton per clip.
+"""Reader of NTU RGB+D 60 and 120 as its authors distribute them: one text file
+SsssCcccPpppRrrrAaaa.skeleton per clip.
 
-A file is a sequence of numbers, in lines that end in LF or CRLF; as the authors' own reader does, only the order of the
-numbers is relied on:
+A file is a sequence of numbers, in lines that end in LF or CRLF; as the authors' own reader does,
+only the order of the numbers is relied on:
 
     frames                                    how many follow
       bodies                                  in this frame, 0 or more
-        id + 9 numbers                        of the body: clipped edges, hand confidences and states, lean, tracking state
+        id + 9 numbers                        of the body: clipped edges, hands, lean, tracking state
         25                                    joints
-          x y z  dx dy  cx cy  qw qx qy qz  s   of a joint: metres, pixels in depth and colour, orientation, tracking state
+          x y z  dx dy  cx cy  qw qx qy qz  s   of a joint: metres, pixels, orientation, tracking state
 
-Only ids and x, y, z are interpreted: where the sensor lost a joint, the other numbers need not be finite. An id is not
-read as a number, since doubles do not tell neighbouring ids apart.
+Only ids and x, y, z are interpreted: where the sensor lost a joint, the other numbers need not be
+finite. An id is not read as a number, since doubles do not tell neighbouring ids apart.
 
-A sensor also sees bodies that are none (tables, seats), and gives one person several ids. What follows is what CTR-GCN's
-preparation does (data/ntu/get_raw_skes_data.py, get_raw_denoised_data.py, seq_transformation.py, which come from SGN),
-re-implemented rule by rule, so that clips read here are those that the field's results are for:
+A sensor also sees bodies where there are none (tables, seats), and gives one person several ids.
+The rules below are those of CTR-GCN's preparation (data/ntu/get_raw_skes_data.py,
+get_raw_denoised_data.py, seq_transformation.py, which come from SGN), implemented again, so that
+clips read here are those of the field's published results:
 
  1. Frames without a body are dropped. Frames are counted without them from here on.
- 2. A body's frames follow each other from the first one that has its id, so that an absence in between is closed.
+ 2. A body's frames follow each other from the first one that has its id: gaps are closed.
  3. The motion of a body is the sum over x, y, z of the variance over its frames and joints.
- 4. The only body of a clip is kept as it is. Of several, those of at most MAX_NOISE_FRAMES frames are dropped.
- 5. While more than one is left, in order of appearance: a frame in which the body is wider than MAX_SPREAD of its height is
-    noise. A body with at least MAX_NOISE_SHARE of such frames is dropped; the motion of any other is the smaller of what it
-    was and that of its good frames, but all its frames stay.
- 6. The rest are sorted by motion; the largest starts actor 1. Each further body joins actor 1 if their spans of frames
-    overlap by no more than one frame, or else actor 2 on the same condition, or else is dropped. A span runs from the first
-    frame to the last, gaps included, and actor 2's begins at frame 0. In a shared frame the later, smaller motion stays.
+ 4. The only body of a clip is kept as it is. Of several, those of at most MAX_NOISE_FRAMES frames
+    are dropped.
+ 5. While more than one is left, in order of appearance: a frame in which the body is wider than
+    MAX_SPREAD of its height is noise. A body with at least MAX_NOISE_SHARE of such frames is
+    dropped. The motion of any other is the smaller of its motion and that of its good frames, but
+    all its frames stay.
+ 6. The rest are sorted by motion; the largest starts actor 1. Each further body joins actor 1 if
+    their spans of frames overlap by no more than one frame, or else actor 2 on the same condition,
+    or else is dropped. A span runs from the first frame to the last, gaps included, and actor 2's
+    begins at frame 0. In a shared frame the later body, of smaller motion, stays.
  7. Frames without either actor are dropped.
- 8. The middle of the spine (joint 2, index 1) of actor 1, in the first frame that has actor 1, becomes the origin. Where an
-    actor is absent its joints stay 0.
+ 8. The middle of the spine (joint 2, index 1) of actor 1, in the first frame that has actor 1,
+    becomes the origin. Where an actor is absent its joints stay 0.
 
-Its file also names limits of motion, 0.089925 and 2, but nothing there applies them, so neither does this.
+The preparation also names limits of motion, 0.089925 and 2, but does not apply them, and neither
+does this reader.
 
-Differences: an actor 2 that is never there gets no entry (CTR-GCN stores zeros; for NTU RGB+D 120 it repeats actor 1 where
-one body is left). Nothing is padded to 300 frames. An actor is absent where all its coordinates are 0, while CTR-GCN asks
-whether they sum to 0 and, for a clip of one body, never asks. A clip of which step 4 leaves no body stops CTR-GCN with an
-error: here it is skipped and named.
+Differences: an actor 2 that never appears gets no entry (CTR-GCN stores zeros; for NTU RGB+D 120
+it repeats actor 1 where one body is left). Nothing is padded to 300 frames. An actor is absent
+where all its coordinates are 0, while CTR-GCN tests whether they sum to 0 and, for a clip of one
+body, does not test. CTR-GCN stops with an error at a clip of which step 4 leaves no body; here it
+is skipped and named.
 """
 
 from __future__ import annotations
@@ -86,13 +93,15 @@ class _Body:
 
 
 def read(path: str | Path, split: str, part: str, limit: int | None = None) -> ClipSet:
-    """Clips of `part` ("train" or "test") of `split` (see ntu.SPLITS), sorted by name; joints as `read_clip` gives them.
+    """Clips of `part` ("train" or "test") of `split` (see ntu.SPLITS), sorted by name; joints as
+    `read_clip` gives them.
 
-    `path` is the folder of *.skeleton files, or one whose subfolders nturgb... hold them. With `limit`, so many clips,
-    selected as `clips.spread` does; only these are read. Clips with missing skeletons (ntu.missing) are left out; so are
-    malformed files and those without a body. `notes` count both, name the first few, and compare the number of clips with
-    the published one. Raises BadInputError for an unknown split or part, a folder without clips or without
-    clips of this part, and where no file can be used.
+    `path` is the folder of *.skeleton files, or one whose subfolders nturgb... hold them. With
+    `limit`, so many clips, selected as `clips.spread` does; only these are read. Clips with missing
+    skeletons (ntu.missing) are left out; so are malformed files and those without a body. `notes`
+    count both, name the first few, and compare the number of clips with the published one. Raises
+    BadInputError for an unknown split or part, a folder without clips or without clips of this
+    part, and where no file can be used.
     """
     ntu.check(SOURCE, split, part)
     folder = Path(os.path.expanduser(path))  # which, unlike Path.expanduser, leaves an unknown user alone
@@ -136,9 +145,9 @@ def read(path: str | Path, split: str, part: str, limit: int | None = None) -> C
 def read_clip(path: str | Path) -> Clip:
     """One clip, joints (M, T, 25, 3) float32 in metres from the origin of rule 8 above, M 1 or 2.
 
-    Raises BadInputError for a name that is not SsssCcccPpppRrrrAaaa, an unreadable file, numbers too few or too many, a body
-    of other than 25 joints, an id twice in one frame, a coordinate that is not a finite number of at most 1,000,000 m, and
-    where no body is left.
+    Raises BadInputError for a name that is not SsssCcccPpppRrrrAaaa, an unreadable file, numbers
+    too few or too many, a body of other than 25 joints, an id twice in one frame, a coordinate that
+    is not a finite number of at most 1,000,000 m, and where no body is left.
     """
     path = Path(path)
     try:
@@ -154,7 +163,8 @@ def read_clip(path: str | Path) -> Clip:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Clips by name: those of the folder itself and of its subfolders nturgb..., the folder's own first."""
+    """Clips by name: those of the folder itself and of its subfolders nturgb..., the folder's own
+    first."""
     if not folder.is_dir():
         raise BadInputError(f"{folder} is not a folder: {_HOW}")
     found: dict[str, Path] = {}
@@ -222,7 +232,8 @@ class _Numbers:
 
 
 def _parse(path: Path) -> tuple[int, list[_Body]]:
-    """Read the number of frames that have a body, and the bodies in order of appearance (rules 1 to 3)."""
+    """Read the number of frames that have a body, and the bodies in order of appearance (rules 1 to
+    3)."""
     numbers = _Numbers(path)
     total, frames = numbers.count("the number of frames"), 0
     if total == 0:
@@ -284,7 +295,8 @@ def _motion(joints: np.ndarray) -> float:
 
 
 def _denoise(bodies: list[_Body]) -> list[_Body]:
-    """Of several bodies those that are none removed, the rest by motion, largest first (rules 4 to 6)."""
+    """Of several bodies those that are none removed, the rest by motion, largest first (rules 4 to
+    6)."""
     kept = [body for body in bodies if len(body.joints) > MAX_NOISE_FRAMES]
     for body in tuple(kept):
         if len(kept) == 1:
@@ -313,7 +325,8 @@ def _merge(bodies: list[_Body], frames: int) -> np.ndarray:
 
 
 def _centred(path: Path, actors: np.ndarray) -> np.ndarray:
-    """(M, T, 25, 3) about the origin, without frames and actors in which nobody is (rules 7 and 8)."""
+    """(M, T, 25, 3) about the origin, without frames and actors in which nobody is (rules 7 and
+    8)."""
     present = (actors != 0).any(axis=(2, 3))
     if not present[0].any():
         raise _NoBodyError(f"{path}: every coordinate of its first actor is 0: remove the file")

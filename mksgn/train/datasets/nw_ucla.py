@@ -1,11 +1,14 @@
-"""Reader of Northwestern-UCLA Multiview Action 3D, as the field distributes it: `all_sqe/*.json`, one file per clip.
+"""Reader of Northwestern-UCLA Multiview Action 3D, as the field distributes it: `all_sqe/*.json`,
+one file per clip.
 
-A file `aAA_sSS_eEE_vVV.json` (action, subject, episode, view) holds an object with `file_name`, `label` and
-`skeletons`: (T, 20, 3) in metres. The dataset numbers its actions 1-6, 8, 9, 11, 12; `label` in the distributed files
-is *not* that number but counts the ten classes from 1 (a08 has label 7, a12 has label 10). So the class comes from the
-action in the file's name, where the two numberings cannot be confused, and `label` is only checked against it.
+A file `aAA_sSS_eEE_vVV.json` (action, subject, episode, view) holds an object with `file_name`,
+`label` and `skeletons`: (T, 20, 3) in metres. The dataset numbers its actions 1-6, 8, 9, 11, 12;
+`label` in the distributed files is *not* that number but counts the ten classes from 1 (a08 has
+label 7, a12 has label 10). So the class comes from the action in the file's name, where the two
+numberings cannot be confused, and `label` is only checked against it.
 
-Source: Wang et al., Cross-view Action Modeling, Learning and Recognition (CVPR 2014); skeletons as in CTR-GCN.
+Source: Wang et al., Cross-view Action Modeling, Learning and Recognition (CVPR 2014); skeletons as
+in CTR-GCN.
 """
 
 from __future__ import annotations
@@ -50,8 +53,8 @@ _NAME = re.compile(r"a(\d{2})_s(\d{2})_e(\d{2})_v(\d{2})")
 def read(path: str | Path, split: str, part: str) -> ClipSet:
     """Clips of `part` ("train" or "test") of `split` (see SPLITS), sorted by file name.
 
-    `path` is the folder all_sqe or the one that holds it. Raises BadInputError for an unknown split or part, a folder
-    or view that is not there, and whatever `read_clip` refuses.
+    `path` is the folder all_sqe or the one that holds it. Raises BadInputError for an unknown split
+    or part, a folder or view that is not there, and whatever `read_clip` refuses.
     """
     if split not in SPLITS:
         raise BadInputError(f"{SOURCE} has no split {split!r}: use one of {', '.join(SPLITS)}")
@@ -79,9 +82,9 @@ def read(path: str | Path, split: str, part: str) -> ClipSet:
 def read_clip(path: str | Path) -> Clip:
     """One clip, joints (1, T, 20, 3) float32 in metres.
 
-    Raises BadInputError for a name that is not aAA_sSS_eEE_vVV, an unreadable file, invalid JSON, a missing key, an
-    unknown action, a label that contradicts the name, no frames, a frame without exactly 20 joints of 3 finite
-    coordinates.
+    Raises BadInputError for a name that is not aAA_sSS_eEE_vVV, an unreadable file, invalid JSON, a
+    missing key, an unknown action, a label that contradicts the name, no frames, a frame without
+    exactly 20 joints of 3 finite coordinates.
     """
     path = Path(path)
     action, subject, _, view = _numbers(path)
@@ -101,7 +104,8 @@ def read_clip(path: str | Path) -> Clip:
     if name != path.stem:
         raise BadInputError(f"{path}: its file_name says {reprlib.repr(name)}: name the file as its content says")
     label = ACTIONS.index(action)
-    # The distributed files count classes from 1; copies that carry the action's own number mean the same clip.
+    # The distributed files count classes from 1; copies that carry the action's own number mean the
+    # same clip.
     if type(number) is not int or number not in (label + 1, action):
         raise BadInputError(
             f"{path}: unknown label {reprlib.repr(number)}, expected {label + 1} for action {action} "
@@ -117,7 +121,8 @@ def _clip_folder(path: Path) -> Path:
         problem = "holds no clip" if folder.is_dir() else "is not a folder"
         raise BadInputError(
             f"{path} {problem}: {SOURCE}:PATH must be the folder all_sqe, or the one that holds it, with a file per "
-            "clip, such as all_sqe/a01_s01_e00_v01.json; the data set's skeletons come in this form with the code of CTR-GCN and its kin"
+            "clip, such as all_sqe/a01_s01_e00_v01.json; the data set's skeletons come in this form with "
+            "the code of CTR-GCN and of models based on it"
         )
     return folder
 
@@ -133,7 +138,8 @@ def _numbers(path: Path) -> tuple[int, int, int, int]:
 
 
 def _joints(path: Path, skeletons: Any) -> np.ndarray:
-    """(T, 20, 3) float32, every value finite; the fast way first, and a slow walk for the place of the fault."""
+    """(T, 20, 3) float32, every value finite; the fast way first, and a slow walk for the place of
+    the fault."""
     expected = graph(GRAPH).size
     try:
         raw = np.array(skeletons)
@@ -148,7 +154,8 @@ def _joints(path: Path, skeletons: Any) -> np.ndarray:
 
 
 def _first_fault(skeletons: Any, expected: int) -> str:
-    """What is wrong with skeletons that are not (T, `expected`, 3) finite numbers, and where first."""
+    """What is wrong with skeletons that are not (T, `expected`, 3) finite numbers, and where
+    first."""
     if not isinstance(skeletons, list):
         return f"skeletons is {type(skeletons).__name__}, expected a list of frames: fetch the file again"
     if not skeletons:

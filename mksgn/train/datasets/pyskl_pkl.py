@@ -1,11 +1,14 @@
-"""Reader of the NTU RGB+D pickles that pyskl distributes, ntu60_3danno.pkl and ntu120_3danno.pkl, as data only.
+"""Reader of the NTU RGB+D pickles that pyskl distributes, ntu60_3danno.pkl and ntu120_3danno.pkl,
+as data only.
 
-A file holds a dict: `split`, {"xsub_train": [name, ...], "xsub_val": ...}, where "val" is the benchmark's test part, and
-`annotations`, a list of {frame_dir: name, label: int, keypoint: (M, T, 25, 3) float16 or float32, total_frames: int}, in
-metres and in the sensor's coordinates. Zero stands for a body that a frame lacks.
+A file holds a dict: `split`, {"xsub_train": [name, ...], "xsub_val": ...}, where "val" is the
+benchmark's test part, and `annotations`, a list of {frame_dir: name, label: int, keypoint: (M, T,
+25, 3) float16 or float32, total_frames: int}, in metres and in the sensor's coordinates. Zero
+stands for a body that a frame lacks.
 
-A pickle can run code in an ordinary loader, so the file is read by mksgn/train/datasets/plain_pickle, which calls nothing that
-it names. The whole file is read into memory. The arrays of all clips may not have more bytes than the file.
+A pickle can run code in an ordinary loader, so the file is read by
+mksgn/train/datasets/plain_pickle, which calls nothing that it names. The whole file is read into
+memory. The arrays of all clips may not have more bytes than the file.
 
 Source: Duan et al., PYSKL (ACM MM 2022), tools/data of its code.
 """
@@ -36,17 +39,20 @@ _REMEDY = "give pyskl's ntu60_3danno.pkl or ntu120_3danno.pkl as distributed, fe
 
 
 def read(path: str | Path, split: str | None, part: str, limit: int | None = None) -> ClipSet:
-    """Clips of `part` ("train" or "test") of `split` (see SPLITS; None: xsub), sorted by name, joints unread.
+    """Clips of `part` ("train" or "test") of `split` (see SPLITS; None: xsub), sorted by name,
+    joints unread.
 
-    A file is of NTU RGB+D 120 if it has a label of 60 or more, a split xset, or a name with "ntu120", and its xsub is the
-    project's xsub120. Only the first `total_frames` of a clip count; frames without any body are left out, and so are bodies
-    that are zero throughout. As in the other readers of NTU RGB+D, and in pyskl's own pipeline, the middle of the spine of
-    body 1, in its first frame, becomes the origin, and a body stays zero where it is absent. `limit` takes some of the
-    clips, as `spread` says. `notes` give the published count, tell what was left out, and warn of pickles.
+    A file is of NTU RGB+D 120 if it has a label of 60 or more, a split xset, or a name with
+    "ntu120", and its xsub is the project's xsub120. Only the first `total_frames` of a clip count;
+    frames without any body are left out, and so are bodies that are zero throughout. As in the
+    other readers of NTU RGB+D, and in pyskl's own pipeline, the middle of the spine of body 1, in
+    its first frame, becomes the origin, and a body stays zero where it is absent. `limit` takes
+    some of the clips, as `spread` says. `notes` give the published count, tell what was left out,
+    and warn of pickles.
 
-    Raises BadInputError for an unknown split or part, a file that cannot be read, is damaged, or names anything but
-    numpy's arrays, annotations that are not 25 joints of 3 coordinates, labels that contradict a clip's name; and, when
-    that clip is asked for, for one without a body.
+    Raises BadInputError for an unknown split or part, a file that cannot be read, is damaged, or
+    names anything but numpy's arrays, annotations that are not 25 joints of 3 coordinates, labels
+    that contradict a clip's name; and, when that clip is asked for, for one without a body.
     """
     path = Path(os.path.expanduser(path))
     split = SPLITS[0] if split is None else split
@@ -124,7 +130,8 @@ def _split(path: Path, split: str, lists: dict, annotations: dict[str, dict]) ->
     if ntu.SPLITS[split].classes != classes:
         fitting = " or ".join(each for each in SPLITS if ntu.SPLITS[each].classes == classes)
         raise BadInputError(
-            f"{path}: NTU RGB+D {classes}, expected {ntu.SPLITS[split].classes} classes for split {split}: use --split {fitting}"
+            f"{path}: NTU RGB+D {classes}, expected {ntu.SPLITS[split].classes} classes for split "
+            f"{split}: use --split {fitting}"
         )
     return split
 
@@ -148,7 +155,8 @@ def _names(path: Path, lists: dict, split: str, part: str) -> tuple[set[str], se
             )
     if both := found["train"] & found["test"]:
         raise BadInputError(
-            f"{path}: {len(both)} clips are in both parts of split {split}, {show(min(both))} first, expected 0: a test "
+            f"{path}: {len(both)} clips are in both parts of split {split}, {show(min(both))} first, "
+            "expected 0: a test "
             f"on clips that were trained on measures nothing, {_REMEDY}"
         )
     (other,) = PARTS.keys() - {part}
@@ -162,11 +170,13 @@ def _check(path: Path, name: str, entry: dict, split: str) -> ntu.ClipName:
         numbers = ntu.ClipName.parse(name)
     except BadInputError as error:
         raise BadInputError(
-            f"{path}: {shown} is not SsssCcccPpppRrrrAaaa with A001 to A120: this reader takes NTU RGB+D only, {_REMEDY}"
+            f"{path}: {shown} is not SsssCcccPpppRrrrAaaa with A001 to A120: this reader takes NTU RGB+D "
+            f"only, {_REMEDY}"
         ) from error
     if entry["label"] != numbers.label or numbers.action > ntu.SPLITS[split].classes:
         raise BadInputError(
-            f"{path}: {shown} has label {show(entry['label'])}, expected {numbers.label} ({ntu.CLASSES[numbers.label]}) by its "
+            f"{path}: {shown} has label {show(entry['label'])}, expected {numbers.label} "
+            f"({ntu.CLASSES[numbers.label]}) by its "
             f"name, and below {ntu.SPLITS[split].classes}: {_REMEDY}"
         )
     if type(keypoint) is not Array or keypoint.values.dtype.kind != "f":
@@ -177,16 +187,19 @@ def _check(path: Path, name: str, entry: dict, split: str) -> ntu.ClipName:
     shape, joints = keypoint.values.shape, graph(ntu.GRAPH).size
     if len(shape) == 4 and (shape[3] == 2 or "keypoint_score" in entry or shape[2] == 17):
         raise BadInputError(
-            f"{path}: {shown} has {shape[2]} joints of {shape[3]} coordinates, poses estimated from video (HRNet), expected "
+            f"{path}: {shown} has {shape[2]} joints of {shape[3]} coordinates, poses estimated from video "
+            "(HRNet), expected "
             f"{joints} of 3: fetch ntu60_3danno.pkl or ntu120_3danno.pkl, the Kinect's joints, instead"
         )
     if len(shape) != 4 or shape[2:] != (joints, 3) or 0 in shape:
         raise BadInputError(
-            f"{path}: {shown} has keypoints of shape {shape}, expected (bodies, frames, {joints}, 3), none of them 0: {_REMEDY}"
+            f"{path}: {shown} has keypoints of shape {shape}, expected (bodies, frames, {joints}, 3), "
+            f"none of them 0: {_REMEDY}"
         )
     if type(frames) is not int or not 1 <= frames <= shape[1]:
         raise BadInputError(
-            f"{path}: {shown} has total_frames {show(frames)}, expected 1 to {shape[1]}, the frames of its keypoints: {_REMEDY}"
+            f"{path}: {shown} has total_frames {show(frames)}, expected 1 to {shape[1]}, the frames of "
+            f"its keypoints: {_REMEDY}"
         )
     return numbers
 

@@ -14,7 +14,8 @@ __all__ = ["SOURCES", "Clip", "ClipSet", "LazyClips", "open_source"]
 
 @dataclass(frozen=True)
 class Source:
-    """A scheme that SOURCE may begin with. Without a split named, the first is meant, or what the file itself is one of."""
+    """A scheme that SOURCE may begin with. Without a split named, the first is meant, or what the
+    file itself is one of."""
 
     form: str  # as a user writes it
     splits: tuple[str, ...]
@@ -53,14 +54,16 @@ SOURCES: dict[str, Source] = {
 def open_source(
     source: str, *, split: str | None = None, part: str = "test", limit: int | None = None, seed: int = 0
 ) -> ClipSet:
-    """The clips that SOURCE names: `synthetic`, or a scheme and a path, such as `nw-ucla:PATH` (see SOURCES).
+    """The clips that SOURCE names: `synthetic`, or a scheme and a path, such as `nw-ucla:PATH` (see
+    SOURCES).
 
-    `part` is "train" or "test"; `split` is one of the source's own, by default its first (nw-ucla: xview; ntu and pyskl: xsub),
-    or of a ctrgcn file the one that its name says. `limit` is
-    the number of clips wanted: synthetic makes that many (by default 1000 to train, 200 to test) from `seed`; of a
-    larger recorded set it takes a selection spread evenly over its list sorted by class and name, the same each time
-    (`seed` has no part in it), in which a class keeps its share to within one clip.
-    Raises BadInputError for a scheme, split, part or limit that does not exist, and for what the reader refuses.
+    `part` is "train" or "test"; `split` is one of the source's own, by default its first (nw-ucla:
+    xview; ntu and pyskl: xsub), or of a ctrgcn file the one that its name says. `limit` is the
+    number of clips wanted: synthetic makes that many (by default 1000 to train, 200 to test) from
+    `seed`; of a larger recorded set it takes a selection spread evenly over its list sorted by
+    class and name, the same each time (`seed` has no part in it), in which a class keeps its share
+    to within one clip. Raises BadInputError for a scheme, split, part or limit that does not exist,
+    and for what the reader refuses.
     """
     scheme, colon, path = source.partition(":")
     known = SOURCES.get(scheme)

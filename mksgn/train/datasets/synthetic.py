@@ -1,10 +1,12 @@
-"""Procedural clips: an articulated figure of 25 joints that acts, seen by a depth sensor, without any data to download.
+"""Procedural clips: an articulated figure of 25 joints that acts, seen by a depth sensor, without
+any data to download.
 
-The classes are chosen so that neither half of a spatio-temporal network suffices. Sit down and stand up, raise arms and
-lower arms are one motion played forwards and backwards: the same set of poses, told apart by order alone. Squat goes
-through the poses of both. Wave hand and swing foot, bow and squat share a rhythm: told apart by *which* joints move.
-Everything here is ours; segment lengths are near those of Drillis and Contini (1966), as in Winter's Biomechanics and
-Motor Control of Human Movement, narrowed at hips and shoulders to where a Kinect v2 places those joints.
+The classes are chosen so that neither half of a spatio-temporal network suffices. Sit down and
+stand up, raise arms and lower arms are one motion played forwards and backwards: the same set of
+poses, told apart by order alone. Squat goes through the poses of both. Wave hand and swing foot,
+bow and squat share a rhythm: told apart by *which* joints move. Everything here is ours; segment
+lengths are near those of Drillis and Contini (1966), as in Winter's Biomechanics and Motor Control
+of Human Movement, narrowed at hips and shoulders to where a Kinect v2 places those joints.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ SENSOR_HEIGHT = (0.8, 1.2)  # metres above the floor
 NOISE = (0.005, 0.012)  # metres, standard deviation per coordinate: 1 to 2 cm in space
 BYSTANDER_SHARE = 0.1  # clips with a second body, who stands beside and does nothing
 
-# joint: (parent, offset from it in the rest pose). Body frame: x to the figure's left, y up, z forward; lengths are
-# shares of stature. Parents come before children. Offsets of the right side mirror the left.
+# joint: (parent, offset from it in the rest pose). Body frame: x to the figure's left, y up, z
+# forward; lengths are shares of stature. Parents come before children. Offsets of the right side
+# mirror the left.
 _SPINE = {
     0: (0, (0, 0, 0)), 1: (0, (0, 0.145, 0)), 20: (1, (0, 0.145, 0)), 2: (20, (0, 0.045, 0)), 3: (2, (0, 0.085, 0.01)),
 }  # fmt: skip
@@ -46,8 +49,9 @@ _TREE = _SPINE | _LEFT | _RIGHT
 _ARM, _LEG = (5, 6, 7, 21, 22, 9, 10, 11, 23, 24), (13, 14, 15, 17, 18, 19)
 _ANKLES = (14, 18)
 
-# anatomical angle: (joint, axis of its rotation, sign). Axes 0, 1, 2 are x, y, z; a positive angle bends forward (a
-# knee: back), raises sideways, or turns to the left. On the right side the signs about y and z change.
+# anatomical angle: (joint, axis of its rotation, sign). Axes 0, 1, 2 are x, y, z; a positive angle
+# bends forward (a knee: back), raises sideways, or turns to the left. On the right side the signs
+# about y and z change.
 _ANGLES = {"pitch": (0, 0, 1), "lean": (1, 0, 1), "turn": (1, 1, 1), "tilt": (1, 2, -1), "nod": (2, 0, 1)} | {
     f"{side}_{name}": (left if side == "l" else _MIRROR[left], axis, sign if side == "l" or axis == 0 else -sign)
     for side in "lr"
@@ -165,7 +169,8 @@ CLASSES = tuple(_ACTIONS)
 
 
 def read(limit: int | None, part: str, seed: int = 0) -> ClipSet:
-    """The first `limit` clips of a part (by default 1000 to train, 200 to test); a shorter set begins a longer one."""
+    """The first `limit` clips of a part (by default 1000 to train, 200 to test); a shorter set
+    begins a longer one."""
     _check_part(part)
     if limit is not None and limit < 1:
         raise BadInputError(f"limit {limit} leaves no clip: it must be at least 1")
@@ -175,10 +180,12 @@ def read(limit: int | None, part: str, seed: int = 0) -> ClipSet:
 
 
 def clip(index: int, part: str, seed: int = 0) -> Clip:
-    """Clip number `index` of a part, a function of (seed, part, index) alone; its label is index modulo the classes.
+    """Clip number `index` of a part, a function of (seed, part, index) alone; its label is index
+    modulo the classes.
 
-    Joints are (M, T, 25, 3) float32 metres, M 1 or 2, T 32 to 64, in the sensor's coordinates: y up, z away from it, a
-    figure that faces the sensor has its left at negative x. Raises BadInputError for another part or a negative number.
+    Joints are (M, T, 25, 3) float32 metres, M 1 or 2, T 32 to 64, in the sensor's coordinates: y
+    up, z away from it, a figure that faces the sensor has its left at negative x. Raises
+    BadInputError for another part or a negative number.
     """
     _check_part(part)
     if index < 0 or seed < 0:
@@ -204,7 +211,8 @@ def _check_part(part: str) -> None:
 
 
 def animate(action: str | None, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """(frames, 25, 3) metres in the body frame, floor at y = 0, no noise: a random figure acts, or (None) stands."""
+    """(frames, 25, 3) metres in the body frame, floor at y = 0, no noise: a random figure acts, or
+    (None) stands."""
     move, backwards = (lambda t, rng: {}, False) if action is None else _ACTIONS[action]
     time = np.linspace(0.0, 1.0, frames)
     effort, mirrored = rng.uniform(0.8, 1.15), rng.uniform() < 0.5
@@ -238,7 +246,8 @@ def _figure(rng: np.random.Generator) -> np.ndarray:
 
 
 def _rotations(angles: np.ndarray) -> np.ndarray:
-    """(..., 3) angles about x, y, z in radians → (..., 3, 3) matrices Rz Rx Ry: twist, then flex, then sideways."""
+    """(..., 3) angles about x, y, z in radians → (..., 3, 3) matrices Rz Rx Ry: twist, then flex,
+    then sideways."""
     (cx, cy, cz), (sx, sy, sz) = np.moveaxis(np.cos(angles), -1, 0), np.moveaxis(np.sin(angles), -1, 0)
     rows = [
         [cz * cy - sz * sx * sy, -sz * cx, cz * sy + sz * sx * cy],
@@ -249,7 +258,8 @@ def _rotations(angles: np.ndarray) -> np.ndarray:
 
 
 def _forward_kinematics(angles: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Local angles (T, 25, 3), radians, and offsets (25, 3) → positions (T, 25, 3), base of the spine at the origin."""
+    """Local angles (T, 25, 3), radians, and offsets (25, 3) → positions (T, 25, 3), base of the
+    spine at the origin."""
     turned = _rotations(angles)
     positions = np.zeros_like(angles)
     for joint, (parent, _) in _TREE.items():
@@ -260,7 +270,8 @@ def _forward_kinematics(angles: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def _plant(positions: np.ndarray, stand: np.ndarray, lift: np.ndarray | float) -> np.ndarray:
-    """Shift each frame so that the lower foot stays where it is in `stand` (1, 25, 3), with the floor at y = 0.
+    """Shift each frame so that the lower foot stays where it is in `stand` (1, 25, 3), with the
+    floor at y = 0.
 
     `lift` (T,), metres, takes both feet off the floor.
     """
