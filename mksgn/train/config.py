@@ -14,6 +14,11 @@ from pydantic.dataclasses import dataclass
 from mksgn.common.errors import BadInputError
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
 
+
+def _teacher(frames: int, width: int, kernel: int) -> dict[str, Any]:
+    return {"frames": frames, "widths": [width] * 4 + [2 * width] * 3 + [4 * width] * 3, "kernel": kernel}
+
+
 # `paper` has the widths of CTR-GCN's baseline [ours]; the smaller ones are for tests, demos and
 # CPUs. A rate_weight of 0.3 removes two thirds of the demo's spikes at the same accuracy
 # (docs/training.md).
@@ -22,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # epochs.
     "demo": {
         "student": {"frames": 8, "stream_channels": 8, "widths": [8, 16, 16, 32, 32, 32], "heads": 2},
-        "teacher": {"frames": 8, "widths": [16] * 4 + [32] * 3 + [64] * 3, "kernel": 5},
+        "teacher": _teacher(8, 16, kernel=5),
         "epochs": 10,
         "batch": 24,
         "learning_rate": 1e-2,
@@ -35,7 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "small": {
         "student": {"frames": 16, "stream_channels": 16, "widths": [16, 32, 64, 64, 128, 128], "heads": 4},
-        "teacher": {"frames": 16, "widths": [32] * 4 + [64] * 3 + [128] * 3, "kernel": 5},
+        "teacher": _teacher(16, 32, kernel=5),
         "epochs": 60,
         "batch": 16,
         "learning_rate": 6e-3,
@@ -44,7 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "paper": {
         "student": {"frames": 64, "stream_channels": 64, "widths": [64, 64, 128, 128, 256, 256], "heads": 8},
-        "teacher": {"frames": 64, "widths": [64] * 4 + [128] * 3 + [256] * 3, "kernel": 9},
+        "teacher": _teacher(64, 64, kernel=9),
         "epochs": 65,
         "batch": 64,
         "learning_rate": 2e-3,

@@ -58,6 +58,21 @@ def _zero_based(pairs: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ..
     return tuple((child - 1, parent - 1) for child, parent in pairs)
 
 
+# Joints 4 to 20 of both Kinects, and the bones of arms and legs.
+_HEAD_AND_LIMBS = (
+    "head",
+    *tuple(
+        f"{side} {joint}"
+        for joints in (("shoulder", "elbow", "wrist", "hand"), ("hip", "knee", "ankle", "foot"))
+        for side in ("left", "right")
+        for joint in joints
+    ),
+)
+_LIMB_BONES = (
+    (6, 5), (7, 6), (8, 7), (10, 9), (11, 10), (12, 11),
+    (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19),
+)  # fmt: skip
+
 # Joint names: Shahroudy et al., NTU RGB+D (CVPR 2016), figure of the 25 joints (Kinect v2). Bones:
 # the 25 pairs that CTR-GCN's bone stream uses. pyskl joins the hands otherwise, (22,8) and (24,12):
 # that would be another graph.
@@ -65,17 +80,12 @@ _NTU_25 = SkeletonGraph(
     name="ntu-25",
     source="NTU RGB+D, bones as in CTR-GCN",
     joints=(
-        "base of spine", "middle of spine", "neck", "head",
-        "left shoulder", "left elbow", "left wrist", "left hand",
-        "right shoulder", "right elbow", "right wrist", "right hand",
-        "left hip", "left knee", "left ankle", "left foot",
-        "right hip", "right knee", "right ankle", "right foot",
+        "base of spine", "middle of spine", "neck", *_HEAD_AND_LIMBS,
         "spine at shoulders", "tip of left hand", "left thumb", "tip of right hand", "right thumb",
     ),
     bones=_zero_based((
-        (1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11),
-        (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19),
-        (22, 23), (21, 21), (23, 8), (24, 25), (25, 12),
+        (1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (9, 21), (21, 21), *_LIMB_BONES,
+        (22, 23), (23, 8), (24, 25), (25, 12),
     )),
     centre=1,
 )  # fmt: skip
@@ -84,17 +94,8 @@ _NTU_25 = SkeletonGraph(
 _NW_UCLA_20 = SkeletonGraph(
     name="nw-ucla-20",
     source="Northwestern-UCLA Multiview Action 3D, bones as in CTR-GCN",
-    joints=(
-        "centre of hips", "spine", "centre of shoulders", "head",
-        "left shoulder", "left elbow", "left wrist", "left hand",
-        "right shoulder", "right elbow", "right wrist", "right hand",
-        "left hip", "left knee", "left ankle", "left foot",
-        "right hip", "right knee", "right ankle", "right foot",
-    ),
-    bones=_zero_based((
-        (1, 2), (2, 3), (3, 3), (4, 3), (5, 3), (6, 5), (7, 6), (8, 7), (9, 3), (10, 9), (11, 10), (12, 11),
-        (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19),
-    )),
+    joints=("centre of hips", "spine", "centre of shoulders", *_HEAD_AND_LIMBS),
+    bones=_zero_based(((1, 2), (2, 3), (3, 3), (4, 3), (5, 3), (9, 3), *_LIMB_BONES)),
     centre=1,
 )  # fmt: skip
 
