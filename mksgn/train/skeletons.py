@@ -58,20 +58,20 @@ def _zero_based(pairs: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ..
     return tuple((child - 1, parent - 1) for child, parent in pairs)
 
 
-# Joints 4 to 20 of both Kinects, and the bones of arms and legs.
+# Joints 4 to 20 of both Kinects.
 _HEAD_AND_LIMBS = (
     "head",
-    *tuple(
-        f"{side} {joint}"
-        for joints in (("shoulder", "elbow", "wrist", "hand"), ("hip", "knee", "ankle", "foot"))
-        for side in ("left", "right")
-        for joint in joints
-    ),
+    *(f"{side} {joint}" for side in ("left", "right") for joint in ("shoulder", "elbow", "wrist", "hand")),
+    *(f"{side} {joint}" for side in ("left", "right") for joint in ("hip", "knee", "ankle", "foot")),
 )
-_LIMB_BONES = (
-    (6, 5), (7, 6), (8, 7), (10, 9), (11, 10), (12, 11),
-    (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19),
-)  # fmt: skip
+
+
+def _head_and_limb_bones(shoulders: int) -> tuple[tuple[int, int], ...]:
+    return (
+        (4, 3), (5, shoulders), (6, 5), (7, 6), (8, 7), (9, shoulders), (10, 9), (11, 10), (12, 11),
+        (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19),
+    )  # fmt: skip
+
 
 # Joint names: Shahroudy et al., NTU RGB+D (CVPR 2016), figure of the 25 joints (Kinect v2). Bones:
 # the 25 pairs that CTR-GCN's bone stream uses. pyskl joins the hands otherwise, (22,8) and (24,12):
@@ -84,8 +84,7 @@ _NTU_25 = SkeletonGraph(
         "spine at shoulders", "tip of left hand", "left thumb", "tip of right hand", "right thumb",
     ),
     bones=_zero_based((
-        (1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (9, 21), (21, 21), *_LIMB_BONES,
-        (22, 23), (23, 8), (24, 25), (25, 12),
+        (1, 2), (2, 21), (3, 21), *_head_and_limb_bones(21), (22, 23), (21, 21), (23, 8), (24, 25), (25, 12),
     )),
     centre=1,
 )  # fmt: skip
@@ -95,7 +94,7 @@ _NW_UCLA_20 = SkeletonGraph(
     name="nw-ucla-20",
     source="Northwestern-UCLA Multiview Action 3D, bones as in CTR-GCN",
     joints=("centre of hips", "spine", "centre of shoulders", *_HEAD_AND_LIMBS),
-    bones=_zero_based(((1, 2), (2, 3), (3, 3), (4, 3), (5, 3), (9, 3), *_LIMB_BONES)),
+    bones=_zero_based(((1, 2), (2, 3), (3, 3), *_head_and_limb_bones(3))),
     centre=1,
 )  # fmt: skip
 
