@@ -1,5 +1,4 @@
-"""The one clip object that every reader gives, and the set that holds the clips of one part of a
-split."""
+"""Clips as every reader returns them, and the set of the clips of one part of a split."""
 
 from __future__ import annotations
 
@@ -7,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+from mksgn.common.errors import BadInputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ class LazyClips(Sequence[Clip]):
         return (self._read(index) for index in range(len(self)))
 
     def take(self, chosen: Iterable[int]) -> LazyClips:
-        """Those clips, still unread."""
+        """Select clips without reading them."""
         chosen = list(chosen)
         return LazyClips(self.labels[chosen], lambda index: self._read(int(chosen[index])))
 
@@ -82,6 +83,16 @@ class ClipSet:
         if isinstance(self.clips, LazyClips):
             return self.clips.labels
         return np.array([clip.label for clip in self.clips], dtype=np.int64)
+
+
+def check_selection(source: str, splits: Iterable[str], split: str | None, part: str, limit: int | None = None) -> None:
+    """Raise BadInputError, with the choices, for an unknown split or part, or a limit below 1."""
+    if split is not None and split not in splits:
+        raise BadInputError(f"{source} has no split {split!r}: use one of {', '.join(splits)}")
+    if part not in ("train", "test"):
+        raise BadInputError(f"{source} has no part {part!r}: use train or test")
+    if limit is not None and limit < 1:
+        raise BadInputError(f"limit {limit} leaves no clip: it must be at least 1")
 
 
 def spread(clips: ClipSet, limit: int | None) -> ClipSet:

@@ -31,12 +31,11 @@ import numpy as np
 
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import ntu
-from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, spread
+from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_selection, spread
 from mksgn.train.skeletons import graph
 
 SOURCE = "ctrgcn"
 SPLITS = ("xsub", "xview", "xsub120", "xset")
-PARTS = ("train", "test")
 BODIES = 2
 _WORDS = {"cs": "xsub", "csub": "xsub", "xsub": "xsub", "cv": "xview", "xview": "xview", "cset": "xset", "xset": "xset"}
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of a member; its last two say how long the name and the extra field are
@@ -72,10 +71,7 @@ def read(path: str | Path, split: str | None, part: str, limit: int | None = Non
     for, for a row that is zero throughout.
     """
     path = Path(os.path.expanduser(path))
-    if part not in PARTS:
-        raise BadInputError(f"{SOURCE} has no part {part!r}: use train or test")
-    if split is not None and split not in SPLITS:
-        raise BadInputError(f"{SOURCE} has no split {split!r}: use one of {', '.join(SPLITS)}")
+    check_selection(SOURCE, SPLITS, split, part)
     arrays = _arrays(path, (f"x_{part}", f"y_{part}"))
     x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
     _check_shapes(path, part, x, y)

@@ -120,12 +120,8 @@ _TRAIN_120 = (
     *_TRAIN_60, 45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92,
     93, 94, 95, 97, 98, 100, 103,
 )  # fmt: skip
-_HELD_OUT_60 = (
-    13,
-    18,
-    28,
-    35,
-)  # [ours]: a fifth of the training subjects, with many setups and with one; 13 % of clips
+# [ours]: a fifth of the training subjects, with many setups and with one; 13 % of clips
+_HELD_OUT_60 = (13, 18, 28, 35)
 _HELD_OUT_120 = (*_HELD_OUT_60, 49, 58, 82, 97)  # [ours]
 _SETUPS = tuple(range(1, 33))
 SPLITS: dict[str, Split] = {
@@ -158,16 +154,8 @@ PUBLISHED: dict[str, dict[str, Count]] = {
 }
 
 
-def check(source: str, split: str, part: str) -> None:
-    """Raises BadInputError, with what there is, for a split or part that does not exist."""
-    if split not in SPLITS:
-        raise BadInputError(f"{source} has no split {split!r}: use one of {', '.join(SPLITS)}")
-    if part not in ("train", "test"):
-        raise BadInputError(f"{source} has no part {part!r}: use train or test")
-
-
 def classes(split: str) -> tuple[str, ...]:
-    """The 60 or 120 class names of `split`, in label order."""
+    """Return the 60 or 120 class names of `split`, in label order."""
     return CLASSES[: SPLITS[split].classes]
 
 
@@ -187,15 +175,14 @@ def select(names: Iterable[ClipName], split: str, part: str) -> tuple[list[ClipN
     return usable, len(chosen) - len(usable)
 
 
-def count_note(split: str, part: str, found: int) -> str:
-    """How many clips were found, beside the published number, which leaves out those with missing
-    skeletons."""
+def count_note(split: str, part: str, clips: int) -> str:
+    """Write the number of clips next to the published number, which leaves out missing skeletons."""
     if split not in PUBLISHED:
-        return f"split {split}, {part}: {found:,} clips; the split is our own, no count is published"
+        return f"split {split}, {part}: {clips:,} clips; the split is our own, no count is published"
     published = PUBLISHED[split][part].usable
-    return f"split {split}, {part}: {found:,} clips, published {published:,}"
+    return f"split {split}, {part}: {clips:,} clips, published {published:,}"
 
 
 def missing_note(left_out: int) -> str:
-    """What `select` left out."""
+    """Write how many clips `select` left out."""
     return f"left out {left_out:,} clips that the data set's authors list as having missing skeletons"

@@ -55,7 +55,7 @@ import numpy as np
 
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import ntu
-from mksgn.train.datasets.clips import Clip, ClipSet, spread_over
+from mksgn.train.datasets.clips import Clip, ClipSet, check_selection, spread_over
 from mksgn.train.skeletons import graph
 
 SOURCE = "ntu"
@@ -103,16 +103,16 @@ def read(path: str | Path, split: str, part: str, limit: int | None = None) -> C
     BadInputError for an unknown split or part, a folder without clips or without clips of this
     part, and where no file can be used.
     """
-    ntu.check(SOURCE, split, part)
+    check_selection(SOURCE, ntu.SPLITS, split, part)
     folder = Path(os.path.expanduser(path))  # which, unlike Path.expanduser, leaves an unknown user alone
     files = _files(folder)
     named, foreign = _names(files)
     names, left_out = ntu.select(named, split, part)
     if not names:
-        wanted = ntu.SPLITS[split]
-        numbers = ", ".join(map(str, getattr(wanted, part)))
+        benchmark = ntu.SPLITS[split]
+        numbers = ", ".join(map(str, getattr(benchmark, part)))
         raise BadInputError(
-            f"{folder}: none of {len(files):,} files can be used for the {part} part of split {split} ({wanted.by} "
+            f"{folder}: none of {len(files):,} files can be used for the {part} part of split {split} ({benchmark.by} "
             f"{numbers}): {_HOW}"
         )
     notes = [ntu.count_note(split, part, len(names))]
@@ -167,13 +167,13 @@ def _files(folder: Path) -> dict[str, Path]:
     first."""
     if not folder.is_dir():
         raise BadInputError(f"{folder} is not a folder: {_HOW}")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for place in (folder, *sorted(inner for inner in folder.glob("nturgb*") if inner.is_dir())):
         for file in place.glob("*.skeleton"):
-            found.setdefault(file.stem, file)
-    if not found:
+            files.setdefault(file.stem, file)
+    if not files:
         raise BadInputError(f"{folder} holds no clip: {_HOW}")
-    return found
+    return files
 
 
 def _names(files: dict[str, Path]) -> tuple[list[ntu.ClipName], list[str]]:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from mksgn.common.errors import BadInputError
-from mksgn.train.datasets.clips import Clip, ClipSet
+from mksgn.train.datasets.clips import Clip, ClipSet, check_selection
 from mksgn.train.skeletons import graph
 
 SOURCE = "nw-ucla"
@@ -56,10 +56,7 @@ def read(path: str | Path, split: str, part: str) -> ClipSet:
     `path` is the folder all_sqe or the one that holds it. Raises BadInputError for an unknown split
     or part, a folder or view that is not there, and whatever `read_clip` refuses.
     """
-    if split not in SPLITS:
-        raise BadInputError(f"{SOURCE} has no split {split!r}: use one of {', '.join(SPLITS)}")
-    if part not in SPLITS[split]:
-        raise BadInputError(f"{SOURCE} has no part {part!r}: use train or test")
+    check_selection(SOURCE, SPLITS, split, part)
     folder = _clip_folder(Path(path))
     views = SPLITS[split][part]
     by_view: dict[int, list[Path]] = {view: [] for view in views}
@@ -138,8 +135,7 @@ def _numbers(path: Path) -> tuple[int, int, int, int]:
 
 
 def _joints(path: Path, skeletons: Any) -> np.ndarray:
-    """(T, 20, 3) float32, every value finite; the fast way first, and a slow walk for the place of
-    the fault."""
+    """Convert to (T, 20, 3) float32, or raise BadInputError that names the first fault."""
     expected = graph(GRAPH).size
     try:
         raw = np.array(skeletons)
@@ -161,21 +157,21 @@ def _first_fault(skeletons: Any, expected: int) -> str:
     if not skeletons:
         return "the clip has 0 frames, expected at least 1: remove the file"
     for f, frame in enumerate(skeletons):
-        found = len(frame) if isinstance(frame, list) else 0
-        if found != expected:
+        count = len(frame) if isinstance(frame, list) else 0
+        if count != expected:
             return (
-                f"frame {f} (from 0) has {found} joints, expected {expected}: this reader takes {GRAPH} skeletons "
+                f"frame {f} (from 0) has {count} joints, expected {expected}: this reader takes {GRAPH} skeletons "
                 "only, fetch the file again or remove it"
             )
         for j, joint in enumerate(frame):
             place = f"frame {f}, joint {j} ({graph(GRAPH).joints[j]}; both from 0)"
             if not isinstance(joint, list) or len(joint) != 3:
-                found = len(joint) if isinstance(joint, list) else 0
-                return f"{place} has {found} coordinates, expected 3: fetch the file again or remove it"
+                count = len(joint) if isinstance(joint, list) else 0
+                return f"{place} has {count} coordinates, expected 3: fetch the file again or remove it"
             for value in joint:
                 shown = reprlib.repr(value)
                 if type(value) not in (int, float):
                     return f"{place}: {shown} is not a number: fetch the file again or remove it"
                 if not abs(value) <= _LARGEST:  # NaN too
                     return f"{place}: {shown} is not a finite number of metres: repair that frame or remove the file"
-    return "skeletons cannot be read as numbers: fetch the file again"  # not reached by anything JSON can hold
+    return "skeletons cannot be read as numbers: fetch the file again"  # no JSON value gets here

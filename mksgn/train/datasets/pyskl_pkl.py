@@ -24,7 +24,7 @@ import numpy as np
 
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import ntu
-from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, spread
+from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_selection, spread
 from mksgn.train.datasets.plain_pickle import Array, describe, load, show
 from mksgn.train.skeletons import graph
 
@@ -56,31 +56,28 @@ def read(path: str | Path, split: str | None, part: str, limit: int | None = Non
     """
     path = Path(os.path.expanduser(path))
     split = SPLITS[0] if split is None else split
-    if split not in SPLITS:
-        raise BadInputError(f"{SOURCE} has no split {split!r}: use one of {', '.join(SPLITS)}")
-    if part not in PARTS:
-        raise BadInputError(f"{SOURCE} has no part {part!r}: use train or test")
+    check_selection(SOURCE, SPLITS, split, part)
     document, size = load(path, _REMEDY)
     annotations, bodiless = _annotations(path, document, size)
     split = _split(path, split, document["split"], annotations)
     names, elsewhere = _names(path, document["split"], split, part)
-    found = sorted(names & annotations.keys())
-    if not found:
+    present = sorted(names & annotations.keys())
+    if not present:
         raise BadInputError(
             f"{path}: none of the {len(names)} clips of the {part} part of split {split} is there: {_REMEDY}"
         )
-    parsed = [_check(path, name, annotations[name], split) for name in found]
+    parsed = [_check(path, name, annotations[name], split) for name in present]
     labels = np.array([name.label for name in parsed], dtype=np.int64)
-    stored = [(annotations[name]["keypoint"].values, annotations[name]["total_frames"]) for name in found]
-    clips = LazyClips(labels, lambda index: _clip(path, found[index], parsed[index], *stored[index]))
+    stored = [(annotations[name]["keypoint"].values, annotations[name]["total_frames"]) for name in present]
+    clips = LazyClips(labels, lambda index: _clip(path, present[index], parsed[index], *stored[index]))
     missing, idle = names - annotations.keys(), annotations.keys() - names - elsewhere
-    strays = {name for name, numbers in zip(found, parsed, strict=True) if ntu.SPLITS[split].part(numbers) != part}
+    strays = {name for name, numbers in zip(present, parsed, strict=True) if ntu.SPLITS[split].part(numbers) != part}
     noted = {
         f"of the {len(names):,} clips of this part left out, as they have no annotation": missing,
         f"of {len(annotations):,} annotations left out, as they are in no part of split {split}": idle,
         f"clips kept that the benchmark does not have in the {part} part of split {split}": strays,
     }
-    notes = [WARNING, ntu.count_note(split, part, len(found))]
+    notes = [WARNING, ntu.count_note(split, part, len(present))]
     notes += [f"{len(which):,} {what}: {_first(which)}" for what, which in noted.items() if which]
     if bodiless:
         notes.append(f"{bodiless:,} empty annotations left out, recordings without a body")
@@ -128,7 +125,7 @@ def _split(path: Path, split: str, lists: dict, annotations: dict[str, dict]) ->
     classes = 120 if large or any(entry["label"] >= ntu.ACTIONS_60 for entry in annotations.values()) else 60
     split = "xsub120" if split == "xsub" and classes == 120 else split
     if ntu.SPLITS[split].classes != classes:
-        fitting = " or ".join(each for each in SPLITS if ntu.SPLITS[each].classes == classes)
+        fitting = " or ".join(other for other in SPLITS if ntu.SPLITS[other].classes == classes)
         raise BadInputError(
             f"{path}: NTU RGB+D {classes}, expected {ntu.SPLITS[split].classes} classes for split "
             f"{split}: use --split {fitting}"
@@ -138,29 +135,29 @@ def _split(path: Path, split: str, lists: dict, annotations: dict[str, dict]) ->
 
 def _names(path: Path, lists: dict, split: str, part: str) -> tuple[set[str], set[str]]:
     """The names in this part of the split, and those in the other one."""
-    found: dict[str, set[str]] = {}
-    for each, word in PARTS.items():
+    listed: dict[str, set[str]] = {}
+    for name, word in PARTS.items():
         key = f"{split.removesuffix('120')}_{word}"
-        names = lists.get(key, [] if each != part else None)
-        if type(names) is not list or not all(type(name) is str for name in names):
+        names = lists.get(key, [] if name != part else None)
+        if type(names) is not list or not all(type(clip) is str for clip in names):
             held = ascii(", ".join(key for key in lists if type(key) is str)[:200])
             raise BadInputError(
-                f"{path}: no list of names {key}, which the {each} part of split {split} needs, found {held}: "
+                f"{path}: no list of names {key}, which the {name} part of split {split} needs, found {held}: "
                 "use a split that the file has, or fetch the file again"
             )
-        found[each] = set(names)
-        if len(found[each]) < len(names):
+        listed[name] = set(names)
+        if len(listed[name]) < len(names):
             raise BadInputError(
-                f"{path}: {len(names) - len(found[each])} names are twice in {key}, expected 0: {_REMEDY}"
+                f"{path}: {len(names) - len(listed[name])} names are twice in {key}, expected 0: {_REMEDY}"
             )
-    if both := found["train"] & found["test"]:
+    if both := listed["train"] & listed["test"]:
         raise BadInputError(
             f"{path}: {len(both)} clips are in both parts of split {split}, {show(min(both))} first, "
             "expected 0: a test "
             f"on clips that were trained on measures nothing, {_REMEDY}"
         )
     (other,) = PARTS.keys() - {part}
-    return found[part], found[other]
+    return listed[part], listed[other]
 
 
 def _check(path: Path, name: str, entry: dict, split: str) -> ntu.ClipName:

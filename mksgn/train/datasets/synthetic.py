@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mksgn.common.errors import BadInputError
-from mksgn.train.datasets.clips import Clip, ClipSet
+from mksgn.train.datasets.clips import Clip, ClipSet, check_selection
 
 SOURCE = SPLIT = "synthetic"
 GRAPH = "ntu-25"
@@ -30,7 +30,7 @@ TILT = 6.0  # degrees of the sensor's pitch, and a third of it of roll
 DISTANCE = (2.5, 4.0)  # metres along the sensor's axis
 SENSOR_HEIGHT = (0.8, 1.2)  # metres above the floor
 NOISE = (0.005, 0.012)  # metres, standard deviation per coordinate: 1 to 2 cm in space
-BYSTANDER_SHARE = 0.1  # clips with a second body, who stands beside and does nothing
+BYSTANDER_SHARE = 0.1  # clips with a second body, who stands next to the first and does nothing
 
 # joint: (parent, offset from it in the rest pose). Body frame: x to the figure's left, y up, z
 # forward; lengths are shares of stature. Parents come before children. Offsets of the right side
@@ -92,7 +92,7 @@ def _both(motion: Motion) -> Motion:
 
 
 def _crouch(depth: np.ndarray) -> Motion:
-    """From standing (0) to sitting on air (1), leaning forward on the way."""
+    """From standing (0) to sitting on air (1), leaning forward in between."""
     lean = 25 * np.sin(np.pi * np.clip(depth, 0, 1)) + 10 * depth
     return _both({"hip_flex": 90 * depth, "knee": 95 * depth, "shoulder_flex": 25 * depth}) | {"lean": lean}
 
@@ -106,8 +106,8 @@ def _squat(t: np.ndarray, rng: np.random.Generator) -> Motion:
 
 
 def _raise_arms(t: np.ndarray, rng: np.random.Generator) -> Motion:
-    u, way = _ramp(t, rng), ("shoulder_abduct", "shoulder_flex")[rng.integers(2)]  # sideways or forward
-    return _both({way: 150 * u, "elbow": 15 * u})
+    u, angle = _ramp(t, rng), ("shoulder_abduct", "shoulder_flex")[rng.integers(2)]  # sideways or forward
+    return _both({angle: 150 * u, "elbow": 15 * u})
 
 
 def _wave(t: np.ndarray, rng: np.random.Generator) -> Motion:
@@ -171,9 +171,7 @@ CLASSES = tuple(_ACTIONS)
 def read(limit: int | None, part: str, seed: int = 0) -> ClipSet:
     """The first `limit` clips of a part (by default 1000 to train, 200 to test); a shorter set
     begins a longer one."""
-    _check_part(part)
-    if limit is not None and limit < 1:
-        raise BadInputError(f"limit {limit} leaves no clip: it must be at least 1")
+    check_selection(SOURCE, (SPLIT,), None, part, limit)
     count = DEFAULT_LIMIT[part] if limit is None else limit
     clips = [clip(index, part, seed) for index in range(count)]
     return ClipSet(SOURCE, SPLIT, part, GRAPH, CLASSES, clips, validation=True)
@@ -187,7 +185,7 @@ def clip(index: int, part: str, seed: int = 0) -> Clip:
     up, z away from it, a figure that faces the sensor has its left at negative x. Raises
     BadInputError for another part or a negative number.
     """
-    _check_part(part)
+    check_selection(SOURCE, (SPLIT,), None, part)
     if index < 0 or seed < 0:
         raise BadInputError(f"{SOURCE}: clip {index} of seed {seed} does not exist: neither may be negative")
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PARTS[part], index)))
@@ -196,18 +194,13 @@ def clip(index: int, part: str, seed: int = 0) -> Clip:
     place = np.array([rng.uniform(-0.5, 0.5), 0.0, rng.uniform(*DISTANCE)])
     bodies = [_facing(animate(CLASSES[label], frames, rng), rng) + place]
     if rng.uniform() < BYSTANDER_SHARE:
-        beside = np.array([rng.choice((-1, 1)) * rng.uniform(0.9, 1.4), 0.0, rng.uniform(-0.3, 0.3)])
-        bodies.append(_facing(animate(None, frames, rng), rng) + place + beside)
+        offset = np.array([rng.choice((-1, 1)) * rng.uniform(0.9, 1.4), 0.0, rng.uniform(-0.3, 0.3)])
+        bodies.append(_facing(animate(None, frames, rng), rng) + place + offset)
     joints = np.stack(bodies)
     joints[..., 1] -= rng.uniform(*SENSOR_HEIGHT)
     tilt = _rotations(np.radians([rng.uniform(-TILT, TILT), 0.0, rng.uniform(-TILT, TILT) / 3]))
     joints = joints @ tilt.T + rng.normal(scale=rng.uniform(*NOISE), size=joints.shape)
     return Clip(f"{part}-{seed}-{index:05d}", label, joints.astype(np.float32), GRAPH)
-
-
-def _check_part(part: str) -> None:
-    if part not in PARTS:
-        raise BadInputError(f"{SOURCE} has no part {part!r}: use train or test")
 
 
 def animate(action: str | None, frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -260,12 +253,12 @@ def _rotations(angles: np.ndarray) -> np.ndarray:
 def _forward_kinematics(angles: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Local angles (T, 25, 3), radians, and offsets (25, 3) → positions (T, 25, 3), base of the
     spine at the origin."""
-    turned = _rotations(angles)
+    rotations = _rotations(angles)
     positions = np.zeros_like(angles)
     for joint, (parent, _) in _TREE.items():
         if joint != parent:
-            positions[:, joint] = positions[:, parent] + turned[:, parent] @ offsets[joint]
-            turned[:, joint] = turned[:, parent] @ turned[:, joint]
+            positions[:, joint] = positions[:, parent] + rotations[:, parent] @ offsets[joint]
+            rotations[:, joint] = rotations[:, parent] @ rotations[:, joint]
     return positions
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import ntu
+from mksgn.train.datasets.clips import check_selection
 from mksgn.train.datasets.ntu import ClipName
 
 # Who was recorded in which setup, read off public lists of clip names. Each pair has 60 actions, 3
@@ -190,5 +191,7 @@ def test_notes_compare_with_the_published_count():
 
 
 def test_unknown_splits_and_parts_are_refused():
-    assert "use one of xsub, xview, xsub-val, xsub120, xset" in refused(lambda: ntu.check("ntu", "xsetup", "test"))
-    assert "train or test" in refused(lambda: ntu.check("ntu", "xsub", "val"))
+    assert "use one of xsub, xview, xsub-val, xsub120, xset" in refused(
+        lambda: check_selection("ntu", ntu.SPLITS, "xsetup", "test")
+    )
+    assert "train or test" in refused(lambda: check_selection("ntu", ntu.SPLITS, "xsub", "val"))
