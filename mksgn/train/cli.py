@@ -42,9 +42,7 @@ def train(
     seed: Annotated[int, typer.Option(help="seed of weights, batches and synthetic clips", min=0, max=2**31)] = 0,
     changes: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="an entry of the config, e.g. student.attention=none; repeatable"
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="change an entry, e.g. student.attention=none; repeatable"),
     ] = None,
     teacher: Annotated[bool, typer.Option("--teacher", help="train the GCN teacher: OUT/teacher.pt")] = False,
     distill: Annotated[

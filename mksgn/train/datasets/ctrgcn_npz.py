@@ -111,7 +111,7 @@ def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, _Array]:
                 members = {member.filename: member for member in archive.infolist()}
             for name in names:
                 if f"{name}.npy" not in members:
-                    held = ", ".join(sorted(each.removesuffix(".npy") for each in members)[:6])[:200] or "none"
+                    held = ", ".join(sorted(member.removesuffix(".npy") for member in members)[:6])[:200] or "none"
                     raise BadInputError(
                         f"{path}: no array {name}, expected x_train, y_train, x_test, y_test, found {held!a}: "
                         f"{SOURCE}:PATH must be an .npz as CTR-GCN writes it"
