@@ -61,8 +61,8 @@ class SpikingJellyLIF(nn.Module):
         self.node = neuron.LIFNode(tau=tau, surrogate_function=sigmoid, step_mode="m")  # backend "torch" is the default
 
     def forward(self, x: Tensor, tau: float = 2.0, threshold: Tensor | None = None) -> Tensor:
-        """`tau` and `threshold` are there for attention's call; the node has its own, and a
-        threshold of 1 everywhere."""
+        """Ignore `tau` and `threshold`, which attention passes: the node has its own, and threshold
+        1."""
         self.node.reset()
         return self.node(x)
 

@@ -62,7 +62,7 @@ class Task:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The entries of a network's config that come from the data."""
+        """Entries of a network's config that come from the data."""
         return {"graph": self.training.graph, "classes": self.training.classes}
 
 

@@ -79,7 +79,7 @@ class ClipSet:
 
     @property
     def labels(self) -> np.ndarray:
-        """(clips,) int64."""
+        """Labels of the clips, (clips,) int64."""
         if isinstance(self.clips, LazyClips):
             return self.clips.labels
         return np.array([clip.label for clip in self.clips], dtype=np.int64)
@@ -96,8 +96,8 @@ def check_selection(source: str, splits: Iterable[str], split: str | None, part:
 
 
 def spread(clips: ClipSet, limit: int | None) -> ClipSet:
-    """`limit` of the clips: the middle ones of as many equal stretches of the list sorted by class,
-    then by name.
+    """Select `limit` clips: the middle ones of as many equal stretches of the list sorted by class,
+    then name.
 
     Readers sort by name. Each class keeps its share to within one clip; lazy clips stay unread.
     """
@@ -109,7 +109,8 @@ def spread(clips: ClipSet, limit: int | None) -> ClipSet:
 
 
 def spread_over(labels: np.ndarray, limit: int) -> np.ndarray:
-    """Indices of `limit` clips, spread as `spread` says; fewer where there are not so many."""
+    """Compute the indices of `limit` clips, or of all if there are fewer, as `spread` selects
+    them."""
     count = len(labels)
     by_class = np.argsort(labels, kind="stable")
     limit = min(limit, count)

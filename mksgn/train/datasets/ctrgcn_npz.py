@@ -53,8 +53,8 @@ class _Array:
 
 
 def read(path: str | Path, split: str | None, part: str, limit: int | None = None) -> ClipSet:
-    """Clips of `part` ("train" or "test"), in the file's order, unread; names such as x_train[17],
-    subjects unknown.
+    """Open the clips of `part` ("train" or "test"), in the file's order, unread; names such as
+    x_train[17], subjects unknown.
 
     A file holds one split, which its name tells (CS or CSub: xsub, of 120 classes xsub120; CV:
     xview; CSet: xset). `split` None takes it, any other than it is refused, except that "xsub" is
@@ -83,8 +83,8 @@ def read(path: str | Path, split: str | None, part: str, limit: int | None = Non
 
 
 def _split(path: Path, split: str | None, classes: int) -> str:
-    """A name of ntu.SPLITS, from the file's name and its number of classes, or else as asked
-    for."""
+    """Find the name in ntu.SPLITS from the file's name and its number of classes, or take
+    `split`."""
     told = {_WORDS[word] for word in re.split(r"[^a-z0-9]+", path.stem.lower()) if word in _WORDS}
     if len(told) != 1 and split is None:
         raise BadInputError(
@@ -104,7 +104,7 @@ def _split(path: Path, split: str | None, classes: int) -> str:
 
 
 def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, _Array]:
-    """Those arrays of the .npz, not read."""
+    """Locate arrays of the .npz without reading them."""
     try:
         with path.open("rb") as file:
             with zipfile.ZipFile(file) as archive:
@@ -163,7 +163,7 @@ def _array(path: Path, file: io.BufferedReader, name: str, member: zipfile.ZipIn
 
 
 def _header(path: Path, name: str, head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, Fortran order, dtype; `head` is left where the values begin."""
+    """Read shape, Fortran order and dtype; leaves `head` where the values begin."""
     parsers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         version = np.lib.format.read_magic(head)
@@ -200,7 +200,7 @@ def _check_shapes(path: Path, part: str, x: _Array, y: _Array) -> None:
 
 
 def _labels(path: Path, name: str, y: _Array) -> np.ndarray:
-    """(clips,) int64, from the one-hot rows."""
+    """Read the labels, (clips,) int64, from the one-hot rows."""
     labels = np.empty(y.shape[0], dtype=np.int64)
     for start in range(0, len(labels), _LABEL_ROWS):
         rows = _rows(path, y, start, min(_LABEL_ROWS, len(labels) - start))
@@ -228,7 +228,7 @@ def _clip(path: Path, name: str, x: _Array, index: int, label: int) -> Clip:
 
 
 def _rows(path: Path, array: _Array, start: int, count: int) -> np.ndarray:
-    """Rows of the first axis, read now."""
+    """Read rows of the first axis."""
     size = math.prod(array.shape[1:])
     offset = array.offset + start * size * array.dtype.itemsize
     try:

@@ -72,7 +72,8 @@ class ClipName:
 
     @classmethod
     def parse(cls, name: str) -> ClipName:
-        """Raises BadInputError for a name of another form, or an action that is none of the 120."""
+        """Parse a name; raises BadInputError for another form, or an action that is not among the
+        120."""
         match = _NAME.fullmatch(name)
         if match is None:
             raise BadInputError(f"{name}: the name of a clip must have the form {_FORM}: rename or remove it")
@@ -86,7 +87,7 @@ class ClipName:
 
     @property
     def label(self) -> int:
-        """The class, 0-based."""
+        """Class number, 0-based."""
         return self.action - 1
 
 
@@ -101,8 +102,7 @@ class Split:
     validation: bool = False  # both parts lie inside the training part of a benchmark
 
     def part(self, name: ClipName) -> str | None:
-        """The part that has this clip, "train" or "test"; None where the benchmark does not have
-        it."""
+        """Find the clip's part, "train" or "test"; None if the benchmark does not have the clip."""
         if self.classes == ACTIONS_60 and (name.setup > SETUPS_60 or name.action > ACTIONS_60):
             return None
         number = getattr(name, self.by)
@@ -161,22 +161,23 @@ def classes(split: str) -> tuple[str, ...]:
 
 @cache
 def missing() -> frozenset[ClipName]:
-    """The 535 clips that the data set's authors list as having missing or incomplete skeletons; 302
+    """Read the 535 clips whose skeletons the data set's authors list as missing or incomplete; 302
     are of the first 60 classes."""
     lines = MISSING.read_text(encoding="ascii").splitlines()
     return frozenset(ClipName.parse(line) for line in lines if line and not line.startswith("#"))
 
 
 def select(names: Iterable[ClipName], split: str, part: str) -> tuple[list[ClipName], int]:
-    """Those of `names` that are in `part` of `split`, sorted, and how many more are left out as
-    listed in `missing`."""
+    """Select the names in `part` of `split`, sorted, and count those left out as listed in
+    `missing`."""
     chosen = sorted(name for name in names if SPLITS[split].part(name) == part)
     usable = [name for name in chosen if name not in missing()]
     return usable, len(chosen) - len(usable)
 
 
 def count_note(split: str, part: str, clips: int) -> str:
-    """Write the number of clips next to the published number, which leaves out missing skeletons."""
+    """Write the number of clips next to the published number, which leaves out missing
+    skeletons."""
     if split not in PUBLISHED:
         return f"split {split}, {part}: {clips:,} clips; the split is our own, no count is published"
     published = PUBLISHED[split][part].usable

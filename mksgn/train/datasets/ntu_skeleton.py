@@ -93,8 +93,8 @@ class _Body:
 
 
 def read(path: str | Path, split: str, part: str, limit: int | None = None) -> ClipSet:
-    """Clips of `part` ("train" or "test") of `split` (see ntu.SPLITS), sorted by name; joints as
-    `read_clip` gives them.
+    """Read the clips of `part` ("train" or "test") of `split` (see ntu.SPLITS), sorted by name;
+    joints as `read_clip` gives them.
 
     `path` is the folder of *.skeleton files, or one whose subfolders nturgb... hold them. With
     `limit`, so many clips, selected as `clips.spread` does; only these are read. Clips with missing
@@ -104,7 +104,7 @@ def read(path: str | Path, split: str, part: str, limit: int | None = None) -> C
     part, and where no file can be used.
     """
     check_selection(SOURCE, ntu.SPLITS, split, part)
-    folder = Path(os.path.expanduser(path))  # which, unlike Path.expanduser, leaves an unknown user alone
+    folder = Path(os.path.expanduser(path))  # Path.expanduser raises for an unknown user
     files = _files(folder)
     named, foreign = _names(files)
     names, left_out = ntu.select(named, split, part)
@@ -143,7 +143,8 @@ def read(path: str | Path, split: str, part: str, limit: int | None = None) -> C
 
 
 def read_clip(path: str | Path) -> Clip:
-    """One clip, joints (M, T, 25, 3) float32 in metres from the origin of rule 8 above, M 1 or 2.
+    """Read one clip, joints (M, T, 25, 3) float32 in metres from the origin of rule 8 above, M 1 or
+    2.
 
     Raises BadInputError for a name that is not SsssCcccPpppRrrrAaaa, an unreadable file, numbers
     too few or too many, a body of other than 25 joints, an id twice in one frame, a coordinate that
@@ -163,8 +164,7 @@ def read_clip(path: str | Path) -> Clip:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Clips by name: those of the folder itself and of its subfolders nturgb..., the folder's own
-    first."""
+    """List clips by name, of the folder first and then of its subfolders nturgb...."""
     if not folder.is_dir():
         raise BadInputError(f"{folder} is not a folder: {_HOW}")
     files: dict[str, Path] = {}
@@ -177,7 +177,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _names(files: dict[str, Path]) -> tuple[list[ntu.ClipName], list[str]]:
-    """The clips' names, and those of files that are none."""
+    """Parse the clips' names; also return file names that are not clips'."""
     named, foreign = [], []
     for stem in files:
         try:
@@ -264,7 +264,8 @@ def _parse(path: Path) -> tuple[int, list[_Body]]:
 
 
 def _coordinates(path: Path, texts: list[bytes]) -> np.ndarray:
-    """float32, every value finite and at most _FARTHEST."""
+    """Convert to float32; raises BadInputError for a value that is not finite or above
+    _FARTHEST."""
     with np.errstate(over="ignore"):  # too large for float32: infinite, and refused below
         try:
             values = np.fromiter(map(float, texts), dtype=np.float32, count=len(texts))
@@ -295,8 +296,7 @@ def _motion(joints: np.ndarray) -> float:
 
 
 def _denoise(bodies: list[_Body]) -> list[_Body]:
-    """Of several bodies those that are none removed, the rest by motion, largest first (rules 4 to
-    6)."""
+    """Remove bodies that are noise, and sort the rest by motion, largest first (rules 4 to 6)."""
     kept = [body for body in bodies if len(body.joints) > MAX_NOISE_FRAMES]
     for body in tuple(kept):
         if len(kept) == 1:
@@ -311,7 +311,8 @@ def _denoise(bodies: list[_Body]) -> list[_Body]:
 
 
 def _merge(bodies: list[_Body], frames: int) -> np.ndarray:
-    """Two actors (2, frames, 25, 3) from bodies by motion; 0 where an actor is absent (rule 6)."""
+    """Merge bodies, sorted by motion, into two actors (2, frames, 25, 3); 0 where an actor is
+    absent (rule 6)."""
     actors = np.zeros((2, frames, JOINTS, 3), dtype=np.float32)
     spans = [(bodies[0].start, bodies[0].end), (0, 0)]
     actors[0, bodies[0].start : bodies[0].end + 1] = bodies[0].joints
@@ -325,8 +326,7 @@ def _merge(bodies: list[_Body], frames: int) -> np.ndarray:
 
 
 def _centred(path: Path, actors: np.ndarray) -> np.ndarray:
-    """(M, T, 25, 3) about the origin, without frames and actors in which nobody is (rules 7 and
-    8)."""
+    """Move the origin, and drop frames and actors without a body: (M, T, 25, 3) (rules 7 and 8)."""
     present = (actors != 0).any(axis=(2, 3))
     if not present[0].any():
         raise _NoBodyError(f"{path}: every coordinate of its first actor is 0: remove the file")

@@ -51,7 +51,7 @@ _NAME = re.compile(r"a(\d{2})_s(\d{2})_e(\d{2})_v(\d{2})")
 
 
 def read(path: str | Path, split: str, part: str) -> ClipSet:
-    """Clips of `part` ("train" or "test") of `split` (see SPLITS), sorted by file name.
+    """Read the clips of `part` ("train" or "test") of `split` (see SPLITS), sorted by file name.
 
     `path` is the folder all_sqe or the one that holds it. Raises BadInputError for an unknown split
     or part, a folder or view that is not there, and whatever `read_clip` refuses.
@@ -77,7 +77,7 @@ def read(path: str | Path, split: str, part: str) -> ClipSet:
 
 
 def read_clip(path: str | Path) -> Clip:
-    """One clip, joints (1, T, 20, 3) float32 in metres.
+    """Read one clip, joints (1, T, 20, 3) float32 in metres.
 
     Raises BadInputError for a name that is not aAA_sSS_eEE_vVV, an unreadable file, invalid JSON, a
     missing key, an unknown action, a label that contradicts the name, no frames, a frame without
@@ -112,7 +112,7 @@ def read_clip(path: str | Path) -> Clip:
 
 
 def _clip_folder(path: Path) -> Path:
-    path = Path(os.path.expanduser(path))  # which, unlike Path.expanduser, leaves an unknown user alone
+    path = Path(os.path.expanduser(path))  # Path.expanduser raises for an unknown user
     folder = path if path.name == "all_sqe" or not (path / "all_sqe").is_dir() else path / "all_sqe"
     if not folder.is_dir() or next(folder.glob("*.json"), None) is None:
         problem = "holds no clip" if folder.is_dir() else "is not a folder"
@@ -125,7 +125,7 @@ def _clip_folder(path: Path) -> Path:
 
 
 def _numbers(path: Path) -> tuple[int, int, int, int]:
-    """Action, subject, episode and view from a file's name."""
+    """Parse action, subject, episode and view from a file's name."""
     match = _NAME.fullmatch(path.stem)
     if match is None:
         form = "aAA_sSS_eEE_vVV.json (action, subject, episode, view)"
@@ -150,8 +150,7 @@ def _joints(path: Path, skeletons: Any) -> np.ndarray:
 
 
 def _first_fault(skeletons: Any, expected: int) -> str:
-    """What is wrong with skeletons that are not (T, `expected`, 3) finite numbers, and where
-    first."""
+    """Describe the first fault of skeletons that are not (T, `expected`, 3) finite numbers."""
     if not isinstance(skeletons, list):
         return f"skeletons is {type(skeletons).__name__}, expected a list of frames: fetch the file again"
     if not skeletons:

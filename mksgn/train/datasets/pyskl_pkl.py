@@ -39,8 +39,8 @@ _REMEDY = "give pyskl's ntu60_3danno.pkl or ntu120_3danno.pkl as distributed, fe
 
 
 def read(path: str | Path, split: str | None, part: str, limit: int | None = None) -> ClipSet:
-    """Clips of `part` ("train" or "test") of `split` (see SPLITS; None: xsub), sorted by name,
-    joints unread.
+    """Read the clips of `part` ("train" or "test") of `split` (see SPLITS; None: xsub), sorted by
+    name, joints unread.
 
     A file is of NTU RGB+D 120 if it has a label of 60 or more, a split xset, or a name with
     "ntu120", and its xsub is the project's xsub120. Only the first `total_frames` of a clip count;
@@ -89,7 +89,7 @@ def _first(names: Set[str]) -> str:
 
 
 def _annotations(path: Path, document: Any, size: int) -> tuple[dict[str, dict], int]:
-    """Annotations by name, each with a label that is an int, and how many were None."""
+    """Index the annotations by name, and count those that are None."""
     entries = document.get("annotations") if type(document) is dict else None
     if type(entries) is not list or not entries or type(document.get("split")) is not dict:
         raise BadInputError(
@@ -120,7 +120,7 @@ def _annotations(path: Path, document: Any, size: int) -> tuple[dict[str, dict],
 
 
 def _split(path: Path, split: str, lists: dict, annotations: dict[str, dict]) -> str:
-    """A name of ntu.SPLITS, of as many classes as the file has."""
+    """Find the name in ntu.SPLITS that has as many classes as the file."""
     large = "ntu120" in path.name.lower() or any(f"xset_{word}" in lists for word in PARTS.values())
     classes = 120 if large or any(entry["label"] >= ntu.ACTIONS_60 for entry in annotations.values()) else 60
     split = "xsub120" if split == "xsub" and classes == 120 else split
@@ -134,7 +134,7 @@ def _split(path: Path, split: str, lists: dict, annotations: dict[str, dict]) ->
 
 
 def _names(path: Path, lists: dict, split: str, part: str) -> tuple[set[str], set[str]]:
-    """The names in this part of the split, and those in the other one."""
+    """Return the names in this part of the split, and those in the other part."""
     listed: dict[str, set[str]] = {}
     for name, word in PARTS.items():
         key = f"{split.removesuffix('120')}_{word}"
@@ -161,7 +161,7 @@ def _names(path: Path, lists: dict, split: str, part: str) -> tuple[set[str], se
 
 
 def _check(path: Path, name: str, entry: dict, split: str) -> ntu.ClipName:
-    """The numbers in the clip's name; BadInputError for whatever is wrong but its values."""
+    """Check an annotation except its values, and return the numbers in the clip's name."""
     shown, keypoint, frames = show(name), entry.get("keypoint"), entry.get("total_frames")
     try:
         numbers = ntu.ClipName.parse(name)

@@ -62,7 +62,8 @@ def open_source(
         seed: Of the synthetic clips only.
 
     Raises:
-        BadInputError: An unknown scheme, split or part, a limit below 1, or what the reader refuses.
+        BadInputError: An unknown scheme, split or part, a limit below 1, or what the reader
+            refuses.
     """
     scheme, colon, path = source.partition(":")
     known = SOURCES.get(scheme)

@@ -69,30 +69,31 @@ Motion = dict[str, np.ndarray]  # degrees by anatomical angle, (T,) each; "lift"
 
 
 def _ramp(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """0, then smoothly 1: onset and duration at random, symmetric under reversal of time."""
+    """Rise smoothly from 0 to 1, with random onset and duration; symmetric under reversal of
+    time."""
     start, end = rng.uniform(0.05, 0.35), rng.uniform(0.65, 0.95)
     x = np.clip((time - start) / (end - start), 0.0, 1.0)
     return x * x * (3 - 2 * x)
 
 
 def _bump(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """0, smoothly 1, and 0 again."""
+    """Rise smoothly from 0 to 1 and fall back to 0."""
     x = np.clip((time - rng.uniform(0.35, 0.65)) / rng.uniform(0.5, 0.8), -0.5, 0.5)
     return np.cos(np.pi * x) ** 2
 
 
 def _beat(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """-1 to 1, two to four times: the one rhythm of all rhythmic actions."""
+    """Oscillate between -1 and 1 two to four times: the rhythm of all rhythmic actions."""
     return np.sin(2 * np.pi * (rng.uniform(2, 4) * time + rng.uniform()))
 
 
 def _both(motion: Motion) -> Motion:
-    """The same on both sides."""
+    """Copy a motion to both sides."""
     return {f"{side}_{name}": value for name, value in motion.items() for side in "lr"}
 
 
 def _crouch(depth: np.ndarray) -> Motion:
-    """From standing (0) to sitting on air (1), leaning forward in between."""
+    """Move from standing (0) to sitting on air (1), leaning forward in between."""
     lean = 25 * np.sin(np.pi * np.clip(depth, 0, 1)) + 10 * depth
     return _both({"hip_flex": 90 * depth, "knee": 95 * depth, "shoulder_flex": 25 * depth}) | {"lean": lean}
 
@@ -169,8 +170,7 @@ CLASSES = tuple(_ACTIONS)
 
 
 def read(limit: int | None, part: str, seed: int = 0) -> ClipSet:
-    """The first `limit` clips of a part (by default 1000 to train, 200 to test); a shorter set
-    begins a longer one."""
+    """Make the first `limit` clips of a part (default: 1000 to train, 200 to test)."""
     check_selection(SOURCE, (SPLIT,), None, part, limit)
     count = DEFAULT_LIMIT[part] if limit is None else limit
     clips = [clip(index, part, seed) for index in range(count)]
@@ -178,11 +178,11 @@ def read(limit: int | None, part: str, seed: int = 0) -> ClipSet:
 
 
 def clip(index: int, part: str, seed: int = 0) -> Clip:
-    """Clip number `index` of a part, a function of (seed, part, index) alone; its label is index
-    modulo the classes.
+    """Make clip `index` of a part, a function of (seed, part, index) alone, with label index modulo
+    the classes.
 
     Joints are (M, T, 25, 3) float32 metres, M 1 or 2, T 32 to 64, in the sensor's coordinates: y
-    up, z away from it, a figure that faces the sensor has its left at negative x. Raises
+    up, z away from it; the left of a figure that faces the sensor is at negative x. Raises
     BadInputError for another part or a negative number.
     """
     check_selection(SOURCE, (SPLIT,), None, part)
@@ -204,8 +204,8 @@ def clip(index: int, part: str, seed: int = 0) -> Clip:
 
 
 def animate(action: str | None, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """(frames, 25, 3) metres in the body frame, floor at y = 0, no noise: a random figure acts, or
-    (None) stands."""
+    """Animate a random figure that acts or (None) stands: (frames, 25, 3) metres in the body frame,
+    floor at y = 0, no noise."""
     move, backwards = (lambda t, rng: {}, False) if action is None else _ACTIONS[action]
     time = np.linspace(0.0, 1.0, frames)
     effort, mirrored = rng.uniform(0.8, 1.15), rng.uniform() < 0.5
@@ -230,7 +230,8 @@ def animate(action: str | None, frames: int, rng: np.random.Generator) -> np.nda
 
 
 def _figure(rng: np.random.Generator) -> np.ndarray:
-    """(25, 3) offsets in metres of a body of random stature and proportions, in the rest pose."""
+    """Draw the offsets (25, 3), in metres, of a body of random stature and proportions in the rest
+    pose."""
     offsets = np.array([_TREE[joint][1] for joint in range(25)], dtype=float)
     torso, arm, leg, width = np.clip(rng.normal(1.0, 0.05, 4), 0.88, 1.12)
     scale = np.full((25, 1), torso)
@@ -239,8 +240,8 @@ def _figure(rng: np.random.Generator) -> np.ndarray:
 
 
 def _rotations(angles: np.ndarray) -> np.ndarray:
-    """(..., 3) angles about x, y, z in radians → (..., 3, 3) matrices Rz Rx Ry: twist, then flex,
-    then sideways."""
+    """Compute matrices Rz Rx Ry (..., 3, 3) of angles about x, y, z (..., 3), in radians: twist,
+    then flex, then sideways."""
     (cx, cy, cz), (sx, sy, sz) = np.moveaxis(np.cos(angles), -1, 0), np.moveaxis(np.sin(angles), -1, 0)
     rows = [
         [cz * cy - sz * sx * sy, -sz * cx, cz * sy + sz * sx * cy],
@@ -251,8 +252,8 @@ def _rotations(angles: np.ndarray) -> np.ndarray:
 
 
 def _forward_kinematics(angles: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Local angles (T, 25, 3), radians, and offsets (25, 3) → positions (T, 25, 3), base of the
-    spine at the origin."""
+    """Compute positions (T, 25, 3), base of the spine at the origin, of local angles (T, 25, 3),
+    radians, and offsets (25, 3)."""
     rotations = _rotations(angles)
     positions = np.zeros_like(angles)
     for joint, (parent, _) in _TREE.items():
@@ -279,6 +280,6 @@ def _plant(positions: np.ndarray, stand: np.ndarray, lift: np.ndarray | float) -
 
 
 def _facing(body: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turn a body from its own frame towards the sensor (half a turn), give or take YAW."""
+    """Rotate a body from its own frame towards the sensor (180 degrees), plus or minus YAW."""
     turn = _rotations(np.radians([0.0, 180.0 + rng.uniform(-YAW, YAW), 0.0]))
     return body @ turn.T
