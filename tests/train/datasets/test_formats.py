@@ -373,7 +373,7 @@ def test_open_source_refuses_what_does_not_exist(tmp_path, monkeypatch, source, 
         ("ctrgcn", "ntu", "cannot be read .Is a directory"),
         ("ctrgcn", "pyskl", "not an .npz"),
         ("pyskl", "ntu", "cannot be read .Is a directory"),
-        ("pyskl", "ctrgcn", "not a pickle of protocol 2 to 5"),
+        ("pyskl", "ctrgcn", "not a pickle of plain containers and arrays of numbers"),
         ("nw-ucla", "ntu", "holds no clip"),
     ],
 )
