@@ -13,7 +13,7 @@ from mksgn.bench.shards import shards
 from mksgn.export.graph import files
 from mksgn.train import checkpoint
 from mksgn.train.datasets import ClipSet
-from mksgn.train.loop import predict, top1
+from mksgn.train.evaluate import predict, top1
 from mksgn.train.transforms import body_inputs
 
 TORCH_CLIPS = 256  # read at a time: a data set may be larger than the memory

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it is moved there at the end, and removed if the writing fails.
-
-    So a file that is killed while it is written is never seen under its name.
-    """
+    """Give a temporary path next to `path`, and move it to `path` at the end; a partial file never
+    has the final name."""
     temporary = path.with_name(path.name + ".part")
     try:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is not None:
-            error.filename = error.filename or str(path)  # a full disk names no file
+            error.filename = error.filename or str(path)  # the error of a full disk has no file name
         raise
     finally:
         temporary.unlink(missing_ok=True)

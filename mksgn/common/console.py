@@ -1,4 +1,4 @@
-"""What the four commands share on a terminal: one line per error, exit codes, progress that suits a log file too."""
+"""Terminal behaviour of the four commands: errors in one line, exit codes, progress bars."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ Item = TypeVar("Item")
 # typer carries its own copy of click; the base of its usage errors has no public name
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
-# A log file has no width of its own: wide enough for every table here. Brackets in a user's file names are no markup.
+# A log file has no width: 140 columns suffice for every table here. Brackets in a user's file names
+# are not markup.
 output = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 140)
 
 
@@ -28,10 +29,12 @@ def new_app(help_text: str) -> typer.Typer:
 
 
 def run_app(app: typer.Typer, name: str) -> None:
-    """Run a command. Exit codes: 0 done; 2 bad input or usage; else the error's own. Errors are one line on stderr."""
+    """Run a command. Exit codes: 0 done; 2 bad input or usage; else the error's own. Errors are one
+    line on stderr."""
     if "OMP_NUM_THREADS" not in os.environ:
-        # Two threads meet after each of thousands of small operations: spinning they are lost as soon as anything else runs,
-        # asleep they are slower than one (docs/measurements.md). More cores are for more processes.
+        # Threads synchronise after each of thousands of small operations, which makes two slower
+        # than one as soon as anything else runs (docs/measurements.md). Use more cores by more
+        # processes.
         torch.set_num_threads(1)
     try:
         code = app(prog_name=name, standalone_mode=False)
@@ -51,7 +54,7 @@ def run_app(app: typer.Typer, name: str) -> None:
 def fail(name: str, message: str, code: int) -> None:
     first, *rest = message.strip().splitlines() or ["failed"]
     print(f"{name}: {first}", file=sys.stderr)
-    # a Lava Process's traceback is the one thing that may follow: without it the user could not mend the model
+    # only a Lava Process's traceback may follow, which a user needs to repair the model
     print(*rest, sep="\n", end="\n" if rest else "", file=sys.stderr)
     sys.exit(code)
 
@@ -59,7 +62,7 @@ def fail(name: str, message: str, code: int) -> None:
 def track(
     items: Iterable[Item], total: int, label: str, size: Callable[[Item], int] = lambda item: 1
 ) -> Iterator[Item]:
-    """A progress bar on a terminal, nothing elsewhere (callers print their own plain lines). `size`: what an item counts."""
+    """Show a progress bar on a terminal only; `size` is how much an item counts."""
     if not sys.stdout.isatty():
         yield from items
         return
@@ -67,6 +70,6 @@ def track(
     with Progress(*columns, transient=True, console=output) as progress:
         task = progress.add_task(label, total=total)
         for item in items:
-            done = size(item)  # before whoever takes the item changes it
+            done = size(item)  # before the caller changes the item
             yield item
             progress.advance(task, done)

@@ -1,9 +1,11 @@
-"""Pydantic's checks of what a user wrote: numbers as YAML gives them, dataclasses of configs, and errors in one line."""
+"""Pydantic's checks of what a user wrote: numbers as YAML gives them, dataclasses of configs, and
+errors in one line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
@@ -15,7 +17,8 @@ NO_OTHER_ENTRIES = ConfigDict(extra="forbid")
 
 
 def one_line(error: ValidationError, *, show_value: bool = False) -> str:
-    """Format the first fault as `place: what`, the number of further faults, and on request the value if it is a scalar."""
+    """Format the first fault as `place: what`, the number of further faults, and on request the
+    value if it is a scalar."""
     faults = error.errors(include_url=False, include_context=False)
     place = ".".join(str(part) for part in faults[0]["loc"])
     text = faults[0]["msg"].removeprefix("Value error, ")
@@ -26,7 +29,8 @@ def one_line(error: ValidationError, *, show_value: bool = False) -> str:
 
 
 def _from_yaml(value: Any) -> Any:
-    """Convert text such as 6e-3, which YAML does not read as a number; refuse booleans, which Python takes for integers."""
+    """Convert text such as 6e-3, which YAML does not read as a number; refuse booleans, which
+    Python takes for integers."""
     if isinstance(value, bool):
         raise ValueError("Input should be a number")
     if isinstance(value, str):
@@ -35,12 +39,18 @@ def _from_yaml(value: Any) -> Any:
     return value
 
 
+def plain(config: Any) -> dict[str, Any]:
+    """Convert a config to the containers of JSON and model.pt: tuples become lists."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+
+
 Integer = Annotated[int, BeforeValidator(_from_yaml)]
 Real = Annotated[float, BeforeValidator(_from_yaml), Field(allow_inf_nan=False)]
 
 
 def raising_bad_input(name: str) -> Callable[[type[Config]], type[Config]]:
-    """Decorate a pydantic dataclass so that its constructor raises BadInputError, in one line that starts with `name`."""
+    """Decorate a pydantic dataclass so that its constructor raises BadInputError, in one line that
+    starts with `name`."""
 
     def decorate(cls: type[Config]) -> type[Config]:
         construct = cls.__init__

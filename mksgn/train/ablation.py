@@ -1,6 +1,8 @@
-"""`python -m mksgn.train.ablation`: what each component of MK-SGN is worth, over several seeds, as a table.
+"""`python -m mksgn.train.ablation`: a table of what each component of MK-SGN contributes, over
+several seeds.
 
-Each variant is one mksgn-train run in a folder of its own; finished and interrupted ones are continued, not repeated.
+Each variant and seed is one mksgn-train run in a folder of its own; finished and interrupted runs
+are resumed, not repeated.
 """
 
 from __future__ import annotations
@@ -69,7 +71,8 @@ def ablate(
 ) -> None:
     """Train every variant with every seed and print the table.
 
-    Example: python -m mksgn.train.ablation small --data nw-ucla:PATH --split view1-2 --seeds 3 --processes 2
+    Example: python -m mksgn.train.ablation small --data nw-ucla:PATH --split view1-2 --seeds 3
+    --processes 2
     """
     common = [configuration, "--data", data, "--device", device, "--resume"]
     common += [] if split is None else ["--split", split]
@@ -90,7 +93,7 @@ def ablate(
         options += ["--distill", str(master)] if variant.distilled else []
         _train([*common, *options, "--seed", str(seed), "--out", str(out / variant.folder / f"seed{seed}")])
 
-    with ThreadPoolExecutor(processes) as pool:  # seed by seed: an ablation that is stopped has every variant
+    with ThreadPoolExecutor(processes) as pool:  # seed by seed, so that a stopped ablation has every variant
         jobs = [pool.submit(run, variant, seed) for seed in range(seeds) for variant in chosen]
         try:
             for job in jobs:
@@ -99,8 +102,8 @@ def ablate(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     if any(variant.distilled for variant in chosen):
-        found = checkpoint.load_teacher(master).training
-        output.print(f"teacher, seed {found['seed']}: {found['held_out_top1']:.1%}")
+        facts = checkpoint.load_teacher(master).training
+        output.print(f"teacher, seed {facts['seed']}: {facts['held_out_top1']:.1%}")
     print(table(chosen, out))
 
 
@@ -112,7 +115,8 @@ def _train(arguments: list[str]) -> None:
 
 
 def table(variants: list[Variant], out: Path) -> str:
-    """Markdown: per variant its trainings' held-out top-1 (mean, least, most), firing rate, parameters and difference to the first."""
+    """Format held-out top-1 (mean, least, most), difference to the first variant, firing rate and
+    parameters as Markdown."""
     rows = ["| variant | seeds | held-out top-1, mean | least … most | difference | firing rate | parameters |"]
     rows.append("|---|---|---|---|---|---|---|")
     base: float | None = None

@@ -1,8 +1,10 @@
-"""`python -m mksgn.train.benchmark`: a training step and an inference pass on our neuron and on SpikingJelly's LIFNode, in turn.
+"""`python -m mksgn.train.benchmark`: time a training step and an inference pass on our neuron and
+on SpikingJelly's LIFNode.
 
-Both networks are the same student with the same weights; only the neuron differs (LIFNode: multi-step, torch backend, sigmoid surrogate of
-slope 4, the reset differentiated, as ours). Times are compared inside a round, one after the other, so that a noisy machine slows both; the
-ratio is the median over the rounds. Both must give the same spikes.
+Both networks are the same student with the same weights. Only the neuron differs (LIFNode:
+multi-step, torch backend, sigmoid surrogate of slope 4, the reset differentiated, as ours). Each
+round times one after the other, so that a noisy machine slows both; the ratio is the median over
+the rounds. Both must give the same spikes.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from mksgn.common.console import new_app, output, run_app
 from mksgn.common.errors import BadInputError, MksgnError
 from mksgn.train import config, optimizers
 from mksgn.train.checkpoint import tool_versions
-from mksgn.train.datasets import open_source
+from mksgn.train.datasets import ClipSet, open_source
 from mksgn.train.describe import calibrate_batch_norms
 from mksgn.train.distill import StudentObjective, weighted_sum
 from mksgn.train.neurons import LIF, SURROGATE_SLOPE
@@ -34,7 +36,7 @@ from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.transforms import TrainingClips
 
-app = new_app("Speed of training and inference beside SpikingJelly.")
+app = new_app("Compare the speed of training and inference with SpikingJelly's.")
 
 
 class SpikesDifferError(MksgnError):
@@ -44,12 +46,13 @@ class SpikesDifferError(MksgnError):
 
 
 class SpikingJellyLIF(nn.Module):
-    """SpikingJelly's LIFNode in the place of ours: (S, ...) currents to spikes, state reset before each call."""
+    """SpikingJelly's LIFNode in the place of ours: (S, ...) currents to spikes, state reset before
+    each call."""
 
     def __init__(self, tau: float):
         super().__init__()
         try:
-            with redirect_stdout(sys.stderr):  # it greets its importer
+            with redirect_stdout(sys.stderr):  # it prints when imported
                 from spikingjelly.activation_based import neuron, surrogate
         except ImportError as error:
             raise BadInputError("spikingjelly is not installed: pip install 'mksgn[dev]'") from error
@@ -62,7 +65,7 @@ class SpikingJellyLIF(nn.Module):
 
 
 def on_spikingjelly(student: Student) -> Student:
-    """A copy of a student whose every population is SpikingJelly's."""
+    """Copy a student with SpikingJelly's neurons in all populations."""
     twin = copy.deepcopy(student)
     for module in list(twin.modules()):
         for name, child in module.named_children():
@@ -73,7 +76,7 @@ def on_spikingjelly(student: Student) -> Student:
 
 @dataclass
 class Contestant:
-    """A student with all that a training step needs."""
+    """A student with its objective and optimiser."""
 
     student: Student
     settings: config.TrainConfig
@@ -100,23 +103,44 @@ def benchmark(
     configuration: Annotated[str, typer.Argument(metavar="[CONFIG]")] = "demo",
     data: Annotated[str, typer.Option(help="SOURCE of the clips")] = "synthetic",
     split: Annotated[str | None, typer.Option()] = None,
-    rounds: Annotated[int, typer.Option(help="of each: ours, theirs", min=2)] = 15,
+    rounds: Annotated[int, typer.Option(help="rounds, each times both", min=2)] = 15,
     batch: Annotated[int | None, typer.Option(help="clips; default: the config's", min=1)] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="print one object")] = False,
 ) -> None:
-    """Time both and print the ratios, above 1 where ours is faster.
+    """Time both networks and print the ratios, above 1 where ours is faster.
 
     Example: python -m mksgn.train.benchmark small --rounds 15 --json
     """
     settings = config.load(configuration)
     check_device(device, "float32")
-    size = batch or settings.batch
-    clips = open_source(data, split=split, part="train", limit=size, seed=seed)
+    clips = open_source(data, split=split, part="train", limit=batch or settings.batch, seed=seed)
+    results = measure(settings, clips, rounds, seed, device)
+    if as_json:
+        print(json.dumps(results))
+        return
+    output.print(
+        f"{settings.preset}, {results['bodies']} bodies, {rounds} rounds, {results['threads']} thread(s), {device}"
+    )
+    for what in ("train", "inference"):
+        low, high = results[f"{what}_spread"]
+        output.print(
+            f"{what:9s}  {results[f'{what}_over_spikingjelly']:.2f} times SpikingJelly's speed (quartiles "
+            f"{low:.2f} to {high:.2f})"
+        )
+    output.print(f"0 of {results['decisions']:,} decisions differ")
+    output.print(f"preparing a batch is {results['training_over_preparing']:.0f} times faster than training on it")
+
+
+def measure(settings: config.TrainConfig, clips: ClipSet, rounds: int, seed: int, device: str) -> dict[str, Any]:
+    """Time training steps, inference passes and the preparation of one batch of all clips.
+
+    Raises:
+        SpikesDifferError: The two networks do not give the same spikes.
+    """
     torch.manual_seed(seed)
-    values = {**settings.student, "graph": clips.graph, "classes": clips.classes}
-    student = Student(StudentConfig(**values))
+    student = Student(StudentConfig(**{**settings.student, "graph": clips.graph, "classes": clips.classes}))
     normaliser = StreamNormaliser.fit(clips.clips, student.config.frames, student.config.streams)
     stored, generator = TrainingClips(clips.clips), torch.Generator().manual_seed(seed)
 
@@ -126,23 +150,27 @@ def benchmark(
     (x,), clip_of, labels = prepare()
     x, clip_of, labels = x.to(device), clip_of.to(device), labels.to(device)
     calibrate_batch_norms(student.to(device), x)
-    ours, theirs = Contestant(student, settings), Contestant(on_spikingjelly(student), settings)
-    decisions, mismatches = compare(ours.student, theirs.student, x)
+    networks = Contestant(student, settings), Contestant(on_spikingjelly(student), settings)
+    decisions, mismatches = compare(networks[0].student, networks[1].student, x)
     if mismatches:
         raise SpikesDifferError(f"{mismatches} of {decisions} decisions differ from SpikingJelly's")
-    training = [(timed(lambda: ours.train(x, clip_of, labels)), timed(lambda: theirs.train(x, clip_of, labels)))
-                for _ in range(rounds + 1)][1:]  # fmt: skip
-    inference = [(timed(lambda: ours.infer(x)), timed(lambda: theirs.infer(x))) for _ in range(rounds + 1)][1:]
-    preparing = statistics.median(timed(prepare) for _ in range(rounds))
-    found: dict[str, Any] = {
+
+    def in_turn(work: Callable[[Contestant], None]) -> list[tuple[float, float]]:
+        pairs = [(timed(lambda: work(networks[0])), timed(lambda: work(networks[1]))) for _ in range(rounds + 1)]
+        return pairs[1:]  # the first warms up
+
+    training = in_turn(lambda network: network.train(x, clip_of, labels))
+    inference = in_turn(lambda network: network.infer(x))
+    train_seconds, inference_seconds = (statistics.median(own for own, _ in pairs) for pairs in (training, inference))
+    return {
         "train_over_spikingjelly": ratio(training),
         "inference_over_spikingjelly": ratio(inference),
         "train_spread": spread_of(training),
         "inference_spread": spread_of(inference),
-        "train_seconds": statistics.median(mine for mine, _ in training),
-        "inference_seconds": statistics.median(mine for mine, _ in inference),
-        # preprocessing of a batch is so many times faster than a training step on it: nothing waits for the loader
-        "training_over_preparing": statistics.median(mine for mine, _ in training) / preparing,
+        "train_seconds": train_seconds,
+        "inference_seconds": inference_seconds,
+        # how many times faster a batch is prepared than trained on: training never waits for data
+        "training_over_preparing": train_seconds / statistics.median(timed(prepare) for _ in range(rounds)),
         "decisions": decisions,
         "mismatches": mismatches,
         "config": settings.preset,
@@ -152,31 +180,21 @@ def benchmark(
         "threads": torch.get_num_threads(),
         "versions": tool_versions("torch", "spikingjelly"),
     }
-    if as_json:
-        print(json.dumps(found))
-        return
-    output.print(f"{settings.preset}, {len(x)} bodies, {rounds} rounds, {found['threads']} thread(s), {device}")
-    for what in ("train", "inference"):
-        low, high = found[f"{what}_spread"]
-        output.print(
-            f"{what:9s}  {found[f'{what}_over_spikingjelly']:.2f} times SpikingJelly's speed (quartiles {low:.2f} to {high:.2f})"
-        )
-    output.print(f"0 of {decisions:,} decisions differ")
-    output.print(f"a batch is prepared {found['training_over_preparing']:.0f} times faster than it is trained on")
 
 
 @torch.no_grad()
 def compare(a: Student, b: Student, x: Tensor) -> tuple[int, int]:
-    """Decisions of all populations at all steps, and how many differ."""
-    left: dict[str, Tensor] = {}
-    right: dict[str, Tensor] = {}
-    a.eval()(x, left)
-    b.eval()(x, right)
-    return sum(s.numel() for s in left.values()), sum(int((s != right[name]).sum()) for name, s in left.items())
+    """Count the decisions of all populations at all steps, and how many differ between two
+    students."""
+    spikes: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+    a.eval()(x, spikes[0])
+    b.eval()(x, spikes[1])
+    decisions = sum(s.numel() for s in spikes[0].values())
+    return decisions, sum(int((s != spikes[1][name]).sum()) for name, s in spikes[0].items())
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Seconds; on a GPU until it is done."""
+    """Measure the seconds that `work` takes, on a GPU until its kernels are done."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -187,13 +205,13 @@ def timed(work: Callable[[], Any]) -> float:
 
 
 def ratio(pairs: list[tuple[float, float]]) -> float:
-    """Theirs over ours, the median over the rounds."""
-    return statistics.median(theirs / mine for mine, theirs in pairs)
+    """Compute the median over the rounds of SpikingJelly's time over ours."""
+    return statistics.median(other / own for own, other in pairs)
 
 
 def spread_of(pairs: list[tuple[float, float]]) -> tuple[float, float]:
-    """First and third quartile of the ratio."""
-    low, _, high = statistics.quantiles([theirs / mine for mine, theirs in pairs], n=4)
+    """Compute the first and third quartile of the ratio."""
+    low, _, high = statistics.quantiles([other / own for own, other in pairs], n=4)
     return low, high
 
 

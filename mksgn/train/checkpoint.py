@@ -1,4 +1,5 @@
-"""model.pt and teacher.pt: plain containers and tensors only, so that it loads with `weights_only=True`."""
+"""model.pt and teacher.pt. They hold plain containers and tensors only, so that they load with
+`weights_only=True`."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ Network = TypeVar("Network", Student, Teacher)
 
 @dataclass
 class TrainedModel:
-    """A student with all that is needed to run it on raw clips. `training` tells source, split, seed, epochs, accuracy."""
+    """A student with what it needs to run on raw clips. `training` has source, split, seed, epochs,
+    accuracy."""
 
     student: Student
     normaliser: StreamNormaliser
@@ -37,7 +39,7 @@ class TrainedModel:
 
 @dataclass
 class TrainedTeacher:
-    """A teacher with what it needs to see raw clips; `training` and `path` as a student's."""
+    """A teacher with what it needs to run on raw clips; `training` and `path` as a student's."""
 
     teacher: Teacher
     normaliser: StreamNormaliser
@@ -46,14 +48,14 @@ class TrainedTeacher:
 
 
 def tool_versions(*names: str) -> dict[str, str]:
-    """Versions of the tools that made a file: Python and the packages named, those that are installed."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of those of the named packages that are installed."""
+    versions = {"python": platform.python_version()}
     for name in names:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def sha256(path: Path) -> str:
@@ -74,7 +76,11 @@ def save(model: TrainedModel, path: Path) -> None:
 
 
 def load(path: Path) -> TrainedModel:
-    """Raises BadInputError, in one line, for a missing, truncated, foreign or hostile file; no code of the file is ever run."""
+    """Load a model.pt without running any code of the file.
+
+    Raises:
+        BadInputError: In one line, for a missing, truncated, foreign or hostile file.
+    """
     return _student(path, _read(path, SCHEMA))
 
 
@@ -83,12 +89,12 @@ def save_teacher(model: TrainedTeacher, path: Path) -> None:
 
 
 def load_teacher(path: Path) -> TrainedTeacher:
-    """Raises BadInputError as `load` does."""
+    """Load a teacher.pt; raises BadInputError as `load` does."""
     return _teacher(path, _read(path, TEACHER_SCHEMA))
 
 
 def load_either(path: Path) -> TrainedModel | TrainedTeacher:
-    """A teacher where the file is one; else as `load`, which names what is wrong."""
+    """Load a teacher if the file is one, else as `load`, whose error names the fault."""
     values = _read(path, SCHEMA)
     if isinstance(values, dict) and values.get("schema") == TEACHER_SCHEMA:
         return _teacher(path, values)
@@ -126,34 +132,35 @@ MADE_BY = {
 
 
 def _read(path: Path, schema: str) -> Any:
-    """What a file of plain tensors holds; `schema` is the one that is expected of it."""
+    """Read a file of plain tensors; `schema`, the expected one, decides the remedy in errors."""
     if not path.is_file():
         command = "mksgn-train --out DIR" if schema == SCHEMA else "mksgn-train --teacher --out DIR"
         raise BadInputError(f"{path}: no such file; make one with {command}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and EOF errors alike
-        # torch's own text advises to load with weights_only=False: only what it found is passed on
+        # torch's own text advises to load with weights_only=False: only its finding is passed on
         refusal = re.search(r"WeightsUnpickler error:\s*(\S.*)", str(error))
         own_words = type(error).__name__ if "weights_only" in str(error) else str(error).strip() or type(error).__name__
         reason = (refusal.group(1) if refusal else own_words).splitlines()[0][:160]
         raise BadInputError(
-            f"{path}: refused: not a file of plain tensors that loads with weights_only=True ({reason}); use {MADE_BY[schema]}"
+            f"{path}: refused: not a file of plain tensors that loads with weights_only=True ({reason}); "
+            f"use {MADE_BY[schema]}"
         ) from error
 
 
 def _built(
     path: Path, values: Any, schema: str, build: Callable[[dict], Network]
 ) -> tuple[Network, StreamNormaliser, dict[str, Any]]:
-    """The network in evaluation mode, its normaliser, and the facts of its training."""
+    """Build the network in evaluation mode, its normaliser, and the facts of its training."""
     if not isinstance(values, dict) or values.get("schema") != schema:
-        found = values.get("schema") if isinstance(values, dict) else type(values).__name__
-        raise BadInputError(f"{path}: schema is {found!r}, expected {schema!r}; use {MADE_BY[schema]}")
+        actual = values.get("schema") if isinstance(values, dict) else type(values).__name__
+        raise BadInputError(f"{path}: schema is {actual!r}, expected {schema!r}; use {MADE_BY[schema]}")
     try:
         network = build(values["config"])
         network.load_state_dict(values["state"])
         normaliser = StreamNormaliser.from_dict(values["normaliser"])
-    except Exception as error:  # whatever the damage makes of a config or of a state
+    except Exception as error:  # a damaged config or state raises almost any error
         raise BadInputError(
             f"{path}: incomplete or damaged model ({str(error).splitlines()[0][:160]}); train it again"
         ) from error

@@ -1,12 +1,14 @@
-"""mksgn-train: clips → model.pt, or teacher.pt."""
+"""mksgn-train: skeleton clips → model.pt, or teacher.pt."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.table import Table
 
@@ -14,7 +16,7 @@ from mksgn.common.console import new_app, output, run_app, track
 from mksgn.common.errors import BadInputError
 from mksgn.train import checkpoint, config, loop
 from mksgn.train import describe as describing
-from mksgn.train.datasets import SOURCES, open_source
+from mksgn.train.datasets import SOURCES, ClipSet, open_source
 from mksgn.train.parallel import check_device
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
@@ -35,33 +37,32 @@ def train(
     data: Annotated[str, typer.Option(help=f"SOURCE: {FORMS}")] = "synthetic",
     out: Annotated[Path, typer.Option(help="folder for model.pt, metrics.jsonl and config.json")] = Path("runs/train"),
     split: Annotated[str | None, typer.Option(help="name of the benchmark's split, e.g. xview or view1-2")] = None,
-    epochs: Annotated[int | None, typer.Option(help="instead of the config's", min=1)] = None,
-    limit: Annotated[int | None, typer.Option(help="train on so many clips at most", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="of weights, batches and synthetic clips", min=0, max=2**31)] = 0,
+    epochs: Annotated[int | None, typer.Option(help="number of epochs; default: the config's", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="train on at most N clips", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="seed of weights, batches and synthetic clips", min=0, max=2**31)] = 0,
     changes: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="an entry of the config, e.g. student.attention=none; repeatable"
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="change an entry, e.g. student.attention=none; repeatable"),
     ] = None,
     teacher: Annotated[bool, typer.Option("--teacher", help="train the GCN teacher: OUT/teacher.pt")] = False,
     distill: Annotated[
-        Path | None, typer.Option(metavar="TEACHER.PT", help="let the student learn from this teacher, too")
+        Path | None, typer.Option(metavar="TEACHER.PT", help="distil this teacher into the student")
     ] = None,
     describe: Annotated[
         bool,
         typer.Option(
-            "--describe", help="train nothing; print parameters, MACs and firing rates of CONFIG, or of a model.pt"
+            "--describe", help="do not train; print parameters, MACs and firing rates of CONFIG, or of a model.pt"
         ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with what OUT holds")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the training in OUT")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
-    """Train a student; the last epoch's weights are kept.
+    """Train a student and store the weights of the last epoch.
 
     Example: mksgn-train demo --data synthetic --out runs/demo
 
-    With a teacher: mksgn-train demo --teacher --out runs/teacher, then mksgn-train demo --distill runs/teacher/teacher.pt --out runs/demo
+    With a teacher: mksgn-train demo --teacher --out runs/teacher, then
+    mksgn-train demo --distill runs/teacher/teacher.pt --out runs/demo
 
     On several cores or GPUs: torchrun --nproc-per-node 2 -m mksgn.train demo --data synthetic --out runs/demo
     """
@@ -73,48 +74,46 @@ def train(
     check_device(device, settings.precision)
     if teacher and distill is not None:
         raise BadInputError("--teacher trains a teacher, --distill a student: give one of them")
-    master = None if distill is None else checkpoint.load_teacher(distill)
+    options: dict[str, Any] = {} if teacher else {"teacher": distill and checkpoint.load_teacher(distill)}
     training = open_source(data, split=split, part="train", limit=limit, seed=seed)
     held_out = open_source(data, split=split, part="test", seed=seed)
-    leads = os.environ.get("RANK", "0") == "0"  # of torchrun's processes one reports
-    if leads:
-        who = f"the teacher of {settings.preset}" if teacher else settings.preset
-        output.print(f"training {who} on {len(training)} clips of {training.source}, {len(training.classes)} classes")
-        for note in dict.fromkeys((*training.notes, *held_out.notes)):
-            output.print(f"note: {note}")
-
-    def report(line: dict[str, Any]) -> None:
-        held = f", held-out {line['held_out_top1']:.1%}" if "held_out_top1" in line else ""
-        parts = "  ".join(f"{name} {value:.3f}" for name, value in line["losses"].items())
-        parts = f" ({parts})" if len(line["losses"]) > 1 else ""
-        output.print(
-            f"epoch {line['epoch']:3d}/{settings.epochs}  loss {line['loss']:.3f}{parts}  train {line['train_top1']:.1%}{held}"
-            f"  {line['seconds']:.1f} s"
-        )
-        if "held_out_copies" in line:
-            output.print(
-                f"{line['held_out_copies']} of {len(held_out)} held-out clips are bitwise copies of training clips; "
-                f"without them {line['held_out_top1_without_copies']:.1%}"
-            )
-
-    options: dict[str, Any] = {"seed": seed, "device": device, "resume": resume, "report": report}
+    options |= {"seed": seed, "device": device, "resume": resume, "report": partial(print_epoch, settings, held_out)}
+    leads = os.environ.get("RANK", "0") == "0"  # one of torchrun's processes reports
     if leads:
         options["progress"] = track
-    if teacher:
-        loop.train_teacher(settings, training, held_out, out, **options)
-    else:
-        loop.train(settings, training, held_out, out, teacher=master, **options)
+        what = f"{'the teacher of ' if teacher else ''}{settings.preset} on {len(training)} clips"
+        output.print(f"training {what} of {training.source}, {len(training.classes)} classes")
+        for note in dict.fromkeys((*training.notes, *held_out.notes)):
+            output.print(f"note: {note}")
+    (loop.train_teacher if teacher else loop.train)(settings, training, held_out, out, **options)
     if leads:
         file = out / ("teacher.pt" if teacher else "model.pt")
         output.print(f"wrote {file}  sha256 {checkpoint.sha256(file)[:16]}…")
 
 
+def print_epoch(settings: config.TrainConfig, held_out: ClipSet, line: dict[str, Any]) -> None:
+    """Print an epoch's line of metrics.jsonl, and how many held-out clips are copies of training
+    clips."""
+    accuracy = f", held-out {line['held_out_top1']:.1%}" if "held_out_top1" in line else ""
+    losses = "  ".join(f"{name} {value:.3f}" for name, value in line["losses"].items())
+    losses = f" ({losses})" if len(line["losses"]) > 1 else ""
+    output.print(
+        f"epoch {line['epoch']:3d}/{settings.epochs}  loss {line['loss']:.3f}{losses}  train "
+        f"{line['train_top1']:.1%}{accuracy}"
+        f"  {line['seconds']:.1f} s"
+    )
+    if "held_out_copies" in line:
+        output.print(
+            f"{line['held_out_copies']} of {len(held_out)} held-out clips are bitwise copies of training clips; "
+            f"without them {line['held_out_top1_without_copies']:.1%}"
+        )
+
+
 def print_description(
     name: str, changes: Sequence[str], data: str, split: str | None, limit: int | None, seed: int, *, teacher: bool
 ) -> None:
-    """The table of mksgn/train/describe: of a config, as training would find it at its first batch, or of a trained model.pt."""
-    import torch
-
+    """Print the table of mksgn/train/describe for a config, as it is at the first batch, or for a
+    trained model.pt."""
     trained = name.endswith(".pt")
     if trained and changes:
         raise BadInputError(f"--set {changes[0]}: {name} is trained, its config can't be changed")
@@ -123,8 +122,8 @@ def print_description(
     )
     skeleton = clips.graph
     if trained and teacher:
-        master = checkpoint.load_teacher(Path(name)).teacher
-        rows, skeleton = describing.teacher_layers(master), master.config.graph
+        network = checkpoint.load_teacher(Path(name)).teacher
+        rows, skeleton = describing.teacher_layers(network), network.config.graph
     elif trained:
         model = checkpoint.load(Path(name))
         rows = describing.student_layers(model.student, torch.from_numpy(body_inputs(clips.clips, model.normaliser)[0]))
@@ -140,9 +139,9 @@ def print_description(
             x = torch.from_numpy(body_inputs(clips.clips, normaliser)[0])
             describing.calibrate_batch_norms(student, x)
             rows = describing.student_layers(student, x)
-    who = f"the teacher of {name}" if teacher else name
-    state = "trained" if trained else "untrained, seed " + str(seed)
-    table = Table(title=f"{who}, {state}; {len(clips)} clips of {clips.source}, {skeleton}", title_justify="left")
+    what = f"the teacher of {name}" if teacher else name
+    state = "trained" if trained else f"untrained, seed {seed}"
+    table = Table(title=f"{what}, {state}; {len(clips)} clips of {clips.source}, {skeleton}", title_justify="left")
     for heading in ("layer", "shape", "parameters", "MACs", "times per clip", "firing rate", "can't fire"):
         table.add_column(heading, justify="left" if heading == "layer" else "right")
     for row in rows:

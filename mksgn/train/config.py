@@ -1,4 +1,4 @@
-"""What to train and how: presets by name, or a YAML file with the same entries."""
+"""Training configs: presets by name, or a YAML file with the same entries."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from pydantic_core import to_jsonable_python
 
 from mksgn.common.errors import BadInputError
-from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, raising_bad_input
+from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
 
-# `paper` has the widths of CTR-GCN's baseline [ours]; the smaller ones are for tests, demos and CPUs. A rate_weight of 0.3 took two
-# thirds of the demo's spikes and none of its accuracy (docs/training.md).
+
+def _teacher(frames: int, width: int, kernel: int) -> dict[str, Any]:
+    return {"frames": frames, "widths": [width] * 4 + [2 * width] * 3 + [4 * width] * 3, "kernel": kernel}
+
+
+# `paper` has the widths of CTR-GCN's baseline [ours]; the smaller ones are for tests, demos and
+# CPUs. A rate_weight of 0.3 removes two thirds of the demo's spikes at the same accuracy
+# (docs/training.md).
 PRESETS: dict[str, dict[str, Any]] = {
-    # The synthetic clips vary in size, speed, phase and view by themselves: hardly any augmentation, few epochs.
+    # The synthetic clips already vary in size, speed, phase and view: little augmentation, few
+    # epochs.
     "demo": {
         "student": {"frames": 8, "stream_channels": 8, "widths": [8, 16, 16, 32, 32, 32], "heads": 2},
-        "teacher": {"frames": 8, "widths": [16] * 4 + [32] * 3 + [64] * 3, "kernel": 5},
+        "teacher": _teacher(8, 16, kernel=5),
         "epochs": 10,
         "batch": 24,
         "learning_rate": 1e-2,
@@ -34,7 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "small": {
         "student": {"frames": 16, "stream_channels": 16, "widths": [16, 32, 64, 64, 128, 128], "heads": 4},
-        "teacher": {"frames": 16, "widths": [32] * 4 + [64] * 3 + [128] * 3, "kernel": 5},
+        "teacher": _teacher(16, 32, kernel=5),
         "epochs": 60,
         "batch": 16,
         "learning_rate": 6e-3,
@@ -43,7 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "paper": {
         "student": {"frames": 64, "stream_channels": 64, "widths": [64, 64, 128, 128, 256, 256], "heads": 8},
-        "teacher": {"frames": 64, "widths": [64] * 4 + [128] * 3 + [256] * 3, "kernel": 9},
+        "teacher": _teacher(64, 64, kernel=9),
         "epochs": 65,
         "batch": 64,
         "learning_rate": 2e-3,
@@ -62,10 +68,12 @@ Factor = Annotated[Real, Field(ge=0.01, le=100)]
 class TrainConfig:
     """What to train and how.
 
-    `student` and `teacher` override entries of StudentConfig and TeacherConfig; graph and classes come from the data.
+    `student` and `teacher` override entries of StudentConfig and TeacherConfig; graph and classes
+    come from the data.
 
-    The authors' sibling models train by SGD, Nesterov 0.9, rate 0.1 at batch 128, decay 1e-4 [sibling]: `optimizer: sgd,
-    learning_rate: 0.1, weight_decay: 1e-4, batch: 128`. The presets use AdamW, which needs fewer epochs here [ours].
+    The authors' sibling models train by SGD, Nesterov 0.9, rate 0.1 at batch 128, decay 1e-4
+    [sibling]: `optimizer: sgd, learning_rate: 0.1, weight_decay: 1e-4, batch: 128`. The presets use
+    AdamW, which needs fewer epochs here [ours].
     """
 
     preset: str = "custom"
@@ -94,13 +102,19 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain containers, as JSON and model.pt hold them."""
-        return to_jsonable_python(self)
+        return plain(self)
 
 
 def load(name: str, *, epochs: int | None = None, changes: Sequence[str] = ()) -> TrainConfig:
-    """A preset's name, or the path of a YAML file, and `changes` to it such as "student.attention=none" or "batch=16".
+    """Load a preset or a YAML file.
 
-    Raises BadInputError that names what is unknown.
+    Args:
+        name: The preset's name or the file's path.
+        epochs: Replaces the entry `epochs`.
+        changes: Changes such as "student.attention=none" or "batch=16".
+
+    Raises:
+        BadInputError: An unknown name or entry, or a value out of range.
     """
     if name in PRESETS:
         values = {"preset": name, **deepcopy(PRESETS[name])}
@@ -125,7 +139,7 @@ def load(name: str, *, epochs: int | None = None, changes: Sequence[str] = ()) -
 
 
 def _apply(values: dict[str, Any], change: str) -> None:
-    """One "key=value" or "student.key=value"; the value is YAML, so that numbers, lists and words are what they look like."""
+    """Apply one "key=value" or "student.key=value"; the value is YAML."""
     key, equals, text = change.partition("=")
     part, dot, entry = key.partition(".")
     try:
@@ -136,6 +150,6 @@ def _apply(values: dict[str, Any], change: str) -> None:
         raise BadInputError(f"--set {change}: expected KEY=VALUE, such as batch=16 or student.attention=none")
     if dot:
         given = values.get(part) or {}
-        values[part] = {**given, entry: value} if isinstance(given, dict) else given  # refused with the rest
+        values[part] = {**given, entry: value} if isinstance(given, dict) else given  # refused by TrainConfig
     else:
         values[key] = value

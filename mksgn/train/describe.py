@@ -1,8 +1,10 @@
-"""What a network is before anyone trains it for a day: parameters, MACs and firing rates per population, and which can't fire.
+"""Parameters, MACs and firing rates per population, and populations that can't fire, before or
+after training.
 
-MACs are the multiply-accumulates of the dense computation in torch, for one body of one clip, as fvcore and torch's FLOP counter
-count them: zeros of the padding and of the adjacency included. Those of a population with binary input are what the paper's formula
-multiplies by firing rate and S; the first layer's and the read-out's are real. A chip's synapses are `mksgn-deploy --describe`'s.
+MACs are the multiply-accumulates of the dense computation in torch, for one body of one clip, as
+fvcore and torch's FLOP counter count them, including zeros of padding and adjacency. The paper's
+formula multiplies the MACs of a population with binary input by firing rate and S; those of the
+first layer and the read-out have real inputs. `mksgn-deploy --describe` counts a chip's synapses.
 """
 
 from __future__ import annotations
@@ -20,15 +22,16 @@ from mksgn.train.streams import INTEGER_LIMIT, LATTICE_EXPONENT
 from mksgn.train.student import Student
 from mksgn.train.teacher import Teacher
 
-SILENT_RATE = 1e-4  # a population that fires less than this is named
+SILENT_RATE = 1e-4  # populations that fire less are named
 
 
 @dataclass(frozen=True)
 class Described:
     """One population (or the read-out). `rate` and `unreachable` are None where nothing spikes.
 
-    `parameters`: those that training can change. `macs`: per body and pass through the layer; `passes`: how many of them a
-    clip needs (S, or once). `unreachable`: share of neurons whose membrane stays below the threshold whatever spikes come.
+    `parameters`: trainable ones. `macs`: per body and pass through the layer. `passes`: passes per
+    clip (S or 1). `unreachable`: share of neurons whose membrane stays below the threshold for any
+    input spikes.
     """
 
     name: str
@@ -41,7 +44,8 @@ class Described:
 
 
 def student_layers(student: Student, bodies: Tensor) -> list[Described]:
-    """Rows of a student in evaluation mode, its firing rates on `bodies` (L, 3 · streams, T, V)."""
+    """Describe a student in evaluation mode, with its firing rates on `bodies` (L, 3 · streams, T,
+    V)."""
     spikes: dict[str, Tensor] = {}
     with torch.no_grad():
         student.eval()(bodies, spikes)
@@ -67,7 +71,8 @@ def student_layers(student: Student, bodies: Tensor) -> list[Described]:
 
 
 def teacher_layers(teacher: Teacher) -> list[Described]:
-    """Rows of a teacher, all streams together. A layer: A_k, W_k, the temporal convolution, and its residual paths."""
+    """Describe a teacher, all streams together. A layer has A_k, W_k, the temporal convolution, and
+    its residual paths."""
     config = teacher.config
     streams, joints = len(config.streams), next(iter(teacher.by_stream.values())).layers[0].graph.joints
     rows, inputs, frames = [], 3, config.frames
@@ -86,11 +91,12 @@ def teacher_layers(teacher: Teacher) -> list[Described]:
 
 
 def calibrate_batch_norms(student: Student, bodies: Tensor) -> None:
-    """Give an untrained student the batch norms' statistics and the attention's gains that `bodies` make: its state when training starts."""
+    """Set an untrained student's batch norm statistics and attention gains from `bodies`, as the
+    first batch of training does."""
     norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
     kept = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = None  # type: ignore[assignment]  # the mean of what it sees, not a running one
+        norm.momentum = None  # type: ignore[assignment]  # the mean over the batch, not a running one
     with torch.no_grad():
         spikes: dict[str, Tensor] = {}
         student.train()(bodies, spikes)
@@ -102,13 +108,15 @@ def calibrate_batch_norms(student: Student, bodies: Tensor) -> None:
 
 
 def _populations(student: Student) -> Iterator[tuple[str, list[nn.Module | nn.Parameter], int]]:
-    """Name, what it owns, and MACs per pass of one body, of every population in the student's order."""
+    """Yield name, modules, and MACs per body and pass of every population, in the student's
+    order."""
     config, joints = student.config, student.config.joints
     frames = config.frames
     yield "ssc", [student.ssc], _conv_macs(student.ssc, frames, joints)
-    # the streams are weighed before the convolution: 4 · C0 products, and then one stream's convolution
-    weighing = len(config.streams) * config.stream_channels * frames * joints
-    yield "smf", [student.smf], weighing + _conv_macs(student.smf.current, frames, joints)
+    # the streams are weighted before the convolution: 4 · C0 products, then the convolution of one
+    # stream
+    weighting = len(config.streams) * config.stream_channels * frames * joints
+    yield "smf", [student.smf], weighting + _conv_macs(student.smf.current, frames, joints)
     for i, (sgc, stc) in enumerate(zip(student.sgc, student.stc, strict=True)):
         name, width, after = f"block{i + 1}", config.widths[i], config.block_frames[i]
         macs = _graph_macs(sgc.graph, frames) + _conv_macs(sgc.skip, frames, joints)
@@ -126,7 +134,7 @@ def _populations(student: Student) -> Iterator[tuple[str, list[nn.Module | nn.Pa
 
 
 def learnt(owned: nn.Module | nn.Parameter) -> int:
-    """Numbers that training can change: not the entries of an adjacency outside its mask, nor what is frozen."""
+    """Count trainable numbers: neither frozen ones nor an adjacency's entries outside its mask."""
     if isinstance(owned, nn.Parameter):
         return owned.numel()
     masked = sum(int((m.mask == 0).sum()) for m in owned.modules() if isinstance(m, GraphConvBN))
@@ -134,24 +142,27 @@ def learnt(owned: nn.Module | nn.Parameter) -> int:
 
 
 def _conv_macs(layer: nn.Module, frames: int, joints: int) -> int:
-    """Each output needs a product per entry of its kernel."""
+    """Count a product per output and entry of its kernel."""
     return layer.conv.weight.numel() * frames * joints
 
 
 def _graph_macs(layer: GraphConvBN, frames: int) -> int:
-    """X A_k for all K subsets, dense, and the products with W_k."""
+    """Count X A_k for all K subsets, dense, and the products with W_k."""
     spread = layer.weight.shape[1] * frames * layer.joints * layer.subsets * layer.joints
     return spread + layer.weight.numel() * frames * layer.joints
 
 
 @torch.no_grad()
 def largest_membrane(student: Student, name: str) -> Tensor:
-    """The highest potential that each neuron of a population could have, if exactly the spikes that excite it came at every step.
+    """Bound each neuron's membrane potential from above: at every step exactly its excitatory
+    inputs spike.
 
-    An upper bound: branches into one membrane are excited each for itself. Under the threshold 1, a neuron can't fire.
+    The branches into a membrane are maximised separately. A neuron whose bound is below the
+    threshold 1 can't fire.
     """
     current, config = _largest_current(student, name), student.config
-    # a constant current has lifted the membrane highest after the last step, and pulled it down least after the first
+    # a positive constant current gives the highest membrane after the last step, a negative one
+    # after the first
     return torch.maximum(current * (1.0 - (1.0 - 1.0 / config.tau) ** config.steps), current / config.tau)
 
 
@@ -190,7 +201,8 @@ def _largest_current(student: Student, name: str) -> Tensor:
 
 
 def _excited(layer: ConvBN, frames: int, joints: int, scale: float = 1.0) -> Tensor:
-    """The largest current (C, T', V) of BN(Conv(x)) over binary x: every positive synapse hit, no negative one."""
+    """Compute the largest current (C, T', V) of BN(Conv(x)) over binary x: every positive synapse
+    active, no negative one."""
     gain, shift = folded_norm(layer.bn)
     weight = (layer.conv.weight.double() * gain.view(-1, 1, 1, 1) * scale).clamp_min(0)
     ones = torch.ones(1, weight.shape[1], frames, joints, dtype=torch.float64)
@@ -198,7 +210,8 @@ def _excited(layer: ConvBN, frames: int, joints: int, scale: float = 1.0) -> Ten
 
 
 def _excited_graph(layer: GraphConvBN, frames: int) -> Tensor:
-    """As `_excited`, of a graph convolution: a synapse's weight is the sum over the subsets."""
+    """Compute `_excited` of a graph convolution, whose synaptic weight is the sum over the
+    subsets."""
     gain, shift = folded_norm(layer.bn)
     weight = layer.weight[..., 0].double() * gain.view(-1, 1, 1)  # (O, I, K)
     adjacency = layer.masked_adjacency().double()  # (K, source, target)
@@ -211,7 +224,7 @@ def _excited_graph(layer: GraphConvBN, frames: int) -> Tensor:
 
 
 def unable(rows: list[Described]) -> list[str]:
-    """A line for each population of which no neuron can reach its threshold, or that hardly fires."""
+    """Write a line for each population that cannot reach its threshold or hardly fires."""
     lines = []
     for row in rows:
         if row.rate is None or row.unreachable is None:

@@ -1,12 +1,13 @@
-"""What a training minimises: the student's and the teacher's losses, each a value per clip, logged apart.
+"""The losses of student and teacher, each a value per clip and logged separately.
 
-    L = CE + alpha L_soft + beta L_feat + lambda R                                    [paper] for the two kinds of distillation
-    L_soft = tau² KL(softmax(z_T / tau) ‖ softmax(z_S / tau)), tau = 4                [ours]
-    L_feat = mean_l mse(mean_S student_l, mean_S FTM_l(teacher_l))                    [ours]; pairs teacher 4, 7, 10 ↔ student 2, 4, 6
-    FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F_l)))))                               [ours]; named "feature translation module" [paper]
-    R = mean firing rate over all neurons and steps, above a floor per population     [ours], steers the energy
+    L = CE + alpha L_soft + beta L_feat + lambda R          [paper] for the two kinds of distillation
+    L_soft = tau² KL(softmax(z_T / tau) ‖ softmax(z_S / tau)), tau = 4 [ours]
+    L_feat = mean_l mse(mean_S student_l, mean_S FTM_l(teacher_l)) [ours]; teacher 4, 7, 10 ↔ student 2, 4, 6
+    FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F_l)))))    [ours]; "feature translation module" [paper]
+    R = mean firing rate over all neurons and steps, above a floor per population [ours]: penalises energy
 
-The FTM exists in training only; it learns together with the student. The teacher is frozen, in evaluation mode.
+The FTM exists in training only and is trained with the student. The teacher is frozen, in
+evaluation mode.
 """
 
 from __future__ import annotations
@@ -26,18 +27,21 @@ from mksgn.train.teacher import Teacher, TeacherConfig
 
 
 def layer_pairs(blocks: int, layers: int) -> list[tuple[int, int]]:
-    """(student block, teacher layer), both from 1: (2, 4), (4, 7), (6, 10) for six blocks and ten layers [ours].
+    """Pair student blocks with teacher layers, from 1: (2, 4), (4, 7), (6, 10) for six blocks and
+    ten layers [ours].
 
-    For other depths three pairs at the same shares of either depth, as far as they differ.
+    Other depths get up to three pairs at the same shares of either depth.
     """
     pairs = [(-(-blocks * third // 3), 1 + (layers - 1) * third // 3) for third in (1, 2, 3)]
     return sorted(dict(pairs).items())
 
 
 class FTM(nn.Module):
-    """FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F))))): teacher's features (L, C_t, T_t, V) → spikes (S, L, C_s, T_s, V).
+    """FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F))))): teacher's features (L, C_t, T_t, V) →
+    spikes (S, L, C_s, T_s, V).
 
-    `interp_T` is linear between frames, to the student's number of them. The current is the same at all S steps: computed once.
+    `interp_T` is linear between frames, to the student's number of them. The current is the same at
+    all S steps: computed once.
     """
 
     def __init__(self, teacher_channels: int, student_channels: int, frames: int, steps: int, tau: float):
@@ -53,22 +57,24 @@ class FTM(nn.Module):
 
 
 class Distillation(nn.Module):
-    """The feature translation modules between a student and a frozen teacher.
+    """The feature translation modules between a student and a frozen teacher of the same skeleton
+    and classes.
 
-    Raises BadInputError where the two were not made for the same skeleton and classes.
+    Raises:
+        BadInputError: Skeleton or classes differ.
     """
 
     def __init__(self, student: StudentConfig, teacher: Teacher):
         super().__init__()
-        theirs: TeacherConfig = teacher.config
-        for what, a, b in [("graph", student.graph, theirs.graph), ("classes", student.classes, theirs.classes)]:
+        taught: TeacherConfig = teacher.config
+        for what, a, b in [("graph", student.graph, taught.graph), ("classes", student.classes, taught.classes)]:
             if a != b:
                 raise BadInputError(f"teacher's {what}: {b}, student's {what}: {a}; train a teacher on the same data")
         self._teacher = [teacher.eval().requires_grad_(False)]  # in a list: neither trained nor saved with the student
-        self.pairs = layer_pairs(len(student.widths), len(theirs.widths))
+        self.pairs = layer_pairs(len(student.widths), len(taught.widths))
         self.translate = nn.ModuleList(
             FTM(
-                theirs.widths[layer - 1] * len(theirs.streams),
+                taught.widths[layer - 1] * len(taught.streams),
                 student.widths[block - 1],
                 student.block_frames[block - 1],
                 student.steps,
@@ -83,26 +89,29 @@ class Distillation(nn.Module):
         return self._teacher[0]
 
     def forward(self, x: Tensor, spikes: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Teacher's bodies (L, 12, T, V) and the student's spikes → the teacher's logits (L, classes) and L_feat per body (L,)."""
+        """Compute the teacher's logits (L, classes) and L_feat per body (L,) of bodies (L, 12, T,
+        V) and the student's spikes."""
         with torch.no_grad():
             logits, features = self.teacher.look(x)
         losses = []
         for (block, layer), ftm in zip(self.pairs, self.translate, strict=True):
-            ours, theirs = spikes[f"block{block}_stc"].mean(0), ftm(features[layer - 1]).mean(0)
-            losses.append((ours - theirs).square().mean((1, 2, 3)))
+            rates, targets = spikes[f"block{block}_stc"].mean(0), ftm(features[layer - 1]).mean(0)
+            losses.append((rates - targets).square().mean((1, 2, 3)))
         return logits.mean(0), torch.stack(losses).mean(0)
 
 
 def soft_label_loss(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """L_soft per clip, of logits (B, classes)."""
-    target, found = (F.log_softmax(z / temperature, dim=1) for z in (teacher, student))
-    return temperature**2 * F.kl_div(found, target, reduction="none", log_target=True).sum(1)
+    """Compute L_soft per clip (B,) of logits (B, classes)."""
+    target, actual = (F.log_softmax(z / temperature, dim=1) for z in (teacher, student))
+    return temperature**2 * F.kl_div(actual, target, reduction="none", log_target=True).sum(1)
 
 
 def mean_firing_rate(spikes: dict[str, Tensor], floor: float = 0.0) -> Tensor:
-    """Per body (L,): spikes of all populations over neurons and steps; each (S, L, *shape).
+    """Compute the mean firing rate per body (L,) over all populations' neurons and steps; spikes
+    are (S, L, *shape).
 
-    Of a population only what is above the rate `floor` counts: a penalty on the rest would silence those that fire least.
+    Only a population's rate above `floor` counts: a penalty on the rest would silence those that
+    fire least.
     """
     decisions = [s[:, 0].numel() for s in spikes.values()]
     events = [s.flatten(2).sum((0, 2)) for s in spikes.values()]
@@ -111,7 +120,8 @@ def mean_firing_rate(spikes: dict[str, Tensor], floor: float = 0.0) -> Tensor:
 
 
 class StudentObjective(nn.Module):
-    """The student's losses; with a `distillation`, the teacher's too. All that is trained is in here."""
+    """The student and its losses; with a `distillation`, its modules and losses too. Holds
+    everything that is trained."""
 
     kind = "student"
 
@@ -125,25 +135,32 @@ class StudentObjective(nn.Module):
             self.weights["rate"] = config.rate_weight
 
     def forward(self, bodies: Sequence[Tensor], clip_of: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """`bodies`: the student's (L, 12, T, V) and, with a teacher, the teacher's. Losses per clip (B,) by name; logits (B, classes)."""
+        """Compute losses per clip (B,) by name, and logits (B, classes).
+
+        Args:
+            bodies: The student's bodies (L, 12, T, V) and, with a teacher, the teacher's.
+            clip_of: The clip of each body (L,).
+            labels: (B,).
+        """
         clips = len(labels)
-        watched: dict[str, Tensor] | None = {} if len(self.weights) > 1 else None
-        logits = body_mean(self.network(bodies[0], watched).float(), clip_of, clips)
+        spikes: dict[str, Tensor] | None = {} if len(self.weights) > 1 else None
+        logits = body_mean(self.network(bodies[0], spikes).float(), clip_of, clips)
         losses = {"cross_entropy": cross_entropy(logits, labels, self.config)}
         if self.distillation is not None:
-            assert watched is not None
-            theirs, feature = self.distillation(bodies[1], watched)
-            soft = body_mean(theirs.float(), clip_of, clips)
+            assert spikes is not None
+            taught, feature = self.distillation(bodies[1], spikes)
+            soft = body_mean(taught.float(), clip_of, clips)
             losses["soft_label"] = soft_label_loss(soft, logits, self.config.temperature)
             losses["feature"] = body_mean(feature[:, None], clip_of, clips)[:, 0]
         if self.config.rate_weight:
-            assert watched is not None
-            losses["rate"] = body_mean(mean_firing_rate(watched, self.config.rate_floor)[:, None], clip_of, clips)[:, 0]
+            assert spikes is not None
+            losses["rate"] = body_mean(mean_firing_rate(spikes, self.config.rate_floor)[:, None], clip_of, clips)[:, 0]
         return losses, logits
 
 
 class TeacherObjective(nn.Module):
-    """Each stream's network learns for itself: the loss is the sum of their cross-entropies."""
+    """The teacher and its loss, the sum of its streams' cross-entropies: each stream's network
+    learns alone."""
 
     kind = "teacher"
     distillation = None
@@ -161,7 +178,7 @@ class TeacherObjective(nn.Module):
 
 
 def weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """What a step minimises, summed over the clips of a batch."""
+    """Sum the weighted losses over the clips of a batch."""
     return torch.stack([losses[name].sum() * weight for name, weight in weights.items()]).sum()
 
 

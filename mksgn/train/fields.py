@@ -12,7 +12,8 @@ from mksgn.train.streams import check_streams
 
 
 def _known(name: str) -> str:
-    return graph(name).name
+    graph(name)  # raises BadInputError
+    return name
 
 
 def _odd(length: int) -> int:

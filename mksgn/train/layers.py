@@ -1,7 +1,9 @@
-"""The student's layers: SSC, SMF, SA-SGC, STC. Every tensor that leaves a layer is binary; residuals join as current.
+"""The student's layers: SSC, SMF, SA-SGC, STC. The output of a layer is binary; residuals are added
+to the current.
 
-Tensors are (S, L, C, T, V): time steps, bodies (bodies of clips), channels, frames, joints. Each layer hands the spikes of its
-populations to `record`, under the names that the NIR file, the program and the counters use later.
+Tensors are (S, L, C, T, V): time steps, bodies, channels, frames, joints. Each layer passes the
+spikes of its populations to `record`, under the names that the NIR file, the program and the event
+counts use.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from mksgn.train.neurons import LIF
 Record = Callable[[str, Tensor], None]
 
 MUTUAL_INFORMATION_EPS = 1e-6
-# Where the batch norms' offsets start [ours]. At 0 populations fire at 4 to 7 %, pass little gradient on, and the student learns half
-# as fast (docs/training.md); q and k then coincide too rarely for any gain to bring the map to a tenth.
+# Initial biases of the batch norms [ours]. From 0, populations fire at 4 to 7 % and pass on little
+# gradient, and the student learns half as fast (docs/training.md); q and k then coincide too rarely
+# for any gain to make the map fire at 10 %.
 OFFSET, OFFSET_QKV = 0.5, 1.0
 IDENTITY = 0.8  # share of the identity in a skip path at the start [ours]
 TARGET_RATE = 0.1  # firing rate to which the attention's gains are initialised, inside PAPER.md's 5–20 %
@@ -31,9 +34,11 @@ def over_steps(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 class ConvBN(nn.Module):
-    """A convolution without bias and its batch norm: one current into a membrane. Input and output (N, C, T, V).
+    """A convolution without bias and its batch norm: one current into a membrane. Input and output
+    (N, C, T, V).
 
-    The batch norm's weight starts at 1: the kin's 1e-6 would silence a neuron with threshold 1 (PAPER.md trap 2).
+    The batch norm's weight starts at 1: the sibling models' 1e-6 would silence a neuron with
+    threshold 1 (PAPER.md trap 2).
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int] = (1, 1), stride: int = 1):
@@ -48,9 +53,10 @@ class ConvBN(nn.Module):
 
 
 def skip_path(inputs: int, outputs: int, stride: int = 1) -> ConvBN:
-    """BN(Conv1x1(X)), the residual into a membrane; it starts near the identity, repeated where there are more outputs [ours].
+    """Make BN(Conv1x1(X)), the residual into a membrane, near the identity (repeated where there
+    are more outputs) [ours].
 
-    So that spikes, and gradients, find a way through all blocks from the start (docs/training.md).
+    Spikes and gradients then pass through all blocks from the start (docs/training.md).
     """
     path = ConvBN(inputs, outputs, stride=stride)
     with torch.no_grad():
@@ -61,7 +67,7 @@ def skip_path(inputs: int, outputs: int, stride: int = 1) -> ConvBN:
 
 
 def init_bn_biases(network: nn.Module) -> None:
-    """Set the offset of every current into a spiking population."""
+    """Set the bias of every batch norm before a spiking population."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.constant_(module.bias, OFFSET)
@@ -71,7 +77,8 @@ def init_bn_biases(network: nn.Module) -> None:
 
 
 def folded_norm(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Batch norm at inference is g y + b: (g, b), each (C,), float64; g = gamma / sqrt(var + eps), b = beta - g mean."""
+    """Compute g = gamma / sqrt(var + eps) and b = beta - g mean, each (C,) float64: batch norm at
+    inference is g y + b."""
     assert bn.running_mean is not None
     assert bn.running_var is not None
     gain = bn.weight.detach().double() / torch.sqrt(bn.running_var.double() + bn.eps)
@@ -79,10 +86,12 @@ def folded_norm(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 class SSC(nn.Module):
-    """Skeleton spiking coding: P_i = SN(BN(Conv2d_3x3(Expand(X_i))))  [review]; one unshared branch per stream, padding 1 [ours].
+    """Skeleton spiking coding: P_i = SN(BN(Conv2d_3x3(Expand(X_i))))  [review]; one unshared branch
+    per stream, padding 1 [ours].
 
-    The branches are one convolution of four groups, streams · 3 → streams · channels. Input (L, 12, T, V), analog; output
-    (S, L, 4·C0, T, V), stream after stream. The current is the same at all S steps, so it is computed once.
+    The branches are one convolution of four groups, streams · 3 → streams · channels. Input (L, 12,
+    T, V), analog; output (S, L, 4·C0, T, V), stream after stream. The current is the same at all S
+    steps, so it is computed once.
     """
 
     def __init__(self, streams: int, channels: int, steps: int, tau: float):
@@ -101,10 +110,11 @@ class SSC(nn.Module):
 
 
 def mutual_information(p: Tensor) -> Tensor:
-    """Plug-in mutual information of binary variables, in nats, from their joint rates [ours].
+    """Compute the plug-in mutual information of binary variables, in nats, from their joint rates
+    [ours].
 
-    `p` is (..., n, n): p[i, j] = mean(P_i P_j), with the rates p_i on the diagonal. Returns I of the same shape:
-    I_ij = sum_ab p_ab log(p_ab / (p_a p_b)), every probability floored at 1e-6.
+    `p` is (..., n, n): p[i, j] = mean(P_i P_j), with the rates p_i on the diagonal. Returns I of
+    the same shape: I_ij = sum_ab p_ab log(p_ab / (p_a p_b)), every probability floored at 1e-6.
     """
     rate = torch.diagonal(p, dim1=-2, dim2=-1)
     pi, pj = rate.unsqueeze(-1).expand_as(p), rate.unsqueeze(-2).expand_as(p)
@@ -118,13 +128,15 @@ def mutual_information(p: Tensor) -> Tensor:
 class SMF(nn.Module):
     """Spiking multimodal fusion, "leveraging mutual information" [paper]; the formula is ours:
 
-        I_ij from p_i = mean(P_i), p_ij = mean(P_i P_j) over steps, frames, joints; mean over channels and batch
+        I_ij from p_i = mean(P_i), p_ij = mean(P_i P_j) over steps, frames, joints; mean over
+        channels and batch
         w = softmax_i(g · sum_{j != i} I_ij + b_i)          g, b learnable, 1 and 0 at the start
         F = SN(BN(Conv1x1(sum_i 4 w_i P_i)))
 
-    The information is a running statistic, kept as BatchNorm keeps its own (momentum 0.1): at inference w is a constant that
-    folds into the synapses. It carries no gradient: g and b learn the weighting, the batch only measures. With
-    `use_mutual_information = False` every stream weighs the same, F = SN(BN(Conv1x1(sum_i P_i))): what SMF is compared with.
+    The information is a running statistic like those of a batch norm (momentum 0.1), so that w is
+    constant at inference and folds into the synapses. It carries no gradient; g and b learn the
+    weighting. With `use_mutual_information = False` all streams weigh the same, F =
+    SN(BN(Conv1x1(sum_i P_i))): the baseline for SMF.
     """
 
     information: Tensor
@@ -145,7 +157,8 @@ class SMF(nn.Module):
 
     @torch.no_grad()
     def measure(self, p: Tensor) -> Tensor:
-        """(S, L, streams, C0, T, V) spikes → (streams,) nats."""
+        """Measure sum over j != i of I_ij, (streams,) in nats, of spikes (S, L, streams, C0, T,
+        V)."""
         flat = p.permute(1, 3, 2, 0, 4, 5).flatten(3).float()  # (L, C0, streams, S·T·V)
         with torch.autocast(p.device.type, enabled=False):  # counts above 256 are not exact in bfloat16
             coincidences = flat @ flat.transpose(-1, -2)
@@ -166,9 +179,11 @@ class SMF(nn.Module):
 
 
 class GraphConvBN(nn.Module):
-    """BN(sum_k A_kᵀ X W_k) over three adjacency subsets with learnable A_k [kin]; A_k[i, j]: source i, target j.
+    """BN(sum_k A_kᵀ X W_k) over three adjacency subsets with learnable A_k [sibling]; A_k[i, j]:
+    source i, target j.
 
-    `learned = False` keeps A_k on the skeleton's edges [ours]; `learned = True` frees all V × V entries [kin].
+    `learned = False` keeps A_k on the skeleton's edges [ours]; `learned = True` frees all V × V
+    entries [sibling].
     """
 
     mask: Tensor
@@ -178,7 +193,8 @@ class GraphConvBN(nn.Module):
         subsets, joints, _ = adjacency.shape
         self.adjacency = nn.Parameter(adjacency.clone())
         self.register_buffer("mask", torch.ones_like(adjacency) if learned else (adjacency != 0).to(adjacency.dtype))
-        # (outputs, inputs, K, 1): the kernel runs over the subsets, which the product with A lays on the frames' axis
+        # (outputs, inputs, K, 1): the product with A puts the subsets on the frames' axis, where
+        # the kernel sums over them
         self.weight = nn.Parameter(torch.empty(outputs, inputs, subsets, 1))
         nn.init.normal_(self.weight, std=math.sqrt(1.0 / (inputs * subsets)))
         self.bn = nn.BatchNorm2d(outputs)
@@ -195,13 +211,15 @@ class GraphConvBN(nn.Module):
 
 
 def attention_map_counts(q: Tensor, k: Tensor, heads: int) -> Tensor:
-    """Coincidences q kᵀ of (..., C, T, V) spikes → (..., heads, T, V, V), [query, key]; channel = head · d + i."""
+    """Count coincidences q kᵀ of (..., C, T, V) spikes → (..., heads, T, V, V), [query, key];
+    channel = head · d + i."""
     q, k = (x.unflatten(-3, (heads, -1)).transpose(-3, -2) for x in (q, k))  # (..., heads, T, d, V)
     return q.transpose(-1, -2) @ k
 
 
 def attention_value_counts(m: Tensor, v: Tensor) -> Tensor:
-    """Coincidences m v of maps (..., heads, T, V, V) and spikes (..., C, T, V) → (..., C, T, V)."""
+    """Count coincidences m v of maps (..., heads, T, V, V) and spikes (..., C, T, V) → (..., C, T,
+    V)."""
     values = v.unflatten(-3, (m.shape[-4], -1)).transpose(-3, -2)  # (..., heads, T, d, V)
     z = values @ m.transpose(-1, -2)  # sum over keys
     return z.transpose(-3, -2).flatten(-4, -3)
@@ -230,9 +248,10 @@ class SpikingSelfAttention(nn.Module):
     def _gain_for_rate(self, counts: Tensor, neuron: LIF) -> Tensor:
         """Log gain per head that fires nearest to the target rate; `counts` is (S, L, heads, ...).
 
-        The rate is a staircase of the gain, because coincidences are whole numbers: of the gains that give the best rate the
-        middle one is taken, away from the ties at a stair's edge. Gains above 2 give the same spikes as 2, one coincidence
-        firing at once, and only lose the gradient: they are not tried.
+        The rate is a staircase of the gain, because coincidences are whole numbers: of the gains
+        that give the best rate the middle one is taken, away from the ties at a stair's edge. Gains
+        above 2 give the same spikes as 2, one coincidence firing at once, and only lose the
+        gradient: they are not tried.
         """
         counts = counts[:, :8].float().transpose(0, 2).flatten(3).transpose(0, 2)  # a few bodies suffice
         gains = torch.logspace(-5, 1.1, 25, base=2.0, device=counts.device)
@@ -260,7 +279,8 @@ class SpikingSelfAttention(nn.Module):
 
 
 class SASGC(nn.Module):
-    """Self-attention spiking graph convolution: name [paper], equations [kin], sums at the membrane and binary map [ours].
+    """Self-attention spiking graph convolution: name [paper], equations [sibling], sums at the
+    membrane and binary map [ours].
 
         Y  = SN( BN(sum_k A_kᵀ X W_k) + BN(Conv1x1(X)) )
         Q|K|V = SN( BN(Conv1x1(Y)) )
@@ -306,7 +326,8 @@ class SASGC(nn.Module):
 
 
 class STC(nn.Module):
-    """Spiking temporal convolution: name and purpose [paper]; out = SN( BN(Conv(k x 1, stride)(Y')) + BN(Conv1x1_s(X)) ) [ours].
+    """Spiking temporal convolution: name and purpose [paper]; out = SN( BN(Conv(k x 1, stride)(Y'))
+    + BN(Conv1x1_s(X)) ) [ours].
 
     X is the input of the whole block. Frames: T → floor((T - 1) / stride) + 1.
     """

@@ -1,12 +1,14 @@
-"""The neuron, everywhere the same: leaky integrate-and-fire with a hard reset, and its surrogate gradient.
+"""The neuron of all populations: leaky integrate-and-fire with a hard reset, and its surrogate
+gradient.
 
-    h[t] = v[t-1] + (x[t] - v[t-1]) / tau        tau = 2                      [kin] SpikingJelly's default, used as it is
+    h[t] = v[t-1] + (x[t] - v[t-1]) / tau        tau = 2           [sibling] SpikingJelly's default
     s[t] = 1 if h[t] >= v_th else 0              v_th = 1
     v[t] = h[t] (1 - s[t])                       hard reset to 0, v[0] = 0 at the start of a clip
 
-This is the only definition in the repository: the NIR file (export/), the emulator and Lava's leaf Processes (deploy/) derive
-their parameters from it. In the backward pass the step s is given the derivative of sigmoid(4 (h - v_th)) [kin]; the reset is
-differentiated too, as SpikingJelly does by default.
+This is the only definition in the repository: the NIR file (export/), the emulator and Lava's leaf
+Processes (deploy/) derive their parameters from it. In the backward pass the step s is given the
+derivative of sigmoid(4 (h - v_th)) [sibling]; the reset is differentiated too, as SpikingJelly does
+by default.
 """
 
 from __future__ import annotations
@@ -16,23 +18,25 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-SURROGATE_SLOPE = 4.0  # alpha of sigmoid(alpha x) [kin]
+SURROGATE_SLOPE = 4.0  # alpha of sigmoid(alpha x) [sibling]
 
 
 def lif_step(x: Tensor, v: Tensor, tau: float, threshold: float | Tensor) -> tuple[Tensor, Tensor]:
-    """One time step: input current `x` and membrane potential `v` (same shape) → (spikes as 0.0 / 1.0, membrane after reset)."""
+    """Compute spikes (0.0 or 1.0) and the membrane after reset from current `x` and membrane `v` of
+    one shape."""
     h = torch.add(v, x - v, alpha=1.0 / tau)
     s = (h >= threshold).to(x.dtype)
     return s, h * (1.0 - s)
 
 
-# Elements of a population handled at a time: small enough that a step's operands stay in a core's cache. A pass over whole
-# populations was three times slower on a 2-core machine.
+# Elements of a population handled at a time: small enough that a step's operands stay in a core's
+# cache. A pass over whole populations was three times slower on a 2-core machine.
 CHUNK = 1 << 15
 
 
 class _LIFSequence(torch.autograd.Function):
-    """All steps of a population at once; keeps h only, from which the backward pass finds spikes and reset again."""
+    """All steps of a population at once; stores h only, from which the backward pass recomputes
+    spikes and reset."""
 
     @staticmethod
     def forward(ctx, x: Tensor, tau: float, threshold: Tensor) -> Tensor:
@@ -56,7 +60,8 @@ class _LIFSequence(torch.autograd.Function):
         carried = (1.0 - decay) / decay  # gx is dL/dx = decay dL/dh, and dh[t+1]/dv[t] = 1 - decay
         grad_x = torch.empty_like(h)
         for gs, hs, gx, th in _chunks(grad_s, h, grad_x, threshold=threshold):
-            # v = h (1 - s), so dv/dh = (1 - s) - h ds/dh, with ds/dh = slope (g - g^2), g = sigmoid(slope (h - th))
+            # v = h (1 - s), so dv/dh = (1 - s) - h ds/dh, with ds/dh = slope (g - g^2), g =
+            # sigmoid(slope (h - th))
             g = torch.add(-SURROGATE_SLOPE * th, hs, alpha=SURROGATE_SLOPE).sigmoid_()
             torch.addcmul(g, g, g, value=-1.0, out=g).mul_(SURROGATE_SLOPE * decay)
             torch.mul(gs[-1], g[-1], out=gx[-1])
@@ -69,7 +74,8 @@ class _LIFSequence(torch.autograd.Function):
 
 
 def _chunks(*tensors: Tensor, threshold: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same (S, elements) slices of each tensor, and the threshold; a threshold per neuron is not split."""
+    """Yield the same (S, elements) slice of each tensor, and the threshold; a threshold per neuron
+    is not split."""
     if threshold.numel() > 1:
         yield (*tensors, threshold)
         return
@@ -81,15 +87,18 @@ def _chunks(*tensors: Tensor, threshold: Tensor) -> Iterator[tuple[Tensor, ...]]
 
 
 def lif(x: Tensor, tau: float, threshold: Tensor) -> Tensor:
-    """Spikes of a whole clip: `x` is (S, ...), step first; `threshold` broadcasts against x[0]. State starts at 0.
+    """Compute the spikes of all steps of currents (S, ...); `threshold` broadcasts against x[0].
+    The state starts at 0.
 
-    A current in half precision (mixed precision on a GPU) is integrated in float32: a membrane needs more than 8 bits.
+    A current in half precision (mixed precision on a GPU) is integrated in float32: a membrane
+    needs more than 8 bits.
     """
     return _LIFSequence.apply(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x, tau, threshold)
 
 
 class LIF(nn.Module):
-    """A population of the neuron above. Input and output are (S, ...), step first; no state survives a call."""
+    """A population of this neuron. Input and output are (S, ...), time step first; no state
+    survives a call."""
 
     threshold: Tensor
 

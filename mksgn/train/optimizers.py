@@ -1,4 +1,4 @@
-"""The optimiser and the learning rate's course, from a config."""
+"""The optimiser and the learning rate's schedule of a config."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from mksgn.train.config import TrainConfig
 
-MOMENTUM = 0.9  # of SGD, Nesterov [kin]
+MOMENTUM = 0.9  # of SGD, Nesterov [sibling]
 STEP_FACTOR = 0.1  # at each milestone of the schedule `step`
 LEAST_SHARE = 1e-3  # of the learning rate, at the end of the cosine
 
 
 def build(module: nn.Module, config: TrainConfig, steps: int) -> tuple[Optimizer, LambdaLR]:
-    """The optimiser of all that `module` learns, and its schedule over `steps` steps."""
+    """Build the optimiser of a module's trainable parameters, and its schedule over `steps`
+    steps."""
     groups = weight_groups(module, config.weight_decay)
     optimizer: Optimizer
     if config.optimizer == "sgd":
@@ -29,16 +30,18 @@ def build(module: nn.Module, config: TrainConfig, steps: int) -> tuple[Optimizer
 
 
 def weight_groups(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Weight decay on synapses only: decaying gains, batch norms or biases would silence populations."""
-    learnt = [p for p in module.parameters() if p.requires_grad]
+    """Group parameters for weight decay on synapses only; decay of gains, batch norms or biases
+    would silence populations."""
+    trainable = [p for p in module.parameters() if p.requires_grad]
     return [
-        {"params": [p for p in learnt if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in learnt if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
     ]
 
 
 def share_of_rate(config: TrainConfig, steps: int) -> Callable[[int], float]:
-    """Step → share of the config's learning rate: a linear rise, then half a cosine or a staircase."""
+    """Map a step to a share of the config's learning rate: linear warm-up, then half a cosine or a
+    staircase."""
     warmup = max(1, round(config.warmup * steps))
 
     def factor(step: int) -> float:

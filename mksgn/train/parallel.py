@@ -1,10 +1,12 @@
-"""Several processes that train one student: started by torchrun, each with its share of every batch; gloo on CPUs, NCCL on GPUs.
+"""Processes that train one network, started by torchrun, each on its share of every batch; gloo on
+CPUs, NCCL on GPUs.
 
-Two processes of one thread each use a 2-core CPU better than one process of two: a spiking network is thousands of small operations,
-and threads that meet after each of them mostly wait (docs/measurements.md).
+Two processes of one thread use a 2-core CPU better than one process of two threads: a spiking
+network is thousands of small operations, and threads that synchronise after each mostly wait
+(docs/measurements.md).
 
-Batch norms and SMF see their process's share of a batch; their running statistics are averaged after each epoch. So the result is
-that of one process within noise, not to the bit.
+Batch norms and SMF see their process's share of a batch; their running statistics are averaged
+after each epoch. The result is that of one process within noise, not to the bit.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from mksgn.common.errors import BadInputError
 
 
 def check_device(device: str, precision: str) -> None:
-    """Raises BadInputError for a device, or a precision on it, that this process does not have."""
+    """Raise BadInputError for a device, or a precision on it, that this process does not have."""
     if device == "cpu":
         return
     kind, _, number = device.partition(":")
@@ -38,7 +40,8 @@ def check_device(device: str, precision: str) -> None:
 
 
 class Group:
-    """The processes of a training; one process alone is a group of one, and costs nothing. `device` is this process's own."""
+    """The processes of a training, often one, which communicates nothing. `device` is this
+    process's own."""
 
     def __init__(self, device: str = "cpu"):
         self.size, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
@@ -48,7 +51,7 @@ class Group:
         self.device = device
         if self.size > 1 and not dist.is_initialized():
             if os.environ.get("MASTER_ADDR") in ("localhost", "127.0.0.1"):
-                os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gloo would look the host's own name up
+                os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gloo would look up the host's name
             dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
 
     @property
@@ -57,17 +60,17 @@ class Group:
         return self.rank == 0
 
     def share(self, index: Tensor) -> Tensor:
-        """This process's part of a batch."""
+        """Return this process's part of a batch."""
         return index[self.rank :: self.size]
 
     def take_from_leader(self, module: nn.Module) -> None:
-        """Everybody gets the first process's parameters and buffers."""
+        """Copy the first process's parameters and buffers to all."""
         if self.size > 1:
             for tensor in module.state_dict().values():
                 dist.broadcast(tensor, 0)
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Gradients become the sum over the processes: one message for all of them."""
+        """Replace gradients by their sum over the processes, in one message."""
         if self.size > 1:
             gradients = [p.grad for p in parameters if p.grad is not None]
             flat = torch.cat([g.flatten() for g in gradients])
@@ -76,7 +79,7 @@ class Group:
                 gradient.copy_(part.view_as(gradient))
 
     def average_buffers(self, module: nn.Module) -> None:
-        """Running statistics: each process saw its own share."""
+        """Average running statistics over the processes."""
         if self.size > 1:
             for buffer in module.buffers():
                 if buffer.is_floating_point():
@@ -84,8 +87,8 @@ class Group:
                     buffer /= self.size
 
     def sums(self, *values: float) -> list[float]:
-        """Each value summed over the processes."""
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)  # NCCL adds up on GPUs only
+        """Sum each value over the processes."""
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)  # NCCL sums on GPUs only
         if self.size > 1:
             dist.all_reduce(total)
         return total.tolist()

@@ -1,4 +1,4 @@
-"""Joint graphs by name and source: joints, the bones between them, and how joints feed their neighbours."""
+"""Skeleton graphs by name and source: joints, the bones between them, and adjacency matrices."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from mksgn.common.errors import BadInputError
 
 @dataclass(frozen=True)
 class SkeletonGraph:
-    """A tree of V joints. Published bone lists for one sensor differ, so a graph is known by its name *and* source.
+    """A tree of V joints. Published bone lists for a sensor differ, so that a graph has a name
+    *and* a source.
 
-    Joints are 0-based here, though the sources count from 1. Raises BadInputError where the bones are not one tree with
-    one self-bone at its root: a joint without a bone would be dead in the bone streams.
+    Joints are 0-based here, though the sources count from 1. Raises BadInputError where the bones
+    are not one tree with one self-bone at its root: a joint without a bone would be dead in the
+    bone streams.
     """
 
     name: str
     source: str  # whose bone list this is
     joints: tuple[str, ...]  # V names, in the order of the clips' joint axis
     bones: tuple[tuple[int, int], ...]  # V pairs (child, parent); the root is its own parent
-    centre: int  # the joint that the kin's feeders subtract (of frame 0) to remove the body's place
+    centre: int  # the joint whose position in frame 0 is the origin, as in the sibling models' feeders
 
     def __post_init__(self) -> None:
         parents = dict(self.bones)
@@ -37,7 +39,9 @@ class SkeletonGraph:
             for _ in range(self.size):  # no path in a tree is longer
                 ancestor = parents.get(ancestor, -1)
             if ancestor != roots[0]:
-                raise BadInputError(f"graph {self.name}: joint {joint} ({self.joints[joint]}) has no way to the root")
+                raise BadInputError(
+                    f"graph {self.name}: joint {joint} ({self.joints[joint]}) is not connected to the root"
+                )
 
     @property
     def size(self) -> int:
@@ -54,23 +58,33 @@ def _zero_based(pairs: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ..
     return tuple((child - 1, parent - 1) for child, parent in pairs)
 
 
-# Joint names: Shahroudy et al., NTU RGB+D (CVPR 2016), figure of the 25 joints (Kinect v2). Bones: the 25 pairs that
-# CTR-GCN's bone stream uses. pyskl joins the hands otherwise, (22,8) and (24,12): that would be another graph.
+# Joints 4 to 20 of both Kinects.
+_HEAD_AND_LIMBS = (
+    "head",
+    *(f"{side} {joint}" for side in ("left", "right") for joint in ("shoulder", "elbow", "wrist", "hand")),
+    *(f"{side} {joint}" for side in ("left", "right") for joint in ("hip", "knee", "ankle", "foot")),
+)
+
+
+def _head_and_limb_bones(shoulders: int) -> tuple[tuple[int, int], ...]:
+    return (
+        (4, 3), (5, shoulders), (6, 5), (7, 6), (8, 7), (9, shoulders), (10, 9), (11, 10), (12, 11),
+        (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19),
+    )  # fmt: skip
+
+
+# Joint names: Shahroudy et al., NTU RGB+D (CVPR 2016), figure of the 25 joints (Kinect v2). Bones:
+# the 25 pairs that CTR-GCN's bone stream uses. pyskl joins the hands otherwise, (22,8) and (24,12):
+# that would be another graph.
 _NTU_25 = SkeletonGraph(
     name="ntu-25",
     source="NTU RGB+D, bones as in CTR-GCN",
     joints=(
-        "base of spine", "middle of spine", "neck", "head",
-        "left shoulder", "left elbow", "left wrist", "left hand",
-        "right shoulder", "right elbow", "right wrist", "right hand",
-        "left hip", "left knee", "left ankle", "left foot",
-        "right hip", "right knee", "right ankle", "right foot",
+        "base of spine", "middle of spine", "neck", *_HEAD_AND_LIMBS,
         "spine at shoulders", "tip of left hand", "left thumb", "tip of right hand", "right thumb",
     ),
     bones=_zero_based((
-        (1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11),
-        (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19),
-        (22, 23), (21, 21), (23, 8), (24, 25), (25, 12),
+        (1, 2), (2, 21), (3, 21), *_head_and_limb_bones(21), (22, 23), (21, 21), (23, 8), (24, 25), (25, 12),
     )),
     centre=1,
 )  # fmt: skip
@@ -79,17 +93,8 @@ _NTU_25 = SkeletonGraph(
 _NW_UCLA_20 = SkeletonGraph(
     name="nw-ucla-20",
     source="Northwestern-UCLA Multiview Action 3D, bones as in CTR-GCN",
-    joints=(
-        "centre of hips", "spine", "centre of shoulders", "head",
-        "left shoulder", "left elbow", "left wrist", "left hand",
-        "right shoulder", "right elbow", "right wrist", "right hand",
-        "left hip", "left knee", "left ankle", "left foot",
-        "right hip", "right knee", "right ankle", "right foot",
-    ),
-    bones=_zero_based((
-        (1, 2), (2, 3), (3, 3), (4, 3), (5, 3), (6, 5), (7, 6), (8, 7), (9, 3), (10, 9), (11, 10), (12, 11),
-        (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19),
-    )),
+    joints=("centre of hips", "spine", "centre of shoulders", *_HEAD_AND_LIMBS),
+    bones=_zero_based(((1, 2), (2, 3), (3, 3), *_head_and_limb_bones(3))),
     centre=1,
 )  # fmt: skip
 
@@ -97,18 +102,20 @@ GRAPHS: dict[str, SkeletonGraph] = {known.name: known for known in (_NTU_25, _NW
 
 
 def graph(name: str) -> SkeletonGraph:
-    """The graph of that name; raises BadInputError, with the names that exist, for any other."""
+    """Look up a graph; raises BadInputError, with the known names, for any other name."""
     if name not in GRAPHS:
         raise BadInputError(f"no skeleton graph is named {name!r}: use one of {', '.join(GRAPHS)}")
     return GRAPHS[name]
 
 
 def adjacency_subsets(graph: SkeletonGraph) -> np.ndarray:
-    """(3, V, V) float32: identity, inward, outward; entry [k, i, j] weighs source joint i for target joint j.
+    """Compute identity, inward and outward matrices, (3, V, V) float32; [k, i, j] weighs source
+    joint i for target joint j.
 
-    Inward edges run from child to parent, outward ones from parent to child; the root's self-bone is in neither, as the
-    identity has it. Every column (fixed target) sums to 1, so that a joint averages what it hears. A column without an
-    edge stays zero: a joint without children hears nothing inward, the root nothing outward.
+    Inward edges run from child to parent, outward ones from parent to child; the root's self-bone
+    is in neither, as it is in the identity. Every column (fixed target) sums to 1, so that a joint
+    averages its sources. A column without an edge stays zero: a joint without children has no
+    inward source, the root no outward one.
     """
     identity = np.eye(graph.size)
     inward = np.zeros_like(identity)
@@ -121,9 +128,10 @@ def adjacency_subsets(graph: SkeletonGraph) -> np.ndarray:
 
 
 def bone_pairs(graph: SkeletonGraph) -> np.ndarray:
-    """(V,) int64: the parent of each joint, its own index at the root.
+    """Return the parent of each joint, (V,) int64, the root's own index at the root.
 
-    The bone stream of joints (..., V, 3) is `joints - joints[..., bone_pairs(graph), :]`, zero at the root.
+    The bone stream of joints (..., V, 3) is `joints - joints[..., bone_pairs(graph), :]`, zero at
+    the root.
     """
     parents = np.empty(graph.size, dtype=np.int64)
     for child, parent in graph.bones:

@@ -1,12 +1,14 @@
-"""From joints to the network's input: the four streams, their normalisation, and the rounding to 8 bits.
+"""The network's input from joints: four streams, their normalisation, and the rounding to 8 bits.
 
-A stream is named, never positional (the kin's feeders return them in different orders, PAPER.md trap 4). Each has three
-coordinates, so that one body of one clip is (12, T, V) in the order of `STREAMS`.
+A stream is named, never positional (the sibling models' feeders return them in different orders,
+PAPER.md trap 4). Each has three coordinates, so that one body of one clip is (12, T, V) in the
+order of `STREAMS`.
 
-Normalisation is by constants found on training clips, never by a batch norm: the encoder's convolution is padded, and a
-per-joint batch norm before a padded convolution cannot be folded into it [ours]. Each stream has a `unit` (metres, or metres per
-frame); a value becomes the integer round(value / unit), held in [-127, 127], and enters the network as this integer times
-2**LATTICE_EXPONENT. Float32 holds such values exactly, so that sums in the encoder do not depend on their order.
+Normalisation uses constants of the training clips, not a batch norm: a per-joint batch norm cannot
+be folded into the encoder's padded convolution [ours]. Each stream has a `unit` (metres, or metres
+per frame). A value becomes the integer round(value / unit), clamped to [-127, 127], times
+2**LATTICE_EXPONENT. Float32 holds such values exactly, so that sums in the encoder do not depend on
+their order.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ from mksgn.train.skeletons import bone_pairs, graph
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 LATTICE_EXPONENT = -5  # the input's finest step, 1/32: the largest value, 127/32, is about 4
 INTEGER_LIMIT = 127
-PERCENTILE = 99.9  # of |value| over the training clips: this much is represented without saturation
-FITTED_CLIPS = 4096  # a percentile over more clips than these would change nothing, and not fit in memory
+PERCENTILE = 99.9  # of |value| over the training clips; larger values saturate
+FITTED_CLIPS = 4096  # a percentile over more clips would not differ, and would not fit in memory
 
 
 def check_streams(names: tuple[str, ...]) -> tuple[str, ...]:
-    """`names` in the order of `STREAMS`. Raises BadInputError for none, for one that does not exist, or one named twice."""
+    """Sort stream names as `STREAMS`; raises BadInputError for an empty list, an unknown name or a
+    repeated one."""
     if (
         not names
         or len(names) != sum(names.count(name) for name in STREAMS)
@@ -42,7 +45,8 @@ def check_streams(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def resize(joints: np.ndarray, frames: int) -> np.ndarray:
-    """(M, T, V, 3) → (M, frames, V, 3), linear between neighbouring frames; the first and last frame are kept."""
+    """Resample (M, T, V, 3) to (M, frames, V, 3), linear between frames; the first and last frame
+    are kept."""
     position = np.linspace(0.0, joints.shape[1] - 1.0, frames)
     low = np.floor(position).astype(np.int64)
     high = np.minimum(low + 1, joints.shape[1] - 1)
@@ -51,10 +55,11 @@ def resize(joints: np.ndarray, frames: int) -> np.ndarray:
 
 
 def four_streams(joints: Tensor, parents: np.ndarray, centre: int) -> Tensor:
-    """(B, M, T, V, 3) → (B, M, 4, 3, T, V) in metres, stream axis in the order of `STREAMS`.
+    """Compute the streams (B, M, 4, 3, T, V), in the order of `STREAMS`, of joints (B, M, T, V, 3),
+    in metres.
 
-    The centre joint of the first body's first frame is the origin [kin]; a bone runs from the parent to the child; motion is the
-    difference to the next frame, 0 in the last one [kin].
+    The centre joint of the first body's first frame is the origin [sibling]; a bone runs from the
+    parent to the child; motion is the difference to the next frame, 0 in the last one [sibling].
     """
     joint = joints - joints[:, :1, :1, centre : centre + 1]
     bone = joints - joints[:, :, :, torch.as_tensor(parents, device=joints.device)]
@@ -68,10 +73,10 @@ def four_streams(joints: Tensor, parents: np.ndarray, centre: int) -> Tensor:
 
 @dataclass(frozen=True)
 class StreamNormaliser:
-    """How raw joints become the network's input; kept in model.pt and in the NIR Input's metadata.
+    """Maps raw joints to the network's input; stored in model.pt and in the NIR Input's metadata.
 
-    `units` gives metres (per frame for the motions) per integer step, by stream name; a network that is given fewer than the four
-    streams has units for those only.
+    `units` gives metres (per frame for the motions) per integer step by stream name, for the
+    network's streams only.
     """
 
     graph: str
@@ -83,7 +88,8 @@ class StreamNormaliser:
         ordered = tuple(self.units) == check_streams(tuple(self.units))
         if not ordered or not all(np.isfinite(u) and u > 0 for u in self.units.values()):
             raise BadInputError(
-                f"stream units {self.units}: expected a positive number for each stream, in the order {', '.join(STREAMS)}"
+                f"stream units {self.units}: expected a positive number for each stream, in the order "
+                f"{', '.join(STREAMS)}"
             )
 
     @property
@@ -92,7 +98,7 @@ class StreamNormaliser:
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], frames: int, streams: tuple[str, ...] = STREAMS) -> StreamNormaliser:
-        """Constants from training clips; of a very large set from clips spread evenly over it."""
+        """Fit the units to training clips, of a very large set to clips spread evenly over it."""
         every = range(0, len(clips), -(-len(clips) // FITTED_CLIPS))
         name = clips[0].graph
         skeleton, parents = graph(name), bone_pairs(graph(name))
@@ -106,7 +112,8 @@ class StreamNormaliser:
         return cls(name, frames, {s: max(limits[s], 1e-6) / INTEGER_LIMIT for s in check_streams(streams)})
 
     def __call__(self, joints: Tensor) -> Tensor:
-        """(B, M, frames, V, 3) metres → (B, M, 3 · streams, frames, V) float32 on the input's lattice."""
+        """Map joints (B, M, frames, V, 3), in metres, to (B, M, 3 · streams, frames, V) float32 on
+        the input's lattice."""
         skeleton = graph(self.graph)
         streams = four_streams(joints, bone_pairs(skeleton), skeleton.centre)
         if len(self.units) < len(STREAMS):
@@ -116,10 +123,12 @@ class StreamNormaliser:
         return integers.mul_(2.0**self.lattice_exponent).flatten(2, 3).contiguous()
 
     def clip(self, clip: Clip) -> np.ndarray:
-        """One clip → (M, 3 · streams, frames, V), a body per body. Raises BadInputError for joints that do not fit the graph."""
+        """Map a clip to (M, 3 · streams, frames, V); raises BadInputError for joints that do not
+        fit the graph."""
         if clip.graph != self.graph:
             raise BadInputError(
-                f"{clip.name}: joints of graph {clip.graph}, but the model was trained on {self.graph}; give clips of {self.graph}"
+                f"{clip.name}: joints of graph {clip.graph}, but the model was trained on {self.graph}; "
+                f"give clips of {self.graph}"
             )
         return self(torch.from_numpy(resize(check_joints(clip), self.frames)[None]))[0].numpy()
 
@@ -137,13 +146,15 @@ class StreamNormaliser:
 
 
 def check_joints(clip: Clip) -> np.ndarray:
-    """The clip's joints, (M, T, V, 3) float32, or BadInputError naming the first thing that is wrong with them."""
+    """Return the clip's joints, (M, T, V, 3) float32; raises BadInputError that names the first
+    fault."""
     joints, expected = np.asarray(clip.joints, dtype=np.float32), len(graph(clip.graph).joints)
     if joints.ndim != 4 or joints.shape[3] != 3 or 0 in joints.shape:
         raise BadInputError(f"{clip.name}: joints have shape {joints.shape}, expected (bodies, frames, joints, 3)")
     if joints.shape[2] != expected:
         raise BadInputError(
-            f"{clip.name}: {joints.shape[2]} joints, but {clip.graph} has {expected}; name the graph that the clip was recorded with"
+            f"{clip.name}: {joints.shape[2]} joints, but {clip.graph} has {expected}; name the graph that "
+            "the clip was recorded with"
         )
     bad = np.argwhere(~np.isfinite(joints))
     if len(bad):

@@ -1,4 +1,4 @@
-"""MK-SGN's student: SSC → SMF → blocks of [SA-SGC → STC] → mean pooling → FC  [review], from a config dataclass."""
+"""MK-SGN's student: SSC → SMF → blocks of [SA-SGC → STC] → mean pooling → FC  [review]."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal, Protocol
 import torch
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import to_jsonable_python
 from torch import Tensor, nn
 
-from mksgn.common.validation import NO_OTHER_ENTRIES, Real, raising_bad_input
+from mksgn.common.validation import NO_OTHER_ENTRIES, Real, plain, raising_bad_input
 from mksgn.train.fields import ClassNames, Count, Frames, GraphName, Kernel, Streams
 from mksgn.train.layers import SASGC, SMF, SSC, STC, init_bn_biases
 from mksgn.train.neurons import LIF
@@ -21,7 +20,8 @@ from mksgn.train.streams import STREAMS
 @raising_bad_input("student config")
 @dataclass(frozen=True, config=NO_OTHER_ENTRIES)
 class StudentConfig:
-    """Everything that fixes the student's shape. Six blocks [review]; widths [ours]; S = 4 [paper], tau = 2 [sibling]."""
+    """Everything that fixes the student's shape. Six blocks [review]; widths [ours]; S = 4 [paper],
+    tau = 2 [sibling]."""
 
     graph: GraphName
     classes: ClassNames
@@ -56,7 +56,7 @@ class StudentConfig:
 
     @property
     def block_frames(self) -> tuple[int, ...]:
-        """Frames that leave each block."""
+        """Frames in each block's output."""
         frames, out = self.frames, []
         for stride in self.strides:
             frames = (frames - 1) // stride + 1
@@ -64,11 +64,11 @@ class StudentConfig:
         return tuple(out)
 
     def to_dict(self) -> dict[str, Any]:
-        return to_jsonable_python(self)
+        return plain(self)
 
 
 class Student(nn.Module):
-    """Input (L, 3 · streams, T, V) on the streams' lattice, a body per body; output logits (L, classes)."""
+    """The network: bodies (L, 3 · streams, T, V) on the streams' lattice → logits (L, classes)."""
 
     def __init__(self, config: StudentConfig):
         super().__init__()
@@ -104,7 +104,8 @@ class Student(nn.Module):
         init_bn_biases(self)
 
     def forward(self, x: Tensor, spikes: Spikes | None = None) -> Tensor:
-        """Logits, the mean over steps, frames and joints [kin]. `spikes`, when given, receives (S, L, *shape) per population."""
+        """Compute logits from the mean over steps, frames and joints [sibling]; `spikes` receives
+        (S, L, *shape) per population."""
         record = spikes.__setitem__ if spikes is not None else _forget
         y = self.smf(self.ssc(x, record), record)
         for sgc, stc in zip(self.sgc, self.stc, strict=True):
@@ -112,26 +113,29 @@ class Student(nn.Module):
         return self.fc(y.mean((0, 3, 4)))
 
     def neurons(self) -> dict[str, LIF]:
-        """Return the module of each population, by the name that its spikes are recorded under, in the order of the network."""
-        found = {"ssc": self.ssc.sn, "smf": self.smf.sn}
+        """Return the neurons of each population, by the name under which its spikes are recorded."""
+        neurons = {"ssc": self.ssc.sn, "smf": self.smf.sn}
         for sgc, stc in zip(self.sgc, self.stc, strict=True):
-            found[f"{sgc.name}_sgc"] = sgc.sn
+            neurons[f"{sgc.name}_sgc"] = sgc.sn
             if sgc.attention is not None:
-                found[f"{sgc.name}_qkv"] = sgc.qkv_sn
-                found |= {f"{sgc.name}_attention.m": sgc.attention.m_sn, f"{sgc.name}_attention.z": sgc.attention.z_sn}
-                found[f"{sgc.name}_proj"] = sgc.proj_sn
-            found[f"{stc.name}_stc"] = stc.sn
-        return found
+                neurons[f"{sgc.name}_qkv"] = sgc.qkv_sn
+                neurons |= {
+                    f"{sgc.name}_attention.m": sgc.attention.m_sn,
+                    f"{sgc.name}_attention.z": sgc.attention.z_sn,
+                }
+                neurons[f"{sgc.name}_proj"] = sgc.proj_sn
+            neurons[f"{stc.name}_stc"] = stc.sn
+        return neurons
 
 
 class Spikes(Protocol):
-    """Where spikes go: a dict that keeps them, or something that counts them."""
+    """Receives spikes by population: a dict that keeps them, or a counter."""
 
     def __setitem__(self, name: str, spikes: Tensor, /) -> None: ...
 
 
 class SpikeCount:
-    """Counts the spikes that it is given, and keeps none."""
+    """Counts the spikes that it receives, and keeps none."""
 
     def __init__(self) -> None:
         self.spikes, self.decisions = 0.0, 0
@@ -142,11 +146,11 @@ class SpikeCount:
 
 
 def _forget(name: str, spikes: Tensor) -> None:
-    """What a forward pass does with spikes that nobody asked for."""
+    """Drop spikes that are not recorded."""
 
 
 def body_mean(logits: Tensor, clip_of_body: Tensor, clips: int) -> Tensor:
-    """Logits of bodies (L, classes) → of clips (clips, classes): the mean over the bodies present [kin]."""
+    """Average logits (L, classes) over each clip's bodies, (clips, classes) [sibling]."""
     total = logits.new_zeros(clips, logits.shape[1]).index_add_(0, clip_of_body, logits)
     count = logits.new_zeros(clips).index_add_(0, clip_of_body, torch.ones_like(logits[:, 0]))
     return total / count[:, None]

@@ -1,11 +1,13 @@
-"""The multimodal GCN teacher: ten graph-convolutional layers [review], one network per stream, an ordinary network without spikes.
+"""The multimodal GCN teacher: ten graph-convolutional layers [review], one network per stream,
+without spikes.
 
     per layer    Y = ReLU( BN(sum_k A_kᵀ X W_k) + R(X) )
                  out = ReLU( BN(Conv(k x 1, stride s)(Y)) + R_s(X) )
     logits       FC of the mean over frames and joints; the soft label is the mean of the streams' logits
 
-R is the identity where the shape allows it, else BN(Conv1x1); the first layer has none. Widths 64 × 4, 128 × 3, 256 × 3 with stride
-2 at each widening, as in ST-GCN's and CTR-GCN's baselines [ours]. The adjacency is free in all entries [kin].
+R is the identity where the shape allows it, else BN(Conv1x1); the first layer has none. Widths 64 ×
+4, 128 × 3, 256 × 3 with stride 2 at each widening, as in ST-GCN's and CTR-GCN's baselines [ours].
+The adjacency is free in all entries [sibling].
 """
 
 from __future__ import annotations
@@ -15,10 +17,9 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from pydantic_core import to_jsonable_python
 from torch import Tensor, nn
 
-from mksgn.common.validation import NO_OTHER_ENTRIES, raising_bad_input
+from mksgn.common.validation import NO_OTHER_ENTRIES, plain, raising_bad_input
 from mksgn.train.fields import ClassNames, Count, Frames, GraphName, Kernel, Streams
 from mksgn.train.layers import ConvBN, GraphConvBN
 from mksgn.train.skeletons import adjacency_subsets, graph
@@ -48,11 +49,12 @@ class TeacherConfig:
         return tuple(2 if width > before else 1 for before, width in zip(previous, self.widths, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        return to_jsonable_python(self)
+        return plain(self)
 
 
 class GCNLayer(nn.Module):
-    """One layer of the equations above. Input (L, C, T, V), output (L, C', floor((T - 1) / stride) + 1, V)."""
+    """One layer of the equations above. Input (L, C, T, V), output (L, C', floor((T - 1) / stride)
+    + 1, V)."""
 
     def __init__(self, inputs: int, outputs: int, adjacency: Tensor, *, kernel: int, stride: int, residual: bool):
         super().__init__()
@@ -74,7 +76,8 @@ class GCNLayer(nn.Module):
 
 
 class GCN(nn.Module):
-    """One stream's network: (L, 3, T, V) → logits (L, classes). A batch norm per joint and coordinate comes first [kin]."""
+    """One stream's network: (L, 3, T, V) → logits (L, classes). A batch norm per joint and
+    coordinate comes first [sibling]."""
 
     def __init__(self, config: TeacherConfig):
         super().__init__()
@@ -89,7 +92,7 @@ class GCN(nn.Module):
         self.fc = nn.Linear(inputs, len(config.classes))
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits, and the features (L, C, T, V) of every layer."""
+        """Compute logits, and the features (L, C, T, V) of every layer."""
         bodies, _, frames, joints = x.shape
         flat = self.input_bn(x.transpose(2, 3).reshape(bodies, -1, frames))
         x = flat.view(bodies, 3, joints, frames).transpose(2, 3)
@@ -101,7 +104,8 @@ class GCN(nn.Module):
 
 
 class Teacher(nn.Module):
-    """Input (L, 3 · streams, T, V), as the student's; output logits (L, classes), the mean over the streams."""
+    """Input (L, 3 · streams, T, V), as the student's; output logits (L, classes), the mean over the
+    streams."""
 
     def __init__(self, config: TeacherConfig):
         super().__init__()
@@ -112,7 +116,8 @@ class Teacher(nn.Module):
         return self.look(x)[0].mean(0)
 
     def look(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits of each stream (streams, L, classes), and per layer the streams' features side by side (L, streams · C, T, V)."""
+        """Compute each stream's logits (streams, L, classes), and each layer's features
+        concatenated, (L, streams · C, T, V)."""
         logits, features = zip(
             *(net(part) for net, part in zip(self.by_stream.values(), x.split(3, dim=1), strict=True)), strict=True
         )

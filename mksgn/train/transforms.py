@@ -17,11 +17,12 @@ STORED_FRAMES = 64  # every training clip is stored at this length; windows are 
 
 
 class TrainingClips:
-    """All training clips in memory at a fixed length: joints (N, M, 64, V, 3), present (N, M)."""
+    """All training clips in memory, resampled to one length: joints (N, M, 64, V, 3), present (N,
+    M)."""
 
     def __init__(self, clips: Sequence[Clip]):
         bodies, labels, self.digests = [], [], set()
-        for clip in clips:  # each is read once: a lazy set may lie on a disk
+        for clip in clips:  # read once: the clips may be on disk
             bodies.append(resize(check_joints(clip), STORED_FRAMES))
             labels.append(clip.label)
             self.digests.add(digest(clip))
@@ -29,16 +30,16 @@ class TrainingClips:
         self.joints, self.present = torch.zeros(shape), torch.zeros(shape[:2], dtype=torch.bool)
         for n, body in enumerate(bodies):
             self.joints[n, : len(body)], self.present[n, : len(body)] = torch.from_numpy(body), True
-            bodies[n] = body[:0].copy()  # what is copied is freed: there may be 40,000
+            bodies[n] = body[:0].copy()  # frees the copied joints: there may be 40,000 clips
         self.labels = torch.tensor(labels)
 
     @property
     def fingerprint(self) -> str:
-        """Tells two sets of training clips apart, whatever order they are in."""
+        """Digest of the set of clips, independent of their order."""
         return hashlib.blake2b(b"".join(sorted(self.digests)), digest_size=16).hexdigest()
 
     def copies(self, clips: Sequence[Clip]) -> np.ndarray:
-        """(clips,) bool: which of them are, joint by joint and bit by bit, one of these training clips."""
+        """Tell which clips, (clips,) bool, are bitwise copies of training clips."""
         return np.array([digest(clip) in self.digests for clip in clips], dtype=bool)
 
     def __len__(self) -> int:
@@ -51,28 +52,34 @@ class TrainingClips:
         config: TrainConfig,
         generator: torch.Generator,
     ) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Augmented windows: bodies (L, 3 · streams, T, V) as each normaliser makes them, the clip of each body (L,), labels (B,).
+        """Make augmented windows of the clips at `index`.
 
-        Several normalisers (a student's and its teacher's) see the same window of the same clip, turned and scaled alike.
+        Several normalisers (a student's and its teacher's) see the same window of a clip, rotated
+        and scaled alike.
+
+        Returns:
+            Bodies (L, 3 · streams, T, V) for each normaliser, the clip of each body (L,), and
+            labels (B,).
         """
         joints, present = self.joints[index], self.present[index]
-        length, start = draw_windows(len(joints), joints.shape[2], config.crop, generator)
-        turns = draw_turns(len(joints), config, generator)
-        found = []
+        length, start = sample_windows(len(joints), joints.shape[2], config.crop, generator)
+        rotations = sample_rotations(len(joints), config, generator)
+        inputs = []
         for normaliser in normalisers:
             cut = window(joints, length, start, normaliser.frames)
-            found.append(normaliser(turn(cut, turns))[present])
-        return found, present.nonzero()[:, 0], self.labels[index]
+            inputs.append(normaliser(rotate(cut, rotations))[present])
+        return inputs, present.nonzero()[:, 0], self.labels[index]
 
 
-def draw_windows(clips: int, frames: int, least: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Length and start, both (clips,), in frames of the stored clip; a window covers at least the share `least` of it."""
+def sample_windows(clips: int, frames: int, least: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw length and start of windows, both (clips,) in stored frames; they cover at least the
+    share `least` of a clip."""
     length = (least + (1 - least) * torch.rand(clips, generator=generator)) * (frames - 1)
     return length, torch.rand(clips, generator=generator) * (frames - 1 - length)
 
 
 def window(joints: Tensor, length: Tensor, start: Tensor, frames: int) -> Tensor:
-    """A window per clip, resampled to `frames`: (B, M, 64, V, 3) → (B, M, frames, V, 3)."""
+    """Cut a window of each clip and resample it: (B, M, 64, V, 3) → (B, M, frames, V, 3)."""
     b, t = joints.shape[0], joints.shape[2]
     position = start[:, None] + length[:, None] * torch.linspace(0, 1, frames)
     low = position.floor().clamp_(0, t - 2).long()
@@ -83,8 +90,9 @@ def window(joints: Tensor, length: Tensor, start: Tensor, frames: int) -> Tensor
     return left * (1 - weight) + right * weight
 
 
-def draw_turns(b: int, config: TrainConfig, generator: torch.Generator) -> Tensor:
-    """(b, 3, 3): a rotation about the vertical axis and, by a third of the angle, about x, times a scale."""
+def sample_rotations(b: int, config: TrainConfig, generator: torch.Generator) -> Tensor:
+    """Draw matrices (b, 3, 3): a rotation about the vertical axis and, by up to a third of the
+    angle, about x, times a scale."""
     angle = (torch.rand(b, 2, generator=generator) * 2 - 1) * torch.tensor(
         [config.rotate_degrees, config.rotate_degrees / 3]
     ).deg2rad()
@@ -96,18 +104,19 @@ def draw_turns(b: int, config: TrainConfig, generator: torch.Generator) -> Tenso
     return about_x @ about_y * scale.view(-1, 1, 1)
 
 
-def turn(joints: Tensor, turns: Tensor) -> Tensor:
-    """Joints (B, M, T, V, 3), each clip turned and scaled by its matrix (B, 3, 3)."""
-    return torch.einsum("bij,bmtvj->bmtvi", turns, joints)
+def rotate(joints: Tensor, rotations: Tensor) -> Tensor:
+    """Rotate and scale joints (B, M, T, V, 3), each clip by its matrix (B, 3, 3)."""
+    return torch.einsum("bij,bmtvj->bmtvi", rotations, joints)
 
 
 def digest(clip: Clip) -> bytes:
-    """The same for two clips exactly where their joints are the same bits."""
+    """Compute a digest of a clip's joints, equal for bitwise copies only."""
     joints = np.ascontiguousarray(clip.joints, dtype=np.float32)
     return hashlib.blake2b(joints.tobytes(), digest_size=16, person=str(joints.shape).encode()[:16]).digest()
 
 
 def body_inputs(clips: Sequence[Clip], normaliser: StreamNormaliser) -> tuple[np.ndarray, np.ndarray]:
-    """Clips as they are run: inputs (L, 3 · streams, T, V) and the clip of each body (L,); absent bodies get no body."""
+    """Compute the inputs (L, 3 · streams, T, V) of the bodies present in clips, and the clip of
+    each body (L,)."""
     bodies = [normaliser.clip(clip) for clip in clips]
     return np.concatenate(bodies), np.repeat(np.arange(len(clips)), [len(b) for b in bodies])

@@ -10,7 +10,8 @@ JOINT = "-inf 200.5 nan 540.25 1 0 0 0 2"  # what follows x y z; a sensor writes
 
 
 def write_skeleton(path: Path, frames: Sequence[Sequence[tuple[int | str, np.ndarray]]], newline: str = "\n") -> Path:
-    """A clip of frames of bodies (id, (25, 3) joints in metres); a float32 is read back as it was."""
+    """A clip of frames of bodies (id, (25, 3) joints in metres); a float32 is read back as it
+    was."""
     lines = [str(len(frames))]
     for bodies in frames:
         lines.append(str(len(bodies)))

@@ -1,4 +1,5 @@
-"""The ablation: real trainings of two variants, continued and not repeated, and the table that they make."""
+"""The ablation: real trainings of two variants, continued and not repeated, and the table that they
+make."""
 
 import subprocess
 import sys

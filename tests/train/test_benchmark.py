@@ -1,4 +1,5 @@
-"""The benchmark beside SpikingJelly: same spikes or no ratio, one JSON object, ratios the right way round."""
+"""The benchmark beside SpikingJelly: same spikes or no ratio, one JSON object, ratios the right way
+round."""
 
 import copy
 import json

@@ -1,4 +1,5 @@
-"""model.pt: what is saved comes back, and a file that is anything else is refused without running it."""
+"""model.pt: what is saved comes back, and a file that is anything else is refused without running
+it."""
 
 import hashlib
 import io

@@ -21,6 +21,7 @@ TINY = "student: {frames: 4, stream_channels: 2, widths: [4], heads: 2, kernel: 
 def run(monkeypatch, capsys, tmp_path):
     """Run the command in an empty folder; returns exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(synthetic.DEFAULT_LIMIT, "test", 24)  # held-out clips
 
     def with_arguments(*arguments):
         monkeypatch.setattr(sys, "argv", ["mksgn-train", *map(str, arguments)])

@@ -223,7 +223,8 @@ def test_the_defaults_of_the_distillation_are_the_page_s():
 
 def test_the_new_entries_survive_json(write):
     given = {
-        "optimizer": "sgd", "schedule": "step", "milestones": [0.4, 0.7], "precision": "mixed", "soft_label_weight": 2.0,
+        "optimizer": "sgd", "schedule": "step", "milestones": [0.4, 0.7], "precision": "mixed",
+        "soft_label_weight": 2.0,
         "feature_weight": 0.5, "temperature": 3.0, "rate_weight": 0.1, "teacher": {"kernel": 5},
     }  # fmt: skip
     config = load(write(json.dumps(given)))

@@ -1,4 +1,5 @@
-"""What --describe says, beside torch's own counter, and beside every input that a tiny layer can have."""
+"""What --describe says, beside torch's own counter, and beside every input that a tiny layer can
+have."""
 
 import itertools
 import math
@@ -99,7 +100,8 @@ def test_the_macs_of_a_student_are_those_that_torch_counts(name):
 
 
 def test_the_counter_misses_the_weighing_of_a_single_stream():
-    """One stream is a product of every spike and a weight of 1: torch multiplies without a sum, and counts no such thing."""
+    """One stream is a product of every spike and a weight of 1: torch multiplies without a sum, and
+    counts no such thing."""
     student = build(SMALL, streams=("bone",))
     x, config = inputs(student), student.config
     ours = BODIES * sum(row.macs * row.passes for row in student_layers(student, x))
@@ -108,7 +110,8 @@ def test_the_counter_misses_the_weighing_of_a_single_stream():
 
 
 def parts_of(student):
-    """Module path of what torch computes for each row; the two products of an attention are one module."""
+    """Module path of what torch computes for each row; the two products of an attention are one
+    module."""
     parts = {"ssc": ["ssc"], "smf": ["smf"], "readout": ["fc"]}
     for i, sgc in enumerate(student.sgc):
         parts[f"block{i + 1}_sgc"] = [f"sgc.{i}.graph", f"sgc.{i}.skip"]
@@ -169,7 +172,8 @@ def test_the_macs_of_a_teacher_are_those_that_torch_counts(streams):
 
 
 def learnable(student, module):
-    """Parameters that training can change: of an adjacency on the skeleton its edges, and nothing that is frozen."""
+    """Parameters that training can change: of an adjacency on the skeleton its edges, and nothing
+    that is frozen."""
     edges = int(np.count_nonzero(adjacency_subsets(graph(student.config.graph))))
     return sum(
         edges if name.endswith("adjacency") and student.config.adjacency == "skeleton" else p.numel()
@@ -243,7 +247,8 @@ def all_sequences(steps, *shape):
 
 @torch.no_grad()
 def highest_of(population, module, *given):
-    """What each neuron of a population came to, over all bodies and steps: the module is run, its LIF overheard."""
+    """What each neuron of a population came to, over all bodies and steps: the module is run, its
+    LIF overheard."""
     currents = []
     hook = population.register_forward_pre_hook(lambda _, x: currents.append(x[0].double().numpy()))
     module(*given)
@@ -252,7 +257,8 @@ def highest_of(population, module, *given):
 
 
 def assert_exact(bound, found):
-    """No input lifts a neuron over its bound; below the threshold, and above rest, one lifts it right there."""
+    """No input lifts a neuron over its bound; below the threshold, and above rest, one lifts it
+    right there."""
     bound = bound.double().numpy()
     np.testing.assert_array_equal(found >= 1.0, bound >= 1.0)
     assert (found <= np.maximum(bound, 0) + 1e-6).all()
@@ -300,7 +306,8 @@ def test_largest_membrane_of_qkv_is_that_of_the_best_of_all_spike_trains():
 
 
 def test_largest_membrane_of_stc_is_that_of_the_best_of_all_spike_trains():
-    """Its two inputs excite one neuron each for itself; at the first and last frame a part of the kernel lies outside."""
+    """Its two inputs excite one neuron each for itself; at the first and last frame a part of the
+    kernel lies outside."""
     counts = []
     for seed, stride in itertools.product(range(20), (1, 2)):
         student = scramble(build(TINY, seed, widths=(1, stride), frames=2), seed, shift=-0.2)
@@ -316,7 +323,8 @@ def test_largest_membrane_of_stc_is_that_of_the_best_of_all_spike_trains():
 
 
 def test_largest_membrane_of_sgc_is_over_every_input_and_exact_without_a_residual():
-    """All spikes of all joints that a joint hears; the residual comes from a joint that the graph hears too."""
+    """All spikes of all joints that a joint hears; the residual comes from a joint that the graph
+    hears too."""
     counts, gaps = [], 0
     for seed, alone in itertools.product(range(4), (False, True)):
         student = scramble(build(TINY, seed, widths=(2,)), seed, shift=0.1)
@@ -346,7 +354,8 @@ def test_largest_membrane_of_sgc_is_over_every_input_and_exact_without_a_residua
 
 
 def test_largest_membrane_of_ssc_is_that_of_the_farthest_values_of_the_lattice():
-    """Joint, coordinate, frame: each value in a neuron's window at 127/32 of the sign that excites it."""
+    """Joint, coordinate, frame: each value in a neuron's window at 127/32 of the sign that excites
+    it."""
     student = scramble(build(TINY, frames=4), 3, shift=-3.0)
     ssc, bound = student.ssc, largest_membrane(student, "ssc")
     assert bound.shape == (4, 4, 20)
@@ -364,7 +373,8 @@ def test_largest_membrane_of_ssc_is_that_of_the_farthest_values_of_the_lattice()
 
 @pytest.mark.parametrize(("product", "most"), [("m", 4), ("z", 20)])
 def test_largest_membrane_of_an_attention_is_that_of_all_coincidences(product, most):
-    """A little more gain than one over the d channels, or the V keys, and it fires at the last step; a little less, never."""
+    """A little more gain than one over the d channels, or the V keys, and it fires at the last
+    step; a little less, never."""
     for gain, fires in [(1.01, True), (0.99, False)]:
         student = build(TINY, widths=(8,), heads=2, steps=3).eval()
         attention = student.sgc[0].attention
@@ -444,7 +454,8 @@ def test_a_healthy_network_has_nothing_to_say():
     ],
 )
 def test_a_population_that_was_made_unable_is_named(name, branches):
-    """Norms of weight 0 and a small offset, as after a bad initialisation (trap 2): whatever comes, its membrane stays low."""
+    """Norms of weight 0 and a small offset, as after a bad initialisation (trap 2): whatever comes,
+    its membrane stays low."""
     student, x = settled()
     for branch in branches:
         norm = student.get_submodule(branch).bn
@@ -482,7 +493,8 @@ def test_an_attention_with_the_kin_s_gain_is_named(product):
 
 
 def test_a_population_that_could_fire_and_hardly_does_is_named():
-    """A single neuron's worth of margin: only all its exciting spikes at once would do, and they never come."""
+    """A single neuron's worth of margin: only all its exciting spikes at once would do, and they
+    never come."""
     student, x = settled()
     stc = student.stc[1]
     excess = largest_membrane(student, "block2_stc").amax((1, 2)) / 0.875 - 1.0 / 0.875
@@ -539,7 +551,8 @@ def test_settling_gives_the_statistics_of_the_bodies_and_leaves_the_norms_as_the
 
 
 def test_after_settling_the_rates_are_those_of_training():
-    """All but the variance: a norm divides by n in training, and keeps what was divided by n - 1."""
+    """All but the variance: a norm divides by n in training, and keeps what was divided by n -
+    1."""
     clips = synthetic.read(12, "train").clips
     x = torch.from_numpy(body_inputs(clips, StreamNormaliser.fit(clips, 8))[0]).double()
     student = build(
@@ -564,7 +577,8 @@ def test_after_settling_the_rates_are_those_of_training():
 
 
 def test_rates_before_settling_are_others():
-    """A batch norm that has seen nothing passes its input on: what is described then is no training's state."""
+    """A batch norm that has seen nothing passes its input on: what is described then is no
+    training's state."""
     student, x = settled()
     fresh = build(student.config.to_dict() | {"streams": student.config.streams, "widths": student.config.widths})
     before = {row.name: row.rate for row in student_layers(fresh, x)[:-1]}

@@ -1,4 +1,5 @@
-"""The losses beside slow, obvious versions in float64 NumPy; what is trained by them, and what is left alone."""
+"""The losses beside slow, obvious versions in float64 NumPy; what is trained by them, and what is
+left alone."""
 
 import copy
 import math
@@ -55,7 +56,8 @@ seeds = st.integers(0, 2**31 - 1)
 
 
 def interpolate(x, frames):
-    """(L, C, T, V) → (L, C, frames, V): linear between the frames around, from the first to the last."""
+    """(L, C, T, V) → (L, C, frames, V): linear between the frames around, from the first to the
+    last."""
     out = np.zeros((*x.shape[:2], frames, x.shape[3]))
     for t in range(frames):
         position = t * (x.shape[2] - 1) / (frames - 1) if frames > 1 else 0.0
@@ -109,7 +111,8 @@ def cross_entropy_of(logits, label, smoothing):
 
 
 def features_of(student, teacher, translate):
-    """L_feat of each body: mean over pairs of the mean squared distance of firing rates over the steps."""
+    """L_feat of each body: mean over pairs of the mean squared distance of firing rates over the
+    steps."""
     out = np.zeros(student[0].shape[1])
     for s, f, ftm in zip(student, teacher, translate, strict=True):
         rates = spikes_of(translated_current(f, ftm, s.shape[3]), len(s)).mean(0)
@@ -156,7 +159,8 @@ def build_teacher(**changes):
 
 
 def build(config=None, *, distilling=True, teacher=None, dtype=torch.float64, **changes):
-    """An objective in inference mode, and bodies for the student and the teacher. Training is in float32 only."""
+    """An objective in inference mode, and bodies for the student and the teacher. Training is in
+    float32 only."""
     torch.manual_seed(0)
     student = Student(StudentConfig(**{**STUDENT, **changes}))
     teacher = (teacher or build_teacher()).to(dtype)
@@ -190,7 +194,8 @@ def test_the_pairs_of_six_blocks_and_ten_layers():
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 4, 5, 7, 8, 10, 12])
 def test_the_pairs_of_other_depths(blocks):
-    """At most three, none twice, deeper ones with deeper ones, both inside their network, and the last with the last."""
+    """At most three, none twice, deeper ones with deeper ones, both inside their network, and the
+    last with the last."""
     pairs = layer_pairs(blocks, 10)
     assert len(pairs) == min(3, blocks)
     assert pairs[-1] == (blocks, 10)
@@ -263,7 +268,8 @@ def test_soft_labels_cost_nothing_where_the_student_agrees_and_are_finite_where_
 
 
 def test_soft_labels_tell_teacher_from_student():
-    """KL is not symmetric: missing what the teacher thinks possible costs more than thinking more possible."""
+    """KL is not symmetric: missing what the teacher thinks possible costs more than thinking more
+    possible."""
     sharp, flat = torch.tensor([[6.0, 0.0, 0.0]]), torch.zeros(1, 3)
     missed, spread = float(soft_label_loss(flat, sharp, 1.0)), float(soft_label_loss(sharp, flat, 1.0))
     p = math.exp(6) / (math.exp(6) + 2)
@@ -358,7 +364,8 @@ def test_a_teacher_of_one_stream_and_more_frames_teaches_too():
 
 @pytest.mark.parametrize("split", [[(0,), (1,), (2,)], [(0, 2), (1,)]])
 def test_a_batch_costs_what_its_shares_cost(split):
-    """Or processes with shares of different sizes would learn something else than one with the whole batch."""
+    """Or processes with shares of different sizes would learn something else than one with the
+    whole batch."""
     objective, bodies = build(CONFIG)
     whole, whole_logits = objective(bodies, CLIP_OF, LABELS)
     for clips in split:
@@ -421,7 +428,8 @@ def test_the_gradients_of_the_losses_reach_the_student_and_the_translation():
             n.split(".")[0] for n, p in objective.named_parameters() if p.grad is not None and p.grad.any()
         }
     assert reached == {
-        "cross_entropy": {"network"}, "soft_label": {"network"}, "feature": {"network", "distillation"}, "rate": {"network"},
+        "cross_entropy": {"network"}, "soft_label": {"network"}, "feature": {"network", "distillation"},
+        "rate": {"network"},
     }  # fmt: skip
     objective.zero_grad(set_to_none=True)
     losses["feature"].sum().backward(retain_graph=True)
@@ -483,7 +491,8 @@ def test_the_translation_learns_and_is_kept():
 
 
 def test_the_student_alone_is_the_same_student():
-    """Its state has the names of a student without a teacher: nothing of the distillation is in model.pt."""
+    """Its state has the names of a student without a teacher: nothing of the distillation is in
+    model.pt."""
     objective, bodies = build(CONFIG)
     alone, _ = build(distilling=False)
     assert list(objective.network.state_dict()) == list(alone.network.state_dict())

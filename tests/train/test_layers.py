@@ -1,4 +1,5 @@
-"""Each layer beside the slow, obvious version of its equation: loops over steps, frames, joints and channels, in float64."""
+"""Each layer beside the slow, obvious version of its equation: loops over steps, frames, joints and
+channels, in float64."""
 
 import itertools
 import math
@@ -34,7 +35,8 @@ seeds = st.integers(0, 2**31 - 1)
 
 
 def convolve(x, weight, stride=1):
-    """(N, C, T, V) and (O, C, kt, kv) → (N, O, T', V): as many zeros around as keep the shape, stride along time."""
+    """(N, C, T, V) and (O, C, kt, kv) → (N, O, T', V): as many zeros around as keep the shape,
+    stride along time."""
     n_samples, channels, frames, joints = x.shape
     outputs, _, kt, kv = weight.shape
     out = np.zeros((n_samples, outputs, (frames - 1) // stride + 1, joints))
@@ -110,7 +112,8 @@ def information_of(a, b):
 
 
 def stream_information(p):
-    """sum_{j != i} I_ij of spikes (S, L, streams, C0, T, V): over steps, frames, joints; mean over channels and bodies."""
+    """sum_{j != i} I_ij of spikes (S, L, streams, C0, T, V): over steps, frames, joints; mean over
+    channels and bodies."""
     _, n_bodies, streams, channels, _, _ = p.shape
     total = np.zeros(streams)
     for i, j, n, c in np.ndindex(streams, streams, n_bodies, channels):
@@ -120,7 +123,8 @@ def stream_information(p):
 
 
 def assert_neuron(current, spikes):
-    """`spikes` are those of a membrane with tau 2, threshold 1 and hard reset, wherever rounding cannot flip a decision."""
+    """`spikes` are those of a membrane with tau 2, threshold 1 and hard reset, wherever rounding
+    cannot flip a decision."""
     current, spikes = np.asarray(current), array(spikes)
     assert current.shape == spikes.shape
     assert set(np.unique(spikes)) <= {0.0, 1.0}
@@ -166,7 +170,8 @@ def random_adjacency(seed, subsets, joints):
 
 @torch.no_grad()
 def run(layer, *inputs):
-    """Output, spikes by the name handed to `record`, and the current into each LIF of the layer, by module name."""
+    """Output, spikes by the name handed to `record`, and the current into each LIF of the layer, by
+    module name."""
     record, currents, hooks = {}, {}, []
     for name, module in layer.named_modules():
         if type(module).__name__ == "LIF":
@@ -187,7 +192,8 @@ def assert_population(expected_current, current, spikes):
 
 @few
 @given(
-    seed=seeds, streams=st.integers(1, 4), channels=st.integers(1, 3), steps=st.integers(1, 4), frames=st.integers(1, 4),
+    seed=seeds, streams=st.integers(1, 4), channels=st.integers(1, 3), steps=st.integers(1, 4),
+    frames=st.integers(1, 4),
     joints=st.integers(1, 4),
 )  # fmt: skip
 def test_ssc_codes_each_stream_by_its_own_padded_convolution(seed, streams, channels, steps, frames, joints):
@@ -207,7 +213,8 @@ def test_ssc_codes_each_stream_by_its_own_padded_convolution(seed, streams, chan
 
 
 def test_ssc_current_is_one_and_the_same_at_all_steps():
-    """Charged to the membrane at every step: a neuron of current 1.2 fires at the third step of 0.6, 0.9, 1.05 only."""
+    """Charged to the membrane at every step: a neuron of current 1.2 fires at the third step of
+    0.6, 0.9, 1.05 only."""
     layer = SSC(4, 2, 4, TAU).eval()
     nn.init.zeros_(layer.conv.weight)
     nn.init.constant_(layer.bn.bias, 1.2)
@@ -259,13 +266,15 @@ def test_smf_measures_the_information_between_streams(seed, streams, channels, n
     own = random_spikes(seed + 1, 2, n_bodies, streams, channels, 4, 5, rate=0.3)
     take = random_spikes(seed + 2, 2, n_bodies, streams, channels, 4, 5, rate=0.6)
     p = torch.where(take > 0, common, own)
-    # the floor of 1e-6 under each probability moves a term by at most 1e-6 log 1e6, and there are streams * 4 of them
+    # the floor of 1e-6 under each probability moves a term by at most 1e-6 log 1e6, and there are
+    # streams * 4 of them
     expected = stream_information(array(p))
     np.testing.assert_allclose(array(SMF(streams, channels, 2, TAU).measure(p)), expected, rtol=1e-4, atol=4e-4)
 
 
 def test_information_of_textbook_pairs():
-    """A copy and its complement tell all (log 2), an independent stream and a silent one nothing."""
+    """A copy and its complement tell all (log 2), an independent stream and a silent one
+    nothing."""
     sequences = np.array(
         [[0, 1, 0, 1], [0, 1, 0, 1], [1, 0, 1, 0], [0, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]], dtype=float
     )
@@ -321,7 +330,8 @@ def test_smf_starts_with_equal_weights_and_learns_them_through_g_and_b_alone():
 
 @few
 @given(
-    seed=seeds, inputs=st.integers(1, 3), outputs=st.integers(1, 3), subsets=st.integers(1, 3), joints=st.integers(1, 5),
+    seed=seeds, inputs=st.integers(1, 3), outputs=st.integers(1, 3), subsets=st.integers(1, 3),
+    joints=st.integers(1, 5),
     learned=st.booleans(),
 )  # fmt: skip
 def test_graph_convolution(seed, inputs, outputs, subsets, joints, learned):
@@ -396,7 +406,8 @@ def test_attention_map_is_query_by_key():
     ("heads", "depth", "rate"), [(2, 16, 0.3), (4, 4, 0.2), (8, 4, 0.5), (8, 16, 0.15), (8, 32, 0.15)]
 )
 def test_the_first_training_batch_sets_the_gains(heads, depth, rate):
-    """M and Z fire at 5 to 20 % in every head; with the kin's fixed gain of 1/8 some of these would never fire."""
+    """M and Z fire at 5 to 20 % in every head; with the sibling models' fixed gain of 1/8 some of
+    these would never fire."""
     layer = SpikingSelfAttention(heads, TAU)
     qkv = random_spikes(0, 4, 4, 3 * heads * depth, 4, 20, rate=rate)
     layer.eval()(qkv, lambda name, spikes: None, "a")
@@ -477,7 +488,8 @@ def test_stc(seed, inputs, outputs, kernel, stride, frames, joints):
 
 
 def test_batch_norms_start_at_one_and_synapses_have_no_other_bias():
-    """A weight of 1e-6, as the kin have it, would silence a neuron of threshold 1 (trap 2)."""
+    """A weight of 1e-6, as in the sibling models, would silence a neuron of threshold 1 (trap
+    2)."""
     layers = [
         SSC(4, 2, 4, TAU), SMF(4, 2, 3, TAU), STC("b", 2, 3, kernel=5, stride=2, tau=TAU),
         SASGC("b", 2, 4, torch.eye(3)[None], heads=2, tau=TAU, attention=True, learned=False),
@@ -494,7 +506,8 @@ def test_batch_norms_start_at_one_and_synapses_have_no_other_bias():
 
 
 def test_a_binary_identity_path_can_fire():
-    """Trap 1: a constant input of 1 never lifts h to the threshold (0.5, 0.75, ...); the gain of a residual's norm does."""
+    """Trap 1: a constant input of 1 never lifts h to the threshold (0.5, 0.75, ...); the gain of a
+    residual's norm does."""
     skip = ConvBN(1, 1).eval()
     nn.init.ones_(skip.conv.weight)
     layer = STC("b", 1, 1, kernel=1, stride=1, tau=TAU).eval()

@@ -1,4 +1,5 @@
-"""The training loop: what it writes, that a seed decides it, and that a resumed training is the uninterrupted one."""
+"""The training loop: what it writes, that a seed decides it, and that a resumed training is the
+uninterrupted one."""
 
 import json
 from dataclasses import replace
@@ -8,10 +9,11 @@ import pytest
 import torch
 
 from mksgn.common.errors import BadInputError
-from mksgn.train import checkpoint, distill, loop
+from mksgn.train import checkpoint, distill, resume
 from mksgn.train.config import TrainConfig
 from mksgn.train.datasets import synthetic
-from mksgn.train.loop import predict, top1, train, train_teacher
+from mksgn.train.evaluate import predict, top1
+from mksgn.train.loop import train, train_teacher
 from mksgn.train.optimizers import weight_groups
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.transforms import body_inputs
@@ -207,7 +209,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(whole, tmp_path):
 
 def test_a_line_that_was_written_before_the_state_is_not_counted_twice(whole, tmp_path, monkeypatch):
     """Killed between the two: the epoch is done again."""
-    save = loop.save_atomically
+    save = resume.save_atomically
 
     def killed(values, path):
         if len(values["metrics"]) == 2:
@@ -215,7 +217,7 @@ def test_a_line_that_was_written_before_the_state_is_not_counted_twice(whole, tm
         save(values, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_atomically", killed)
+        patch.setattr(resume, "save_atomically", killed)
         with pytest.raises(Interrupted):
             run(tmp_path)
     assert [line["epoch"] for line in metrics(tmp_path)] == [1, 2]
@@ -277,13 +279,6 @@ def test_a_teacher_of_another_split_is_refused(tmp_path):
         train(CONFIG, other, HELD_OUT, tmp_path / "out", teacher=teacher)
 
 
-def test_evaluation_in_pieces_is_evaluation_at_once(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "EVALUATION_CLIPS", 3)
-    model = run(tmp_path)
-    for name in ("held_out_top1", "held_out_firing_rate"):
-        assert model.training[name] == pytest.approx(whole[0].training[name], abs=1e-12)
-
-
 def test_resuming_on_other_clips_is_refused(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, stop_after=1)
@@ -307,28 +302,6 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path, monkeypatch):
         run(tmp_path, replace(CONFIG, learning_rate=1.0))
     assert not (tmp_path / "model.pt").exists()
     assert metrics(tmp_path) == []
-
-
-# evaluation
-
-
-def test_predict_in_batches_is_predict_at_once(whole, monkeypatch):
-    model, _ = whole
-    x, clip_of = body_inputs(TRAINING.clips, model.normaliser)
-    assert len(x) > len(TRAINING)  # somebody stands beside
-    at_once = predict(model.student.train(), x, clip_of, len(TRAINING))
-    assert not model.student.training
-    assert at_once.shape == (12, 12)
-    monkeypatch.setattr(loop, "EVALUATION_BODIES", 5)
-    torch.testing.assert_close(predict(model.student, x, clip_of, len(TRAINING)), at_once, atol=1e-6, rtol=1e-6)
-    body = model.student(torch.from_numpy(x)).detach()
-    for clip in range(12):
-        torch.testing.assert_close(at_once[clip], body[clip_of == clip].mean(0))
-
-
-def test_top1():
-    logits = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.4], [0.0, -1.0]])
-    assert top1(logits, np.array([1, 0, 0, 1])) == 0.5
 
 
 def test_resuming_another_training_or_a_damaged_one_is_refused(tmp_path):

@@ -1,4 +1,5 @@
-"""The neuron against its equation, and against the four other implementations that it must agree with."""
+"""The neuron against its equation, and against the four other implementations that it must agree
+with."""
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ def loop(x: np.ndarray, tau: float, threshold: float) -> np.ndarray:
 
 
 def lattice_currents(steps: int, clips: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Even integer sums, integer biases, integer thresholds: what a quantised population sees, clip after clip of 4 steps."""
+    """Even integer sums, integer biases, integer thresholds: what a quantised population sees, clip
+    after clip of 4 steps."""
     rng = np.random.default_rng(seed)
     sums = 2 * rng.integers(-400, 500, (clips * steps, N))
     return sums, rng.integers(-60, 60, N), rng.integers(1, 900, N)
@@ -64,7 +66,8 @@ def test_a_threshold_per_neuron_and_populations_longer_than_a_chunk(shape):
 
 
 def test_the_gradient_is_that_of_the_surrogate():
-    """Against autograd through the plain loop, with the step replaced by sigmoid(4 x) in the backward pass only."""
+    """Against autograd through the plain loop, with the step replaced by sigmoid(4 x) in the
+    backward pass only."""
     torch.manual_seed(1)
     x = torch.randn(6, 50, dtype=torch.float64) * 2
     weight = torch.randn(6, 50, dtype=torch.float64)
@@ -98,11 +101,13 @@ def test_spikingjelly_lif_node_agrees():
 
 
 def test_slayer_cuba_neuron_agrees_on_the_lattice():
-    """lava-dl's SLAYER neuron, current without memory, voltage decay 1/2: its quantised states are integers of 1/64 unit."""
+    """lava-dl's SLAYER neuron, current without memory, voltage decay 1/2: its quantised states are
+    integers of 1/64 unit."""
     cuba = pytest.importorskip("lava.lib.dl.slayer.neuron.cuba", reason="lava-dl needs Python 3.10")
     scale = 1 << 6
     neuron = cuba.Neuron(threshold=1.0, current_decay=1.0, voltage_decay=0.5, scale=scale, shared_param=True)
-    # one step of the loop below at a time, without the bias; SLAYER fires at >=, so ties must not occur: odd sixty-fourths
+    # one step of the loop below at a time, without the bias; SLAYER fires at >=, so ties must not
+    # occur: odd sixty-fourths
     rng = np.random.default_rng(0)
     x = torch.tensor((rng.integers(-128, 384, (1, 400, 4)) * 8 + 4) / 8.0 / scale, dtype=torch.float32)
     theirs = neuron(x.clone())
@@ -113,7 +118,8 @@ def test_slayer_cuba_neuron_agrees_on_the_lattice():
 
 
 def run_stock_lif(sums: np.ndarray, precision: str, **parameters) -> np.ndarray:
-    """Spikes (time steps, N) of Lava's own LIFReset, fed by its own RingBuffer, under the guard; reset every 4 steps."""
+    """Spikes (time steps, N) of Lava's own LIFReset, fed by its own RingBuffer, under the guard;
+    reset every 4 steps."""
     pytest.importorskip("lava", reason="Lava needs Python 3.10")
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.io.sink import RingBuffer as Sink
@@ -145,7 +151,8 @@ def clip_by_clip(step, start, sums: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("vth", [3, 150])
 def test_lavas_stock_lif_in_fixed_point_agrees(vth):
-    """The float32 neuron with a half-lattice threshold, our integer step, and real Lava: 0 differing decisions."""
+    """The float32 neuron with a half-lattice threshold, our integer step, and real Lava: 0
+    differing decisions."""
     sums, bias, _ = lattice_currents(steps=4, clips=25, seed=vth)
     fixed = prepare(FixedNeuron(dv=2048, vth=np.array([vth]), bias_mant=bias, bias_exp=6))
     ours = clip_by_clip(fixed.step, fixed.start, sums)

@@ -63,7 +63,8 @@ def assert_course(found, expected):
 
 
 def rate_of(config, step, steps):
-    """The learning rate of a step, from 0: a rise over the warm-up, then half a cosine to a thousandth, or stairs."""
+    """The learning rate of a step, from 0: a rise over the warm-up, then half a cosine to a
+    thousandth, or stairs."""
     warmup = max(1, round(config.warmup * steps))
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
@@ -112,7 +113,8 @@ def test_adamw_decays_synapses_apart_from_the_gradient():
 
 @few
 @given(
-    schedule=st.sampled_from(["cosine", "step"]), steps=st.integers(2, 400), warmup=st.sampled_from([0.0, 0.02, 0.1, 0.5]),
+    schedule=st.sampled_from(["cosine", "step"]), steps=st.integers(2, 400),
+    warmup=st.sampled_from([0.0, 0.02, 0.1, 0.5]),
     milestones=st.sampled_from([(), (0.6, 0.85), (0.25,), (0.9, 0.5, 0.7)]),
 )  # fmt: skip
 def test_the_schedules(schedule, steps, warmup, milestones):
@@ -123,7 +125,8 @@ def test_the_schedules(schedule, steps, warmup, milestones):
 
 
 def test_the_course_of_a_cosine():
-    """It rises to the full rate, never goes up again, is at the half midway, and ends at a thousandth of it."""
+    """It rises to the full rate, never goes up again, is at the half midway, and ends at a
+    thousandth of it."""
     share = share_of_rate(TrainConfig(warmup=0.1), 200)
     course = [share(step) for step in range(200)]
     np.testing.assert_allclose(course[:20], np.arange(1, 21) / 20)
@@ -135,7 +138,8 @@ def test_the_course_of_a_cosine():
 
 
 def test_the_course_of_stairs():
-    """Ten epochs of ten steps: a tenth of the rate from the first step of the seventh, a hundredth from the middle of the ninth."""
+    """Ten epochs of ten steps: a tenth of the rate from the first step of the seventh, a hundredth
+    from the middle of the ninth."""
     share = share_of_rate(TrainConfig(schedule="step", warmup=0.0), 100)
     course = [share(step) for step in range(100)]
     np.testing.assert_allclose(course, [1.0] * 60 + [0.1] * 25 + [0.01] * 15)

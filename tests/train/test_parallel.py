@@ -1,4 +1,5 @@
-"""Two processes train one student: one writes, each sees its share, and both hold the same weights."""
+"""Two processes train one student: one writes, each sees its share, and both hold the same
+weights."""
 
 import json
 import subprocess
@@ -10,8 +11,9 @@ import torch
 from mksgn.common.errors import BadInputError
 from mksgn.train.checkpoint import load
 from mksgn.train.datasets import open_source
-from mksgn.train.loop import predict, top1, weights_digest
+from mksgn.train.evaluate import predict, top1
 from mksgn.train.parallel import Group, check_device
+from mksgn.train.resume import weights_digest
 from mksgn.train.transforms import body_inputs
 
 TINY = "student: {frames: 4, stream_channels: 2, widths: [4, 8], heads: 2, kernel: 3}\nepochs: 2\nbatch: 8\n"
@@ -43,42 +45,44 @@ def test_shares_of_a_batch_cover_it_once(monkeypatch):
     assert {len(part) for part in parts} == {2, 3}
 
 
-def torchrun(*arguments):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*launch, *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from mksgn.train import cli, loop, resume
+from mksgn.train.datasets import synthetic
+
+synthetic.DEFAULT_LIMIT["test"] = 30
+train = loop.train
+
+def train_and_digest(*arguments, **options):
+    model = train(*arguments, **options)
+    Path(sys.argv[-1], "digest" + os.environ["RANK"]).write_text(resume.weights_digest(model.student))
+    return model
+
+loop.train = train_and_digest
+cli.main()
+"""
 
 
-def test_torchrun_leaves_one_training(tmp_path):
+def test_torchrun_leaves_one_training_and_all_processes_hold_its_weights(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
-    options = [tmp_path / "tiny.yaml", "--data", "synthetic", "--limit", 20, "--out", tmp_path]
-    assert torchrun("-m", "mksgn.train", *options).count("epoch   2/2") == 1
+    (tmp_path / "both.py").write_text(SCRIPT)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = [tmp_path / "tiny.yaml", "--data", "synthetic", "--limit", 21, "--out", tmp_path]
+    done = subprocess.run(
+        [*launch, *map(str, (tmp_path / "both.py", *options))], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch   2/2") == 1
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]
     model = load(tmp_path / "model.pt")
     assert model.training["processes"] == 2
-    # each tried its share of the held-out clips: together they found what one finds
-    clips = open_source("synthetic", part="test")
+    assert {(tmp_path / f"digest{rank}").read_text() for rank in range(2)} == {weights_digest(model.student)}
+    # each process evaluated its share of the held-out clips: together they equal one process
+    clips = open_source("synthetic", part="test", limit=30)
     logits = predict(model.student, *body_inputs(clips.clips, model.normaliser), len(clips))
     assert model.training["held_out_top1"] == top1(logits, clips.labels)
-
-
-def test_both_processes_hold_the_same_weights(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(TINY)
-    (tmp_path / "both.py").write_text(
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from mksgn.train import config, loop\n"
-        "from mksgn.train.datasets import synthetic\n"
-        "out = Path(sys.argv[1])\n"
-        "settings = config.load(str(out / 'tiny.yaml'))\n"
-        "model = loop.train(settings, synthetic.read(21, 'train'), synthetic.read(6, 'test'), out)\n"
-        "Path(out / ('digest' + os.environ['RANK'])).write_text(loop.weights_digest(model.student))\n"
-    )
-    torchrun(tmp_path / "both.py", tmp_path)
-    digests = [(tmp_path / f"digest{rank}").read_text() for rank in range(2)]
-    assert digests[0] == digests[1] == weights_digest(load(tmp_path / "model.pt").student)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:x", "tpu", ""])

@@ -19,7 +19,8 @@ def test_a_graph_has_one_bone_per_joint_and_one_root(name, size, root):
 
 
 def test_ntu_hands_are_not_left_at_zero():
-    """The 25 pairs of the sources, counted from 1: joints 22 to 25 have bones, of the kin's list and not pyskl's."""
+    """The 25 pairs of the sources, counted from 1: joints 22 to 25 have bones, as in the sibling
+    models and not as in pyskl."""
     pairs = [(child + 1, parent + 1) for child, parent in graph("ntu-25").bones]
     assert pairs == [
         (1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11),
@@ -56,7 +57,8 @@ def test_adjacency_columns_sum_to_one_or_have_no_edge(name):
 
 
 def test_adjacency_runs_from_source_to_target():
-    """Inward: the root of NTU averages its four children. Outward: the head (3) hears the neck (2), and nobody else."""
+    """Inward: the root of NTU averages its four children. Outward: the head (3) hears the neck (2),
+    and nobody else."""
     _, inward, outward = adjacency_subsets(graph("ntu-25"))
     assert set(np.flatnonzero(inward[:, 20])) == {1, 2, 4, 8}
     np.testing.assert_allclose(inward[[1, 2, 4, 8], 20], 1 / 4)
@@ -86,8 +88,8 @@ def test_bones_chain_back_to_the_root(name):
         (((0, 0), (1, 0)), "child in one bone"),
         (((0, 0), (1, 0), (1, 2)), "child in one bone"),
         (((0, 0), (1, 1), (2, 1)), "2 joints are their own parent"),
-        (((0, 0), (1, 2), (2, 1)), "no way to the root"),
-        (((0, 0), (1, 0), (2, 7)), "no way to the root"),
+        (((0, 0), (1, 2), (2, 1)), "is not connected to the root"),
+        (((0, 0), (1, 0), (2, 7)), "is not connected to the root"),
     ],
 )
 def test_bones_that_are_not_a_tree_are_refused(bones, message):

@@ -1,4 +1,5 @@
-"""From joints to the network's input: resampling, the four streams by name, and the normaliser's lattice."""
+"""From joints to the network's input: resampling, the four streams by name, and the normaliser's
+lattice."""
 
 import json
 from dataclasses import replace
@@ -119,7 +120,8 @@ def test_input_lies_on_the_lattice(clips, normaliser):
 
 
 def test_values_are_rounded_and_held_at_the_limit():
-    """Units of 1 m (a frame): the input is the integer itself, ties to even, in [-127, 127], times 1/32."""
+    """Units of 1 m (a frame): the input is the integer itself, ties to even, in [-127, 127], times
+    1/32."""
     normaliser = StreamNormaliser("nw-ucla-20", 2, dict.fromkeys(STREAMS, 1.0))
     joints = torch.zeros(1, 1, 2, 20, 3)
     metres = torch.tensor([0.4, 0.6, 1.5, 2.5, -2.6, 126.4, 127.4, 500.0, -126.6, -500.0])

@@ -1,4 +1,5 @@
-"""The student: what its config fixes and refuses, the populations that it records, and that all of it can learn."""
+"""The student: what its config fixes and refuses, the populations that it records, and that all of
+it can learn."""
 
 import json
 from dataclasses import asdict

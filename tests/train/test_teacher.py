@@ -1,4 +1,5 @@
-"""The teacher beside the slow, obvious version of its equations in float64 NumPy, and what its config and file refuse."""
+"""The teacher beside the slow, obvious version of its equations in float64 NumPy, and what its
+config and file refuse."""
 
 import json
 import math
@@ -33,7 +34,8 @@ seeds = st.integers(0, 2**31 - 1)
 
 
 def convolve(x, weight, stride=1):
-    """(L, C, T, V) and (O, C, k, 1) → (L, O, T', V): a sum over the frames that exist, zero for the others."""
+    """(L, C, T, V) and (O, C, k, 1) → (L, O, T', V): a sum over the frames that exist, zero for the
+    others."""
     n_bodies, _, frames, joints = x.shape
     outputs, _, kernel, _ = weight.shape
     out = np.zeros((n_bodies, outputs, math.floor((frames - 1) / stride) + 1, joints))
@@ -46,7 +48,8 @@ def convolve(x, weight, stride=1):
 
 
 def graph_convolve(x, adjacency, weight):
-    """sum_k A_k^T X W_k, one edge at a time: joint `source` is heard at joint `target`, A[k, source, target]."""
+    """sum_k A_k^T X W_k, one edge at a time: joint `source` is heard at joint `target`, A[k,
+    source, target]."""
     n_bodies, _, frames, joints = x.shape
     out = np.zeros((n_bodies, weight.shape[0], frames, joints))
     for k, source, target in np.ndindex(*adjacency.shape):
@@ -67,7 +70,8 @@ def relu(x):
 
 
 def residual(x, module, stride):
-    """R: nothing, the input itself, or a 1 x 1 convolution of every `stride`-th frame, normalised."""
+    """R: nothing, the input itself, or a 1 x 1 convolution of every `stride`-th frame,
+    normalised."""
     if module is None:
         return 0.0
     if isinstance(module, nn.Identity):
@@ -91,7 +95,8 @@ def array(tensor):
 
 
 def scramble(module, seed):
-    """In float64 and inference mode, nothing at its first value: norms that have seen something, graphs that have learnt."""
+    """In float64 and inference mode, nothing at its first value: norms that have seen something,
+    graphs that have learnt."""
     generator = torch.Generator().manual_seed(seed)
     for part in module.double().modules():
         if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -210,7 +215,8 @@ def test_layer(seed, inputs, outputs, kernel, stride, frames, joints, with_resid
 
 
 def test_a_layer_hears_along_the_edges_only_from_source_to_target():
-    """One edge, joint 0 to joint 2, in the last subset: what 0 says is heard at 2, and nowhere else."""
+    """One edge, joint 0 to joint 2, in the last subset: what 0 says is heard at 2, and nowhere
+    else."""
     adjacency = torch.zeros(3, 3, 3)
     adjacency[2, 0, 2] = 0.5
     layer = GCNLayer(1, 1, adjacency, kernel=1, stride=1, residual=False).double().eval()
@@ -242,7 +248,8 @@ def test_the_graph_starts_from_the_skeleton_and_is_free_in_all_entries():
 
 
 def test_the_first_norm_has_statistics_per_joint_and_coordinate():
-    """In training each of the (coordinate, joint) pairs is standardised over the bodies and frames; then its mean is kept."""
+    """In training each of the (coordinate, joint) pairs is standardised over the bodies and frames;
+    then its mean is kept."""
     torch.manual_seed(0)
     network = GCN(TeacherConfig(**TINY)).double()
     network.input_bn.momentum = 1.0

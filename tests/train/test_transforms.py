@@ -12,7 +12,15 @@ from mksgn.train.datasets import synthetic
 from mksgn.train.datasets.clips import Clip
 from mksgn.train.skeletons import bone_pairs, graph
 from mksgn.train.streams import StreamNormaliser, resize
-from mksgn.train.transforms import STORED_FRAMES, TrainingClips, body_inputs, draw_turns, draw_windows, turn, window
+from mksgn.train.transforms import (
+    STORED_FRAMES,
+    TrainingClips,
+    body_inputs,
+    rotate,
+    sample_rotations,
+    sample_windows,
+    window,
+)
 
 STILL = TrainConfig(rotate_degrees=0.0, scale=(1.0, 1.0), crop=1.0)
 
@@ -23,11 +31,11 @@ def seeded(seed=0):
 
 def cut(joints, frames, least, generator):
     """A random window of each clip (B, M, 64, V, 3)."""
-    return window(joints, *draw_windows(len(joints), joints.shape[2], least, generator), frames)
+    return window(joints, *sample_windows(len(joints), joints.shape[2], least, generator), frames)
 
 
-def turned_and_scaled(joints, config, generator):
-    return turn(joints, draw_turns(len(joints), config, generator))
+def rotated_and_scaled(joints, config, generator):
+    return rotate(joints, sample_rotations(len(joints), config, generator))
 
 
 def clocks(count):
@@ -88,39 +96,40 @@ def test_each_clip_has_a_window_of_its_own_and_all_its_bodies_share_it():
 
 def test_no_rotation_and_no_scale_change_nothing():
     joints = torch.randn(4, 2, 3, 5, 3, generator=seeded())
-    assert torch.equal(turned_and_scaled(joints, STILL, seeded()), joints)
+    assert torch.equal(rotated_and_scaled(joints, STILL, seeded()), joints)
 
 
 def test_rotation_keeps_lengths_angles_and_hands():
     joints = torch.randn(6, 2, 3, 5, 3, generator=seeded(), dtype=torch.float32)
-    turned = turned_and_scaled(joints, replace(STILL, rotate_degrees=60.0), seeded(1))
-    products = [torch.einsum("bmtvi,bmtwi->bmtvw", x, x) for x in (joints, turned)]
+    rotated = rotated_and_scaled(joints, replace(STILL, rotate_degrees=60.0), seeded(1))
+    products = [torch.einsum("bmtvi,bmtwi->bmtvw", x, x) for x in (joints, rotated)]
     torch.testing.assert_close(*products, atol=1e-4, rtol=1e-4)
-    hands = [torch.linalg.det(x[..., :3, :]) for x in (joints, turned)]
+    hands = [torch.linalg.det(x[..., :3, :]) for x in (joints, rotated)]
     torch.testing.assert_close(*hands, atol=1e-3, rtol=1e-3)
-    assert ((turned - joints).abs().amax((1, 2, 3, 4)) > 0.05).all()
+    assert ((rotated - joints).abs().amax((1, 2, 3, 4)) > 0.05).all()
 
 
 def test_one_rotation_per_clip_for_all_frames_and_bodies():
     joints = torch.randn(4, 1, 1, 5, 3, generator=seeded()).expand(4, 2, 3, 5, 3)
-    turned = turned_and_scaled(joints, replace(STILL, rotate_degrees=45.0), seeded())
-    torch.testing.assert_close(turned, turned[:, :1, :1].expand_as(turned))
+    rotated = rotated_and_scaled(joints, replace(STILL, rotate_degrees=45.0), seeded())
+    torch.testing.assert_close(rotated, rotated[:, :1, :1].expand_as(rotated))
 
 
 def test_rotation_stays_within_its_degrees():
-    """About the vertical axis by the degrees asked for, about x by a third of them; both ways, near both ends."""
+    """About the vertical axis by the degrees asked for, about x by a third of them; both ways, near
+    both ends."""
     up_and_ahead = (
         torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
         .view(1, 1, 1, 3, 3)
         .expand(500, -1, -1, -1, -1)
     )
-    turned = turned_and_scaled(up_and_ahead, replace(STILL, rotate_degrees=30.0), seeded())[:, 0, 0]
-    pitch = torch.atan2(turned[:, 0, 2], turned[:, 0, 1]).rad2deg()  # of what was upright
+    rotated = rotated_and_scaled(up_and_ahead, replace(STILL, rotate_degrees=30.0), seeded())[:, 0, 0]
+    pitch = torch.atan2(rotated[:, 0, 2], rotated[:, 0, 1]).rad2deg()  # of what was upright
     # undo the rotation about x, then read the one about y
     c, s = pitch.deg2rad().cos(), pitch.deg2rad().sin()
-    ahead_z = -s * turned[:, 1, 1] + c * turned[:, 1, 2]
-    yaw = torch.atan2(turned[:, 1, 0], ahead_z).rad2deg()
-    assert turned[:, 0, 0].abs().max() < 1e-6  # upright things lean forward or back, never sideways
+    ahead_z = -s * rotated[:, 1, 1] + c * rotated[:, 1, 2]
+    yaw = torch.atan2(rotated[:, 1, 0], ahead_z).rad2deg()
+    assert rotated[:, 0, 0].abs().max() < 1e-6  # upright things lean forward or back, never sideways
     for angle, limit in ((yaw, 30.0), (pitch, 10.0)):
         assert angle.abs().max() <= limit + 1e-3
         assert angle.max() > 0.95 * limit
@@ -129,7 +138,7 @@ def test_rotation_stays_within_its_degrees():
 
 def test_scale_is_one_number_per_clip_inside_its_range():
     joints = torch.randn(300, 2, 2, 3, 3, generator=seeded())
-    scaled = turned_and_scaled(joints, replace(STILL, scale=(0.8, 1.25)), seeded())
+    scaled = rotated_and_scaled(joints, replace(STILL, scale=(0.8, 1.25)), seeded())
     factor = scaled / joints
     torch.testing.assert_close(factor, factor[:, :1, :1, :1, :1].expand_as(factor), atol=1e-4, rtol=1e-4)
     factor = factor[:, 0, 0, 0, 0]
@@ -137,11 +146,11 @@ def test_scale_is_one_number_per_clip_inside_its_range():
     assert 1.23 < factor.max() <= 1.25 + 1e-4
 
 
-def test_a_turned_clip_has_the_bones_of_the_clip(clips):
+def test_a_rotated_clip_has_the_bones_of_the_clip(clips):
     joints = torch.from_numpy(resize(clips[0].joints, 8)[None])
-    turned = turned_and_scaled(joints, replace(STILL, rotate_degrees=60.0), seeded())
+    rotated = rotated_and_scaled(joints, replace(STILL, rotate_degrees=60.0), seeded())
     parents = bone_pairs(graph("ntu-25"))
-    lengths = [(x - x[..., parents, :]).norm(dim=-1) for x in (joints, turned)]
+    lengths = [(x - x[..., parents, :]).norm(dim=-1) for x in (joints, rotated)]
     torch.testing.assert_close(*lengths, atol=1e-5, rtol=1e-5)
 
 
@@ -173,7 +182,8 @@ def test_absent_bodies_get_no_input(clips, normaliser):
 
 
 def test_a_still_batch_equals_the_bodies_of_evaluation(clips, normaliser):
-    """Without augmentation training sees what evaluation sees, but for resampling through the 64 stored frames."""
+    """Without augmentation training sees what evaluation sees, but for resampling through the 64
+    stored frames."""
     at_64 = [replace(clip, joints=resize(clip.joints, STORED_FRAMES)) for clip in clips]
     expected, clip_of = body_inputs(at_64, normaliser)
     (x,), found, _ = TrainingClips(clips).batch(torch.arange(len(clips)), [normaliser], STILL, seeded())
@@ -203,7 +213,7 @@ def test_a_generator_decides_everything(clips, normaliser):
     assert not torch.equal(first[0][0], other[0][0])
 
 
-def test_two_normalisers_see_the_same_window_turned_alike(clips, normaliser):
+def test_two_normalisers_see_the_same_window_rotated_alike(clips, normaliser):
     fine = StreamNormaliser(normaliser.graph, 15, normaliser.units)  # every other of its frames is one of 8
     data, index = TrainingClips(clips), torch.arange(12)
     (coarse, twice), *_ = data.batch(index, [normaliser, fine], TrainConfig(), seeded())

@@ -1,4 +1,4 @@
-"""The one clip object that every reader gives, and the set that holds the clips of one part of a split."""
+"""Clips as every reader returns them, and the set of the clips of one part of a split."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from mksgn.common.errors import BadInputError
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:
     """One recorded action: the joints of every body that is present, in the sensor's coordinates.
 
-    `joints` is (M, T, V, 3), float32, metres, M >= 1 bodies, T >= 1 frames, V joints in the order of the graph named `graph`
-    in mksgn/train/skeletons. `label` is a class number, 0-based. `subject` and `view` are the benchmark's own numbers (0: unknown).
+    `joints` is (M, T, V, 3), float32, metres, M >= 1 bodies, T >= 1 frames, V joints in the order
+    of the graph named `graph` in mksgn/train/skeletons. `label` is a class number, 0-based.
+    `subject` and `view` are the benchmark's own numbers (0: unknown).
     """
 
     name: str
@@ -25,9 +28,11 @@ class Clip:
 
 
 class LazyClips(Sequence[Clip]):
-    """Clips that are read from disk each time they are asked for; their labels, (clips,), are known before.
+    """Clips that are read from disk each time they are asked for; their labels, (clips,), are known
+    before.
 
-    For data sets that do not fit in memory. `read` is given the number of a clip, in the order of `labels`.
+    For data sets that do not fit in memory. `read` is given the number of a clip, in the order of
+    `labels`.
     """
 
     def __init__(self, labels: np.ndarray, read: Callable[[int], Clip]):
@@ -45,7 +50,7 @@ class LazyClips(Sequence[Clip]):
         return (self._read(index) for index in range(len(self)))
 
     def take(self, chosen: Iterable[int]) -> LazyClips:
-        """Those clips, still unread."""
+        """Select clips without reading them."""
         chosen = list(chosen)
         return LazyClips(self.labels[chosen], lambda index: self._read(int(chosen[index])))
 
@@ -54,9 +59,10 @@ class LazyClips(Sequence[Clip]):
 class ClipSet:
     """Clips of one part of one split of one source; `classes` gives the names in label order.
 
-    `notes` are what a user should know about this selection (files skipped, clips short of the published count), a line
-    each: the commands print them. `validation` says that the test part lies inside the benchmark's training split, or that there is
-    no benchmark: it may be looked at while a model is still being chosen.
+    `notes` are what a user should know about this selection (files skipped, clips short of the
+    published count), a line each: the commands print them. `validation` says that the test part
+    lies inside the benchmark's training split, or that there is no benchmark: it may be looked at
+    while a model is still being chosen.
     """
 
     source: str
@@ -73,14 +79,25 @@ class ClipSet:
 
     @property
     def labels(self) -> np.ndarray:
-        """(clips,) int64."""
+        """Labels of the clips, (clips,) int64."""
         if isinstance(self.clips, LazyClips):
             return self.clips.labels
         return np.array([clip.label for clip in self.clips], dtype=np.int64)
 
 
+def check_selection(source: str, splits: Iterable[str], split: str | None, part: str, limit: int | None = None) -> None:
+    """Raise BadInputError, with the choices, for an unknown split or part, or a limit below 1."""
+    if split is not None and split not in splits:
+        raise BadInputError(f"{source} has no split {split!r}: use one of {', '.join(splits)}")
+    if part not in ("train", "test"):
+        raise BadInputError(f"{source} has no part {part!r}: use train or test")
+    if limit is not None and limit < 1:
+        raise BadInputError(f"limit {limit} leaves no clip: it must be at least 1")
+
+
 def spread(clips: ClipSet, limit: int | None) -> ClipSet:
-    """`limit` of the clips: the middle ones of as many equal stretches of the list sorted by class, then by name.
+    """Select `limit` clips: the middle ones of as many equal stretches of the list sorted by class,
+    then name.
 
     Readers sort by name. Each class keeps its share to within one clip; lazy clips stay unread.
     """
@@ -92,7 +109,8 @@ def spread(clips: ClipSet, limit: int | None) -> ClipSet:
 
 
 def spread_over(labels: np.ndarray, limit: int) -> np.ndarray:
-    """Indices of `limit` clips, spread as `spread` says; fewer where there are not so many."""
+    """Compute the indices of `limit` clips, or of all if there are fewer, as `spread` selects
+    them."""
     count = len(labels)
     by_class = np.argsort(labels, kind="stable")
     limit = min(limit, count)

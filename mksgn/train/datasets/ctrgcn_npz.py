@@ -1,16 +1,19 @@
-"""Reader of the NTU RGB+D arrays that CTR-GCN prepares: NTU60_CS.npz, NTU60_CV.npz, NTU120_CSub.npz, NTU120_CSet.npz.
+"""Reader of the NTU RGB+D arrays that CTR-GCN prepares: NTU60_CS.npz, NTU60_CV.npz,
+NTU120_CSub.npz, NTU120_CSet.npz.
 
-A file holds both parts of one split: `x_train` (N, 300, 150) float32 and `y_train` (N, 60 or 120), one-hot, and `x_test`
-and `y_test` alike. The 150 of a frame are 2 bodies of 25 joints of 3 coordinates, in metres, and the middle of the spine
-of body 1 in its first frame is the origin: the preparation subtracts it. Zero stands for what is not there: the frames
-after a clip's end, and a body in a frame that lacks it.
+A file holds both parts of one split: `x_train` (N, 300, 150) float32 and `y_train` (N, 60 or 120),
+one-hot, and `x_test` and `y_test` alike. The 150 of a frame are 2 bodies of 25 joints of 3
+coordinates, in metres, and the middle of the spine of body 1 in its first frame is the origin: the
+preparation subtracts it. Zero stands for what is not there: the frames after a clip's end, and a
+body in a frame that lacks it.
 
-An array of 7 GB is never loaded. np.load cannot map a member of an .npz into memory, but np.savez stores members
-as they are, so that each clip is read from its own place in the file when it is asked for; nothing is held or mapped, and
-the archive's checksum, which would take reading all of it, is not looked at.
+An array of 7 GB is never loaded. np.load cannot map a member of an .npz into memory, but np.savez
+stores members as they are, so that each clip is read from its own place in the file when it is
+asked for; nothing is held or mapped, and the archive's checksum, which would take reading all of
+it, is not looked at.
 
-Source: Chen et al., Channel-wise Topology Refinement Graph Convolution (ICCV 2021), data/ntu*/seq_transformation.py and
-feeders/feeder_ntu.py of its code; the zip and npy formats.
+Source: Chen et al., Channel-wise Topology Refinement Graph Convolution (ICCV 2021),
+data/ntu*/seq_transformation.py and feeders/feeder_ntu.py of its code; the zip and npy formats.
 """
 
 from __future__ import annotations
@@ -28,12 +31,11 @@ import numpy as np
 
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import ntu
-from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, spread
+from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_selection, spread
 from mksgn.train.skeletons import graph
 
 SOURCE = "ctrgcn"
 SPLITS = ("xsub", "xview", "xsub120", "xset")
-PARTS = ("train", "test")
 BODIES = 2
 _WORDS = {"cs": "xsub", "csub": "xsub", "xsub": "xsub", "cv": "xview", "xview": "xview", "cset": "xset", "xset": "xset"}
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of a member; its last two say how long the name and the extra field are
@@ -51,24 +53,25 @@ class _Array:
 
 
 def read(path: str | Path, split: str | None, part: str, limit: int | None = None) -> ClipSet:
-    """Clips of `part` ("train" or "test"), in the file's order, unread; names such as x_train[17], subjects unknown.
+    """Open the clips of `part` ("train" or "test"), in the file's order, unread; names such as
+    x_train[17], subjects unknown.
 
-    A file holds one split, which its name tells (CS or CSub: xsub, of 120 classes xsub120; CV: xview; CSet: xset).
-    `split` None takes it, any other than it is refused, except that "xsub" is as good as "xsub120". Where the name tells
-    none, `split` does. `limit` takes some of the clips, as `spread` says. `notes` give the published count.
+    A file holds one split, which its name tells (CS or CSub: xsub, of 120 classes xsub120; CV:
+    xview; CSet: xset). `split` None takes it, any other than it is refused, except that "xsub" is
+    as good as "xsub120". Where the name tells none, `split` does. `limit` takes some of the clips,
+    as `spread` says. `notes` give the published count.
 
-    A clip's frames are taken as CTR-GCN's feeder takes them: n frames are not all zero, and the first n of the row are
-    the clip. Left out are a body that is zero throughout, and a second body that is the first once more: the
-    preparation of NTU RGB+D 120 writes the body of a one-person clip twice.
+    A clip's frames are taken as CTR-GCN's feeder takes them: n frames are not all zero, and the
+    first n of the row are the clip. Left out are a body that is zero throughout, and a second body
+    that is the first once more: the preparation of NTU RGB+D 120 writes the body of a one-person
+    clip twice.
 
-    Raises BadInputError for an unknown or contradicted split, an unknown part, a file that cannot be read, is damaged or
-    compressed, or has arrays of another form; and, when that clip is asked for, for a row that is zero throughout.
+    Raises BadInputError for an unknown or contradicted split, an unknown part, a file that cannot
+    be read, is damaged or compressed, or has arrays of another form; and, when that clip is asked
+    for, for a row that is zero throughout.
     """
     path = Path(os.path.expanduser(path))
-    if part not in PARTS:
-        raise BadInputError(f"{SOURCE} has no part {part!r}: use train or test")
-    if split is not None and split not in SPLITS:
-        raise BadInputError(f"{SOURCE} has no split {split!r}: use one of {', '.join(SPLITS)}")
+    check_selection(SOURCE, SPLITS, split, part)
     arrays = _arrays(path, (f"x_{part}", f"y_{part}"))
     x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
     _check_shapes(path, part, x, y)
@@ -80,7 +83,8 @@ def read(path: str | Path, split: str | None, part: str, limit: int | None = Non
 
 
 def _split(path: Path, split: str | None, classes: int) -> str:
-    """A name of ntu.SPLITS, from the file's name and its number of classes, or else as asked for."""
+    """Find the name in ntu.SPLITS from the file's name and its number of classes, or take
+    `split`."""
     told = {_WORDS[word] for word in re.split(r"[^a-z0-9]+", path.stem.lower()) if word in _WORDS}
     if len(told) != 1 and split is None:
         raise BadInputError(
@@ -100,14 +104,14 @@ def _split(path: Path, split: str | None, classes: int) -> str:
 
 
 def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, _Array]:
-    """Those arrays of the .npz, not read."""
+    """Locate arrays of the .npz without reading them."""
     try:
         with path.open("rb") as file:
             with zipfile.ZipFile(file) as archive:
                 members = {member.filename: member for member in archive.infolist()}
             for name in names:
                 if f"{name}.npy" not in members:
-                    held = ", ".join(sorted(each.removesuffix(".npy") for each in members)[:6])[:200] or "none"
+                    held = ", ".join(sorted(member.removesuffix(".npy") for member in members)[:6])[:200] or "none"
                     raise BadInputError(
                         f"{path}: no array {name}, expected x_train, y_train, x_test, y_test, found {held!a}: "
                         f"{SOURCE}:PATH must be an .npz as CTR-GCN writes it"
@@ -115,8 +119,10 @@ def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, _Array]:
             return {name: _array(path, file, name, members[f"{name}.npy"]) for name in names}
     except OSError as error:
         raise BadInputError(
-            f"{path}: cannot be read ({error.strerror or error}): {SOURCE}:PATH must be an .npz as CTR-GCN writes it; make it with "
-            "its get_raw_skes_data.py, get_raw_denoised_data.py and seq_transformation.py, or read the raw files as ntu:PATH"
+            f"{path}: cannot be read ({error.strerror or error}): {SOURCE}:PATH must be an .npz as "
+            "CTR-GCN writes it; make it with "
+            "its get_raw_skes_data.py, get_raw_denoised_data.py and seq_transformation.py, or read the "
+            "raw files as ntu:PATH"
         ) from error
     except (zipfile.BadZipFile, NotImplementedError, struct.error, OverflowError, UnicodeError) as error:
         raise BadInputError(f"{path}: not an .npz ({error}): fetch or write the file again") from error
@@ -128,10 +134,12 @@ def _array(path: Path, file: io.BufferedReader, name: str, member: zipfile.ZipIn
     if member.compress_type != zipfile.ZIP_STORED:
         plain = path.with_name(f"{path.stem}_plain.npz").name
         raise BadInputError(
-            f"{path}: {name} is compressed, so that no clip can be read by itself: store it plain, in its folder, with: "
+            f"{path}: {name} is compressed, so that no clip can be read by itself: store it plain, in its "
+            "folder, with: "
             f'python -c "import numpy as np; np.savez({plain!r}, **np.load({path.name!r}))"'
         )
-    # Sizes are in the archive's directory, in their 64-bit form where needed; only here does it say where values begin.
+    # Sizes are in the archive's directory, in their 64-bit form where needed; only here does it say
+    # where values begin.
     file.seek(member.header_offset)
     local = file.read(_LOCAL_HEADER.size)
     if len(local) < _LOCAL_HEADER.size or not local.startswith(b"PK\x03\x04"):
@@ -155,7 +163,7 @@ def _array(path: Path, file: io.BufferedReader, name: str, member: zipfile.ZipIn
 
 
 def _header(path: Path, name: str, head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, Fortran order, dtype; `head` is left where the values begin."""
+    """Read shape, Fortran order and dtype; leaves `head` where the values begin."""
     parsers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         version = np.lib.format.read_magic(head)
@@ -192,7 +200,7 @@ def _check_shapes(path: Path, part: str, x: _Array, y: _Array) -> None:
 
 
 def _labels(path: Path, name: str, y: _Array) -> np.ndarray:
-    """(clips,) int64, from the one-hot rows."""
+    """Read the labels, (clips,) int64, from the one-hot rows."""
     labels = np.empty(y.shape[0], dtype=np.int64)
     for start in range(0, len(labels), _LABEL_ROWS):
         rows = _rows(path, y, start, min(_LABEL_ROWS, len(labels) - start))
@@ -220,7 +228,7 @@ def _clip(path: Path, name: str, x: _Array, index: int, label: int) -> Clip:
 
 
 def _rows(path: Path, array: _Array, start: int, count: int) -> np.ndarray:
-    """Rows of the first axis, read now."""
+    """Read rows of the first axis."""
     size = math.prod(array.shape[1:])
     offset = array.offset + start * size * array.dtype.itemsize
     try:

@@ -1,17 +1,21 @@
-"""What every reader of NTU RGB+D shares: the names of clips and classes, the benchmarks' splits and published counts.
+"""What every reader of NTU RGB+D shares: the names of clips and classes, the benchmarks' splits and
+published counts.
 
-A clip is named SsssCcccPpppRrrrAaaa: setup, camera, performer (the subject), replication, action, all from 1. Setups 1 to
-17 hold actions 1 to 60, which is NTU RGB+D 60; setups 18 to 32 hold actions 61 to 120, and both together are NTU RGB+D
+A clip is named SsssCcccPpppRrrrAaaa: setup, camera, performer (the subject), replication, action,
+all from 1. Setups 1 to
+17 hold actions 1 to 60, which is NTU RGB+D 60; setups 18 to 32 hold actions 61 to 120, and both
+together are NTU RGB+D
 120. The two data sets share files, so it is the split that says which one a folder is read as:
 
     xsub, xview, xsub-val     60 classes: only actions up to 60 of setups up to 17, whatever else the folder holds
     xsub120, xset, xsub120-val     120 classes: every file
 
-`xsub-val` and `xsub120-val` [ours] divide the *training* subjects of xsub and xsub120 once more, so that a model can be
-selected without a look at the benchmark's test part.
+`xsub-val` and `xsub120-val` [ours] divide the *training* subjects of xsub and xsub120 once more, so
+that a model can be selected without a look at the benchmark's test part.
 
-Sources: Shahroudy et al., NTU RGB+D (CVPR 2016); Liu et al., NTU RGB+D 120 (TPAMI 2019); the authors' repository,
-shahroudy/NTURGB-D, for the names of classes and the clips with missing skeletons.
+Sources: Shahroudy et al., NTU RGB+D (CVPR 2016); Liu et al., NTU RGB+D 120 (TPAMI 2019); the
+authors' repository, shahroudy/NTURGB-D, for the names of classes and the clips with missing
+skeletons.
 """
 
 from __future__ import annotations
@@ -68,7 +72,8 @@ class ClipName:
 
     @classmethod
     def parse(cls, name: str) -> ClipName:
-        """Raises BadInputError for a name of another form, or an action that is none of the 120."""
+        """Parse a name; raises BadInputError for another form, or an action that is not among the
+        120."""
         match = _NAME.fullmatch(name)
         if match is None:
             raise BadInputError(f"{name}: the name of a clip must have the form {_FORM}: rename or remove it")
@@ -82,7 +87,7 @@ class ClipName:
 
     @property
     def label(self) -> int:
-        """The class, 0-based."""
+        """Class number, 0-based."""
         return self.action - 1
 
 
@@ -97,7 +102,7 @@ class Split:
     validation: bool = False  # both parts lie inside the training part of a benchmark
 
     def part(self, name: ClipName) -> str | None:
-        """The part that has this clip, "train" or "test"; None where the benchmark does not have it."""
+        """Find the clip's part, "train" or "test"; None if the benchmark does not have the clip."""
         if self.classes == ACTIONS_60 and (name.setup > SETUPS_60 or name.action > ACTIONS_60):
             return None
         number = getattr(name, self.by)
@@ -115,12 +120,8 @@ _TRAIN_120 = (
     *_TRAIN_60, 45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92,
     93, 94, 95, 97, 98, 100, 103,
 )  # fmt: skip
-_HELD_OUT_60 = (
-    13,
-    18,
-    28,
-    35,
-)  # [ours]: a fifth of the training subjects, with many setups and with one; 13 % of clips
+# [ours]: a fifth of the training subjects, with many setups and with one; 13 % of clips
+_HELD_OUT_60 = (13, 18, 28, 35)
 _HELD_OUT_120 = (*_HELD_OUT_60, 49, 58, 82, 97)  # [ours]
 _SETUPS = tuple(range(1, 33))
 SPLITS: dict[str, Split] = {
@@ -141,9 +142,10 @@ class Count:
     usable: int
 
 
-# NTU RGB+D 60: recorded as in the CVPR paper, usable as in the field's prepared files (ST-GCN and those after it). NTU
-# RGB+D 120: usable as in the field's prepared files (CTR-GCN, pyskl); its paper gives no counts, so that recorded is usable
-# and the listed clips together, which makes whole multiples of the 360 clips of a subject in a setup, 114,480 in all.
+# NTU RGB+D 60: recorded as in the CVPR paper, usable as in the field's prepared files (ST-GCN and
+# those after it). NTU RGB+D 120: usable as in the field's prepared files (CTR-GCN, pyskl); its
+# paper gives no counts, so that recorded is usable and the listed clips together, which makes whole
+# multiples of the 360 clips of a subject in a setup, 114,480 in all.
 PUBLISHED: dict[str, dict[str, Count]] = {
     "xsub": {"train": Count(40_320, 40_091), "test": Count(16_560, 16_487)},
     "xview": {"train": Count(37_920, 37_646), "test": Count(18_960, 18_932)},
@@ -152,41 +154,36 @@ PUBLISHED: dict[str, dict[str, Count]] = {
 }
 
 
-def check(source: str, split: str, part: str) -> None:
-    """Raises BadInputError, with what there is, for a split or part that does not exist."""
-    if split not in SPLITS:
-        raise BadInputError(f"{source} has no split {split!r}: use one of {', '.join(SPLITS)}")
-    if part not in ("train", "test"):
-        raise BadInputError(f"{source} has no part {part!r}: use train or test")
-
-
 def classes(split: str) -> tuple[str, ...]:
-    """The 60 or 120 class names of `split`, in label order."""
+    """Return the 60 or 120 class names of `split`, in label order."""
     return CLASSES[: SPLITS[split].classes]
 
 
 @cache
 def missing() -> frozenset[ClipName]:
-    """The 535 clips that the data set's authors list as having missing or incomplete skeletons; 302 are of the first 60 classes."""
+    """Read the 535 clips whose skeletons the data set's authors list as missing or incomplete; 302
+    are of the first 60 classes."""
     lines = MISSING.read_text(encoding="ascii").splitlines()
     return frozenset(ClipName.parse(line) for line in lines if line and not line.startswith("#"))
 
 
 def select(names: Iterable[ClipName], split: str, part: str) -> tuple[list[ClipName], int]:
-    """Those of `names` that are in `part` of `split`, sorted, and how many more are left out as listed in `missing`."""
+    """Select the names in `part` of `split`, sorted, and count those left out as listed in
+    `missing`."""
     chosen = sorted(name for name in names if SPLITS[split].part(name) == part)
     usable = [name for name in chosen if name not in missing()]
     return usable, len(chosen) - len(usable)
 
 
-def count_note(split: str, part: str, found: int) -> str:
-    """How many clips were found, beside the published number, which leaves out those with missing skeletons."""
+def count_note(split: str, part: str, clips: int) -> str:
+    """Write the number of clips next to the published number, which leaves out missing
+    skeletons."""
     if split not in PUBLISHED:
-        return f"split {split}, {part}: {found:,} clips; the split is our own, no count is published"
+        return f"split {split}, {part}: {clips:,} clips; the split is our own, no count is published"
     published = PUBLISHED[split][part].usable
-    return f"split {split}, {part}: {found:,} clips, published {published:,}"
+    return f"split {split}, {part}: {clips:,} clips, published {published:,}"
 
 
 def missing_note(left_out: int) -> str:
-    """What `select` left out."""
+    """Write how many clips `select` left out."""
     return f"left out {left_out:,} clips that the data set's authors list as having missing skeletons"

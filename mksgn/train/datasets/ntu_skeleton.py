@@ -1,41 +1,48 @@
-"""Reader of NTU RGB+D 60 and 120 as its authors distribute them: one text file SsssCcccPpppRrrrAaaa.skeleton per clip.
+"""Reader of NTU RGB+D 60 and 120 as its authors distribute them: one text file
+SsssCcccPpppRrrrAaaa.skeleton per clip.
 
-A file is a sequence of numbers, in lines that end in LF or CRLF; as the authors' own reader does, only the order of the
-numbers is relied on:
+A file is a sequence of numbers, in lines that end in LF or CRLF; as the authors' own reader does,
+only the order of the numbers is relied on:
 
     frames                                    how many follow
       bodies                                  in this frame, 0 or more
-        id + 9 numbers                        of the body: clipped edges, hand confidences and states, lean, tracking state
+        id + 9 numbers                        of the body: clipped edges, hands, lean, tracking state
         25                                    joints
-          x y z  dx dy  cx cy  qw qx qy qz  s   of a joint: metres, pixels in depth and colour, orientation, tracking state
+          x y z  dx dy  cx cy  qw qx qy qz  s   of a joint: metres, pixels, orientation, tracking state
 
-Only ids and x, y, z are interpreted: where the sensor lost a joint, the other numbers need not be finite. An id is not
-read as a number, since doubles do not tell neighbouring ids apart.
+Only ids and x, y, z are interpreted: where the sensor lost a joint, the other numbers need not be
+finite. An id is not read as a number, since doubles do not tell neighbouring ids apart.
 
-A sensor also sees bodies that are none (tables, seats), and gives one person several ids. What follows is what CTR-GCN's
-preparation does (data/ntu/get_raw_skes_data.py, get_raw_denoised_data.py, seq_transformation.py, which come from SGN),
-re-implemented rule by rule, so that clips read here are those that the field's results are for:
+A sensor also sees bodies where there are none (tables, seats), and gives one person several ids.
+The rules below are those of CTR-GCN's preparation (data/ntu/get_raw_skes_data.py,
+get_raw_denoised_data.py, seq_transformation.py, which come from SGN), implemented again, so that
+clips read here are those of the field's published results:
 
  1. Frames without a body are dropped. Frames are counted without them from here on.
- 2. A body's frames follow each other from the first one that has its id, so that an absence in between is closed.
+ 2. A body's frames follow each other from the first one that has its id: gaps are closed.
  3. The motion of a body is the sum over x, y, z of the variance over its frames and joints.
- 4. The only body of a clip is kept as it is. Of several, those of at most MAX_NOISE_FRAMES frames are dropped.
- 5. While more than one is left, in order of appearance: a frame in which the body is wider than MAX_SPREAD of its height is
-    noise. A body with at least MAX_NOISE_SHARE of such frames is dropped; the motion of any other is the smaller of what it
-    was and that of its good frames, but all its frames stay.
- 6. The rest are sorted by motion; the largest starts actor 1. Each further body joins actor 1 if their spans of frames
-    overlap by no more than one frame, or else actor 2 on the same condition, or else is dropped. A span runs from the first
-    frame to the last, gaps included, and actor 2's begins at frame 0. In a shared frame the later, smaller motion stays.
+ 4. The only body of a clip is kept as it is. Of several, those of at most MAX_NOISE_FRAMES frames
+    are dropped.
+ 5. While more than one is left, in order of appearance: a frame in which the body is wider than
+    MAX_SPREAD of its height is noise. A body with at least MAX_NOISE_SHARE of such frames is
+    dropped. The motion of any other is the smaller of its motion and that of its good frames, but
+    all its frames stay.
+ 6. The rest are sorted by motion; the largest starts actor 1. Each further body joins actor 1 if
+    their spans of frames overlap by no more than one frame, or else actor 2 on the same condition,
+    or else is dropped. A span runs from the first frame to the last, gaps included, and actor 2's
+    begins at frame 0. In a shared frame the later body, of smaller motion, stays.
  7. Frames without either actor are dropped.
- 8. The middle of the spine (joint 2, index 1) of actor 1, in the first frame that has actor 1, becomes the origin. Where an
-    actor is absent its joints stay 0.
+ 8. The middle of the spine (joint 2, index 1) of actor 1, in the first frame that has actor 1,
+    becomes the origin. Where an actor is absent its joints stay 0.
 
-Its file also names limits of motion, 0.089925 and 2, but nothing there applies them, so neither does this.
+The preparation also names limits of motion, 0.089925 and 2, but does not apply them, and neither
+does this reader.
 
-Differences: an actor 2 that is never there gets no entry (CTR-GCN stores zeros; for NTU RGB+D 120 it repeats actor 1 where
-one body is left). Nothing is padded to 300 frames. An actor is absent where all its coordinates are 0, while CTR-GCN asks
-whether they sum to 0 and, for a clip of one body, never asks. A clip of which step 4 leaves no body stops CTR-GCN with an
-error: here it is skipped and named.
+Differences: an actor 2 that never appears gets no entry (CTR-GCN stores zeros; for NTU RGB+D 120
+it repeats actor 1 where one body is left). Nothing is padded to 300 frames. An actor is absent
+where all its coordinates are 0, while CTR-GCN tests whether they sum to 0 and, for a clip of one
+body, does not test. CTR-GCN stops with an error at a clip of which step 4 leaves no body; here it
+is skipped and named.
 """
 
 from __future__ import annotations
@@ -48,7 +55,7 @@ import numpy as np
 
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import ntu
-from mksgn.train.datasets.clips import Clip, ClipSet, spread_over
+from mksgn.train.datasets.clips import Clip, ClipSet, check_selection, spread_over
 from mksgn.train.skeletons import graph
 
 SOURCE = "ntu"
@@ -86,24 +93,26 @@ class _Body:
 
 
 def read(path: str | Path, split: str, part: str, limit: int | None = None) -> ClipSet:
-    """Clips of `part` ("train" or "test") of `split` (see ntu.SPLITS), sorted by name; joints as `read_clip` gives them.
+    """Read the clips of `part` ("train" or "test") of `split` (see ntu.SPLITS), sorted by name;
+    joints as `read_clip` gives them.
 
-    `path` is the folder of *.skeleton files, or one whose subfolders nturgb... hold them. With `limit`, so many clips,
-    selected as `clips.spread` does; only these are read. Clips with missing skeletons (ntu.missing) are left out; so are
-    malformed files and those without a body. `notes` count both, name the first few, and compare the number of clips with
-    the published one. Raises BadInputError for an unknown split or part, a folder without clips or without
-    clips of this part, and where no file can be used.
+    `path` is the folder of *.skeleton files, or one whose subfolders nturgb... hold them. With
+    `limit`, so many clips, selected as `clips.spread` does; only these are read. Clips with missing
+    skeletons (ntu.missing) are left out; so are malformed files and those without a body. `notes`
+    count both, name the first few, and compare the number of clips with the published one. Raises
+    BadInputError for an unknown split or part, a folder without clips or without clips of this
+    part, and where no file can be used.
     """
-    ntu.check(SOURCE, split, part)
-    folder = Path(os.path.expanduser(path))  # which, unlike Path.expanduser, leaves an unknown user alone
+    check_selection(SOURCE, ntu.SPLITS, split, part)
+    folder = Path(os.path.expanduser(path))  # Path.expanduser raises for an unknown user
     files = _files(folder)
     named, foreign = _names(files)
     names, left_out = ntu.select(named, split, part)
     if not names:
-        wanted = ntu.SPLITS[split]
-        numbers = ", ".join(map(str, getattr(wanted, part)))
+        benchmark = ntu.SPLITS[split]
+        numbers = ", ".join(map(str, getattr(benchmark, part)))
         raise BadInputError(
-            f"{folder}: none of {len(files):,} files can be used for the {part} part of split {split} ({wanted.by} "
+            f"{folder}: none of {len(files):,} files can be used for the {part} part of split {split} ({benchmark.by} "
             f"{numbers}): {_HOW}"
         )
     notes = [ntu.count_note(split, part, len(names))]
@@ -134,11 +143,12 @@ def read(path: str | Path, split: str, part: str, limit: int | None = None) -> C
 
 
 def read_clip(path: str | Path) -> Clip:
-    """One clip, joints (M, T, 25, 3) float32 in metres from the origin of rule 8 above, M 1 or 2.
+    """Read one clip, joints (M, T, 25, 3) float32 in metres from the origin of rule 8 above, M 1 or
+    2.
 
-    Raises BadInputError for a name that is not SsssCcccPpppRrrrAaaa, an unreadable file, numbers too few or too many, a body
-    of other than 25 joints, an id twice in one frame, a coordinate that is not a finite number of at most 1,000,000 m, and
-    where no body is left.
+    Raises BadInputError for a name that is not SsssCcccPpppRrrrAaaa, an unreadable file, numbers
+    too few or too many, a body of other than 25 joints, an id twice in one frame, a coordinate that
+    is not a finite number of at most 1,000,000 m, and where no body is left.
     """
     path = Path(path)
     try:
@@ -154,20 +164,20 @@ def read_clip(path: str | Path) -> Clip:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Clips by name: those of the folder itself and of its subfolders nturgb..., the folder's own first."""
+    """List clips by name, of the folder first and then of its subfolders nturgb...."""
     if not folder.is_dir():
         raise BadInputError(f"{folder} is not a folder: {_HOW}")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for place in (folder, *sorted(inner for inner in folder.glob("nturgb*") if inner.is_dir())):
         for file in place.glob("*.skeleton"):
-            found.setdefault(file.stem, file)
-    if not found:
+            files.setdefault(file.stem, file)
+    if not files:
         raise BadInputError(f"{folder} holds no clip: {_HOW}")
-    return found
+    return files
 
 
 def _names(files: dict[str, Path]) -> tuple[list[ntu.ClipName], list[str]]:
-    """The clips' names, and those of files that are none."""
+    """Parse the clips' names; also return file names that are not clips'."""
     named, foreign = [], []
     for stem in files:
         try:
@@ -182,69 +192,80 @@ def _note(names: list[str], what: str) -> str:
     return f"{len(names):,} {'file' if len(names) == 1 else 'files'} {what}: {shown}"
 
 
+class _Numbers:
+    """The numbers of a file and how far they have been read."""
+
+    def __init__(self, path: Path):
+        self.path, self.place = path, 0
+        try:
+            self.numbers = path.read_bytes().split()
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror}): check the path and its permissions"
+            raise BadInputError(f"{path}: {problem}") from error
+
+    def fault(self, problem: str) -> BadInputError:
+        return BadInputError(f"{self.path}: {problem}: unpack the file again or remove it")
+
+    def count(self, what: str) -> int:
+        """Read a whole number."""
+        if self.place >= len(self.numbers):
+            raise self.fault(f"ends before {what}")
+        number = self.numbers[self.place]
+        if not number.isdigit() or len(number) > _DIGITS:
+            raise self.fault(f"{_shown(number)} is not {what}, expected a whole number")
+        self.place += 1
+        return int(number)
+
+    def body(self, b: int, f: int, total: int) -> tuple[bytes, list[bytes]]:
+        """Read a body: its id, and its coordinates as text, x of 25 joints, y of 25, z of 25."""
+        start = self.place
+        self.place += _BODY_NUMBERS
+        joints = self.count(f"the number of joints of body {b} in frame {f} of {total} (from 0)")
+        first, self.place = self.place, self.place + JOINTS * _JOINT_NUMBERS
+        where = f"body {b} in frame {f} (both from 0)"
+        if joints != JOINTS:
+            raise self.fault(f"{where} has {joints} joints, expected {JOINTS}")
+        if self.place > len(self.numbers):
+            raise self.fault(f"ends within {where}")
+        axes = (self.numbers[first + axis : self.place : _JOINT_NUMBERS] for axis in range(3))
+        return self.numbers[start], [text for axis in axes for text in axis]
+
+
 def _parse(path: Path) -> tuple[int, list[_Body]]:
-    """The number of frames that have a body, and the bodies in order of appearance (rules 1 to 3)."""
-    try:
-        numbers = path.read_bytes().split()
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
-
-    def count(place: int, what: str) -> int:
-        if place >= len(numbers):
-            raise BadInputError(f"{path}: ends before {what}: unpack the file again or remove it")
-        if not numbers[place].isdigit() or len(numbers[place]) > _DIGITS:
-            raise BadInputError(
-                f"{path}: {_shown(numbers[place])} is not {what}, expected a whole number: unpack the file again or remove it"
-            )
-        return int(numbers[place])
-
-    total, place, frames = count(0, "the number of frames"), 1, 0
+    """Read the number of frames that have a body, and the bodies in order of appearance (rules 1 to
+    3)."""
+    numbers = _Numbers(path)
+    total, frames = numbers.count("the number of frames"), 0
     if total == 0:
         raise BadInputError(f"{path}: the clip has 0 frames, expected at least 1: remove the file")
     starts: dict[bytes, int] = {}
-    members: dict[bytes, list[int]] = {}  # of each body, which skeletons are its own
-    texts: list[bytes] = []  # x of 25 joints, y of 25, z of 25, for each skeleton
-    skeletons = 0
+    members: dict[bytes, list[int]] = {}  # by id, the body's indices in `texts`
+    texts: list[list[bytes]] = []
     for f in range(total):
-        present = count(place, f"the number of bodies in frame {f} of {total} (from 0)")
-        place += 1
+        present = numbers.count(f"the number of bodies in frame {f} of {total} (from 0)")
         seen: set[bytes] = set()
         for b in range(present):
-            joints = count(place + _BODY_NUMBERS, f"the number of joints of body {b} in frame {f} of {total} (from 0)")
-            first = place + _BODY_NUMBERS + 1
-            after = first + JOINTS * _JOINT_NUMBERS
-            where = f"body {b} in frame {f} (both from 0)"
-            if joints != JOINTS:
-                raise BadInputError(
-                    f"{path}: {where} has {joints} joints, expected {JOINTS}: unpack the file again or remove it"
-                )
-            if after > len(numbers):
-                raise BadInputError(f"{path}: ends within {where}: unpack the file again or remove it")
-            body = numbers[place]
+            body, coordinates = numbers.body(b, f, total)
             if body in seen:
-                raise BadInputError(f"{path}: {where} has an id that the frame has already: remove the file")
+                raise BadInputError(
+                    f"{path}: body {b} in frame {f} (both from 0) has an id that the frame has already: remove the file"
+                )
             seen.add(body)
             starts.setdefault(body, frames)
-            members.setdefault(body, []).append(skeletons)
-            for axis in range(3):
-                texts += numbers[first + axis : after : _JOINT_NUMBERS]
-            skeletons += 1
-            place = after
+            members.setdefault(body, []).append(len(texts))
+            texts.append(coordinates)
         frames += present > 0
-    if place != len(numbers):
-        raise BadInputError(
-            f"{path}: {len(numbers) - place} numbers follow its last frame, expected 0: unpack the file again or remove it"
-        )
-    coordinates = _coordinates(path, texts).reshape(skeletons, 3, JOINTS).transpose(0, 2, 1)
-    bodies = []
-    for body, which in members.items():
-        own = np.ascontiguousarray(coordinates[which])
-        bodies.append(_Body(starts[body], own, _motion(own)))
-    return frames, bodies
+    if numbers.place != len(numbers.numbers):
+        raise numbers.fault(f"{len(numbers.numbers) - numbers.place} numbers follow its last frame, expected 0")
+    flat = [text for coordinates in texts for text in coordinates]
+    joints = _coordinates(path, flat).reshape(len(texts), 3, JOINTS).transpose(0, 2, 1)
+    own = {body: np.ascontiguousarray(joints[indices]) for body, indices in members.items()}
+    return frames, [_Body(starts[body], values, _motion(values)) for body, values in own.items()]
 
 
 def _coordinates(path: Path, texts: list[bytes]) -> np.ndarray:
-    """float32, every value finite and at most _FARTHEST."""
+    """Convert to float32; raises BadInputError for a value that is not finite or above
+    _FARTHEST."""
     with np.errstate(over="ignore"):  # too large for float32: infinite, and refused below
         try:
             values = np.fromiter(map(float, texts), dtype=np.float32, count=len(texts))
@@ -275,7 +296,7 @@ def _motion(joints: np.ndarray) -> float:
 
 
 def _denoise(bodies: list[_Body]) -> list[_Body]:
-    """Of several bodies those that are none removed, the rest by motion, largest first (rules 4 to 6)."""
+    """Remove bodies that are noise, and sort the rest by motion, largest first (rules 4 to 6)."""
     kept = [body for body in bodies if len(body.joints) > MAX_NOISE_FRAMES]
     for body in tuple(kept):
         if len(kept) == 1:
@@ -290,7 +311,8 @@ def _denoise(bodies: list[_Body]) -> list[_Body]:
 
 
 def _merge(bodies: list[_Body], frames: int) -> np.ndarray:
-    """Two actors (2, frames, 25, 3) from bodies by motion; 0 where an actor is absent (rule 6)."""
+    """Merge bodies, sorted by motion, into two actors (2, frames, 25, 3); 0 where an actor is
+    absent (rule 6)."""
     actors = np.zeros((2, frames, JOINTS, 3), dtype=np.float32)
     spans = [(bodies[0].start, bodies[0].end), (0, 0)]
     actors[0, bodies[0].start : bodies[0].end + 1] = bodies[0].joints
@@ -304,7 +326,7 @@ def _merge(bodies: list[_Body], frames: int) -> np.ndarray:
 
 
 def _centred(path: Path, actors: np.ndarray) -> np.ndarray:
-    """(M, T, 25, 3) about the origin, without frames and actors in which nobody is (rules 7 and 8)."""
+    """Move the origin, and drop frames and actors without a body: (M, T, 25, 3) (rules 7 and 8)."""
     present = (actors != 0).any(axis=(2, 3))
     if not present[0].any():
         raise _NoBodyError(f"{path}: every coordinate of its first actor is 0: remove the file")

@@ -1,11 +1,14 @@
-"""Reader of Northwestern-UCLA Multiview Action 3D, as the field distributes it: `all_sqe/*.json`, one file per clip.
+"""Reader of Northwestern-UCLA Multiview Action 3D, as the field distributes it: `all_sqe/*.json`,
+one file per clip.
 
-A file `aAA_sSS_eEE_vVV.json` (action, subject, episode, view) holds an object with `file_name`, `label` and
-`skeletons`: (T, 20, 3) in metres. The dataset numbers its actions 1-6, 8, 9, 11, 12; `label` in the distributed files
-is *not* that number but counts the ten classes from 1 (a08 has label 7, a12 has label 10). So the class comes from the
-action in the file's name, where the two numberings cannot be confused, and `label` is only checked against it.
+A file `aAA_sSS_eEE_vVV.json` (action, subject, episode, view) holds an object with `file_name`,
+`label` and `skeletons`: (T, 20, 3) in metres. The dataset numbers its actions 1-6, 8, 9, 11, 12;
+`label` in the distributed files is *not* that number but counts the ten classes from 1 (a08 has
+label 7, a12 has label 10). So the class comes from the action in the file's name, where the two
+numberings cannot be confused, and `label` is only checked against it.
 
-Source: Wang et al., Cross-view Action Modeling, Learning and Recognition (CVPR 2014); skeletons as in CTR-GCN.
+Source: Wang et al., Cross-view Action Modeling, Learning and Recognition (CVPR 2014); skeletons as
+in CTR-GCN.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from mksgn.common.errors import BadInputError
-from mksgn.train.datasets.clips import Clip, ClipSet
+from mksgn.train.datasets.clips import Clip, ClipSet, check_selection
 from mksgn.train.skeletons import graph
 
 SOURCE = "nw-ucla"
@@ -48,15 +51,12 @@ _NAME = re.compile(r"a(\d{2})_s(\d{2})_e(\d{2})_v(\d{2})")
 
 
 def read(path: str | Path, split: str, part: str) -> ClipSet:
-    """Clips of `part` ("train" or "test") of `split` (see SPLITS), sorted by file name.
+    """Read the clips of `part` ("train" or "test") of `split` (see SPLITS), sorted by file name.
 
-    `path` is the folder all_sqe or the one that holds it. Raises BadInputError for an unknown split or part, a folder
-    or view that is not there, and whatever `read_clip` refuses.
+    `path` is the folder all_sqe or the one that holds it. Raises BadInputError for an unknown split
+    or part, a folder or view that is not there, and whatever `read_clip` refuses.
     """
-    if split not in SPLITS:
-        raise BadInputError(f"{SOURCE} has no split {split!r}: use one of {', '.join(SPLITS)}")
-    if part not in SPLITS[split]:
-        raise BadInputError(f"{SOURCE} has no part {part!r}: use train or test")
+    check_selection(SOURCE, SPLITS, split, part)
     folder = _clip_folder(Path(path))
     views = SPLITS[split][part]
     by_view: dict[int, list[Path]] = {view: [] for view in views}
@@ -77,11 +77,11 @@ def read(path: str | Path, split: str, part: str) -> ClipSet:
 
 
 def read_clip(path: str | Path) -> Clip:
-    """One clip, joints (1, T, 20, 3) float32 in metres.
+    """Read one clip, joints (1, T, 20, 3) float32 in metres.
 
-    Raises BadInputError for a name that is not aAA_sSS_eEE_vVV, an unreadable file, invalid JSON, a missing key, an
-    unknown action, a label that contradicts the name, no frames, a frame without exactly 20 joints of 3 finite
-    coordinates.
+    Raises BadInputError for a name that is not aAA_sSS_eEE_vVV, an unreadable file, invalid JSON, a
+    missing key, an unknown action, a label that contradicts the name, no frames, a frame without
+    exactly 20 joints of 3 finite coordinates.
     """
     path = Path(path)
     action, subject, _, view = _numbers(path)
@@ -101,7 +101,8 @@ def read_clip(path: str | Path) -> Clip:
     if name != path.stem:
         raise BadInputError(f"{path}: its file_name says {reprlib.repr(name)}: name the file as its content says")
     label = ACTIONS.index(action)
-    # The distributed files count classes from 1; copies that carry the action's own number mean the same clip.
+    # The distributed files count classes from 1; copies that carry the action's own number mean the
+    # same clip.
     if type(number) is not int or number not in (label + 1, action):
         raise BadInputError(
             f"{path}: unknown label {reprlib.repr(number)}, expected {label + 1} for action {action} "
@@ -111,19 +112,20 @@ def read_clip(path: str | Path) -> Clip:
 
 
 def _clip_folder(path: Path) -> Path:
-    path = Path(os.path.expanduser(path))  # which, unlike Path.expanduser, leaves an unknown user alone
+    path = Path(os.path.expanduser(path))  # Path.expanduser raises for an unknown user
     folder = path if path.name == "all_sqe" or not (path / "all_sqe").is_dir() else path / "all_sqe"
     if not folder.is_dir() or next(folder.glob("*.json"), None) is None:
         problem = "holds no clip" if folder.is_dir() else "is not a folder"
         raise BadInputError(
             f"{path} {problem}: {SOURCE}:PATH must be the folder all_sqe, or the one that holds it, with a file per "
-            "clip, such as all_sqe/a01_s01_e00_v01.json; the data set's skeletons come in this form with the code of CTR-GCN and its kin"
+            "clip, such as all_sqe/a01_s01_e00_v01.json; the data set's skeletons come in this form with "
+            "the code of CTR-GCN and of models based on it"
         )
     return folder
 
 
 def _numbers(path: Path) -> tuple[int, int, int, int]:
-    """Action, subject, episode and view from a file's name."""
+    """Parse action, subject, episode and view from a file's name."""
     match = _NAME.fullmatch(path.stem)
     if match is None:
         form = "aAA_sSS_eEE_vVV.json (action, subject, episode, view)"
@@ -133,7 +135,7 @@ def _numbers(path: Path) -> tuple[int, int, int, int]:
 
 
 def _joints(path: Path, skeletons: Any) -> np.ndarray:
-    """(T, 20, 3) float32, every value finite; the fast way first, and a slow walk for the place of the fault."""
+    """Convert to (T, 20, 3) float32, or raise BadInputError that names the first fault."""
     expected = graph(GRAPH).size
     try:
         raw = np.array(skeletons)
@@ -148,27 +150,27 @@ def _joints(path: Path, skeletons: Any) -> np.ndarray:
 
 
 def _first_fault(skeletons: Any, expected: int) -> str:
-    """What is wrong with skeletons that are not (T, `expected`, 3) finite numbers, and where first."""
+    """Describe the first fault of skeletons that are not (T, `expected`, 3) finite numbers."""
     if not isinstance(skeletons, list):
         return f"skeletons is {type(skeletons).__name__}, expected a list of frames: fetch the file again"
     if not skeletons:
         return "the clip has 0 frames, expected at least 1: remove the file"
     for f, frame in enumerate(skeletons):
-        found = len(frame) if isinstance(frame, list) else 0
-        if found != expected:
+        count = len(frame) if isinstance(frame, list) else 0
+        if count != expected:
             return (
-                f"frame {f} (from 0) has {found} joints, expected {expected}: this reader takes {GRAPH} skeletons "
+                f"frame {f} (from 0) has {count} joints, expected {expected}: this reader takes {GRAPH} skeletons "
                 "only, fetch the file again or remove it"
             )
         for j, joint in enumerate(frame):
             place = f"frame {f}, joint {j} ({graph(GRAPH).joints[j]}; both from 0)"
             if not isinstance(joint, list) or len(joint) != 3:
-                found = len(joint) if isinstance(joint, list) else 0
-                return f"{place} has {found} coordinates, expected 3: fetch the file again or remove it"
+                count = len(joint) if isinstance(joint, list) else 0
+                return f"{place} has {count} coordinates, expected 3: fetch the file again or remove it"
             for value in joint:
                 shown = reprlib.repr(value)
                 if type(value) not in (int, float):
                     return f"{place}: {shown} is not a number: fetch the file again or remove it"
                 if not abs(value) <= _LARGEST:  # NaN too
                     return f"{place}: {shown} is not a finite number of metres: repair that frame or remove the file"
-    return "skeletons cannot be read as numbers: fetch the file again"  # not reached by anything JSON can hold
+    return "skeletons cannot be read as numbers: fetch the file again"  # no JSON value gets here

@@ -1,12 +1,14 @@
-"""Reads pickles of plain containers and numpy arrays of numbers, and calls nothing that a file names.
+"""Reads pickles of plain containers and numpy arrays of numbers, and calls nothing that a file
+names.
 
-A pickle names functions and has the loader call them. The standard library's unpickler reads the file here, but its `find_class`
-knows only the names in numpy's pickles of arrays, and resolves them to the stand-ins below. They accept numbers only.
-numpy's own `dtype` and `ndarray` would not be safe: their `__setstate__` trusts the file, and a forged flag of a dtype
-makes numpy take bytes for pointers.
+A pickle names functions and has the loader call them. The standard library's unpickler reads the
+file here, but its `find_class` knows only the names in numpy's pickles of arrays, and resolves them
+to the stand-ins below. They accept numbers only. numpy's own `dtype` and `ndarray` would not be
+safe: their `__setstate__` trusts the file, and a forged flag of a dtype makes numpy take bytes for
+pointers.
 
-The unpickler is the one written in Python, since its memo is a dict. The memo of the C one is an array as long as the largest
-index in the file, so one damaged byte could allocate gigabytes.
+The unpickler is the one written in Python, since its memo is a dict. The memo of the C one is an
+array as long as the largest index in the file, so one damaged byte could allocate gigabytes.
 
 Source: numpy's ndarray.__reduce__ and __reduce_ex__, dtype.__reduce__.
 """
@@ -45,10 +47,12 @@ def load(path: Path, remedy: str) -> tuple[Any, int]:
         remedy: What to do about a file that is refused; ends each error message.
 
     Returns:
-        The value, with numpy's scalars as Python numbers and numpy's arrays as `Array`, and the file's size in bytes.
+        The value, with numpy's scalars as Python numbers and numpy's arrays as `Array`, and the
+        file's size in bytes.
 
     Raises:
-        BadInputError: In one line, for a file that cannot be read, is too large or damaged, or names anything but arrays of numbers.
+        BadInputError: In one line, for a file that cannot be read, is too large or damaged, or
+            names anything but arrays of numbers.
     """
     try:
         with path.open("rb") as file:
@@ -81,7 +85,8 @@ class Array:
 
 
 def show(value: object) -> str:
-    """Format a string or number of a pickle for an error message (short, ASCII, one line), anything else as `describe` does."""
+    """Format a string or number of a pickle for an error message (short, ASCII, one line), anything
+    else as `describe` does."""
     if type(value) is str and re.fullmatch(r"[\w.-]{1,60}", value, re.ASCII):
         return value
     return ascii(value)[:60] if type(value) in (str, int, float, bool, type(None)) else describe(value)
@@ -140,7 +145,8 @@ class _Name:
 
 
 class _Unpickler(pickle._Unpickler):
-    """The unpickler with the names of `_NAMES` only; persistent ids and buffers outside the file are refused by default."""
+    """The unpickler with the names of `_NAMES` only; persistent ids and buffers outside the file
+    are refused by default."""
 
     def find_class(self, module: str, name: str) -> _Name:
         if name not in _NAMES.get(module, ()):
@@ -154,6 +160,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 def _array(data: bytes | bytearray, dtype: np.dtype, shape: tuple, order: Any, axes: tuple | None = None) -> np.ndarray:
-    """Make an array of `shape`; with `axes` (numpy 2.4), C order in memory and then this permutation."""
+    """Make an array of `shape`; with `axes` (numpy 2.4), C order in memory and then this
+    permutation."""
     values = np.frombuffer(data, dtype) if data else np.empty(0, dtype)
     return values.reshape(shape, order=order) if axes is None else values.reshape(shape).transpose(axes)

@@ -1,10 +1,12 @@
-"""Procedural clips: an articulated figure of 25 joints that acts, seen by a depth sensor, without any data to download.
+"""Procedural clips: an articulated figure of 25 joints that acts, seen by a depth sensor, without
+any data to download.
 
-The classes are chosen so that neither half of a spatio-temporal network suffices. Sit down and stand up, raise arms and
-lower arms are one motion played forwards and backwards: the same set of poses, told apart by order alone. Squat goes
-through the poses of both. Wave hand and swing foot, bow and squat share a rhythm: told apart by *which* joints move.
-Everything here is ours; segment lengths are near those of Drillis and Contini (1966), as in Winter's Biomechanics and
-Motor Control of Human Movement, narrowed at hips and shoulders to where a Kinect v2 places those joints.
+The classes are chosen so that neither half of a spatio-temporal network suffices. Sit down and
+stand up, raise arms and lower arms are one motion played forwards and backwards: the same set of
+poses, told apart by order alone. Squat goes through the poses of both. Wave hand and swing foot,
+bow and squat share a rhythm: told apart by *which* joints move. Everything here is ours; segment
+lengths are near those of Drillis and Contini (1966), as in Winter's Biomechanics and Motor Control
+of Human Movement, narrowed at hips and shoulders to where a Kinect v2 places those joints.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mksgn.common.errors import BadInputError
-from mksgn.train.datasets.clips import Clip, ClipSet
+from mksgn.train.datasets.clips import Clip, ClipSet, check_selection
 
 SOURCE = SPLIT = "synthetic"
 GRAPH = "ntu-25"
@@ -28,10 +30,11 @@ TILT = 6.0  # degrees of the sensor's pitch, and a third of it of roll
 DISTANCE = (2.5, 4.0)  # metres along the sensor's axis
 SENSOR_HEIGHT = (0.8, 1.2)  # metres above the floor
 NOISE = (0.005, 0.012)  # metres, standard deviation per coordinate: 1 to 2 cm in space
-BYSTANDER_SHARE = 0.1  # clips with a second body, who stands beside and does nothing
+BYSTANDER_SHARE = 0.1  # clips with a second body, who stands next to the first and does nothing
 
-# joint: (parent, offset from it in the rest pose). Body frame: x to the figure's left, y up, z forward; lengths are
-# shares of stature. Parents come before children. Offsets of the right side mirror the left.
+# joint: (parent, offset from it in the rest pose). Body frame: x to the figure's left, y up, z
+# forward; lengths are shares of stature. Parents come before children. Offsets of the right side
+# mirror the left.
 _SPINE = {
     0: (0, (0, 0, 0)), 1: (0, (0, 0.145, 0)), 20: (1, (0, 0.145, 0)), 2: (20, (0, 0.045, 0)), 3: (2, (0, 0.085, 0.01)),
 }  # fmt: skip
@@ -46,8 +49,9 @@ _TREE = _SPINE | _LEFT | _RIGHT
 _ARM, _LEG = (5, 6, 7, 21, 22, 9, 10, 11, 23, 24), (13, 14, 15, 17, 18, 19)
 _ANKLES = (14, 18)
 
-# anatomical angle: (joint, axis of its rotation, sign). Axes 0, 1, 2 are x, y, z; a positive angle bends forward (a
-# knee: back), raises sideways, or turns to the left. On the right side the signs about y and z change.
+# anatomical angle: (joint, axis of its rotation, sign). Axes 0, 1, 2 are x, y, z; a positive angle
+# bends forward (a knee: back), raises sideways, or turns to the left. On the right side the signs
+# about y and z change.
 _ANGLES = {"pitch": (0, 0, 1), "lean": (1, 0, 1), "turn": (1, 1, 1), "tilt": (1, 2, -1), "nod": (2, 0, 1)} | {
     f"{side}_{name}": (left if side == "l" else _MIRROR[left], axis, sign if side == "l" or axis == 0 else -sign)
     for side in "lr"
@@ -65,30 +69,31 @@ Motion = dict[str, np.ndarray]  # degrees by anatomical angle, (T,) each; "lift"
 
 
 def _ramp(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """0, then smoothly 1: onset and duration at random, symmetric under reversal of time."""
+    """Rise smoothly from 0 to 1, with random onset and duration; symmetric under reversal of
+    time."""
     start, end = rng.uniform(0.05, 0.35), rng.uniform(0.65, 0.95)
     x = np.clip((time - start) / (end - start), 0.0, 1.0)
     return x * x * (3 - 2 * x)
 
 
 def _bump(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """0, smoothly 1, and 0 again."""
+    """Rise smoothly from 0 to 1 and fall back to 0."""
     x = np.clip((time - rng.uniform(0.35, 0.65)) / rng.uniform(0.5, 0.8), -0.5, 0.5)
     return np.cos(np.pi * x) ** 2
 
 
 def _beat(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """-1 to 1, two to four times: the one rhythm of all rhythmic actions."""
+    """Oscillate between -1 and 1 two to four times: the rhythm of all rhythmic actions."""
     return np.sin(2 * np.pi * (rng.uniform(2, 4) * time + rng.uniform()))
 
 
 def _both(motion: Motion) -> Motion:
-    """The same on both sides."""
+    """Copy a motion to both sides."""
     return {f"{side}_{name}": value for name, value in motion.items() for side in "lr"}
 
 
 def _crouch(depth: np.ndarray) -> Motion:
-    """From standing (0) to sitting on air (1), leaning forward on the way."""
+    """Move from standing (0) to sitting on air (1), leaning forward in between."""
     lean = 25 * np.sin(np.pi * np.clip(depth, 0, 1)) + 10 * depth
     return _both({"hip_flex": 90 * depth, "knee": 95 * depth, "shoulder_flex": 25 * depth}) | {"lean": lean}
 
@@ -102,8 +107,8 @@ def _squat(t: np.ndarray, rng: np.random.Generator) -> Motion:
 
 
 def _raise_arms(t: np.ndarray, rng: np.random.Generator) -> Motion:
-    u, way = _ramp(t, rng), ("shoulder_abduct", "shoulder_flex")[rng.integers(2)]  # sideways or forward
-    return _both({way: 150 * u, "elbow": 15 * u})
+    u, angle = _ramp(t, rng), ("shoulder_abduct", "shoulder_flex")[rng.integers(2)]  # sideways or forward
+    return _both({angle: 150 * u, "elbow": 15 * u})
 
 
 def _wave(t: np.ndarray, rng: np.random.Generator) -> Motion:
@@ -165,22 +170,22 @@ CLASSES = tuple(_ACTIONS)
 
 
 def read(limit: int | None, part: str, seed: int = 0) -> ClipSet:
-    """The first `limit` clips of a part (by default 1000 to train, 200 to test); a shorter set begins a longer one."""
-    _check_part(part)
-    if limit is not None and limit < 1:
-        raise BadInputError(f"limit {limit} leaves no clip: it must be at least 1")
+    """Make the first `limit` clips of a part (default: 1000 to train, 200 to test)."""
+    check_selection(SOURCE, (SPLIT,), None, part, limit)
     count = DEFAULT_LIMIT[part] if limit is None else limit
     clips = [clip(index, part, seed) for index in range(count)]
     return ClipSet(SOURCE, SPLIT, part, GRAPH, CLASSES, clips, validation=True)
 
 
 def clip(index: int, part: str, seed: int = 0) -> Clip:
-    """Clip number `index` of a part, a function of (seed, part, index) alone; its label is index modulo the classes.
+    """Make clip `index` of a part, a function of (seed, part, index) alone, with label index modulo
+    the classes.
 
-    Joints are (M, T, 25, 3) float32 metres, M 1 or 2, T 32 to 64, in the sensor's coordinates: y up, z away from it, a
-    figure that faces the sensor has its left at negative x. Raises BadInputError for another part or a negative number.
+    Joints are (M, T, 25, 3) float32 metres, M 1 or 2, T 32 to 64, in the sensor's coordinates: y
+    up, z away from it; the left of a figure that faces the sensor is at negative x. Raises
+    BadInputError for another part or a negative number.
     """
-    _check_part(part)
+    check_selection(SOURCE, (SPLIT,), None, part)
     if index < 0 or seed < 0:
         raise BadInputError(f"{SOURCE}: clip {index} of seed {seed} does not exist: neither may be negative")
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PARTS[part], index)))
@@ -189,8 +194,8 @@ def clip(index: int, part: str, seed: int = 0) -> Clip:
     place = np.array([rng.uniform(-0.5, 0.5), 0.0, rng.uniform(*DISTANCE)])
     bodies = [_facing(animate(CLASSES[label], frames, rng), rng) + place]
     if rng.uniform() < BYSTANDER_SHARE:
-        beside = np.array([rng.choice((-1, 1)) * rng.uniform(0.9, 1.4), 0.0, rng.uniform(-0.3, 0.3)])
-        bodies.append(_facing(animate(None, frames, rng), rng) + place + beside)
+        offset = np.array([rng.choice((-1, 1)) * rng.uniform(0.9, 1.4), 0.0, rng.uniform(-0.3, 0.3)])
+        bodies.append(_facing(animate(None, frames, rng), rng) + place + offset)
     joints = np.stack(bodies)
     joints[..., 1] -= rng.uniform(*SENSOR_HEIGHT)
     tilt = _rotations(np.radians([rng.uniform(-TILT, TILT), 0.0, rng.uniform(-TILT, TILT) / 3]))
@@ -198,13 +203,9 @@ def clip(index: int, part: str, seed: int = 0) -> Clip:
     return Clip(f"{part}-{seed}-{index:05d}", label, joints.astype(np.float32), GRAPH)
 
 
-def _check_part(part: str) -> None:
-    if part not in PARTS:
-        raise BadInputError(f"{SOURCE} has no part {part!r}: use train or test")
-
-
 def animate(action: str | None, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """(frames, 25, 3) metres in the body frame, floor at y = 0, no noise: a random figure acts, or (None) stands."""
+    """Animate a random figure that acts or (None) stands: (frames, 25, 3) metres in the body frame,
+    floor at y = 0, no noise."""
     move, backwards = (lambda t, rng: {}, False) if action is None else _ACTIONS[action]
     time = np.linspace(0.0, 1.0, frames)
     effort, mirrored = rng.uniform(0.8, 1.15), rng.uniform() < 0.5
@@ -229,7 +230,8 @@ def animate(action: str | None, frames: int, rng: np.random.Generator) -> np.nda
 
 
 def _figure(rng: np.random.Generator) -> np.ndarray:
-    """(25, 3) offsets in metres of a body of random stature and proportions, in the rest pose."""
+    """Draw the offsets (25, 3), in metres, of a body of random stature and proportions in the rest
+    pose."""
     offsets = np.array([_TREE[joint][1] for joint in range(25)], dtype=float)
     torso, arm, leg, width = np.clip(rng.normal(1.0, 0.05, 4), 0.88, 1.12)
     scale = np.full((25, 1), torso)
@@ -238,7 +240,8 @@ def _figure(rng: np.random.Generator) -> np.ndarray:
 
 
 def _rotations(angles: np.ndarray) -> np.ndarray:
-    """(..., 3) angles about x, y, z in radians → (..., 3, 3) matrices Rz Rx Ry: twist, then flex, then sideways."""
+    """Compute matrices Rz Rx Ry (..., 3, 3) of angles about x, y, z (..., 3), in radians: twist,
+    then flex, then sideways."""
     (cx, cy, cz), (sx, sy, sz) = np.moveaxis(np.cos(angles), -1, 0), np.moveaxis(np.sin(angles), -1, 0)
     rows = [
         [cz * cy - sz * sx * sy, -sz * cx, cz * sy + sz * sx * cy],
@@ -249,18 +252,20 @@ def _rotations(angles: np.ndarray) -> np.ndarray:
 
 
 def _forward_kinematics(angles: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Local angles (T, 25, 3), radians, and offsets (25, 3) → positions (T, 25, 3), base of the spine at the origin."""
-    turned = _rotations(angles)
+    """Compute positions (T, 25, 3), base of the spine at the origin, of local angles (T, 25, 3),
+    radians, and offsets (25, 3)."""
+    rotations = _rotations(angles)
     positions = np.zeros_like(angles)
     for joint, (parent, _) in _TREE.items():
         if joint != parent:
-            positions[:, joint] = positions[:, parent] + turned[:, parent] @ offsets[joint]
-            turned[:, joint] = turned[:, parent] @ turned[:, joint]
+            positions[:, joint] = positions[:, parent] + rotations[:, parent] @ offsets[joint]
+            rotations[:, joint] = rotations[:, parent] @ rotations[:, joint]
     return positions
 
 
 def _plant(positions: np.ndarray, stand: np.ndarray, lift: np.ndarray | float) -> np.ndarray:
-    """Shift each frame so that the lower foot stays where it is in `stand` (1, 25, 3), with the floor at y = 0.
+    """Shift each frame so that the lower foot stays where it is in `stand` (1, 25, 3), with the
+    floor at y = 0.
 
     `lift` (T,), metres, takes both feet off the floor.
     """
@@ -275,6 +280,6 @@ def _plant(positions: np.ndarray, stand: np.ndarray, lift: np.ndarray | float) -
 
 
 def _facing(body: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turn a body from its own frame towards the sensor (half a turn), give or take YAW."""
+    """Rotate a body from its own frame towards the sensor (180 degrees), plus or minus YAW."""
     turn = _rotations(np.radians([0.0, 180.0 + rng.uniform(-YAW, YAW), 0.0]))
     return body @ turn.T

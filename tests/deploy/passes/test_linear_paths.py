@@ -114,7 +114,7 @@ def test_a_loop_without_a_population_is_named():
 def test_a_delay_between_time_steps_is_named():
     g = chain(("x", inp(2)), ("late", nir.Delay(np.array([DT, 1.5 * DT]))), ("l", lif(2)), ("y", out(2)))
     with pytest.raises(
-        UnsupportedNodeError, match=r"node late: a delay of 0\.00015 s is no whole number of steps of 0\.0001 s"
+        UnsupportedNodeError, match=r"node late: a delay of 0\.00015 s is not a whole number of steps of 0\.0001 s"
     ):
         ingest(g)
 

@@ -1,4 +1,5 @@
-"""Clips that stay on disk until they are asked for: their order and shares are known, and each is read when it is wanted."""
+"""Clips that stay on disk until they are asked for: their order and shares are known, and each is
+read when it is wanted."""
 
 from collections import Counter
 

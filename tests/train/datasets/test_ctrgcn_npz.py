@@ -1,4 +1,5 @@
-"""The CTR-GCN reader on small .npz files written here: what it reads, what it refuses, and that it holds no array."""
+"""The CTR-GCN reader on small .npz files written here: what it reads, what it refuses, and that it
+holds no array."""
 
 import os
 import re
@@ -41,7 +42,8 @@ def arrays(**options):
 
 
 def write(folder, name="NTU60_CS.npz", *, save=np.savez, **changes):
-    """A file as CTR-GCN's script names and fills it, with some arrays changed or (None) left out."""
+    """A file as CTR-GCN's script names and fills it, with some arrays changed or (None) left
+    out."""
     content = {**arrays(classes=120 if "120" in name else 60), **changes}
     path = folder / name
     save(path, **{key: value for key, value in content.items() if value is not None})
@@ -90,7 +92,8 @@ def test_clips_come_back_as_written(tmp_path, dtype, bodies):
 
 
 def test_frames_are_counted_as_the_feeder_counts_them(tmp_path):
-    """As many frames as are not all zero, from the row's first on, though a zero one lies between."""
+    """As many frames as are not all zero, from the row's first on, though a zero one lies
+    between."""
     content = arrays()
     row = content["x_test"][2]  # of 8 frames
     row[3] = 0
@@ -195,7 +198,8 @@ def test_arrays_are_read_when_they_are_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x_test": None}, "no array x_test, expected x_train, y_train, x_test, y_test, found 'x_train, y_test, y_train'"),
+        ({"x_test": None},
+         "no array x_test, expected x_train, y_train, x_test, y_test, found 'x_train, y_test, y_train'"),
         ({"y_test": None}, "no array y_test"),
         ({"x_test": np.zeros((5, 8, 150), "i4")}, "x_test is int32, expected float32 or float64"),
         ({"x_test": np.zeros((5, 8, 150), "f2")}, "x_test is float16"),
@@ -210,7 +214,8 @@ def test_arrays_are_read_when_they_are_asked_for(tmp_path):
         ({"x_test": np.zeros(5, [("a", "O")])}, "x_test holds Python objects"),
         ({"x_test": np.zeros(5, [("a", "f4")])}, r"expected float32 or float64"),
         ({"y_test": np.array([["a"] * 60] * 5)}, "y_test is <U1 of shape"),
-        ({"y_test": np.array([1, 2, 3, 4, 5])}, r"y_test is int64 of shape \(5,\), expected numbers \(clips, 60 or 120\)"),
+        ({"y_test": np.array([1, 2, 3, 4, 5])},
+         r"y_test is int64 of shape \(5,\), expected numbers \(clips, 60 or 120\)"),
         ({"y_test": np.eye(61)[:5]}, r"\(5, 61\), expected"),
         ({"y_test": np.eye(60)[:4]}, "4 labels in y_test, expected 5, as many as clips in x_test"),
         ({"y_test": np.zeros((5, 60))}, r"row 0 \(from 0\) of y_test is not one-hot"),
@@ -379,10 +384,11 @@ def test_damaged_bytes_never_do_worse_than_a_refusal(tmp_path, whole, near_the_e
 
 
 def sparse_npz(path, clips, *, rows=300, far=0):
-    """x_test of `clips` rows, zero but for the first frame of each 100th and of the last, in a sparse file.
+    """x_test of `clips` rows, zero but for the first frame of each 100th and of the last, in a
+    sparse file.
 
-    `far` is put before it, a hole of so many bytes (member "pad"). Written with 64-bit fields, as np.savez does. The
-    checksums are not right, as that would take reading all of it.
+    `far` is put before it, a hole of so many bytes (member "pad"). Written with 64-bit fields, as
+    np.savez does. The checksums are not right, as that would take reading all of it.
     """
     values = {
         "pad": None,
@@ -406,7 +412,8 @@ def sparse_npz(path, clips, *, rows=300, far=0):
             file.write(local + member + struct.pack("<HH", 1, 16) + sizes + head)
             extra = struct.pack("<HH", 1, 24) + sizes + struct.pack("<Q", start)
             directory += struct.pack(
-                "<4s6H3I5H2I", b"PK\x01\x02", 45, 45, 0, 0, 0, 0, 0, *(2**32 - 1,) * 2, len(member), len(extra), 0, 0, 0, 0, 2**32 - 1
+                "<4s6H3I5H2I", b"PK\x01\x02", 45, 45, 0, 0, 0, 0, 0, *(2**32 - 1,) * 2, len(member), len(extra), 0,
+                0, 0, 0, 2**32 - 1
             )  # fmt: skip
             directory += member + extra
             first = file.tell()

@@ -1,4 +1,5 @@
-"""One recording by three ways: raw .skeleton, CTR-GCN's npz, pyskl's pickle; the network must not be able to tell which."""
+"""One recording by three ways: raw .skeleton, CTR-GCN's npz, pyskl's pickle; the network must not
+be able to tell which."""
 
 import pickle
 import re
@@ -28,7 +29,8 @@ ROWS = 300  # frames of CTR-GCN's rows
 
 @dataclass(frozen=True)
 class Scene:
-    """Who is seen when, and by which id: per id the frames (numbers in the file) and the amount of motion, the largest first."""
+    """Who is seen when, and by which id: per id the frames (numbers in the file) and the amount of
+    motion, the largest first."""
 
     frames: int
     bodies: tuple[tuple[tuple[int, ...], float], ...]
@@ -58,12 +60,14 @@ SCENES = {
 
 
 def exact(values):
-    """To multiples of 2**-10: those below 2 are float16's own, and their sums and differences float32's."""
+    """To multiples of 2**-10: those below 2 are float16's own, and their sums and differences
+    float32's."""
     return (np.round(np.asarray(values) * 1024) / 1024).astype(np.float32)
 
 
 def body(rng, frames, amount, place):
-    """(frames, 25, 3) float32, of one figure 1.1 m tall and 0.3 m wide, which wanders by `amount`: the more, the more motion."""
+    """(frames, 25, 3) float32, of one figure 1.1 m tall and 0.3 m wide, which wanders by `amount`:
+    the more, the more motion."""
     rest = np.random.default_rng(0).uniform(-0.5, 0.5, size=(25, 3)) * (0.3, 1.1, 0.2)
     rest[:2] = ((-0.15, -0.55, 0), (0.15, 0.55, 0))
     way = amount * np.sin(np.linspace(0, 3, frames))[:, None] * np.array([0.5, 0.2, 0.6])
@@ -119,7 +123,8 @@ class Recording:
 
 
 def write(folder, recordings):
-    """The three formats of recordings by part; gives SOURCE by scheme. Rows are in the order of names, as CTR-GCN's are."""
+    """The three formats of recordings by part; gives SOURCE by scheme. Rows are in the order of
+    names, as CTR-GCN's are."""
     raw = folder / "raw"
     arrays, split = {}, {}
     for part, word in (("train", "train"), ("test", "val")):
@@ -225,7 +230,8 @@ def test_a_limit_takes_the_same_clips_of_three_formats(sources, limit):
 
 
 def test_pyskl_lists_two_bodies_the_other_way_where_the_first_comes_later(tmp_path):
-    """Its script turns them round, so that a body 1 is there at once; the origin is then that one's. The reader leaves it so."""
+    """Its script turns them round, so that a body 1 is there at once; the origin is then that
+    one's. The reader leaves it so."""
     scene = Scene(24, ((span(6, 23), 0.4), (span(0, 23), 0.1)))
     recordings = {"train": [Recording(scene, TRAIN_SUBJECT, 1, 0)], "test": [Recording(scene, TEST_SUBJECT, 1, 1)]}
     for recording in recordings["test"]:
@@ -328,14 +334,16 @@ def test_a_clip_that_cannot_be_read_later_ends_the_command_in_one_line(run, reco
     [
         ("ntu", {}, r"^source 'ntu' must have the form ntu:PATH$"),
         ("ntu:", {}, r"^source 'ntu:' must have the form ntu:PATH$"),
-        ("NTU:raw", {}, "unknown source 'NTU:raw': use one of synthetic, nw-ucla:PATH, ntu:PATH, ctrgcn:PATH, pyskl:PATH"),
+        ("NTU:raw", {},
+         "unknown source 'NTU:raw': use one of synthetic, nw-ucla:PATH, ntu:PATH, ctrgcn:PATH, pyskl:PATH"),
         ("ctrgcn", {}, "must have the form ctrgcn:PATH"),
         ("ctrgcn:", {}, "must have the form ctrgcn:PATH"),
         ("pyskl", {}, "must have the form pyskl:PATH"),
         ("pyskl:", {}, "must have the form pyskl:PATH"),
         (":NTU60_CS.npz", {}, "unknown source ':NTU60_CS.npz'"),
         ("NTU60_CS.npz", {}, "unknown source 'NTU60_CS.npz'"),
-        ("ntu:x", {"split": "cs"}, "ntu has no split 'cs': use one of xsub, xview, xsub-val, xsub120, xset, xsub120-val$"),
+        ("ntu:x", {"split": "cs"},
+         "ntu has no split 'cs': use one of xsub, xview, xsub-val, xsub120, xset, xsub120-val$"),
         ("ctrgcn:x", {"split": "CS"}, "ctrgcn has no split 'CS': use one of xsub, xview, xsub120, xset$"),
         ("ctrgcn:x", {"split": "xsub-val"}, "ctrgcn has no split 'xsub-val'"),
         ("pyskl:x", {"split": "xsub_val"}, "pyskl has no split 'xsub_val': use one of xsub, xview, xsub120, xset$"),
@@ -365,7 +373,7 @@ def test_open_source_refuses_what_does_not_exist(tmp_path, monkeypatch, source, 
         ("ctrgcn", "ntu", "cannot be read .Is a directory"),
         ("ctrgcn", "pyskl", "not an .npz"),
         ("pyskl", "ntu", "cannot be read .Is a directory"),
-        ("pyskl", "ctrgcn", "not a pickle of protocol 2 to 5"),
+        ("pyskl", "ctrgcn", "not a pickle of plain containers and arrays of numbers"),
         ("nw-ucla", "ntu", "holds no clip"),
     ],
 )

@@ -1,4 +1,5 @@
-"""NTU RGB+D's names, classes, splits and published counts, on the whole list of its clips' names."""
+"""NTU RGB+D's names, classes, splits and published counts, on the whole list of its clips'
+names."""
 
 from itertools import product
 
@@ -8,9 +9,11 @@ from hypothesis import strategies as st
 
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import ntu
+from mksgn.train.datasets.clips import check_selection
 from mksgn.train.datasets.ntu import ClipName
 
-# Who was recorded in which setup, read off public lists of clip names. Each pair has 60 actions, 3 cameras, 2 replications.
+# Who was recorded in which setup, read off public lists of clip names. Each pair has 60 actions, 3
+# cameras, 2 replications.
 SUBJECTS_60 = {
     1: (1, 2, 3, 4, 5, 6, 7, 8),
     2: (3, 7, 8, 9, 10, 11, 12, 13, 14),
@@ -123,7 +126,8 @@ def test_missing_clips_are_the_authors_535_of_which_302_are_of_60_classes():
 
 @pytest.mark.parametrize("split", ["xsub120", "xset"])
 def test_counts_of_ntu_120_agree_with_the_missing_clips(split):
-    """Its list of names is not at hand; but usable and missing clips must add up to whole recordings, and to all of them."""
+    """Its list of names is not at hand; but usable and missing clips must add up to whole
+    recordings, and to all of them."""
     recorded = 0
     for part in PARTS:
         published = ntu.PUBLISHED[split][part]
@@ -187,5 +191,7 @@ def test_notes_compare_with_the_published_count():
 
 
 def test_unknown_splits_and_parts_are_refused():
-    assert "use one of xsub, xview, xsub-val, xsub120, xset" in refused(lambda: ntu.check("ntu", "xsetup", "test"))
-    assert "train or test" in refused(lambda: ntu.check("ntu", "xsub", "val"))
+    assert "use one of xsub, xview, xsub-val, xsub120, xset" in refused(
+        lambda: check_selection("ntu", ntu.SPLITS, "xsetup", "test")
+    )
+    assert "train or test" in refused(lambda: check_selection("ntu", ntu.SPLITS, "xsub", "val"))

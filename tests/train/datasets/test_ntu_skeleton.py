@@ -1,4 +1,5 @@
-"""The reader of raw NTU files on files written here: its format, its choice of bodies against a slow copy, its notes."""
+"""The reader of raw NTU files on files written here: its format, its choice of bodies against a
+slow copy, its notes."""
 
 import re
 
@@ -20,7 +21,8 @@ properties = settings(
 
 
 def body(seed, frames=20, *, wide=(), amount=0.05, place=(0.0, 0.0, 3.0)):
-    """(frames, 25, 3) float32: 1.7 m tall, 0.5 m wide, trembling by `amount`; lying where it is `wide`."""
+    """(frames, 25, 3) float32: 1.7 m tall, 0.5 m wide, trembling by `amount`; lying where it is
+    `wide`."""
     rng = np.random.default_rng(seed)
     rest = rng.uniform(size=(25, 3)) * (0.5, 1.7, 0.3)
     rest[:2] = ((0, 0, 0), (0.5, 1.7, 0.3))  # so that width and height are what is said
@@ -53,7 +55,8 @@ def refused(call):
 
 
 def slow(frames):
-    """The rules of the reader's docstring, one number after the other; None where nobody is left."""
+    """The rules of the reader's docstring, one number after the other; None where nobody is
+    left."""
     frames = [frame for frame in frames if frame]
     bodies = {}
     for f, frame in enumerate(frames):
@@ -185,7 +188,8 @@ def test_motion_is_of_frames_that_are_not_wide(tmp_path):
 
 
 def test_leaving_wide_frames_out_never_raises_the_motion(tmp_path):
-    """`partly` moves by 1 m in its good frames and rests in the middle of them in as many wide ones."""
+    """`partly` moves by 1 m in its good frames and rests in the middle of them in as many wide
+    ones."""
     partly, steady = body(13, wide=range(10), amount=0.0), body(14, amount=0.0)
     partly[10:, :, 2] += np.where(np.arange(10) % 2, 1.0, -1.0)[:, None].astype(np.float32)
     steady[:, :, 2] += np.where(np.arange(20) % 2, 0.87, -0.87)[:, None].astype(np.float32)
@@ -378,7 +382,8 @@ def test_a_name_of_another_form_or_no_file_is_refused(tmp_path):
 
 @pytest.fixture
 def clips(tmp_path):
-    """Two training subjects and one test subject, three cameras, three actions of 60 classes; two more of 120."""
+    """Two training subjects and one test subject, three cameras, three actions of 60 classes; two
+    more of 120."""
     for setup, subject, action in [
         *((1, subject, action) for subject in (1, 2, 3) for action in (2, 1, 50)),
         *((18, subject, action) for subject in (8, 41) for action in (61, 120)),
@@ -454,7 +459,8 @@ def test_bad_files_are_skipped_counted_and_named(clips):
     assert found.notes == (
         "split xsub, train: 18 clips, published 40,091",
         "1 file skipped for a name that is no clip's: notes",
-        "4 files skipped as truncated or malformed: S001C001P001R001A001, S001C001P001R001A002, S001C002P001R001A001, ...",
+        "4 files skipped as truncated or malformed: S001C001P001R001A001, S001C001P001R001A002, "
+        "S001C002P001R001A001, ...",
         "1 file skipped in which no body is left: S001C001P002R001A050",
     )
 

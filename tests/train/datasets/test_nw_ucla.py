@@ -1,4 +1,5 @@
-"""The NW-UCLA reader on clips written here, and on the real ones where they are at hand; SOURCE's grammar."""
+"""The NW-UCLA reader on clips written here, and on the real ones where they are at hand; SOURCE's
+grammar."""
 
 import json
 import re
@@ -63,7 +64,8 @@ def test_integer_coordinates_and_one_frame_are_fine(tmp_path):
 
 
 def test_actions_become_classes_in_order(tmp_path):
-    """Whether `label` counts the classes, as in the distributed files, or gives the action's own number."""
+    """Whether `label` counts the classes, as in the distributed files, or gives the action's own
+    number."""
     for action, (label, name) in zip(nw_ucla.ACTIONS, enumerate(nw_ucla.CLASSES), strict=True):
         assert nw_ucla.read_clip(write(tmp_path, action)).label == label, name
         by_action = write(tmp_path, action, edit=lambda r, a=action: r.update(label=a))

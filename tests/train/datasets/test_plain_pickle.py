@@ -1,4 +1,5 @@
-"""The reader of plain pickles: it gives what an ordinary loader gives, runs no code, and refuses damage with BadInputError."""
+"""The reader of plain pickles: it gives what an ordinary loader gives, runs no code, and refuses
+damage with BadInputError."""
 
 import copyreg
 import os
@@ -436,7 +437,8 @@ def test_damaged_files_are_read_or_refused(tmp_path, protocol, changes):
 
 PIECES = [
     *(opcode.code.encode("latin-1") for opcode in pickletools.opcodes),
-    b"\0", b"\x01", b"\xff", b"numpy\n", b"dtype\n", b"cnumpy\ndtype\n", b"cnumpy\ndtype\nX\x02\0\0\0f4\x85R", b"X\x02\0\0\0f4",
+    b"\0", b"\x01", b"\xff", b"numpy\n", b"dtype\n", b"cnumpy\ndtype\n", b"cnumpy\ndtype\nX\x02\0\0\0f4\x85R",
+    b"X\x02\0\0\0f4",
 ]  # fmt: skip
 
 

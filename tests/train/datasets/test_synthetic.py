@@ -1,4 +1,5 @@
-"""The procedural clips: what they are, and that neither time nor space alone is enough to tell them apart."""
+"""The procedural clips: what they are, and that neither time nor space alone is enough to tell them
+apart."""
 
 import zlib
 
@@ -73,7 +74,8 @@ def test_bones_keep_their_length():
 
 @pytest.mark.parametrize("action", CLASSES)
 def test_feet_stand_on_the_floor(action):
-    """The lowest joint is on the floor, but for the flight of a jump; and the standing foot does not slide away."""
+    """The lowest joint is on the floor, but for the flight of a jump; and the standing foot does
+    not slide away."""
     body = synthetic.animate(action, 60, np.random.default_rng(7))
     lowest = body[..., 1].min(axis=1)
     if action == "jump":
@@ -119,10 +121,11 @@ def test_open_source_gives_as_many_as_asked():
     assert synthetic.DEFAULT_LIMIT["train"] == 1000
 
 
-# How hard the classes are. One classifier, kernel ridge regression with a Gaussian kernel, learns from features of the
-# actor that keep the order of frames, the joints apart, or both. Mean recall with 600 training and 360 test clips: both
-# 1.0; frames without order 0.8, the middle frame 0.7, the first 0.6; the root's path 0.4, the mean joint's 0.9, joints
-# shuffled 0.8. Means say little: what counts is which classes are lost.
+# How hard the classes are. One classifier, kernel ridge regression with a Gaussian kernel, learns
+# from features of the actor that keep the order of frames, the joints apart, or both. Mean recall
+# with 600 training and 360 test clips: both 1.0; frames without order 0.8, the middle frame 0.7,
+# the first 0.6; the root's path 0.4, the mean joint's 0.9, joints shuffled 0.8. Means say little:
+# what counts is which classes are lost.
 
 
 def resample(values, frames=16):
@@ -134,7 +137,8 @@ def resample(values, frames=16):
 
 
 def unordered(body):
-    """Per joint and axis, over the frames: mean, deviation and quantiles; relative to the root. No order survives."""
+    """Per joint and axis, over the frames: mean, deviation and quantiles; relative to the root. No
+    order survives."""
     centred = body - body[:, :1]
     quantiles = np.quantile(centred, [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1], axis=0)
     return np.concatenate([[centred.mean(axis=0), centred.std(axis=0)], quantiles])
@@ -163,7 +167,8 @@ def mean_path(body):
 
 
 def shuffled_joints(body):
-    """Everything that `ordered` has, but which joint is which: another permutation for each clip, from its content."""
+    """Everything that `ordered` has, but which joint is which: another permutation for each clip,
+    from its content."""
     order = np.random.default_rng(zlib.crc32(body.tobytes())).permutation(body.shape[1])
     return ordered(body)[:, order]
 

@@ -1,0 +1,101 @@
+"""The folder of a training: a line per epoch, and the state from which --resume continues to the
+bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from mksgn.common.errors import BadInputError
+from mksgn.train.checkpoint import save_atomically
+
+
+class Stateful(Protocol):
+    """A module, optimiser or schedule."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class TrainingFolder:
+    """Files of one training.
+
+    `product` is the model that the training makes; `settings` (JSON) is what a resumed training
+    must share with the interrupted one to end in the same weights; `parts` hold what changes from
+    step to step.
+    """
+
+    product: Path
+    settings: str
+    parts: dict[str, Stateful]
+
+    @property
+    def state(self) -> Path:
+        return self.product.with_name("state.pt")
+
+    @property
+    def metrics(self) -> Path:
+        return self.product.with_name("metrics.jsonl")
+
+    def clear(self) -> None:
+        """Delete state and model of an earlier training, so that they are never taken for this
+        one's."""
+        for stale in (self.state, self.product):
+            stale.unlink(missing_ok=True)
+
+    def restore(self) -> list[dict[str, Any]]:
+        """Load the parts from state.pt, if there is one.
+
+        Returns:
+            The lines of the epochs that are done.
+
+        Raises:
+            BadInputError: The file is damaged, or of a training with other settings.
+        """
+        if not self.state.is_file():
+            return []
+        try:
+            saved = torch.load(self.state, map_location="cpu", weights_only=True)
+            before = json.loads(saved["settings"])
+        except Exception as error:  # torch raises pickle, zip, runtime and EOF errors alike
+            raise BadInputError(
+                f"{self.state}: cannot be resumed ({type(error).__name__}); delete it, or train without --resume"
+            ) from error
+        now = json.loads(self.settings)
+        changed = [f"{key} {before.get(key)} → {now[key]}" for key in now if before.get(key) != now[key]]
+        if changed:
+            raise BadInputError(
+                f"{self.state}: is of another training ({'; '.join(changed)}); use the same settings, or another --out"
+            )
+        for name, part in self.parts.items():
+            part.load_state_dict(saved[name])
+        return saved["metrics"]
+
+    def start(self, lines: list[dict[str, Any]], config: dict[str, Any]) -> None:
+        """Write config.json, and metrics.jsonl with the epochs that are done."""
+        self.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        self.product.with_name("config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    def keep(self, lines: list[dict[str, Any]]) -> None:
+        """Append the last epoch's line, then write the state; killed in between, a resumed training
+        repeats the epoch."""
+        with open(self.metrics, "a") as file:
+            file.write(json.dumps(lines[-1]) + "\n")
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        save_atomically({**states, "metrics": lines, "settings": self.settings}, self.state)
+
+
+def weights_digest(network: nn.Module) -> str:
+    """Compute a digest of a network's weights, whatever device they are on."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
