@@ -1,4 +1,4 @@
-"""mksgn/deploy/placement/check: each limit alone, with its exact message; all at once; what attention needs where there is no product."""
+"""mksgn/deploy/placement/check: each limit alone, with its exact message; all at once; what attention needs."""
 
 from dataclasses import replace
 
@@ -85,7 +85,8 @@ BEYOND = [
     ({"weight": 0.5}, f"w: weights that are not even integers (12) exceeds limit (0) of {{chip}}; {EXPORT}"),
     (
         {"delay": 63},
-        "w from x: synaptic delay (63) exceeds limit (62) of {chip}; put populations into the short branch, or cut the long one",
+        "w from x: synaptic delay (63) exceeds limit (62) of {chip}; "
+        "put populations into the short branch, or cut the long one",
     ),
 ]
 
@@ -112,12 +113,12 @@ def test_the_input_axons_of_one_neuron():
     chip = replace(TINY, input_axons_per_core=40)
     assert check(program(inputs=40), chip) == []
     assert check(program(inputs=41), chip) == [
-        "a: input axons of one neuron (41) exceeds limit (40) of tiny; use fewer channels or a smaller kernel, pool before it, "
-        "or keep a read-out on the host"
+        "a: input axons of one neuron (41) exceeds limit (40) of tiny; use fewer channels or a smaller kernel, "
+        "pool before it, or keep a read-out on the host"
     ]
     assert check(program(inputs=4097), replace(LOIHI1, synaptic_bits_per_core=10**6)) == [
-        "a: input axons of one neuron (4097) exceeds limit (4096) of loihi1; use fewer channels or a smaller kernel, pool before it, "
-        "or keep a read-out on the host"
+        "a: input axons of one neuron (4097) exceeds limit (4096) of loihi1; use fewer channels or a smaller kernel, "
+        "pool before it, or keep a read-out on the host"
     ]
     assert check(program(inputs=4097), LOIHI2) == []  # not published
 
@@ -174,7 +175,7 @@ def test_a_placement_on_another_chip_is_checked_on_this_one():
     assert check(placement, TINY) == check(program(inputs=51), TINY) != []
 
 
-# --- attention ---------------------------------------------------------------------------------------------------------------
+# --- attention ----------------------------------------------------------------------------------------------
 
 
 def test_a_product_unit_as_a_lif_neuron_fires_where_both_inputs_do():
@@ -199,7 +200,8 @@ def test_what_attention_needs_on_loihi_1():
         f"which fires where both of its inputs spike: {needs}"
         for part in "mz"
     ] + [
-        "attention: product units as neurons make the latency 9 steps instead of 7, and the longest delay 7; the spikes stay the same"
+        "attention: product units as neurons make the latency 9 steps instead of 7, and the longest delay 7; "
+        "the spikes stay the same"
     ]
 
 
@@ -241,8 +243,8 @@ def test_a_delay_is_found_although_another_projection_bears_its_name():
     """A node that feeds two populations names two projections."""
     g = graph(
         {
-            "x": inp(2), "lin": linear(np.eye(2)), "late": nir.Delay(np.full(2, 100 * DT)), "a": lif(2), "l2": linear(np.eye(2)),
-            "b": lif(2), "y": out(2),
+            "x": inp(2), "lin": linear(np.eye(2)), "late": nir.Delay(np.full(2, 100 * DT)), "a": lif(2),
+            "l2": linear(np.eye(2)), "b": lif(2), "y": out(2),
         },
         [("x", "lin"), ("lin", "late"), ("late", "a"), ("a", "l2"), ("l2", "b"), ("lin", "b"), ("b", "y")],
     )  # fmt: skip
@@ -288,5 +290,8 @@ def test_overlapping_windows_in_a_chain_are_noted(pooling, noted):
         if all(pooling[i] * y[i] - 1 <= x[i] <= pooling[i] * (y[i] + 1) for i in range(2))
     }
     paths = sum(min(4, i + 2) - max(0, i - 1) for i in range(4)) ** 2
-    assert found == ([f"path: {paths} paths connect {len(pairs)} pairs of neurons, because windows overlap; each path counts as a synapse, "
-                      "though a chip can store one for each pair"] if noted else [])  # fmt: skip
+    note = (
+        f"path: {paths} paths connect {len(pairs)} pairs of neurons, because windows overlap; "
+        "each path counts as a synapse, though a chip can store one for each pair"
+    )
+    assert found == ([note] if noted else [])
