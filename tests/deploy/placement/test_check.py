@@ -98,8 +98,8 @@ def test_a_number_beyond_its_range_is_named(changes, message, chip):
 
 
 def test_float_programs_have_no_ranges_but_delays_and_cores():
-    found = check(program(precision="float", weight=300.5, dv=9999, delay=63), LOIHI1)
-    assert [line.split(" (")[0] for line in found] == ["w from x: synaptic delay"]
+    violations = check(program(precision="float", weight=300.5, dv=9999, delay=63), LOIHI1)
+    assert [line.split(" (")[0] for line in violations] == ["w from x: synaptic delay"]
 
 
 def test_the_synapses_of_one_neuron_that_fill_a_core():
@@ -155,8 +155,8 @@ def test_what_lies_on_the_host_has_no_ranges():
 
 
 def test_all_violations_come_at_once():
-    found = check(program(inputs=51, dv=4096, du=-1, vth=np.array([200_000]), bias_exp=9, weight=301, delay=70), TINY)
-    assert [line.split(" (")[0] for line in found] == [
+    violations = check(program(inputs=51, dv=4096, du=-1, vth=np.array([200_000]), bias_exp=9, weight=301, delay=70), TINY)
+    assert [line.split(" (")[0] for line in violations] == [
         "a: synaptic bits of one neuron",
         "w from x: synaptic delay",
         "a: decay dv",
@@ -166,7 +166,7 @@ def test_all_violations_come_at_once():
         "w: weight",
         "w: weights that are not even integers",
     ]
-    assert all(" of tiny; " in line for line in found)
+    assert all(" of tiny; " in line for line in violations)
 
 
 def test_a_placement_on_another_chip_is_checked_on_this_one():
@@ -192,10 +192,10 @@ def test_a_product_unit_as_a_lif_neuron_fires_where_both_inputs_do():
 
 def test_what_attention_needs_on_loihi_1():
     """4 channels, 4 frames, 3 joints: T V² C = 144 units for either product."""
-    found = notes(compile_graph(student_like(np.random.default_rng(0)), precision="float"), LOIHI1)
+    remarks = notes(compile_graph(student_like(np.random.default_rng(0)), precision="float"), LOIHI1)
     lif = "a LIF neuron with du = dv = 4095, weights 2 and threshold 3"
     needs = "144 compartments, 432 synapses, 1 core and one more time step"
-    assert found == [
+    assert remarks == [
         f"attend.{part} units: loihi1 has fixed neurons and no product; each unit can be {lif}, "
         f"which fires where both of its inputs spike: {needs}"
         for part in "mz"
@@ -206,12 +206,12 @@ def test_what_attention_needs_on_loihi_1():
 
 
 def test_what_attention_needs_on_loihi_2():
-    found = notes(compile_graph(student_like(np.random.default_rng(0)), precision="float"), LOIHI2)
-    assert found[0] == "loihi2: input axons per core, output axons per core: limit not published, not checked"
-    assert found[1].startswith(
+    remarks = notes(compile_graph(student_like(np.random.default_rng(0)), precision="float"), LOIHI2)
+    assert remarks[0] == "loihi2: input axons per core, output axons per core: limit not published, not checked"
+    assert remarks[1].startswith(
         "attend.m units: each unit is a neuron of loihi2, with its own microcode or a LIF neuron"
     )
-    assert len(found) == 4
+    assert len(remarks) == 4
 
 
 def test_the_steps_of_product_units_count_in_the_delays():
@@ -282,7 +282,7 @@ def test_overlapping_windows_in_a_chain_are_noted(pooling, noted):
         projections=(Projection("path", "image", "seen", chain),),
         outputs=(),
     )
-    found = [note for note in notes(given, LOIHI1) if note.startswith("path")]
+    remarks = [note for note in notes(given, LOIHI1) if note.startswith("path")]
     pairs = {
         (x, y)
         for x in np.ndindex(4, 4)
@@ -294,4 +294,4 @@ def test_overlapping_windows_in_a_chain_are_noted(pooling, noted):
         f"path: {paths} paths connect {len(pairs)} pairs of neurons, because windows overlap; "
         "each path counts as a synapse, though a chip can store one for each pair"
     )
-    assert found == ([note] if noted else [])
+    assert remarks == ([note] if noted else [])
