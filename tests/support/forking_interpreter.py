@@ -29,6 +29,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path[:0] = {[str(ROOT), *(p for p in sys.path if p)]!r}
 """
 SERVE = """
+import gc
+gc.freeze()  # what was imported, which a fork would otherwise collect at its end, copying all of it
 from tests.support import forking_interpreter
 exec(forking_interpreter.next_code(), {"__name__": "__main__", **globals()})
 """
