@@ -155,7 +155,9 @@ def test_what_lies_on_the_host_has_no_ranges():
 
 
 def test_all_violations_come_at_once():
-    violations = check(program(inputs=51, dv=4096, du=-1, vth=np.array([200_000]), bias_exp=9, weight=301, delay=70), TINY)
+    violations = check(
+        program(inputs=51, dv=4096, du=-1, vth=np.array([200_000]), bias_exp=9, weight=301, delay=70), TINY
+    )
     assert [line.split(" (")[0] for line in violations] == [
         "a: synaptic bits of one neuron",
         "w from x: synaptic delay",
