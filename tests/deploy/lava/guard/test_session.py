@@ -170,4 +170,4 @@ def test_twenty_cycles_leak_nothing() -> None:
     networks = [cycle() for _ in range(20)]
     assert holdings() == before
     assert not [network for network in networks if network()]
-    assert resident_bytes() - bytes_before < 20 * 21_000
+    assert resident_bytes() - bytes_before < 20 * (1 << 20) // 50
