@@ -1,6 +1,6 @@
 """The command `python -m mksgn.deploy.benchmark`: speed ratios of Lava, the emulator and torch.
 
-Fused Lava is compared with stock Lava, the emulator with torch, and streamed Lava with the emulator.
+Fused Lava is compared with stock Lava, the emulator with torch, streamed Lava with the emulator.
 
 Each ratio is above 1 where the first is faster. Its two sides run alternately, so that a noisy
 machine slows both. They must give the same spikes, or the benchmark ends with exit code 3. A table
