@@ -1,4 +1,4 @@
-"""What a guarded run of Lava could leave behind in the interpreter that ran it and on the machine, counted."""
+"""Counts what a guarded run of Lava could leave behind in its interpreter and on the machine."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 TRACKER = resource_tracker._resource_tracker
-gc.freeze()  # what has been imported stays: to look through it again at every count takes most of a test
+gc.freeze()  # imported objects stay: examining them again at every count would take most of a test
 
 
 class Holdings(NamedTuple):
-    """Of this interpreter: child processes, threads, open descriptors, maps of shared memory (channels, semaphores)."""
+    """Child processes, threads, open descriptors and shared memory maps of this interpreter."""
 
     children: frozenset[int]
     threads: int
@@ -29,23 +29,25 @@ class Holdings(NamedTuple):
 
 
 def children() -> frozenset[int]:
-    """But for multiprocessing's tracker, which others' tests may start."""
+    """All but multiprocessing's tracker, which other tests may start."""
     return frozenset(child.pid for child in psutil.Process().children(recursive=True)) - {TRACKER._pid}
 
 
 def shared_maps() -> int:
-    """Anonymous and named alike: in /proc/PID/maps, the permissions of a shared map end in s."""
+    """Count anonymous and named maps: in /proc/PID/maps, the permissions of a shared map end in s."""
     return sum(line.split()[1].endswith("s") for line in Path("/proc/self/maps").read_text().splitlines())
 
 
 def holdings(collect: bool = True) -> Holdings:
-    for _ in range(2 if collect else 0):  # Lava's Processes have finalisers: what they hold goes in the second round
+    for _ in range(
+        2 if collect else 0
+    ):  # Lava's Processes have finalisers: what they hold is freed in the second round
         gc.collect()
     return Holdings(children(), threading.active_count(), len(os.listdir("/proc/self/fd")), shared_maps())
 
 
 def alive(pids: Iterable[int]) -> list[int]:
-    """Those that are neither gone nor zombies, whom a killed parent leaves to be reaped by init."""
+    """The processes that have not ended; zombies, which a killed parent leaves to init, have."""
     running = []
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -55,7 +57,7 @@ def alive(pids: Iterable[int]) -> list[int]:
 
 
 def unowned_segments() -> set[str]:
-    """The names in /dev/shm that no process has mapped or open: others may be at work on this machine."""
+    """The names in /dev/shm that no process has mapped or open; those of other programs in use do not count."""
     names = set(os.listdir("/dev/shm"))
     for process in Path("/proc").glob("[0-9]*") if names else ():
         with contextlib.suppress(OSError):
@@ -65,7 +67,7 @@ def unowned_segments() -> set[str]:
 
 
 def eventually(empty: Callable[[], Any], within_s: float = 5.0) -> Any:
-    """What `empty()` gives when it is empty, or when the time is up."""
+    """Call `empty` until its result is false or the time is up; return the last result."""
     limit = time.monotonic() + within_s
     while (rest := empty()) and time.monotonic() < limit:
         time.sleep(0.01)
@@ -74,7 +76,7 @@ def eventually(empty: Callable[[], Any], within_s: float = 5.0) -> Any:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Around every test of the file that imports it."""
+    """Assert after every test of a file that imports this that the test left nothing behind."""
     TRACKER.ensure_running()
     before, segments = holdings(), unowned_segments()
     yield

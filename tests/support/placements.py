@@ -38,7 +38,7 @@ def hand_built(shapes: dict[str, tuple], *projections: Projection) -> Program:
 
 
 def connected(operators: ops.Operators, shape: tuple[int, ...]) -> np.ndarray:
-    """Count the paths from each source neuron: (target neurons, source neurons), by one spike at a time and weights of 1."""
+    """Count the paths between neurons, (target, source), by one spike at a time through weights of 1."""
     one_by_one = torch.eye(math.prod(shape)).view(-1, *shape)
     currents = ops.apply(ops.with_weights(operators, np.ones_like), one_by_one)
     return np.rint(currents.flatten(1).T.numpy()).astype(int)

@@ -1,6 +1,6 @@
 """The command `python -m mksgn.deploy.benchmark`: speed ratios of Lava, the emulator and torch.
 
-Fused Lava is compared with stock Lava, the emulator with torch, and streamed Lava with the emulator.
+Fused Lava is compared with stock Lava, the emulator with torch, streamed Lava with the emulator.
 
 Each ratio is above 1 where the first is faster. Its two sides run alternately, so that a noisy
 machine slows both. They must give the same spikes, or the benchmark ends with exit code 3. A table
@@ -172,14 +172,13 @@ def _growth(name: str, values: tuple[int, ...], rounds: int) -> list[dict[str, A
         streamed = min(network.execute(program, x, record=False, slots=4).seconds for _ in range(2))
         row = {"what": name, "value": value, "emulator_seconds": emulated, "lava_seconds": streamed}
         for key in ("emulator", "lava"):
-            before = rows[-1] if rows else None
-            row[f"{key}_growth"] = (
-                None
-                if before is None
-                else math.log(row[f"{key}_seconds"] / before[f"{key}_seconds"]) / math.log(value / before["value"])
-            )
+            row[f"{key}_growth"] = _exponent(rows[-1], row, f"{key}_seconds") if rows else None
         rows.append(row)
     return rows
+
+
+def _exponent(before: dict[str, Any], row: dict[str, Any], key: str) -> float:
+    return math.log(row[key] / before[key]) / math.log(row["value"] / before["value"])
 
 
 def _lava() -> tuple[Any, Any]:
@@ -214,10 +213,7 @@ def _print(figures: dict[str, Any]) -> None:
     for name, text in (
         ("fused_over_stock", "fused Lava over stock Lava, six Conv(9 x 1) + LIF, 64 channels, 16 x 20"),
         ("emulator_over_torch", f"emulator over torch float, {figures['preset']} student, {figures['clips']} samples"),
-        (
-            "lava_over_emulator",
-            f"streamed Lava over the emulator, {figures['lava_clips']} samples, {figures['slots']} slots",
-        ),
+        ("lava_over_emulator", f"Lava over the emulator, {figures['lava_clips']} samples, {figures['slots']} slots"),
     ):
         low, high = figures[f"{name}_spread"]
         output.print(f"{text}: {figures[name]:.2f} ({low:.2f} … {high:.2f} in {figures['rounds']} rounds)")
@@ -227,16 +223,14 @@ def _print(figures: dict[str, Any]) -> None:
         f"{figures['threads']} thread(s)"
     )
     if "growth" in figures:
-        table = Table(
-            title="seconds of a chain of graph convolutions (growth: exponent from the previous line)",
-            title_justify="left",
-        )
+        title = "seconds of a chain of graph convolutions (growth: exponent from the previous line)"
+        table = Table(title=title, title_justify="left")
         for heading in ("what", "value", "emulator", "growth", "Lava", "growth"):
             table.add_column(heading, justify="left" if heading == "what" else "right")
+        columns = {"emulator_seconds": ".3f", "emulator_growth": ".2f", "lava_seconds": ".3f", "lava_growth": ".2f"}
         for row in figures["growth"]:
-            growth = [None if row[f"{k}_growth"] is None else f"{row[f'{k}_growth']:.2f}" for k in ("emulator", "lava")]
-            seconds = [f"{row[f'{k}_seconds']:.3f}" for k in ("emulator", "lava")]
-            table.add_row(row["what"], str(row["value"]), seconds[0], growth[0] or "–", seconds[1], growth[1] or "–")
+            cells = ["–" if row[name] is None else format(row[name], digits) for name, digits in columns.items()]
+            table.add_row(row["what"], str(row["value"]), *cells)
         output.print(table)
 
 

@@ -49,10 +49,14 @@ class LeafPlan:
         self.results = {
             p.name: SharedResults(p, self.window, self.slots, self.samples, p.name in self.keep) for p in self.members
         }
-        for population in self.members:
-            for projection in self.program.into(population.name):
-                for nonzero in (False, True):  # cached by the program, for all children that are forked from here
-                    self.program.fan_outs(projection, nonzero=nonzero)
+        for projection in self.projections:  # cached by the program, for all children that are forked from here
+            self.program.fan_outs(projection)
+            self.program.fan_outs(projection, nonzero=True)
+
+    @property
+    def projections(self) -> list[AnyProjection]:
+        """The projections into the members."""
+        return [projection for p in self.members for projection in self.program.into(p.name)]
 
 
 class LeafWorker:
@@ -62,13 +66,11 @@ class LeafWorker:
         self.plan = plan
         self.sender = {p.name: i for i, layout in enumerate(plan.sources) for p in layout.populations}
         lengths = [1] * len(plan.sources)
-        for population in plan.members:
-            for projection in plan.program.into(population.name):
-                for source, delay in zip(projection.sources, projection.compensation_delays, strict=True):
-                    if source in self.sender:
-                        lengths[self.sender[source]] = max(
-                            lengths[self.sender[source]], 1 + delay + projection.logical_delay
-                        )
+        for projection in plan.projections:
+            for i, source in enumerate(projection.sources):
+                if source in self.sender:
+                    sender, delay = self.sender[source], plan.program.synaptic_delay(projection, i)
+                    lengths[sender] = max(lengths[sender], 1 + delay)
         self.buffers: list[deque[np.ndarray]] = [deque(maxlen=length) for length in lengths]
         self.group = GroupStepper(plan.program, plan.members, plan.window.period)
         self.writers = {name: ResultWriter(plan.program, results) for name, results in plan.results.items()}

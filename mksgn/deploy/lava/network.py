@@ -71,7 +71,7 @@ def execute(
         keep = {p.name for p in members if (record and p.fires) or p.name in outputs}
         sources = [layouts[sender] for sender in senders[name]]
         plans[name] = LeafPlan(program, members, sources, layouts[name], windows[name], slots, samples, keep)
-    processes = _processes(host_values, layouts, plans, senders, slots)
+    processes = _processes(host_values, layouts, plans, senders)
     networks = _separate_networks(senders)
     seconds = 0.0
     for i, name in enumerate(networks):
@@ -89,13 +89,12 @@ def _processes(
     layouts: dict[str, Layout],
     plans: dict[str, LeafPlan],
     senders: dict[str, list[str]],
-    slots: int,
 ) -> dict[str, Source | Leaf]:
     """Make the connected Processes: a Source for what the host sends, a Leaf for each execution group."""
     processes: dict[str, Source | Leaf] = {}
     for name, values in host_values.items():
         if name in layouts:
-            frames = Frames(layouts[name], values, slots)
+            frames = Frames(layouts[name], values)
             processes[name] = Source(frames=frames, shape=layouts[name].shape, name=process_name(name))
     leaves = {name: Leaf(plan=plan, name=process_name(name)) for name, plan in plans.items()}
     processes |= leaves

@@ -14,11 +14,11 @@ TAGS = {"fixed": "fixed_pt", "float": "floating_pt"}  # by a program's precision
 
 
 def process_model(process: type[AbstractProcess], precision: str, **ports: LavaPyType) -> Callable[[type], type]:
-    """Make a class the CPU model of a Process at a precision, with the types of its ports by their names."""
+    """Make a class the CPU model of a Process at a `precision`, its attribute, with the types of its ports by name."""
 
     def declare(model: type) -> type:
-        for name, port in ports.items():
-            setattr(model, name, port)
+        for name, value in {"precision": precision, **ports}.items():
+            setattr(model, name, value)
         return implements(proc=process, protocol=LoihiProtocol)(requires(CPU)(tag(TAGS[precision])(model)))
 
     return declare

@@ -84,13 +84,8 @@ class ResultWriter:
         self.results = results
         self.sources = {
             projection: [
-                (program.sends_spikes(source), _tables(*fan_outs))
-                for source, *fan_outs in zip(
-                    projection.sources,
-                    program.fan_outs(projection),
-                    program.fan_outs(projection, nonzero=True),
-                    strict=True,
-                )
+                (program.sends_spikes(source), _tables(program, projection, i))
+                for i, source in enumerate(projection.sources)
             ]
             for projection in program.into(results.population.name)
         }
@@ -128,10 +123,10 @@ class ResultWriter:
             self.results.events[EFFECTIVE] += delivered if nonzero is None else float(torch.dot(arrived, nonzero))
 
 
-def _tables(every: np.ndarray, nonzero: np.ndarray) -> tuple[Tensor, Tensor | None]:
+def _tables(program: Program, projection: AnyProjection, index: int) -> tuple[Tensor, Tensor | None]:
     """Fan-outs of one source over all weights and over nonzero ones (None: the same), channels last."""
-
-    def flat(x: np.ndarray) -> Tensor:
-        return channels_last(torch.from_numpy(x)[None]).reshape(-1).to(torch.float64)
-
-    return flat(every), None if np.array_equal(every, nonzero) else flat(nonzero)
+    every, nonzero = (
+        channels_last(torch.from_numpy(program.fan_outs(projection, nonzero=only)[index])[None]).reshape(-1).double()
+        for only in (False, True)
+    )
+    return every, None if torch.equal(every, nonzero) else nonzero

@@ -63,9 +63,9 @@ def union(links: Sequence[Link], side: Side, shape: tuple[int, ...]) -> np.ndarr
     Two links between 2 x 2 neurons, "along the row" and "along the column", reach two neurons each
     and share one:
 
-    >>> each, every = np.eye(2, dtype=bool), np.ones((2, 2), dtype=bool)
-    >>> row = (Factor(0, 0, each), Factor(1, 1, every))
-    >>> column = (Factor(0, 0, every), Factor(1, 1, each))
+    >>> same, every = np.eye(2, dtype=bool), np.ones((2, 2), dtype=bool)
+    >>> row = (Factor(0, 0, same), Factor(1, 1, every))
+    >>> column = (Factor(0, 0, every), Factor(1, 1, same))
     >>> union([row, column], "target", (2, 2))  # 2 + 2 - 1, the same for all target neurons
     array([[3]])
 
@@ -94,8 +94,8 @@ def _intersection(links: Sequence[Link], side: Side, axes: int) -> np.ndarray:
 
         |∩_l S_l(i)| = Σ_j Π_{l, f} M_f[i_a(f), j_b(f)] = Π_b Σ_{j_b} Π_{f: b(f) = b} M_f[i_a(f), j_b]
 
-    >>> each, first = np.eye(2, dtype=bool), np.array([[True, False], [True, False]])
-    >>> own_row = (Factor(0, 0, each), Factor(1, 1, np.ones((2, 2), dtype=bool)))
+    >>> same, first = np.eye(2, dtype=bool), np.array([[True, False], [True, False]])
+    >>> own_row = (Factor(0, 0, same), Factor(1, 1, np.ones((2, 2), dtype=bool)))
     >>> first_row = (Factor(0, 0, first), Factor(1, 1, np.ones((2, 2), dtype=bool)))
     >>> _intersection([own_row, first_row], "target", 2)  # both neurons of the row, or none
     array([[2],

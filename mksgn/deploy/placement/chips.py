@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from mksgn.deploy.errors import DeployError
 from mksgn.export import loihi
 
@@ -38,12 +40,13 @@ class Chip:
     @property
     def core_limits(self) -> tuple[int | None, ...]:
         """What one core holds of each of RESOURCES."""
-        return (
-            self.neurons_per_core,
-            self.synaptic_bits_per_core,
-            self.input_axons_per_core,
-            self.output_axons_per_core,
-        )
+        axons = self.input_axons_per_core, self.output_axons_per_core
+        return self.neurons_per_core, self.synaptic_bits_per_core, *axons
+
+    @property
+    def capacities(self) -> np.ndarray:
+        """core_limits as float64; infinite where not published."""
+        return np.array([np.inf if limit is None else limit for limit in self.core_limits])
 
     @property
     def weight_limit(self) -> int:

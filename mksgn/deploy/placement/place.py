@@ -175,8 +175,7 @@ def _zeros(group: Group) -> np.ndarray:
 
 
 def _placement(program: Program, chip: Chip, on_chip: list[Group], cuts: dict[str, Bounds]) -> Placement:
-    placed: list[PopulationPlacement] = []
-    overflows: list[Overflow] = []
+    placed, overflows = [], []
     reached = {
         (source, target.name): tiles.cores_reached(tiles.edges_from(source, target), target, cuts[target.name])
         for target in on_chip
@@ -201,5 +200,4 @@ def _placement(program: Program, chip: Chip, on_chip: list[Group], cuts: dict[st
 
 def _overfull(placed: PopulationPlacement, chip: Chip) -> bool:
     """Whether a core of several neurons exceeds a limit."""
-    limits = np.array([np.inf if limit is None else limit for limit in chip.core_limits])
-    return bool(((placed.usage > limits).any(axis=1) & (placed.usage[:, 0] > 1)).any())
+    return bool(((placed.usage > chip.capacities).any(axis=1) & (placed.usage[:, 0] > 1)).any())

@@ -78,8 +78,7 @@ def cut(group: Group, output_axons: np.ndarray, chip: Chip, sources: dict[str, S
         output_axons: int64, broadcasts against the group's shape.
         sources: those of the group's sources that lie on the chip and are cut later, by name.
     """
-    needs = single_neuron_needs(group, output_axons, chip)
-    limits = [math.inf if m is None else max(m, need) for m, need in zip(chip.core_limits, needs, strict=True)]
+    limits = np.maximum(chip.capacities, single_neuron_needs(group, output_axons, chip))
     choices = [_splits(length) for length in group.shape]
     fan_in, out = _TileSums(group.fan_in, group.shape), _TileSums(output_axons, group.shape)
     cores = _product([[len(bounds) - 1 for bounds in splits] for splits in choices])

@@ -26,8 +26,7 @@ FORMATS_TEXT = ", ".join(f".{suffix}" for suffix in FORMATS)
 
 def shares(placement: Placement) -> np.ndarray:
     """Fraction of each limit in use: float, (cores, RESOURCES); 0 where the limit has not been published."""
-    limits = np.array([math.inf if limit is None else limit for limit in placement.chip.core_limits])
-    return placement.usage / limits
+    return placement.usage / placement.chip.capacities
 
 
 def utilisation_table(placement: Placement) -> Table:

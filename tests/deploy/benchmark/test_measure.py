@@ -25,6 +25,39 @@ def test_ratios_are_of_each_round():
     }
 
 
+def test_the_growth_is_an_exponent_and_the_report_shows_it(capsys):
+    rows = [
+        {"what": "joints", "value": 10 * 2**i, "emulator_seconds": 2.0 * 4**i, "lava_seconds": 2.0**i} for i in range(2)
+    ]
+    for key, exponent in (("emulator", 2.0), ("lava", 1.0)):
+        rows[0][f"{key}_growth"] = None
+        rows[1][f"{key}_growth"] = measure._exponent(*rows, f"{key}_seconds")
+        assert rows[1][f"{key}_growth"] == pytest.approx(exponent)
+    figures = {
+        "preset": "paper",
+        "clips": 2,
+        "lava_clips": 4,
+        "slots": 3,
+        "rounds": 5,
+        "threads": 1,
+        "firing_rate": 0.125,
+    }
+    figures |= {"lava_processes": 9, "lava_pss_bytes": 2**30, "lava_shared_bytes": 2**20, "growth": rows}
+    for name in ("fused_over_stock", "emulator_over_torch", "lava_over_emulator"):
+        figures |= measure._ratio(name, [(6.0, 2.0)])
+    measure._print(figures)
+    printed = capsys.readouterr().out
+    assert "3.00 (3.00 … 3.00 in 5 rounds)" in printed
+    assert [line.split() for line in printed.splitlines() if "joints" in line][1] == [
+        "joints",
+        "20",
+        "8.000",
+        "2.00",
+        "2.000",
+        "1.00",
+    ]
+
+
 def test_other_spikes_and_silence_are_refused():
     graph = conv_chain(layers=1, channels=2, frames=4, joints=3, kernel=3)
     program, spikes = compile_graph(graph), spike_inputs(graph, 2)

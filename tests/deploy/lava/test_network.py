@@ -72,7 +72,7 @@ def test_progress_counts_every_sample_once(exported):
 
 
 def test_a_parent_that_used_several_threads_does_not_make_a_child_wait_for_them(tmp_path):
-    """Wide enough that torch would share the copies of both Process models among its threads, which no fork takes along."""
+    """So wide that torch would use several threads in both Process models, and a fork does not inherit threads."""
     code = """
 import numpy as np, torch
 torch.set_num_threads(2)
@@ -147,14 +147,16 @@ def test_a_loop_on_the_host_and_attention_within_a_loop_count_alike():
     on_host = graph_of(
         {
             "x": inp(4, analog=True), "a": linear(rng.normal(0.3, 1, (3, 4))), "n": lif(3, threshold=0.4),
-            "back": linear(rng.normal(0.2, 1, (3, 3))), "b": linear(rng.normal(0.3, 1, (3, 3))), "m": lif(3, threshold=0.3), "y": out(3),
+            "back": linear(rng.normal(0.2, 1, (3, 3))), "b": linear(rng.normal(0.3, 1, (3, 3))), "m": lif(3, threshold=0.3),
+            "y": out(3),
         },
         [("x", "a"), ("a", "n"), ("n", "back"), ("back", "n"), ("n", "b"), ("b", "m"), ("m", "y")],
     )  # fmt: skip
     attended = graph_of(
         {
             "x": inp(2, 2, 3), "c": conv(rng.normal(0.4, 1, (12, 2, 1, 1))), "qkv": lif(12, 2, 3, threshold=0.3),
-            "att": attention(2, threshold_m=0.25, threshold_z=0.25), "back": conv(rng.normal(0.3, 1, (12, 4, 1, 1))), "y": out(4, 2, 3),
+            "att": attention(2, threshold_m=0.25, threshold_z=0.25), "back": conv(rng.normal(0.3, 1, (12, 4, 1, 1))),
+            "y": out(4, 2, 3),
         },
         [("x", "c"), ("c", "qkv"), ("qkv", "att"), ("att", "back"), ("back", "qkv"), ("att", "y")],
     )  # fmt: skip

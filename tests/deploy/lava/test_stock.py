@@ -63,8 +63,11 @@ def conv_chain(
     rate: float = 0.1,
     seed: int = 0,
 ) -> nir.NIRGraph:
-    """`blocks` of Conv (kernel x 1, as many zeros around as keep the frames) and LIF, quantised; they fire at about `rate` per step
-    when the input does: thresholds are that quantile of the sum of so many random weights, over a membrane's steps."""
+    """A quantised chain of Conv (kernel x 1, padded to keep the frames) and LIF, firing at about `rate`.
+
+    The thresholds are that quantile of the sum of so many random weights, over a membrane's steps, if
+    the input fires at `rate`.
+    """
     rng = np.random.default_rng(seed)
     shape = (channels, frames, joints)
     nodes: dict[str, nir.NIRNode] = {"x": inp(*shape)}
@@ -78,7 +81,7 @@ def conv_chain(
 
 
 def strided(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
-    """Each of a convolution's parameters, twice with a decimation of its own behind it."""
+    """Each of a convolution's parameters; one convolution has a decimation after it."""
     g = chain(
         ("x", inp(4, 9, 7)),
         ("a", conv(even(rng, 6, 4, 3, 2, mean=0.1), rng.integers(-40, 90, 6), stride=(2, 1), padding=(2, 1))),
@@ -144,14 +147,15 @@ def attended(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
 
 
 def looped(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
-    """Neurons that hear themselves of a step before, behind a population with a bias; and a delay of the network's own.
+    """Neurons that receive their own spikes of the step before, after a population with a bias; and a Delay node.
 
-    Without a clip, `l` would fire on its bias, and start its loop.
+    Without a sample, `l` would fire on its bias and start its loop.
     """
     nodes = {
         "x": inp(5), "a": affine(even(rng, 6, 5, mean=0.1), np.full(6, 60)), "l": neurons(6, threshold=100),
         "b": affine(even(rng, 4, 6, mean=-0.1), [30, -20, 90, 170]), "m": neurons(4, threshold=120),
-        "again": linear(even(rng, 4, 4, mean=0.3)), "late": linear(even(rng, 4, 6, mean=0.2)), "delay": nir.Delay(np.full(6, 2 * DT)),
+        "again": linear(even(rng, 4, 4, mean=0.3)), "late": linear(even(rng, 4, 6, mean=0.2)),
+        "delay": nir.Delay(np.full(6, 2 * DT)),
         "y": out(4),
     }  # fmt: skip
     edges = [
@@ -165,16 +169,16 @@ def small_chain(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]
     return conv_chain(3, 4, 6, 3, kernel=3, rate=0.12, seed=1), (4, 6, 3)
 
 
-def same(wanted, found) -> None:
-    """No decision differs, no output does, and no population is silent or saturated."""
-    assert set(found.spikes) == set(wanted.spikes)
-    for name, train in wanted.spikes.items():
-        assert 0.005 < train.mean() < 0.98, f"the test is blind: {name} fires at {train.mean():.3f}"
-        assert int((found.spikes[name] != train).sum()) == 0, f"{name}: decisions differ"
-        np.testing.assert_array_equal(found.counters[name].per_neuron, wanted.counters[name].per_neuron)
-        assert found.counters[name].spikes == wanted.counters[name].spikes == train.sum()
-    for name, values in wanted.outputs.items():
-        np.testing.assert_array_equal(found.outputs[name], values)
+def same(expected, actual) -> None:
+    """No decision and no output differs, and no population is silent or saturated."""
+    assert set(actual.spikes) == set(expected.spikes)
+    for name, train in expected.spikes.items():
+        assert 0.005 < train.mean() < 0.98, f"{name} is silent or saturated: it fires at {train.mean():.3f}"
+        assert int((actual.spikes[name] != train).sum()) == 0, f"{name}: decisions differ"
+        np.testing.assert_array_equal(actual.counters[name].per_neuron, expected.counters[name].per_neuron)
+        assert actual.counters[name].spikes == expected.counters[name].spikes == train.sum()
+    for name, values in expected.outputs.items():
+        np.testing.assert_array_equal(actual.outputs[name], values)
 
 
 CASES = [small_chain, strided, residual, pooled, attended, looped]
@@ -187,9 +191,9 @@ def test_stock_fused_and_emulated_spikes_are_the_same(build):
     program = compile_graph(g)
     x = spikes(rng, 3, program.steps, *shape)
     emulated = run(program, x)
-    found = stock.execute(program, {"x": x})
-    assert found.seconds > 0
-    same(emulated, found)
+    in_stock = stock.execute(program, {"x": x})
+    assert in_stock.seconds > 0
+    same(emulated, in_stock)
     same(emulated, run(program, x, backend="lava"))
 
 
@@ -220,16 +224,17 @@ def test_without_recording_there_are_counters_and_outputs():
     rng = np.random.default_rng(7)
     g, shape = pooled(rng)
     program, x = compile_graph(g), spikes(rng, 2, 4, *shape)
-    recorded, found = stock.execute(program, {"x": x}), stock.execute(program, {"x": x}, record=False)
-    assert found.spikes == {}
-    assert found.counters["l"].spikes == recorded.spikes["l"].sum() > 0
-    np.testing.assert_array_equal(found.outputs["y"], recorded.outputs["y"])
+    recorded, unrecorded = stock.execute(program, {"x": x}), stock.execute(program, {"x": x}, record=False)
+    assert unrecorded.spikes == {}
+    assert unrecorded.counters["l"].spikes == recorded.spikes["l"].sum() > 0
+    np.testing.assert_array_equal(unrecorded.outputs["y"], recorded.outputs["y"])
 
 
 def test_parts_without_a_connection_both_run():
     rng = np.random.default_rng(3)
     nodes = {name: node for i in "ab" for name, node in {
-        f"x{i}": inp(4), f"d{i}": linear(even(rng, 5, 4, mean=0.2)), f"l{i}": neurons(5, threshold=120), f"y{i}": out(5),
+        f"x{i}": inp(4), f"d{i}": linear(even(rng, 5, 4, mean=0.2)), f"l{i}": neurons(5, threshold=120),
+        f"y{i}": out(5),
     }.items()}  # fmt: skip
     edges = [pair for i in "ab" for pair in ((f"x{i}", f"d{i}"), (f"d{i}", f"l{i}"), (f"l{i}", f"y{i}"))]
     program = compile_graph(in_integers(graph(nodes, edges, steps=4), "la", "lb"))
@@ -238,7 +243,7 @@ def test_parts_without_a_connection_both_run():
 
 
 def test_a_loop_s_neurons_are_held_back_before_their_clip(monkeypatch):
-    """Else they fire on their bias, and hear of it when the clip is there: the comparison above can fail."""
+    """Otherwise they fire on their bias and receive those spikes within the sample: the comparison above can fail."""
     rng = np.random.default_rng(7)
     g, shape = looped(rng)
     program, x = compile_graph(g), spikes(rng, 3, 6, *shape)
@@ -289,8 +294,8 @@ def test_a_loop_of_two_populations_is_refused():
 
 def test_currents_into_a_population_of_the_chip_are_refused():
     nodes = {
-        "x": inp(2), "d": linear(2 * np.eye(2)), "a": inp(2, analog=True), "e": linear(2 * np.eye(2)), "l": neurons(2, threshold=2),
-        "y": out(2),
+        "x": inp(2), "d": linear(2 * np.eye(2)), "a": inp(2, analog=True), "e": linear(2 * np.eye(2)),
+        "l": neurons(2, threshold=2), "y": out(2),
     }  # fmt: skip
     g = graph(nodes, [("x", "d"), ("a", "e"), ("d", "l"), ("e", "l"), ("l", "y")], steps=3)
     with pytest.raises(

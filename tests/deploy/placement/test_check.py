@@ -1,4 +1,4 @@
-"""mksgn/deploy/placement/check: each limit alone, with its exact message; all at once; what attention needs where there is no product."""
+"""mksgn/deploy/placement/check: each limit alone, with its exact message; all at once; what attention needs."""
 
 from dataclasses import replace
 
@@ -85,7 +85,8 @@ BEYOND = [
     ({"weight": 0.5}, f"w: weights that are not even integers (12) exceeds limit (0) of {{chip}}; {EXPORT}"),
     (
         {"delay": 63},
-        "w from x: synaptic delay (63) exceeds limit (62) of {chip}; put populations into the short branch, or cut the long one",
+        "w from x: synaptic delay (63) exceeds limit (62) of {chip}; "
+        "put populations into the short branch, or cut the long one",
     ),
 ]
 
@@ -97,8 +98,8 @@ def test_a_number_beyond_its_range_is_named(changes, message, chip):
 
 
 def test_float_programs_have_no_ranges_but_delays_and_cores():
-    found = check(program(precision="float", weight=300.5, dv=9999, delay=63), LOIHI1)
-    assert [line.split(" (")[0] for line in found] == ["w from x: synaptic delay"]
+    violations = check(program(precision="float", weight=300.5, dv=9999, delay=63), LOIHI1)
+    assert [line.split(" (")[0] for line in violations] == ["w from x: synaptic delay"]
 
 
 def test_the_synapses_of_one_neuron_that_fill_a_core():
@@ -112,12 +113,12 @@ def test_the_input_axons_of_one_neuron():
     chip = replace(TINY, input_axons_per_core=40)
     assert check(program(inputs=40), chip) == []
     assert check(program(inputs=41), chip) == [
-        "a: input axons of one neuron (41) exceeds limit (40) of tiny; use fewer channels or a smaller kernel, pool before it, "
-        "or keep a read-out on the host"
+        "a: input axons of one neuron (41) exceeds limit (40) of tiny; use fewer channels or a smaller kernel, "
+        "pool before it, or keep a read-out on the host"
     ]
     assert check(program(inputs=4097), replace(LOIHI1, synaptic_bits_per_core=10**6)) == [
-        "a: input axons of one neuron (4097) exceeds limit (4096) of loihi1; use fewer channels or a smaller kernel, pool before it, "
-        "or keep a read-out on the host"
+        "a: input axons of one neuron (4097) exceeds limit (4096) of loihi1; use fewer channels or a smaller kernel, "
+        "pool before it, or keep a read-out on the host"
     ]
     assert check(program(inputs=4097), LOIHI2) == []  # not published
 
@@ -154,8 +155,10 @@ def test_what_lies_on_the_host_has_no_ranges():
 
 
 def test_all_violations_come_at_once():
-    found = check(program(inputs=51, dv=4096, du=-1, vth=np.array([200_000]), bias_exp=9, weight=301, delay=70), TINY)
-    assert [line.split(" (")[0] for line in found] == [
+    violations = check(
+        program(inputs=51, dv=4096, du=-1, vth=np.array([200_000]), bias_exp=9, weight=301, delay=70), TINY
+    )
+    assert [line.split(" (")[0] for line in violations] == [
         "a: synaptic bits of one neuron",
         "w from x: synaptic delay",
         "a: decay dv",
@@ -165,7 +168,7 @@ def test_all_violations_come_at_once():
         "w: weight",
         "w: weights that are not even integers",
     ]
-    assert all(" of tiny; " in line for line in found)
+    assert all(" of tiny; " in line for line in violations)
 
 
 def test_a_placement_on_another_chip_is_checked_on_this_one():
@@ -174,7 +177,7 @@ def test_a_placement_on_another_chip_is_checked_on_this_one():
     assert check(placement, TINY) == check(program(inputs=51), TINY) != []
 
 
-# --- attention ---------------------------------------------------------------------------------------------------------------
+# --- attention ----------------------------------------------------------------------------------------------
 
 
 def test_a_product_unit_as_a_lif_neuron_fires_where_both_inputs_do():
@@ -191,25 +194,26 @@ def test_a_product_unit_as_a_lif_neuron_fires_where_both_inputs_do():
 
 def test_what_attention_needs_on_loihi_1():
     """4 channels, 4 frames, 3 joints: T V² C = 144 units for either product."""
-    found = notes(compile_graph(student_like(np.random.default_rng(0)), precision="float"), LOIHI1)
+    remarks = notes(compile_graph(student_like(np.random.default_rng(0)), precision="float"), LOIHI1)
     lif = "a LIF neuron with du = dv = 4095, weights 2 and threshold 3"
     needs = "144 compartments, 432 synapses, 1 core and one more time step"
-    assert found == [
+    assert remarks == [
         f"attend.{part} units: loihi1 has fixed neurons and no product; each unit can be {lif}, "
         f"which fires where both of its inputs spike: {needs}"
         for part in "mz"
     ] + [
-        "attention: product units as neurons make the latency 9 steps instead of 7, and the longest delay 7; the spikes stay the same"
+        "attention: product units as neurons make the latency 9 steps instead of 7, and the longest delay 7; "
+        "the spikes stay the same"
     ]
 
 
 def test_what_attention_needs_on_loihi_2():
-    found = notes(compile_graph(student_like(np.random.default_rng(0)), precision="float"), LOIHI2)
-    assert found[0] == "loihi2: input axons per core, output axons per core: limit not published, not checked"
-    assert found[1].startswith(
+    remarks = notes(compile_graph(student_like(np.random.default_rng(0)), precision="float"), LOIHI2)
+    assert remarks[0] == "loihi2: input axons per core, output axons per core: limit not published, not checked"
+    assert remarks[1].startswith(
         "attend.m units: each unit is a neuron of loihi2, with its own microcode or a LIF neuron"
     )
-    assert len(found) == 4
+    assert len(remarks) == 4
 
 
 def test_the_steps_of_product_units_count_in_the_delays():
@@ -241,8 +245,8 @@ def test_a_delay_is_found_although_another_projection_bears_its_name():
     """A node that feeds two populations names two projections."""
     g = graph(
         {
-            "x": inp(2), "lin": linear(np.eye(2)), "late": nir.Delay(np.full(2, 100 * DT)), "a": lif(2), "l2": linear(np.eye(2)),
-            "b": lif(2), "y": out(2),
+            "x": inp(2), "lin": linear(np.eye(2)), "late": nir.Delay(np.full(2, 100 * DT)), "a": lif(2),
+            "l2": linear(np.eye(2)), "b": lif(2), "y": out(2),
         },
         [("x", "lin"), ("lin", "late"), ("late", "a"), ("a", "l2"), ("l2", "b"), ("lin", "b"), ("b", "y")],
     )  # fmt: skip
@@ -280,7 +284,7 @@ def test_overlapping_windows_in_a_chain_are_noted(pooling, noted):
         projections=(Projection("path", "image", "seen", chain),),
         outputs=(),
     )
-    found = [note for note in notes(given, LOIHI1) if note.startswith("path")]
+    remarks = [note for note in notes(given, LOIHI1) if note.startswith("path")]
     pairs = {
         (x, y)
         for x in np.ndindex(4, 4)
@@ -288,5 +292,8 @@ def test_overlapping_windows_in_a_chain_are_noted(pooling, noted):
         if all(pooling[i] * y[i] - 1 <= x[i] <= pooling[i] * (y[i] + 1) for i in range(2))
     }
     paths = sum(min(4, i + 2) - max(0, i - 1) for i in range(4)) ** 2
-    assert found == ([f"path: {paths} paths connect {len(pairs)} pairs of neurons, because windows overlap; each path counts as a synapse, "
-                      "though a chip can store one for each pair"] if noted else [])  # fmt: skip
+    note = (
+        f"path: {paths} paths connect {len(pairs)} pairs of neurons, because windows overlap; "
+        "each path counts as a synapse, though a chip can store one for each pair"
+    )
+    assert remarks == ([note] if noted else [])

@@ -37,10 +37,10 @@ def test_widths_are_those_that_the_exporter_quantises_for(chip):
 def test_the_delay_is_the_one_that_lava_dl_clips_at():
     spec = importlib.util.find_spec("lava")  # found, and not imported: that takes seconds
     files = [Path(folder, "lib/dl/netx/hdf5.py") for folder in spec.submodule_search_locations] if spec else []
-    found = [path.read_text() for path in files if path.is_file()]
-    if not found:
+    sources = [path.read_text() for path in files if path.is_file()]
+    if not sources:
         pytest.skip("lava-dl is not installed")
-    assert f"a_max={LOIHI1.delay})" in found[0]
+    assert f"a_max={LOIHI1.delay})" in sources[0]
     assert LOIHI1.delay == LOIHI2.delay
 
 

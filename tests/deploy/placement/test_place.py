@@ -116,7 +116,7 @@ def test_a_student_synapse_by_synapse(chip):
 @SETTINGS
 @given(st.data())
 def test_no_core_of_a_drawn_program_exceeds_a_limit(data):
-    """Convolutions with groups, strides and borders, graph convolutions with skips, attention, pooled read-outs; drawn limits."""
+    """Convolutions with groups, strides and padding, graph convolutions, skips, attention, read-outs; drawn limits."""
     draw = data.draw
     small = st.integers(1, 3)
     groups, heads = draw(small), draw(st.integers(1, 2))

@@ -51,7 +51,8 @@ def test_few_input_axons_divide_a_population():
 def test_few_output_axons_divide_the_source_not_the_target():
     """Each of 12 neurons reaches the three cores of what it feeds: 36 output axons."""
     g = chain(
-        ("x", inp(2)), ("a", linear(np.ones((12, 2)))), ("l", lif(12)), ("b", linear(np.ones((9, 12)))), ("m", lif(9)), ("y", out(9))
+        ("x", inp(2)), ("a", linear(np.ones((12, 2)))), ("l", lif(12)), ("b", linear(np.ones((9, 12)))), ("m", lif(9)),
+        ("y", out(9)),
     )  # fmt: skip
     program = compile_graph(g, precision="float")
     for limit, cores in [(36, 1), (35, 2), (18, 2), (12, 3), (3, 12)]:

@@ -92,9 +92,9 @@ def test_the_picture_has_the_colours_of_the_fullest_resources(tmp_path):
     assert fullest == {0, 1, 2}
     assert not (shares(placed) > 1).any()
     draw(placed, tmp_path / "a.png")
-    found = colours_of(tmp_path / "a.png")
-    assert {rgb(COLOURS[i]) for i in fullest} <= found
-    assert rgb(COLOURS[3]) not in found  # output axons: no limit, and not in the key
+    colours = colours_of(tmp_path / "a.png")
+    assert {rgb(COLOURS[i]) for i in fullest} <= colours
+    assert rgb(COLOURS[3]) not in colours  # output axons: no limit, and not in the key
 
 
 def test_the_picture_shows_in_black_what_is_over_its_limit(tmp_path):
@@ -109,9 +109,9 @@ def test_the_picture_shows_in_black_what_is_over_its_limit(tmp_path):
 def test_the_picture_names_populations_and_what_has_no_limit(tmp_path):
     placed = placement(LOIHI2)
     draw(placed, tmp_path / "a.svg")
-    found = (tmp_path / "a.svg").read_text()
-    assert all(p.name in found for p in placed.populations)
-    assert "no limit published: input axons, output axons" in found
+    picture = (tmp_path / "a.svg").read_text()
+    assert all(p.name in picture for p in placed.populations)
+    assert "no limit published: input axons, output axons" in picture
 
 
 def test_a_program_without_cores_has_an_empty_picture(tmp_path):

@@ -1,4 +1,4 @@
-"""A chain of small Processes, each of which can be made to fail. Lava executes every file of this folder: add none."""
+"""A chain of small Processes that can be made to fail. Lava executes every file of this folder: add none."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SHAPE = (3,)
 
 
 class CannotPickleError(Exception):
-    """An error that does not survive pickling, as many with their own constructor."""
+    """An error that does not survive pickling, like many with their own constructor."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(f"{one} {two}\nsecond line")
 
 
 class Source(AbstractProcess):
-    """Sends ones; may send on top of what its receiver expects."""
+    """Sends ones."""
 
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)
@@ -40,7 +40,7 @@ class Source(AbstractProcess):
 
 
 class Relay(AbstractProcess):
-    """Passes on what it receives, counting; `fault` is how it fails and `at` the time step in which it does."""
+    """Forwards and sums what it receives; `fault` is how it fails, and `at` the time step in which it does."""
 
     def __init__(self, fault: str = "", at: int = 2, **params: Any) -> None:
         clock = np.frombuffer(mmap.mmap(-1, 8), np.float64)  # shared with the model, which writes when it fails
@@ -59,7 +59,7 @@ class Sink(AbstractProcess):
 
 
 class UnprintableError(Exception):
-    """An error that fails when it is asked what it says."""
+    """An error whose str() fails."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")
@@ -70,7 +70,7 @@ def recurse() -> None:
 
 
 def fail(fault: str, clock: np.ndarray) -> None:
-    """Do what `fault` says, and note in `clock` when."""
+    """Fail as `fault` says, and note the time in `clock`."""
     clock[0] = time.monotonic()
     if fault == "raise":
         raise ValueError("the weights are bad")

@@ -74,7 +74,7 @@ class Leaf(AbstractProcess):
 class AbstractPyLeafModel(PyLoihiProcessModel):
     """Sends the message of the previous step, receives, and computes."""
 
-    precision = ""
+    precision: str  # of the program that the model runs, by its decorator
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
@@ -102,11 +102,7 @@ def _leaf_ports(dtype: type) -> dict[str, LavaPyType]:
 class PyLeafModelFixed(AbstractPyLeafModel):
     """Loihi's integers: 8-bit weights, 24-bit membrane potential, truncating decay."""
 
-    precision = "fixed"
-
 
 @process_model(Leaf, "float", **_leaf_ports(np.float32))
 class PyLeafModelFloat(AbstractPyLeafModel):
     """float32 throughout."""
-
-    precision = "float"

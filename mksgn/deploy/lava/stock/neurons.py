@@ -103,9 +103,6 @@ def _terms(population: Population, neuron: FixedNeuron | FloatNeuron) -> tuple[d
                 f"population {population.name}: stock LIF has no {name.replace('_', ' ')}; run the fused network"
             )
     assert neuron.threshold is not None
-    floating = {
-        "du": 1.0 if neuron.current_decay is None else neuron.current_decay,
-        "dv": neuron.decay,
-        "vth": neuron.threshold,
-    }
+    du = 1.0 if neuron.current_decay is None else neuron.current_decay
+    floating = {"du": du, "dv": neuron.decay, "vth": neuron.threshold}
     return {"bias_mant": neuron.bias}, {name: np.asarray(x, dtype=np.float64) for name, x in floating.items()}

@@ -1,20 +1,19 @@
 """What ends an interpreter that runs Lava: signals to it, and its own end. It ends soon, and its children with it.
 
-In interpreters of their own: small networks, the real network of leaves, and the public commands.
+Most cases run in forks of a warm interpreter (tests/support/forking_interpreter). The real network of leaves, one
+end of an interpreter, and one Ctrl-C and one SIGTERM through the public commands get interpreters of their own.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -25,46 +24,52 @@ import psutil
 
 from mksgn.export import export_to_nir
 from mksgn.export.graph import files
+from tests.support.forking_interpreter import PRELUDE, Fork, Server, queued_s
 from tests.support.leftovers import alive, eventually, nothing_left  # noqa: F401
-from tests.support.paths import ROOT
 from tests.support.students import calibration, tiny
 
 ASKED_S = 2.0  # from Ctrl-C or SIGTERM to the end of the interpreter
 SOON_S = 3.0  # from any other cause to the end of all
 WALL_S = 60  # only protects the tests
 
-# A shell's background job hands SIGINT down ignored, which Python would keep: Ctrl-C has to mean something here.
-PRELUDE = f"""
-import os, signal, sys, threading, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.path[:0] = {[str(ROOT), *(p for p in sys.path if p)]!r}
-"""
-RUNNING = """
+IMPORTS = """
+import mksgn.bench.cli, mksgn.deploy.cli
 from tests.support.lava_guards import faulty, guard
+from mksgn.deploy.lava import network as _network
 from mksgn.deploy.lava.guard.runtime import LavaRuntimeError
+"""
+# The relay notes in the clock when its fault begins: then all children are at work.
+RUNNING = """
+from tests.support.lava_guards import clock_of, faulty, guard
 network = faulty.chain("before:sleep")
 runtime = guard(network[0])
 runtime.start()
+def announce():
+    while not clock_of(network[1])[0]: time.sleep(0.005)
+    print("asleep", flush=True)
 print(*[child.pid for child in runtime._runtime.children], flush=True)
 """
+NOW = """
+from tests.support.forking_interpreter import queued_s
+print(time.monotonic(), queued_s(os.getpid()), flush=True)
+"""
+RUN = "threading.Thread(target=announce, daemon=True).start(); runtime.run(4)"
 
 
-def begin(*command: str) -> subprocess.Popen[str]:
-    """In a session of its own: its process group is what a terminal would send Ctrl-C to."""
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Server]:
+    with Server(IMPORTS) as server:
+        yield server
 
 
 def interpreter(code: str) -> subprocess.Popen[str]:
-    return begin(sys.executable, "-c", PRELUDE + code)
-
-
-def queued_s(pid: int) -> float:
-    """How long a process was ready to run and had no core: that is for others on this machine to answer for."""
-    return float(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    """A fresh interpreter, in a session of its own: its process group is what a terminal would send Ctrl-C to."""
+    command = [sys.executable, "-c", PRELUDE + code]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def end(process: subprocess.Popen[str], began: float, within_s: float, queued_before_s: float) -> tuple[str, str]:
-    """What it still prints. It must end `within_s` of `began`, and all of its session with it."""
+    """Return what it still prints. It must end `within_s` of `began`, and all of its session with it."""
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     took = time.monotonic() - began - (queued_s(process.pid) - queued_before_s)
     printed, errors = process.communicate(timeout=WALL_S)
@@ -73,8 +78,17 @@ def end(process: subprocess.Popen[str], began: float, within_s: float, queued_be
     return printed, errors
 
 
+def end_fork(fork: Fork, began: float, within_s: float, queued_before_s: float) -> tuple[int, str]:
+    """Return its exit code and its errors. It must end `within_s` of `began`, and all of its session with it."""
+    code, ended, queued = fork.end()
+    took = ended - began - (queued - queued_before_s)
+    assert took < within_s, f"{took:.2f} s, {fork.errors()}"
+    assert not eventually(lambda: session(fork.pid), SOON_S - took), fork.errors()
+    return code, fork.errors()
+
+
 def session(leader: int) -> list[int]:
-    """The living processes that `begin` started, whoever is their parent by now."""
+    """The living processes of a session, whoever is their parent by now."""
     members = []
     for pid in psutil.pids():
         try:
@@ -91,67 +105,76 @@ TO_GROUP, TO_PARENT = os.killpg, os.kill
 @pytest.mark.parametrize(
     ("number", "send", "repeat", "code", "exit_codes"),
     [
-        (SIGINT, TO_GROUP, 1, "runtime.run(4)", {-SIGINT}),
-        (SIGINT, TO_GROUP, 5, "runtime.run(4)", {-SIGINT}),
-        (SIGINT, TO_PARENT, 1, "runtime.run(4)", {-SIGINT}),
-        (SIGTERM, TO_PARENT, 1, "runtime.run(4)", {-SIGTERM}),
-        (SIGTERM, TO_GROUP, 1, "signal.signal(15, lambda *_: sys.exit(4)); runtime.run(4)", {4, 2}),
-        (SIGKILL, TO_PARENT, 1, "runtime.run(4)", {-SIGKILL}),
-        (SIGKILL, TO_PARENT, 1, "time.sleep(20)", {-SIGKILL}),
+        (SIGINT, TO_GROUP, 1, RUN, {-SIGINT}),
+        (SIGINT, TO_GROUP, 5, RUN, {-SIGINT}),
+        (SIGINT, TO_PARENT, 1, RUN, {-SIGINT}),
+        (SIGTERM, TO_PARENT, 1, RUN, {-SIGTERM}),
+        (SIGTERM, TO_GROUP, 1, "signal.signal(15, lambda *_: sys.exit(4)); " + RUN, {4, 2}),
+        (SIGKILL, TO_PARENT, 1, RUN, {-SIGKILL}),
+        (SIGKILL, TO_PARENT, 1, "print('idle', flush=True); time.sleep(20)", {-SIGKILL}),
     ],
     ids=["Ctrl-C", "Ctrl-C five times", "SIGINT", "SIGTERM", "SIGTERM with a handler", "SIGKILL", "SIGKILL idle"],
 )
 def test_a_signal_to_the_interpreter(
-    number: int, send: Callable[[int, int], None], repeat: int, code: str, exit_codes: set[int]
+    number: int,
+    send: Callable[[int, int], None],
+    repeat: int,
+    code: str,
+    exit_codes: set[int],
+    warm: Server,
+    tmp_path: Path,
 ) -> None:
-    with interpreter(RUNNING + code) as process:
-        assert process.stdout
-        pids = [int(pid) for pid in process.stdout.readline().split()]
-        assert len(pids) == 4
-        time.sleep(0.2)
-        began, queued = time.monotonic(), queued_s(process.pid)
-        for _ in range(repeat):
-            send(process.pid, number)
-            time.sleep(0.01 if repeat > 1 else 0)
-        _, errors = end(process, began, SOON_S if number == SIGKILL else ASKED_S, queued)
-    assert process.returncode in exit_codes, errors
+    fork = warm.fork(RUNNING + code, tmp_path)
+    assert len(fork.line().split()) == 4
+    assert fork.line() in ("asleep", "idle")
+    began, queued = time.monotonic(), queued_s(fork.pid)
+    for _ in range(repeat):
+        send(fork.pid, number)
+        time.sleep(0.01 if repeat > 1 else 0)
+    exit_code, errors = end_fork(fork, began, SOON_S if number == SIGKILL else ASKED_S, queued)
+    assert exit_code in exit_codes, errors
     if number == SIGINT:
         assert "KeyboardInterrupt" in errors
         assert "Fatal" not in errors
 
 
 @pytest.mark.parametrize(
-    ("code", "exit_code", "output"),
+    ("code", "expected"),
     [
         # Left running when the interpreter ends; a child that loops cannot keep it.
-        (RUNNING + "print(time.monotonic()); sys.exit(6)", 6, ""),
-        (RUNNING + "print(time.monotonic(), flush=True); os._exit(5)", 5, ""),
-        (RUNNING + "print(time.monotonic(), flush=True); os.abort()", -signal.SIGABRT, ""),
-        # Not started in the main thread: signals are not ours to handle there, and the children outlive the thread.
+        (RUNNING + NOW + "sys.exit(6)", 6),
+        (RUNNING + NOW + "os._exit(5)", 5),
+        (RUNNING + NOW + "os.abort()", -signal.SIGABRT),
+        # Not started in the main thread, where signals are not the guard's to handle; the children outlive the thread.
         (
-            "threading.Thread(target=exec, args=('''" + RUNNING + "''', globals())).start()\n"
-            "while 'runtime' not in globals() or not runtime._runtime: time.sleep(0.1)\n"
-            "time.sleep(1); print(all(child.exitcode is None for child in runtime._runtime.children))\n"
-            "print(time.monotonic(), flush=True); os.kill(os.getpid(), signal.SIGKILL)",
-            -9,
-            "True",
+            "thread = threading.Thread(target=exec, args=('''" + RUNNING + "''', globals()))\n"
+            "thread.start(); thread.join(); time.sleep(0.3)\n"
+            "assert all(child.exitcode is None for child in runtime._runtime.children)\n"
+            + NOW
+            + "os.kill(os.getpid(), signal.SIGKILL)",
+            -SIGKILL,
         ),
     ],
     ids=["exit", "os._exit", "abort", "SIGKILL, not in the main thread"],
 )
-def test_an_interpreter_that_ends_without_stopping(code: str, exit_code: int, output: str) -> None:
-    with interpreter(code) as process:
+def test_a_fork_that_ends_without_stopping(code: str, expected: int, warm: Server, tmp_path: Path) -> None:
+    fork = warm.fork(code, tmp_path)
+    assert len(fork.line().split()) == 4
+    began, queued = map(float, fork.line().split())
+    exit_code, errors = end_fork(fork, began, SOON_S, queued)
+    assert exit_code == expected, errors
+
+
+def test_an_interpreter_that_ends_without_stopping() -> None:
+    with interpreter(RUNNING + NOW + "sys.exit(6)") as process:
         assert process.stdout
-        lines = []
-        while not re.fullmatch(r"\d+\.\d+\n", line := process.stdout.readline()):
-            assert line, process.communicate()[1]
-            lines.append(line)
-        _, errors = end(process, float(line), SOON_S, queued_s(process.pid))
-    assert process.returncode == exit_code, errors
-    assert output in "".join(lines)
+        assert len(process.stdout.readline().split()) == 4
+        began, queued = map(float, process.stdout.readline().split())
+        _, errors = end(process, began, SOON_S, queued)
+    assert process.returncode == 6, errors
 
 
-# --- the real network of leaves ----------------------------------------------------------------------------------------------
+# --- the real network of leaves -----------------------------------------------------------------------------
 
 LEAVES = """
 import json
@@ -233,7 +256,7 @@ def test_faults_in_a_leaf_of_a_real_network() -> None:
         assert ("in fail\n" in frames) == (" failed " in text or fault in ("segfault", "loop"))
 
 
-# --- the public commands -----------------------------------------------------------------------------------------------------
+# --- the public commands ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -248,48 +271,70 @@ DEPLOY = "from mksgn.deploy.cli import main; sys.argv = ['mksgn-deploy', {model!
 BENCH = "from mksgn.bench.cli import main; sys.argv = ['mksgn-bench', 'run', {model!r}, *{options!r}]; main()"
 
 
+def command_code(command: str, model: Path, folder: Path) -> str:
+    options = ["--data", "synthetic", "--limit", "1500", "--backend", "lava", "-o", str(folder / "out")]
+    return command.format(model=str(model), options=options)
+
+
+def wait_for_leaves(leader: int) -> list[int]:
+    """The leaves of a command that streams samples through Lava."""
+    limit = time.monotonic() + WALL_S
+    while len(leaves := [pid for pid in session(leader) if pid != leader]) < 5 and time.monotonic() < limit:
+        time.sleep(0.05)
+    time.sleep(0.3)  # some time steps
+    assert len(leaves) >= 5
+    return leaves
+
+
 @pytest.mark.parametrize(
-    ("command", "number", "send", "exit_code"),
-    [
-        (DEPLOY, SIGINT, TO_GROUP, 130),
-        (DEPLOY, SIGTERM, TO_PARENT, -SIGTERM),
-        (BENCH, SIGINT, TO_GROUP, 130),
-        (BENCH, SIGTERM, TO_GROUP, -SIGTERM),
-    ],
-    ids=["deploy Ctrl-C", "deploy SIGTERM", "bench Ctrl-C", "bench SIGTERM"],
+    ("command", "number", "send", "expected"),
+    [(DEPLOY, SIGINT, TO_GROUP, 130), (BENCH, SIGTERM, TO_GROUP, -SIGTERM)],
+    ids=["deploy Ctrl-C", "bench SIGTERM"],
 )
 def test_a_signal_to_a_command(
-    command: str, number: int, send: Callable[[int, int], None], exit_code: int, model: Path, tmp_path: Path
+    command: str, number: int, send: Callable[[int, int], None], expected: int, model: Path, tmp_path: Path
 ) -> None:
-    options = ["--data", "synthetic", "--limit", "1500", "--backend", "lava", "-o", str(tmp_path / "out")]
-    code = command.format(model=str(model), options=options)
-    with interpreter(code) as process:
-        leaves = 0
-        limit = time.monotonic() + WALL_S
-        while leaves < 5 and process.poll() is None and time.monotonic() < limit:
-            time.sleep(0.05)
-            leaves = len(session(process.pid)) - 1
-        time.sleep(0.3)
+    with interpreter(command_code(command, model, tmp_path)) as process:
+        wait_for_leaves(process.pid)
         assert process.poll() is None
         began, queued = time.monotonic(), queued_s(process.pid)
         send(process.pid, number)
-        _, errors = end(process, began, SOON_S if number == SIGKILL else ASKED_S, queued)
-    assert process.returncode == exit_code, errors
+        _, errors = end(process, began, ASKED_S, queued)
+    assert process.returncode == expected, errors
     assert "Traceback" not in errors
     assert len(errors.splitlines()) <= 1
-    assert leaves >= 5
 
 
-def test_a_killed_leaf_of_a_command(model: Path, tmp_path: Path) -> None:
-    options = ["--data", "synthetic", "--limit", "1500", "--backend", "lava", "-o", str(tmp_path / "out")]
-    with interpreter(DEPLOY.format(model=str(model), options=options)) as process:
-        leaves: list[Any] = []
-        while len(leaves) < 5 and process.poll() is None:
-            time.sleep(0.05)
-            leaves = session(process.pid)
-        time.sleep(0.5)
-        began, queued = time.monotonic(), queued_s(process.pid)
-        os.kill(max(leaves), SIGKILL)
-        _, errors = end(process, began, SOON_S, queued)
-    assert process.returncode == 2
-    assert re.match(r"mksgn-deploy: Lava.* was killed by SIGKILL", errors)
+@pytest.mark.parametrize(
+    ("command", "number", "send", "expected"),
+    [(DEPLOY, SIGTERM, TO_PARENT, -SIGTERM), (BENCH, SIGINT, TO_GROUP, 130)],
+    ids=["deploy SIGTERM", "bench Ctrl-C"],
+)
+def test_a_signal_to_a_fork_with_a_command(
+    command: str,
+    number: int,
+    send: Callable[[int, int], None],
+    expected: int,
+    model: Path,
+    warm: Server,
+    tmp_path: Path,
+) -> None:
+    fork = warm.fork(command_code(command, model, tmp_path), tmp_path)
+    wait_for_leaves(fork.pid)
+    began, queued = time.monotonic(), queued_s(fork.pid)
+    send(fork.pid, number)
+    exit_code, errors = end_fork(fork, began, ASKED_S, queued)
+    assert exit_code == expected, errors
+    assert "Traceback" not in errors
+    assert len(errors.splitlines()) <= 1
+
+
+def test_a_killed_leaf_of_a_command(model: Path, warm: Server, tmp_path: Path) -> None:
+    fork = warm.fork(command_code(DEPLOY, model, tmp_path), tmp_path)
+    leaves = wait_for_leaves(fork.pid)
+    began, queued = time.monotonic(), queued_s(fork.pid)
+    os.kill(max(leaves), SIGKILL)
+    exit_code, errors = end_fork(fork, began, SOON_S, queued)
+    assert exit_code == 2
+    assert errors.startswith("mksgn-deploy: Lava")
+    assert " was killed by SIGKILL" in errors
