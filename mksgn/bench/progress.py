@@ -1,7 +1,7 @@
 """The executed part of a run: sums over its shards, and the file from which an interrupted run resumes.
 
-The file is replaced as a whole after every shard. A process that dies at any moment loses the shard in progress and nothing
-else.
+The file is replaced as a whole after every shard. A process that dies at any moment loses the shard
+in progress and nothing else.
 """
 
 from __future__ import annotations

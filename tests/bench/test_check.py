@@ -120,7 +120,7 @@ def test_a_folder_without_a_manifest(run):
     (run / "manifest.json").unlink()
     assert faults(check(run)) == "manifest.json: missing; run the benchmark again"
     (run / "progress.npz").write_bytes(b"")
-    assert "the run is not finished: take it up again with --resume" in faults(check(run))
+    assert "the run is not finished: resume it with --resume" in faults(check(run))
     with pytest.raises(BadInputError, match="no such folder"):
         check(run / "absent")
 

@@ -332,8 +332,8 @@ def test_a_file_that_is_none_is_refused_in_one_line(tmp_path, text, fault):
     [
         ({"prices_pJ": {"synaptic_op": -1}}, "greater than or equal to 0"),
         ({"prices_pJ": {"neuron_update_active": 81}}, "neuron_update_active without neuron_update"),
-        ({"covers": ["memory"], "excludes": ["memory"]}, "memory stands in covers and in excludes"),
-        ({"excludes": ["memory"], "partly": ["memory"]}, "memory stands in excludes and in partly"),
+        ({"covers": ["memory"], "excludes": ["memory"]}, "memory is listed in covers and in excludes"),
+        ({"excludes": ["memory"], "partly": ["memory"]}, "memory is listed in excludes and in partly"),
         ({"prices_pJ": {"synaptic_op": 1}, "covers": ["syn_ops"]}, "syn_ops has a price and is covered or excluded"),
         ({"static_power_W": 1, "steps_per_second": 1, "seconds_per_inference": 1}, "found it and 2 of them"),
         ({"seconds_per_inference": 1}, "found no static_power_W and 1 of them"),
