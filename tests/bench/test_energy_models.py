@@ -38,6 +38,7 @@ NAMES = [
     "lemaire2022",
     "loihi2-pilotnet",
 ]
+KNOWN = known_models()
 PAPER_SOPS = 0.662e9  # the most synaptic operations that the published 0.596 mJ can be
 
 
@@ -243,7 +244,7 @@ def test_a_total_is_the_sum_of_its_terms_and_there_is_none_beside_an_unpriced_ev
         **ZERO, **counts, "neuron_updates": updates, "active_updates": active * updates,
         "host_macs_every_step": steps * counts["host_macs"], "Effective_MACs": counts["host_macs"],
     })  # fmt: skip
-    for model in known_models():
+    for model in KNOWN:
         entry: EnergyEntry = price(model, events, steps=steps)
         assert entry.priced_mJ == pytest.approx(sum(entry.terms.values()))
         silent = set(entry.terms) | set(entry.unpriced) | set(model.covers) | set(model.excludes)

@@ -1,12 +1,13 @@
 """mksgn/bench/manifest: what a finished run's folder states, and when it is not believed."""
 
 import json
+import random
 
 import pytest
 
 from mksgn.bench.manifest import load_manifest, verified
 from mksgn.common.errors import BadInputError
-from mksgn.deploy.run_folder import _replace, update_manifest
+from mksgn.deploy.run_folder import _replace, read_manifest, update_manifest
 
 
 @pytest.fixture
@@ -42,6 +43,18 @@ def test_unknown_fields_are_ignored_and_absent_ones_empty(folder):
         {},
         {},
     )
+
+
+def test_every_byte_of_the_manifest_is_under_its_seal(folder):
+    path = folder / "manifest.json"
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    for place in range(len(whole)):
+        spoilt = bytearray(whole)
+        spoilt[place] ^= rng.randrange(1, 256)
+        path.write_bytes(spoilt)
+        with pytest.raises(BadInputError):
+            read_manifest(folder)
 
 
 def test_a_folder_without_a_manifest_is_not_finished(tmp_path):

@@ -221,11 +221,12 @@ def test_a_required_claim_that_does_not_exist_is_refused(required, fault):
 
 
 def test_verdict_and_gate_say_the_same():
+    figures = published_claims()
     for sops in (1e3, 1e8, PAPER_SOPS, 1e12):
         record = run_of(syn_ops=sops)
-        for claim in compare_with_published(record.energy, None, "paper")[:3]:
+        for claim in compare_with_published(record.energy, None, "paper", figures)[:3]:
             for entry in record.energy:
-                outcome = gate(record, f"{claim.name}@{entry.model}").outcome
+                outcome = gate(record, f"{claim.name}@{entry.model}", figures).outcome
                 part = {"holds": "holds under", "fails": "does not hold under", "open": "stays open under"}.get(outcome)
-                said = [words for words in claim.verdict.split(": ", 1)[1].split("; ") if entry.model in words]
-                assert [words.startswith(part) for words in said] == ([] if part is None else [True])
+                clauses = [words for words in claim.verdict.split(": ", 1)[1].split("; ") if entry.model in words]
+                assert [words.startswith(part) for words in clauses] == ([] if part is None else [True])
