@@ -15,7 +15,8 @@ from mksgn.deploy.placement.place import place
 from mksgn.export import export_to_nir
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from tests.deploy.test_any_graph import RANDOM
-from tests.support.brute_force import Census, compared, count, current, differences
+from tests.support.brute_force import Census, count, current
+from tests.support.compare_counts import compared, differences
 from tests.support.graphs import (
     DT,
     F32,

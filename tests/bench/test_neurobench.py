@@ -138,9 +138,9 @@ def test_the_analog_layer_is_charged_at_every_step_by_them_and_once_by_us(analog
     (encoder,) = (p for p in Walk(analog.graph, 1e-4).projections if p.source == "x")
     nonzero = (analog.inputs[:, 0] != 0).sum(0)
     products = sum(
-        int(nonzero[(slice(None), *start)] @ block.live.sum(0)) for (start, _, _), block in encoder.taps.items()
+        int(nonzero[(slice(None), *start)] @ block.nonzero.sum(0)) for (start, _, _), block in encoder.taps.items()
     )
-    synapses = sum(int(block.ways.sum()) for block in encoder.taps.values())
+    synapses = sum(int(block.paths.sum()) for block in encoder.taps.values())
     assert analog.theirs["Effective_MACs"] == STEPS * products / CLIPS
     assert analog.ours.host_macs == synapses > products / CLIPS
     assert analog.theirs["Dense"] == analog.ours.Dense + (STEPS - 1) * synapses
@@ -182,7 +182,7 @@ def test_they_miss_graph_convolution_and_attention():
         (graph_conv,) = (
             p for p in into if any(start != end for start, end, _ in p.taps)
         )  # its skip joins no two joints
-        unseen += config.steps * sum(int(block.ways.sum()) for block in graph_conv.taps.values())
+        unseen += config.steps * sum(int(block.paths.sum()) for block in graph_conv.taps.values())
     streams = len(config.streams)
     smaller = per_body["smf"] * (streams - 1) / streams
     smaller += per_body["readout"] - len(config.classes) * config.widths[-1]
