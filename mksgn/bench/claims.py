@@ -38,7 +38,7 @@ class Benchmark(StrictModel):
     """What SOURCE may begin with: nw-ucla, ntu, ctrgcn, pyskl."""
     split: Name
     clips: Annotated[int, Field(ge=1)]
-    """Of the test part. A run of fewer is not the benchmark."""
+    """Clips of the test part. A run of fewer is not the benchmark."""
 
 
 class Published(StrictModel):
@@ -50,17 +50,17 @@ class Published(StrictModel):
     """mJ per sample; of a reduction: the fraction that it exceeds; of an accuracy: top-1 as a fraction."""
     unit: Literal["mJ", "fraction"]
     version: Text
-    """Of the paper."""
+    """Version of the paper."""
     grade: Literal["paper", "review", "own"]
     source: Text
     energy_model: Name | None = None
-    """Under which an energy or a reduction was published."""
+    """The one under which an energy or a reduction was published."""
     reference_mJ: Positive | None = None
-    """What a reduction is against."""
+    """Energy against which a reduction is taken."""
     benchmark: Benchmark | None = None
-    """On which an accuracy was reached."""
+    """Data on which an accuracy was reached."""
     network: Name | None = None
-    """Preset of the network that the figure is about. Left out: whatever network is run."""
+    """Preset of the network that the figure is about. Left out: any network."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Published:
