@@ -125,7 +125,7 @@ class EnergyModel(StrictModel):
         if len(times) != (0 if self.static_power_W is None else 1):
             raise ValueError(
                 f"static_power_W needs one of seconds_per_inference and steps_per_second, and these need it; "
-                f"found {'no static_power_W' if self.static_power_W is None else 'it'} and {len(times)} of them"
+                f"got {'no static_power_W' if self.static_power_W is None else 'it'} and {len(times)} of them"
             )
         return self
 

@@ -44,10 +44,10 @@ ROWS: tuple[tuple[Precision, str, str, str], ...] = (
 CAVEATS = (
     "The GCN is our teacher of the same preset, untrained and not run: its accuracy is not in this record, at any "
     "precision. A reduction of the energy says nothing about its cost in accuracy.",
-    "The GCN's multiply-accumulates are those of the dense computation. Many of its activations are zero after ReLU too; "
-    "hardware that skips zeros would spend less, which is not counted here.",
-    "Arithmetic only, on both sides: memory, routing, leakage and, for the student, the updates of its neurons are left "
-    "out. They are not small.",
+    "The GCN's multiply-accumulates are those of the dense computation. Many of its activations are zero after ReLU "
+    "too; hardware that skips zeros would spend less, which is not counted here.",
+    "Arithmetic only, on both sides: memory, routing, leakage and, for the student, the updates of its neurons are "
+    "left out. They are not small.",
     "The student ran at the precision of its file; pricing its events in FP32, FP16 or INT8 does not run it again.",
 )
 

@@ -183,8 +183,8 @@ def _check_clips(out: Path, clips: ClipSet, digests: list[str]) -> None:
     for index in sorted({done[0], done[-1]} if done else set()):
         if digest(clips.clips[index]).hex() != digests[index]:
             raise BadInputError(
-                f"{out}: clip {index} has other joints than when it was run; give the same data to --resume, or start over "
-                "in another folder (-o)"
+                f"{out}: clip {index} has other joints than when it was run; give the same data to --resume, or start "
+                "over in another folder (-o)"
             )
 
 

@@ -163,9 +163,7 @@ def test_another_run_is_not_resumed(model, undisturbed, interrupted, tmp_path, c
     shutil.copytree(undisturbed[0] if finished else interrupted, out)
     request = {"settings": SETTINGS, "seed": 3, "clips": 20, "shard": 1} | change
     with pytest.raises(BadInputError, match=fault):
-        bench(
-            model, some_clips(request["clips"]), out, request["settings"], seed=request["seed"], shard=request["shard"], resume=True
-        )  # fmt: skip
+        bench(model, some_clips(request.pop("clips")), out, resume=True, **request)
 
 
 def other_joints(clips: ClipSet) -> ClipSet:
@@ -213,7 +211,7 @@ def test_a_run_that_cannot_begin_leaves_what_was_there(model, undisturbed, tmp_p
 
 
 def test_spikes_that_differ_end_in_an_error_each_time(model, tmp_path, monkeypatch):
-    """Torch is made to see a spike where there is none: the record is written, and a resumed run fails like the first."""
+    """Torch is given a wrong spike: the record is written, and a resumed run fails like the first."""
     honest = verify.torch_spikes
 
     def one_more(*arguments):

@@ -176,7 +176,7 @@ def _attend(node: SpikingSelfAttention, part: str, layer: Counts, qkv: np.ndarra
     layer.neuron_updates += layer.product_units
 
 
-# --- currents and membranes ---------------------------------------------------------------------------------------------------
+# --- currents and membranes
 
 
 def current(walk: Walk, target: str, trains: Trains) -> np.ndarray:
@@ -209,7 +209,7 @@ def _products(node: SpikingSelfAttention, part: str, total: np.ndarray, qkv: np.
                     total[:, :, c, :, i] += node.gain_z[head] * m[:, :, head, :, i, j] * v[:, :, c, :, j]
 
 
-# --- messages on the chip -----------------------------------------------------------------------------------------------------
+# --- messages on the chip
 
 
 def _messages(walk: Walk, census: Census, trains: Trains, cores: Mapping[str, np.ndarray]) -> None:

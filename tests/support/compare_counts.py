@@ -28,7 +28,7 @@ MESSAGES = ("axon_out", "spikes_in")
 
 
 def differences(census: Census, layers: list[Any], totals: Any, clips: int) -> list[str]:
-    """List the fields of run.json's layers and totals that differ from the census, as `layer.field: stated, counted`."""
+    """List the fields of layers and totals that differ from the census, as `layer.field: stated, counted`."""
     lines = []
     if (stated := sorted(layer.name for layer in layers)) != (names := sorted(census.layers)):
         lines.append(f"layers: {stated}, counted {names}")

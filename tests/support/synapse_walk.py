@@ -93,7 +93,7 @@ def compose(first: Taps, second: Taps) -> Taps:
     return {key: block for key, block in taps.items() if block.exists.any()}
 
 
-# --- linear nodes: shape in -> (shape out, taps) ---------------------------------------------------------------------------
+# --- linear nodes: shape in -> (shape out, taps)
 
 
 def convolution(node, shape) -> tuple[Place, Taps]:
@@ -203,11 +203,11 @@ def delaying(steps: np.ndarray, shape) -> Taps:
     return taps
 
 
-# --- the graph ---------------------------------------------------------------------------------------------------------------
+# --- the graph
 
 
 class Walk:
-    """`populations[name]`: shape, in the order of evaluation, inputs included; `projections`; `bias[population]` of its shape.
+    """Populations with their shapes in the order of evaluation, inputs included; projections; biases.
 
     An Output after linear nodes makes a read-out, named after the last of them. Attention NODE gives
     the populations NODE.m and NODE.z and no projection, since its units are counted separately;

@@ -58,7 +58,7 @@ def _candidates(places: Iterable[Path]) -> Iterator[Path]:
 
 
 def _with_hash(hashes: dict[Path, str], digest: str) -> Path | None:
-    return next((path for path, found in hashes.items() if found == digest), None)
+    return next((path for path, actual in hashes.items() if actual == digest), None)
 
 
 def _explain_absence(
