@@ -53,6 +53,17 @@ EVENTS: tuple[Event, ...] = get_args(Event)
 TIME_STEPS = "time_steps"
 
 
+PRICE_OF: dict[Event, str] = {  # event -> field of Prices
+    "host_macs": "mac",
+    "graded_macs": "mac",
+    "syn_ops": "synaptic_op",
+    "coincidences": "coincidence",
+    "neuron_updates": "neuron_update",
+    "spike_messages": "spike_message",
+    "host_to_chip_spikes": "host_to_chip_spike",
+}
+
+
 class Prices(StrictModel):
     """Prices in pJ per event. An event without a price is unpriced if it occurred; no price is guessed."""
 
@@ -132,16 +143,9 @@ class EnergyModel(StrictModel):
     @property
     def _own_prices(self) -> set[Event]:
         """Events with a price of their own. That of a MAC is not one: it holds for host and chip."""
-        prices = self.prices_pJ
-        by_event: dict[Event, float | None] = {
-            "syn_ops": prices.synaptic_op,
-            "coincidences": prices.coincidence,
-            "neuron_updates": prices.neuron_update,
-            "spike_messages": prices.spike_message,
-            "host_to_chip_spikes": prices.host_to_chip_spike,
-            "static_power": self.static_power_W,
-        }
-        return {event for event, price in by_event.items() if price is not None}
+        names = {event: name for event, name in PRICE_OF.items() if name != "mac"}
+        priced: set[Event] = {event for event, name in names.items() if getattr(self.prices_pJ, name) is not None}
+        return priced if self.static_power_W is None else priced | {"static_power"}
 
 
 class ModelsFile(StrictModel):
@@ -236,17 +240,16 @@ def _terms(model: EnergyModel, totals: Totals, steps: int | None) -> dict[str, f
     """Energies in mJ of all kinds of event that have a price, even if their count is 0."""
     prices, counts = model.prices_pJ, occurrences(totals, steps)
     active_price = prices.neuron_update if prices.neuron_update_active is None else prices.neuron_update_active
-    by_event: dict[Event, float | None] = {
-        "host_macs": prices.mac,
-        "graded_macs": prices.mac if counts["graded_macs"] else None,  # no row of zeros where all values are spikes
-        "syn_ops": prices.synaptic_op,
-        "coincidences": prices.coincidence,
-        "spike_messages": None if totals.axon_out is None else prices.spike_message,
-        "host_to_chip_spikes": None if steps is None else prices.host_to_chip_spike,
-    }
-    left_out = {*model.excludes, *model.covers}
+    # graded MACs make no row of zeros where all values are spikes
+    left_out: set[Event] = {*model.excludes, *model.covers, *(() if counts["graded_macs"] else ("graded_macs",))}
+    if totals.axon_out is None:
+        left_out.add("spike_messages")
+    if steps is None:
+        left_out.add("host_to_chip_spikes")
     picojoule: dict[str, float] = {
-        event: counts[event] * price for event, price in by_event.items() if price is not None and event not in left_out
+        event: counts[event] * price
+        for event, name in PRICE_OF.items()
+        if event not in left_out and (price := getattr(prices, name)) is not None
     }
     if prices.neuron_update is not None and active_price is not None:
         inactive = max(totals.neuron_updates - totals.active_updates, 0.0)

@@ -129,14 +129,9 @@ class Progress:
         per_neuron = _split(arrays["counts"].astype(np.int64), facts["shapes"])
         for name, counts in facts["counters"].items():
             progress.counters[name] = Counters(**counts, per_neuron=per_neuron[name])
-        compared = facts["compared"]
-        progress.compared = Compared(
-            **compared
-            | {
-                "against": tuple(compared["against"]),
-                "first": None if compared["first"] is None else tuple(compared["first"]),
-            }
-        )
+        # JSON has lists for its tuples
+        compared: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["compared"].items()}
+        progress.compared = Compared(**compared)
         for clip, shapes in facts["trains"].items():
             lengths = {name: (-(-math.prod(shape) // 8),) for name, shape in shapes.items()}
             bits = _split(arrays[f"trains/{clip}"], lengths)

@@ -50,10 +50,8 @@ class Settings:
     repeats: int = 1
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("backend", self.backend, ("lava", "emulator")),
-            ("precision", self.precision, ("fixed", "float")),
-        ):
+        for name, known in (("backend", ("lava", "emulator")), ("precision", ("fixed", "float"))):
+            value = getattr(self, name)
             if value not in known:
                 raise BadInputError(f"{name} {value!r}: choose {' or '.join(known)}")
         if self.repeats < 1:

@@ -1,5 +1,6 @@
 """mksgn/bench/manifest: what a finished run's folder states, and when it is not believed."""
 
+import hashlib
 import json
 import random
 
@@ -7,7 +8,13 @@ import pytest
 
 from mksgn.bench.manifest import load_manifest, verified
 from mksgn.common.errors import BadInputError
-from mksgn.deploy.run_folder import _replace, read_manifest, update_manifest
+from mksgn.deploy.run_folder import read_manifest, update_manifest
+
+
+def write_sealed(folder, manifest):
+    """manifest.json with the sha256 of its own text, in which zeros stand for that sha256."""
+    text = json.dumps({**manifest, "sha256": "0" * 64})
+    (folder / "manifest.json").write_text(text.replace("0" * 64, hashlib.sha256(text.encode()).hexdigest()))
 
 
 @pytest.fixture
@@ -24,14 +31,14 @@ def folder(tmp_path):
         "predictions": [0, 0],
         "files": {},
     }
-    _replace(tmp_path / "manifest.json", manifest)
+    write_sealed(tmp_path, manifest)
     update_manifest(tmp_path, ["run.json", "spikes.npz"])
     return tmp_path
 
 
 def reseal(folder, **changes):
     manifest = json.loads((folder / "manifest.json").read_text()) | changes
-    _replace(folder / "manifest.json", manifest)
+    write_sealed(folder, manifest)
 
 
 def test_unknown_fields_are_ignored_and_absent_ones_empty(folder):

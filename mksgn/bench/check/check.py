@@ -8,6 +8,7 @@ parents are looked up (check.chain).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 
 from mksgn.bench.check.chain import check_chain
@@ -116,12 +117,9 @@ def _record(result: CheckResult) -> Record | None:
 def _agree(result: CheckResult, record: Record, manifest: Manifest) -> None:
     """Check that record and manifest state the same run."""
     execution = record.execution
-    pairs: list[tuple[str, object, object]] = [
-        ("model.sha256", record.model.sha256, manifest.model.sha256),
-        ("model.file", record.model.file, manifest.model.file),
-        ("parents", record.parents, manifest.parents),
-        ("data.source", record.data.source, manifest.data.source),
-        ("data.split", record.data.split, manifest.data.split),
+    shared = ("model.sha256", "model.file", "parents", "data.source", "data.split")
+    pairs = [(name, attrgetter(name)(record), attrgetter(name)(manifest)) for name in shared]
+    pairs += [
         ("data.clips", record.data.clips, len(manifest.data.clips)),
         ("seed", record.seed, manifest.data.seed),
     ]
