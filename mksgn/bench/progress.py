@@ -73,9 +73,8 @@ class Progress:
     def first_trains(self) -> Spikes:
         """Spikes of as many first bodies as a run's folder keeps: (bodies, steps, *shape) bool by population."""
         clips = [self.trains[clip] for clip in sorted(self.trains)]
-        return (
-            {name: np.concatenate([clip[name].spikes for clip in clips])[:TRAINS] for name in clips[0]} if clips else {}
-        )
+        names = clips[0] if clips else ()
+        return {name: np.concatenate([clip[name].spikes for clip in clips])[:TRAINS] for name in names}
 
     def save(self, path: Path) -> None:
         # few long arrays: each array of a zip file costs as much time as a megabyte
