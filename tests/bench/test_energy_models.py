@@ -212,7 +212,7 @@ def test_without_the_number_of_steps_what_needs_it_is_unpriced(tmp_path):
         (" coincidence: 2,", "coincidences"),
         ("neuron_update: 5, ", "neuron_updates"),
         ("spike_message: 4, ", "spike_messages"),
-        ("host_to_chip_spike: 30, ", "host_to_chip_spikes"),
+        ("host_to_chip_spike: 30,", "host_to_chip_spikes"),
         ("    covers: [memory]\n", "memory"),
         ("    static_power_W: 0.05\n    steps_per_second: 10000\n", "static_power"),
     ],
