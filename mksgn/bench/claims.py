@@ -1,6 +1,7 @@
 """Published figures as data (data/claims.yaml holds the paper's), and what a published energy becomes at other prices.
 
-`python -m mksgn.bench.claims` prints the JSON Schema of a file of claims, checked in as data/claims.schema.json.
+`python -m mksgn.bench.claims` prints the JSON Schema of a file of claims, checked in as
+data/claims.schema.json.
 """
 
 # ruff: noqa: N815 - units keep their own spelling: mJ
@@ -37,7 +38,7 @@ class Benchmark(StrictModel):
     """What SOURCE may begin with: nw-ucla, ntu, ctrgcn, pyskl."""
     split: Name
     clips: Annotated[int, Field(ge=1)]
-    """Of the test part. A run of fewer is not the benchmark."""
+    """Clips of the test part. A run of fewer is not the benchmark."""
 
 
 class Published(StrictModel):
@@ -49,17 +50,17 @@ class Published(StrictModel):
     """mJ per sample; of a reduction: the fraction that it exceeds; of an accuracy: top-1 as a fraction."""
     unit: Literal["mJ", "fraction"]
     version: Text
-    """Of the paper."""
+    """Version of the paper."""
     grade: Literal["paper", "review", "own"]
     source: Text
     energy_model: Name | None = None
-    """Under which an energy or a reduction was published."""
+    """The one under which an energy or a reduction was published."""
     reference_mJ: Positive | None = None
-    """What a reduction is against."""
+    """Energy against which a reduction is taken."""
     benchmark: Benchmark | None = None
-    """On which an accuracy was reached."""
+    """Data on which an accuracy was reached."""
     network: Name | None = None
-    """Preset of the network that the figure is about. Left out: whatever network is run."""
+    """Preset of the network that the figure is about. Left out: any network."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Published:
@@ -92,7 +93,8 @@ class ClaimsFile(StrictModel):
 class Repriced:
     """A published energy at another model's price of a synaptic operation.
 
-    `reduction` is a fraction of the reference energy, negative where the energy exceeds the reference.
+    `reduction` is a fraction of the reference energy, negative where the energy exceeds the
+    reference.
     """
 
     model: str
@@ -113,16 +115,18 @@ def published_claims(extra_files: Iterable[Path | str] = ()) -> list[Published]:
 def reprice(figure: Published, reference_mJ: float, models: Sequence[EnergyModel] | None = None) -> list[Repriced]:
     """Price the synaptic operations of a published energy by other models.
 
-    The whole figure is taken as synaptic operations, which is the most that it can contain: 0.596 mJ at 0.9 pJ are
-    0.662 G operations.
+    The whole figure is taken as synaptic operations, which is the most that it can contain: 0.596
+    mJ at 0.9 pJ are 0.662 G operations.
 
     Args:
         figure: A published energy.
         reference_mJ: Energy against which the reduction is taken.
-        models: Energy models; None: the known ones. Those without a price of a synaptic operation give no row.
+        models: Energy models; None: the known ones. Those without a price of a synaptic operation
+            give no row.
 
     Raises:
-        BadInputError: The model under which the figure was published has no price of a synaptic operation.
+        BadInputError: The model under which the figure was published has no price of a synaptic
+            operation.
     """
     models = known_models() if models is None else models
     own_price = model_named(str(figure.energy_model), models).prices_pJ.synaptic_op

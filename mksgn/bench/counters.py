@@ -1,9 +1,9 @@
 """Counts of an execution as the record's layers and totals.
 
-A layer is a population with its incoming projections. syn_ops is exact: each spike times the synapses that it reaches; of a
-product, the deliveries to its units. Each total has the names of mksgn, of NeuroBench and of a chip read-out. The counts
-under NeuroBench's names are made here too: its own counter sees only nn.Linear and nn.Conv, and so misses graph
-convolution and attention.
+A layer is a population with its incoming projections. syn_ops is exact: each spike times the
+synapses that it reaches; of a product, the deliveries to its units. Each total has the names of
+mksgn, of NeuroBench and of a chip read-out. The counts under NeuroBench's names are made here too:
+its own counter sees only nn.Linear and nn.Conv, and so misses graph convolution and attention.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from mksgn.deploy.program.program import Population, Product, Program, Projectio
 
 @dataclass(frozen=True)
 class Messages:
-    """Spike messages by the population that sends or receives them: one for each core that a spike is sent to.
+    """Spike messages by the population that sends or receives them: one per spike and target core.
 
-    What product units send and receive belongs to the population that they lead to. The counts are exact where the
-    placement's axons are, and upper bounds elsewhere.
+    What product units send and receive belongs to the population that they lead to. The counts are
+    exact where the placement's axons are, and upper bounds elsewhere.
     """
 
     sent: dict[str, int]
@@ -127,7 +127,8 @@ def totals(program: Program, execution: Execution, rows: Sequence[Layer], clips:
 def totals_of(layers: Sequence[Layer], *, clips: int, steps: int, latency_steps: int) -> dict[str, float]:
     """Compute those totals of run.json that follow from its layers, by name and per clip.
 
-    The populations of the host fire, but on no chip: their spikes are counted as sent to it, not among its events.
+    The populations of the host fire, but on no chip: their spikes are counted as sent to it, not
+    among its events.
     """
     chip = [layer for layer in layers if layer.place == "chip"]
     spikes = sum(layer.spikes for layer in chip)
@@ -165,10 +166,10 @@ def _kind(program: Program, population: Population) -> str:
 
 
 def _input_rate(program: Program, population: Population, execution: Execution) -> float | None:
-    """Mean firing rate of the neurons that feed a population, weighted by their projections' synapses; None for currents.
+    """Mean firing rate of a population's source neurons, weighted by their synapses; None for currents.
 
-    So rate x dense operations are the synaptic operations of the paper's formula. Of a single projection it is the plain
-    mean over the source neurons that have a synapse.
+    So rate x dense operations are the synaptic operations of the paper's formula. Of a single
+    projection it is the plain mean over the source neurons that have a synapse.
     """
     incoming = program.into(population.name)
     if not all(program.sends_spikes(source) for projection in incoming for source in projection.sources):
@@ -184,7 +185,7 @@ def _input_rate(program: Program, population: Population, execution: Execution) 
 
 
 def _effective_macs(program: Program, population: Population, execution: Execution) -> int:
-    """Count the products with non-zero weights of a layer with a non-spiking input; on the host once per body."""
+    """Count the MACs over non-zero weights of a layer with a non-spiking input; on the host once per body."""
     products = sum(
         int(fan_out.sum())
         for projection in program.into(population.name)
@@ -194,7 +195,7 @@ def _effective_macs(program: Program, population: Population, execution: Executi
 
 
 def _feeds_chip(program: Program, population: Population) -> bool:
-    """Whether the host sends a population's spikes to the chip: those of its own populations and of spiking inputs."""
+    """Whether a population's spikes are sent from the host to the chip: its own, and those of an input."""
     sends = population.location == "host" or population.kind == "input"
     return sends and any(
         population.name in projection.sources and program[projection.target].location == "chip"

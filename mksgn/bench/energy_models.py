@@ -1,12 +1,13 @@
-"""Energy models as data (data/energy_models.yaml), and what a run costs under each.
+"""Energy models as data (data/energy_models.yaml), and the energy of a run under each.
 
-A total without the name of its model, its evidence and what it leaves out is not a result. So a kind of event that
-occurred, has no price (or a price for only a part of it) and is not excluded by the model's own declaration is *unpriced*:
-there is then no total, only the sum of what is priced, a lower bound. Two kinds always occur: memory is accessed, and static
-power is drawn.
+A total is stated only with the name of its model, its evidence and what it leaves out. A kind of
+event is *unpriced* if it occurred, has no price (or a price for only a part of it), and is not
+excluded by the model's own declaration. There is then no total, only the sum of the priced terms,
+which is a lower bound. Two kinds always occur: memory is accessed, and static power is drawn.
 
-A lab adds its chip by a file of the same form (docs/ENERGY.md). `python -m mksgn.bench.energy_models` prints the JSON Schema of
-such a file, checked in as data/energy_models.schema.json, by which an editor checks it.
+A lab adds its chip by a file of the same form (docs/ENERGY.md). `python -m
+mksgn.bench.energy_models` prints the JSON Schema of such a file, checked in as
+data/energy_models.schema.json for editors.
 """
 
 # ruff: noqa: N815 - units keep their own spelling: mJ, pJ, W
@@ -37,49 +38,59 @@ PJ_IN_MJ = 1e-9  # mJ per pJ
 SCHEMA = "mksgn.energy_models/1"
 
 Event = Literal[
-    "host_macs",  # multiply-accumulates of the analog first layer, on the host
-    "graded_macs",  # multiply-accumulates of values on the chip that are no spikes
+    "host_macs",  # multiply-accumulates of the first layer, on the host; its input is not spiking
+    "graded_macs",  # multiply-accumulates of graded values on the chip
     "syn_ops",  # deliveries of a spike over a synapse, or to a product unit
-    "coincidences",  # product units that met two spikes: one delivery to an attention neuron each
+    "coincidences",  # product units that received two spikes: one delivery to an attention neuron each
     "neuron_updates",  # product units included
-    "spike_messages",  # from a core to a core: messages and their hops
+    "spike_messages",  # from core to core: messages and their hops
     "host_to_chip_spikes",
     "memory",
     "static_power",
 ]
 EVENTS: tuple[Event, ...] = get_args(Event)
-TIME_STEPS = (
-    "time_steps"  # the term of prices_pJ.time_step: for models that name it, no event that others leave unpriced
-)
+# the term of prices_pJ.time_step: unlike an event, it is never unpriced under a model without it
+TIME_STEPS = "time_steps"
+
+
+PRICE_OF: dict[Event, str] = {  # event -> field of Prices
+    "host_macs": "mac",
+    "graded_macs": "mac",
+    "syn_ops": "synaptic_op",
+    "coincidences": "coincidence",
+    "neuron_updates": "neuron_update",
+    "spike_messages": "spike_message",
+    "host_to_chip_spikes": "host_to_chip_spike",
+}
 
 
 class Prices(StrictModel):
-    """pJ per event. A price that is left out is not guessed: its event is unpriced where it occurred."""
+    """Prices in pJ per event. An event without a price is unpriced if it occurred; no price is guessed."""
 
     mac: Amount | None = None
     """Per multiply-accumulate, on the host or of a graded value on the chip."""
     synaptic_op: Amount | None = None
     """Per delivery of a spike over a synapse, and per delivery to a product unit."""
     coincidence: Amount | None = None
-    """Per product unit that met two spikes: its delivery to the attention neuron."""
+    """Per product unit that received two spikes: its delivery to the attention neuron."""
     neuron_update: Amount | None = None
-    """Per update that ended without a spike; product units are neurons."""
+    """Per update that ended without a spike; product units count as neurons."""
     neuron_update_active: Amount | None = None
-    """Per update that ended in a spike, all of it. Left out: as without."""
+    """Per update that ended in a spike, as a whole. Left out: as neuron_update."""
     spike_message: Amount | None = None
-    """Per message from a core to a core: a spike is one message for each core that it is sent to."""
+    """Per message from core to core: a spike is one message for each core that it is sent to."""
     spike_hops: dict[str, Amount] = Field(default_factory=dict)
-    """Per tile crossed. On record only: routes are not counted, so messages stay unpriced beside it."""
+    """Per tile crossed. For the record only: routes are not counted, so messages stay unpriced with it."""
     memory_access: dict[str, Amount] = Field(default_factory=dict)
-    """By memory size. On record only: accesses are not counted."""
+    """By memory size. For the record only: accesses are not counted."""
     host_to_chip_spike: Amount | None = None
     """Per spike that the host sends to the chip."""
     time_step: Amount | None = None
-    """Per time step of one body, of the whole chip, whatever spikes come: clock, barrier, idle cores."""
+    """Per time step of one body, of the whole chip, with or without spikes: clock, barrier, idle cores."""
 
 
 class Anchor(StrictModel):
-    """A whole network, measured: something to hold a sum of prices against, and no price."""
+    """The measured energy of a whole network, for comparison with a sum of prices. It is not a price."""
 
     network: Name
     energy_per_inference_mJ: Amount
@@ -88,27 +99,27 @@ class Anchor(StrictModel):
 
 
 class EnergyModel(StrictModel):
-    """One price list. What is left out is empty; `name`, `evidence` and `source` may not be."""
+    """One energy model. `name`, `evidence` and `source` are required; everything else defaults to empty."""
 
     name: Text
     evidence: Evidence
     source: Text
-    """In full words: a publication, or what was measured on which board with which workload."""
+    """In full: a publication, or what was measured on which board with which workload."""
     scope: str = ""
     """What the prices include and assume."""
     prices_pJ: Prices = Prices()
     static_power_W: Positive | None = None
-    """Drawn while the chip works, of all that holds the network. Needs the chip's time: one of the next two."""
+    """Drawn by everything that holds the network while the chip works. Needs one of the next two, for the time."""
     seconds_per_inference: Positive | None = None
-    """Chip time of one body, as measured."""
+    """Measured chip time of one body."""
     steps_per_second: Positive | None = None
-    """Speed of the chip, bodies streaming back to back: one takes S steps."""
+    """Speed of the chip, with bodies streaming back to back: each takes S steps."""
     covers: tuple[Event, ...] = ()
-    """Kinds of event whose cost is inside another price."""
+    """Kinds of event whose cost is included in another price."""
     excludes: tuple[Event, ...] = ()
     """Kinds of event that the model leaves out by its own declaration."""
     partly: tuple[Event, ...] = ()
-    """Kinds of event of which the price holds only a part: their term is a lower bound, and there is no total."""
+    """Kinds of event of which the price covers only a part: their term is a lower bound, and there is no total."""
     anchor: Anchor | None = None
 
     @model_validator(mode="after")
@@ -117,7 +128,7 @@ class EnergyModel(StrictModel):
             raise ValueError("neuron_update_active without neuron_update; name both")
         for one, other in (("covers", "excludes"), ("covers", "partly"), ("excludes", "partly")):
             if both := sorted(set(getattr(self, one)) & set(getattr(self, other))):
-                raise ValueError(f"{both[0]} stands in {one} and in {other}; keep one of them")
+                raise ValueError(f"{both[0]} is listed in {one} and in {other}; keep one of them")
         for event in (*self.covers, *self.excludes):
             if event in self._own_prices:
                 raise ValueError(f"{event} has a price and is covered or excluded as well; keep one of them")
@@ -125,23 +136,16 @@ class EnergyModel(StrictModel):
         if len(times) != (0 if self.static_power_W is None else 1):
             raise ValueError(
                 f"static_power_W needs one of seconds_per_inference and steps_per_second, and these need it; "
-                f"found {'no static_power_W' if self.static_power_W is None else 'it'} and {len(times)} of them"
+                f"got {'no static_power_W' if self.static_power_W is None else 'it'} and {len(times)} of them"
             )
         return self
 
     @property
     def _own_prices(self) -> set[Event]:
-        """Events that nothing but their own price can mean. A MAC's is not among them: it holds for host and chip."""
-        prices = self.prices_pJ
-        named: dict[Event, float | None] = {
-            "syn_ops": prices.synaptic_op,
-            "coincidences": prices.coincidence,
-            "neuron_updates": prices.neuron_update,
-            "spike_messages": prices.spike_message,
-            "host_to_chip_spikes": prices.host_to_chip_spike,
-            "static_power": self.static_power_W,
-        }
-        return {event for event, price in named.items() if price is not None}
+        """Events with a price of their own. That of a MAC is not one: it holds for host and chip."""
+        names = {event: name for event, name in PRICE_OF.items() if name != "mac"}
+        priced: set[Event] = {event for event, name in names.items() if getattr(self.prices_pJ, name) is not None}
+        return priced if self.static_power_W is None else priced | {"static_power"}
 
 
 class ModelsFile(StrictModel):
@@ -152,13 +156,17 @@ class ModelsFile(StrictModel):
 
 
 def known_models(extra_files: Iterable[Path | str] = ()) -> list[EnergyModel]:
-    """The models of data/energy_models.yaml, then those of further files of the same form. Names are unique."""
+    """Load the models of data/energy_models.yaml, then those of further files.
+
+    Raises:
+        BadInputError: A file is invalid, or a name is not unique.
+    """
     paths = (DATA / "energy_models.yaml", *map(Path, extra_files))
     return unique(((path, model) for path in paths for model in read_yaml(path, ModelsFile).models), "an energy model")
 
 
 def model_named(name: str, models: Sequence[EnergyModel] | None = None) -> EnergyModel:
-    """One model by name, of `models` or of the known ones."""
+    """Find a model by name among `models`, or among the known ones. Raises BadInputError if there is none."""
     models = known_models() if models is None else models
     for model in models:
         if model.name == name:
@@ -167,9 +175,15 @@ def model_named(name: str, models: Sequence[EnergyModel] | None = None) -> Energ
 
 
 def occurrences(totals: Totals, steps: int | None = None) -> dict[Event, float]:
-    """How often each kind of event occurred per clip; 1 for the kinds that always occur and have no count.
+    """Count each kind of event per clip.
 
-    Without the number of steps S, the host's spikes are those of one step: enough to tell whether there were any.
+    Args:
+        totals: Totals of the run.
+        steps: Time steps S of a clip. Without it, the host's spikes are those of one step, which is
+            enough to tell whether there were any.
+
+    Returns:
+        Counts by kind of event; 1 for the kinds that always occur and have no count.
     """
     return {
         "host_macs": totals.host_macs,
@@ -185,11 +199,16 @@ def occurrences(totals: Totals, steps: int | None = None) -> dict[Event, float]:
 
 
 def price(model: EnergyModel, totals: Totals, *, steps: int | None = None) -> EnergyEntry:
-    """What a clip costs under a model, in mJ by kind of event.
+    """Price a clip under an energy model, in mJ by kind of event.
 
-    steps: time steps S of the run (execution.steps); without it, what is priced by step, by spike of the host or by the chip's
-    speed stays unpriced. Messages are priced only where they were counted (`axon_out`); where the model prices hops
-    besides, messages stand among the terms and among the unpriced, because routes are not counted.
+    Messages are priced only if they were counted (`axon_out`). If the model prices hops too,
+    messages are among both the terms and the unpriced events, because routes are not counted.
+
+    Args:
+        model: The energy model.
+        totals: Totals of the run.
+        steps: Time steps S of a clip. Without it, prices per step, per spike of the host and by the
+            chip's speed stay unused.
     """
     terms = _terms(model, totals, steps)
     left_out = {*model.excludes, *model.covers}
@@ -218,20 +237,19 @@ def price(model: EnergyModel, totals: Totals, *, steps: int | None = None) -> En
 
 
 def _terms(model: EnergyModel, totals: Totals, steps: int | None) -> dict[str, float]:
-    """mJ of every kind of event that has a price, be its count 0."""
+    """Energies in mJ of all kinds of event that have a price, even if their count is 0."""
     prices, counts = model.prices_pJ, occurrences(totals, steps)
     active_price = prices.neuron_update if prices.neuron_update_active is None else prices.neuron_update_active
-    by_event: dict[Event, float | None] = {
-        "host_macs": prices.mac,
-        "graded_macs": prices.mac if counts["graded_macs"] else None,  # no row of zeros where all is binary
-        "syn_ops": prices.synaptic_op,
-        "coincidences": prices.coincidence,
-        "spike_messages": None if totals.axon_out is None else prices.spike_message,
-        "host_to_chip_spikes": None if steps is None else prices.host_to_chip_spike,
-    }
-    left_out = {*model.excludes, *model.covers}
+    # graded MACs make no row of zeros where all values are spikes
+    left_out: set[Event] = {*model.excludes, *model.covers, *(() if counts["graded_macs"] else ("graded_macs",))}
+    if totals.axon_out is None:
+        left_out.add("spike_messages")
+    if steps is None:
+        left_out.add("host_to_chip_spikes")
     picojoule: dict[str, float] = {
-        event: counts[event] * each for event, each in by_event.items() if each is not None and event not in left_out
+        event: counts[event] * price
+        for event, name in PRICE_OF.items()
+        if event not in left_out and (price := getattr(prices, name)) is not None
     }
     if prices.neuron_update is not None and active_price is not None:
         inactive = max(totals.neuron_updates - totals.active_updates, 0.0)

@@ -1,9 +1,10 @@
 """The folder of a run: its files, their order, and the log.
 
-An unfinished run has run.log, and progress.npz with all counts so far. A finished run has run.json, the record; spikes.npz,
-the spikes per neuron, the trains of the first bodies and the joints of the first clip; and manifest.json with the hashes of
-these three. The manifest is written last: where it exists, the run is finished. report.html and report.md are made from
-these files, and their hashes are added to the manifest.
+An unfinished run has run.log, and progress.npz with all counts so far. A finished run has run.json,
+the record; spikes.npz, the spikes per neuron, the trains of the first bodies and the joints of the
+first clip; and manifest.json with the hashes of these three. The manifest is written last: where it
+exists, the run is finished. report.html and report.md are made from these files, and their hashes
+are added to the manifest.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def write_reports(
         Paths of the reports.
 
     Raises:
-        BadInputError: The record cannot be read, or a package of the extra `report` is not installed.
+        BadInputError: The record cannot be read, or a package of the extra `report` is not
+            installed.
     """
     try:
         from mksgn.bench.report.write import write_report

@@ -1,4 +1,4 @@
-"""manifest.json of a run, as far as the bench reads it again: which clips, which predictions, which files."""
+"""manifest.json of a run, as far as the bench reads it: clips, predictions, and the hashes of the files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from mksgn.bench.numbers import counted
 from mksgn.bench.record import RUN_FILE, ModelFile
 from mksgn.bench.schemas import LenientModel, Name, Sha256
 from mksgn.common.errors import BadInputError
@@ -14,10 +15,12 @@ from mksgn.common.validation import one_line
 from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE, read_manifest
 from mksgn.train.checkpoint import sha256
 
-VOUCHED = (RUN_FILE, SPIKES_FILE)  # a manifest that does not name these vouches for nothing
+VOUCHED = (RUN_FILE, SPIKES_FILE)  # files that every manifest must list
 
 
 class ManifestData(LenientModel):
+    """The clips of a run, in order."""
+
     source: str
     split: str | None = None
     clips: list[str]
@@ -28,6 +31,8 @@ class ManifestData(LenientModel):
 
 
 class Manifest(LenientModel):
+    """What a finished run states about its inputs and its files. `run` is the identity for --resume."""
+
     schema_id: str = Field(alias="schema")
     model: ModelFile
     parents: list[Sha256]
@@ -41,14 +46,21 @@ class Manifest(LenientModel):
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
         clips = len(self.data.clips)
-        for what, found in (("predictions", self.predictions), ("labels", self.data.labels)):
-            if found is not None and len(found) != clips:
-                raise ValueError(f"{len(found)} {what} for {clips} clips")
+        for name, values in (("predictions", self.predictions), ("labels", self.data.labels)):
+            if values is not None and len(values) != clips:
+                raise ValueError(f"{len(values)} {name} for {counted(clips, 'clip')}")
         return self
 
 
 def verified(folder: Path) -> Manifest | None:
-    """The manifest of a folder, with record and spikes as it vouches for them; None where there is none: the run is not finished."""
+    """Read the manifest of a finished run and check the hashes of its record and spikes.
+
+    Returns:
+        The manifest; None if there is none, so the run is not finished.
+
+    Raises:
+        BadInputError: The manifest is invalid, or a file was changed since the run.
+    """
     if not (folder / MANIFEST_FILE).is_file():
         return None
     manifest = load_manifest(folder)
@@ -59,7 +71,7 @@ def verified(folder: Path) -> Manifest | None:
 
 
 def load_manifest(folder: Path) -> Manifest:
-    """manifest.json of a run's folder, its seal verified. Raises BadInputError in one line."""
+    """Read manifest.json of a run's folder and verify its seal. Raises BadInputError in one line."""
     try:
         return Manifest.model_validate(read_manifest(folder))
     except ValidationError as error:

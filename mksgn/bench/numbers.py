@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-MILLION, BILLION = 1e6, 1e9
 NONE = "–"
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -43,7 +42,7 @@ def amount(value: float | None) -> str:
 
 def rounded(value: float) -> str:
     """Format for a headline: three significant digits, millions and billions in words."""
-    for size, word in ((BILLION, "billion"), (MILLION, "million")):
+    for size, word in ((1e9, "billion"), (1e6, "million")):
         if value >= size:
             return f"{significant(value / size)}\u00a0{word}"
     return amount(value)

@@ -1,7 +1,7 @@
 """The executed part of a run: sums over its shards, and the file from which an interrupted run resumes.
 
-The file is replaced as a whole after every shard. A process that dies at any moment loses the shard in progress and nothing
-else.
+The file is replaced as a whole after every shard. A process that dies at any moment loses the shard
+in progress and nothing else.
 """
 
 from __future__ import annotations
@@ -73,9 +73,8 @@ class Progress:
     def first_trains(self) -> Spikes:
         """Spikes of as many first bodies as a run's folder keeps: (bodies, steps, *shape) bool by population."""
         clips = [self.trains[clip] for clip in sorted(self.trains)]
-        return (
-            {name: np.concatenate([clip[name].spikes for clip in clips])[:TRAINS] for name in clips[0]} if clips else {}
-        )
+        names = clips[0] if clips else ()
+        return {name: np.concatenate([clip[name].spikes for clip in clips])[:TRAINS] for name in names}
 
     def save(self, path: Path) -> None:
         # few long arrays: each array of a zip file costs as much time as a megabyte
@@ -129,14 +128,9 @@ class Progress:
         per_neuron = _split(arrays["counts"].astype(np.int64), facts["shapes"])
         for name, counts in facts["counters"].items():
             progress.counters[name] = Counters(**counts, per_neuron=per_neuron[name])
-        compared = facts["compared"]
-        progress.compared = Compared(
-            **compared
-            | {
-                "against": tuple(compared["against"]),
-                "first": None if compared["first"] is None else tuple(compared["first"]),
-            }
-        )
+        # JSON has lists for its tuples
+        compared: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["compared"].items()}
+        progress.compared = Compared(**compared)
         for clip, shapes in facts["trains"].items():
             lengths = {name: (-(-math.prod(shape) // 8),) for name, shape in shapes.items()}
             bits = _split(arrays[f"trains/{clip}"], lengths)

@@ -1,10 +1,12 @@
-"""run.json: what one benchmark run did, as pydantic models. Schema `mksgn.run/1`, checked in as data/run.schema.json.
+"""run.json, the record of one benchmark run, as pydantic models.
 
-Counts in `layers` are exact integers over the whole run; `totals` are per clip, summed over the bodies (bodies) of the
-clip. Energies are millijoule per clip. Membranes and currents are in units of the weights' lattice (one weight unit).
-Non-finite numbers, unknown fields and contradictions are refused, when writing as when reading.
+Counts in `layers` are exact integers over the whole run; `totals` are per clip, summed over the
+bodies of the clip. Energies are in millijoule per clip. Membrane potentials and currents are in
+units of the quantised weights. Non-finite numbers, unknown fields and contradictions are refused,
+when a record is written as well as when it is read.
 
-`python -m mksgn.bench.record` prints the JSON Schema.
+The schema is `mksgn.run/1`. `python -m mksgn.bench.record` prints it as JSON Schema, checked in as
+data/run.schema.json.
 """
 
 # ruff: noqa: N815 - units keep their own spelling: mJ
@@ -18,12 +20,8 @@ from mksgn.bench.schemas import Amount, Count, Fraction, Name, Sha256, StrictMod
 
 SCHEMA: Final = "mksgn.run/1"
 RUN_FILE = "run.json"
-TIMES = (
-    "seconds",
-    "seconds_min",
-    "seconds_max",
-    "clips_per_second",
-)  # of `execution`: what two equal runs may differ in
+# fields of `execution` in which two equal runs may differ
+TIMES = ("seconds", "seconds_min", "seconds_max", "clips_per_second")
 
 Evidence = Literal["measured", "simulated", "derived", "declared", "unstated"]
 
@@ -35,7 +33,7 @@ class ModelFile(StrictModel):
 
 class Data(StrictModel):
     source: Name
-    """Of SOURCE on the command line, without its path: synthetic, nw-ucla, …"""
+    """SOURCE of the command line without its path: synthetic, nw-ucla, …"""
     split: str | None
     clips: Annotated[int, Field(ge=1)]
 
@@ -48,9 +46,9 @@ class Run(StrictModel):
     steps: Annotated[int, Field(ge=1)]
     """Time steps S for which a clip is presented."""
     latency_steps: Count
-    """Steps from a clip's first input to its last output, less S."""
+    """Pipeline latency in time steps, excluding the S steps of the clip."""
     seconds: Amount
-    """Wall time of the simulation on the host, the median of `repeats` runs. It says nothing about a chip."""
+    """Wall time of the simulation on the host, the median of `repeats` runs. Not the time of a chip."""
     clips_per_second: Amount
     repeats: Annotated[int, Field(ge=1)]
     seconds_min: Amount
@@ -76,14 +74,14 @@ class Accuracy(StrictModel):
         classes = len(self.per_class)
         if len(self.confusion) != classes or any(len(row) != classes for row in self.confusion):
             raise ValueError(f"confusion must have {classes} rows and columns, one for each class")
-        right = sum(self.confusion[i][i] for i in range(classes))
-        if right != self.correct:
-            raise ValueError(f"correct ({self.correct}) is not the diagonal of confusion ({right})")
+        diagonal = sum(self.confusion[i][i] for i in range(classes))
+        if diagonal != self.correct:
+            raise ValueError(f"correct ({self.correct}) is not the diagonal of confusion ({diagonal})")
         return self
 
 
 class Layer(StrictModel):
-    """One population with its incoming projections. Counts: exact, over the whole run, all clips, bodies and steps."""
+    """One population with its incoming projections. Counts are exact sums over the whole run."""
 
     name: Name
     kind: Name
@@ -93,38 +91,38 @@ class Layer(StrictModel):
     neurons: Count
     spikes: Count
     firing_rate: Fraction
-    """Spikes per neuron and step."""
+    """Spikes per neuron and time step."""
     input_rate: Fraction | None
-    """Mean firing rate of the layer's input populations; null for an analog input."""
+    """Mean firing rate of the layer's input populations; null for a non-spiking input."""
     syn_ops: Count
     """Each input spike times the synapses that it reaches; for a product, the deliveries to its units.
 
-    Where windows overlap in a chain without neurons between (a convolution, then a pooling), each way is a synapse.
+    If linear nodes in series have overlapping windows (a convolution, then a pooling), each path counts as a synapse.
     """
     dense_ops: Count
-    """Synapses x steps x bodies; of an encoder on the host its MACs, charged once per body."""
+    """Synapses x steps x bodies; for an encoder on the host, its MACs, once per body."""
     coincidences: Count
-    """Product units whose two inputs spiked in the same step; 0 for every other kind."""
+    """Product units whose two inputs spiked in the same time step; 0 for every other kind."""
     neuron_updates: Count
     product_units: Count
-    """Updates of product units: a part of neuron_updates."""
+    """Updates of product units, a part of neuron_updates."""
     effective_acs: Count
-    """The part of syn_ops that went over weights other than zero."""
+    """The part of syn_ops over non-zero weights."""
     axon_out: Count | None
-    """Messages sent: each spike times the cores that it is sent to, the product units' coincidences included. Null off the chip.
+    """Messages sent: each spike, and each coincidence, times the cores that it is sent to. Null off the chip.
 
-    Upper bounds where the placement's axons are: behind Flatten and where a delay differs from neuron to neuron; so spikes_in.
+    An upper bound where the placement's axons are one: after Flatten, and where delays differ between neurons.
     """
     spikes_in: Count | None
-    """Messages received by the layer's cores. Null off the chip."""
+    """Messages received by the layer's cores, an upper bound where axon_out is one. Null off the chip."""
     cores: Count | None
-    """Of one body, its product units' included. Null off the chip."""
+    """Cores of one instance, with those of its product units. Null off the chip."""
     max_membrane: float | None
     max_current: float | None
     silent_fraction: Fraction
-    """Neurons that never fired in the run."""
+    """Fraction of neurons that never fired in the run."""
     saturated_fraction: Fraction
-    """Neurons that fired at every step of every clip."""
+    """Fraction of neurons that fired at every time step of every clip."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Layer:
@@ -134,38 +132,38 @@ class Layer(StrictModel):
 
 
 class Totals(StrictModel):
-    """Events per clip, under our names, NeuroBench's (capitals) and those of a chip read-out."""
+    """Events per clip, under the names of mksgn, of NeuroBench (in capitals) and of a chip read-out."""
 
     spikes: Amount
     syn_ops: Amount
     coincidences: Amount
     neuron_updates: Amount
     product_units: Amount
-    """Updates of product units: a part of neuron_updates."""
+    """Updates of product units, a part of neuron_updates."""
     active_updates: Amount
-    """Updates that ended in a spike (of a product unit: in a coincidence): a part of neuron_updates."""
+    """Updates that ended in a spike (of a product unit: in a coincidence), a part of neuron_updates."""
     host_macs: Amount
-    """Multiply-accumulates of the first, analog layer, charged once: its result is the same at every step."""
+    """Multiply-accumulates of the first layer, charged once: its result is the same at every time step."""
     host_macs_every_step: Amount
-    """The same charged S times."""
+    """The same, charged S times."""
     graded_macs: Amount
-    """Multiply-accumulates of values on the chip that are no spikes: synapses times steps."""
+    """Multiply-accumulates of graded values on the chip: synapses x steps."""
     host_to_chip_spikes_per_step: Amount
     latency_steps: Count
     lanes: Amount
-    """Bodies per clip, mean."""
+    """Mean number of bodies per clip."""
     Effective_ACs: Amount
     Effective_MACs: Amount
-    """The part of host_macs and graded_macs that goes over weights other than zero; NeuroBench also leaves out values of zero."""
+    """The part of host_macs and graded_macs over non-zero weights; NeuroBench also leaves out values of zero."""
     Dense: Amount
     ActivationSparsity: Fraction
     ConnectionSparsity: Fraction
     Footprint: Amount
-    """Bytes; of the model, not of a clip."""
+    """Bytes of the model, not per clip."""
     dendrite_updates: Amount | None = None
-    """A chip read-out's name for neuron_updates."""
+    """Name of neuron_updates in a chip read-out."""
     spikes_in: Amount | None = None
-    """Spike messages that reach a core: axon_out, and what the host sends."""
+    """Spike messages that reach a core: axon_out and those of the host."""
     axon_out: Amount | None = None
     """Spike messages that leave a core: one for each core that a spike is sent to."""
 
@@ -178,20 +176,20 @@ class Totals(StrictModel):
 
 
 class EnergyEntry(StrictModel):
-    """The run under one energy model, mJ per clip. No total where an event that occurred has no price."""
+    """The run under one energy model, in mJ per clip. There is no total if an event that occurred has no price."""
 
     model: Name
     evidence: Evidence
     source: str
     terms: dict[str, Amount]
-    """mJ by kind of event; the first layer charged once."""
+    """mJ by kind of event, with the first layer charged once."""
     total_mJ: Amount | None
     total_every_step_mJ: Amount | None
-    """The first layer charged at every step."""
+    """The same with the first layer charged at every time step."""
     priced_mJ: Amount
-    """Sum of the terms: a lower bound where total_mJ is null."""
+    """Sum of the terms, a lower bound if total_mJ is null."""
     unpriced: list[str]
-    """Kinds of event that occurred, have no price (or only a part of one) and are not excluded."""
+    """Kinds of event that occurred, have no price (or a price for only a part) and are not excluded."""
     excludes: list[str]
     """Kinds of event that the model leaves out by its own declaration."""
 
@@ -205,7 +203,7 @@ class EnergyEntry(StrictModel):
 
 
 class Claim(StrictModel):
-    """A published figure beside the same figure of this run."""
+    """A published figure and the same figure of this run."""
 
     name: Name
     published: float
@@ -258,18 +256,18 @@ class Placement(StrictModel):
 
 
 class Gcn(StrictModel):
-    """The ordinary network that the student's energy is held against: our teacher of the same preset."""
+    """The GCN to which the student's energy is compared: the teacher of the same preset."""
 
     preset: Name
     streams: list[Name]
     layers: Count
     parameters: Count
     macs: Amount
-    """Multiply-accumulates per clip, over the bodies present: the dense computation."""
+    """Multiply-accumulates of the dense computation per clip, over the bodies present."""
 
 
 class Record(StrictModel):
-    """One run. `parity` is null without a comparison, `placement` without a chip, `gcn` where no preset tells its shape."""
+    """One run. `parity` is null without a comparison, `placement` without a chip, `gcn` without a preset."""
 
     schema_id: Literal["mksgn.run/1"] = Field(default=SCHEMA, alias="schema")
     model: ModelFile

@@ -20,7 +20,8 @@ def load(path: Path | str) -> Record:
         path: The file, or the folder of a run that contains it.
 
     Raises:
-        BadInputError: The file cannot be read or is not a valid record. The message is one line: file, field, fault.
+        BadInputError: The file cannot be read or is not a valid record. The message is one line:
+            file, field, fault.
     """
     path = Path(path)
     path = path / RUN_FILE if path.is_dir() else path

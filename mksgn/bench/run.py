@@ -45,8 +45,9 @@ def bench(
 ) -> Record:
     """Run clips through a NIR file and write the run's folder.
 
-    The folder then holds run.json, spikes.npz, run.log, the reports and manifest.json. A run in Lava is compared spike by
-    spike with the emulator, and both backends with torch on the file's weights.
+    The folder then holds run.json, spikes.npz, run.log, the reports and manifest.json. A run in
+    Lava is compared spike by spike with the emulator, and both backends with torch on the file's
+    weights.
 
     Args:
         model: The NIR file.
@@ -59,7 +60,8 @@ def bench(
         shard: Clips that are committed together; None: what the backend runs at once.
 
     Raises:
-        BadInputError: The file cannot be compiled, or `out` holds another run than the one to be resumed.
+        BadInputError: The file cannot be compiled, or `out` holds another run than the one to be
+            resumed.
         ParityError: Spikes of a quantised file differ anywhere. Everything is written by then.
     """
     options = options or EvaluationOptions()
@@ -176,13 +178,13 @@ def _finished(out: Path, identity: Identity, clips: ClipSet) -> bool:
 
 
 def _check_clips(out: Path, clips: ClipSet, digests: list[str]) -> None:
-    """Compare the joints of the first and the last executed clip: other data can have the same number and labels."""
+    """Compare the joints of the first and the last executed clip: other data can have equal labels."""
     done = [index for index, known in enumerate(digests) if known]
     for index in sorted({done[0], done[-1]} if done else set()):
         if digest(clips.clips[index]).hex() != digests[index]:
             raise BadInputError(
-                f"{out}: clip {index} has other joints than when it was run; give the same data to --resume, or start over "
-                "in another folder (-o)"
+                f"{out}: clip {index} has other joints than when it was run; give the same data to --resume, or start "
+                "over in another folder (-o)"
             )
 
 

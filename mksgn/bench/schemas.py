@@ -1,4 +1,4 @@
-"""What the bench's file formats share: strict and lenient pydantic models, YAML reading, JSON Schemas, faults in one line."""
+"""What the file formats of the bench share: base models, reading YAML, JSON Schemas, faults in one line."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def read_yaml(path: Path, kind: type[File]) -> File:
     """Read a YAML file into its pydantic model.
 
     Raises:
-        BadInputError: The file cannot be read or does not fit the model. The message is one line: file, name of the
-            entry, field, fault and value.
+        BadInputError: The file cannot be read or does not fit the model. The message is one line:
+            file, name of the entry, field, fault and value.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -100,8 +100,9 @@ def json_schema_of(kind: type[BaseModel], title: str, mode: Literal["validation"
     Args:
         kind: Model of the whole file.
         title: Name of the schema with its version.
-        mode: `validation` for a file that a person writes, where fields with a default are optional;
-            `serialization` for a file that the bench writes, where every field is present, if only as null.
+        mode: `validation` for a file that a person writes, where fields with a default are
+            optional; `serialization` for a file that the bench writes, where every field is
+            present, if only as null.
     """
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

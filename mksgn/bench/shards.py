@@ -1,4 +1,4 @@
-"""A few clips of a run, executed, counted and compared. A run is the sum of its shards, wherever and in whatever order they were run."""
+"""A few clips of a run, executed, counted and compared. A run is the sum of its shards in any order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mksgn.train.checkpoint import sha256
 from mksgn.train.datasets import ClipSet
 from mksgn.train.transforms import digest
 
-LAVA_SHARD = 64  # clips: starting a network in Lava takes seconds
+LAVA_SHARD = 64  # clips; starting a network in Lava takes seconds
 
 Backend = Literal["emulator", "lava"]
 Spikes = dict[str, np.ndarray]  # by population: (bodies, steps, *shape) bool
@@ -35,9 +35,13 @@ Spikes = dict[str, np.ndarray]  # by population: (bodies, steps, *shape) bool
 
 @dataclass(frozen=True)
 class Settings:
-    """How clips are executed: all that can change a count or a comparison.
+    """How clips are executed: everything that can change a count or a comparison.
 
-    `compare`: spike by spike on the first so many clips, None: on all. `repeats`: executions of every clip, for the spread of times.
+    Args:
+        backend: The emulator, or Lava.
+        precision: Loihi's fixed point, or float32.
+        compare: Number of first clips that are compared spike by spike; None: all.
+        repeats: Executions of every clip, for the spread of the times.
     """
 
     backend: Backend = "emulator"
@@ -46,19 +50,17 @@ class Settings:
     repeats: int = 1
 
     def __post_init__(self) -> None:
-        for what, value, known in (
-            ("backend", self.backend, ("lava", "emulator")),
-            ("precision", self.precision, ("fixed", "float")),
-        ):
+        for name, known in (("backend", ("lava", "emulator")), ("precision", ("fixed", "float"))):
+            value = getattr(self, name)
             if value not in known:
-                raise BadInputError(f"{what} {value!r}: choose {' or '.join(known)}")
+                raise BadInputError(f"{name} {value!r}: choose {' or '.join(known)}")
         if self.repeats < 1:
             raise BadInputError(f"repeat ({self.repeats}) must be at least 1")
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A NIR file, compiled: what all shards of a run share."""
+    """A compiled NIR file, shared by all shards of a run."""
 
     model: Path
     sha256: str
@@ -67,17 +69,18 @@ class Network:
 
     @classmethod
     def read(cls, model: Path, precision: str) -> Network:
-        """Raises BadInputError for a file that cannot be read or compiled."""
+        """Read and compile a file. Raises BadInputError if that is not possible."""
         graph = files.read(model)
         return cls(model, sha256(model), graph, compile_graph(graph, precision=precision))
 
     @cached_property
     def student(self) -> verify.FoldedStudent | None:
-        """The file's weights in torch; None for a network that is not ours."""
+        """The file's weights in torch; None for a network that is not a student of mksgn."""
         return verify.FoldedStudent(self.graph) if self.graph.metadata.get("student") is not None else None
 
     @property
     def steps(self) -> int:
+        """Time steps of a clip."""
         if self.program.steps is None:
             raise BadInputError(
                 f"{self.model}: the file does not say how many steps a clip has; run it with mksgn-deploy --inputs"
@@ -85,15 +88,16 @@ class Network:
         return self.program.steps
 
     def shard_size(self, backend: str) -> int:
-        """Clips that are committed together: those that the emulator computes at once, or a start of Lava's."""
+        """Clips of a shard by default: as many as the emulator computes at once, or as one start of Lava serves."""
         return LAVA_SHARD if backend == "lava" else batch_size(self.program, self.steps)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Decisions compared with other executions.
+    """Decisions (one neuron at one step) compared with other executions.
 
-    `first` (execution, layer, clip, step) is of the first layer that differs: what lies behind it may only follow from it.
+    `first` is (execution, layer, clip, step) of the first difference by layer: later layers may
+    only inherit it.
     """
 
     against: tuple[str, ...] = ()
@@ -112,10 +116,10 @@ class Compared:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """Spikes of a clip, a bit each: they are kept and sent about."""
+    """Spikes of a clip, one bit each, for keeping and sending."""
 
     bits: np.ndarray
-    shape: tuple[int, ...]  # (bodies, steps, *population's)
+    shape: tuple[int, ...]  # (bodies, steps, *shape of the population)
 
     @classmethod
     def of(cls, spikes: np.ndarray) -> Packed:
@@ -129,11 +133,15 @@ class Packed:
 
 @dataclass
 class Shard:
-    """What clips `first`, `first + 1`, … gave. `seconds` of each repetition; `trains` of each clip whose spikes are kept."""
+    """Result of the clips `first`, `first + 1`, …
+
+    `digests` are of each clip's joints, `seconds` of each repetition; `trains` are the spikes of
+    each clip that are kept.
+    """
 
     first: int
     names: list[str]
-    digests: list[str]  # of each clip's joints
+    digests: list[str]
     predictions: np.ndarray
     bodies: int
     counters: dict[str, Counters]
@@ -143,83 +151,101 @@ class Shard:
 
 
 def shards(missing: np.ndarray, size: int) -> list[range]:
-    """The clips that are still to be run (clips,) bool, in stretches of at most `size`, each inside a multiple of it.
+    """Divide the clips that are still to be run into shards.
 
-    So a run that goes on has the shards that it would have had: in float32, sums may round by the size of a batch.
+    Shards are aligned to multiples of `size`, so a resumed run has the shards of an uninterrupted
+    one: in float32, sums may be rounded differently in batches of another size.
+
+    Args:
+        missing: Whether a clip is still to be run, (clips,) bool.
+        size: Most clips of a shard.
+
+    Returns:
+        Ranges of consecutive clips, in order.
     """
-    found = []
+    ranges = []
     for first in range(0, len(missing), size):
-        stretch = np.flatnonzero(missing[first : first + size]) + first
-        found += [
-            range(int(part[0]), int(part[-1]) + 1)
-            for part in np.split(stretch, np.flatnonzero(np.diff(stretch) > 1) + 1)
-            if len(part)
+        clips = np.flatnonzero(missing[first : first + size]) + first
+        ranges += [
+            range(int(run[0]), int(run[-1]) + 1)
+            for run in np.split(clips, np.flatnonzero(np.diff(clips) > 1) + 1)
+            if len(run)
         ]
-    return found
+    return ranges
 
 
 def some(clips: ClipSet, which: range) -> ClipSet:
-    """These clips of a set, each read once."""
+    """Take clips out of a set, reading each once."""
     return replace(clips, clips=list(clips.clips[which.start : which.stop]))
 
 
 def run_shard(network: Network, clips: ClipSet, first: int, settings: Settings) -> Shard:
-    """Run these clips, of which the first is number `first` of the run. Raises ParityError if a repetition differs."""
-    given = clip_inputs(network.graph, network.program, clips)
+    """Run the clips of a shard.
+
+    Args:
+        network: The compiled network.
+        clips: The clips of the shard.
+        first: Index of the first of them in the run.
+        settings: How they are executed.
+
+    Raises:
+        ParityError: A repetition gives other spikes.
+    """
+    samples = clip_inputs(network.graph, network.program, clips)
     compared_clips = len(clips) if settings.compare is None else max(0, min(len(clips), settings.compare - first))
     kept = max(0, min(len(clips), TRAINS - first))
-    execution, seconds = _execute(network.program, given, settings, record=bool(compared_clips or kept))
+    execution, seconds = _execute(network.program, samples, settings, record=bool(compared_clips or kept))
     return Shard(
         first=first,
         names=[clip.name for clip in clips.clips],
         digests=[digest(clip).hex() for clip in clips.clips],
-        predictions=given.predictions(execution),
-        bodies=len(given.inputs),
+        predictions=samples.predictions(execution),
+        bodies=len(samples.inputs),
         counters=execution.counters,
         seconds=seconds,
-        compared=_compared(network, given, execution, compared_clips, first),
+        compared=_compare(network, samples, execution, compared_clips, first),
         trains={
-            first + clip: {name: Packed.of(x[given.clip_of_body == clip]) for name, x in execution.spikes.items()}
+            first + clip: {name: Packed.of(x[samples.clip_of_body == clip]) for name, x in execution.spikes.items()}
             for clip in range(kept)
         },
     )
 
 
 def _execute(
-    program: Program, given: ClipInputs, settings: Settings, *, record: bool
+    program: Program, samples: ClipInputs, settings: Settings, *, record: bool
 ) -> tuple[Execution, tuple[float, ...]]:
-    execution = run_program(program, given.inputs, backend=settings.backend, record=record)
+    execution = run_program(program, samples.inputs, backend=settings.backend, record=record)
     seconds = [execution.seconds]
     for repeat in range(1, settings.repeats):
-        again = run_program(program, given.inputs, backend=settings.backend, record=record)
-        seconds.append(again.seconds)
+        repetition = run_program(program, samples.inputs, backend=settings.backend, record=record)
+        seconds.append(repetition.seconds)
         for name, counters in execution.counters.items():
-            if not np.array_equal(counters.per_neuron, again.counters[name].per_neuron):
+            if not np.array_equal(counters.per_neuron, repetition.counters[name].per_neuron):
                 raise ParityError(
-                    f"{name}: repetition {repeat + 1} gives other spikes than the first on {settings.backend}"
+                    f"{name}: repetition {repeat + 1} on {settings.backend} gives other spikes than the first"
                 )
     return execution, tuple(seconds)
 
 
-def _compared(network: Network, given: ClipInputs, execution: Execution, clips: int, first: int) -> Compared:
-    """Spike by spike: the run against the emulator (for Lava), and against torch with the file's weights."""
-    bodies = int((given.clip_of_body < clips).sum())
+def _compare(network: Network, samples: ClipInputs, execution: Execution, clips: int, first: int) -> Compared:
+    """Compare the spikes of the first `clips` clips with torch, and those of Lava with the emulator too."""
+    bodies = int((samples.clip_of_body < clips).sum())
     if bodies == 0:
         return Compared()
-    inputs = given.inputs[:bodies]
-    found = {name: spikes[:bodies] for name, spikes in execution.spikes.items()}
-    others: dict[str, Spikes] = {}
+    inputs = samples.inputs[:bodies]
+    spikes = {name: train[:bodies] for name, train in execution.spikes.items()}
+    references: dict[str, Spikes] = {}
     if execution.backend == "lava":
-        others["emulator"] = run_program(network.program, inputs, backend="emulator").spikes
+        references["emulator"] = run_program(network.program, inputs, backend="emulator").spikes
     if network.student is not None:
-        others["torch"] = verify.torch_spikes(network.student, np.ascontiguousarray(inputs[:, 0]))[0]
-    order = {population.name: number for number, population in enumerate(network.program.populations)}
-    total = Compared(tuple(others))
-    for number, (name, wanted) in enumerate(others.items()):
-        parity = compare(name, wanted, found)
-        place = None
-        if parity.first is not None:
-            at = parity.first
-            place = (number, order.get(at.layer, len(order)), first + int(given.clip_of_body[at.sample]), at.step)
-        total += Compared((), parity.decisions, parity.mismatches, place)
+        references["torch"] = verify.torch_spikes(network.student, np.ascontiguousarray(inputs[:, 0]))[0]
+    layers = {population.name: number for number, population in enumerate(network.program.populations)}
+    total = Compared(tuple(references))
+    for number, (name, expected) in enumerate(references.items()):
+        parity = compare(name, expected, spikes)
+        difference = None
+        if (at := parity.first) is not None:
+            clip = first + int(samples.clip_of_body[at.sample])
+            difference = (number, layers.get(at.layer, len(layers)), clip, at.step)
+        total += Compared((), parity.decisions, parity.mismatches, difference)
     return total

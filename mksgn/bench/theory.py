@@ -1,26 +1,30 @@
-"""The paper's energy formula on a run's own layers: what the published method would have said of this run.
+"""The paper's energy formula: the energy that the published method would state for a run.
 
     E = E_MAC FL_1 + E_AC sum_l SOP_l        SOP_l = fr_l S MAC_l
 
-fr_l: mean firing rate of the layer's *input*; S: time steps; MAC_l: synapses of layer l; FL_1: multiply-accumulates of
-the first layer, whose input is analog; E_MAC 4.6 pJ and E_AC 0.9 pJ (Horowitz 2014, 45 nm, FP32: horowitz45-fp32).
-Grade: inferred. The formula is that of the paper's line of work [kin]; that the paper uses exactly this could not be
-read, and none of its firing rates, MACs or SOPs is known. It prices arithmetic only: no memory, routing, leakage or
-neuron update. Whether FL_1 is charged once or at each of the S steps is not known either. So there are three readings:
+fr_l is the mean firing rate of the layer's *input*, S the time steps, MAC_l the synapses of layer
+l, and FL_1 the multiply-accumulates of the first layer, whose input is not spiking. E_MAC is 4.6 pJ
+and E_AC 0.9 pJ (Horowitz 2014, 45 nm, FP32: horowitz45-fp32). Grade: inferred. The formula is that
+of the authors' sibling models. Whether the paper uses exactly this one could not be read, and none
+of its firing rates, MACs or SOPs is known. The formula prices arithmetic only: no memory, routing,
+leakage or neuron update. It is not known either whether FL_1 is charged once or at each of the S
+steps. So there are three readings:
 
-    energy_mJ             FL_1 once: the encoder's result is the same at every step, and can be kept
+    energy_mJ             FL_1 once: the encoder's result is the same at every step and can be kept
     energy_every_step_mJ  FL_1 at each of the S steps
-    strict_mJ             every layer whose input is not binary is MACs, at each of the S steps
+    strict_mJ             every layer with a non-spiking input as MACs, at each of the S steps
 
-The last two differ only in layers on the chip that receive graded values (input_rate None: what a layer without a threshold
-sends, a pooled or averaged value). The formula knows MACs in the first layer alone, so there it charges such a layer as if each value
-were a spike: fr_l = 1, at E_AC. That is the letter of the formula, and too little: a value times a weight is a MAC. Strict mode says so.
-A layer that receives spikes and graded values is taken as graded.
+The last two differ only in layers on the chip that receive graded values (input_rate is None):
+those of a layer without a threshold, pooled or averaged. The formula has MACs in the first layer
+alone, so it charges such a layer as if each value were a spike, fr_l = 1 at E_AC. That is too
+little, since a value times a weight is a MAC; the strict reading charges a MAC. A layer that
+receives both spikes and graded values is taken as graded.
 
-A run's layers table has `dense_ops` = synapses x S x bodies on the chip, summed over the clips; so per clip SOP_l =
-input_rate x dense_ops / clips. Of the first layer, on the host, they are its MACs x bodies, once. The measured syn_ops differ from
-SOP_l where busy neurons have more or fewer synapses than the mean (borders, strides, zeros of the adjacency, several
-projections into one layer): the ratio shows by how much.
+`dense_ops` of a layer on the chip is synapses x S x bodies, summed over the clips. So SOP_l =
+input_rate x dense_ops / clips per clip. Of the first layer, on the host, it is MACs x bodies, once.
+The measured syn_ops differ from SOP_l where neurons of high rate have more or fewer synapses than
+the mean: at borders, with strides, with zeros of the adjacency, or with several projections into a
+layer. The ratio shows by how much.
 """
 
 # ruff: noqa: N802, N815 - units keep their own spelling: mJ, pJ
@@ -39,19 +43,24 @@ PAPER_MODEL = "horowitz45-fp32"
 
 @dataclass(frozen=True)
 class LayerTheory:
-    """One layer, per clip."""
+    """The formula on one layer, per clip.
+
+    `macs` are the first layer's, charged once; `strict_macs` those of a non-spiking input, charged
+    at every step; both are 0 for other layers. `theory_sops` is fr_l S MAC_l; `syn_ops` are the
+    deliveries that the run counted.
+    """
 
     name: str
-    macs: float  # of the first layer, charged once; 0 for every other layer
-    strict_macs: float  # of an input that is not binary, at every step; 0 where it is
-    theory_sops: float  # fr_l S MAC_l
-    syn_ops: float  # measured: deliveries that the run really had
+    macs: float
+    strict_macs: float
+    theory_sops: float
+    syn_ops: float
     theory_mJ: float
     measured_mJ: float
 
     @property
     def ratio(self) -> float | None:
-        """Measured / theory, in synaptic operations; None where theory has none, or where no spikes come in."""
+        """Measured / theory, in synaptic operations; None if theory has none, or if the input is not spiking."""
         return self.syn_ops / self.theory_sops if self.theory_sops and not self.strict_macs else None
 
 
@@ -78,10 +87,10 @@ class Theory:
 
     @property
     def ratio(self) -> float | None:
-        """Measured / theory, in synaptic operations, over the layers that spikes come into."""
-        binary = [layer for layer in self.layers if not layer.strict_macs]
-        sops = fsum(layer.theory_sops for layer in binary)
-        return fsum(layer.syn_ops for layer in binary) / sops if sops else None
+        """Measured / theory, in synaptic operations, over the layers with a spiking input."""
+        spiking = [layer for layer in self.layers if not layer.strict_macs]
+        sops = fsum(layer.theory_sops for layer in spiking)
+        return fsum(layer.syn_ops for layer in spiking) / sops if sops else None
 
     @property
     def energy_mJ(self) -> float:
@@ -95,17 +104,24 @@ class Theory:
 
     @property
     def strict_mJ(self) -> float:
-        """E with a MAC for every synapse of a layer whose input is not binary, at each of the S steps."""
+        """E with a MAC for every synapse of a layer with a non-spiking input, at each of the S steps."""
         macs = fsum(layer.strict_macs for layer in self.layers)
         sops = fsum(layer.theory_sops for layer in self.layers if not layer.strict_macs)
         return (self.mac_pJ * macs + self.ac_pJ * sops) * PJ_IN_MJ
 
 
 def paper_formula(layers: Sequence[Layer], *, clips: int, steps: int, model: EnergyModel | None = None) -> Theory:
-    """The formula on a layers table whose counts run over `clips` clips of `steps` steps each.
+    """Apply the formula to the layers of a run. Layers on the host are FL_1, all others belong to the sum.
 
-    model: energy model to take E_MAC and E_AC from; None: the paper's. What lies on the host, before the first spikes, is FL_1,
-    every other layer belongs to the sum.
+    Args:
+        layers: Layers with their counts over all clips.
+        clips: Number of clips.
+        steps: Time steps S of a clip.
+        model: Energy model that gives E_MAC and E_AC; None: the paper's.
+
+    Raises:
+        BadInputError: The model has no price of a MAC or of a synaptic operation, or there is no
+            clip or step.
     """
     model = model_named(PAPER_MODEL) if model is None else model
     mac, ac = model.prices_pJ.mac, model.prices_pJ.synaptic_op
@@ -135,5 +151,5 @@ def paper_formula(layers: Sequence[Layer], *, clips: int, steps: int, model: Ene
 
 
 def theory_of(record: Record, model: EnergyModel | None = None) -> Theory:
-    """The formula on a run.json."""
+    """Apply the formula to a run.json."""
     return paper_formula(record.layers, clips=record.data.clips, steps=record.execution.steps, model=model)

@@ -1,8 +1,9 @@
-"""Published figures against the figures of a run: a verdict in words for readers, an outcome for machines.
+"""Published figures compared with a run: a verdict in words for readers, an outcome for machines.
 
-Four rules apply. A figure is compared under the energy model that it was published under. A lower bound of an energy can
-refute a figure but never confirm it. A run of one network gives no verdict on another: a small network uses little energy
-under every model. An accuracy is compared on the whole test part of its benchmark, or not at all.
+Four rules apply. A figure is compared under the energy model that it was published under. A lower
+bound of an energy can refute a figure but never confirm it. A run of one network gives no verdict
+on another: a small network uses little energy under every model. An accuracy is compared on the
+whole test part of its benchmark, or not at all.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Outcome = Literal["holds", "fails", "open", "not comparable"]
 
 @dataclass(frozen=True)
 class Assessment:
-    """A figure against a run under one energy model, or on its data. `text`: the run's figure, or why there is none."""
+    """A figure compared with a run under one energy model. `text`: the run's figure, or why there is none."""
 
     outcome: Outcome
     text: str
@@ -58,7 +59,8 @@ def evaluate_claims(
     Args:
         record: The run.
         models: Energy models to price the events with; None: keep the energies of the record.
-        claims: Published figures; None: the known ones. If `models` is None as well, the record is returned as it is.
+        claims: Published figures; None: the known ones. If `models` is None as well, the record is
+            returned as it is.
     """
     if models is None and claims is None:
         return record
@@ -93,7 +95,8 @@ def compare_with_published(
 
     Args:
         energy: The run under every energy model, in mJ per clip.
-        theory_mJ: The paper's formula with the run's firing rates, first layer charged once; None if unknown.
+        theory_mJ: The paper's formula with the run's firing rates, first layer charged once; None
+            if unknown.
         network: Name of the preset with what departs from it (bench.gcn.network_name).
         published: Figures to compare with; None: the known ones.
         data: Data of the run; without it no accuracy is compared.
@@ -140,8 +143,8 @@ def assess(
 def gate(record: Record, required: str, published: Iterable[Published] | None = None) -> Gate:
     """Decide whether a run meets a required claim, for continuous integration.
 
-    The rules of the verdict apply, with the first layer charged once. A figure of another network than the record's
-    (the preset in `gcn`) is not comparable.
+    The rules of the verdict apply, with the first layer charged once. A figure of another network
+    than the record's (the preset in `gcn`) is not comparable.
 
     Args:
         record: The run.
@@ -169,11 +172,11 @@ def gate(record: Record, required: str, published: Iterable[Published] | None = 
             "not comparable", f"the figure is of the network {figure.network!r}, the run of {network!r}"
         )
     under = f" under {key}" if figure.quantity != "accuracy" else ""
-    text = f"{name}{under}: {assessment.outcome} ({assessment.text}; published {show_value(figure.quantity, figure.value)})"
+    text = f"{name}{under}: {assessment.outcome} ({assessment.text}; published {_show(figure.quantity, figure.value)})"
     return Gate(name, key if under else None, assessment.outcome, text)
 
 
-def show_value(quantity: str, value: float | None) -> str:
+def _show(quantity: str, value: float | None) -> str:
     """Format a figure with its unit: an energy in mJ, a reduction or an accuracy in percent."""
     if value is None:
         return "–"
@@ -187,7 +190,7 @@ def _assess_energy(figure: Published, entry: EnergyEntry) -> Assessment:
     if not entry.terms:
         return Assessment("not comparable", "the model prices nothing of it")
     bound = "" if entry.total_mJ is not None else "at least " if figure.quantity == "energy" else "at most "
-    text = bound + show_value(figure.quantity, _in_unit(figure, entry.priced_mJ))
+    text = bound + _show(figure.quantity, _in_unit(figure, entry.priced_mJ))
     if not _meets(figure, entry.priced_mJ):
         return Assessment("fails", text)
     if entry.total_mJ is None or entry.total_every_step_mJ is None:
@@ -208,7 +211,7 @@ def _assess_accuracy(
         return Assessment("not comparable", f"this run is on {part}")
     decimals = len(f"{figure.value}".partition(".")[2])  # as many as were published
     holds = round(accuracy.top1, decimals) >= figure.value
-    text = f"{show_value('accuracy', accuracy.top1)} of {data.clips:,} clips"
+    text = f"{_show('accuracy', accuracy.top1)} of {data.clips:,} clips"
     return Assessment("holds" if holds else "fails", text)
 
 

@@ -1,4 +1,4 @@
-"""mksgn/bench/counters: every count of emulator and Lava is that of brute force over the NIR file's synapses, exactly."""
+"""mksgn/bench/counters: every count of emulator and Lava equals brute force over the NIR file's synapses."""
 
 import dataclasses
 import importlib.util
@@ -15,7 +15,8 @@ from mksgn.deploy.placement.place import place
 from mksgn.export import export_to_nir
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from tests.deploy.test_any_graph import RANDOM
-from tests.support.brute_force import Census, compared, count, current, differences
+from tests.support.brute_force import Census, count, current
+from tests.support.compare_counts import compared, differences
 from tests.support.graphs import (
     DT,
     F32,
@@ -43,7 +44,7 @@ from tests.support.tiers import examples
 LAVA = pytest.param(
     "lava", marks=pytest.mark.skipif(importlib.util.find_spec("lava") is None, reason="Lava needs Python 3.10")
 )
-# so little on a core that small populations take several; no chip
+# no real chips: cores so small that small populations take several
 SMALL = dataclasses.replace(LOIHI2, name="small", neurons_per_core=50, synaptic_bits_per_core=8 * 2000)
 SMALLEST = dataclasses.replace(LOIHI2, name="smallest", neurons_per_core=3, synaptic_bits_per_core=8 * 60)
 
@@ -62,13 +63,13 @@ def both(g, inputs, *, backend="emulator", chip=LOIHI2, clips=None, merged=True,
 
 
 def student(**changes):
-    """A quantised student, bodies at every step, and that its counts say something: borders, strides, weights of 0, attention."""
+    """A quantised student, and its inputs repeated over the steps."""
     model, inputs = tiny(**changes)
     g = export_to_nir(model, quantize=8, calibration=calibration(model, 4))
     return g, np.repeat(inputs[:, None], model.student.config.steps, 1)
 
 
-def says_something(census: Census) -> None:
+def assert_covers_all_kinds_of_event(census: Census) -> None:
     counted = census.layers.values()
     assert compared(census) > 100
     assert all(layer.syn_ops for layer in counted if layer.place == "chip")
@@ -81,7 +82,7 @@ def says_something(census: Census) -> None:
     assert 0 < sent < received  # the host's messages are received only
 
 
-# --- programs ---------------------------------------------------------------------------------------------------------------
+# --- programs
 
 
 @pytest.mark.parametrize("backend", ["emulator", LAVA])
@@ -90,7 +91,7 @@ def test_a_student(backend):
     g, inputs = student(stream_channels=2, widths=(4, 8), frames=7)
     differ, census, rows = both(g, inputs, backend=backend, chip=SMALL, clips=5)
     assert differ == []
-    says_something(census)
+    assert_covers_all_kinds_of_event(census)
     assert sum(row.axon_out or 0 for row in rows) > 2 * sum(row.spikes for row in rows if row.place == "chip")
 
 
@@ -98,7 +99,7 @@ def test_a_student_with_another_kernel_more_heads_and_both_strides():
     g, inputs = student(widths=(8, 16, 16, 32), heads=4, kernel=3, frames=9)
     differ, census, _ = both(g, inputs[:4])
     assert differ == []
-    says_something(census)
+    assert_covers_all_kinds_of_event(census)
 
 
 @pytest.mark.parametrize("backend", ["emulator", LAVA])
@@ -107,18 +108,19 @@ def test_a_quantised_graph_by_hand(backend):
     _, g = quantised_student_like(rng)
     differ, census, _ = both(g, analog_clips(rng, 6), backend=backend, chip=SMALLEST, dt=DT)
     assert differ == []
-    says_something(census)
+    assert_covers_all_kinds_of_event(census)
 
 
 @settings(RANDOM, max_examples=examples(40))
 @given(random_programs())
 def test_random_programs_in_fixed_point(network):
-    """Recurrent, delayed, pooled, grouped. The counters count each way over linear nodes in series whose windows overlap."""
+    """Recurrent, delayed, pooled, grouped. The counters count each path over linear nodes in series."""
     given_ = {"dt": network.dt, "if_dt": network.if_dt}
     differ, census, _ = both(network.graph, network.inputs, merged=False, **given_)
     assert differ == []
     merged = both(network.graph, network.inputs, **given_)[1]
-    for name, layer in merged.layers.items():  # what a chip that merges the ways would have
+    # a chip that merges overlapping paths has fewer synapses
+    for name, layer in merged.layers.items():
         assert layer.syn_ops <= census.layers[name].syn_ops
 
 
@@ -134,13 +136,13 @@ def test_random_networks_in_float(network):
 @settings(RANDOM, max_examples=examples(25))
 @given(random_programs())
 def test_messages_of_random_programs(network):
-    """Exact but where axes are merged, or neurons have a delay each (mksgn/deploy/placement/place): there the counters are upper bounds."""
+    """Upper bounds where axes are merged or delays differ between neurons (deploy/placement/place), else exact."""
     differ, census, rows = both(
         network.graph, network.inputs, chip=SMALLEST, merged=False, dt=network.dt, if_dt=network.if_dt
     )
     if not network.features & {"flatten", "per_element"}:
         assert differ == []
-    assert [each for each in differ if "axon_out" not in each and "spikes_in" not in each] == []
+    assert [line for line in differ if "axon_out" not in line and "spikes_in" not in line] == []
     for row in rows:
         assert row.axon_out >= census.layers[row.name].axon_out
         assert row.spikes_in >= census.layers[row.name].spikes_in
@@ -161,7 +163,7 @@ def test_silent_and_saturated_neurons_are_told_apart_from_the_rest():
 @pytest.mark.parametrize(
     "field", ["syn_ops", "effective_acs", "coincidences", "neuron_updates", "axon_out", "spikes_in"]
 )
-def test_a_count_that_is_off_by_one_is_seen(field):
+def test_a_count_that_is_off_by_one_is_reported(field):
     rng = np.random.default_rng(0)
     _, g = quantised_student_like(rng)
     inputs = analog_clips(rng, 2)
@@ -173,15 +175,15 @@ def test_a_count_that_is_off_by_one_is_seen(field):
     counted_ = totals(program, execution, rows, 2)
     assert differences(census, rows, counted_, 2) == []
     wrong = [row.model_copy(update={field: (getattr(row, field) or 0) + (row.name == "attend.m")}) for row in rows]
-    (difference,) = [each for each in differences(census, wrong, counted_, 2) if each.startswith("attend.m.")]
+    (difference,) = [line for line in differences(census, wrong, counted_, 2) if line.startswith("attend.m.")]
     assert difference.startswith(f"attend.m.{field}: ")
 
 
-# --- membranes and currents ---------------------------------------------------------------------------------------------------
+# --- membranes and currents
 
 
 def test_the_largest_membrane_and_current_are_those_of_the_file_s_equations():
-    """In weight units: NIR's v += dt/tau (a - v), with tau = 2 dt, is half of the chip's v = v/2 + a. Of the recorded spikes."""
+    """In weight units: NIR's v += dt/tau (a - v), with tau = 2 dt, is half of the chip's v = v/2 + a."""
     g, inputs = student(stream_channels=2, widths=(4, 8), frames=7)
     program = compile_graph(g)
     execution = run(program, {"input": inputs})
@@ -221,7 +223,7 @@ def _threshold(g, name, axes):
     return node.v_threshold.astype(np.float64)
 
 
-# --- the oracle itself, on what a person can count ------------------------------------------------------------------------------
+# --- the oracle itself, on cases that can be counted by hand
 
 
 def counted(g, x, **trains):
@@ -229,7 +231,7 @@ def counted(g, x, **trains):
 
 
 def one(shape, *places):
-    """One clip of one step with a spike at each place."""
+    """One sample of one step with a spike at each place."""
     x = np.zeros((1, 1, *shape), bool)
     for place_ in places:
         x[(0, 0, *place_)] = True
@@ -268,7 +270,7 @@ def test_an_adjacency_of_zero_is_no_synapse_and_subsets_share_one():
     assert (layer.syn_ops, layer.effective_acs, layer.dense_ops) == (4, 2, 6)
 
 
-def test_ways_that_overlap_are_one_synapse_when_merged():
+def test_overlapping_paths_are_one_synapse_when_merged():
     """A convolution of two frames, then a sum over two: the middle frame of three reaches the one neuron twice."""
     g = graph(
         {"x": inp(1, 3, 1), "c": conv(np.ones((1, 1, 2, 1))), "p": pool((2, 1)), "a": lif(1, 1, 1), "y": out(1, 1, 1)},
@@ -278,8 +280,8 @@ def test_ways_that_overlap_are_one_synapse_when_merged():
     assert [count(g, {"x": x}, merged=merged).layers["a"].syn_ops for merged in (True, False)] == [1, 2]
 
 
-def test_a_spike_that_arrives_when_the_clip_is_over_reached_nothing():
-    """One spike at each of three steps: the last does not come back round the loop."""
+def test_a_spike_that_arrives_after_the_sample_reaches_nothing():
+    """One spike at each of three steps: the last one's return round the loop comes too late."""
     g = graph(
         {"x": inp(1), "w": linear([[1.0]]), "back": linear([[1.0]]), "a": lif(1), "y": out(1)},
         [("x", "w"), ("w", "a"), ("a", "back"), ("back", "a"), ("a", "y")],
@@ -289,16 +291,16 @@ def test_a_spike_that_arrives_when_the_clip_is_over_reached_nothing():
 
 
 def test_attention_by_hand():
-    """Two heads of one channel, two joints: each q reaches the units of two keys, each k of two queries, m one unit, v two."""
+    """Two heads of one channel, two joints: a q reaches two keys' units, a k two queries', an m one unit, a v two."""
     g = chain(("x", inp(6, 1, 2)), ("att", attention(2)), ("y", out(2, 1, 2)))
     qkv = one((6, 1, 2), (0, 0, 0), (2, 0, 0), (2, 0, 1), (3, 0, 1), (5, 0, 1))  # q of head 0; k of both; v of head 1
     m = one((2, 1, 2, 2), (1, 0, 0, 1), (1, 0, 1, 0))
     census = count(g, {"x": qkv, "att.m": m})
-    found = [census.layers[f"att.{part}"] for part in "mz"]
-    assert [layer.syn_ops for layer in found] == [2 * 4, 1 * 2 + 2]
-    assert [layer.coincidences for layer in found] == [2, 1]
-    assert [layer.product_units for layer in found] == [8, 8]
-    assert [layer.neuron_updates for layer in found] == [8 + 8, 8 + 4]
+    layers_ = [census.layers[f"att.{part}"] for part in "mz"]
+    assert [layer.syn_ops for layer in layers_] == [2 * 4, 1 * 2 + 2]
+    assert [layer.coincidences for layer in layers_] == [2, 1]
+    assert [layer.product_units for layer in layers_] == [8, 8]
+    assert [layer.neuron_updates for layer in layers_] == [8 + 8, 8 + 4]
 
 
 def test_messages_by_hand():

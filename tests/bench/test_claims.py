@@ -61,7 +61,10 @@ def test_a_reduction_needs_its_reference():
     [
         ({"energy_model": None}, "energy_model belongs to a figure of quantity energy or reduction"),
         ({"unit": "fraction"}, "unit is fraction; of a figure of quantity energy it is mJ"),
-        ({"benchmark": {"sources": ["ntu"], "split": "xsub", "clips": 1}}, "benchmark belongs to a figure of quantity accuracy"),
+        (
+            {"benchmark": {"sources": ["ntu"], "split": "xsub", "clips": 1}},
+            "benchmark belongs to a figure of quantity accuracy",
+        ),
         ({"value": 0}, "greater than 0"),
         ({"grade": "heard"}, "Input should be 'paper', 'review' or 'own'"),
     ],
@@ -74,7 +77,7 @@ def test_a_figure_that_contradicts_itself_is_refused(changes, fault):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (OWN.replace("our budget", "energy per sample, v5").replace("name: ", "name: '").replace("v5,", "v5',"), "exists already"),
+        (OWN.replace("our budget", "'energy per sample, v5'"), "exists already"),
         (OWN.replace("value: 20", "value: -20"), "our budget: claims.0.value: .* greater than 0; got -20"),
         (OWN.replace("energy_model:", "energy_modell:"), "our budget: claims.0.energy_modell: Extra inputs"),
         (OWN.replace("grade: own", "grade: heard"), "our budget: .*; got 'heard'"),

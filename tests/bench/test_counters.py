@@ -1,4 +1,4 @@
-"""mksgn/bench/counters: the record's layers and totals from an execution, each figure recounted."""
+"""mksgn/bench/counters: the record's layers and totals from an execution, each figure counted again."""
 
 import math
 
@@ -90,7 +90,7 @@ def test_counts_are_the_execution_s(done):
 
 
 def test_dense_operations_are_all_synapses_at_every_step(done):
-    """As though every source fired at every step; the encoder's MACs once per body."""
+    """As if every source fired at every step; the encoder's MACs once per body."""
     program, _, rows, _, _ = done
     for name, row in rows.items():
         synapses = 0
@@ -105,7 +105,7 @@ def test_dense_operations_are_all_synapses_at_every_step(done):
 
 
 def test_input_rates(done):
-    """Of the neurons that reach the layer, weighted by each projection's synapses; for one even projection, rate x dense = syn_ops."""
+    """Weighted by the synapses of each projection; for a single uniform one, rate x dense = syn_ops."""
     program, _, rows, _, trains = done
     assert rows["encoder"].input_rate is None
     for name in ("qkv", "classes"):
@@ -130,7 +130,8 @@ def test_totals_are_the_sums_over_the_chip_s_layers_per_clip(done):
     assert isinstance(total, Totals)
     chip = [row for row in rows.values() if row.place == "chip"]
     for name, key in [
-        ("spikes", "spikes"), ("syn_ops", "syn_ops"), ("coincidences", "coincidences"), ("neuron_updates", "neuron_updates"),
+        ("spikes", "spikes"), ("syn_ops", "syn_ops"), ("coincidences", "coincidences"),
+        ("neuron_updates", "neuron_updates"),
         ("Effective_ACs", "effective_acs"), ("dendrite_updates", "neuron_updates"),
     ]:  # fmt: skip
         assert getattr(total, name) == sum(getattr(row, key) for row in chip) / CLIPS
@@ -186,15 +187,15 @@ def test_fixed_point_counts_the_same_events_and_one_byte_per_weight():
     rng = np.random.default_rng(3)
     _, g = quantised_student_like(rng)
     x = analog_clips(rng, BODIES)
-    found = {}
+    by_precision = {}
     for precision in ("fixed", "float"):
         program = compile_graph(g, precision=precision)
         execution = run(program, x, record=False)
-        found[precision] = totals(
+        by_precision[precision] = totals(
             program, execution, layers(program, execution, place(program, LOIHI2)), CLIPS
         ).model_dump()
-    assert found["float"].pop("Footprint") == 4 * found["fixed"].pop("Footprint")
-    assert found["fixed"] == found["float"]
+    assert by_precision["float"].pop("Footprint") == 4 * by_precision["fixed"].pop("Footprint")
+    assert by_precision["fixed"] == by_precision["float"]
 
 
 def test_spike_inputs_are_sent_by_the_host():
@@ -210,7 +211,7 @@ def test_spike_inputs_are_sent_by_the_host():
     assert (row.syn_ops, row.effective_acs) == (3 * x.sum(), x.sum())
     assert total.ConnectionSparsity == pytest.approx(6 / 9)
     assert row.input_rate == pytest.approx(x.mean())
-    assert (total.spikes_in, total.axon_out) == (x.sum() / 2, 0)  # one core, and nothing behind it
+    assert (total.spikes_in, total.axon_out) == (x.sum() / 2, 0)  # one core, which sends nothing
 
 
 def test_a_silent_run():

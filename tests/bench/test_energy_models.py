@@ -38,6 +38,7 @@ NAMES = [
     "lemaire2022",
     "loihi2-pilotnet",
 ]
+KNOWN = known_models()
 PAPER_SOPS = 0.662e9  # the most synaptic operations that the published 0.596 mJ can be
 
 
@@ -90,7 +91,7 @@ def test_the_first_layer_is_charged_once_and_at_every_step():
     assert entry.excludes == ["neuron_updates", "spike_messages", "host_to_chip_spikes", "memory", "static_power"]
 
 
-def test_what_occurred_without_a_price_takes_the_total_away():
+def test_an_event_without_a_price_leaves_no_total():
     counts = totals(host_macs=1e6, syn_ops=1e7, spikes=1e5, neuron_updates=1e6, active_updates=1e5)
     entry = price(model_named("davies2018-loihi1"), counts)
     assert entry.total_mJ is entry.total_every_step_mJ is None
@@ -103,7 +104,7 @@ def test_what_occurred_without_a_price_takes_the_total_away():
     assert without_macs.total_mJ == pytest.approx(0.001)
 
 
-def test_product_units_are_neurons_and_are_not_paid_twice():
+def test_product_units_are_neurons_and_are_not_priced_twice():
     # the paper's student has 6.5 million of them: over 4 steps, at 52 pJ, more than its whole published energy
     units = totals(neuron_updates=26e6, product_units=26e6)
     assert price(model_named("davies2018-loihi1"), units).terms["neuron_updates"] == pytest.approx(1.352)
@@ -125,15 +126,15 @@ def test_messages_are_priced_where_they_were_counted_and_hops_never():
 
 
 def test_updates_that_a_run_cannot_tell_apart_are_a_lower_bound():
-    """SANA-FE: 21.6 pJ more for an update that received a spike, which the run does not count: never a total."""
+    """SANA-FE has 21.6 pJ more for an update with input, which the run does not count: there is never a total."""
     entry = price(model_named("sana-fe-loihi"), totals(neuron_updates=1e6))
     assert entry.terms["neuron_updates"] == pytest.approx(0.0512)
     assert entry.unpriced == ["neuron_updates", "static_power"]
     assert entry.total_mJ is None
 
 
-def test_graded_values_on_the_chip_are_macs_and_are_not_forgotten():
-    """They are a term of their own, or take the total away."""
+def test_graded_values_on_the_chip_are_macs():
+    """They are a term of their own, or there is no total."""
     counts = totals(host_macs=1e6, host_macs_every_step=4e6, graded_macs=2e6, syn_ops=1e6)
     entry = price(model_named("horowitz45-fp32"), counts)
     assert entry.terms == pytest.approx({"host_macs": 0.0046, "graded_macs": 0.0092, "syn_ops": 0.0009})
@@ -155,14 +156,15 @@ models:
   - name: mine
     evidence: measured
     source: our board, shunt of its core rail, 1000 inferences of one network
-    prices_pJ: {mac: 3, synaptic_op: 2, coincidence: 2, neuron_update: 5, spike_message: 4, host_to_chip_spike: 30, time_step: 1000}
+    prices_pJ: {mac: 3, synaptic_op: 2, coincidence: 2, neuron_update: 5, spike_message: 4, host_to_chip_spike: 30,
+      time_step: 1000}
     static_power_W: 0.05
     steps_per_second: 10000
     covers: [memory]
 """
 RUN: dict[str, Any] = {
-    "host_macs": 1e6, "host_macs_every_step": 4e6, "Effective_MACs": 1e6, "syn_ops": 1e7, "coincidences": 1e3, "neuron_updates": 1e5,
-    "spikes": 1e4, "axon_out": 2e4, "host_to_chip_spikes_per_step": 500, "lanes": 1.5,
+    "host_macs": 1e6, "host_macs_every_step": 4e6, "Effective_MACs": 1e6, "syn_ops": 1e7, "coincidences": 1e3,
+    "neuron_updates": 1e5, "spikes": 1e4, "axon_out": 2e4, "host_to_chip_spikes_per_step": 500, "lanes": 1.5,
 }  # fmt: skip
 
 
@@ -171,7 +173,7 @@ def own(tmp_path: Path, text: str = OWN, name: str = "mine.yaml") -> EnergyModel
     return known_models([tmp_path / name])[-1]
 
 
-def test_a_chip_of_one_s_own_has_a_total(tmp_path):
+def test_an_own_chip_has_a_total(tmp_path):
     entry = price(own(tmp_path), totals(**RUN), steps=4)
     assert entry.terms == pytest.approx(
         {
@@ -210,12 +212,12 @@ def test_without_the_number_of_steps_what_needs_it_is_unpriced(tmp_path):
         (" coincidence: 2,", "coincidences"),
         ("neuron_update: 5, ", "neuron_updates"),
         ("spike_message: 4, ", "spike_messages"),
-        ("host_to_chip_spike: 30, ", "host_to_chip_spikes"),
+        ("host_to_chip_spike: 30,", "host_to_chip_spikes"),
         ("    covers: [memory]\n", "memory"),
         ("    static_power_W: 0.05\n    steps_per_second: 10000\n", "static_power"),
     ],
 )
-def test_each_price_that_is_left_out_takes_the_total_away_and_is_named(tmp_path, line, missing):
+def test_without_one_price_there_is_no_total_and_the_event_is_named(tmp_path, line, missing):
     assert line in OWN
     entry = price(own(tmp_path, OWN.replace(line, "")), totals(**RUN), steps=4)
     assert entry.unpriced == [missing]
@@ -223,7 +225,7 @@ def test_each_price_that_is_left_out_takes_the_total_away_and_is_named(tmp_path,
     assert missing not in entry.terms
 
 
-def test_what_is_excluded_is_not_priced_by_a_mac_s_price_either(tmp_path):
+def test_an_excluded_event_is_not_priced_by_the_price_of_a_mac_either(tmp_path):
     entry = price(own(tmp_path, OWN + "    excludes: [host_macs]\n"), totals(**RUN), steps=4)
     assert "host_macs" not in entry.terms
     assert entry.total_every_step_mJ == entry.total_mJ == pytest.approx(sum(entry.terms.values()))
@@ -232,18 +234,20 @@ def test_what_is_excluded_is_not_priced_by_a_mac_s_price_either(tmp_path):
 @given(
     counts=st.fixed_dictionaries({
         name: st.floats(0, 1e9)
-        for name in ("host_macs", "syn_ops", "coincidences", "spikes", "axon_out", "host_to_chip_spikes_per_step", "lanes")
+        for name in (
+            "host_macs", "syn_ops", "coincidences", "spikes", "axon_out", "host_to_chip_spikes_per_step", "lanes"
+        )
     }),
     updates=st.floats(0, 1e9),
     active=st.floats(0, 1),
     steps=st.integers(1, 64),
 )  # fmt: skip
-def test_a_total_is_the_sum_of_its_terms_and_there_is_none_beside_an_unpriced_event(counts, updates, active, steps):
+def test_a_total_is_the_sum_of_its_terms_and_absent_with_an_unpriced_event(counts, updates, active, steps):
     events = Totals.model_validate({
         **ZERO, **counts, "neuron_updates": updates, "active_updates": active * updates,
         "host_macs_every_step": steps * counts["host_macs"], "Effective_MACs": counts["host_macs"],
     })  # fmt: skip
-    for model in known_models():
+    for model in KNOWN:
         entry: EnergyEntry = price(model, events, steps=steps)
         assert entry.priced_mJ == pytest.approx(sum(entry.terms.values()))
         silent = set(entry.terms) | set(entry.unpriced) | set(model.covers) | set(model.excludes)
@@ -271,8 +275,8 @@ def test_the_table_of_the_documentation_has_the_file_s_prices():
         prices = model.prices_pJ
         assert mac == ("–" if prices.mac is None else f"{prices.mac:g}")
         assert op.split(" ")[0] == ("–" if prices.synaptic_op is None else f"{prices.synaptic_op:g}")
-        for each in (prices.neuron_update, *([] if prices.spike_message is None else [prices.spike_message])):
-            assert each is None or f"{each:g}" in f"{update} {hop}", (model.name, each)
+        for value in (prices.neuron_update, *([] if prices.spike_message is None else [prices.spike_message])):
+            assert value is None or f"{value:g}" in f"{update} {hop}", (model.name, value)
         assert evidence.startswith(model.evidence)
 
 
@@ -284,8 +288,8 @@ def test_the_schema_checked_in_is_the_code_s_and_accepts_our_file():
     validator.validate(yaml.safe_load((DATA / "energy_models.yaml").read_text(encoding="utf-8")))
     validator.validate(yaml.safe_load(OWN))
     for wrong in ("evidence: rumoured", "static_power_W: -1"):
-        found = yaml.safe_load(re.sub(rf"{wrong.split(':')[0]}: \S+", wrong, OWN))
-        assert not validator.is_valid(found)
+        content = yaml.safe_load(re.sub(rf"{wrong.split(':')[0]}: \S+", wrong, OWN))
+        assert not validator.is_valid(content)
 
 
 def test_a_further_file_adds_models_and_may_not_redefine_one(tmp_path):
@@ -315,10 +319,10 @@ models:
         (OWN.replace("[memory]", "[weather]"), "mine: .*covers.0: Input should be 'host_macs'.*got 'weather'"),
         (OWN.replace("measured", "rumoured"), "mine: .*evidence: Input should be 'measured'.*got 'rumoured'"),
         (re.sub("source: .*", "source: ' '", OWN), "mine: .*source: String should have at least 1 character"),
-        (OWN.replace("    steps_per_second: 10000\n", ""), "static_power_W needs one of .* found it and 0 of them"),
+        (OWN.replace("    steps_per_second: 10000\n", ""), "static_power_W needs one of .* got it and 0 of them"),
     ],
 )
-def test_a_file_that_is_none_is_refused_in_one_line(tmp_path, text, fault):
+def test_an_invalid_file_is_refused_in_one_line(tmp_path, text, fault):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(BadInputError, match=f"bad.yaml: .*{fault}") as error:
         known_models([tmp_path / "bad.yaml"])
@@ -332,11 +336,11 @@ def test_a_file_that_is_none_is_refused_in_one_line(tmp_path, text, fault):
     [
         ({"prices_pJ": {"synaptic_op": -1}}, "greater than or equal to 0"),
         ({"prices_pJ": {"neuron_update_active": 81}}, "neuron_update_active without neuron_update"),
-        ({"covers": ["memory"], "excludes": ["memory"]}, "memory stands in covers and in excludes"),
-        ({"excludes": ["memory"], "partly": ["memory"]}, "memory stands in excludes and in partly"),
+        ({"covers": ["memory"], "excludes": ["memory"]}, "memory is listed in covers and in excludes"),
+        ({"excludes": ["memory"], "partly": ["memory"]}, "memory is listed in excludes and in partly"),
         ({"prices_pJ": {"synaptic_op": 1}, "covers": ["syn_ops"]}, "syn_ops has a price and is covered or excluded"),
-        ({"static_power_W": 1, "steps_per_second": 1, "seconds_per_inference": 1}, "found it and 2 of them"),
-        ({"seconds_per_inference": 1}, "found no static_power_W and 1 of them"),
+        ({"static_power_W": 1, "steps_per_second": 1, "seconds_per_inference": 1}, "got it and 2 of them"),
+        ({"seconds_per_inference": 1}, "got no static_power_W and 1 of them"),
         ({"static_power_W": 0, "steps_per_second": 1}, "greater than 0"),
         ({"excludes": ["luck"]}, "Input should be 'host_macs'"),
         ({"evidence": "rumoured"}, "Input should be 'measured'"),

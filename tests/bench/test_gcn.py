@@ -1,4 +1,4 @@
-"""mksgn/bench/gcn: the teacher's MACs beside torch's own counter, and what the comparison says and does not say."""
+"""mksgn/bench/gcn: the teacher's MACs by torch's own counter, and what the comparison states and leaves out."""
 
 import json
 from pathlib import Path
@@ -133,7 +133,7 @@ def test_the_rows_are_the_paper_s_comparison_and_its_fair_other_side():
 
 
 def test_the_paper_s_own_figures_turn_with_the_prices():
-    """0.662 G operations against 7.6 G MACs: 98.3 % in FP32, 98.9 % in INT8, and 66 % of an INT8 GCN at the paper's prices."""
+    """0.662 G operations, 7.6 G MACs: 98.3 % less in FP32, 98.9 % in INT8, 66 % than an INT8 GCN at the paper's prices."""
     run = changed("totals", {**small_run()["totals"], "syn_ops": 0.662e9, "host_macs": 0, "host_macs_every_step": 0})
     run["totals"]["Effective_MACs"] = 0
     run["gcn"]["macs"] = 35e9 / 4.6

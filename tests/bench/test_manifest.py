@@ -1,12 +1,20 @@
 """mksgn/bench/manifest: what a finished run's folder states, and when it is not believed."""
 
+import hashlib
 import json
+import random
 
 import pytest
 
 from mksgn.bench.manifest import load_manifest, verified
 from mksgn.common.errors import BadInputError
-from mksgn.deploy.run_folder import _replace, update_manifest
+from mksgn.deploy.run_folder import read_manifest, update_manifest
+
+
+def write_sealed(folder, manifest):
+    """manifest.json with the sha256 of its own text, in which zeros stand for that sha256."""
+    text = json.dumps({**manifest, "sha256": "0" * 64})
+    (folder / "manifest.json").write_text(text.replace("0" * 64, hashlib.sha256(text.encode()).hexdigest()))
 
 
 @pytest.fixture
@@ -23,14 +31,14 @@ def folder(tmp_path):
         "predictions": [0, 0],
         "files": {},
     }
-    _replace(tmp_path / "manifest.json", manifest)
+    write_sealed(tmp_path, manifest)
     update_manifest(tmp_path, ["run.json", "spikes.npz"])
     return tmp_path
 
 
 def reseal(folder, **changes):
     manifest = json.loads((folder / "manifest.json").read_text()) | changes
-    _replace(folder / "manifest.json", manifest)
+    write_sealed(folder, manifest)
 
 
 def test_unknown_fields_are_ignored_and_absent_ones_empty(folder):
@@ -42,6 +50,18 @@ def test_unknown_fields_are_ignored_and_absent_ones_empty(folder):
         {},
         {},
     )
+
+
+def test_every_byte_of_the_manifest_is_under_its_seal(folder):
+    path = folder / "manifest.json"
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    for place in range(len(whole)):
+        spoilt = bytearray(whole)
+        spoilt[place] ^= rng.randrange(1, 256)
+        path.write_bytes(spoilt)
+        with pytest.raises(BadInputError):
+            read_manifest(folder)
 
 
 def test_a_folder_without_a_manifest_is_not_finished(tmp_path):
@@ -64,7 +84,7 @@ def test_a_record_that_was_changed_or_is_not_listed_is_refused(folder):
         ({"predictions": [0]}, "1 predictions for 2 clips"),
         (
             {"data": {"source": "synthetic", "clips": ["a"], "labels": []}},
-            "2 predictions for 1 clips|0 labels for 1 clips",
+            "2 predictions for 1 clip",
         ),
         ({"parents": ["abc"]}, r"parents\.0: String should match pattern"),
         ({"execution": None}, "execution: Input should be a valid dictionary"),

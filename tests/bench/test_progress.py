@@ -102,8 +102,8 @@ def test_a_file_of_an_older_version_is_refused_in_one_line(tmp_path):
     with pytest.raises(BadInputError) as error:
         Progress.load(tmp_path / "progress.npz")
     assert str(error.value) == (
-        f"{tmp_path / 'progress.npz'}: schema is 'mksgn.progress/1', this version reads 'mksgn.progress/2'; start over, "
-        "in another folder (-o) or without --resume"
+        f"{tmp_path / 'progress.npz'}: schema is 'mksgn.progress/1', this version reads 'mksgn.progress/2'; "
+        "start over, in another folder (-o) or without --resume"
     )
 
 

@@ -1,4 +1,4 @@
-"""mksgn/bench/run: a run's folder; that it goes on after any crash and ends the same; what it refuses to go on with."""
+"""mksgn/bench/run: a run's folder; resumed after any crash, a run ends the same; what is not resumed."""
 
 import json
 import random
@@ -22,10 +22,17 @@ from mksgn.export.errors import ParityError
 from mksgn.export.verification import verify
 from mksgn.train.checkpoint import sha256
 from mksgn.train.datasets import ClipSet
-from tests.support.bench_runs import killed_after, some_clips, student_files, timed, without_times
+from tests.support.bench_runs import (
+    killed_after,
+    killed_at_first_shard,
+    some_clips,
+    student_files,
+    timed,
+    without_times,
+)
 
 SETTINGS = Settings()
-MOMENTS = 20
+MOMENTS = 6
 
 
 @pytest.fixture(scope="module")
@@ -67,65 +74,74 @@ def test_the_sample_is_the_first_body_s_joints_frame_for_frame(undisturbed):
     assert np.array_equal(joints[-1], first[-1])
 
 
-@pytest.mark.parametrize(("moment", "times"), [(i, 1 + (i % 5 == 0)) for i in range(MOMENTS)])
-def test_killed_at_a_random_moment_and_resumed_it_ends_the_same(model, undisturbed, tmp_path, moment, times):
-    """SIGKILL once or twice, anywhere from the first clip to the manifest, then --resume."""
-    wanted, seconds = undisturbed
+@pytest.fixture(scope="module")
+def interrupted(model, tmp_path_factory):
+    """The folder of a run that was killed after its first clips."""
+    out = tmp_path_factory.mktemp("interrupted")
+    assert killed_at_first_shard(model, out, some_clips(), SETTINGS, shard=1)
+    return out
+
+
+@pytest.mark.parametrize("moment", range(MOMENTS))
+def test_killed_at_any_moment_and_resumed_it_ends_the_same(model, undisturbed, tmp_path, moment):
+    """SIGKILL in each sixth of the time from the first clip to the manifest, in the second twice, then --resume."""
+    expected, seconds = undisturbed
     random.seed(moment)
-    for _ in range(times):
-        killed_after(random.uniform(0.1, 1.0) * seconds, model, tmp_path, some_clips(), SETTINGS, shard=1)
+    for _ in range(2 if moment == 1 else 1):
+        part = 0.1 + 0.9 * (moment + random.random()) / MOMENTS
+        killed_after(part * seconds, model, tmp_path, some_clips(), SETTINGS, shard=1)
     bench(model, some_clips(), tmp_path, SETTINGS, seed=3, resume=True, shard=1)
-    assert without_times(tmp_path) == without_times(wanted)
+    assert without_times(tmp_path) == without_times(expected)
     for population in ("ssc", "block2_stc"):
-        assert np.array_equal(
-            read_train(tmp_path / "spikes.npz", population), read_train(wanted / "spikes.npz", population)
-        )
+        trains = [read_train(out / "spikes.npz", population) for out in (tmp_path, expected)]
+        assert np.array_equal(*trains)
     read_manifest(tmp_path)
     assert not list(tmp_path.glob("progress*")) + list(tmp_path.glob("*.part"))
 
 
-def test_the_moments_do_interrupt_runs(model, undisturbed, tmp_path):
+def test_an_interrupted_run_is_resumed(model, interrupted, tmp_path):
     """The test above would prove nothing if every run were over before it is killed, or nothing of it were kept."""
-    _, seconds = undisturbed
-    assert killed_after(0.5 * seconds, model, tmp_path, some_clips(), SETTINGS, shard=1)
-    assert (tmp_path / "progress.npz").is_file()
-    assert not (tmp_path / "manifest.json").exists()
-    bench(model, some_clips(), tmp_path, SETTINGS, seed=3, resume=True, shard=1)
-    assert "resuming: " in (tmp_path / "run.log").read_text()
+    out = tmp_path / "run"
+    shutil.copytree(interrupted, out)
+    assert (out / "progress.npz").is_file()
+    assert not (out / "manifest.json").exists()
+    bench(model, some_clips(), out, SETTINGS, seed=3, resume=True, shard=1)
+    assert "resuming: " in (out / "run.log").read_text()
 
 
-def test_a_run_in_lava_goes_on_too(model, undisturbed, tmp_path):
+def test_a_run_in_lava_is_resumed_too(model, undisturbed, tmp_path):
     pytest.importorskip("lava", reason="Lava needs Python 3.10")
-    wanted, _ = undisturbed
+    expected, _ = undisturbed
     call = [sys.executable, "-m", "mksgn.bench.cli", "run", model, "--data", "synthetic", "--limit", 20, "--seed", 3]
     call += ["--backend", "lava", "--shard", 10, "--resume", "-o", tmp_path]
-    begun = subprocess.Popen(list(map(str, call)), stdout=subprocess.DEVNULL)
-    while not (tmp_path / "progress.npz").is_file() and begun.poll() is None:
+    process = subprocess.Popen(list(map(str, call)), stdout=subprocess.DEVNULL)
+    while not (tmp_path / "progress.npz").is_file() and process.poll() is None:
         time.sleep(0.01)
-    begun.kill()
-    assert begun.wait() == -signal.SIGKILL
-    done = subprocess.run(list(map(str, call)), capture_output=True, text=True, check=True)
-    assert "resuming: 10 of 20 clips are done" in done.stdout
-    found, other = without_times(tmp_path), without_times(wanted)
-    assert found.pop("parity")["decisions"] == 2 * other.pop("parity")["decisions"]  # the emulator is asked too
-    assert found["execution"].pop("backend") == "lava"
-    assert other["execution"].pop("backend") == "emulator"
-    assert found == other
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    resumed = subprocess.run(list(map(str, call)), capture_output=True, text=True, check=True)
+    assert "resuming: 10 of 20 clips are done" in resumed.stdout
+    in_lava, emulated = without_times(tmp_path), without_times(expected)
+    # a run in Lava is compared with the emulator too
+    assert in_lava.pop("parity")["decisions"] == 2 * emulated.pop("parity")["decisions"]
+    assert in_lava["execution"].pop("backend") == "lava"
+    assert emulated["execution"].pop("backend") == "emulator"
+    assert in_lava == emulated
 
 
 def test_the_size_of_a_shard_changes_nothing_in_fixed_point(model, undisturbed, tmp_path):
-    wanted, _ = undisturbed
+    expected, _ = undisturbed
     for size in (3, 7, 64):
         bench(model, some_clips(), tmp_path / str(size), SETTINGS, seed=3, shard=size)
-        assert without_times(tmp_path / str(size)) == without_times(wanted)
+        assert without_times(tmp_path / str(size)) == without_times(expected)
 
 
 def test_resume_on_an_absent_an_empty_and_a_finished_folder(model, undisturbed, tmp_path):
-    wanted, _ = undisturbed
+    expected, _ = undisturbed
     (tmp_path / "empty").mkdir()
     for name in ("absent", "empty"):
         bench(model, some_clips(), tmp_path / name, SETTINGS, seed=3, resume=True, shard=1)
-        assert without_times(tmp_path / name) == without_times(wanted)
+        assert without_times(tmp_path / name) == without_times(expected)
     before = {p.name: p.read_bytes() for p in (tmp_path / "empty").iterdir()}
     bench(model, some_clips(), tmp_path / "empty", SETTINGS, seed=3, resume=True, shard=1)
     assert {p.name: p.read_bytes() for p in (tmp_path / "empty").iterdir()} == before
@@ -142,33 +158,23 @@ def test_resume_on_an_absent_an_empty_and_a_finished_folder(model, undisturbed, 
     ],
 )
 @pytest.mark.parametrize("finished", [False, True])
-def test_another_run_is_not_gone_on_with(model, undisturbed, tmp_path, change, fault, finished):
-    wanted, seconds = undisturbed
+def test_another_run_is_not_resumed(model, undisturbed, interrupted, tmp_path, change, fault, finished):
     out = tmp_path / "run"
-    if finished:
-        shutil.copytree(wanted, out)
-    else:
-        assert killed_after(0.5 * seconds, model, out, some_clips(), SETTINGS, shard=1)
-    asked = {"settings": SETTINGS, "seed": 3, "clips": 20, "shard": 1} | change
+    shutil.copytree(undisturbed[0] if finished else interrupted, out)
+    request = {"settings": SETTINGS, "seed": 3, "clips": 20, "shard": 1} | change
     with pytest.raises(BadInputError, match=fault):
-        bench(
-            model, some_clips(asked["clips"]), out, asked["settings"], seed=asked["seed"], shard=asked["shard"], resume=True
-        )  # fmt: skip
+        bench(model, some_clips(request.pop("clips")), out, resume=True, **request)
 
 
 def other_joints(clips: ClipSet) -> ClipSet:
-    """As many clips with the same labels, from elsewhere."""
+    """Other joints for the same number of clips with the same labels."""
     return replace(clips, clips=[replace(clip, joints=clip.joints + np.float32(0.25)) for clip in clips.clips])
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_other_clips_with_the_same_labels_are_not_gone_on_with(model, undisturbed, tmp_path, finished):
-    wanted, seconds = undisturbed
+def test_other_clips_with_the_same_labels_are_not_resumed(model, undisturbed, interrupted, tmp_path, finished):
     out = tmp_path / "run"
-    if finished:
-        shutil.copytree(wanted, out)
-    else:
-        assert killed_after(0.5 * seconds, model, out, some_clips(), SETTINGS, shard=1)
+    shutil.copytree(undisturbed[0] if finished else interrupted, out)
     with pytest.raises(BadInputError, match="clip 0 has other joints than when it was run"):
         bench(model, other_joints(some_clips()), out, SETTINGS, seed=3, shard=1, resume=True)
 
@@ -181,13 +187,13 @@ def test_other_clips_with_the_same_labels_are_not_gone_on_with(model, undisturbe
         (EvaluationOptions(claims=[]), "begun with claims "),
     ],
 )
-def test_a_finished_run_is_not_given_back_for_another_chip_or_other_prices(model, undisturbed, options, fault):
-    wanted, _ = undisturbed
+def test_a_finished_run_is_not_returned_for_another_chip_or_other_prices(model, undisturbed, options, fault):
+    expected, _ = undisturbed
     with pytest.raises(BadInputError, match=fault):
-        bench(model, some_clips(), wanted, SETTINGS, seed=3, shard=1, resume=True, options=options)
+        bench(model, some_clips(), expected, SETTINGS, seed=3, shard=1, resume=True, options=options)
 
 
-def test_a_finished_run_that_was_changed_is_not_given_back(model, undisturbed, tmp_path):
+def test_a_finished_run_that_was_changed_is_not_returned(model, undisturbed, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(undisturbed[0], out)
     (out / "run.json").write_text((out / "run.json").read_text().replace('"syn_ops": ', '"syn_ops": 1'))
@@ -205,7 +211,7 @@ def test_a_run_that_cannot_begin_leaves_what_was_there(model, undisturbed, tmp_p
 
 
 def test_spikes_that_differ_end_in_an_error_each_time(model, tmp_path, monkeypatch):
-    """Torch is told to see a spike where there is none: the record is written, and a resumed run fails as the first did."""
+    """Torch is given a wrong spike: the record is written, and a resumed run fails like the first."""
     honest = verify.torch_spikes
 
     def one_more(*arguments):
@@ -220,38 +226,38 @@ def test_spikes_that_differ_end_in_an_error_each_time(model, tmp_path, monkeypat
 
 
 def test_a_damaged_progress_is_named_and_a_new_run_clears_it(model, undisturbed, tmp_path):
-    wanted, _ = undisturbed
+    expected, _ = undisturbed
     (tmp_path / "progress.npz").write_bytes(b"PK no zip")
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(BadInputError, match=r"progress\.npz: damaged .* start over"):
         bench(model, some_clips(), tmp_path, SETTINGS, seed=3, resume=True, shard=1)
     bench(model, some_clips(), tmp_path, SETTINGS, seed=3, shard=1)
-    assert without_times(tmp_path) == without_times(wanted)
+    assert without_times(tmp_path) == without_times(expected)
 
 
 def test_repetitions_give_a_spread_and_no_other_count(model, undisturbed, tmp_path):
-    wanted, _ = undisturbed
+    expected, _ = undisturbed
     record = bench(model, some_clips(), tmp_path, Settings(repeats=3), seed=3)
     assert record.execution.repeats == 3
     assert 0 < record.execution.seconds_min <= record.execution.seconds <= record.execution.seconds_max
     assert len(read_manifest(tmp_path)["execution"]["seconds"]) == 3
     again = without_times(tmp_path)
     again["execution"]["repeats"] = 1
-    assert again == without_times(wanted)
+    assert again == without_times(expected)
 
 
 def test_the_chip_changes_the_cores_only(model, undisturbed, tmp_path):
-    wanted, _ = undisturbed
+    expected, _ = undisturbed
     bench(model, some_clips(), tmp_path, SETTINGS, seed=3, options=EvaluationOptions("loihi1"))
-    found, other = without_times(tmp_path), without_times(wanted)
-    assert found["placement"]["chip"] == "loihi1"
-    assert found["totals"]["syn_ops"] == other["totals"]["syn_ops"]
-    assert [row["spikes"] for row in found["layers"]] == [row["spikes"] for row in other["layers"]]
+    loihi1, loihi2 = without_times(tmp_path), without_times(expected)
+    assert loihi1["placement"]["chip"] == "loihi1"
+    assert loihi1["totals"]["syn_ops"] == loihi2["totals"]["syn_ops"]
+    assert [row["spikes"] for row in loihi1["layers"]] == [row["spikes"] for row in loihi2["layers"]]
 
 
 def test_a_manifest_that_was_changed_is_refused(undisturbed, tmp_path):
-    wanted, _ = undisturbed
-    text = (wanted / "manifest.json").read_text()
+    expected, _ = undisturbed
+    text = (expected / "manifest.json").read_text()
     for changed in (text.replace("synthetic", "synthetix", 1), text.replace("\n", "\n ", 1), text[:-1]):
         (tmp_path / "manifest.json").write_text(changed)
         with pytest.raises(BadInputError, match="changed since it was written"):

@@ -11,9 +11,9 @@ from mksgn.common.errors import BadInputError
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 20))
 def test_shards_hold_every_missing_clip_once_inside_multiples_of_the_size(missing, size):
-    found = shards(np.array(missing, dtype=bool), size)
-    assert [clip for part in found for clip in part] == [clip for clip, left in enumerate(missing) if left]
-    assert all(len(part) > 0 and part.start // size == part[-1] // size for part in found)
+    ranges = shards(np.array(missing, dtype=bool), size)
+    assert [clip for part in ranges for clip in part] == [clip for clip, left in enumerate(missing) if left]
+    assert all(len(part) > 0 and part.start // size == part[-1] // size for part in ranges)
 
 
 def test_the_first_difference_is_that_of_the_first_layer_whatever_the_order():

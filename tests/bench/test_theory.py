@@ -58,7 +58,7 @@ def test_a_run_without_spikes_has_no_ratio():
 
 
 def graded(**changes) -> Layer:
-    """A layer on the chip that receives what a population without a threshold sends: 4000 MACs a clip, at all its steps."""
+    """A layer on the chip that receives graded values: 4000 MACs per clip, over all its steps."""
     return Layer.model_validate(layer("graded", input_rate=None, syn_ops=0, effective_acs=0, **changes))
 
 
@@ -69,15 +69,15 @@ def test_strict_mode_charges_a_mac_for_every_graded_value_at_every_step():
     theory = paper_formula([*run.layers, graded()], clips=4, steps=4)
     row = theory.layers[-1]
     assert (row.macs, row.strict_macs, row.theory_sops, row.ratio) == (0, 4_000, 4_000, None)
-    # the formula's letter: an accumulation for each value; strictly: a MAC; the encoder is charged at all 4 steps by both
+    # the formula charges an accumulation for each value, the strict reading a MAC; both the encoder at 4 steps
     assert theory.energy_every_step_mJ == pytest.approx(without.energy_every_step_mJ + 0.9e-9 * 4_000)
     assert theory.strict_mJ == pytest.approx(without.strict_mJ + 4.6e-9 * 4_000)
     assert row.measured_mJ == pytest.approx(4.6e-9 * 4_000)
-    assert theory.ratio == without.ratio  # spikes have nothing to do with it
+    assert theory.ratio == without.ratio  # it is about spikes alone
 
 
 def test_graded_values_are_not_charged_for_the_steps_twice():
-    """dense_ops of the chip hold the steps already; those of the host are for once."""
+    """dense_ops of the chip include the steps already; those of the host do not."""
     theory = paper_formula([graded()], clips=4, steps=4)
     assert theory.first_layer_macs == 0
     assert theory.energy_mJ == theory.energy_every_step_mJ == pytest.approx(0.9e-9 * 4_000)

@@ -24,7 +24,7 @@ def rows(network: str = "paper", theory: float | None = 0.6, **counts: float) ->
 
 
 def on(source: str, split: str, clips: int, top1: float) -> dict[str, Any]:
-    """A run's data and accuracy, of two classes, one of them never seen."""
+    """Data and accuracy of a run, of two classes, one of them without clips."""
     right = round(top1 * clips)
     accuracy = Accuracy(
         top1=right / clips,
@@ -36,8 +36,8 @@ def on(source: str, split: str, clips: int, top1: float) -> dict[str, Any]:
 
 
 def accuracies(network: str = "paper", **run: Any) -> dict[str, Claim]:
-    found = compare_with_published([], None, network, **run)[3:]
-    return {claim.name.removeprefix("accuracy, "): claim for claim in found}
+    claims = compare_with_published([], None, network, **run)[3:]
+    return {claim.name.removeprefix("accuracy, "): claim for claim in claims}
 
 
 def test_the_paper_s_own_operations_meet_the_claims_in_its_arithmetic_and_miss_them_on_loihi():
@@ -115,9 +115,9 @@ def test_an_accuracy_is_compared_on_its_benchmark_s_test_part_alone():
 
 @pytest.mark.parametrize("source", ["ntu", "ctrgcn:x/NTU60_CS.npz", "pyskl"])
 def test_every_reader_of_a_data_set_reads_its_benchmark(source):
-    found = accuracies(**on(source, "xsub", 16487, 0.7))
-    assert "does not hold: 70.0 % of 16,487 clips" in found["NTU RGB+D 60 X-Sub"].verdict
-    assert found["NTU RGB+D 60 X-View"].measured is found["NW-UCLA"].measured is None
+    claims = accuracies(**on(source, "xsub", 16487, 0.7))
+    assert "does not hold: 70.0 % of 16,487 clips" in claims["NTU RGB+D 60 X-Sub"].verdict
+    assert claims["NTU RGB+D 60 X-View"].measured is claims["NW-UCLA"].measured is None
 
 
 def test_a_part_of_a_benchmark_or_another_split_is_not_the_benchmark():
@@ -178,8 +178,8 @@ def test_a_required_claim_is_met_where_it_holds_and_nowhere_else():
         ("reduction against a multimodal GCN@loihi2-pilotnet", "not comparable", "loihi2-pilotnet"),
         ("accuracy, NW-UCLA", "not comparable", None),
     ]:
-        found = gate(record, required)
-        assert (found.outcome, found.model, found.missed) == (outcome, model, outcome != "holds"), required
+        result = gate(record, required)
+        assert (result.outcome, result.model, result.missed) == (outcome, model, outcome != "holds"), required
     assert gate(record, "reduction against a multimodal GCN@davies2018-loihi1").text == (
         "reduction against a multimodal GCN under davies2018-loihi1: fails (at most 55 %; published 98.0 %)"
     )
@@ -188,18 +188,18 @@ def test_a_required_claim_is_met_where_it_holds_and_nowhere_else():
 
 
 def test_a_lower_bound_that_meets_a_required_claim_leaves_it_open_which_is_missed():
-    found = gate(run_of(syn_ops=1e3), "energy per sample, v5@davies2018-loihi1")
-    assert (found.outcome, found.missed) == ("open", True)
+    result = gate(run_of(syn_ops=1e3), "energy per sample, v5@davies2018-loihi1")
+    assert (result.outcome, result.missed) == ("open", True)
 
 
 @pytest.mark.parametrize("preset", ["demo", "paper with attention=none", None])
 def test_a_claim_of_the_paper_s_network_cannot_be_required_of_another(preset):
-    found = gate(run_of(preset, syn_ops=1e3), "energy per sample, v5")
-    assert (found.outcome, found.missed) == ("not comparable", True)
-    assert "the figure is of the network 'paper', the run of" in found.text
+    result = gate(run_of(preset, syn_ops=1e3), "energy per sample, v5")
+    assert (result.outcome, result.missed) == ("not comparable", True)
+    assert "the figure is of the network 'paper', the run of" in result.text
 
 
-def test_a_claim_of_one_s_own_is_required_of_any_network(tmp_path):
+def test_an_own_claim_is_required_of_any_network(tmp_path):
     (tmp_path / "own.yaml").write_text(OWN.replace("davies2018-loihi1", "horowitz45-fp32"))
     figures = published_claims([tmp_path / "own.yaml"])
     assert gate(run_of(None, syn_ops=1e9), "our budget", figures).outcome == "holds"
@@ -221,11 +221,12 @@ def test_a_required_claim_that_does_not_exist_is_refused(required, fault):
 
 
 def test_verdict_and_gate_say_the_same():
+    figures = published_claims()
     for sops in (1e3, 1e8, PAPER_SOPS, 1e12):
         record = run_of(syn_ops=sops)
-        for claim in compare_with_published(record.energy, None, "paper")[:3]:
+        for claim in compare_with_published(record.energy, None, "paper", figures)[:3]:
             for entry in record.energy:
-                outcome = gate(record, f"{claim.name}@{entry.model}").outcome
+                outcome = gate(record, f"{claim.name}@{entry.model}", figures).outcome
                 part = {"holds": "holds under", "fails": "does not hold under", "open": "stays open under"}.get(outcome)
-                said = [words for words in claim.verdict.split(": ", 1)[1].split("; ") if entry.model in words]
-                assert [words.startswith(part) for words in said] == ([] if part is None else [True])
+                clauses = [words for words in claim.verdict.split(": ", 1)[1].split("; ") if entry.model in words]
+                assert [words.startswith(part) for words in clauses] == ([] if part is None else [True])

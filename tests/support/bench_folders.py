@@ -1,4 +1,4 @@
-"""A real run's folder for the gates' tests: a tiny student, exported, quantised and run by the emulator."""
+"""The folder of a real run, for tests of check and compare: a tiny student, exported, quantised and emulated."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ CLIPS = 6
 
 
 def make_run(folder: Path, *, seed: int = 0, clips: int = CLIPS) -> Path:
-    """model.pt and model.nir in `folder`, and a run of `clips` synthetic clips in `folder`/run, which is given back."""
+    """model.pt and model.nir in `folder`, and a run of `clips` synthetic clips in `folder`/run, which is returned."""
     folder.mkdir(parents=True, exist_ok=True)
     trained, _ = tiny(seed=seed, widths=(8,))
     checkpoint.save(trained, folder / "model.pt")

@@ -1,14 +1,15 @@
-"""Small runs for the bench's tests: a settled student's file, clips for it, and records without what may differ."""
+"""Small runs for tests of the bench: a calibrated student's file, clips for it, and records without their times."""
 
 import json
 import multiprocessing
-import os
 import signal
 import time
 from dataclasses import replace
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
+from mksgn.bench.folder import PROGRESS_FILE
 from mksgn.bench.record import TIMES
 from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
@@ -30,9 +31,9 @@ def student_files(folder: Path, **changes: Any) -> Path:
 
 
 def real_student_file(folder: Path, clips: ClipSet) -> Path:
-    """model.nir of an untrained student whose batch norms are settled on some of the clips: alive, with all its parts."""
-    found = paper_student(replace(clips, clips=clips.clips[::25]), 1, preset="demo", frames=12)
-    files.write(found.graph, folder / "model.nir")
+    """model.nir of an untrained student, its batch norms calibrated on some of the clips: it fires in all its parts."""
+    student = paper_student(replace(clips, clips=clips.clips[::25]), 1, preset="demo", frames=12)
+    files.write(student.graph, folder / "model.nir")
     return folder / "model.nir"
 
 
@@ -41,7 +42,7 @@ def some_clips(limit: int = 20) -> ClipSet:
 
 
 def without_times(folder: Path) -> dict[str, Any]:
-    """run.json but for times."""
+    """run.json without its times."""
     run = json.loads((folder / "run.json").read_text())
     for name in TIMES:
         run["execution"].pop(name)
@@ -49,19 +50,33 @@ def without_times(folder: Path) -> dict[str, Any]:
 
 
 def killed_after(seconds: float, model: Path, out: Path, clips: ClipSet, settings: Settings, shard: int) -> bool:
-    """Run in a child, going on with what is in `out`, and kill it after so long; whether it was still running."""
+    """Run in a child process, resuming what is in `out`, and kill it after `seconds`; whether it was still running."""
+    child = _start(model, out, clips, settings, shard)
+    child.join(seconds)
+    return _kill(child)
+
+
+def killed_at_first_shard(model: Path, out: Path, clips: ClipSet, settings: Settings, shard: int) -> bool:
+    """Run in a child process and kill it as soon as a shard is saved; whether it was still running."""
+    child = _start(model, out, clips, settings, shard)
+    while child.is_alive() and not (out / PROGRESS_FILE).is_file():
+        time.sleep(0.001)
+    return _kill(child)
+
+
+def _start(model: Path, out: Path, clips: ClipSet, settings: Settings, shard: int) -> ForkProcess:
     child = multiprocessing.get_context("fork").Process(
         target=bench, args=(model, clips, out, settings), kwargs={"seed": 3, "resume": True, "shard": shard}
     )
     child.start()
-    child.join(seconds)
-    alive = child.is_alive()
-    if alive:
-        assert child.pid is not None
-        os.kill(child.pid, signal.SIGKILL)
+    return child
+
+
+def _kill(child: ForkProcess) -> bool:
+    child.kill()
     child.join()
-    assert alive or child.exitcode == 0
-    return alive
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode != 0
 
 
 def timed(*args: Any, **kwargs: Any) -> float:

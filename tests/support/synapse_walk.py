@@ -1,9 +1,10 @@
 """The synapses of a NIR graph, tap by tap, for the brute-force oracle: NumPy and nir only, nothing of deploy.
 
-A signal has shape (channels, *place). A linear node is a dict of taps: (place in, place out, delay) -> Block, where a block
-holds what leads from every channel to every channel. Nodes in series are composed tap by tap, so what lies between two
-populations is one projection: one synapse for each pair of neurons (and delay) that any path joins, whose weight is the
-sum over the paths. A weight of zero is a synapse; a zero of an adjacency in every subset is none. Two ways of linear nodes
+A signal has shape (channels, *place). A linear node is a dict of taps, (place in, place out, delay)
+-> Block, where a block connects every channel with every channel. Nodes in series are composed tap
+by tap, so a linear path between two populations is one projection. It has one synapse for each pair
+of neurons (and delay) that any path joins, and the synapse's weight is the sum over these paths. A
+weight of zero is a synapse; an adjacency that is zero in every subset is none. Two linear paths
 between the same populations are two projections, each with its own synapses.
 """
 
@@ -26,10 +27,13 @@ Place = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """`ways` (to, from) int64: paths between two channels, `live` those over weights that are not 0, `weight` float64 their sum."""
+    """Connections from every channel to every channel, arrays of shape (to, from).
 
-    ways: np.ndarray
-    live: np.ndarray
+    `paths` is the int64 number of paths, `nonzero` of those over non-zero weights, `weight` the float64 sum.
+    """
+
+    paths: np.ndarray
+    nonzero: np.ndarray
     weight: np.ndarray
 
     @classmethod
@@ -38,13 +42,13 @@ class Block:
 
     @property
     def exists(self) -> np.ndarray:
-        return self.ways > 0
+        return self.paths > 0
 
     def then(self, after: Block) -> Block:
-        return Block(after.ways @ self.ways, after.live @ self.live, after.weight @ self.weight)
+        return Block(after.paths @ self.paths, after.nonzero @ self.nonzero, after.weight @ self.weight)
 
-    def beside(self, other: Block) -> Block:
-        return Block(self.ways + other.ways, self.live + other.live, self.weight + other.weight)
+    def plus(self, other: Block) -> Block:
+        return Block(self.paths + other.paths, self.nonzero + other.nonzero, self.weight + other.weight)
 
 
 Taps = dict[tuple[Place, Place, int], Block]
@@ -52,7 +56,7 @@ Taps = dict[tuple[Place, Place, int], Block]
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """`shift`: edges on the way that come from a node evaluated later, and so show the step before."""
+    """`shift`: number of edges on the path from a node that is evaluated later, each a delay of one step."""
 
     source: str
     target: str
@@ -78,18 +82,18 @@ def compose(first: Taps, second: Taps) -> Taps:
     for (start, end, delay), block in second.items():
         from_place[start].append((end, delay, block))
     products: dict[tuple[int, int], Block] = {}
-    found: Taps = {}
+    taps: Taps = {}
     for (start, middle, early), block in first.items():
         for end, late, after in from_place[middle]:
             pair_of_blocks = (id(block), id(after))
             if pair_of_blocks not in products:
                 products[pair_of_blocks] = block.then(after)
-            key, both = (start, end, early + late), products[pair_of_blocks]
-            found[key] = found[key].beside(both) if key in found else both
-    return {key: block for key, block in found.items() if block.exists.any()}
+            key, product = (start, end, early + late), products[pair_of_blocks]
+            taps[key] = taps[key].plus(product) if key in taps else product
+    return {key: block for key, block in taps.items() if block.exists.any()}
 
 
-# --- linear nodes: shape in -> (shape out, taps) ---------------------------------------------------------------------------
+# --- linear nodes: shape in -> (shape out, taps)
 
 
 def convolution(node, shape) -> tuple[Place, Taps]:
@@ -148,7 +152,7 @@ def pooling(node, shape) -> tuple[Place, Taps]:
 
 
 def dense(node, shape) -> tuple[Place, Taps]:
-    """On a vector; on the last of several axes; or, with a matrix for each index before it, those."""
+    """A matrix on a vector, on the last of several axes, or a matrix for each index of the other axes."""
     weight = np.asarray(node.weight, np.float64)
     if len(shape) == 1:
         return (len(weight),), {((), (), 0): Block.of(np.ones(weight.shape, dtype=bool), weight)}
@@ -199,14 +203,15 @@ def delaying(steps: np.ndarray, shape) -> Taps:
     return taps
 
 
-# --- the graph ---------------------------------------------------------------------------------------------------------------
+# --- the graph
 
 
 class Walk:
-    """`populations[name]`: shape, in the order of evaluation, inputs included; `projections`; `bias[population]` of its shape.
+    """Populations with their shapes in the order of evaluation, inputs included; projections; biases.
 
-    An Output behind linear nodes makes a read-out of them, named after the last. Attention NODE gives NODE.m and NODE.z and no
-    projection: its units are counted by themselves; `attention[NODE]` is the population it listens to.
+    An Output after linear nodes makes a read-out, named after the last of them. Attention NODE gives
+    the populations NODE.m and NODE.z and no projection, since its units are counted separately;
+    `attention[NODE]` is its source population.
     """
 
     def __init__(self, graph: nir.NIRGraph, dt: float):
@@ -235,7 +240,7 @@ class Walk:
             self._listen(name, self.sources[name], name)
         elif isinstance(node, nir.Output) and not all(self._population(s) for s in self.sources[name]):
             only = self.sources[name][0] if len(self.sources[name]) == 1 else name
-            if only not in self.populations:  # two outputs may show one read-out
+            if only not in self.populations:  # two outputs may have one read-out
                 self.readouts.add(only)
                 self._listen(only, self.sources[name], name)
 
@@ -247,7 +252,7 @@ class Walk:
             self._back(source, nothing, population, int(not self._before(source, node)))
 
     def _back(self, name: str, after: Taps, target: str, shift: int) -> None:
-        """From node `name`, whose output reaches `target` by `after`, to the populations behind it."""
+        """Follow node `name`, whose output reaches `target` by `after`, back to its source populations."""
         if self._population(name):
             self.projections.append(Projection(self.sends(name), target, after, shift))
             return
@@ -308,9 +313,9 @@ class Walk:
         return self.order.index(source) < self.order.index(target)
 
     def _evaluation_order(self) -> list[str]:
-        """Topological as far as possible, ties by name; where only loops are left, the first neuron by name that has an input.
+        """Topological as far as possible, ties by name; then the first neuron of a loop by name that has an input.
 
-        A Threshold holds nothing from one step to the next and cannot be where a loop is entered; a Delay is where no neuron is.
+        A Threshold has no state, so a loop cannot be entered there; it is entered at a Delay only if it has no neuron.
         """
         order: list[str] = []
         waiting = sorted(self.nodes)

@@ -1,1 +1,1 @@
-"""Whether a run's folder can be trusted."""
+"""Check whether a run's folder can be trusted."""

@@ -1,7 +1,7 @@
-"""The chain of a run's parents: model.nir, the model.pt that it was exported from, and what that learnt from.
+"""The chain of a run's parents: model.nir, the model.pt that it was exported from, and its teacher.
 
-Files are recognised by their sha256, whatever they are called now. A file that is not here breaks no chain: it is listed
-as not checked, unless the check is strict.
+Files are recognised by their sha256, whatever their name. A file that is not found does not break
+the chain: it is listed as not checked, unless the check is strict.
 """
 
 from __future__ import annotations
@@ -19,19 +19,26 @@ MODELS = (".nir", ".pt", ".net", ".h5", ".hdf5")  # files that can be a model or
 
 
 def check_chain(result: CheckResult, record: Record, *, near: Sequence[Path] = (), strict: bool = False) -> None:
-    """Look for the run's model and its parents in its folder, in the folder around it, and in `near`."""
-    here = {path: sha256(path) for path in _candidates([result.folder, *near, result.folder.resolve().parent])}
+    """Look for the run's model and its parents.
+
+    Args:
+        result: Receives the findings; its folder and the parent folder are searched.
+        record: The run.
+        near: Further files and folders to search.
+        strict: Make a file that is not found a fault.
+    """
+    hashes = {path: sha256(path) for path in _candidates([result.folder, *near, result.folder.resolve().parent])}
     absent = result.fault if strict else result.skip
-    model = _with_hash(here, record.model.sha256)
+    model = _with_hash(hashes, record.model.sha256)
     if model is None:
-        _explain(result, record, here, set(_candidates([result.folder, *near])), strict)
+        _explain_absence(result, record, hashes, set(_candidates([result.folder, *near])), strict)
         linked = False
     else:
         linked = _parent_of_model(result, record, model)
     for digest in record.parents:
-        parent = _with_hash(here, digest)
+        parent = _with_hash(hashes, digest)
         if parent is None:
-            absent("parent", f"sha256 {digest[:16]}… is not here; name the folder that it lies in (--near)")
+            absent("parent", f"sha256 {digest[:16]}… is not here; name its folder (--near)")
         else:
             result.checked.append(f"parent: {parent} is the file that the run names")
             _parent_of_checkpoint(result, parent)
@@ -43,38 +50,40 @@ def _candidates(places: Iterable[Path]) -> Iterator[Path]:
     seen: set[Path] = set()
     for place in places:
         if not place.exists():
-            raise BadInputError(f"{place}: no such file or folder; name where the model or its parents lie (--near)")
+            raise BadInputError(f"{place}: no such file or folder; name where the model and its parents are (--near)")
         for path in sorted(place.iterdir()) if place.is_dir() else [place]:
             if path.suffix in MODELS and path.is_file() and path.resolve() not in seen:
                 seen.add(path.resolve())
                 yield path
 
 
-def _with_hash(here: dict[Path, str], digest: str) -> Path | None:
-    return next((path for path, found in here.items() if found == digest), None)
+def _with_hash(hashes: dict[Path, str], digest: str) -> Path | None:
+    return next((path for path, actual in hashes.items() if actual == digest), None)
 
 
-def _explain(result: CheckResult, record: Record, here: dict[Path, str], named: set[Path], strict: bool) -> None:
-    """No file is the model. One of its name, in a place that is the run's or was `named`, was changed or is another: a fault."""
-    wanted = f"sha256 {record.model.sha256[:16]}…"
-    for path, found in here.items():
+def _explain_absence(
+    result: CheckResult, record: Record, hashes: dict[Path, str], named: set[Path], strict: bool
+) -> None:
+    """Report that no file is the model. A `named` file of its name is a fault: it was changed."""
+    expected = f"sha256 {record.model.sha256[:16]}…"
+    for path, actual in hashes.items():
         if path.name == record.model.file and path in named:
-            result.fault(path.name, f"{path} is not the run's model: sha256 {found[:16]}…, the run names {wanted}")
+            result.fault(path.name, f"{path} is not the run's model: sha256 {actual[:16]}…, the run names {expected}")
             return
-    text = f"{record.model.file} ({wanted}) is not here; name the folder that it lies in (--near)"
+    text = f"{record.model.file} ({expected}) is not here; name its folder (--near)"
     (result.fault if strict else result.skip)("model", text)
 
 
 def _parent_of_model(result: CheckResult, record: Record, model: Path) -> bool:
-    """The parent that the model's own metadata names must be the run's. True where the chain ends there by itself."""
+    """Check the parent that the model's metadata names. Returns True if the chain ends with the model."""
     try:
         parent = files.read(model).metadata.get("parent")
     except BadInputError as error:
         result.fault("model", str(error))
         return True
-    wanted = [] if parent is None else [parent]
-    if wanted != record.parents:
-        result.fault(RUN_FILE, f"parents are {record.parents}, {model} names {wanted}")
+    expected = [] if parent is None else [parent]
+    if expected != record.parents:
+        result.fault(RUN_FILE, f"parents are {record.parents}, {model} names {expected}")
     result.checked.append(f"model: {model} is the file that was run")
     if parent is None:
         result.remark("model", f"{model} names no parent: the chain begins with it")
@@ -82,9 +91,9 @@ def _parent_of_model(result: CheckResult, record: Record, model: Path) -> bool:
 
 
 def _parent_of_checkpoint(result: CheckResult, parent: Path) -> None:
-    """What a student says of its teacher: facts of its training, so far without a hash."""
+    """Report what a student states about its teacher: its training, without a hash of its file."""
     if parent.suffix != ".pt":
-        result.remark("parent", f"{parent} is no checkpoint of ours: the chain begins with it")
+        result.remark("parent", f"{parent} is not a checkpoint of mksgn: the chain begins with it")
         return
     try:
         training = load_either(parent).training

@@ -1,12 +1,14 @@
-"""Whether a run's folder can be trusted: its manifest's seal, every file's hash, and that the files agree with each other.
+"""Check a run's folder: the manifest's seal, the hash of every file, and the agreement of the files.
 
-The hashes show that nothing was changed since the run was written; they do not show who wrote it. So every figure that
-follows from other figures is computed anew (counts), and the model and its parents are looked for (chain).
+The hashes show that nothing was changed since the run was written, but not who wrote it. So every
+figure that follows from other figures is computed again (check.counts), and the model and its
+parents are looked up (check.chain).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 
 from mksgn.bench.check.chain import check_chain
@@ -31,10 +33,14 @@ def check(
 ) -> CheckResult:
     """Check a run's folder.
 
-    near:   further files and folders in which the model and its parents may lie
-    strict: a model or parent that is not found is a fault
-    models: the energy models to price with; None: the known ones
-    Raises BadInputError where `folder` is no folder; all that is wrong with the record is in the result.
+    Args:
+        folder: Folder that `mksgn-bench run` wrote.
+        near: Further files and folders in which the model and its parents may be found.
+        strict: Make a model or parent that is not found a fault.
+        models: Energy models to price with; None: the known ones.
+
+    Raises:
+        BadInputError: `folder` is not a folder. Faults of the record itself are in the result.
     """
     if not folder.is_dir():
         raise BadInputError(f"{folder}: no such folder; name the folder that mksgn-bench run wrote")
@@ -49,9 +55,7 @@ def check(
         check_spikes(result, record, folder / SPIKES_FILE)
     if record is not None and manifest is not None:
         _agree(result, record, manifest)
-        check_predictions(
-            result, record, manifest.predictions, manifest.data.labels, manifest.data.classes, len(manifest.data.clips)
-        )
+        check_predictions(result, record, manifest)
         check_chain(result, record, near=near, strict=strict)
     return result
 
@@ -59,7 +63,7 @@ def check(
 def _manifest(result: CheckResult) -> Manifest | None:
     if not (result.folder / MANIFEST_FILE).is_file():
         unfinished = (result.folder / PROGRESS_FILE).is_file()
-        remedy = "the run is not finished: take it up again with --resume" if unfinished else "run the benchmark again"
+        remedy = "the run is not finished: resume it with --resume" if unfinished else "run the benchmark again"
         result.fault(MANIFEST_FILE, f"missing; {remedy}")
         return None
     try:
@@ -72,19 +76,19 @@ def _manifest(result: CheckResult) -> Manifest | None:
 
 
 def _files(result: CheckResult, manifest: Manifest) -> None:
-    """Hashes of all that the run wrote; files that it did not write are mentioned."""
-    good = 0
-    for name, wanted in manifest.files.items():
+    """Check the hashes of all files that the run wrote; remark on files that it did not write."""
+    unchanged = 0
+    for name, expected in manifest.files.items():
         path = result.folder / name
         if Path(name).name != name:
             result.fault(MANIFEST_FILE, f"files: {name!r} is not the name of a file in this folder")
         elif not path.is_file():
             result.fault(name, "missing, though the manifest lists it")
-        elif (found := sha256(path)) != wanted:
-            result.fault(name, f"changed since the run: sha256 {found[:16]}…, the manifest states {wanted[:16]}…")
+        elif (actual := sha256(path)) != expected:
+            result.fault(name, f"changed since the run: sha256 {actual[:16]}…, the manifest states {expected[:16]}…")
         else:
-            good += 1
-    result.checked.append(f"{good} of {len(manifest.files)} files by their sha256")
+            unchanged += 1
+    result.checked.append(f"{unchanged} of {len(manifest.files)} files by their sha256")
     for name in VOUCHED:
         if name not in manifest.files:
             result.fault(MANIFEST_FILE, f"files: {name} is not listed, so nothing vouches for it")
@@ -93,7 +97,7 @@ def _files(result: CheckResult, manifest: Manifest) -> None:
         if path.name in known or not path.is_file():
             continue
         if path.name.endswith((".part", ".tmp")):
-            result.remark(path.name, "left over by a writer that was interrupted; it can be deleted")
+            result.remark(path.name, "left over by an interrupted writer; it can be deleted")
         elif path.name == PROGRESS_FILE:
             result.remark(path.name, "left over by an unfinished run")
         elif sha256(path) != manifest.model.sha256:
@@ -111,14 +115,11 @@ def _record(result: CheckResult) -> Record | None:
 
 
 def _agree(result: CheckResult, record: Record, manifest: Manifest) -> None:
-    """What both files state must be the same."""
+    """Check that record and manifest state the same run."""
     execution = record.execution
-    pairs: list[tuple[str, object, object]] = [
-        ("model.sha256", record.model.sha256, manifest.model.sha256),
-        ("model.file", record.model.file, manifest.model.file),
-        ("parents", record.parents, manifest.parents),
-        ("data.source", record.data.source, manifest.data.source),
-        ("data.split", record.data.split, manifest.data.split),
+    shared = ("model.sha256", "model.file", "parents", "data.source", "data.split")
+    pairs = [(name, attrgetter(name)(record), attrgetter(name)(manifest)) for name in shared]
+    pairs += [
         ("data.clips", record.data.clips, len(manifest.data.clips)),
         ("seed", record.seed, manifest.data.seed),
     ]
@@ -127,12 +128,12 @@ def _agree(result: CheckResult, record: Record, manifest: Manifest) -> None:
             pairs.append((f"execution.{name}", getattr(execution, name), manifest.execution[name]))
     for name in sorted(record.environment.keys() & manifest.environment.keys()):
         pairs.append((f"environment.{name}", record.environment[name], manifest.environment[name]))
-    for name, here, there in pairs:
-        if here != there:
-            result.fault(RUN_FILE, f"{name} is {here!r}, in {MANIFEST_FILE} {there!r}")
+    for name, in_record, in_manifest in pairs:
+        if in_record != in_manifest:
+            result.fault(RUN_FILE, f"{name} is {in_record!r}, in {MANIFEST_FILE} {in_manifest!r}")
     result.checked.append(f"{RUN_FILE} and {MANIFEST_FILE} state the same run")
 
 
 def _without_path(error: BadInputError, path: Path) -> str:
-    """An error's text without the file's path: the finding names the file."""
+    """Drop the file's path from an error's text: the finding names the file."""
     return str(error).removeprefix(f"{path}: ")

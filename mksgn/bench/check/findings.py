@@ -1,4 +1,4 @@
-"""What a check of a run's folder found: faults, what could not be checked, remarks, and what was checked."""
+"""Result of checking a run's folder: faults, what was checked, what could not be checked, and remarks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from mksgn.bench.errors import FaultyRecordError
 
 @dataclass(frozen=True)
 class Finding:
-    where: str  # a file, or a file and a place in it
+    """One line of a result. `where` is a file, or a link of the chain of parents."""
+
+    where: str
     what: str
 
     def __str__(self) -> str:
@@ -19,7 +21,7 @@ class Finding:
 
 @dataclass
 class CheckResult:
-    """`faults` make the record untrustworthy; `unchecked` and `remarks` do not."""
+    """The findings by weight: `faults` make the record untrustworthy, `unchecked` and `remarks` do not."""
 
     folder: Path
     checked: list[str] = field(default_factory=list)
@@ -41,7 +43,7 @@ class CheckResult:
         return not self.faults
 
     def lines(self) -> list[str]:
-        """What was checked, what was not, and remarks: one line each. The faults are the error's."""
+        """List what was checked, what was not, and the remarks. Faults are listed by `raise_faults`."""
         return [
             *(f"checked: {what}" for what in self.checked),
             *(f"not checked: {finding}" for finding in self.unchecked),
@@ -49,6 +51,6 @@ class CheckResult:
         ]
 
     def raise_faults(self) -> None:
-        """Raises FaultyRecordError (exit code 2), which lists every fault."""
+        """Raise FaultyRecordError (exit code 2) with every fault, if there is one."""
         if self.faults:
             raise FaultyRecordError(str(self.folder), [str(finding) for finding in self.faults])
