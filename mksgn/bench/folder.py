@@ -13,7 +13,10 @@ from pathlib import Path
 from mksgn.bench.claims import Published
 from mksgn.bench.energy_models import EnergyModel
 from mksgn.bench.record import RUN_FILE
-from mksgn.bench.report.write import REPORT_FILES, write_report
+from mksgn.bench.report.facts import REPORT_FILES
+from mksgn.bench.report.write import write_report
+from mksgn.common.console import output
+from mksgn.common.extras import MissingExtraError
 from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE, update_manifest
 
 LOG_FILE = "run.log"
@@ -37,8 +40,16 @@ def log(folder: Path, text: str) -> None:
 def write_reports(
     folder: Path, models: list[EnergyModel] | None = None, claims: list[Published] | None = None
 ) -> list[Path]:
-    """report.html and report.md anew, and their hashes in the manifest where there is one."""
+    """Write report.html and report.md again, and their hashes into the manifest if there is one."""
     paths = write_report(folder, models=models, claims=claims)
     if (folder / MANIFEST_FILE).is_file():
         update_manifest(folder, [path.name for path in paths])
     return paths
+
+
+def write_reports_if_possible(folder: Path) -> None:
+    """Write the reports; without the packages of the extra `report`, print one line and leave them out."""
+    try:
+        write_reports(folder)
+    except MissingExtraError as error:
+        output.print(f"no report: {error}, then mksgn-bench report {folder}")

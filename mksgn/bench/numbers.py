@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from markupsafe import Markup
-
 MILLION, BILLION = 1e6, 1e9
 NONE = "–"
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -74,12 +72,6 @@ def counted(number: int, one: str) -> str:
 def words(kinds: list[str]) -> str:
     """Kinds of event, as the record spells them, in plain words."""
     return ", ".join(kinds).replace("_", " ") or NONE
-
-
-def breakable(name: str) -> Markup:
-    """A dotted or underscored name that may break after its dots and underscores."""
-    dots = Markup(".<wbr>").join(name.split("."))
-    return Markup("_<wbr>").join(dots.split("_"))
 
 
 def shortened(label: str, most: int) -> str:

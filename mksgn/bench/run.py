@@ -33,7 +33,7 @@ from mksgn.bench.record import (
     load,
     save,
 )
-from mksgn.bench.report.write import REPORT_FILES
+from mksgn.bench.report.facts import REPORT_FILES
 from mksgn.bench.shards import Network, Settings, run_shard, shards, some
 from mksgn.common.console import output, track
 from mksgn.common.errors import BadInputError
@@ -186,7 +186,7 @@ def finish(
     )
     (out / folder.PROGRESS_FILE).unlink(missing_ok=True)
     if reports:
-        folder.write_reports(out)
+        folder.write_reports_if_possible(out)
     return record
 
 
@@ -263,7 +263,7 @@ def _finished(out: Path, identity: Identity, clips: ClipSet) -> bool:
     # it may have been killed after the manifest
     (out / folder.PROGRESS_FILE).unlink(missing_ok=True)
     if not set(REPORT_FILES) <= set(manifest.files):
-        folder.write_reports(out)
+        folder.write_reports_if_possible(out)
     return True
 
 

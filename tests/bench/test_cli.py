@@ -1,4 +1,4 @@
-"""mksgn-bench as a user calls it: what each command prints, and its exit code."""
+"""mksgn-bench as a user calls it: output and exit codes of each command."""
 
 import json
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mksgn.bench.cli import main
-from tests.bench.test_sweep import GRID
 from tests.support.bench_runs import student_files
+from tests.support.sweep_grids import GRID
 
 PRICES = """
 schema: mksgn.energy_models/1
@@ -107,10 +107,14 @@ def test_report_with_prices_and_claims_of_one_s_own(command, run, tmp_path):
     assert "no claim 'another'" in command("report", run, "--require-claim", "another", code=2)
 
 
-def test_beside_writes_a_template_that_agrees_with_the_run(command, run, tmp_path):
-    command("beside", run, "--template", tmp_path / "counts.yaml")
+@pytest.mark.parametrize("name", ["compare-chip", "beside"])
+def test_compare_chip_writes_a_template_for_the_run(command, run, tmp_path, name):
+    """`beside` is its former name."""
+    command(name, run, "--template", tmp_path / "counts.yaml")
     assert "mksgn.chip_counts/1" in (tmp_path / "counts.yaml").read_text()
-    assert "--template" in command("beside", run, code=2)
+    assert "--template" in command(name, run, code=2)
+    assert "compare-chip" in command("--help")
+    assert "beside" not in command("--help")
 
 
 def test_sweep_prints_the_front(command, model, tmp_path):
@@ -121,10 +125,10 @@ def test_sweep_prints_the_front(command, model, tmp_path):
     )
     (tmp_path / "grid.yaml").write_text(grid)
     text = command("sweep", tmp_path / "grid.yaml", "--workers", 1, "-o", tmp_path / "sweep")
-    assert "accuracy against energy under horowitz45-fp32" in text
+    assert "accuracy and energy under horowitz45-fp32" in text
     assert "* tiny-S2-th1" in text
     assert "pareto-davies2018-loihi1.png" in text
-    assert "holds a sweep already" in command("sweep", tmp_path / "grid.yaml", "-o", tmp_path / "sweep", code=2)
+    assert "already holds a sweep" in command("sweep", tmp_path / "grid.yaml", "-o", tmp_path / "sweep", code=2)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def small_run() -> dict[str, Any]:
             "graded_macs": 0.0,
             "host_to_chip_spikes_per_step": 25.0,
             "latency_steps": 3,
-            "bodies": 1.0,
+            "lanes": 1.0,
             "Effective_ACs": 2_875.0,
             "Effective_MACs": 10_000.0,
             "Dense": 19_200.0,

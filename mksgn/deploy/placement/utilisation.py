@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from mksgn.common.extras import require
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.placement.place import Placement, PopulationPlacement
 from mksgn.deploy.placement.tiles import RESOURCES, core_limits
@@ -71,6 +72,7 @@ def draw(placement: Placement, path: Path | str) -> None:
 
     Writes PNG, SVG or PDF by the path's ending. Raises DeployError for another ending, or where the file cannot be written.
     """
+    require("the picture of a placement", "report", "matplotlib")
     from matplotlib.figure import Figure  # half a second, which no other command should wait
     from matplotlib.patches import Patch
 

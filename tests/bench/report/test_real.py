@@ -10,7 +10,7 @@ from mksgn.bench.record import load
 from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
 from mksgn.train.datasets import open_source
-from tests.bench.test_report_browser import BOX, FIGURES, NUMBER, PLACE, POSE, SIZES, slide
+from tests.bench.report.test_browser import BOX, FIGURES, NUMBER, PLACE, POSE, SIZES, slide
 from tests.support.bench_runs import real_student_file
 from tests.support.browser import Browser, executable
 from tests.support.paths import NW_UCLA

@@ -1,12 +1,12 @@
-"""report.html in a real browser: no error, no request, every figure there, the clip steps, in light, dark, print and narrow."""
+"""report.html in a real browser: no errors and no requests; figures, stepping, dark mode, print and narrow screens."""
 
 import re
 
 import pytest
 
 from mksgn.bench.report.write import write_report
-from tests.bench.test_report import FRAMES, POPULATIONS, folder_of_run
 from tests.support.browser import Browser, executable
+from tests.support.report_pages import FRAMES, POPULATIONS, folder_of_run
 
 CHROMIUM = executable()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
