@@ -84,7 +84,8 @@ def run(
 ) -> None:
     """Run clips, count events and price them.
 
-    Writes the record, spikes, reports, a log and a manifest. A run that was killed continues with --resume and ends with the same record. It loses at most the shard in progress.
+    Writes the record, spikes, reports, a log and a manifest. A run that was killed continues with --resume and ends
+    with the same record; it loses at most the shard in progress.
 
     Example: mksgn-bench run runs/demo/model.nir --data synthetic --limit 100 -o runs/demo
     """
