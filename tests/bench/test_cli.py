@@ -1,12 +1,17 @@
 """mksgn-bench as a user calls it: output and exit codes of each command."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from mksgn.bench.cli import main
+from mksgn.bench.folder import write_reports
+from mksgn.bench.run import bench
+from mksgn.bench.shards import Settings
+from mksgn.train.datasets import open_source
 from tests.support.bench_runs import student_files
 from tests.support.sweep_grids import GRID
 
@@ -44,14 +49,24 @@ def model(tmp_path_factory) -> Path:
     return student_files(tmp_path_factory.mktemp("model"))
 
 
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("finished")
+    bench(model, open_source("synthetic", part="test", limit=12), out, Settings(), seed=0)
+    return out
+
+
 @pytest.fixture
-def run(command, model, tmp_path) -> Path:
-    command("run", model, "--data", "synthetic", "--limit", 12, "--backend", "emulator", "-o", tmp_path / "run")
-    return tmp_path / "run"
+def run(finished, tmp_path) -> Path:
+    """A copy of a run's folder that a test may change."""
+    return shutil.copytree(finished, tmp_path / "run")
 
 
-def test_run_prints_what_the_record_holds_and_resume_repeats_nothing(command, model, run):
+def test_run_prints_the_record_and_resume_repeats_nothing(command, model, tmp_path):
+    run = tmp_path / "run"
     options = ("--data", "synthetic", "--limit", 12, "--backend", "emulator", "--resume", "-o", run)
+    text = command("run", model, *options)
+    assert f"report: {run / 'report.html'}" in text
     text = command("run", model, *options)
     record = json.loads((run / "run.json").read_text())
     assert f"{run}: finished already" in text
@@ -148,3 +163,28 @@ def test_what_is_wrong_is_one_line(command, tmp_path, monkeypatch, arguments, fa
     text = command(*arguments, code=2)
     assert fault in text
     assert text.count("\n") == 1
+
+
+def test_without_the_packages_of_an_extra_all_but_its_commands_work(command, model, run, tmp_path, monkeypatch):
+    for module in ("jinja2", "matplotlib", "PIL", "distributed"):
+        monkeypatch.setitem(sys.modules, module, None)
+    out = tmp_path / "plain"
+    text = command("run", model, "--data", "synthetic", "--limit", 12, "--backend", "emulator", "-o", out)
+    assert "no report: a report needs jinja2" in text
+    assert "pip install 'mksgn[report]'" in text
+    assert "report: " not in text.replace("no report: ", "")
+    assert not list(out.glob("report.*"))
+    assert "finished already" in command(
+        "run", model, "--data", "synthetic", "--limit", 12, "--backend", "emulator", "--resume", "-o", out
+    )
+    command("check", out)
+    assert "all counts, spikes per neuron and predictions are equal" in " ".join(
+        command("compare", run, out, "--identical").split()
+    )
+    for arguments, extra in ((("report", out), "report"), (("sweep", "grid.yaml"), "sweep")):
+        text = command(*arguments, code=2)
+        assert f"pip install 'mksgn[{extra}]'" in text
+        assert text.count("\n") == 1
+    monkeypatch.undo()
+    write_reports(out)
+    command("check", out)  # the manifest vouches for reports written later
