@@ -264,7 +264,7 @@ def sweep(
     points = pareto.rows(requested, records, [model_named(name, models) for name in requested.energy_models])
     paths = pareto.write(out, requested, points)
     for name in requested.energy_models:
-        output.print(pareto.table(points, name))
+        output.print(pareto.front_table(points, name))
     output.print(f"wrote {', '.join(map(str, paths))}")
     mismatches = [f"{row.label}: {row.mismatches}" for row in points if row.mismatches]
     if mismatches:

@@ -134,7 +134,7 @@ def test_compare_chip_writes_a_template_for_the_run(command, run, tmp_path, name
 
 def test_sweep_prints_the_front(command, model, tmp_path):
     grid = (
-        GRID.replace("limit: 24", "limit: 8")
+        GRID.replace("limit: 12", "limit: 8")
         .replace("[2, 4]", "[2]")
         .replace("tiny: model.pt", f"tiny: {model.parent}/model.pt")
     )

@@ -8,7 +8,7 @@ from tests.support.bench_folders import CLIPS
 
 
 def readings(record: Record) -> dict[str, dict[str, float]]:
-    """What a chip that counts as the record does would show."""
+    """Return the counters of a chip that counts exactly as the record does."""
     chip = [layer for layer in record.layers if layer.place == "chip"]
     return {layer.name: {name: getattr(layer, field) for name, field in COUNTERS.items()} for layer in chip}
 

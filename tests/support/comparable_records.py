@@ -11,14 +11,14 @@ REFERENCE = {"totals__spikes": 300.0, "totals__syn_ops": 3000.0, "totals__host_m
 
 
 def record(**changes: Any) -> Record:
-    """The hand-made run with the totals of REFERENCE, priced; `changes` by path, parts joined by two underscores."""
+    """Return the hand-made run with the totals of REFERENCE, priced; `changes` are paths joined by two underscores."""
     values = copy.deepcopy(small_run())
     for path, value in {**REFERENCE, **changes}.items():
-        *way, last = path.split("__")
-        at: Any = values
-        for part in way:
-            at = at[int(part)] if part.isdigit() else at[part]
-        at[last] = value
+        *parents, last = path.split("__")
+        parent: Any = values
+        for part in parents:
+            parent = parent[int(part)] if part.isdigit() else parent[part]
+        parent[last] = value
     bare = Record.model_validate(values)
     energy = [price(model, bare.totals, steps=bare.execution.steps) for model in known_models()]
     return bare.model_copy(update={"energy": energy})

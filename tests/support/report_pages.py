@@ -25,7 +25,7 @@ GRAPH = graph("nw-ucla-20")
 FRAMES, STEPS = 6, 4
 
 
-POPULATIONS = {  # as a student has them: channels, behind a stride, and attention's queries and keys
+POPULATIONS = {  # those of a student: channels, after a stride, and attention's queries and keys
     "encoder": (3, FRAMES, 20),
     "blocks.0.conv": (50, FRAMES // 2, 20),
     "blocks.0.attention.m": (2, FRAMES, 20, 20),
@@ -33,7 +33,7 @@ POPULATIONS = {  # as a student has them: channels, behind a stride, and attenti
 
 
 def full_run(run: dict[str, Any] | None = None, network: str = "demo") -> Record:
-    """The small run with its energies and claims."""
+    """Return the small run with its energies and claims."""
     record = Record.model_validate(run or small_run())
     energy = [price(model, record.totals, steps=record.execution.steps) for model in known_models()]
     claims = evaluate(energy, theory_of(record).energy_mJ, network, data=record.data, accuracy=record.accuracy)
@@ -41,7 +41,7 @@ def full_run(run: dict[str, Any] | None = None, network: str = "demo") -> Record
 
 
 def trains(seed: int = 0) -> dict[str, np.ndarray]:
-    """By population: (bodies, S, *shape) bool, two bodies, about one spike in ten."""
+    """Return (bodies, S, *shape) bool by population: two bodies, a firing rate of 10 %."""
     rng = np.random.default_rng(seed)
     return {name: rng.random((2, STEPS, *shape)) < 0.1 for name, shape in POPULATIONS.items()}
 
@@ -53,13 +53,13 @@ def write_spikes(path: Path, spikes: dict[str, np.ndarray], joints: np.ndarray |
 
 
 def moving_joints() -> np.ndarray:
-    """(FRAMES, 20, 3) metres: joints anywhere in a metre, all walking half a metre to the right."""
+    """Return (FRAMES, 20, 3) in metres: joints within a metre that move half a metre to the right."""
     still = np.random.default_rng(1).random((20, 3))
     return (still + np.linspace(0, 0.5, FRAMES)[:, None, None] * np.array([1.0, 0, 0])).astype(np.float32)
 
 
 def manifest() -> dict[str, Any]:
-    """What the pages take from a manifest."""
+    """Return the parts of a manifest that the reports read."""
     return {
         "schema": "mksgn.manifest/1",
         "data": {
@@ -75,7 +75,7 @@ def manifest() -> dict[str, Any]:
 
 
 def folder_of_run(folder: Path) -> Path:
-    """A run's folder with a sample clip: run.json, spikes.npz and a sealed manifest.json."""
+    """Write a run's folder with a sample clip: run.json, spikes.npz and manifest.json with its hash."""
     save(full_run(), folder / "run.json")
     write_spikes(folder / "spikes.npz", trains(), moving_joints())
     unsealed = json.dumps({**manifest(), "sha256": "0" * 64}, indent=2) + "\n"
@@ -88,7 +88,7 @@ VOID = {"meta", "br", "wbr", "img", "input"}
 
 
 class Balanced(HTMLParser):
-    """Fails on a tag that is closed out of order; collects the text and every attribute."""
+    """Collects text, tags and attributes, and fails on a tag that is closed out of order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -126,14 +126,14 @@ def text_of(record: Record, given: dict[str, Any] | None = None, sample: Clip | 
 
 
 def tables_of(text: str) -> list[list[list[str]]]:
-    """Tables of a Markdown text: rows of cells, as a reader of GitHub's Markdown sees them."""
-    tokens, found = MarkdownIt("commonmark").enable("table").parse(text), []
+    """Return the tables of a Markdown text as rows of cells, as GitHub renders them."""
+    tokens, tables = MarkdownIt("commonmark").enable("table").parse(text), []
     for before, token in zip([*tokens], tokens[1:], strict=False):
         if before.type == "table_open":
-            found.append([])
+            tables.append([])
         elif before.type == "tr_open":
-            found[-1].append([])
+            tables[-1].append([])
         if before.type in ("th_open", "td_open"):
             plain = "".join(child.content for child in token.children or [])
-            found[-1][-1].append(plain)
-    return found
+            tables[-1][-1].append(plain)
+    return tables

@@ -3,7 +3,7 @@
 GRID = """
 schema: mksgn.sweep/1
 data: synthetic
-limit: 24
+limit: 12
 shard: 4
 calibration: 8
 axes:

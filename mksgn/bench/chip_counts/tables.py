@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from rich.table import Table
 
 from mksgn.bench.chip_counts.comparison import ChipComparison
+from mksgn.common.console import table
 
 COUNTER_HEADINGS = ("population", "counter", "record", "chip", "difference", "ratio", "explanation")
 ENERGY_HEADINGS = ("energy model", "record", "measured", "measured / record", "left out by the model")
-LEFT_ALIGNED = {"population", "counter", "explanation", "energy model", "left out by the model"}
+LEFT_ALIGNED = ("counter", "explanation", "left out by the model")
 
 
 def tables(comparison: ChipComparison, *, every: bool = False) -> list[Table]:
@@ -39,17 +38,8 @@ def tables(comparison: ChipComparison, *, every: bool = False) -> list[Table]:
         for row in comparison.energies
     ]
     title = "counters over the run" if every else "counters over the run that differ"
-    found = ((title, COUNTER_HEADINGS, counters), ("mJ per clip", ENERGY_HEADINGS, energies))
-    return [_table(*parts) for parts in found if parts[2]]
-
-
-def _table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in LEFT_ALIGNED else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    parts = ((title, COUNTER_HEADINGS, counters), ("mJ per clip", ENERGY_HEADINGS, energies))
+    return [table(*part, left=LEFT_ALIGNED) for part in parts if part[2]]
 
 
 def sentences(comparison: ChipComparison) -> list[str]:
@@ -59,9 +49,9 @@ def sentences(comparison: ChipComparison) -> list[str]:
     if comparison.first is not None:
         first = comparison.first
         lines.append(
-            f"Look at {first.population} first: of the populations that were read, it is the first in network order whose "
-            f"spikes differ ({first.chip:,.10g} on the chip, {first.record:,} in the record). Later differences may "
-            "follow from it."
+            f"Look at {first.population} first: of the populations that were read, it is the first in network order "
+            f"whose spikes differ ({first.chip:,.10g} on the chip, {first.record:,} in the record). "
+            "Later differences may follow from it."
         )
     elif any(row.counter == "spikes" and row.population != "totals" for row in comparison.rows):
         lines.append("Every population that was read fires as often as in the record.")

@@ -274,10 +274,5 @@ def _value(layer: Layer | None, field: str, clips: int) -> float | None:
 
 def _neurons(name: str, first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> int | None:
     """Count the neurons whose spike counts differ; a population that never fired has no counts."""
-    one, two = first.get(name), second.get(name)
-    if one is None and two is None:
-        return 0
-    if one is not None and two is not None and one.shape != two.shape:
-        return None
-    zero = np.zeros((), dtype=np.int64)
-    return int(((zero if one is None else one) != (zero if two is None else two)).sum())
+    one, two = (counts.get(name, np.zeros((), dtype=np.int64)) for counts in (first, second))
+    return None if one.ndim and two.ndim and one.shape != two.shape else int((one != two).sum())

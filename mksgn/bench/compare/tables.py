@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mksgn.bench.compare.gate import Verdict
 from mksgn.bench.compare.runs import Comparison, Difference, LayerDifference
+from mksgn.common.console import table
 
 SCHEMA = "mksgn.compare/1"
 LAYER_COLUMNS = ("spikes", "syn_ops", "axon_out")
@@ -31,7 +32,10 @@ class Grid:
 
 def tables(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> list[Table]:
     """Return tables for the terminal: conditions, figures, classes and layers that differ, and bounds."""
-    return [_rich(grid) for grid in _grids(comparison, verdicts)]
+    return [
+        table(grid.title, grid.headings, grid.rows, left=grid.headings if grid.title == "bounds" else ())
+        for grid in _grids(comparison, verdicts)
+    ]
 
 
 def markdown(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
@@ -130,13 +134,9 @@ def _layer_row(layer: LayerDifference) -> tuple[str, ...]:
 def _row(value: Difference) -> tuple[str, ...]:
     a, b = (NONE if x is None else f"{'≥ ' if value.bound else ''}{_number(x)}" for x in (value.a, value.b))
     unit = f" ({value.unit})" if value.unit and value.unit not in ("per clip", "mJ per clip", "recall") else ""
-    change = (
-        NONE
-        if value.change is None
-        else "0"
-        if value.change == 0
-        else f"{value.change:+,{'.0f' if abs(value.change) >= 1e4 else '.4g'}}"
-    )
+    change = NONE if value.change is None else "0"
+    if value.change:
+        change = f"{value.change:+,{'.0f' if abs(value.change) >= 1e4 else '.4g'}}"
     return (value.name + unit, a, b, change, _percent(value))
 
 
@@ -151,16 +151,6 @@ def _percent(value: Difference) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:16]}…"
-
-
-def _rich(grid: Grid) -> Table:
-    table = Table(title=grid.title, title_justify="left")
-    for index, heading in enumerate(grid.headings):
-        text = index == 0 or grid.title == "bounds"
-        table.add_column(heading, justify="left" if text else "right", overflow="fold")
-    for row in grid.rows:
-        table.add_row(*row)
-    return table
 
 
 def _cell(text: str) -> str:

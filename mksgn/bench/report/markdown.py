@@ -17,9 +17,7 @@ SPECIAL = re.compile(r"([\\|*_`~\[\]<>&#@$])")
 def render(facts: Facts) -> str:
     """Return the Markdown report of a run. Every value that the template prints is escaped."""
     # autoescape would escape for HTML; `finalize` is called with every expression instead
-    return templates.render(
-        TEMPLATE, facts, {}, (code,), autoescape=False, finalize=escape, keep_trailing_newline=True
-    )
+    return templates.render(TEMPLATE, facts, {}, (code,), autoescape=False, finalize=escape, keep_trailing_newline=True)
 
 
 def escape(value: object) -> str:

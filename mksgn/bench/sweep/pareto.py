@@ -15,6 +15,7 @@ from mksgn.bench.numbers import percent, significant
 from mksgn.bench.record import Record, write_atomically
 from mksgn.bench.sweep.grid import Grid, Point
 from mksgn.common.atomic import replacing
+from mksgn.common.console import table
 from mksgn.common.extras import require
 
 SCHEMA = "mksgn.sweep_result/1"
@@ -119,16 +120,11 @@ def write(out: Path, grid: Grid, points: list[Row]) -> list[Path]:
     return paths
 
 
-def table(points: list[Row], model: str) -> Table:
+def front_table(points: list[Row], model: str) -> Table:
     """Return all points under one energy model as a table for the terminal; those on the front are marked."""
     best = {row.label for row in front(points, model)}
-    result = Table(title=f"accuracy and energy under {model}; * on the Pareto front", title_justify="left")
-    for heading in HEADINGS:
-        result.add_column(heading, justify="left" if heading == "point" else "right")
-    for row in points:
-        if model in row.energy:
-            result.add_row(*_cells(row, model, "* " if row.label in best else "  "))
-    return result
+    cells = [_cells(row, model, "* " if row.label in best else "  ") for row in points if model in row.energy]
+    return table(f"accuracy and energy under {model}; * on the Pareto front", HEADINGS, cells)
 
 
 def _cells(row: Row, model: str, mark: str) -> tuple[str, ...]:

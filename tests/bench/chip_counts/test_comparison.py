@@ -16,20 +16,18 @@ def row(comparison: ChipComparison, population: str, counter: str):
 
 
 def test_a_chip_with_the_record_s_counters_is_equal_in_all(record):
-    found = compare_chip(record, counts(record))
-    assert len(found.rows) == len(COUNTERS) * sum(layer.place == "chip" for layer in record.layers)
-    assert all(each.same for each in found.rows)
-    assert found.first is None
-    assert found.missing == ()
-    assert found.on_host == tuple(layer.name for layer in record.layers if layer.place == "host")
-    assert "Every population that was read fires as often as in the record." in sentences(found)
+    comparison = compare_chip(record, counts(record))
+    assert len(comparison.rows) == len(COUNTERS) * sum(layer.place == "chip" for layer in record.layers)
+    assert all(row.same for row in comparison.rows)
+    assert comparison.first is None
+    assert comparison.missing == ()
+    assert comparison.on_host == tuple(layer.name for layer in record.layers if layer.place == "host")
+    assert "Every population that was read fires as often as in the record." in sentences(comparison)
 
 
 def test_means_per_clip_are_equal_to_half_an_event_of_the_run(record):
     means = {name: {c: v / CLIPS for c, v in each.items()} for name, each in readings(record).items()}
-    assert all(
-        each.same for each in compare_chip(record, counts(record, counts_are="per clip", populations=means)).rows
-    )
+    assert all(row.same for row in compare_chip(record, counts(record, counts_are="per clip", populations=means)).rows)
     name = next(iter(means))
     means[name]["spikes"] += 0.51 / CLIPS
     assert not row(compare_chip(record, counts(record, counts_are="per clip", populations=means)), name, "spikes").same
@@ -41,10 +39,10 @@ def test_the_first_population_in_network_order_with_other_spikes_is_named(record
     for name in reversed(order[2:4]):  # the later one first in the file
         populations[name]["spikes"] += 3
     turned = {name: populations[name] for name in reversed(order)}
-    found = compare_chip(record, counts(record, populations=turned))
-    assert found.first is not None
-    assert (found.first.population, found.first.difference) == (order[2], 3)
-    assert any(line.startswith(f"Look at {order[2]} first") for line in sentences(found))
+    comparison = compare_chip(record, counts(record, populations=turned))
+    assert comparison.first is not None
+    assert (comparison.first.population, comparison.first.difference) == (order[2], 3)
+    assert any(line.startswith(f"Look at {order[2]} first") for line in sentences(comparison))
 
 
 def test_known_counting_conventions_explain_differences_exactly(record):
@@ -64,20 +62,20 @@ def test_known_counting_conventions_explain_differences_exactly(record):
         (conv, "dendrite_updates", 2 * conv.neuron_updates + 1, ""),
     ]
     for layer, counter, value, note in cases:
-        found = row(compare_chip(record, changed(record, layer.name, counter, value)), layer.name, counter)
-        assert (note in found.note) if note else not found.note
+        comparison = row(compare_chip(record, changed(record, layer.name, counter, value)), layer.name, counter)
+        assert (note in comparison.note) if note else not comparison.note
     sent = next(layer for layer in record.layers if layer.axon_out and layer.axon_out > layer.spikes > 0)
-    found = row(compare_chip(record, changed(record, sent.name, "axon_out", sent.spikes)), sent.name, "axon_out")
-    assert "every spike counted once" in found.note
+    comparison = row(compare_chip(record, changed(record, sent.name, "axon_out", sent.spikes)), sent.name, "axon_out")
+    assert "every spike counted once" in comparison.note
 
 
 def test_missing_populations_are_named_and_totals_compared(record):
     populations = readings(record)
     lacking = [populations.popitem()[0] for _ in range(2)]
     total = sum(layer.syn_ops for layer in record.layers if layer.place == "chip")
-    found = compare_chip(record, counts(record, populations=populations, totals={"syn_ops": total + 5}))
-    assert set(found.missing) == set(lacking)
-    assert row(found, "totals", "syn_ops").difference == 5
+    comparison = compare_chip(record, counts(record, populations=populations, totals={"syn_ops": total + 5}))
+    assert set(comparison.missing) == set(lacking)
+    assert row(comparison, "totals", "syn_ops").difference == 5
     only = compare_chip(record, counts(record, populations={}, totals={"spikes": 1}))
     assert only.first is None  # of all populations together nothing can be located
     assert "No population's spikes were read" in " ".join(sentences(only))
@@ -110,30 +108,33 @@ def test_clips_are_recognised_by_the_hash_of_their_names_in_order(record, folder
 
 
 def test_the_measured_energy_is_compared_with_every_energy_model(record):
-    found = compare_chip(record, counts(record, energy=ENERGY))
-    assert {each.model for each in found.energies} == {e.model for e in record.energy if e.terms.get("syn_ops")}
-    fp32 = next(each for each in found.energies if each.model == "horowitz45-fp32")
+    comparison = compare_chip(record, counts(record, energy=ENERGY))
+    assert {row.model for row in comparison.energies} == {e.model for e in record.energy if e.terms.get("syn_ops")}
+    fp32 = next(row for row in comparison.energies if row.model == "horowitz45-fp32")
     entry = next(e for e in record.energy if e.model == fp32.model)
     assert (fp32.measured_mJ, fp32.part) == (0.5, "dynamic")  # 2 mJ less 1.5 static, which the list leaves out
     assert fp32.ratio == pytest.approx(0.5 / entry.terms["syn_ops"])  # the encoder's MACs are the host's
     whole = compare_chip(record, counts(record, energy={**ENERGY, "includes_host": True})).energies
-    assert next(each for each in whole if each.model == fp32.model).record_mJ == entry.total_mJ
-    for found_rows, bound in ((found.energies, False), (whole, True)):  # its only event without a price is the host's
-        assert next(each for each in found_rows if each.model == "horowitz45-int32add").bound is bound
+    assert next(row for row in whole if row.model == fp32.model).record_mJ == entry.total_mJ
+    for energy_rows, bound in (
+        (comparison.energies, False),
+        (whole, True),
+    ):  # its only event without a price is the host's
+        assert next(row for row in energy_rows if row.model == "horowitz45-int32add").bound is bound
     assert "memory" in fp32.left_out
     assert not {"host_macs", "static_power"} & set(fp32.left_out)  # on neither side
     nearest = max(
-        found.energies, key=lambda each: each.record_mJ
+        comparison.energies, key=lambda row: row.record_mJ
     )  # 0.5 mJ is more than any list gives this small network
-    assert f"The closest energy model is {nearest.model}: " in found.verdict
-    assert f"at most {0.5e9 / record.totals.syn_ops:.3g} pJ" in found.verdict
-    assert "Static power is 75% of the measured energy" in found.verdict
+    assert f"The closest energy model is {nearest.model}: " in comparison.verdict
+    assert f"at most {0.5e9 / record.totals.syn_ops:.3g} pJ" in comparison.verdict
+    assert "Static power is 75% of the measured energy" in comparison.verdict
     unsplit = compare_chip(record, counts(record, energy={"total_mJ": 2.0}))
-    assert {each.part for each in unsplit.energies} == {"total"}
+    assert {row.part for row in unsplit.energies} == {"total"}
 
 
 def test_energy_models_above_the_measured_energy_are_named(record):
     rows = compare_chip(record, counts(record, energy=ENERGY)).energies
-    most = max(rows, key=lambda each: each.record_mJ)
-    found = compare_chip(record, counts(record, energy={"total_mJ": most.record_mJ * 0.99, "static_mJ": 0}))
-    assert f"Higher than measured, so not this chip's prices: {most.model}." in found.verdict
+    most = max(rows, key=lambda row: row.record_mJ)
+    comparison = compare_chip(record, counts(record, energy={"total_mJ": most.record_mJ * 0.99, "static_mJ": 0}))
+    assert f"Higher than measured, so not this chip's prices: {most.model}." in comparison.verdict

@@ -52,9 +52,9 @@ def test_the_template_lists_every_population_and_can_be_filled_in(record, folder
     values["populations"]["readout"]["spikes_in"] = 17
     path = tmp_path / "counts.json"
     path.write_text(yaml.safe_dump(values))
-    found = compare_chip(record, read(path), clips=names)
-    assert len(found.rows) == 1
-    assert len(found.missing) == len(values["populations"]) - 1
+    comparison = compare_chip(record, read(path), clips=names)
+    assert len(comparison.rows) == 1
+    assert len(comparison.missing) == len(values["populations"]) - 1
 
 
 def test_a_measured_energy_becomes_a_model_that_prices_runs(record, tmp_path):
@@ -83,6 +83,6 @@ def blocks() -> list[dict[str, Any]]:
 
 def test_the_examples_in_the_docs_are_valid_files():
     examples = blocks()
-    assert {each["schema"] for each in examples} == set(KINDS)
-    for each in examples:
-        KINDS[each["schema"]].model_validate(each)
+    assert {example["schema"] for example in examples} == set(KINDS)
+    for example in examples:
+        KINDS[example["schema"]].model_validate(example)

@@ -9,7 +9,7 @@ from mksgn.bench.chip_counts.tables import tables
 from tests.support.chip_readings import ENERGY, changed, counts
 
 
-def test_tables_show_what_differs_and_every_energy(record):
+def test_tables_list_counters_that_differ_and_all_energies(record):
     text = StringIO()
     console = Console(file=text, width=140, highlight=False, markup=False)
     product = next(layer for layer in record.layers if layer.product_units)
@@ -19,4 +19,4 @@ def test_tables_show_what_differs_and_every_energy(record):
     assert product.name in text.getvalue()
     assert "without the record's product units" in " ".join(text.getvalue().split())
     assert "horowitz45-fp32" in text.getvalue()
-    assert "readout" not in text.getvalue()  # equal, so not shown
+    assert "readout" not in text.getvalue()  # equal, so not listed

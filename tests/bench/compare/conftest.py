@@ -7,7 +7,7 @@ from tests.support.bench_folders import make_run, run_again
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
-    """The same model run twice, on more clips, and on other clips; and another model on the first clips."""
+    """Run one model twice, on more clips and on other clips, and another model on the same clips."""
     lab = tmp_path_factory.mktemp("lab")
     first = make_run(lab / "one")
     model = first.parent / "model.nir"

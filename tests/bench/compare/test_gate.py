@@ -40,13 +40,13 @@ def test_a_bound_is_kept_at_its_limit_and_missed_beyond_with_number_against_limi
     worse = record(**changes)
     (verdict,) = evaluated(worse, Bounds(**{bound: kept}))
     assert verdict.kept
-    found = compare(record(), worse, names=("ref", "new"))
+    comparison = compare(record(), worse, names=("ref", "new"))
     with pytest.raises(BoundMissedError, match=text) as error:
-        raise_missed(found, evaluate_bounds(found, Bounds(**{bound: missed})))
+        raise_missed(comparison, evaluate_bounds(comparison, Bounds(**{bound: missed})))
     assert error.value.exit_code == 5
     assert f"new compared with ref: 1 bound missed\n  --{bound.replace('_', '-')}: " in str(error.value)
     raise_missed(
-        found, evaluate_bounds(compare(worse, record()), Bounds(**{bound: 0.0}))
+        comparison, evaluate_bounds(compare(worse, record()), Bounds(**{bound: 0.0}))
     )  # what gets better misses nothing
 
 
@@ -101,7 +101,7 @@ def test_bounds_that_cannot_be_evaluated_are_refused_with_the_reason(changes, bo
 def test_different_clips_are_evaluated_only_on_request():
     other = record(data__split="xview", totals__spikes=310.0)
     assert compare(record(), other).other_data == ("split test and xview",)
-    assert evaluated(other, Bounds()) == []  # without a bound the comparison is shown
+    assert evaluated(other, Bounds()) == []  # without a bound the comparison is still possible
     assert not evaluated(other, Bounds(max_rise_spikes=0), allow_different_data=True)[0].kept
 
 
@@ -137,25 +137,25 @@ def test_largest_membranes_of_a_float_run_may_differ_in_their_last_digits():
 
 
 def test_neurons_are_compared_one_by_one_where_the_sums_are_equal():
-    ours, theirs = (np.zeros((4, 5, 5), dtype=np.int64) for _ in range(2))
-    ours[0, 0, 0], theirs[0, 0, 1] = 7, 7
-    found = compare(record(), record(), counts=({"blocks.0.conv": ours}, {"blocks.0.conv": theirs}))
-    assert {each.name: each.neurons for each in found.layers}["blocks.0.conv"] == 2
-    (verdict,) = evaluate_bounds(found, Bounds(identical=True))
+    first, second = (np.zeros((4, 5, 5), dtype=np.int64) for _ in range(2))
+    first[0, 0, 0], second[0, 0, 1] = 7, 7
+    comparison = compare(record(), record(), counts=({"blocks.0.conv": first}, {"blocks.0.conv": second}))
+    assert {layer.name: layer.neurons for layer in comparison.layers}["blocks.0.conv"] == 2
+    (verdict,) = evaluate_bounds(comparison, Bounds(identical=True))
     assert verdict.text == "blocks.0.conv: spike counts of 2 neurons differ"
 
 
 def test_a_run_repeated_is_identical(runs):
-    found = compare_folders(runs["first"], runs["again"])
-    assert all(each.same for each in found.layers)
-    assert found.predictions == 0
-    assert all(verdict.kept for verdict in evaluate_bounds(found, Bounds(0, 0, 0, 0, 0, 0, identical=True)))
+    comparison = compare_folders(runs["first"], runs["again"])
+    assert all(layer.same for layer in comparison.layers)
+    assert comparison.predictions == 0
+    assert all(verdict.kept for verdict in evaluate_bounds(comparison, Bounds(0, 0, 0, 0, 0, 0, identical=True)))
 
 
 def test_single_files_are_compared_by_what_they_hold(runs):
-    found = compare_folders(runs["first"] / "run.json", runs["again"] / "run.json")
-    assert found.predictions is None
-    assert {each.neurons for each in found.layers} == {None}
-    verdict = evaluate_bounds(found, Bounds(identical=True))[0]
+    comparison = compare_folders(runs["first"] / "run.json", runs["again"] / "run.json")
+    assert comparison.predictions is None
+    assert {layer.neurons for layer in comparison.layers} == {None}
+    verdict = evaluate_bounds(comparison, Bounds(identical=True))[0]
     assert verdict.kept
     assert "predictions and spikes per neuron are unknown" in verdict.text

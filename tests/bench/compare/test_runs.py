@@ -12,38 +12,38 @@ from tests.support.comparable_records import WORSE, record
 
 
 def test_figures_classes_and_layers_are_compared():
-    found = compare(
+    comparison = compare(
         record(), record(**WORSE, totals__spikes=330.0, layers__1__spikes=520, layers__1__max_membrane=900.0)
     )
-    assert (found["accuracy"].a, found["accuracy"].b, found["accuracy"].change) == (0.75, 0.5, -0.25)
-    assert found["spikes"].rise == pytest.approx(0.1)
-    assert found["latency"].a == 4 + 3
-    assert [(each.name, each.change) for each in found.dropped_classes] == [("sit down", -0.5)]
-    (layer,) = [each for each in found.layers if not each.same]
+    assert (comparison["accuracy"].a, comparison["accuracy"].b, comparison["accuracy"].change) == (0.75, 0.5, -0.25)
+    assert comparison["spikes"].rise == pytest.approx(0.1)
+    assert comparison["latency"].a == 4 + 3
+    assert [(recall.name, recall.change) for recall in comparison.dropped_classes] == [("sit down", -0.5)]
+    (layer,) = [layer for layer in comparison.layers if not layer.same]
     assert layer.name == "blocks.0.conv"
     assert (layer["spikes"].a, layer["spikes"].b) == (100, 130)  # per clip, of 400 and 520 in four clips
     assert layer["max_membrane"].change == 88
-    assert not found["energy, horowitz45-fp32"].bound
-    assert found["energy, davies2018-loihi1"].bound
+    assert not comparison["energy, horowitz45-fp32"].bound
+    assert comparison["energy, davies2018-loihi1"].bound
 
 
 def test_layers_are_matched_by_name():
     renamed = record(layers__1__name="blocks.0.other")
-    found = compare(record(), renamed)
-    assert {each.name: each.only_in for each in found.layers if each.only_in} == {
+    comparison = compare(record(), renamed)
+    assert {layer.name: layer.only_in for layer in comparison.layers if layer.only_in} == {
         "blocks.0.conv": "a",
         "blocks.0.other": "b",
     }
 
 
 def test_another_network_on_the_same_clips_differs_layer_by_layer(runs):
-    found = compare_folders(runs["first"], runs["other model"])
-    assert found.other_data == ()
-    assert not next(each for each in found.conditions if each.name == "model").same
-    assert any(each.neurons for each in found.layers)
+    comparison = compare_folders(runs["first"], runs["other model"])
+    assert comparison.other_data == ()
+    assert not next(condition for condition in comparison.conditions if condition.name == "model").same
+    assert any(layer.neurons for layer in comparison.layers)
     predictions = [load_manifest(runs[name]).predictions for name in ("first", "other model")]
-    assert found.predictions == sum(a != b for a, b in zip(*predictions, strict=True))
-    assert not evaluate_bounds(found, Bounds(identical=True))[0].kept
+    assert comparison.predictions == sum(a != b for a, b in zip(*predictions, strict=True))
+    assert not evaluate_bounds(comparison, Bounds(identical=True))[0].kept
 
 
 def test_clips_are_compared_by_name(runs):

@@ -29,7 +29,7 @@ def test_a_sample_clip_is_drawn_upright_at_one_scale(run_folder):
     assert np.allclose(right, right.mean(), atol=0.11)  # by as much in every frame
     assert (down == 0).all()
     assert points[0, joints[0, :, 1].argmax(), 1] == points[0, :, 1].min()  # the highest joint is on top
-    assert [each.name for each in clip.rasters] == list(POPULATIONS)
+    assert [raster.name for raster in clip.rasters] == list(POPULATIONS)
     assert len(clip.bones) == 19
     first = clip.rasters[0]
     busiest = int(first.fired[2].argmax())

@@ -15,7 +15,7 @@ from tests.support.sweep_grids import GRID
         (("steps: [2, 4]", "steps: [2, 2]"), "axis steps names a value twice"),
         (("loihi1]", "loihi3]"), "loihi3"),
         (("tiny:", "a/b:"), "axes.model.a/b"),
-        (("limit: 24", "limt: 24"), "limt: Extra inputs are not permitted"),
+        (("limit: 12", "limt: 12"), "limt: Extra inputs are not permitted"),
     ],
 )
 def test_a_fault_in_a_grid_is_reported_in_one_line(tmp_path, change, fault):

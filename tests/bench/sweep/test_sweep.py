@@ -38,7 +38,7 @@ def test_every_point_of_the_grid_has_a_record(folder, one_worker):
     assert sorted(p.name for p in (out / "points").iterdir()) == sorted(records)
     assert {r.execution.steps for r in records.values()} == {2, 4}
     assert {r.placement.chip for r in records.values() if r.placement} == {"loihi1", "loihi2"}
-    assert all(r.data.clips == 24 and r.parity and r.parity.mismatches == 0 for r in records.values())
+    assert all(r.data.clips == 12 and r.parity and r.parity.mismatches == 0 for r in records.values())
     spikes = [records[f"tiny-S4-th{threshold}-b8-loihi2"].totals.spikes for threshold in ("1", "1.2")]
     assert spikes[0] > spikes[1] > 0
     assert not list((out / "progress").glob("*")) if (out / "progress").is_dir() else True
@@ -47,7 +47,7 @@ def test_every_point_of_the_grid_has_a_record(folder, one_worker):
 def test_a_point_equals_the_record_of_an_ordinary_run(folder, one_worker):
     out, _ = one_worker
     network = out / "networks" / "tiny-S2-th1.2-b8.nir"
-    clips = open_source("synthetic", part="test", limit=24)
+    clips = open_source("synthetic", part="test", limit=12)
     bench(network, clips, folder / "single", Settings(compare=8), seed=0)
     single, point = without_times(folder / "single"), counts(out)["tiny-S2-th1.2-b8-loihi2"]
     single["model"]["file"] = "model.nir"
@@ -59,7 +59,7 @@ def test_two_workers_of_which_one_is_killed_give_the_same_records(folder, one_wo
     killed = []
 
     def kill_one() -> None:
-        """As soon as the first network is built: its shards are being run."""
+        """Kill a worker when the first network is built, while its shards run."""
         networks = folder / "killed" / "networks"
         while not list(networks.glob("*.nir")):
             time.sleep(0.01)
@@ -78,10 +78,11 @@ def test_two_workers_of_which_one_is_killed_give_the_same_records(folder, one_wo
     assert counts(folder / "killed") == counts(out)
 
 
-def test_a_killed_sweep_continues(folder, one_worker):
+def test_a_killed_sweep_continues(folder, one_worker, in_this_process):
     out, _ = one_worker
     code = (
-        "import sys; from pathlib import Path; from mksgn.bench.sweep import sweep; from mksgn.bench.sweep.grid import read\n"
+        "import sys; from pathlib import Path; from mksgn.bench.sweep.grid import read\n"
+        "from mksgn.bench.sweep.sweep import sweep\n"
         "if __name__ == '__main__': sweep(read(Path(sys.argv[1])), Path(sys.argv[2]), workers=1)"
     )
     script, resumed = folder / "sweep_once.py", folder / "resumed"
@@ -106,12 +107,12 @@ def test_a_finished_sweep_starts_no_cluster(folder, one_worker, monkeypatch):
     out, records = one_worker
     monkeypatch.setattr("mksgn.bench.sweep.sweep.connected", lambda *_: pytest.fail("a cluster was started"))
     assert sweep(read(folder / "grid.yaml"), out, resume=True) == records
-    other = read(folder / "grid.yaml").model_copy(update={"limit": 12})
-    with pytest.raises(BadInputError, match="begun with limit 24, now 12"):
+    other = read(folder / "grid.yaml").model_copy(update={"limit": 6})
+    with pytest.raises(BadInputError, match="begun with limit 12, now 6"):
         sweep(other, out, resume=True)
 
 
-def test_an_error_of_a_task_reaches_the_user(folder, tmp_path):
+def test_an_error_of_a_task_reaches_the_user(folder, tmp_path, in_this_process):
     (tmp_path / "model.pt").write_bytes(b"no model")
     (tmp_path / "grid.yaml").write_text(GRID)
     with pytest.raises(BadInputError, match=r"model\.pt: refused: not a file of plain tensors"):
@@ -125,8 +126,8 @@ def test_progress_with_other_clips_is_refused(folder, one_worker, tmp_path, monk
         (point / "manifest.json").unlink()
 
     def moved(*arguments, **more):
-        found = open_source(*arguments, **more)
-        return replace(found, clips=[replace(clip, joints=clip.joints + np.float32(0.25)) for clip in found.clips])
+        clips = open_source(*arguments, **more)
+        return replace(clips, clips=[replace(clip, joints=clip.joints + np.float32(0.25)) for clip in clips.clips])
 
     monkeypatch.setattr(sweeps, "open_source", moved)
     with pytest.raises(BadInputError, match="begun with joints "):
@@ -134,13 +135,13 @@ def test_progress_with_other_clips_is_refused(folder, one_worker, tmp_path, monk
 
 
 class Cluster:
-    """What Dask's client says of its workers."""
+    """A client of two workers, one with other versions."""
 
-    def __init__(self, **found):
-        self.found = found
+    def __init__(self, **versions):
+        self.versions = versions
 
     def run(self, function):
-        return {"tcp://a": function(), "tcp://b": {**function(), **self.found}}
+        return {"tcp://a": function(), "tcp://b": {**function(), **self.versions}}
 
 
 def test_a_worker_of_another_version_is_refused():
