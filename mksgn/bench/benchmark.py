@@ -2,7 +2,8 @@
 
     python -m mksgn.bench.benchmark GRID [--rounds N] [--json]
 
-Records must be equal in all three. The ratio of times is taken within a round, whose sweeps follow each other on one machine.
+Records must be equal in all three. The ratio of times is taken within a round, whose sweeps follow
+each other on one machine.
 """
 
 from __future__ import annotations

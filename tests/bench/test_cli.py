@@ -18,13 +18,14 @@ from tests.support.sweep_grids import GRID
 PRICES = """
 schema: mksgn.energy_models/1
 models:
-  - {name: our-chip, evidence: measured, source: our board, prices_pJ: {synaptic_op: 2.0}, excludes: [host_macs, coincidences,
-     neuron_updates, spike_messages, host_to_chip_spikes, memory, static_power]}
+  - {name: our-chip, evidence: measured, source: our board, prices_pJ: {synaptic_op: 2.0}, excludes: [host_macs,
+     coincidences, neuron_updates, spike_messages, host_to_chip_spikes, memory, static_power]}
 """
 CLAIM = """
 schema: mksgn.claims/1
 claims:
-  - {name: our figure, quantity: energy, value: VALUE, unit: mJ, version: ours, grade: own, source: our paper, energy_model: our-chip}
+  - {name: our figure, quantity: energy, value: VALUE, unit: mJ, version: ours, grade: own, source: our paper,
+     energy_model: our-chip}
 """
 
 

@@ -207,8 +207,8 @@ def _verdict(record: Record, energies: Sequence[EnergyRow], chip: ChipCounts) ->
         return "No energy was measured." if chip.energy is None else "No energy model prices this run."
     nearest = min(possible, key=lambda row: abs(log(row.ratio)))
     text = (
-        f"The closest energy model is {nearest.model}: {'at least ' if nearest.bound else ''}{nearest.record_mJ:.3g} mJ "
-        f"per clip, {nearest.measured_mJ:.3g} mJ measured ({nearest.part}), a ratio of {nearest.ratio:.3g}. "
+        f"The closest energy model is {nearest.model}: {'at least ' if nearest.bound else ''}{nearest.record_mJ:.3g} "
+        f"mJ per clip, {nearest.measured_mJ:.3g} mJ measured ({nearest.part}), a ratio of {nearest.ratio:.3g}. "
         f"It leaves out {', '.join(nearest.left_out) or 'nothing'}."
     )
     above = [row.model for row in possible if row.record_mJ > row.measured_mJ]

@@ -71,11 +71,12 @@ class Energy(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Energy:
-        parts = (self.static_mJ, self.dynamic_mJ)
-        if None not in parts and not isclose(sum(parts), self.total_mJ, rel_tol=1e-3):  # type: ignore[arg-type]
-            raise ValueError(f"static_mJ + dynamic_mJ ({sum(parts):g}) is not total_mJ ({self.total_mJ:g})")  # type: ignore[arg-type]
-        for name, part in zip(("static_mJ", "dynamic_mJ"), parts, strict=True):
-            if part is not None and part > self.total_mJ * (1 + 1e-3):
+        given = {name: getattr(self, name) for name in ("static_mJ", "dynamic_mJ") if getattr(self, name) is not None}
+        total = sum(given.values())
+        if len(given) == 2 and not isclose(total, self.total_mJ, rel_tol=1e-3):
+            raise ValueError(f"static_mJ + dynamic_mJ ({total:g}) is not total_mJ ({self.total_mJ:g})")
+        for name, part in given.items():
+            if part > self.total_mJ * (1 + 1e-3):
                 raise ValueError(f"{name} ({part:g}) exceeds total_mJ ({self.total_mJ:g})")
         return self
 
@@ -167,8 +168,8 @@ def template(record: Record, clips: Sequence[str] | None = None) -> str:
         "populations": {layer.name: dict.fromkeys(COUNTERS) for layer in record.layers if layer.place == "chip"},
     }
     head = (
-        "# Fill in what was read and leave null what was not. Optional: totals, energy {total_mJ, static_mJ, dynamic_mJ,\n"
-        "# includes}, seconds_per_clip. Count only the time steps inside each population's window.\n"
+        "# Fill in what was read and leave null what was not. Optional: totals, energy {total_mJ, static_mJ,\n"
+        "# dynamic_mJ, includes}, seconds_per_clip. Count only the time steps inside each population's window.\n"
     )
     return head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
 

@@ -39,7 +39,7 @@ def tables(comparison: ChipComparison, *, every: bool = False) -> list[Table]:
     ]
     title = "counters over the run" if every else "counters over the run that differ"
     parts = ((title, COUNTER_HEADINGS, counters), ("mJ per clip", ENERGY_HEADINGS, energies))
-    return [table(*part, left=LEFT_ALIGNED) for part in parts if part[2]]
+    return [table(title, headings, rows, LEFT_ALIGNED) for title, headings, rows in parts if rows]
 
 
 def sentences(comparison: ChipComparison) -> list[str]:

@@ -71,8 +71,8 @@ def evaluate_bounds(comparison: Comparison, bounds: Bounds, *, allow_different_d
     """
     if bounds and comparison.other_data and not allow_different_data:
         raise BadInputError(
-            f"{' and '.join(comparison.names)} ran different clips ({'; '.join(comparison.other_data)}), so no bound can "
-            "be evaluated; run both on the same clips, or add --allow-different-data"
+            f"{' and '.join(comparison.names)} ran different clips ({'; '.join(comparison.other_data)}), so no bound "
+            "can be evaluated; run both on the same clips, or add --allow-different-data"
         )
     verdicts = []
     for name, limit in bounds.limits().items():
@@ -126,8 +126,8 @@ def _figure(comparison: Comparison, name: str, model: str) -> Difference:
         chips = [None if r.placement is None else r.placement.chip for r in (comparison.a, comparison.b)]
         if None in chips or chips[0] != chips[1]:
             raise BadInputError(
-                f"cores: placed on {chips[0] or 'no chip'} and {chips[1] or 'no chip'}; place both on the same chip, or "
-                "omit that bound"
+                f"cores: placed on {chips[0] or 'no chip'} and {chips[1] or 'no chip'}; place both on the same chip, "
+                "or omit that bound"
             )
     return comparison[figure]
 
@@ -139,8 +139,8 @@ def _energy(comparison: Comparison, model: str) -> Difference:
     for entry, name in zip((first, second), comparison.names, strict=True):
         if entry.total_mJ is None:
             raise BadInputError(
-                f"{name}: {model} gives only a lower bound, without {', '.join(entry.unpriced)}, so a rise of these would "
-                "be missed; bound --max-rise-syn-ops, or the energy under a model with a total"
+                f"{name}: {model} gives only a lower bound, without {', '.join(entry.unpriced)}, so a rise of these "
+                "would be missed; bound --max-rise-syn-ops, or the energy under a model with a total"
             )
     for field in ("source", "excludes"):
         if getattr(first, field) != getattr(second, field):

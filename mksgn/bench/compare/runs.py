@@ -1,7 +1,8 @@
 """Compare two runs: their conditions, and the differences by figure, class and layer.
 
-`a` is the reference and `b` the run compared with it. A change is b - a, and a rise is (b - a) / a. Figures are per clip,
-as in run.json. A layer's counts are sums over the run there, so they are divided by the number of clips.
+`a` is the reference and `b` the run compared with it. A change is b - a, and a rise is
+(b - a) / a. Figures are per clip, as in run.json. A layer's counts are sums over the run there, so
+they are divided by the number of clips.
 """
 
 from __future__ import annotations

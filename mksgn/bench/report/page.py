@@ -1,7 +1,8 @@
 """Render report.html: one self-contained page for readers who do not know the code.
 
-The template is data/report.html; jinja2 escapes every value. Style and script are inlined, charts are inline SVG and
-rasters are data URIs, so the page opens offline. Its Content-Security-Policy allows no request, and its own script by hash.
+The template is data/report.html; jinja2 escapes every value. Style and script are inlined, charts
+are inline SVG and rasters are data URIs, so the page opens offline. Its Content-Security-Policy
+allows no request, and no script but its own, by hash.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Spike rasters of one clip: an image per population, and how many neurons fired at each joint and frame.
 
-Rows are neurons, grouped by joint. Columns are frames and, within a frame, time steps: the network sees all frames at
-each of its S steps. A population has the shape (channels, frames, joints). Attention's m has (heads, frames, query, key):
-its joint is the query and its channel is (head, key).
+Rows are neurons, grouped by joint. Columns are frames and, within a frame, time steps: the network
+sees all frames at each of its S steps. A population has the shape (channels, frames, joints).
+Attention's m has (heads, frames, query, key): its joint is the query and its channel is (head, key).
 """
 
 from __future__ import annotations
@@ -80,7 +80,15 @@ def sample_joints(path: Path) -> np.ndarray | None:
 
 
 def _shares(spikes: np.ndarray, group: int) -> np.ndarray:
-    """Return (joints · rows, columns), the share of each row's neurons that fired, of (joints, neurons, columns) bool."""
+    """Return the share of each row's neurons that fired.
+
+    Args:
+        spikes: (joints, neurons, columns) bool.
+        group: Neurons per row.
+
+    Returns:
+        (joints · rows, columns) float.
+    """
     neurons, columns = spikes.shape[1:]
     starts = np.arange(0, neurons, group)
     sizes = np.diff([*starts, neurons])

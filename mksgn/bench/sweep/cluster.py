@@ -15,8 +15,8 @@ from mksgn.common.extras import require
 if TYPE_CHECKING:
     from distributed import Client
 
-# Replaces Dask's default MALLOC_TRIM_THRESHOLD_: with it, freed memory is returned at once, each of the emulator's arrays
-# faults its pages in again, and a worker is four times slower.
+# Replaces Dask's default MALLOC_TRIM_THRESHOLD_: with it, freed memory is returned at once, each of
+# the emulator's arrays faults its pages in again, and a worker is four times slower.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 ALLOWED_FAILURES = 10  # deaths of workers with the same task before the task is given up
 CONNECT_S = 20.0

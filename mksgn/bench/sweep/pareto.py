@@ -160,23 +160,17 @@ def _draw(points: list[Row], best: list[Row], model: str, path: Path) -> None:
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    by_model: dict[str, list[Row]] = {}
-    for row in points:
-        by_model.setdefault(row.model, []).append(row)
-    for name, group in by_model.items():
-        axes.scatter([row.energy[model].mJ for row in group], [100 * row.top1 for row in group], s=26, label=name)
-    axes.step(
-        [row.energy[model].mJ for row in best],
-        [100 * row.top1 for row in best],
-        where="post",
-        color="0.3",
-        lw=1,
-        zorder=0,
-    )
-    for row in best:
-        point = (row.energy[model].mJ, 100 * row.top1)
+
+    def at(rows: list[Row]) -> tuple[list[float], list[float]]:
+        return [row.energy[model].mJ for row in rows], [100 * row.top1 for row in rows]
+
+    for name in dict.fromkeys(row.model for row in points):
+        group = [row for row in points if row.model == name]
+        axes.scatter(*at(group), s=26, label=name)
+    axes.step(*at(best), where="post", color="0.3", lw=1, zorder=0)
+    for row, x, y in zip(best, *at(best), strict=True):
         text = f"S{row.steps} th{row.threshold:g} b{row.bits}"
-        axes.annotate(text, point, textcoords="offset points", xytext=(5, -11), fontsize=8)
+        axes.annotate(text, (x, y), textcoords="offset points", xytext=(5, -11), fontsize=8)
     bound = any(row.energy[model].lower_bound for row in points)
     axes.set_xscale("log")
     axes.set_xlabel(f"mJ per clip under {model}{', a lower bound' if bound else ''}")

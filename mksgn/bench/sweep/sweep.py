@@ -4,8 +4,8 @@
     OUT/points/LABEL/   a run's folder for each point   OUT/progress/VARIANT.npz   while its clips are unfinished
     OUT/sweep.json, sweep.md, pareto-MODEL.png          tables and fronts, written by the command at the end
 
-Each variant of a network is built once and run shard by shard. A shard is a task: if its worker dies, another worker runs
-it again. Sums are formed in the client, which counts each shard once.
+Each variant of a network is built once and run shard by shard. A shard is a task: if its worker
+dies, another worker runs it again. Sums are formed in the client, which counts each shard once.
 """
 
 from __future__ import annotations
@@ -292,5 +292,6 @@ def _result(future: Future, which: Any) -> Any:
         return future.result()
     except KilledWorker as error:
         raise BadInputError(
-            f"{which}: every worker that ran this task died; give each more memory, with fewer --workers or a smaller shard"
+            f"{which}: every worker that ran this task died; give each more memory, with fewer --workers or a "
+            "smaller shard"
         ) from error

@@ -1,4 +1,4 @@
-"""Tasks of a sweep's workers. Networks and clips travel with a task and results with its answer, so workers share no files."""
+"""Tasks of a sweep's workers: networks and clips travel with a task, so workers share no files."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ def folder(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("sweep")
     student_files(out)
     (out / "grid.yaml").write_text(GRID)
+    (out / "half.yaml").write_text(GRID.replace("steps: [2, 4]", "steps: [2]"))
     return out
 
 

@@ -30,6 +30,11 @@ def counts(out: Path) -> dict[str, dict]:
     return {p.name: without_times(p) for p in sorted((out / "points").iterdir())}
 
 
+def half(records: dict[str, dict]) -> dict[str, dict]:
+    """Return the records of half.yaml's points, the half of the grid that takes less time."""
+    return {label: record for label, record in records.items() if "-S2-" in label}
+
+
 def test_every_point_of_the_grid_has_a_record(folder, one_worker):
     out, records = one_worker
     grid = read(folder / "grid.yaml")
@@ -72,10 +77,10 @@ def test_two_workers_of_which_one_is_killed_give_the_same_records(folder, one_wo
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    sweep(read(folder / "grid.yaml"), folder / "killed", workers=2)
+    sweep(read(folder / "half.yaml"), folder / "killed", workers=2)
     killer.join(10)
     assert len(killed) == 1
-    assert counts(folder / "killed") == counts(out)
+    assert counts(folder / "killed") == half(counts(out))
 
 
 def test_a_killed_sweep_continues(folder, one_worker, in_this_process):
@@ -87,18 +92,18 @@ def test_a_killed_sweep_continues(folder, one_worker, in_this_process):
     )
     script, resumed = folder / "sweep_once.py", folder / "resumed"
     script.write_text(code)
-    process = subprocess.Popen([sys.executable, script, folder / "grid.yaml", resumed], start_new_session=True)
+    process = subprocess.Popen([sys.executable, script, folder / "half.yaml", resumed], start_new_session=True)
     while not list(resumed.glob("points/*-loihi?/manifest.json")) and process.poll() is None:
         time.sleep(0.02)
     assert process.poll() is None, "over before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     done = {p.parent.name: p.stat().st_mtime_ns for p in resumed.glob("points/*-loihi?/manifest.json")}
-    assert 0 < len(done) < 8
+    assert 0 < len(done) < 4
     with pytest.raises(BadInputError, match="already holds a sweep; continue it with --resume"):
-        sweep(read(folder / "grid.yaml"), resumed, workers=1)
-    sweep(read(folder / "grid.yaml"), resumed, workers=1, resume=True)
-    assert counts(resumed) == counts(out)
+        sweep(read(folder / "half.yaml"), resumed, workers=1)
+    sweep(read(folder / "half.yaml"), resumed, workers=1, resume=True)
+    assert counts(resumed) == half(counts(out))
     for name, written in done.items():
         assert (resumed / "points" / name / "manifest.json").stat().st_mtime_ns == written
 
