@@ -64,13 +64,8 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of synthetic clips.", min=0, max=2**31)] = 0,
     backend: Annotated[str, typer.Option(metavar="[lava|emulator]", help="What executes the network.")] = "lava",
     precision: Annotated[str, typer.Option(metavar="[fixed|float]", help="Arithmetic of the execution.")] = "fixed",
-    chip: Annotated[
-        str, typer.Option(metavar="[loihi2|loihi1]", help="Chip on whose cores the network is placed.")
-    ] = "loihi2",
-    compare: Annotated[
-        int | None,
-        typer.Option(help="Number of clips whose spikes are compared with other executions; default: all.", min=0),
-    ] = None,
+    chip: Annotated[str, typer.Option(metavar="[loihi2|loihi1]", help="Chip of the placement.")] = "loihi2",
+    compare: Annotated[int | None, typer.Option(help="Clips whose spikes are compared; default: all.", min=0)] = None,
     repeat: Annotated[int, typer.Option(help="Number of times each clip is run, for the spread of times.", min=1)] = 1,
     shard: Annotated[
         int | None,
@@ -148,29 +143,18 @@ def check(
 def compare(
     reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="Folder of the reference run, or a run.json.")],
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run to compare, or a run.json.")],
-    max_drop_accuracy: Annotated[
-        float | None, _limit("Allowed drop of top-1 on the scale 0 to 1: 0.005 allows 0.985 after 0.990.")
-    ] = None,
+    max_drop_accuracy: Annotated[float | None, _limit("Allowed drop of top-1: 0.01 allows 0.98 after 0.99.")] = None,
     max_rise_energy: Annotated[float | None, _limit("Allowed relative rise: 0.05 allows 105 after 100.")] = None,
-    under: Annotated[
-        str, typer.Option(metavar="NAME", help="Energy model that --max-rise-energy refers to.")
-    ] = PAPER_MODEL,
+    under: Annotated[str, typer.Option(metavar="NAME", help="Energy model of --max-rise-energy.")] = PAPER_MODEL,
     max_rise_spikes: Annotated[float | None, _limit("Allowed relative rise.")] = None,
     max_rise_syn_ops: Annotated[float | None, _limit("Allowed relative rise.")] = None,
-    max_rise_latency: Annotated[
-        float | None, _limit("Allowed relative rise of the time steps from a clip's first input to its last output.")
-    ] = None,
+    max_rise_latency: Annotated[float | None, _limit("Allowed relative rise, first input to last output.")] = None,
     max_rise_cores: Annotated[float | None, _limit("Allowed relative rise.")] = None,
-    identical: Annotated[
-        bool,
-        typer.Option("--identical", help="Require equal counts and predictions; times and environment may differ."),
-    ] = False,
+    identical: Annotated[bool, typer.Option("--identical", help="Require equal counts and predictions.")] = False,
     allow_different_data: Annotated[
         bool, typer.Option("--allow-different-data", help="Evaluate the bounds even if the runs have different clips.")
     ] = False,
-    markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the comparison as Markdown, for a pull request.")
-    ] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two runs, with optional bounds.
@@ -198,11 +182,9 @@ def compare(
 def compare_chip(
     run_folder: RunFolder,
     counts: Annotated[
-        Path | None, typer.Argument(metavar="COUNTS", help="YAML or JSON file of counters read from a chip.")
+        Path | None, typer.Argument(metavar="COUNTS", help="YAML or JSON file of counters from a chip.")
     ] = None,
-    template: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a counts file for this run to fill in, and stop.")
-    ] = None,
+    template: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a file to fill in, and stop.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Show equal counters too.")] = False,
     model_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the measured energy as a file of energy models.")
@@ -236,9 +218,7 @@ def compare_chip(
 @app.command()
 def sweep(
     grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of axes and data (docs/bench.md).")],
-    workers: Annotated[
-        int | None, typer.Option(help="Number of processes on this machine; default: one per core.", min=1)
-    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Local processes; default: one per core.", min=1)] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler to use instead of local processes.")
     ] = None,

@@ -143,7 +143,7 @@ def _panel(column: Column, left: float, width: float) -> Panel:
 
 
 @dataclass(frozen=True)
-class EnergyRow:
+class EnergyPoint:
     """One energy model's value on the logarithmic axis."""
 
     label: Label
@@ -157,7 +157,7 @@ class EnergyRow:
 class EnergyChart:
     """All energy models on one logarithmic axis, with vertical lines for published figures."""
 
-    rows: tuple[EnergyRow, ...]
+    rows: tuple[EnergyPoint, ...]
     ticks: tuple[Tick, ...]
     lines: tuple[tuple[float, float, str, str], ...]  # x of the line; y, text-anchor and text of its label
     top: float
@@ -202,7 +202,7 @@ def energy_chart(
     rows = []
     for number, (name, series, once, every, text) in enumerate(points):
         label = Label(shortened(name, MOST_LETTERS), name, top + ENERGY_ROW * (number + 0.5))
-        rows.append(EnergyRow(label, series, at(once), at(every) if every and every != once else None, text))
+        rows.append(EnergyPoint(label, series, at(once), at(every) if every and every != once else None, text))
     placed = []
     for number, (value, text) in enumerate(sorted(lines)):
         side = "end" if at(value) > (LEFT + right) / 2 else "start"

@@ -162,7 +162,7 @@ def facts_of(
     # the formula and the GCN need the known models, whatever was given
     prices = list({model.name: model for model in [*known, *given]}.values())
     theory = theory_of(record, model_named(PAPER_MODEL, prices))
-    record = judged(record, models if models is None else given, claims if claims is None else figures)
+    record = judged(record, models, claims)
     named = {model.name: model for model in given}
     return Facts(record, manifest, named, figures, theory, comparison(record, prices))
 
