@@ -48,7 +48,7 @@ class Clip:
 
     @property
     def bones(self) -> list[tuple[int, int]]:
-        """Pairs of connected joints."""
+        """Pairs of connected joints; the root has no bone of its own."""
         return [(child, parent) for child, parent in self.graph.bones if child != parent]
 
     @property
