@@ -1,8 +1,9 @@
-"""How a sweep grows with its workers, and whether it depends on them: one worker, two, and two of which one is killed in the middle.
+"""Measure how a sweep scales: with one worker, with two, and with two of which one is killed.
 
     python -m mksgn.bench.benchmark GRID [--rounds N] [--json]
 
-The ratio of times is taken inside a round, in which one sweep follows the other on the same machine.
+Records must be equal in all three. The ratio of times is taken within a round, whose sweeps follow
+each other on one machine.
 """
 
 from __future__ import annotations
@@ -15,46 +16,55 @@ import threading
 import time
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import psutil
 import typer
 
 from mksgn.bench.record import RUN_FILE, TIMES
 from mksgn.bench.sweep.grid import Grid, read, size
 from mksgn.bench.sweep.sweep import sweep
 from mksgn.common.console import new_app, output, run_app
+from mksgn.common.extras import require
 from mksgn.deploy.run_folder import machine
+
+if TYPE_CHECKING:
+    import psutil
 
 app = new_app(__doc__ or "")
 
 
 @app.command()
 def measure(
-    grid: Annotated[Path, typer.Argument(metavar="GRID", help="a sweep's YAML file")],
-    rounds: Annotated[int, typer.Option(min=1)] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the sweep.")],
+    rounds: Annotated[int, typer.Option(min=1, help="Number of repetitions.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Example: python -m mksgn.bench.benchmark grid.yaml --rounds 3 --json"""
-    asked, found = read(grid), []
+    """Run the sweeps and print their times.
+
+    Example: python -m mksgn.bench.benchmark grid.yaml --rounds 3 --json
+    """
+    require("this benchmark", "sweep", "distributed")
+    requested = read(grid)
+    results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds):
-            found.append(_round(asked, Path(folder) / str(number)))
-            output.print(f"round {number + 1}: {found[-1]}")
-    ratios = [each["seconds_two"] / each["seconds_one"] for each in found]
-    result = {
-        "points": size(asked),
+            results.append(_round(requested, Path(folder) / str(number)))
+            output.print(f"round {number + 1}: {results[-1]}")
+    ratios = [result["seconds_two"] / result["seconds_one"] for result in results]
+    summary = {
+        "points": size(requested),
         "two_over_one": median(ratios),
         "two_over_one_range": [min(ratios), max(ratios)],
-        "records_that_differ": sum(each["differ_two"] + each["differ_killed"] for each in found),
-        "workers_killed": sum(each["killed"] for each in found),
-        "rounds": found,
+        "records_that_differ": sum(result["differ_two"] + result["differ_killed"] for result in results),
+        "workers_killed": sum(result["killed"] for result in results),
+        "rounds": results,
         "machine": machine(),
     }
-    print(json.dumps(result, indent=2)) if as_json else output.print(result)
+    print(json.dumps(summary, indent=2)) if as_json else output.print(summary)
 
 
 def _round(grid: Grid, folder: Path) -> dict[str, Any]:
+    """Time the sweep with one and two workers, and compare their records and those with a killed worker."""
     seconds = {}
     for name, workers in (("one", 1), ("two", 2)):
         start = time.perf_counter()
@@ -67,18 +77,18 @@ def _round(grid: Grid, folder: Path) -> dict[str, Any]:
     killer.start()
     sweep(grid, folder / "killed", workers=2)
     killer.join(1)
-    wanted = counted(folder / "one")
+    expected = counted(folder / "one")
     return {
         "seconds_one": seconds["one"],
         "seconds_two": seconds["two"],
-        "differ_two": _differ(wanted, counted(folder / "two")),
-        "differ_killed": _differ(wanted, counted(folder / "killed")),
+        "differ_two": _differ(expected, counted(folder / "two")),
+        "differ_killed": _differ(expected, counted(folder / "killed")),
         "killed": len(killed),
     }
 
 
 def counted(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every point's run.json, but for times."""
+    """Return the run.json of every point without its times."""
     records = {path.parent.name: json.loads(path.read_text()) for path in (folder / "points").glob(f"*/{RUN_FILE}")}
     for record in records.values():
         for name in TIMES:
@@ -91,7 +101,7 @@ def _differ(one: dict[str, Any], other: dict[str, Any]) -> int:
 
 
 def _kill_one(points: Path, after: int, killed: list[int]) -> None:
-    """SIGKILL to a worker at work, when so many points are finished."""
+    """Send SIGKILL to the busiest worker when `after` points are finished."""
     while len(list(points.glob("*"))) < after:
         time.sleep(0.05)
     busiest = max(_workers(), key=lambda worker: worker.cpu_times().user)
@@ -100,6 +110,8 @@ def _kill_one(points: Path, after: int, killed: list[int]) -> None:
 
 
 def _workers() -> list[psutil.Process]:
+    import psutil  # a dependency of distributed
+
     children = psutil.Process().children(recursive=True)
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 

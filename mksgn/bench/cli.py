@@ -1,119 +1,137 @@
-"""mksgn-bench: measured spikes beside the theory."""
+"""mksgn-bench: count the events of a run, price them with energy models, and compare them with published figures."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mksgn.bench import folder, summary
 from mksgn.bench.accuracy import torch_accuracy
 from mksgn.bench.check.check import check as check_folder
-from mksgn.bench.chip_counts import counts as chip
-from mksgn.bench.chip_counts import tables as beside_shown
-from mksgn.bench.chip_counts.comparison import beside as lay_beside
+from mksgn.bench.chip_counts import comparison as chip
+from mksgn.bench.chip_counts import counts as chip_counts
+from mksgn.bench.chip_counts import tables as chip_tables
 from mksgn.bench.claims import Published, published_claims
-from mksgn.bench.compare import tables as show
-from mksgn.bench.compare.gate import Bounds, judge, raise_missed
+from mksgn.bench.compare import tables
+from mksgn.bench.compare.gate import Bounds, evaluate_bounds, raise_missed
 from mksgn.bench.compare.runs import clip_names, compare_folders
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.errors import BoundMissedError
 from mksgn.bench.evaluation import EvaluationOptions
 from mksgn.bench.record import Record
 from mksgn.bench.record_io import load, write_atomically
+from mksgn.bench.report.facts import REPORT_FILES
 from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
 from mksgn.bench.theory import PAPER_MODEL
 from mksgn.bench.verdicts import evaluate_claims, gate
 from mksgn.common.console import new_app, output, run_app
+from mksgn.common.extras import require
 from mksgn.export.errors import ParityError
 from mksgn.train.datasets import open_source
 
-app = new_app("Lay the spikes that were really counted beside the published energy.")
+app = new_app("Count a network's spikes and synaptic operations, price them, and compare them with published energies.")
 
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the unfinished work in the output folder.")]
 ModelFiles = Annotated[
-    list[Path] | None, typer.Option("--energy-model", help="a YAML file of further energy models; may be repeated")
+    list[Path] | None,
+    typer.Option("--energy-model", metavar="FILE", help="YAML file of additional energy models; may be repeated."),
 ]
 ClaimFiles = Annotated[
-    list[Path] | None, typer.Option("--claims", help="a YAML file of further published figures; may be repeated")
+    list[Path] | None,
+    typer.Option("--claims", metavar="FILE", help="YAML file of additional published figures; may be repeated."),
 ]
 RequiredClaims = Annotated[
     list[str] | None,
-    typer.Option("--require-claim", help="NAME or NAME@ENERGYMODEL that must hold, else exit code 5; may be repeated"),
+    typer.Option(
+        "--require-claim",
+        metavar="NAME[@MODEL]",
+        help="Published figure that must hold, under an energy model; exit code 5 if it does not. May be repeated.",
+    ),
 ]
+
+
+def _limit(help_text: str) -> Any:
+    return typer.Option(metavar="FRACTION", help=help_text)
 
 
 @app.command()
 def run(
-    model: Annotated[Path, typer.Argument(help="a NIR file")],
-    data: Annotated[str, typer.Option(help="SOURCE of clips; the test part of its split is run")],
-    split: Annotated[str | None, typer.Option(help="name of the benchmark's split")] = None,
-    limit: Annotated[int | None, typer.Option(help="so many clips at most", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="of synthetic clips", min=0, max=2**31)] = 0,
-    backend: Annotated[str, typer.Option(help="lava or emulator")] = "lava",
-    precision: Annotated[str, typer.Option(help="fixed or float")] = "fixed",
-    chip: Annotated[str, typer.Option(help="whose cores the network is placed on: loihi2 or loihi1")] = "loihi2",
-    compare: Annotated[
-        int | None, typer.Option(help="compare spikes on the first N clips; default: all", min=0)
-    ] = None,
-    repeat: Annotated[int, typer.Option(help="run every clip so many times, for the spread of the times", min=1)] = 1,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="NIR file.")],
+    data: Annotated[str, typer.Option(metavar="SOURCE", help="Data set; the test part of its split is run.")],
+    split: Annotated[str | None, typer.Option(help="Name of the data set's split.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Largest number of clips to run.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of synthetic clips.", min=0, max=2**31)] = 0,
+    backend: Annotated[str, typer.Option(metavar="[lava|emulator]", help="What executes the network.")] = "lava",
+    precision: Annotated[str, typer.Option(metavar="[fixed|float]", help="Arithmetic of the execution.")] = "fixed",
+    chip: Annotated[str, typer.Option(metavar="[loihi2|loihi1]", help="Chip of the placement.")] = "loihi2",
+    compare: Annotated[int | None, typer.Option(help="Clips whose spikes are compared; default: all.", min=0)] = None,
+    repeat: Annotated[int, typer.Option(help="Number of times each clip is run, for the spread of times.", min=1)] = 1,
     shard: Annotated[
         int | None,
-        typer.Option(
-            help="clips that are kept together; default: what the emulator computes at once, in Lava 64", min=1
-        ),
+        typer.Option(help="Clips that are committed together; default: one batch of the emulator, 64 in Lava.", min=1),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with what is in the folder")] = False,
+    resume: Resume = False,
     energy_model: ModelFiles = None,
     claims: ClaimFiles = None,
     require_claim: RequiredClaims = None,
-    out: Annotated[Path, typer.Option("-o", "--output", help="folder of the run")] = Path("runs/bench"),
+    out: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/bench"),
 ) -> None:
-    """Run clips, count, price, compare, and write run.json, spikes.npz, the reports, a log and manifest.json.
+    """Run clips, count events and price them.
 
-    A run that was killed goes on with --resume and ends in the same record; it loses the shard in hand at most.
+    Writes the record, spikes, reports, a log and a manifest. A run that was killed continues with --resume and ends
+    with the same record; it loses at most the shard in progress.
 
     Example: mksgn-bench run runs/demo/model.nir --data synthetic --limit 100 -o runs/demo
     """
     options = EvaluationOptions(chip, known_models(energy_model or ()), published_claims(claims or ()))
-    settings = Settings(backend, precision, compare, repeat)  # type: ignore[arg-type]  # Settings names what it refuses
+    settings = Settings(backend, precision, compare, repeat)  # type: ignore[arg-type]  # Settings checks both names
     clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
     for note in clips.notes:
         output.print(note)
     record = bench(model, clips, out, settings, seed=seed, options=options, resume=resume, shard=shard)
     summary.show(record, torch_accuracy(model, clips))
-    output.print(f"report: {out / 'report.html'}")
-    _require(out, record, require_claim, options.claims)
+    if (out / REPORT_FILES[0]).is_file():
+        output.print(f"report: {out / REPORT_FILES[0]}")
+    _require_claims(out, record, require_claim, options.claims)
 
 
 @app.command()
 def report(
-    run_folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of a run")],
+    run_folder: RunFolder,
     energy_model: ModelFiles = None,
     claims: ClaimFiles = None,
     require_claim: RequiredClaims = None,
 ) -> None:
-    """Write report.html and report.md anew from a run's record, with further energy models and claims if they are given.
+    """Rewrite the reports of a run.
+
+    Additional energy models and published figures change report.html and report.md, but not run.json.
 
     Example: mksgn-bench report runs/demo
     """
-    models, published = _models(energy_model), _claims(claims)
+    models = _models(energy_model)
+    published = published_claims(claims) if claims else None
     for path in folder.write_reports(run_folder, models, published):
         output.print(f"report: {path}")
-    _require(run_folder, evaluate_claims(load(run_folder), models, published), require_claim, published)
+    _require_claims(run_folder, evaluate_claims(load(run_folder), models, published), require_claim, published)
 
 
 @app.command()
 def check(
-    run_folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of a run")],
+    run_folder: RunFolder,
     near: Annotated[
-        list[Path] | None, typer.Option(help="where the model and its parents may lie besides; may be repeated")
+        list[Path] | None,
+        typer.Option(help="Further file or folder in which to look for the model and its parents; may be repeated."),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="a model or parent that is not found is a fault")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if the model or a parent is not found.")] = False,
     energy_model: ModelFiles = None,
 ) -> None:
-    """Check a run's hashes, its figures against each other, and the chain of its parents; exit code 2 on any fault.
+    """Check a run's folder for faults.
+
+    Verifies hashes, figures that follow from others, and the chain of parents; exit code 2 on any fault.
 
     Example: mksgn-bench check runs/ref --near runs/demo
     """
@@ -126,143 +144,134 @@ def check(
 
 @app.command()
 def compare(
-    reference: Annotated[Path, typer.Argument(metavar="A", help="folder of the reference run, or its run.json")],
-    run_folder: Annotated[Path, typer.Argument(metavar="B", help="folder of the run held against it, or its run.json")],
-    max_drop_accuracy: Annotated[
-        float | None, typer.Option(help="of top-1 on the scale 0 to 1: 0.005 allows 0.985 after 0.990")
-    ] = None,
-    max_rise_energy: Annotated[float | None, typer.Option(help="relative: 0.05 allows 105 after 100")] = None,
-    under: Annotated[
-        str, typer.Option(metavar="NAME", help="energy model that --max-rise-energy is about")
-    ] = PAPER_MODEL,
-    max_rise_spikes: Annotated[float | None, typer.Option(help="relative")] = None,
-    max_rise_syn_ops: Annotated[float | None, typer.Option(help="relative")] = None,
-    max_rise_latency: Annotated[
-        float | None, typer.Option(help="relative, of the steps from a clip's first input to its last output")
-    ] = None,
-    max_rise_cores: Annotated[float | None, typer.Option(help="relative")] = None,
-    identical: Annotated[
-        bool, typer.Option("--identical", help="every count and prediction equal; times and environment may differ")
-    ] = False,
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="Folder of the reference run, or a run.json.")],
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run to compare, or a run.json.")],
+    max_drop_accuracy: Annotated[float | None, _limit("Allowed drop of top-1: 0.01 allows 0.98 after 0.99.")] = None,
+    max_rise_energy: Annotated[float | None, _limit("Allowed relative rise: 0.05 allows 105 after 100.")] = None,
+    under: Annotated[str, typer.Option(metavar="NAME", help="Energy model of --max-rise-energy.")] = PAPER_MODEL,
+    max_rise_spikes: Annotated[float | None, _limit("Allowed relative rise.")] = None,
+    max_rise_syn_ops: Annotated[float | None, _limit("Allowed relative rise.")] = None,
+    max_rise_latency: Annotated[float | None, _limit("Allowed relative rise, first input to last output.")] = None,
+    max_rise_cores: Annotated[float | None, _limit("Allowed relative rise.")] = None,
+    identical: Annotated[bool, typer.Option("--identical", help="Require equal counts and predictions.")] = False,
     allow_different_data: Annotated[
-        bool, typer.Option("--allow-different-data", help="judge bounds although the runs are of other clips")
+        bool, typer.Option("--allow-different-data", help="Evaluate the bounds even if the runs have different clips.")
     ] = False,
-    markdown: Annotated[Path | None, typer.Option(help="write the comparison there too, for a pull request")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Differences of B against A, per figure, class and layer; exit code 5 where a bound is missed.
+    """Compare two runs, with optional bounds.
+
+    Shows the differences by figure, class and layer; exit code 5 if a bound is missed.
 
     Example: mksgn-bench compare runs/ref runs/new --max-drop-accuracy 0.005 --max-rise-energy 0.05
     """
-    bounds = Bounds(
-        max_drop_accuracy,
-        max_rise_energy,
-        max_rise_spikes,
-        max_rise_syn_ops,
-        max_rise_latency,
-        max_rise_cores,
-        identical,
-        under,
-    )
-    found = compare_folders(reference, run_folder)
-    verdicts = judge(found, bounds, allow_different_data=allow_different_data)
+    rises = (max_rise_energy, max_rise_spikes, max_rise_syn_ops, max_rise_latency, max_rise_cores)
+    bounds = Bounds(max_drop_accuracy, *rises, identical=identical, energy_model=under)
+    comparison = compare_folders(reference, run_folder)
+    verdicts = evaluate_bounds(comparison, bounds, allow_different_data=allow_different_data)
     if markdown is not None:
-        write_atomically(markdown, show.markdown(found, verdicts))
+        write_atomically(markdown, tables.markdown(comparison, verdicts))
     if as_json:
-        print(show.as_json(found, verdicts))
+        print(tables.as_json(comparison, verdicts))
     else:
-        for table in show.tables(found, verdicts):
-            output.print(table)
-        for line in show.notes(found):
-            output.print(line)
-    raise_missed(found, verdicts)
+        for part in (*tables.tables(comparison, verdicts), *tables.sentences(comparison)):
+            output.print(part)
+    raise_missed(comparison, verdicts)
 
 
-@app.command()
-def beside(
-    run_folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of a run")],
-    counts: Annotated[Path | None, typer.Argument(metavar="COUNTS", help="a chip's counters: YAML or JSON")] = None,
-    template: Annotated[
-        Path | None, typer.Option(help="write a file of counters to be filled in for this run, and stop")
+@app.command("beside", hidden=True)  # its former name
+@app.command("compare-chip")
+def compare_chip(
+    run_folder: RunFolder,
+    counts: Annotated[
+        Path | None, typer.Argument(metavar="COUNTS", help="YAML or JSON file of counters from a chip.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="show equal counters too")] = False,
+    template: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a file to fill in, and stop.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show equal counters too.")] = False,
     model_file: Annotated[
-        Path | None, typer.Option(help="write the measured energy there, as a file of energy models")
+        Path | None, typer.Option(metavar="FILE", help="Write the measured energy as a file of energy models.")
     ] = None,
 ) -> None:
-    """Lay a chip's own counters beside a run's, population by population, and its measured energy beside every price list.
+    """Compare a chip's counters with a run.
 
-    Examples: mksgn-bench beside runs/ref --template counts.yaml
-              mksgn-bench beside runs/ref counts.yaml
+    Compares the counters of each population, and the measured energy with every energy model.
+
+    Example: mksgn-bench compare-chip runs/ref --template counts.yaml
+
+    Example: mksgn-bench compare-chip runs/ref counts.yaml
     """
     record = load(run_folder)
     clips = clip_names(run_folder)
     if template is not None:
-        write_atomically(template, chip.template(record, clips))
-        output.print(f"wrote {template}: fill in what your chip counted")
+        write_atomically(template, chip_counts.template(record, clips))
+        output.print(f"wrote {template}: fill in the counters of your chip")
         return
     if counts is None:
         raise typer.BadParameter("name a file of counters, or write one with --template")
-    read_out = chip.read(counts)
-    found = lay_beside(record, read_out, clips=clips)
-    for table in beside_shown.tables(found, every=every):
-        output.print(table)
-    for line in beside_shown.sentences(found):
-        output.print(line)
+    read_out = chip_counts.read(counts)
+    comparison = chip.compare_chip(record, read_out, clips=clips)
+    for part in (*chip_tables.tables(comparison, every=every), *chip_tables.sentences(comparison)):
+        output.print(part)
     if model_file is not None:
-        write_atomically(model_file, chip.models_file([chip.model_of(read_out, record)]))
+        write_atomically(model_file, chip_counts.models_file([chip_counts.model_of(read_out, record)]))
         output.print(f"wrote {model_file}")
 
 
 @app.command()
 def sweep(
-    grid: Annotated[Path, typer.Argument(metavar="GRID", help="a YAML file of axes and data (docs/bench.md)")],
-    workers: Annotated[int | None, typer.Option(help="processes on this machine; default: one per core", min=1)] = None,
-    scheduler: Annotated[str | None, typer.Option(help="address of a Dask scheduler to use instead")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with what is in the folder")] = False,
+    grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of axes and data (docs/bench.md).")],
+    workers: Annotated[int | None, typer.Option(help="Local processes; default: one per core.", min=1)] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler to use instead of local processes.")
+    ] = None,
+    resume: Resume = False,
     energy_model: ModelFiles = None,
-    out: Annotated[Path, typer.Option("-o", "--output", help="folder of the sweep")] = Path("runs/sweep"),
+    out: Annotated[Path, typer.Option("-o", "--output", help="Folder of the sweep.")] = Path("runs/sweep"),
 ) -> None:
-    """Run a grid of time steps, thresholds, bits, networks and chips over a whole data set, spread over Dask's workers.
+    """Run a grid of networks over a data set.
 
-    Leaves a run's folder for each point in points/, and the Pareto front of accuracy against energy as table and picture.
+    Varies network, time steps, thresholds, weight bits and chip, in parallel with Dask. Writes a run's folder for each
+    point into points/, and the Pareto front of accuracy and energy as table and picture.
 
     Example: mksgn-bench sweep grid.yaml --workers 2 -o runs/sweep
     """
+    require("a sweep", "sweep", "distributed")
+    require("the picture of a Pareto front", "report", "matplotlib")
     from mksgn.bench.sweep import pareto
     from mksgn.bench.sweep import sweep as sweeps
     from mksgn.bench.sweep.grid import read
 
-    asked, models = read(grid), known_models(energy_model or ())
-    records = sweeps.sweep(asked, out, workers=workers, scheduler=scheduler, resume=resume, models=models)
-    points = pareto.rows(asked, records, [model_named(name, models) for name in asked.energy_models])
-    paths = pareto.write(out, asked, points)
-    for model in asked.energy_models:
-        output.print(pareto.table(points, model))
+    requested, models = read(grid), known_models(energy_model or ())
+    records = sweeps.sweep(requested, out, workers=workers, scheduler=scheduler, resume=resume, models=models)
+    points = pareto.rows(requested, records, [model_named(name, models) for name in requested.energy_models])
+    paths = pareto.write(out, requested, points)
+    for name in requested.energy_models:
+        output.print(pareto.front_table(points, name))
     output.print(f"wrote {', '.join(map(str, paths))}")
-    apart = [f"{row.label}: {row.mismatches}" for row in points if row.mismatches]
-    if apart:
-        raise ParityError(f"{out}: spikes differ from torch's, decisions by point: {'; '.join(apart)}")
+    mismatches = [f"{row.label}: {row.mismatches}" for row in points if row.mismatches]
+    if mismatches:
+        raise ParityError(f"{out}: spikes differ from torch's; decisions by point: {'; '.join(mismatches)}")
 
 
-def _require(place: Path, record: Record, required: list[str] | None, published: list[Published] | None) -> None:
-    gates = [gate(record, name, published) for name in required or ()]
-    for found in gates:
-        output.print(found.text)
-    missed = [found.text for found in gates if found.missed]
+def _require_claims(
+    run_folder: Path, record: Record, names: list[str] | None, published: list[Published] | None
+) -> None:
+    """Print the outcome of each required claim, and raise BoundMissedError unless all hold."""
+    gates = [gate(record, name, published) for name in names or ()]
+    for claim in gates:
+        output.print(claim.text)
+    missed = [claim.text for claim in gates if claim.missed]
     if missed:
-        raise BoundMissedError(str(place), missed)
+        raise BoundMissedError(str(run_folder), missed)
 
 
 def _models(paths: list[Path] | None) -> list[EnergyModel] | None:
     return known_models(paths) if paths else None
 
 
-def _claims(paths: list[Path] | None) -> list[Published] | None:
-    return published_claims(paths) if paths else None
-
-
 def main() -> None:
+    """Run the command."""
     run_app(app, "mksgn-bench")
 
 

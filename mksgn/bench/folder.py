@@ -16,7 +16,9 @@ from mksgn.bench.claims import Published
 from mksgn.bench.energy_models import EnergyModel
 from mksgn.bench.record import RUN_FILE
 from mksgn.bench.report.facts import REPORT_FILES
-from mksgn.common.errors import BadInputError
+from mksgn.bench.report.write import write_report
+from mksgn.common.console import output
+from mksgn.common.extras import MissingExtraError
 from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE, update_manifest
 
 LOG_FILE = "run.log"
@@ -51,17 +53,18 @@ def write_reports(
         Paths of the reports.
 
     Raises:
-        BadInputError: The record cannot be read, or a package of the extra `report` is not
-            installed.
+        BadInputError: The record cannot be read.
+        MissingExtraError: A package of the extra `report` is not installed.
     """
-    try:
-        from mksgn.bench.report.write import write_report
-
-        paths = write_report(folder, models=models, claims=claims)
-    except ImportError as error:
-        raise BadInputError(
-            f"{folder}: a report needs {error.name}: pip install 'mksgn[report]', then mksgn-bench report {folder}"
-        ) from error
+    paths = write_report(folder, models=models, claims=claims)
     if (folder / MANIFEST_FILE).is_file():
         update_manifest(folder, [path.name for path in paths])
     return paths
+
+
+def write_reports_if_possible(folder: Path) -> None:
+    """Write the reports; without the packages of the extra `report`, print one line and leave them out."""
+    try:
+        write_reports(folder)
+    except MissingExtraError as error:
+        output.print(f"no report: {error}, then mksgn-bench report {folder}")

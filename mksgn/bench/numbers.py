@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
 NONE = "–"
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -76,14 +71,6 @@ def counted(number: int, noun: str) -> str:
 def words(kinds: list[str]) -> str:
     """Write kinds of event, as the record spells them, in plain words."""
     return ", ".join(kinds).replace("_", " ") or NONE
-
-
-def breakable(name: str) -> Markup:
-    """Allow line breaks after the dots and underscores of a name."""
-    from markupsafe import Markup  # of the extra `report`
-
-    dots = Markup(".<wbr>").join(name.split("."))
-    return Markup("_<wbr>").join(dots.split("_"))
 
 
 def shortened(label: str, most: int) -> str:

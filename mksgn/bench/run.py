@@ -127,7 +127,7 @@ def finish(
     )
     (out / folder.PROGRESS_FILE).unlink(missing_ok=True)
     if reports:
-        folder.write_reports(out)
+        folder.write_reports_if_possible(out)
     return record
 
 
@@ -173,7 +173,7 @@ def _finished(out: Path, identity: Identity, clips: ClipSet) -> bool:
     # the run may have been killed between its manifest and its reports
     (out / folder.PROGRESS_FILE).unlink(missing_ok=True)
     if not set(REPORT_FILES) <= set(manifest.files):
-        folder.write_reports(out)
+        folder.write_reports_if_possible(out)
     return True
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from mksgn.common.errors import MksgnError
 
@@ -57,6 +58,17 @@ def fail(name: str, message: str, code: int) -> None:
     # only a Lava Process's traceback may follow, which a user needs to repair the model
     print(*rest, sep="\n", end="\n" if rest else "", file=sys.stderr)
     sys.exit(code)
+
+
+def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[str] = ()) -> Table:
+    """Return a table; the first column and those headed by `left` are left-aligned, the others right-aligned."""
+    result = Table(title=title, title_justify="left")
+    for heading in headings:
+        text = heading == headings[0] or heading in left
+        result.add_column(heading, justify="left" if text else "right", overflow="fold")
+    for row in rows:
+        result.add_row(*row)
+    return result
 
 
 def track(

@@ -1,25 +1,31 @@
-"""mksgn-bench as a user calls it: what each command prints, and its exit code."""
+"""mksgn-bench as a user calls it: output and exit codes of each command."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from mksgn.bench.cli import main
-from tests.bench.test_sweep import GRID
+from mksgn.bench.folder import write_reports
+from mksgn.bench.run import bench
+from mksgn.bench.shards import Settings
+from mksgn.train.datasets import open_source
 from tests.support.bench_runs import student_files
+from tests.support.sweep_grids import GRID
 
 PRICES = """
 schema: mksgn.energy_models/1
 models:
-  - {name: our-chip, evidence: measured, source: our board, prices_pJ: {synaptic_op: 2.0}, excludes: [host_macs, coincidences,
-     neuron_updates, spike_messages, host_to_chip_spikes, memory, static_power]}
+  - {name: our-chip, evidence: measured, source: our board, prices_pJ: {synaptic_op: 2.0}, excludes: [host_macs,
+     coincidences, neuron_updates, spike_messages, host_to_chip_spikes, memory, static_power]}
 """
 CLAIM = """
 schema: mksgn.claims/1
 claims:
-  - {name: our figure, quantity: energy, value: VALUE, unit: mJ, version: ours, grade: own, source: our paper, energy_model: our-chip}
+  - {name: our figure, quantity: energy, value: VALUE, unit: mJ, version: ours, grade: own, source: our paper,
+     energy_model: our-chip}
 """
 
 
@@ -44,14 +50,24 @@ def model(tmp_path_factory) -> Path:
     return student_files(tmp_path_factory.mktemp("model"))
 
 
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("finished")
+    bench(model, open_source("synthetic", part="test", limit=12), out, Settings(), seed=0)
+    return out
+
+
 @pytest.fixture
-def run(command, model, tmp_path) -> Path:
-    command("run", model, "--data", "synthetic", "--limit", 12, "--backend", "emulator", "-o", tmp_path / "run")
-    return tmp_path / "run"
+def run(finished, tmp_path) -> Path:
+    """A copy of a run's folder that a test may change."""
+    return shutil.copytree(finished, tmp_path / "run")
 
 
-def test_run_prints_what_the_record_holds_and_resume_repeats_nothing(command, model, run):
+def test_run_prints_the_record_and_resume_repeats_nothing(command, model, tmp_path):
+    run = tmp_path / "run"
     options = ("--data", "synthetic", "--limit", 12, "--backend", "emulator", "--resume", "-o", run)
+    text = command("run", model, *options)
+    assert f"report: {run / 'report.html'}" in text
     text = command("run", model, *options)
     record = json.loads((run / "run.json").read_text())
     assert f"{run}: finished already" in text
@@ -107,24 +123,28 @@ def test_report_with_prices_and_claims_of_one_s_own(command, run, tmp_path):
     assert "no claim 'another'" in command("report", run, "--require-claim", "another", code=2)
 
 
-def test_beside_writes_a_template_that_agrees_with_the_run(command, run, tmp_path):
-    command("beside", run, "--template", tmp_path / "counts.yaml")
+@pytest.mark.parametrize("name", ["compare-chip", "beside"])
+def test_compare_chip_writes_a_template_for_the_run(command, run, tmp_path, name):
+    """`beside` is its former name."""
+    command(name, run, "--template", tmp_path / "counts.yaml")
     assert "mksgn.chip_counts/1" in (tmp_path / "counts.yaml").read_text()
-    assert "--template" in command("beside", run, code=2)
+    assert "--template" in command(name, run, code=2)
+    assert "compare-chip" in command("--help")
+    assert "beside" not in command("--help")
 
 
 def test_sweep_prints_the_front(command, model, tmp_path):
     grid = (
-        GRID.replace("limit: 24", "limit: 8")
+        GRID.replace("limit: 12", "limit: 8")
         .replace("[2, 4]", "[2]")
         .replace("tiny: model.pt", f"tiny: {model.parent}/model.pt")
     )
     (tmp_path / "grid.yaml").write_text(grid)
     text = command("sweep", tmp_path / "grid.yaml", "--workers", 1, "-o", tmp_path / "sweep")
-    assert "accuracy against energy under horowitz45-fp32" in text
+    assert "accuracy and energy under horowitz45-fp32" in text
     assert "* tiny-S2-th1" in text
     assert "pareto-davies2018-loihi1.png" in text
-    assert "holds a sweep already" in command("sweep", tmp_path / "grid.yaml", "-o", tmp_path / "sweep", code=2)
+    assert "already holds a sweep" in command("sweep", tmp_path / "grid.yaml", "-o", tmp_path / "sweep", code=2)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +164,28 @@ def test_what_is_wrong_is_one_line(command, tmp_path, monkeypatch, arguments, fa
     text = command(*arguments, code=2)
     assert fault in text
     assert text.count("\n") == 1
+
+
+def test_without_the_packages_of_an_extra_all_but_its_commands_work(command, model, run, tmp_path, monkeypatch):
+    for module in ("jinja2", "matplotlib", "PIL", "distributed"):
+        monkeypatch.setitem(sys.modules, module, None)
+    out = tmp_path / "plain"
+    text = command("run", model, "--data", "synthetic", "--limit", 12, "--backend", "emulator", "-o", out)
+    assert "no report: a report needs jinja2" in text
+    assert "pip install 'mksgn[report]'" in text
+    assert "report: " not in text.replace("no report: ", "")
+    assert not list(out.glob("report.*"))
+    assert "finished already" in command(
+        "run", model, "--data", "synthetic", "--limit", 12, "--backend", "emulator", "--resume", "-o", out
+    )
+    command("check", out)
+    assert "all counts, spikes per neuron and predictions are equal" in " ".join(
+        command("compare", run, out, "--identical").split()
+    )
+    for arguments, extra in ((("report", out), "report"), (("sweep", "grid.yaml"), "sweep")):
+        text = command(*arguments, code=2)
+        assert f"pip install 'mksgn[{extra}]'" in text
+        assert text.count("\n") == 1
+    monkeypatch.undo()
+    write_reports(out)
+    command("check", out)  # the manifest vouches for reports written later

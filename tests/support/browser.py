@@ -1,6 +1,6 @@
-"""A real browser for tests: Chromium, headless, by its DevTools protocol over two pipes; no port, no client library.
+"""A real browser for tests: headless Chromium, controlled by its DevTools protocol over two pipes.
 
-What a page logs, throws, violates and asks the network for is collected from its first byte on.
+A page's log entries, exceptions, policy violations and requests are collected from its first byte on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 TIMEOUT_S = 20.0
-# Chromium reads commands from descriptor 3 and writes to 4; only the new process itself can put the pipes there
+# Chromium reads commands from descriptor 3 and writes to 4; only the new process itself can place the pipes there
 LAUNCH = """
 import fcntl, os, sys
 ends = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]  # copies: one may be 3 or 4 itself
@@ -31,12 +31,12 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 def executable() -> str | None:
-    """Path of the first browser that is installed."""
+    """Return the path of the first installed browser; None if there is none."""
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
 class Browser:
-    """A browser with a fresh profile. Use it as a context: its processes end with it."""
+    """A browser with a fresh profile. As a context manager it ends its processes."""
 
     def __init__(self, path: str, profile: Path) -> None:
         commands, self._commands = os.pipe()
@@ -72,7 +72,7 @@ class Browser:
         os.close(self._answers)
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """A command and its answer; events that come meanwhile go to their pages."""
+        """Send a command and return its answer; events that arrive meanwhile go to their pages."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if session is not None:
@@ -87,7 +87,7 @@ class Browser:
                 return answer["result"]
 
     def receive(self, deadline: float) -> dict[str, Any]:
-        """The next message. Raises TimeoutError after the deadline."""
+        """Return the next message. Raises TimeoutError after the deadline."""
         while b"\0" not in self._buffer:
             if not select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 raise TimeoutError("the browser does not answer")
@@ -98,11 +98,11 @@ class Browser:
         text, _, self._buffer = self._buffer.partition(b"\0")
         message = json.loads(text)
         if "method" in message and message.get("sessionId") in self.pages:
-            self.pages[message["sessionId"]].hear(message["method"], message["params"])
+            self.pages[message["sessionId"]].on_event(message["method"], message["params"])
         return message
 
     def open(self, url: str, *, width: int = 1280, height: int = 900) -> Page:
-        """A new tab of this size, with the page loaded."""
+        """Load a page in a new tab of this size."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         page = Page(self, self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
         self.pages[page.session] = page
@@ -116,7 +116,7 @@ class Browser:
 
 
 class Page:
-    """One tab. `faults`: errors and warnings, exceptions, violations of its policy; `requests`: every address asked for."""
+    """One tab. `faults`: errors, warnings, exceptions and policy violations; `requests`: every requested URL."""
 
     def __init__(self, browser: Browser, session: str) -> None:
         self.browser, self.session = browser, session
@@ -127,45 +127,46 @@ class Page:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self.browser.call(method, self.session, **parameters)
 
-    def hear(self, event: str, what: dict[str, Any]) -> None:
+    def on_event(self, event: str, parameters: dict[str, Any]) -> None:
+        """Record an event of the page."""
         if event == "Page.loadEventFired":
             self.loaded = True
         elif event == "Network.requestWillBeSent":
-            self.requests.append(what["request"]["url"])
-        elif event == "Log.entryAdded" and what["entry"]["level"] in ("error", "warning"):
-            self.faults.append(what["entry"]["text"])
+            self.requests.append(parameters["request"]["url"])
+        elif event == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
+            self.faults.append(parameters["entry"]["text"])
         elif event == "Runtime.exceptionThrown":
-            details = what["exceptionDetails"]
+            details = parameters["exceptionDetails"]
             self.faults.append(details.get("exception", {}).get("description", details["text"]))
-        elif event == "Runtime.consoleAPICalled" and what["type"] in ("error", "warning", "assert"):
-            self.faults.append(" ".join(str(each.get("value")) for each in what["args"]))
+        elif event == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning", "assert"):
+            self.faults.append(" ".join(str(argument.get("value")) for argument in parameters["args"]))
 
     def wait(self, done: Any, seconds: float = TIMEOUT_S) -> None:
-        """Until `done()`, event by event."""
+        """Process events until `done()`."""
         deadline = time.monotonic() + seconds
         while not done():
             self.browser.receive(deadline)
 
     def settle(self, seconds: float = 0.3) -> None:
-        """Hear what comes late."""
+        """Process events that arrive late."""
         with suppress(TimeoutError):
             self.wait(lambda: False, seconds)
 
     def run(self, script: str) -> Any:
-        """The value of an expression in the page."""
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in found:
-            raise RuntimeError(found["exceptionDetails"].get("exception", {}).get("description", script))
-        return found["result"].get("value")
+        """Return the value of an expression in the page."""
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", script))
+        return answer["result"].get("value")
 
     def press(self, key: str) -> None:
-        """A key, on whatever has the focus."""
+        """Press a key on the element that has the focus."""
         codes = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "ArrowDown": 40}
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key])
 
     def click(self, selector: str) -> None:
-        """The mouse, in the middle of an element."""
+        """Click the centre of an element."""
         middle = "(r => [r.x + r.width / 2, r.y + r.height / 2])(e.getBoundingClientRect())"
         x, y = self.run(
             f"(e => (e.scrollIntoView({{block: 'center', behavior: 'instant'}}), {middle}))(document.querySelector({json.dumps(selector)}))"
@@ -177,7 +178,7 @@ class Page:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def prefer(self, **features: str) -> None:
-        """Media features, such as prefers_color_scheme="dark"."""
+        """Emulate media features, such as prefers_color_scheme="dark"."""
         named = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
         self.call("Emulation.setEmulatedMedia", features=named)
 
@@ -185,5 +186,5 @@ class Page:
         return base64.b64decode(self.call("Page.printToPDF", printBackground=True)["data"])
 
     def picture(self) -> bytes:
-        """The whole page as PNG."""
+        """Return the whole page as PNG."""
         return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"])

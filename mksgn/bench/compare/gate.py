@@ -1,6 +1,6 @@
-"""Bounds on a comparison: how much worse than its reference a run may be. For continuous integration.
+"""Bounds on a comparison, for continuous integration: how much worse than its reference a run may be.
 
-The remedy of a missed bound is a human's: mend the network, or take the new run as the reference.
+If a bound is missed, either the network must be fixed or the new run accepted as the reference; a person decides.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from mksgn.bench.record import EnergyEntry, Record
 from mksgn.bench.theory import PAPER_MODEL
 from mksgn.common.errors import BadInputError
 
-ROUNDING = 1e-9  # a limit given in decimals is met by a difference that is equal to it but for float rounding
-MAXIMA = ("max_membrane", "max_current")  # sums of floats in a float run: their last digits depend on the order
+ROUNDING = 1e-9  # a difference equal to a decimal limit but for float rounding keeps it
+MAXIMA = ("max_membrane", "max_current")  # float sums in a float run, whose last digits depend on the order
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """None: no bound. All are fractions: of the accuracy scale 0 … 1 for the drop, of the reference for the rises.
+    """Allowed changes as fractions: a drop on the accuracy scale 0 … 1, and rises relative to the reference.
 
-    0.005 allows an accuracy of 0.985 after 0.990; a rise of 0.05 allows 105 after 100. A rise of 0 allows no rise.
+    A drop of 0.005 allows an accuracy of 0.985 after 0.990. A rise of 0.05 allows 105 after 100, and a rise of 0 allows
+    none. None sets no bound.
     """
 
     max_drop_accuracy: float | None = None
     max_rise_energy: float | None = None  # under energy_model
     max_rise_spikes: float | None = None
     max_rise_syn_ops: float | None = None
-    max_rise_latency: float | None = None  # of the steps from a clip's first input to its last output
+    max_rise_latency: float | None = None  # of the time steps from a clip's first input to its last output
     max_rise_cores: float | None = None
     identical: bool = False  # every count of every layer, every prediction
     energy_model: str = PAPER_MODEL
@@ -37,12 +38,10 @@ class Bounds:
     def __post_init__(self) -> None:
         for name, value in self.limits().items():
             if not 0 <= value < float("inf"):
-                raise BadInputError(
-                    f"--{name.replace('_', '-')} is {value}; it must be a fraction of 0 or more, as 0.05"
-                )
+                raise BadInputError(f"{_option(name)} is {value}; it must be a fraction of 0 or more, such as 0.05")
 
     def limits(self) -> dict[str, float]:
-        """The bounds that are set, by name."""
+        """Return the bounds that are set, by name."""
         return {name: value for name, value in vars(self).items() if name.startswith("max_") and value is not None}
 
     def __bool__(self) -> bool:
@@ -51,128 +50,142 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One bound and whether it was kept; `text` holds the number against the limit."""
+    """The outcome of one bound; `text` states the number and its limit."""
 
     bound: str
     kept: bool
     text: str
 
 
-def judge(found: Comparison, bounds: Bounds, *, allow_different_data: bool = False) -> list[Verdict]:
-    """A verdict for each bound that is set, in the order of Bounds.
+def evaluate_bounds(comparison: Comparison, bounds: Bounds, *, allow_different_data: bool = False) -> list[Verdict]:
+    """Evaluate each bound that is set, in the order of Bounds.
 
-    Raises BadInputError where a bound cannot be judged: other clips, no labels, no placement, an energy that is only a
-    lower bound in one of the runs (what has no price could have risen unseen).
+    Args:
+        comparison: The runs.
+        bounds: The allowed changes.
+        allow_different_data: Evaluate them even if the runs have different clips.
+
+    Raises:
+        BadInputError: A bound cannot be evaluated: different clips, no labels, no placement, or an energy that is only
+            a lower bound in one of the runs, since a rise of the events without a price would be missed.
     """
-    if bounds and found.other_data and not allow_different_data:
+    if bounds and comparison.other_data and not allow_different_data:
         raise BadInputError(
-            f"{found.names[0]} and {found.names[1]} ran other clips ({'; '.join(found.other_data)}): no bound can be judged; "
-            "run both on the same clips, or add --allow-different-data"
+            f"{' and '.join(comparison.names)} ran different clips ({'; '.join(comparison.other_data)}), so no bound "
+            "can be evaluated; run both on the same clips, or add --allow-different-data"
         )
     verdicts = []
     for name, limit in bounds.limits().items():
         if name == "max_drop_accuracy":
-            verdicts.append(_drop(found, limit))
+            verdicts.append(_drop(comparison, limit))
         else:
-            verdicts.append(_rise(name, _figure(found, name, bounds.energy_model), limit))
+            verdicts.append(_rise(name, _figure(comparison, name, bounds.energy_model), limit))
     if bounds.identical:
-        differences = list(_not_identical(found))
-        shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
-        verdicts.append(Verdict("identical", not differences, shown or _same(found)))
+        differences = list(_not_identical(comparison))
+        text = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
+        verdicts.append(Verdict("identical", not differences, text or _identical(comparison)))
     return verdicts
 
 
-def _same(found: Comparison) -> str:
-    if found.predictions is None:
-        return "every count is the same; predictions and spikes per neuron are not known without the runs' folders"
-    return "every count, every neuron and every prediction is the same"
-
-
-def raise_missed(found: Comparison, verdicts: list[Verdict]) -> None:
-    """Raises BoundMissedError (exit code 5), which lists every missed bound."""
+def raise_missed(comparison: Comparison, verdicts: list[Verdict]) -> None:
+    """Raise BoundMissedError (exit code 5) with every missed bound, if there is one."""
     missed = [f"{verdict.bound}: {verdict.text}" for verdict in verdicts if not verdict.kept]
     if missed:
-        raise BoundMissedError(f"{found.names[1]} against {found.names[0]}", missed)
+        raise BoundMissedError(f"{comparison.names[1]} compared with {comparison.names[0]}", missed)
 
 
-def _drop(found: Comparison, limit: float) -> Verdict:
-    accuracy = found["accuracy"]
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _identical(comparison: Comparison) -> str:
+    if comparison.predictions is None:
+        return "all counts are equal; predictions and spikes per neuron are unknown without the runs' folders"
+    return "all counts, spikes per neuron and predictions are equal"
+
+
+def _drop(comparison: Comparison, limit: float) -> Verdict:
+    accuracy = comparison["accuracy"]
     if accuracy.a is None or accuracy.b is None:
-        raise BadInputError(
-            f"{found.names[accuracy.a is not None]}: no accuracy, as its clips have no labels; omit that bound"
-        )
+        name = comparison.names[accuracy.a is not None]
+        raise BadInputError(f"{name}: no accuracy, since its clips have no labels; omit that bound")
     drop = accuracy.a - accuracy.b
-    text = f"{accuracy.a:.4f} to {accuracy.b:.4f}, a drop of {drop:.4f} against {limit:g} allowed"
-    worst = [f"{each.name} {each.a:.2f} to {each.b:.2f}" for each in found.dropped_classes[:3]]
     kept = drop <= limit + ROUNDING
-    return Verdict("--max-drop-accuracy", kept, text + ("" if kept or not worst else f" (most in {', '.join(worst)})"))
+    text = f"{accuracy.a:.4f} to {accuracy.b:.4f}, a drop of {drop:.4f}; {limit:g} allowed"
+    worst = ", ".join(f"{recall.name} {recall.a:.2f} to {recall.b:.2f}" for recall in comparison.dropped_classes[:3])
+    if worst and not kept:
+        text += f" (most in {worst})"
+    return Verdict(_option("max_drop_accuracy"), kept, text)
 
 
-def _figure(found: Comparison, name: str, model: str) -> Difference:
-    what = name.removeprefix("max_rise_")
-    if what == "energy":
-        return _energy(found, model)
-    if what == "cores":
-        chips = [None if r.placement is None else r.placement.chip for r in (found.a, found.b)]
+def _figure(comparison: Comparison, name: str, model: str) -> Difference:
+    figure = name.removeprefix("max_rise_")
+    if figure == "energy":
+        return _energy(comparison, model)
+    if figure == "cores":
+        chips = [None if r.placement is None else r.placement.chip for r in (comparison.a, comparison.b)]
         if None in chips or chips[0] != chips[1]:
             raise BadInputError(
-                f"cores: placed on {chips[0] or 'no chip'} and {chips[1] or 'no chip'}; place both on one chip, or omit that bound"
+                f"cores: placed on {chips[0] or 'no chip'} and {chips[1] or 'no chip'}; place both on the same chip, "
+                "or omit that bound"
             )
-    return found[what]
+    return comparison[figure]
 
 
-def _energy(found: Comparison, model: str) -> Difference:
-    entries = [_entry(record, model, name) for record, name in zip((found.a, found.b), found.names, strict=True)]
-    for entry, name in zip(entries, found.names, strict=True):
+def _energy(comparison: Comparison, model: str) -> Difference:
+    first, second = (
+        _entry(record, model, name) for record, name in zip((comparison.a, comparison.b), comparison.names, strict=True)
+    )
+    for entry, name in zip((first, second), comparison.names, strict=True):
         if entry.total_mJ is None:
             raise BadInputError(
-                f"{name}: {model} gives only a lower bound, without {', '.join(entry.unpriced)}, whose rise would go unseen; "
-                "bound --max-rise-syn-ops, or the energy under a model with a total"
+                f"{name}: {model} gives only a lower bound, without {', '.join(entry.unpriced)}, so a rise of these "
+                "would be missed; bound --max-rise-syn-ops, or the energy under a model with a total"
             )
-    for what in ("source", "excludes"):
-        if getattr(entries[0], what) != getattr(entries[1], what):
-            raise BadInputError(f"{model} is not the same model in both runs: other {what}; price both with one file")
-    return found[f"energy, {model}"]
+    for field in ("source", "excludes"):
+        if getattr(first, field) != getattr(second, field):
+            raise BadInputError(f"{model} has a different {field} in the two runs; price both with the same file")
+    return comparison[f"energy, {model}"]
 
 
 def _entry(record: Record, model: str, name: str) -> EnergyEntry:
-    for entry in record.energy:
-        if entry.model == model:
-            return entry
-    known = ", ".join(entry.model for entry in record.energy)
-    raise BadInputError(f"{name}: was not priced with {model}; its energy models are {known}")
+    entries = {entry.model: entry for entry in record.energy}
+    if model not in entries:
+        raise BadInputError(f"{name}: not priced with {model}; its energy models are {', '.join(entries)}")
+    return entries[model]
 
 
 def _rise(name: str, figure: Difference, limit: float) -> Verdict:
     if figure.a is None or figure.b is None:
-        raise BadInputError(f"{figure.name}: not counted in both runs; omit --{name.replace('_', '-')}")
+        raise BadInputError(f"{figure.name}: not counted in both runs; omit {_option(name)}")
     kept = figure.b <= figure.a * (1 + limit) + ROUNDING * abs(figure.a)
-    rise = "from nothing" if figure.rise is None else f"{figure.rise:+.2%}"
+    rise = "from zero" if figure.rise is None else f"{figure.rise:+.2%}"
     unit = f" {figure.unit}" if figure.unit else ""
-    text = f"{figure.a:,.6g} to {figure.b:,.6g}{unit}, {rise} against {limit:+.2%} allowed"
-    return Verdict(f"--{name.replace('_', '-')}", kept, text)
+    text = f"{figure.a:,.6g} to {figure.b:,.6g}{unit}, {rise}; {limit:+.2%} allowed"
+    return Verdict(_option(name), kept, text)
 
 
-def _not_identical(found: Comparison) -> Iterator[str]:
-    """What differs although only times, files and environment may."""
-    if found.predictions:
-        yield f"{found.predictions} predictions differ"
-    elif found.a.accuracy != found.b.accuracy:
-        yield "the confusion differs"
-    inexact = "float" in (found.a.execution.precision, found.b.execution.precision)
-    for layer in found.layers:
+def _not_identical(comparison: Comparison) -> Iterator[str]:
+    """Yield every difference other than in times, files and environment."""
+    a, b = comparison.a, comparison.b
+    if comparison.predictions:
+        yield f"{comparison.predictions} predictions differ"
+    elif a.accuracy != b.accuracy:
+        yield "the confusion matrix differs"
+    inexact = "float" in (a.execution.precision, b.execution.precision)
+    for layer in comparison.layers:
         if layer.only_in:
-            yield f"{layer.name} is only in {found.names[layer.only_in == 'b']}"
+            yield f"{layer.name} is only in {comparison.names[layer.only_in == 'b']}"
             continue
         for value in layer.values:
             if not value.same and not (inexact and value.name in MAXIMA):
                 yield f"{layer.name}: {value.name} {_number(value.a)} and {_number(value.b)}"
         if layer.neurons:
-            yield f"{layer.name}: {layer.neurons} neurons fired another number of times"
-    for name in type(found.a.totals).model_fields:
-        ours, theirs = getattr(found.a.totals, name), getattr(found.b.totals, name)
-        if ours != theirs:
-            yield f"totals.{name} {_number(ours)} and {_number(theirs)}"
+            yield f"{layer.name}: spike counts of {layer.neurons} neurons differ"
+    for name in type(a.totals).model_fields:
+        first, second = getattr(a.totals, name), getattr(b.totals, name)
+        if first != second:
+            yield f"totals.{name} {_number(first)} and {_number(second)}"
 
 
 def _number(value: float | None) -> str:

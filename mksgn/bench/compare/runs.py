@@ -1,12 +1,13 @@
-"""Two runs side by side: what was the same, and the differences per figure, per class and per layer.
+"""Compare two runs: their conditions, and the differences by figure, class and layer.
 
-`a` is the reference, `b` the run that is held against it. A difference is b - a, a rise (b - a) / a. Figures are per clip
-as in run.json; a layer's counts are sums over the run, so they are divided by its clips first.
+`a` is the reference and `b` the run compared with it. A change is b - a, and a rise is
+(b - a) / a. Figures are per clip, as in run.json. A layer's counts are sums over the run there, so
+they are divided by the number of clips.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ TOTALS = ("spikes", "syn_ops", "coincidences", "neuron_updates", "axon_out", "sp
 
 @dataclass(frozen=True)
 class Condition:
-    """Something that a run was made with."""
+    """A condition of both runs, such as the model or the version of a package."""
 
     name: str
     a: str
@@ -42,21 +43,22 @@ class Condition:
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of both runs; None where a run does not have it."""
+    """One figure of both runs; None if a run does not have it."""
 
     name: str
     unit: str
     a: float | None
     b: float | None
-    bound: bool = False  # a lower bound in one of the runs: events without a price
+    bound: bool = False  # a lower bound in one of the runs, since some events have no price
 
     @property
     def change(self) -> float | None:
+        """Absolute change; None if either run lacks the figure."""
         return None if self.a is None or self.b is None else self.b - self.a
 
     @property
     def rise(self) -> float | None:
-        """Change relative to the reference; None from nothing to something."""
+        """Change relative to the reference; None if the reference is 0 and the run is not."""
         if self.change is None or self.a is None:
             return None
         return 0.0 if self.change == 0 else self.change / self.a if self.a else None
@@ -68,10 +70,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class LayerDifference:
+    """The figures of one layer in both runs."""
+
     name: str
     values: tuple[Difference, ...]
-    only_in: str | None = None  # "a" or "b", where the other run has no layer of that name
-    neurons: int | None = None  # that fired another number of times; None where it is not known
+    only_in: str | None = None  # "a" or "b", if the other run has no layer of that name
+    neurons: int | None = None  # whose spike counts differ; None if unknown
 
     def __getitem__(self, name: str) -> Difference:
         return next(value for value in self.values if value.name == name)
@@ -83,25 +87,27 @@ class LayerDifference:
 
 @dataclass(frozen=True)
 class Comparison:
+    """Everything that was compared, equal figures included."""
+
     a: Record
     b: Record
     names: tuple[str, str]  # of the two folders or files
     conditions: tuple[Condition, ...]
     metrics: tuple[Difference, ...]
-    energies: tuple[Difference, ...]  # mJ per clip, of every model that both runs were priced with
+    energies: tuple[Difference, ...]  # mJ per clip, under every model that prices both runs
     classes: tuple[Difference, ...]  # recall
     layers: tuple[LayerDifference, ...]
-    other_data: tuple[str, ...]  # why figures of the two runs may not be held against each other; empty: same clips
-    predictions: int | None = None  # clips that were classed otherwise; None where it is not known
+    other_data: tuple[str, ...]  # differences of the data; empty if the clips are the same
+    predictions: int | None = None  # clips whose predictions differ; None if unknown
 
     def __getitem__(self, name: str) -> Difference:
         return next(value for value in (*self.metrics, *self.energies) if value.name == name)
 
     @property
     def dropped_classes(self) -> list[Difference]:
-        """Classes with a lower recall than in the reference, the worst first."""
-        dropped = [each for each in self.classes if each.change is not None and each.change < 0]
-        return sorted(dropped, key=lambda each: each.change or 0.0)
+        """Classes with a lower recall than in the reference, largest drop first."""
+        dropped = [recall for recall in self.classes if recall.change is not None and recall.change < 0]
+        return sorted(dropped, key=lambda recall: recall.change or 0.0)
 
 
 def compare(
@@ -112,11 +118,19 @@ def compare(
     manifests: tuple[Manifest | None, Manifest | None] = (None, None),
     counts: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None = None,
 ) -> Comparison:
-    """Two records; `manifests` name the clips and predictions, `counts` the spikes per neuron by population, where known."""
+    """Compare two records.
+
+    Args:
+        a: The reference.
+        b: The run to compare with it.
+        names: What to call them.
+        manifests: Their manifests, which state clips and predictions.
+        counts: Spikes per neuron by population, if both are known.
+    """
     first, second = manifests
-    other = tuple(_other_data(a, b, first, second))
+    other_data = tuple(_other_data(a, b, first, second))
     predictions = None
-    if first and second and not other:
+    if first and second and not other_data:
         predictions = sum(x != y for x, y in zip(first.predictions, second.predictions, strict=True))
     return Comparison(
         a=a,
@@ -127,15 +141,18 @@ def compare(
         energies=tuple(_energies(a, b)),
         classes=tuple(_classes(a, b)),
         layers=tuple(_layers(a, b, counts)),
-        other_data=other,
+        other_data=other_data,
         predictions=predictions,
     )
 
 
 def compare_folders(a: Path, b: Path) -> Comparison:
-    """Two folders of runs, or two run.json files. Raises BadInputError for what cannot be read or was changed.
+    """Compare two runs by their folders, or by their run.json files.
 
-    Of a folder the manifest's clips and predictions, and the spikes per neuron, are compared too.
+    Folders add the manifests' clips and predictions, and the spikes per neuron.
+
+    Raises:
+        BadInputError: A file cannot be read, or was changed since the run.
     """
     manifests = (_manifest(a), _manifest(b))
     spikes = (_counts(a), _counts(b))
@@ -144,24 +161,25 @@ def compare_folders(a: Path, b: Path) -> Comparison:
 
 
 def clip_names(path: Path) -> list[str] | None:
-    """The clips of a run's folder, in their order; None where there is no manifest."""
+    """Return the names of a run's clips in order; None for a run.json without its folder."""
     manifest = _manifest(path)
     return None if manifest is None else manifest.data.clips
 
 
 def _manifest(path: Path) -> Manifest | None:
-    """Of a run's folder; a run.json by itself has none, and is taken as it is."""
+    """Return the manifest of a run's folder; None for a run.json by itself."""
     if not path.is_dir():
         return None
     manifest = verified(path)
     if manifest is None:
         raise BadInputError(
-            f"{path}: has no {MANIFEST_FILE}, so the run is not finished; go on with mksgn-bench run --resume"
+            f"{path}: has no {MANIFEST_FILE}, so the run is not finished; continue it with mksgn-bench run --resume"
         )
     return manifest
 
 
 def _counts(path: Path) -> dict[str, np.ndarray] | None:
+    """Return the spikes per neuron by population; None for a run.json by itself."""
     file = path / SPIKES_FILE
     if not file.is_file():
         return None
@@ -189,7 +207,7 @@ def _conditions(a: Record, b: Record) -> Iterator[Condition]:
 
 
 def _other_data(a: Record, b: Record, first: Manifest | None, second: Manifest | None) -> Iterator[str]:
-    """Why the clips are not the same. A path does not count, where the names of the clips are known: they count."""
+    """Yield how the runs' data differ. Paths of data sets are ignored if manifests name the clips."""
     named = first is not None and second is not None
     kinds = [r.data.source.partition(":")[0] if named else r.data.source for r in (a, b)]
     if kinds[0] != kinds[1]:
@@ -201,29 +219,29 @@ def _other_data(a: Record, b: Record, first: Manifest | None, second: Manifest |
     if a.data.clips != b.data.clips:
         yield f"{a.data.clips} and {b.data.clips} clips"
     elif first is not None and second is not None:
-        ours, theirs = first.data, second.data
-        different = sum(x != y for x, y in zip(ours.clips, theirs.clips, strict=True))
+        different = sum(x != y for x, y in zip(first.data.clips, second.data.clips, strict=True))
         if different:
-            yield f"{different} of {len(ours.clips)} clips have other names, or another order"
-        elif (ours.labels, ours.classes) != (theirs.labels, theirs.classes):
-            yield "other labels or classes"
+            yield f"{different} of {a.data.clips} clips have different names or another order"
+        elif (first.data.labels, first.data.classes) != (second.data.labels, second.data.classes):
+            yield "different labels or classes"
 
 
 def _metrics(a: Record, b: Record) -> Iterator[Difference]:
-    pairs = [r.accuracy.top1 if r.accuracy else None for r in (a, b)]
-    yield Difference("accuracy", "top-1", pairs[0], pairs[1])
+    def difference(name: str, unit: str, value: Callable[[Record], float | None]) -> Difference:
+        return Difference(name, unit, value(a), value(b))
+
+    yield difference("accuracy", "top-1", lambda r: r.accuracy.top1 if r.accuracy else None)
     for name in TOTALS:
         yield Difference(name, "per clip", getattr(a.totals, name), getattr(b.totals, name))
-    latency = [r.execution.steps + r.execution.latency_steps for r in (a, b)]
-    yield Difference("latency", "steps, first input to last output", latency[0], latency[1])
-    cores = [r.placement.cores if r.placement else None for r in (a, b)]
-    yield Difference("cores", "", cores[0], cores[1])
+    latency = "steps, first input to last output"
+    yield difference("latency", latency, lambda r: r.execution.steps + r.execution.latency_steps)
+    yield difference("cores", "", lambda r: r.placement.cores if r.placement else None)
 
 
 def _energies(a: Record, b: Record) -> Iterator[Difference]:
-    theirs = {entry.model: entry for entry in b.energy}
+    entries = {entry.model: entry for entry in b.energy}
     for entry in a.energy:
-        other = theirs.get(entry.model)
+        other = entries.get(entry.model)
         if other is not None and (entry.terms or other.terms):
             bound = entry.total_mJ is None or other.total_mJ is None
             yield Difference(f"energy, {entry.model}", "mJ per clip", entry.priced_mJ, other.priced_mJ, bound)
@@ -251,16 +269,12 @@ def _layers(
 
 
 def _value(layer: Layer | None, field: str, clips: int) -> float | None:
+    # a division by 1 would make a float of a count
     value = None if layer is None else getattr(layer, field)
     return value / clips if value is not None and clips != 1 else value
 
 
 def _neurons(name: str, first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> int | None:
-    """Neurons that fired another number of times; a population that never fired has no counts."""
-    one, two = first.get(name), second.get(name)
-    if one is None and two is None:
-        return 0
-    if one is not None and two is not None and one.shape != two.shape:
-        return None
-    zero = np.zeros((), dtype=np.int64)
-    return int(((zero if one is None else one) != (zero if two is None else two)).sum())
+    """Count the neurons whose spike counts differ; a population that never fired has no counts."""
+    one, two = (counts.get(name, np.zeros((), dtype=np.int64)) for counts in (first, second))
+    return None if one.ndim and two.ndim and one.shape != two.shape else int((one != two).sum())

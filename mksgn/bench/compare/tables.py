@@ -1,4 +1,4 @@
-"""A comparison as tables on a terminal, as Markdown for a pull request, and as JSON for programs."""
+"""Format a comparison as tables for the terminal, as Markdown for a pull request, and as JSON."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from rich.table import Table
 
 from mksgn.bench.compare.gate import Verdict
 from mksgn.bench.compare.runs import Comparison, Difference, LayerDifference
+from mksgn.common.console import table
 
 SCHEMA = "mksgn.compare/1"
-LAYERS_SHOWN = ("spikes", "syn_ops", "axon_out")
+LAYER_COLUMNS = ("spikes", "syn_ops", "axon_out")
 LAYER_HEADINGS = (
     "layer", "neurons that differ", "spikes, a", "spikes, b", "spikes", "syn_ops", "axon_out", "firing rate", "also",
 )  # fmt: skip
@@ -22,22 +23,25 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class Grid:
-    """A table without a form: its title, its headings, the first of them to the left, and rows of text."""
+    """A table in no particular format; its first column is left-aligned."""
 
     title: str
     headings: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
 
 
-def tables(found: Comparison, verdicts: Sequence[Verdict] = ()) -> list[Table]:
-    """For the terminal: conditions that differ, figures, classes and layers that differ, and the bounds."""
-    return [_rich(grid) for grid in _grids(found, verdicts)]
+def tables(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> list[Table]:
+    """Return tables for the terminal: conditions, figures, classes and layers that differ, and bounds."""
+    return [
+        table(grid.title, grid.headings, grid.rows, left=grid.headings if grid.title == "bounds" else ())
+        for grid in _grids(comparison, verdicts)
+    ]
 
 
-def markdown(found: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
-    """The same as Markdown; what is long is folded away."""
-    parts = [f"### {_cell(found.names[1])} against {_cell(found.names[0])}", *notes(found)]
-    for grid in _grids(found, verdicts):
+def markdown(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
+    """Return the same tables as Markdown; long ones are folded."""
+    parts = [f"### {_cell(comparison.names[1])} compared with {_cell(comparison.names[0])}", *sentences(comparison)]
+    for grid in _grids(comparison, verdicts):
         rows = [grid.headings, tuple("---" if i == 0 else "---:" for i in range(len(grid.headings))), *grid.rows]
         lines = "\n".join("| " + " | ".join(_cell(text) for text in row) + " |" for row in rows)
         folded = len(grid.rows) > 8 and not grid.title.startswith("bounds")
@@ -48,22 +52,22 @@ def markdown(found: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def as_json(found: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
-    """Everything that was compared, equal figures included."""
+def as_json(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
+    """Return everything that was compared, equal figures included."""
 
     def figure(value: Difference) -> dict[str, Any]:
         return {**asdict(value), "change": value.change, "rise": value.rise}
 
     values = {
         "schema": SCHEMA,
-        "a": found.names[0],
-        "b": found.names[1],
-        "other_data": list(found.other_data),
-        "conditions": [{**asdict(condition), "same": condition.same} for condition in found.conditions],
-        "predictions_that_differ": found.predictions,
-        "metrics": [figure(value) for value in found.metrics],
-        "energies": [figure(value) for value in found.energies],
-        "classes": [figure(value) for value in found.classes],
+        "a": comparison.names[0],
+        "b": comparison.names[1],
+        "other_data": list(comparison.other_data),
+        "conditions": [{**asdict(condition), "same": condition.same} for condition in comparison.conditions],
+        "predictions_that_differ": comparison.predictions,
+        "metrics": [figure(value) for value in comparison.metrics],
+        "energies": [figure(value) for value in comparison.energies],
+        "classes": [figure(value) for value in comparison.classes],
         "layers": [
             {
                 "name": layer.name,
@@ -71,37 +75,37 @@ def as_json(found: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
                 "neurons_that_differ": layer.neurons,
                 "values": [figure(value) for value in layer.values],
             }
-            for layer in found.layers
+            for layer in comparison.layers
         ],
         "bounds": [asdict(verdict) for verdict in verdicts],
     }
     return json.dumps(values, indent=2, ensure_ascii=False)
 
 
-def notes(found: Comparison) -> list[str]:
-    """Sentences that no table holds."""
-    said = []
-    if found.other_data:
-        said.append(
-            f"The runs are of other clips ({'; '.join(found.other_data)}): their figures are of different things."
+def sentences(comparison: Comparison) -> list[str]:
+    """Summarise what no table contains: different data, predictions that differ, and equal layers."""
+    lines = []
+    if comparison.other_data:
+        lines.append(
+            f"The runs have different clips ({'; '.join(comparison.other_data)}), so their figures are not comparable."
         )
-    if found.predictions is not None:
-        said.append(f"{found.predictions} of {found.a.data.clips} clips are classed otherwise.")
-    same = sum(layer.same for layer in found.layers)
-    said.append(f"{same} of {len(found.layers)} layers are the same in every count.")
-    return said
+    if comparison.predictions is not None:
+        lines.append(f"The predictions of {comparison.predictions} of {comparison.a.data.clips} clips differ.")
+    same = sum(layer.same for layer in comparison.layers)
+    lines.append(f"{same} of {len(comparison.layers)} layers are equal in every count.")
+    return lines
 
 
-def _grids(found: Comparison, verdicts: Sequence[Verdict]) -> Iterator[Grid]:
-    conditions = [(c.name, _short(c.a), _short(c.b)) for c in found.conditions if not c.same]
+def _grids(comparison: Comparison, verdicts: Sequence[Verdict]) -> Iterator[Grid]:
+    conditions = [(c.name, _short(c.a), _short(c.b)) for c in comparison.conditions if not c.same]
     if conditions:
-        yield Grid("made with", ("", "a", "b"), conditions)
-    figures = (*found.metrics, *found.energies)
+        yield Grid("conditions that differ", ("", "a", "b"), conditions)
+    figures = (*comparison.metrics, *comparison.energies)
     yield Grid("per clip", ("", "a", "b", "change", "rise"), [_row(value) for value in figures])
-    dropped = found.dropped_classes
+    dropped = comparison.dropped_classes
     if dropped:
         yield Grid("recall that dropped", ("class", "a", "b", "change"), [_row(value)[:4] for value in dropped])
-    layers = [_layer_row(layer) for layer in found.layers if not layer.same]
+    layers = [_layer_row(layer) for layer in comparison.layers if not layer.same]
     if layers:
         yield Grid("layers that differ", LAYER_HEADINGS, layers)
     if verdicts:
@@ -110,12 +114,12 @@ def _grids(found: Comparison, verdicts: Sequence[Verdict]) -> Iterator[Grid]:
 
 
 def _layer_row(layer: LayerDifference) -> tuple[str, ...]:
-    """One line of a layer; what differs where no column shows it is named at its end. All is written out in the JSON."""
+    """Return a layer's row. Its last cell names figures that differ if no column shows a difference."""
     if layer.only_in:
         return (layer.name, *[NONE] * (len(LAYER_HEADINGS) - 2), f"only in {layer.only_in}")
     spikes, rate = layer["spikes"], layer["firing_rate"]
     differ = [value.name for value in layer.values if not value.same]
-    also = [] if set(differ) & set(LAYERS_SHOWN) else differ
+    also = [] if set(differ) & set(LAYER_COLUMNS) else differ
     return (
         layer.name,
         NONE if layer.neurons is None else f"{layer.neurons:,}",
@@ -130,18 +134,14 @@ def _layer_row(layer: LayerDifference) -> tuple[str, ...]:
 def _row(value: Difference) -> tuple[str, ...]:
     a, b = (NONE if x is None else f"{'≥ ' if value.bound else ''}{_number(x)}" for x in (value.a, value.b))
     unit = f" ({value.unit})" if value.unit and value.unit not in ("per clip", "mJ per clip", "recall") else ""
-    change = (
-        NONE
-        if value.change is None
-        else "0"
-        if value.change == 0
-        else f"{value.change:+,{'.0f' if abs(value.change) >= 1e4 else '.4g'}}"
-    )
+    change = NONE if value.change is None else "0"
+    if value.change:
+        change = f"{value.change:+,{'.0f' if abs(value.change) >= 1e4 else '.4g'}}"
     return (value.name + unit, a, b, change, _percent(value))
 
 
 def _number(value: float | None) -> str:
-    """Six digits; whole numbers where those are fewer than the number has."""
+    """Return a number with six digits, or as a whole number if it has more."""
     return NONE if value is None else f"{value:,.0f}" if abs(value) >= 1e6 else f"{value:,.6g}"
 
 
@@ -153,18 +153,8 @@ def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:16]}…"
 
 
-def _rich(grid: Grid) -> Table:
-    table = Table(title=grid.title, title_justify="left")
-    for index, heading in enumerate(grid.headings):
-        text = index == 0 or grid.title == "bounds"
-        table.add_column(heading, justify="left" if text else "right", overflow="fold")
-    for row in grid.rows:
-        table.add_row(*row)
-    return table
-
-
 def _cell(text: str) -> str:
-    """Text that Markdown shows as it is: names of clips and files are a user's."""
+    """Escape names that users chose, such as those of clips and files."""
     for sign in "\\`*_{}[]<>#|~":
         text = text.replace(sign, f"\\{sign}" if sign not in "<>" else {"<": "&lt;", ">": "&gt;"}[sign])
     return " ".join(text.split())

@@ -13,7 +13,7 @@
     const chosen = select.selectedIndex;
     const population = data.populations[chosen];
     const points = data.points[frame];
-    const own = Math.floor((frame * population.frames) / data.frames);  // fewer frames behind a stride
+    const own = Math.floor((frame * population.frames) / data.frames);  // fewer frames after a stride
     bones.forEach((line, i) => {
       const [[x1, y1], [x2, y2]] = data.bones[i].map((joint) => points[joint]);
       Object.entries({ x1, y1, x2, y2 }).forEach(([name, value]) => line.setAttribute(name, value));

@@ -1,4 +1,4 @@
-"""Geometry of the page's charts, in SVG units; the template draws them, the page's style colours them."""
+"""Geometry of the page's charts in SVG units. data/report_charts.html draws them, data/report.css colours them."""
 
 from __future__ import annotations
 
@@ -10,64 +10,72 @@ from mksgn.bench.energy_models import Anchor
 from mksgn.bench.numbers import SUPERSCRIPT, millijoule, shortened
 from mksgn.bench.record import EnergyEntry
 
-WIDTH, LEFT, RIGHT = 960, 214, 946  # of the drawing, and of what is plotted: labels stand before it
-GUTTER = 22  # between two panels
-VALUES = 74  # room for a value's text behind the longest bar
+WIDTH, LEFT, RIGHT = 960, 214, 946  # of the drawing, and of the plot area, to the right of the labels
+GUTTER = 22  # between panels
+VALUES = 74  # width of the text after the longest bar
 ROW, BAR = 20, 12
-HEAD = 40  # a panel's title and its axis
-MOST_LETTERS = 30  # of a label; the full one is its title
-SQUARES = 48  # cores of one layer up to which each is drawn
+HEAD = 40  # height of a panel's title and axis
+MOST_LETTERS = 30  # of a label; its tooltip is the full name
+SQUARES = 48  # up to this many cores of a layer are drawn one by one
 ENERGY_ROW, LINE_TEXT = 26, 14
 ENERGY_VALUES = 150
 
 
 @dataclass(frozen=True)
 class Tick:
+    """A tick of an axis."""
+
     x: float
     text: str
 
 
 @dataclass(frozen=True)
 class Column:
-    """What one panel shows: a value for each label, from 0 on, with its text. None: the text alone."""
+    """The data of one panel: a value of 0 or more and its text for each label. None prints the text alone."""
 
     title: str
     values: Sequence[float | None]
     texts: Sequence[str]
-    unit: str = ""  # % for fractions
-    marks: Sequence[float | None] = ()  # a second value for each label, a line across its bar
-    end: float | None = None  # of the axis, if no value is larger; None: the next round number
-    squares: bool = False  # whole numbers, drawn one by one
+    unit: str = ""  # "%" for fractions
+    marks: Sequence[float | None] = ()  # a second value for each label, drawn as a line across its bar
+    end: float | None = None  # of the axis, unless a value is larger; None: the next round number
+    squares: bool = False  # draw whole numbers as that many squares
 
 
 @dataclass(frozen=True)
 class Bar:
-    x: float  # its end
+    """A bar from the panel's left edge to x."""
+
+    x: float
     text: str
     mark: float | None
-    over: bool  # past the axis's given end
+    over: bool  # the value exceeds the given end of the axis
     squares: int
 
 
 @dataclass(frozen=True)
 class Panel:
+    """A column of bars with its own axis."""
+
     title: str
     left: float
     ticks: tuple[Tick, ...]
-    bars: tuple[Bar | None, ...]  # None: no value
+    bars: tuple[Bar | None, ...]  # None if there is no value
     texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Label:
+    """The label of a row."""
+
     short: str
     full: str
-    y: float  # middle of the row
+    y: float  # centre of the row
 
 
 @dataclass(frozen=True)
 class BarChart:
-    """Rows with a label each, and one or more panels beside each other."""
+    """Labelled rows with one or more panels side by side."""
 
     name: str
     title: str
@@ -86,7 +94,16 @@ def bar_chart(
     columns: Sequence[Column],
     legend: Sequence[tuple[str, str]] = (),
 ) -> BarChart:
-    """Horizontal bars on linear axes from 0."""
+    """Lay out horizontal bars on linear axes that start at 0.
+
+    Args:
+        name: Suffix of the figure's id.
+        title: Title of the figure.
+        caption: Sentence after the title.
+        labels: One for each row.
+        columns: One for each panel, with a value for each label.
+        legend: Pairs of a series and its text.
+    """
     rows = tuple(
         Label(shortened(label, MOST_LETTERS), label, HEAD + ROW * (number + 0.5)) for number, label in enumerate(labels)
     )
@@ -126,9 +143,11 @@ def _panel(column: Column, left: float, width: float) -> Panel:
 
 
 @dataclass(frozen=True)
-class EnergyRow:
+class EnergyPoint:
+    """One energy model's value on the logarithmic axis."""
+
     label: Label
-    series: str  # total, bound, anchor
+    series: str  # "total", "bound", "anchor" or "none"
     x: float
     every_step: float | None  # the total with the first layer charged at every step
     text: str
@@ -136,11 +155,11 @@ class EnergyRow:
 
 @dataclass(frozen=True)
 class EnergyChart:
-    """Every model on one logarithmic axis, the published figures as lines across it."""
+    """All energy models on one logarithmic axis, with vertical lines for published figures."""
 
-    rows: tuple[EnergyRow, ...]
+    rows: tuple[EnergyPoint, ...]
     ticks: tuple[Tick, ...]
-    lines: tuple[tuple[float, float, str, str], ...]  # x; of the text: y, which end of it, the text
+    lines: tuple[tuple[float, float, str, str], ...]  # x of the line; y, text-anchor and text of its label
     top: float
     bottom: float
     left: float
@@ -150,20 +169,26 @@ class EnergyChart:
 def energy_chart(
     energy: Sequence[EnergyEntry], anchors: Mapping[str, Anchor], lines: Sequence[tuple[float, str]]
 ) -> EnergyChart:
-    """Totals, lower bounds where events are unpriced, and networks measured whole; `lines`: mJ and text."""
-    found: list[tuple[str, str, float, float | None, str]] = []
+    """Lay out totals, lower bounds where events have no price, and anchors.
+
+    Args:
+        energy: The run under every model.
+        anchors: By model, the measurement of another network as a whole.
+        lines: mJ and label of each published figure.
+    """
+    points: list[tuple[str, str, float, float | None, str]] = []
     for entry in energy:
         anchor = anchors.get(entry.model)
         if entry.total_mJ is not None:
-            found.append((entry.model, "total", entry.total_mJ, entry.total_every_step_mJ, millijoule(entry.total_mJ)))
+            points.append((entry.model, "total", entry.total_mJ, entry.total_every_step_mJ, millijoule(entry.total_mJ)))
         elif anchor is not None:
             text = f"{anchor.energy_per_inference_mJ:g} mJ, {anchor.network}"
-            found.append((entry.model, "anchor", anchor.energy_per_inference_mJ, None, text))
+            points.append((entry.model, "anchor", anchor.energy_per_inference_mJ, None, text))
         elif entry.terms:
-            found.append((entry.model, "bound", entry.priced_mJ, None, f"≥ {millijoule(entry.priced_mJ)}"))
+            points.append((entry.model, "bound", entry.priced_mJ, None, f"≥ {millijoule(entry.priced_mJ)}"))
         else:
-            found.append((entry.model, "none", 0.0, None, "prices nothing here"))
-    values = [value for _, _, once, every, _ in found for value in (once, every) if value]
+            points.append((entry.model, "none", 0.0, None, "no price for this run"))
+    values = [value for _, _, once, every, _ in points for value in (once, every) if value]
     values += [value for value, _ in lines]
     low, high = math.floor(math.log10(min(values, default=1.0))), math.ceil(math.log10(max(values, default=1.0)))
     high = max(high, low + 1)
@@ -175,9 +200,9 @@ def energy_chart(
 
     top = 22.0 + LINE_TEXT * len(lines)
     rows = []
-    for number, (name, series, once, every, text) in enumerate(found):
+    for number, (name, series, once, every, text) in enumerate(points):
         label = Label(shortened(name, MOST_LETTERS), name, top + ENERGY_ROW * (number + 0.5))
-        rows.append(EnergyRow(label, series, at(once), at(every) if every and every != once else None, text))
+        rows.append(EnergyPoint(label, series, at(once), at(every) if every and every != once else None, text))
     placed = []
     for number, (value, text) in enumerate(sorted(lines)):
         side = "end" if at(value) > (LEFT + right) / 2 else "start"
@@ -187,12 +212,13 @@ def energy_chart(
 
 
 def nice_step(highest: float, steps: int) -> float:
-    """1, 2 or 5 times a power of ten, so that at most `steps` of them reach the highest value."""
+    """Return 1, 2 or 5 times a power of ten, of which at most `steps` reach the highest value."""
     power = 10.0 ** math.floor(math.log10(highest / steps))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power * steps >= highest * (1 - 1e-9))
 
 
 def tick_text(value: float, unit: str) -> str:
+    """Return a tick's text, with a suffix for thousands, millions and billions."""
     if unit == "%":
         return f"{100 * value:g} %"
     for divisor, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):

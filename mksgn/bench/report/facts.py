@@ -1,4 +1,4 @@
-"""What both reports say of a run, gathered once: the record, the theory on it, and what its manifest adds."""
+"""The facts that both reports state: a run's record, the theory for it, and what its manifest adds."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from mksgn.bench.verdicts import evaluate_claims
 REPORT_FILES = ("report.html", "report.md")
 BACKENDS = {"lava": "Lava", "emulator": "the emulator"}
 PRECISIONS = {"fixed": "fixed point", "float": "floating point"}
-MOST_PREDICTIONS = 1000  # rows of clips on the page; beyond, they are in the manifest
+MOST_PREDICTIONS = 1000  # rows of clips on the page; all of them are in the manifest
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One true class of the labelled clips."""
+    """A row of the confusion matrix: one true class."""
 
     name: str
     clips: int
     recall: float | None
     predicted: tuple[int, ...]  # by class
-    taken_for: str | None  # the other class that it was most often taken for
+    confused_with: str | None  # the class that it was most often confused with
 
 
 @dataclass(frozen=True)
 class Prediction:
+    """The true and the predicted class of one clip."""
+
     clip: str
     label: str | None
     predicted: str
@@ -44,8 +46,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Facts:
+    """Everything that the templates read."""
+
     record: Record
-    manifest: Mapping[str, Any]  # empty where the folder has none
+    manifest: Mapping[str, Any]  # empty if the folder has none
     models: dict[str, EnergyModel]
     figures: list[Published]
     theory: Theory
@@ -56,65 +60,73 @@ class Facts:
         return self.record.data.clips
 
     @property
-    def where(self) -> str:
-        """How it was executed, in words."""
+    def executed_by(self) -> str:
+        """Backend and precision in words."""
         execution = self.record.execution
         return f"{BACKENDS[execution.backend]} in {PRECISIONS[execution.precision]}"
 
     @property
-    def own(self) -> EnergyEntry | None:
-        """The run under the energy model that the paper's line of work uses."""
+    def paper_energy(self) -> EnergyEntry | None:
+        """This run's energy under the model that the paper's line of work uses."""
         return next((entry for entry in self.record.energy if entry.model == PAPER_MODEL), None)
 
     @property
     def published(self) -> Claim | None:
+        """The first published energy."""
         return next((claim for claim in self.record.claims if claim.unit == "mJ"), None)
 
     @property
     def reference_mJ(self) -> float | None:  # noqa: N802
-        """The GCN that a published reduction is against."""
+        """Energy of the GCN that a published reduction refers to."""
         return next((figure.reference_mJ for figure in self.figures if figure.reference_mJ is not None), None)
 
     @property
     def repriced_figure(self) -> Published | None:
-        """A published energy that can be priced anew: its own model names a synaptic price."""
+        """A published energy whose own model states a synaptic price, so that other prices can be applied."""
         for figure in self.figures:
-            own = self.models.get(figure.energy_model or "")
-            if figure.quantity == "energy" and own is not None and own.prices_pJ.synaptic_op:
+            model = self.models.get(figure.energy_model or "")
+            if figure.quantity == "energy" and model is not None and model.prices_pJ.synaptic_op:
                 return figure
         return None
 
     @property
     def repriced(self) -> list[Repriced]:
+        """The published energy at the synaptic price of every model."""
         if self.repriced_figure is None or self.reference_mJ is None:
             return []
         return reprice(self.repriced_figure, self.reference_mJ, list(self.models.values()))
 
     @property
     def layers(self) -> list[tuple[Layer, LayerTheory]]:
+        """Each population's counts and theory, in network order."""
         return list(zip(self.record.layers, self.theory.layers, strict=True))
 
     @property
     def spikes(self) -> float:
-        """Per clip, those of the host's populations included."""
+        """Mean spikes per clip, those of populations on the host included."""
         return sum(layer.spikes for layer in self.record.layers) / self.clips
 
     @property
     def layer_energy_mJ(self) -> float:  # noqa: N802
+        """Energy of all layers per clip."""
         return math.fsum(row.measured_mJ for row in self.theory.layers)
 
     @property
     def exceeded(self) -> list[Limit]:
+        """Limits of the chip that the placement exceeds."""
         placement = self.record.placement
-        return [] if placement is None else [each for each in placement.limits if each.max and each.value > each.max]
+        return (
+            [] if placement is None else [limit for limit in placement.limits if limit.max and limit.value > limit.max]
+        )
 
     @property
     def classes(self) -> list[ClassRow]:
+        """The confusion matrix by true class; empty without labels."""
         return [] if self.record.accuracy is None else class_rows(self.record.accuracy)
 
     @property
     def predictions(self) -> list[Prediction]:
-        """Clip by clip, from the manifest; empty where it lists none."""
+        """Predictions clip by clip, from the manifest; empty if it lists none."""
         data = self.manifest.get("data", {})
         names, predicted = data.get("clips", []), self.manifest.get("predictions", [])
         classes = data.get("classes") or [f"class {number}" for number in range(max(predicted, default=-1) + 1)]
@@ -126,7 +138,7 @@ class Facts:
 
     @property
     def files(self) -> dict[str, str]:
-        """sha256 of what the run wrote; the reports cannot state their own."""
+        """sha256 of the files that the run wrote, without the reports, which cannot state their own hash."""
         return {name: digest for name, digest in self.manifest.get("files", {}).items() if name not in REPORT_FILES}
 
 
@@ -136,23 +148,30 @@ def facts_of(
     models: Sequence[EnergyModel] | None = None,
     claims: Sequence[Published] | None = None,
 ) -> Facts:
-    """`models`: price the run with these instead of what run.json states; `claims`: judge it by these figures."""
+    """Gather the facts of a run.
+
+    Args:
+        record: The run.
+        manifest: Its manifest; empty if there is none.
+        models: Energy models to price the run with; None takes the energies that the record states.
+        claims: Published figures to evaluate; None takes those that the record states.
+    """
     known = known_models()
     given = known if models is None else list(models)
     figures = published_claims() if claims is None else list(claims)
-    # the formula and the GCN have their own models, which a list of others need not repeat
+    # the formula and the GCN need the known models, whatever was given
     prices = list({model.name: model for model in [*known, *given]}.values())
     theory = theory_of(record, model_named(PAPER_MODEL, prices))
-    record = evaluate_claims(record, models if models is None else given, claims if claims is None else figures)
+    record = evaluate_claims(record, models, claims)
     named = {model.name: model for model in given}
     return Facts(record, manifest, named, figures, theory, comparison(record, prices))
 
 
 def class_rows(accuracy: Accuracy) -> list[ClassRow]:
-    """The confusion matrix by true class."""
+    """Return the rows of a confusion matrix."""
     names, rows = list(accuracy.per_class), []
     for index, counts in enumerate(accuracy.confusion):
         others = [(number, -other) for other, number in enumerate(counts) if other != index and number]
-        taken_for = names[-max(others)[1]] if others else None
-        rows.append(ClassRow(names[index], sum(counts), accuracy.per_class[names[index]], tuple(counts), taken_for))
+        confused_with = names[-max(others)[1]] if others else None
+        rows.append(ClassRow(names[index], sum(counts), accuracy.per_class[names[index]], tuple(counts), confused_with))
     return rows

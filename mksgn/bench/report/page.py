@@ -1,8 +1,8 @@
-"""report.html: one self-contained page, for readers who do not know the code.
+"""Render report.html: one self-contained page for readers who do not know the code.
 
-The page is data/report.html (jinja2, everything escaped) with its style and its one script inside; charts are inline SVG, rasters
-are images in the page itself. It opens without a network: the Content-Security-Policy lets nothing be fetched, and runs the one
-script by its hash.
+The template is data/report.html; jinja2 escapes every value. Style and script are inlined, charts
+are inline SVG and rasters are data URIs, so the page opens offline. Its Content-Security-Policy
+allows no request, and no script but its own, by hash.
 """
 
 from __future__ import annotations
@@ -10,20 +10,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mksgn.bench import numbers
-from mksgn.bench.gcn import CAVEATS
-from mksgn.bench.numbers import percent
-from mksgn.bench.report import charts, clip
+from mksgn.bench.report import charts, clip, templates
 from mksgn.bench.report.charts import BarChart, Column, EnergyChart, bar_chart, energy_chart
 from mksgn.bench.report.clip import Clip
 from mksgn.bench.report.facts import MOST_PREDICTIONS, Facts
 from mksgn.bench.schemas import DATA
-from mksgn.bench.theory import PAPER_MODEL
 
 TEMPLATE, STYLE, SCRIPT = "report.html", "report.css", "report.js"
 POLICY = (
@@ -32,35 +29,19 @@ POLICY = (
 
 
 def render(facts: Facts, sample: Clip | str) -> str:
-    """The page for one run. `sample`: a clip with its rasters, or a sentence that says why there is none."""
-    environment = Environment(
-        loader=FileSystemLoader(DATA), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    for name in (
-        "count",
-        "amount",
-        "rounded",
-        "millijoule",
-        "share",
-        "breakable",
-        "words",
-        "counted",
-        "fraction",
-        "ratio",
-    ):
-        environment.filters[name] = getattr(numbers, name)
-    environment.filters["percent"] = percent
+    """Return the page of a run.
+
+    Args:
+        facts: What the page states.
+        sample: The sample clip with its rasters, or a sentence that says why there is none.
+    """
     script = (DATA / SCRIPT).read_text(encoding="utf-8")
     is_clip = isinstance(sample, Clip)
-    context: dict[str, Any] = {
-        "facts": facts,
-        "record": facts.record,
-        "paper_model": PAPER_MODEL,
+    context = {
         "sample": sample if is_clip else None,
         "no_sample": sample,
         "view": clip,
         "geometry": charts,
-        "caveats": CAVEATS,
         "energy_chart": energy(facts),
         "layer_chart": layers(facts),
         "theory_chart": theory(facts),
@@ -72,101 +53,88 @@ def render(facts: Facts, sample: Clip | str) -> str:
         "script_data": data_block(sample.script_data) if isinstance(sample, Clip) else None,
         "policy": POLICY + (f"'sha256-{digest(script)}'" if is_clip else "'none'"),
     }
-    return environment.get_template(TEMPLATE).render(context).lstrip()
+    return templates.render(TEMPLATE, facts, context, (breakable,), autoescape=True)
 
 
 def digest(script: str) -> str:
-    """Base64 of the sha256, as a policy names a script."""
+    """Return a script's sha256 in base64, as a Content-Security-Policy states it."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 def data_block(values: dict[str, Any]) -> Markup:
-    """JSON that cannot end the element that holds it."""
+    """Return JSON that cannot close the script element that contains it."""
     return Markup(json.dumps(values, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))
 
 
+def breakable(name: str) -> Markup:
+    """Return a name with optional line breaks after its dots and underscores."""
+    dots = Markup(".<wbr>").join(name.split("."))
+    return Markup("_<wbr>").join(dots.split("_"))
+
+
 def energy(facts: Facts) -> EnergyChart:
-    """Every model, the published energy and the GCN that the published reduction is against."""
-    lines = (
-        [] if facts.reference_mJ is None else [(facts.reference_mJ, f"published GCN, over {facts.reference_mJ:g} mJ")]
-    )
-    if facts.published is not None:
-        lines.append((facts.published.published, f"published, {facts.published.published:g} mJ"))
+    """Draw the energy under every model, with the published energy and its GCN as reference lines."""
+    reference, published = facts.reference_mJ, facts.published
+    lines = [] if reference is None else [(reference, f"published GCN, over {reference:g} mJ")]
+    if published is not None:
+        lines.append((published.published, f"published, {published.published:g} mJ"))
     anchors = {name: model.anchor for name, model in facts.models.items() if model.anchor is not None}
     return energy_chart(facts.record.energy, anchors, lines)
 
 
 def layers(facts: Facts) -> BarChart:
-    rows, clips = facts.record.layers, facts.clips
-    return bar_chart(
-        "layers",
-        "Layer by layer",
-        "Means per clip; populations in the order of the network.",
-        [layer.name for layer in rows],
-        [
-            Column(
-                "Firing rate, per neuron and step",
-                [layer.firing_rate for layer in rows],
-                [numbers.share(layer.firing_rate) for layer in rows],
-                "%",
-            ),
-            Column(
-                "Spikes",
-                [layer.spikes / clips for layer in rows],
-                [numbers.amount(layer.spikes / clips) for layer in rows],
-            ),
-            Column(
-                "Synaptic operations",
-                [layer.syn_ops / clips for layer in rows],
-                [numbers.amount(layer.syn_ops / clips) for layer in rows],
-            ),
-        ],
-    )
+    """Draw firing rate, spikes and synaptic operations of every population."""
+    rows = facts.record.layers
+    rates = [row.firing_rate for row in rows]
+    columns = [Column("Firing rate, per neuron and step", rates, [numbers.share(rate) for rate in rates], "%")]
+    for title, counts in (("Spikes", [r.spikes for r in rows]), ("Synaptic operations", [r.syn_ops for r in rows])):
+        columns.append(_amounts(title, [number / facts.clips for number in counts]))
+    caption = "Means per clip; populations in network order."
+    return bar_chart("layers", "Layer by layer", caption, [row.name for row in rows], columns)
+
+
+def _amounts(title: str, values: Sequence[float]) -> Column:
+    return Column(title, values, [numbers.amount(value) for value in values])
 
 
 def theory(facts: Facts) -> BarChart:
+    """Draw measured synaptic operations as bars, with the theory as marks."""
     rows = [row for row in facts.theory.layers if row.theory_sops or row.syn_ops]
+    ratios = [numbers.ratio(row.ratio) for row in rows]
     return bar_chart(
         "theory",
-        "Theory against measured",
+        "Theory and measurement",
         "Synaptic operations per clip; the number is measured / theory.",
         [row.name for row in rows],
-        [
-            Column(
-                "",
-                [row.syn_ops for row in rows],
-                [numbers.ratio(row.ratio) for row in rows],
-                marks=[row.theory_sops for row in rows],
-            )
-        ],
+        [Column("", [row.syn_ops for row in rows], ratios, marks=[row.theory_sops for row in rows])],
         legend=(("measured", "measured: events of this run"), ("theorymark", "theory: the paper's formula")),
     )
 
 
 def limits(facts: Facts) -> BarChart | None:
-    """What the fullest core uses of each limit."""
+    """Draw the share of each limit that the fullest core uses; None without a placement."""
     placement = facts.record.placement
     if placement is None or not placement.limits:
         return None
-    shares = [each.value / each.max if each.max else None for each in placement.limits]
+    shares = [limit.value / limit.max if limit.max else None for limit in placement.limits]
     texts = [
-        f"{numbers.amount(each.value)}, limit not published" if share is None else numbers.share(share)
-        for each, share in zip(placement.limits, shares, strict=True)
+        f"{numbers.amount(limit.value)}, limit not published" if share is None else numbers.share(share)
+        for limit, share in zip(placement.limits, shares, strict=True)
     ]
-    names = [each.name for each in placement.limits]
+    names = [limit.name for limit in placement.limits]
     title = f"The fullest core of {placement.chip}"
     return bar_chart("limits", title, "Share of each limit.", names, [Column("", shares, texts, "%", end=1.0)])
 
 
 def cores(facts: Facts) -> BarChart | None:
-    """Cores of one body by layer; those of its product units included."""
+    """Draw the cores of every population, those of its product units included; None without a placement."""
     rows = [layer for layer in facts.record.layers if layer.cores]
     if not rows:
         return None
     return bar_chart(
         "cores",
         "Cores of each population",
-        "A square is a core; with product units, where attention has them.",
+        "One square is one core. Attention's product units are included.",
         [layer.name for layer in rows],
         [Column("", [layer.cores for layer in rows], [str(layer.cores) for layer in rows], squares=True)],
     )

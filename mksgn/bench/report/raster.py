@@ -1,8 +1,8 @@
 """Spike rasters of one clip: an image per population, and how many neurons fired at each joint and frame.
 
-Rows are neurons, grouped by the joint that they belong to; columns are frames, and within a frame the time steps: the network
-sees all frames at once, at each of its S steps. A population is (channels, frames, joints); attention's m is (heads, frames,
-query, key), whose joint is the query and whose channel is (head, key).
+Rows are neurons, grouped by joint. Columns are frames and, within a frame, time steps: the network
+sees all frames at each of its S steps. A population has the shape (channels, frames, joints).
+Attention's m has (heads, frames, query, key): its joint is the query and its channel is (head, key).
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from PIL import Image
 
 from mksgn.deploy.run_folder import read_train
 
-ROWS_PER_JOINT = 20  # of the image: about what a screen can show; more neurons share rows
-LEVELS = 15  # shades above none, in a palette of 4 bits
-FAINTEST = 0.3  # opacity of the least share that fired: still seen on paper
+ROWS_PER_JOINT = 20  # of the image, about what a screen resolves; more neurons share rows
+LEVELS = 15  # shades besides transparent in a 4-bit palette
+FAINTEST = 0.3  # opacity of the smallest share that fired, still visible in print
 
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """One population, in the first body (the first body of the first clip)."""
+    """Spikes of one population in the first body of the first clip."""
 
     name: str
     frames: int
     steps: int
-    neurons: int  # at each joint and frame
-    group: int  # neurons that share a row of the image
+    neurons: int  # per joint and frame
+    group: int  # neurons per row of the image
     image: str  # data URI of a PNG, black on transparent
-    fired: np.ndarray  # (frames, joints) int: neurons that fired at least once
+    fired: np.ndarray  # (frames, joints) int, neurons that fired at least once
     spikes: np.ndarray  # (frames,) int
 
     @property
     def most(self) -> int:
-        """Neurons that fired at the busiest joint and frame."""
+        """Largest number of neurons that fired at one joint and frame."""
         return int(self.fired.max(initial=0))
 
 
 def populations(path: Path, frames: int, joints: int) -> list[str]:
-    """Names in spikes.npz of the populations that have this skeleton's joints and at most the sample's frames."""
+    """Return the populations in spikes.npz with this number of joints and at most this number of frames."""
     with np.load(path) as arrays:
         shapes = {name.removeprefix("shape/"): arrays[name][2:] for name in arrays.files if name.startswith("shape/")}
     return [
@@ -52,12 +52,12 @@ def populations(path: Path, frames: int, joints: int) -> list[str]:
     ]
 
 
-def raster(path: Path, name: str) -> Raster:
-    """The first body of one population's kept trains."""
+def raster_of(path: Path, name: str) -> Raster:
+    """Return the raster of a population's first stored spike train."""
     train = read_train(path, name)[0]  # (S, C, T, V), of m (S, H, T, V, V)
     if train.ndim == 5:
-        heads = train.transpose(0, 1, 4, 2, 3)
-        train = heads.reshape(heads.shape[0], -1, *heads.shape[3:])
+        by_key = train.transpose(0, 1, 4, 2, 3)
+        train = by_key.reshape(by_key.shape[0], -1, *by_key.shape[3:])
     steps, neurons, frames, joints = train.shape
     by_row = train.transpose(3, 1, 2, 0).reshape(joints, neurons, frames * steps)
     group = -(-neurons // ROWS_PER_JOINT)
@@ -74,13 +74,21 @@ def raster(path: Path, name: str) -> Raster:
 
 
 def sample_joints(path: Path) -> np.ndarray | None:
-    """(T, V, 3) of the first body, in the data's coordinates; None where the file has none."""
+    """Return the first body's joints (T, V, 3) in the data's coordinates; None if the file has none."""
     with np.load(path) as arrays:
         return arrays["sample/joints"] if "sample/joints" in arrays.files else None
 
 
 def _shares(spikes: np.ndarray, group: int) -> np.ndarray:
-    """(joints, neurons, columns) bool → (joints · rows, columns): share of each row's neurons that fired."""
+    """Return the share of each row's neurons that fired.
+
+    Args:
+        spikes: (joints, neurons, columns) bool.
+        group: Neurons per row.
+
+    Returns:
+        (joints · rows, columns) float.
+    """
     neurons, columns = spikes.shape[1:]
     starts = np.arange(0, neurons, group)
     sizes = np.diff([*starts, neurons])
@@ -88,7 +96,7 @@ def _shares(spikes: np.ndarray, group: int) -> np.ndarray:
 
 
 def _png(shares: np.ndarray) -> str:
-    """A palette of one ink in different opacities, so that the page can turn it light or dark. Any spike is seen."""
+    """Return a data URI of black in different opacities, which the page can invert. Every spike is visible."""
     image = Image.fromarray(np.ceil(shares * LEVELS).astype(np.uint8), mode="P")
     image.putpalette([0, 0, 0] * (LEVELS + 1))
     opacity = bytes([0, *(round(255 * (FAINTEST + (1 - FAINTEST) * n / LEVELS)) for n in range(1, LEVELS + 1))])

@@ -1,8 +1,8 @@
-"""report.html and report.md from a run's folder.
+"""Write report.html and report.md into a run's folder.
 
-facts     what both reports say          page, markdown   the two reports
-raster    spikes as images               clip      the skeleton beside them
-charts    geometry of the charts
+facts      what both reports state        page, markdown   the two reports
+templates  their common rendering         charts           geometry of the charts
+clip       the sample clip's skeleton     raster           its spikes as images
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from mksgn.bench.record_io import load, write_atomically
 from mksgn.bench.report import markdown, page
 from mksgn.bench.report.clip import clip_of
 from mksgn.bench.report.facts import REPORT_FILES, facts_of
+from mksgn.common.extras import require
 from mksgn.deploy.run_folder import MANIFEST_FILE, read_manifest
 
 
@@ -28,13 +29,23 @@ def write_report(
     claims: Sequence[Published] | None = None,
     manifest: Mapping[str, Any] | None = None,
 ) -> list[Path]:
-    """Write report.html and report.md of the run in `run_dir`, and return their paths.
+    """Write report.html and report.md of a run.
 
-    models, claims: price and judge the run with these instead of what run.json states, which stays as it is
-    manifest:       what manifest.json will say, where it is not written yet; None: the folder's, if it has one
+    Args:
+        run_dir: The run's folder. Its run.json is not changed.
+        models: Energy models to price the run with; None takes the energies that run.json states.
+        claims: Published figures to evaluate; None takes those that run.json states.
+        manifest: What manifest.json will state, if it is not written yet; None reads it from the folder, if it exists.
 
-    Raises BadInputError for a record, a manifest or spikes that cannot be read.
+    Returns:
+        The paths of the two reports.
+
+    Raises:
+        BadInputError: The record, the manifest or the spikes cannot be read.
+        MissingExtraError: The packages of the extra `report` are not installed.
     """
+    require("a report", "report", "jinja2", "PIL")
+
     run_dir = Path(run_dir)
     if manifest is None:
         manifest = read_manifest(run_dir) if (run_dir / MANIFEST_FILE).is_file() else {}

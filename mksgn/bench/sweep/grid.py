@@ -1,8 +1,7 @@
-"""A sweep's grid as data: which networks, how they are changed, on which chips, and the points that follow."""
+"""A sweep's grid as data: networks, their variants, chips, and the resulting points. Schema `mksgn.sweep/1`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -19,14 +18,14 @@ Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+-]+$")]  # part
 
 
 class Axes(StrictModel):
-    """What is varied; the product of all. An axis that is left out has one value: the network as it was trained."""
+    """The axes of the grid; the points are their product. An axis left out keeps the trained network's value."""
 
     model: dict[Label, str]
-    """Label: path of a model.pt, from the grid's folder; one for each width, preset or training."""
+    """Path of a model.pt by label, relative to the grid's folder; one for each width, preset or training."""
     steps: tuple[Annotated[int, Field(ge=1, le=64)], ...] = ()
-    """Time steps S; empty: the model's own."""
+    """Time steps S; empty for the model's own."""
     threshold: tuple[Annotated[float, Field(gt=0, le=100)], ...] = (1.0,)
-    """Times every population's trained threshold."""
+    """Factor of every population's trained threshold."""
     bits: tuple[Annotated[int, Field(ge=2, le=8)], ...] = (8,)
     chip: tuple[str, ...] = ("loihi2",)
 
@@ -49,36 +48,36 @@ class Grid(StrictModel):
 
     schema_id: Literal["mksgn.sweep/1"] = Field(alias="schema")
     data: str
-    """SOURCE, as on the command line; a path in it is from where the command runs."""
+    """SOURCE as on the command line; its path is relative to the working directory."""
     split: str | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
-    """So many clips at most; without: all of the split's test part."""
+    """Largest number of clips; None for all of the split's test part."""
     seed: int = 0
     calibration: Annotated[int, Field(ge=1)] = 24
-    """Clips of the training part, by which scales are chosen."""
+    """Clips of the training part that choose the scales of quantisation."""
     compare: Annotated[int, Field(ge=0)] = 8
     """Clips on which each network's spikes are compared with torch."""
     shard: Annotated[int, Field(ge=1)] = 32
-    """Clips of one task. A record does not depend on who ran its shards."""
+    """Clips of one task."""
     axes: Axes
     energy_models: Annotated[tuple[str, ...], Field(min_length=1)] = ("horowitz45-fp32",)
-    """A Pareto front for each."""
+    """Energy models with a Pareto front each."""
 
     def variants(self) -> Iterator[Variant]:
-        """What has to be run: chips and prices change no spike."""
+        """Yield the networks to run. Chips and energy models do not change spikes."""
         for model, steps, threshold, bits in product(
             self.axes.model, self.axes.steps or (None,), self.axes.threshold, self.axes.bits
         ):
             yield Variant(model=model, path=self.axes.model[model], steps=steps, threshold=threshold, bits=bits)
 
     def points(self) -> Iterator[Point]:
-        """One record each."""
+        """Yield the points, with one record each."""
         for variant, chip in product(self.variants(), self.axes.chip):
             yield Point(variant=variant, chip=chip)
 
 
 class Variant(StrictModel):
-    """A network of the sweep."""
+    """A network of the sweep: a trained model with another number of steps, thresholds and weight bits."""
 
     model: str
     path: str
@@ -88,28 +87,35 @@ class Variant(StrictModel):
 
     @property
     def label(self) -> str:
+        """Name in paths and tables."""
         steps = "" if self.steps is None else f"-S{self.steps}"
         threshold = f"{self.threshold:g}" if float(f"{self.threshold:g}") == self.threshold else repr(self.threshold)
         return f"{self.model}{steps}-th{threshold}-b{self.bits}"
 
 
 class Point(StrictModel):
+    """A variant placed on a chip."""
+
     variant: Variant
     chip: str
 
     @property
     def label(self) -> str:
+        """Name of the point's folder."""
         return f"{self.variant.label}-{self.chip}"
 
 
 def read(path: Path) -> Grid:
-    """Raises BadInputError in one line: file, place, fault. Models are found from the grid's own folder."""
+    """Read a grid; paths of models are relative to its folder.
+
+    Raises:
+        BadInputError: One line that names the file, the field and the fault.
+    """
     grid = read_yaml(path, Grid)
     models = {label: str((path.parent / model).resolve()) for label, model in grid.axes.model.items()}
     return grid.model_copy(update={"axes": grid.axes.model_copy(update={"model": models})})
 
 
 def size(grid: Grid) -> int:
-    """Points."""
-    axes = grid.axes
-    return math.prod(map(len, (axes.model, axes.steps or (None,), axes.threshold, axes.bits, axes.chip)))
+    """Return the number of points."""
+    return sum(1 for _ in grid.points())

@@ -1,4 +1,4 @@
-"""A sweep's results: one row per point, and the front of accuracy against energy, as table and picture."""
+"""Results of a sweep: a row for each point, and the Pareto front of accuracy and energy as table and picture."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from mksgn.bench.record import Record
 from mksgn.bench.record_io import write_atomically
 from mksgn.bench.sweep.grid import Grid, Point
 from mksgn.common.atomic import replacing
+from mksgn.common.console import table
+from mksgn.common.extras import require
 
 SCHEMA = "mksgn.sweep_result/1"
+HEADINGS = ("point", "top-1", "mJ per clip", "spikes", "syn_ops", "latency", "cores", "mismatches")
 
 
 @dataclass(frozen=True)
 class Energy:
-    """mJ per clip; a lower bound where the model has no price for an event that occurred."""
+    """Energy per clip; a lower bound if the model has no price for an event that occurred."""
 
     mJ: float  # noqa: N815 - a unit
     lower_bound: bool
@@ -30,7 +33,7 @@ class Energy:
 
 @dataclass(frozen=True)
 class Row:
-    """One point: where it lies on the axes, and what was measured. Counts are means per clip."""
+    """One point: its coordinates and its results. Counts are means per clip."""
 
     label: str
     model: str
@@ -44,12 +47,18 @@ class Row:
     latency_steps: int
     cores: int
     chips: int
-    mismatches: int | None  # against torch, on the clips that were compared
+    mismatches: int | None  # of decisions with torch, on the clips that were compared
     energy: dict[str, Energy]
 
 
 def rows(grid: Grid, records: dict[str, Record], models: list[EnergyModel]) -> list[Row]:
-    """In the grid's order, priced by `models`."""
+    """Return the rows of a grid in its order.
+
+    Args:
+        grid: The grid.
+        records: Its points' records by label.
+        models: Energy models to price them with.
+    """
     return [_row(point, records[point.label], models) for point in grid.points()]
 
 
@@ -77,23 +86,24 @@ def _row(point: Point, record: Record, models: list[EnergyModel]) -> Row:
 
 
 def front(points: list[Row], model: str) -> list[Row]:
-    """Points that no other one beats: none is at least as accurate for at most the energy, and better in one of them. By energy."""
+    """Return the Pareto-optimal points under an energy model, by increasing energy."""
     priced = [row for row in points if model in row.energy]
     return sorted(
-        (row for row in priced if not any(_beats(other, row, model) for other in priced)),
+        (row for row in priced if not any(_dominates(other, row, model) for other in priced)),
         key=lambda row: (row.energy[model].mJ, row.label),
     )
 
 
-def _beats(one: Row, other: Row, model: str) -> bool:
+def _dominates(one: Row, other: Row, model: str) -> bool:
+    """Whether a point is at least as accurate for at most the energy, and better in one of the two."""
     if one.energy[model].lower_bound and not other.energy[model].lower_bound:
-        return False  # "at least" beats nothing
+        return False  # the true energy may be higher
     a, b = one.energy[model].mJ, other.energy[model].mJ
     return one.top1 >= other.top1 and a <= b and (one.top1 > other.top1 or a < b)
 
 
 def write(out: Path, grid: Grid, points: list[Row]) -> list[Path]:
-    """sweep.json, sweep.md, and a picture per energy model that prices the points; the paths."""
+    """Write sweep.json, sweep.md and a picture for each energy model, and return their paths."""
     models = dict.fromkeys(model for row in points for model in row.energy)
     fronts = {model: front(points, model) for model in models}
     result: dict[str, Any] = {
@@ -111,19 +121,11 @@ def write(out: Path, grid: Grid, points: list[Row]) -> list[Path]:
     return paths
 
 
-def table(points: list[Row], model: str) -> Table:
-    """All points under one energy model; those on the front are marked."""
+def front_table(points: list[Row], model: str) -> Table:
+    """Return all points under one energy model as a table for the terminal; those on the front are marked."""
     best = {row.label for row in front(points, model)}
-    found = Table(title=f"accuracy against energy under {model}; * on the Pareto front", title_justify="left")
-    for heading in HEADINGS:
-        found.add_column(heading, justify="left" if heading == "point" else "right")
-    for row in points:
-        if model in row.energy:
-            found.add_row(*_cells(row, model, "* " if row.label in best else "  "))
-    return found
-
-
-HEADINGS = ("point", "top-1", "mJ per clip", "spikes", "syn_ops", "latency", "cores", "differ")
+    cells = [_cells(row, model, "* " if row.label in best else "  ") for row in points if model in row.energy]
+    return table(f"accuracy and energy under {model}; * on the Pareto front", HEADINGS, cells)
 
 
 def _cells(row: Row, model: str, mark: str) -> tuple[str, ...]:
@@ -141,7 +143,7 @@ def _cells(row: Row, model: str, mark: str) -> tuple[str, ...]:
 
 
 def markdown(points: list[Row], fronts: dict[str, list[Row]]) -> str:
-    """A table per energy model, as GitHub shows it."""
+    """Return a table for each energy model in GitHub's Markdown."""
     lines = []
     for model, best in fronts.items():
         labels = {row.label for row in best}
@@ -154,27 +156,22 @@ def markdown(points: list[Row], fronts: dict[str, list[Row]]) -> str:
 
 
 def _draw(points: list[Row], best: list[Row], model: str, path: Path) -> None:
-    from matplotlib.figure import Figure  # half a second, which no other command should wait
+    require("the picture of a Pareto front", "report", "matplotlib")
+    from matplotlib.figure import Figure  # imported here, since it takes half a second
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    by_model: dict[str, list[Row]] = {}
-    for row in points:
-        by_model.setdefault(row.model, []).append(row)
-    for name, group in by_model.items():
-        axes.scatter([row.energy[model].mJ for row in group], [100 * row.top1 for row in group], s=26, label=name)
-    axes.step(
-        [row.energy[model].mJ for row in best],
-        [100 * row.top1 for row in best],
-        where="post",
-        color="0.3",
-        lw=1,
-        zorder=0,
-    )
-    for row in best:
-        place = (row.energy[model].mJ, 100 * row.top1)
+
+    def at(rows: list[Row]) -> tuple[list[float], list[float]]:
+        return [row.energy[model].mJ for row in rows], [100 * row.top1 for row in rows]
+
+    for name in dict.fromkeys(row.model for row in points):
+        group = [row for row in points if row.model == name]
+        axes.scatter(*at(group), s=26, label=name)
+    axes.step(*at(best), where="post", color="0.3", lw=1, zorder=0)
+    for row, x, y in zip(best, *at(best), strict=True):
         text = f"S{row.steps} th{row.threshold:g} b{row.bits}"
-        axes.annotate(text, place, textcoords="offset points", xytext=(5, -11), fontsize=8)
+        axes.annotate(text, (x, y), textcoords="offset points", xytext=(5, -11), fontsize=8)
     bound = any(row.energy[model].lower_bound for row in points)
     axes.set_xscale("log")
     axes.set_xlabel(f"mJ per clip under {model}{', a lower bound' if bound else ''}")

@@ -1,11 +1,11 @@
-"""Many runs: a grid of networks over one data set, spread over Dask's workers; results do not depend on how many there are.
+"""Run a grid of networks over one data set on Dask's workers. Results do not depend on the number of workers.
 
-    OUT/grid.json       what was asked for              OUT/networks/VARIANT.nir
-    OUT/points/LABEL/   a run's folder for each point   OUT/progress/VARIANT.npz   only while its clips are unfinished
-    OUT/sweep.json, sweep.md, pareto-MODEL.png          tables and fronts, when all points are there
+    OUT/grid.json       the request                     OUT/networks/VARIANT.nir
+    OUT/points/LABEL/   a run's folder for each point   OUT/progress/VARIANT.npz   while its clips are unfinished
+    OUT/sweep.json, sweep.md, pareto-MODEL.png          tables and fronts, written by the command at the end
 
-A variant of a network is built once and run shard by shard. A shard is a task: a worker that dies costs the shard in hand, which
-another one runs again. Sums are formed here, where each shard is counted once.
+Each variant of a network is built once and run shard by shard. A shard is a task: if its worker
+dies, another worker runs it again. Sums are formed in the client, which counts each shard once.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from distributed import Client, Future, KilledWorker, as_completed
+from typing import TYPE_CHECKING, Any
 
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.progress import Identity, Progress, check_same
@@ -38,8 +36,13 @@ from mksgn.train.checkpoint import sha256
 from mksgn.train.datasets import ClipSet, open_source
 from mksgn.train.transforms import digest
 
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
 GRID_FILE = "grid.json"
 SAVE_EVERY_S = 5.0  # of each variant's progress
+
+Unfinished = dict[str, tuple[Variant, list[Point]]]
 
 
 def sweep(
@@ -51,10 +54,22 @@ def sweep(
     resume: bool = False,
     models: list[EnergyModel] | None = None,
 ) -> dict[str, Record]:
-    """Every point's record, by label, in the grid's order; the folders are in `out`.
+    """Run all points of a grid.
 
-    `workers` processes on this machine (None: one per core), or those of the Dask scheduler at an address. Raises BadInputError for a
-    grid that cannot be run, for a folder that holds another sweep, and for a task that kills every worker.
+    Args:
+        grid: The networks and their data.
+        out: Folder of the sweep.
+        workers: Processes on this machine; None starts one per core.
+        scheduler: Address of a Dask scheduler to use instead.
+        resume: Continue the sweep in `out`.
+        models: Energy models to price the runs with; None takes the known ones.
+
+    Returns:
+        Every point's record by label, in the grid's order.
+
+    Raises:
+        BadInputError: The grid cannot be run, the folder holds another sweep, or a task kills every worker.
+        MissingExtraError: Dask is not installed.
     """
     models = known_models() if models is None else models
     for name in grid.energy_models:
@@ -62,67 +77,75 @@ def sweep(
     clips = open_source(grid.data, split=grid.split, part="test", limit=grid.limit, seed=grid.seed)
     checkpoints = {label: _read(Path(path)) for label, path in grid.axes.model.items()}
     if not len(clips):
-        raise BadInputError(f"{grid.data}: no clip")
-    asked = {
+        raise BadInputError(f"{grid.data}: no clips")
+    request = {
         **grid.model_dump(mode="json", by_alias=True, exclude={"axes": {"model"}, "energy_models": True}),
         "models": {label: sha256(Path(path)) for label, path in grid.axes.model.items()},
         **labels_of(clips),
         "joints": [digest(clips.clips[index]).hex() for index in (0, -1)],
         "environment": environment(),
     }
-    _begin(out, asked, resume)
-    left = {v.label: (v, points) for v, points in _by_variant(grid) if any(not _there(out, p) for p in points)}
-    if left:
+    _begin(out, request, resume)
+    unfinished: Unfinished = {}
+    for variant in grid.variants():
+        points = [Point(variant=variant, chip=chip) for chip in grid.axes.chip]
+        if not all(_finished(out, point) for point in points):
+            unfinished[variant.label] = (variant, points)
+    if unfinished:
         with connected(workers, scheduler) as client:
-            _check_versions(client, asked["environment"])
-            _Runner(grid, out, client, clips, models, asked).run(left, checkpoints)
+            _check_versions(client, request["environment"])
+            _Runner(grid, out, client, clips, models, request).run(unfinished, checkpoints)
     return {point.label: load(out / "points" / point.label) for point in grid.points()}
 
 
 class _Runner:
-    """The client's side: hands out tasks, adds up what comes back, and writes it down."""
+    """The client: submits tasks, adds up their results and writes them."""
 
     def __init__(
-        self, grid: Grid, out: Path, client: Client, clips: ClipSet, models: list[EnergyModel], asked: Identity
-    ):
+        self, grid: Grid, out: Path, client: Client, clips: ClipSet, models: list[EnergyModel], request: Identity
+    ) -> None:
         self.grid, self.out, self.client, self.clips, self.models = grid, out, client, clips, models
-        self.asked = asked
+        self.request = request
         self.settings = Settings("emulator", "fixed", compare=grid.compare)
-        self.facts = client.submit(tasks.given, tasks.Facts.of(clips, grid.seed), pure=False)
+        self.facts = self._data(tasks.Facts.of(clips, grid.seed))
+        self.unfinished: Unfinished = {}
         self.shards: dict[range, Future] = {}
         self.progress: dict[str, Progress] = {}
         self.saved: dict[str, float] = {}
         self.networks: dict[str, Future] = {}
-        self.urgency: dict[str, int] = {}  # one variant after the other: workers keep few networks compiled
-        self.waiting: dict[Future, tuple[str, Any]] = {}  # what a task is for: its kind, and which
+        # variants run one after the other, so that workers keep few networks compiled
+        self.priority: dict[str, int] = {}
+        # each task's kind, and what it computes
+        self.pending: dict[Future, tuple[str, Any]] = {}
 
-    def run(self, left: dict[str, tuple[Variant, list[Point]]], checkpoints: dict[str, bytes]) -> None:
-        self.left = left
+    def run(self, unfinished: Unfinished, checkpoints: dict[str, bytes]) -> None:
+        """Run the unfinished variants; `checkpoints` are the files of their models by label."""
+        self.unfinished = unfinished
         calibration = open_source(
             self.grid.data, split=self.grid.split, part="train", limit=self.grid.calibration, seed=self.grid.seed
         )
-        samples = self.client.submit(tasks.given, some(calibration, range(len(calibration))), pure=False)
-        files = {label: self.client.submit(tasks.given, data, pure=False) for label, data in checkpoints.items()}
-        begun: list[Future] = []
-        for number, (label, (variant, _)) in enumerate(left.items()):
-            self.urgency[label] = -number
-            begun += self._begin(label, variant, files[variant.model], samples)
+        samples = self._data(some(calibration, range(len(calibration))))
+        files = {label: self._data(content) for label, content in checkpoints.items()}
+        first: list[Future] = []
+        for number, (label, (variant, _)) in enumerate(unfinished.items()):
+            self.priority[label] = -number
+            first += self._begin(label, variant, files[variant.model], samples)
         try:
-            self._collect(begun)
+            self._collect(first)
         finally:
             for label, progress in self.progress.items():
                 if progress.done.any() and not progress.complete:
                     progress.save(self._progress_file(label))
 
     def _begin(self, label: str, variant: Variant, model: Future, samples: Future) -> list[Future]:
-        """Tasks of a variant: its network, and the shards that are not done yet."""
-        network, tasks_of = self._network_file(label), []
+        """Submit the tasks of a variant: its network, and its unfinished shards."""
+        network, submitted = self._network_file(label), []
         if network.is_file():
-            self.networks[label] = self.client.submit(tasks.given, network.read_bytes(), pure=False)
+            self.networks[label] = self._data(network.read_bytes())
         else:
             self.networks[label] = self._submit(label, tasks.build, variant, model, samples)
-            tasks_of.append(self._await("network", label, self.networks[label]))
-        path, identity = self._progress_file(label), {**self.asked, "variant": label}
+            submitted.append(self._await("network", label, self.networks[label]))
+        path, identity = self._progress_file(label), {**self.request, "variant": label}
         progress = Progress(identity, len(self.clips))
         if network.is_file() and path.is_file():
             progress = Progress.load(path)
@@ -130,56 +153,65 @@ class _Runner:
         self.progress[label], self.saved[label] = progress, time.monotonic()
         for which in shards(~progress.done, self.grid.shard):
             if which not in self.shards:
-                self.shards[which] = self.client.submit(tasks.given, some(self.clips, which), pure=False)
-            done = self._submit(
+                self.shards[which] = self._data(some(self.clips, which))
+            result = self._submit(
                 label, tasks.execute, self.networks[label], self.shards[which], which.start, self.settings
             )
-            tasks_of.append(self._await("shard", (label, which), done))
-        return tasks_of + (self._finish(label) if progress.complete else [])
+            submitted.append(self._await("shard", (label, which), result))
+        return submitted + (self._finish(label) if progress.complete else [])
 
     def _finish(self, label: str) -> list[Future]:
-        given = (self.networks[label], self.facts, self.settings, self.progress[label])
+        """Submit the tasks that make the folders of a variant's points."""
+        arguments = (self.networks[label], self.facts, self.settings, self.progress[label])
         return [
-            self._await("point", point, self._submit(label, tasks.finish, *given, point.chip, self.models))
-            for point in self.left[label][1]
-            if not _there(self.out, point)
+            self._await("point", point, self._submit(label, tasks.finish, *arguments, point.chip, self.models))
+            for point in self.unfinished[label][1]
+            if not _finished(self.out, point)
         ]
 
+    def _data(self, value: Any) -> Future:
+        return self.client.submit(tasks.data, value, pure=False)
+
     def _submit(self, label: str, function: Callable[..., Any], *arguments: Any) -> Future:
-        return self.client.submit(function, *arguments, pure=False, priority=self.urgency[label])
+        return self.client.submit(function, *arguments, pure=False, priority=self.priority[label])
 
     def _await(self, kind: str, which: Any, future: Future) -> Future:
-        self.waiting[future] = (kind, which)
+        self.pending[future] = (kind, which)
         return future
 
-    def _collect(self, begun: list[Future]) -> None:
-        queue = as_completed(begun)
-        begun.clear()  # a result that nobody holds any more is let go by its worker
+    def _collect(self, first: list[Future]) -> None:
+        """Take results as they complete, until no task is left."""
+        from distributed import as_completed
+
+        queue = as_completed(first)
+        first.clear()  # workers free a result when nothing refers to it
         total = sum(int((~progress.done).sum()) for progress in self.progress.values())
-        output.print(f"{len(self.left)} networks, {total:,} clips to run on {len(self.client.nthreads())} workers")
-        said, done = time.monotonic(), 0
+        output.print(
+            f"{len(self.unfinished)} networks, {total:,} clips to run on {len(self.client.nthreads())} workers"
+        )
+        printed, done = time.monotonic(), 0
         for future in track(queue, total, "clips", self._size):
-            kind, which = self.waiting.pop(future)
+            kind, which = self.pending.pop(future)
             result = _result(future, which)
             if kind == "network":
                 self._network_file(which).parent.mkdir(parents=True, exist_ok=True)
                 with replacing(self._network_file(which)) as temporary:
                     temporary.write_bytes(result)
             elif kind == "shard":
-                label = which[0]
-                done += len(which[1])
+                label, clips = which
+                done += len(clips)
                 self._add(label, result)
                 if self.progress[label].complete:
                     for task in self._finish(label):
                         queue.add(task)
             else:
                 self._write(which, result)
-            if not sys.stdout.isatty() and time.monotonic() - said > LINE_EVERY_S:
-                said = time.monotonic()
+            if not sys.stdout.isatty() and time.monotonic() - printed > LINE_EVERY_S:
+                printed = time.monotonic()
                 output.print(f"{done:,} of {total:,} clips")
 
     def _size(self, future: Future) -> int:
-        kind, which = self.waiting.get(future, ("", None))
+        kind, which = self.pending.get(future, ("", None))
         return len(which[1]) if kind == "shard" else 0
 
     def _add(self, label: str, shard: Shard) -> None:
@@ -190,18 +222,18 @@ class _Runner:
             progress.save(self._progress_file(label))
             self.saved[label] = time.monotonic()
 
-    def _write(self, point: Point, written: dict[str, bytes]) -> None:
-        """The point's folder, whole or not at all."""
+    def _write(self, point: Point, files: dict[str, bytes]) -> None:
+        """Write a point's folder, all of it or nothing."""
         folder = self.out / "points" / point.label
         draft = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        for name, data in written.items():
-            (draft / name).write_bytes(data)
+        for name, content in files.items():
+            (draft / name).write_bytes(content)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(draft, folder)
         label = point.variant.label
-        if all(_there(self.out, each) for each in self.left[label][1]):
+        if all(_finished(self.out, other) for other in self.unfinished[label][1]):
             self._progress_file(label).unlink(missing_ok=True)
             self.progress.pop(label)
             self.networks.pop(label)
@@ -213,39 +245,37 @@ class _Runner:
         return self.out / "progress" / f"{label}.npz"
 
 
-def _by_variant(grid: Grid) -> Iterator[tuple[Variant, list[Point]]]:
-    for variant in grid.variants():
-        yield variant, [Point(variant=variant, chip=chip) for chip in grid.axes.chip]
-
-
-def _there(out: Path, point: Point) -> bool:
+def _finished(out: Path, point: Point) -> bool:
     return (out / "points" / point.label / MANIFEST_FILE).is_file()
 
 
-def _check_versions(client: Client, wanted: dict[str, str]) -> None:
-    """Of the workers that are there: their figures go into the same records. Raises BadInputError that names what differs."""
-    for worker, found in client.run(environment).items():
-        for tool in {**wanted, **found}:
-            if found.get(tool) != wanted.get(tool):
+def _check_versions(client: Client, expected: dict[str, str]) -> None:
+    """Raise BadInputError unless all workers have the client's versions, since their results share a record."""
+    for worker, versions in client.run(environment).items():
+        for tool in {**expected, **versions}:
+            if versions.get(tool) != expected.get(tool):
                 raise BadInputError(
-                    f"worker {worker}: {tool} {found.get(tool, 'is missing')}, here {wanted.get(tool, 'it is missing')}; install the same "
-                    "versions on all workers"
+                    f"worker {worker}: {tool} {versions.get(tool, 'is missing')}, here "
+                    f"{expected.get(tool, 'it is missing')}; install the same versions on all workers"
                 )
 
 
-def _begin(out: Path, asked: dict[str, Any], resume: bool) -> None:
+def _begin(out: Path, request: dict[str, Any], resume: bool) -> None:
+    """Write the request into the folder, or check that the folder's request is the same."""
     path = out / GRID_FILE
-    if path.is_file():
-        if not resume:
-            raise BadInputError(f"{out}: holds a sweep already; go on with --resume, or choose another folder with -o")
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BadInputError(f"{path}: damaged ({error}); start anew in another folder (-o)") from error
-        check_same(out, found, json.loads(json.dumps(asked)))
+    if not path.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(request, indent=2) + "\n")
         return
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(asked, indent=2) + "\n")
+    if not resume:
+        raise BadInputError(
+            f"{out}: already holds a sweep; continue it with --resume, or choose another folder with -o"
+        )
+    try:
+        begun = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInputError(f"{path}: damaged ({error}); start again in another folder (-o)") from error
+    check_same(out, begun, json.loads(json.dumps(request)))
 
 
 def _read(path: Path) -> bytes:
@@ -256,9 +286,13 @@ def _read(path: Path) -> bytes:
 
 
 def _result(future: Future, which: Any) -> Any:
+    """Return a task's result; a task that kills its workers becomes a BadInputError."""
+    from distributed import KilledWorker
+
     try:
         return future.result()
     except KilledWorker as error:
         raise BadInputError(
-            f"{which}: worker after worker died over this task; give each more memory, by fewer --workers or a smaller shard"
+            f"{which}: every worker that ran this task died; give each more memory, with fewer --workers or a "
+            "smaller shard"
         ) from error

@@ -1,4 +1,4 @@
-"""What a worker of a sweep does. It needs mksgn and nothing else: networks and clips come with the task, results go back with it."""
+"""Tasks of a sweep's workers: networks and clips travel with a task, so workers share no files."""
 
 from __future__ import annotations
 
@@ -24,18 +24,24 @@ from mksgn.train.datasets import Clip, ClipSet, LazyClips
 from mksgn.train.transforms import body_inputs
 
 MODEL_FILE = "model.nir"
-NETWORKS = 4  # kept compiled by a worker
+NETWORKS = 4  # compiled networks that a worker caches
 
 Value = TypeVar("Value")
 
 
-def given(value: Value) -> Value:
-    """Data as a task: should the worker that holds them die, the scheduler can make them again."""
+def data(value: Value) -> Value:
+    """Return data as the result of a task, so that the scheduler can restore it if the worker that holds it dies."""
     return value
 
 
 def build(variant: Variant, model: bytes, calibration: ClipSet) -> bytes:
-    """model.nir of a variant; `model` is the checkpoint's file."""
+    """Return the bytes of a variant's model.nir.
+
+    Args:
+        variant: The network to build.
+        model: Bytes of the checkpoint's file.
+        calibration: Clips that choose the scales of quantisation.
+    """
     _one_thread()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pt"
@@ -48,6 +54,7 @@ def build(variant: Variant, model: bytes, calibration: ClipSet) -> bytes:
 
 @lru_cache(maxsize=NETWORKS)
 def network_of(nir: bytes, precision: str) -> Network:
+    """Compile a network, or return it from the cache."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL_FILE
         path.write_bytes(nir)
@@ -55,14 +62,14 @@ def network_of(nir: bytes, precision: str) -> Network:
 
 
 def execute(nir: bytes, clips: ClipSet, first: int, settings: Settings) -> Shard:
-    """One shard: these clips, of which the first is number `first`."""
+    """Run one shard; `first` is the number of its first clip."""
     _one_thread()
     return run_shard(network_of(nir, settings.precision), clips, first, settings)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Of the clips of a sweep, all but their joints; `sample` is the first one."""
+    """Labels and names of the clips of a sweep without their joints; `sample` is the first clip."""
 
     clips: ClipSet
     sample: Clip
@@ -70,16 +77,18 @@ class Facts:
 
     @classmethod
     def of(cls, clips: ClipSet, seed: int) -> Facts:
+        """Take the facts of a set of clips."""
         return cls(replace(clips, clips=LazyClips(clips.labels, _unread)), clips.clips[0], seed)
 
     def clip_set(self) -> ClipSet:
+        """Return the set, in which every clip has the joints of the sample."""
         return replace(self.clips, clips=LazyClips(self.clips.labels, lambda index: self.sample))
 
 
 def finish(
     nir: bytes, facts: Facts, settings: Settings, progress: Progress, chip: str, models: list[EnergyModel]
 ) -> dict[str, bytes]:
-    """The files of a point's folder, by name."""
+    """Return the files of a point's folder by name."""
     _one_thread()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
@@ -99,10 +108,10 @@ def finish(
 
 
 def _unread(index: int) -> Clip:
-    raise LookupError(f"clip {index} is not with these facts")
+    raise LookupError(f"clip {index} was not sent with these facts")
 
 
 def _one_thread() -> None:
-    """Workers share the cores already."""
+    """Use one thread of torch: the workers already share the cores."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""A trained student with another number of time steps, other thresholds and another number of bits, as a quantised NIR file."""
+"""Variants of a trained student: another number of time steps, scaled thresholds, and other weight bits."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ from mksgn.train import checkpoint
 from mksgn.train.checkpoint import TrainedModel
 from mksgn.train.student import Student
 
-DT = 1e-4  # seconds, as mksgn-export's
+DT = 1e-4  # seconds, the default of mksgn-export
 
 
 def graph_of(variant: Variant, calibration: np.ndarray) -> nir.NIRGraph:
-    """`calibration`: bodies of clips (L, 3 · streams, T, V) as the model's normaliser makes them. The weights are the trained ones."""
+    """Return the quantised NIR graph of a variant; its weights are the trained ones.
+
+    Args:
+        variant: The model and what to change.
+        calibration: Normalised inputs (bodies, 3 · streams, T, V) that choose the scales of quantisation.
+    """
     trained = with_steps(checkpoint.load(Path(variant.path)), variant.steps)
     graph = export_to_nir(trained, dt=DT)
     scale_thresholds(graph, variant.threshold)
@@ -30,7 +35,7 @@ def graph_of(variant: Variant, calibration: np.ndarray) -> nir.NIRGraph:
 
 
 def with_steps(trained: TrainedModel, steps: int | None) -> TrainedModel:
-    """The same weights run for another number of time steps."""
+    """Return the model with the same weights and another number of time steps; None keeps its own."""
     if steps is None or steps == trained.student.config.steps:
         return trained
     student = Student(replace(trained.student.config, steps=steps))
@@ -39,7 +44,7 @@ def with_steps(trained: TrainedModel, steps: int | None) -> TrainedModel:
 
 
 def scale_thresholds(graph: nir.NIRGraph, factor: float) -> None:
-    """Every population's, those of attention included."""
+    """Multiply the thresholds of all populations, those in attention included, in place."""
     if factor == 1.0:
         return
     for node in graph.nodes.values():

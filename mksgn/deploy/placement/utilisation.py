@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.table import Table
 
+from mksgn.common.extras import require
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.placement.chips import RESOURCES
 from mksgn.deploy.placement.place import Placement, PopulationPlacement
@@ -79,8 +80,8 @@ def draw(placement: Placement, path: Path | str) -> None:
     Raises:
         DeployError: for another suffix, or if the file cannot be written.
     """
-    # Takes half a second, which other commands should not wait for.
-    from matplotlib.figure import Figure
+    require("the picture of a placement", "report", "matplotlib")
+    from matplotlib.figure import Figure  # half a second, which no other command should wait
     from matplotlib.patches import Patch
 
     path = Path(path)

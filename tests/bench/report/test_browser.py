@@ -1,12 +1,12 @@
-"""report.html in a real browser: no error, no request, every figure there, the clip steps, in light, dark, print and narrow."""
+"""report.html in a real browser: no errors and no requests; figures, stepping, dark mode, print and narrow screens."""
 
 import re
 
 import pytest
 
 from mksgn.bench.report.write import write_report
-from tests.bench.test_report import FRAMES, POPULATIONS, folder_of_run
 from tests.support.browser import Browser, executable
+from tests.support.report_pages import FRAMES, POPULATIONS, folder_of_run
 
 CHROMIUM = executable()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
@@ -16,18 +16,18 @@ FIGURES = ("clip", "layers", "theory", "energy", "confusion", "limits", "cores")
 POSE = "[...document.querySelectorAll('#skeleton .joint')].map(c => [c.cx.baseVal.value, c.cy.baseVal.value])"
 BONES = "[...document.querySelectorAll('#skeleton .bone')].map(b => [b.x1.baseVal.value, b.y2.baseVal.value])"
 SIZES = "[...document.querySelectorAll('#skeleton .joint')].map(c => c.r.baseVal.value)"
-SHOWN = "[...document.querySelectorAll('[data-raster]')].findIndex(p => !p.hidden)"
+VISIBLE = "[...document.querySelectorAll('[data-raster]')].findIndex(p => !p.hidden)"
 CURSOR = (
     "(p => [p.querySelector('.cursor'), p.querySelector('.spikes')].map(e => e.getBoundingClientRect()))"
     "([...document.querySelectorAll('[data-raster]')].find(p => !p.hidden))"
 )
-PLACE = f"(([c, s]) => [(c.left - s.left) / s.width, c.width / s.width])({CURSOR})"
+CURSOR_SPAN = f"(([c, s]) => [(c.left - s.left) / s.width, c.width / s.width])({CURSOR})"
 NUMBER = "document.getElementById('clip-number').textContent"
 BOX = "(r => [r.width, r.height])(document.querySelector('{}').getBoundingClientRect())"
 
 
 def slide(page, frame):
-    """As a reader drags it: a new value, then the form's event."""
+    """Move the slider as a reader does: a new value, then the input event."""
     page.run(
         f"(e => {{ e.value = {frame}; e.dispatchEvent(new Event('input', {{bubbles: true}})) }})"
         "(document.getElementById('clip-frame'))"
@@ -37,8 +37,8 @@ def slide(page, frame):
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     assert CHROMIUM is not None
-    with Browser(CHROMIUM, tmp_path_factory.mktemp("profile")) as found:
-        yield found
+    with Browser(CHROMIUM, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -105,15 +105,15 @@ def test_every_figure_is_there(page):
 
 
 def test_the_slider_moves_the_skeleton_and_the_cursor(page):
-    seen = []
+    states = []
     for frame in range(FRAMES):
         slide(page, frame)
-        left, width = page.run(PLACE)
+        left, width = page.run(CURSOR_SPAN)
         assert left == pytest.approx(frame / FRAMES, abs=0.01)
         assert width == pytest.approx(1 / FRAMES, abs=0.01)
         assert page.run(NUMBER) == str(frame + 1)
         assert page.run("document.getElementById('clip-frame').ariaValueText") == f"frame {frame + 1} of {FRAMES}"
-        seen.append(
+        states.append(
             [
                 page.run(POSE),
                 page.run(BONES),
@@ -121,9 +121,9 @@ def test_the_slider_moves_the_skeleton_and_the_cursor(page):
                 page.run("document.querySelector('#clip-text').textContent"),
             ]
         )
-    for what in zip(*seen, strict=True):
-        assert len({str(each) for each in what}) == FRAMES
-    assert seen[1][0][0][0] > seen[0][0][0][0]  # they walk to the right
+    for values in zip(*states, strict=True):
+        assert len({str(value) for value in values}) == FRAMES
+    assert states[1][0][0][0] > states[0][0][0][0]  # the bodies walk to the right
 
 
 def test_another_population_has_its_own_raster_cursor_and_joints(page):
@@ -132,9 +132,9 @@ def test_another_population_has_its_own_raster_cursor_and_joints(page):
     assert page.run("[...document.getElementById('clip-population').options].map(o => o.text)") == list(POPULATIONS)
     page.run("document.getElementById('clip-population').focus()")
     page.press("ArrowDown")
-    assert page.run(SHOWN) == 1
+    assert page.run(VISIBLE) == 1
     assert page.run(SIZES) != before
-    assert page.run(PLACE) == pytest.approx([2 / 3, 1 / 3], abs=0.01)  # behind a stride: the last of three
+    assert page.run(CURSOR_SPAN) == pytest.approx([2 / 3, 1 / 3], abs=0.01)  # after a stride: the last of three frames
     assert "spikes in blocks.0.conv; most neurons fired at:" in page.run(
         "document.getElementById('clip-text').textContent"
     )
@@ -160,7 +160,7 @@ def test_keys_and_buttons_step(page):
     assert page.run(NUMBER) == "2"
 
 
-def test_it_plays_when_asked_and_never_by_itself(page):
+def test_it_plays_only_on_request(page):
     page.settle(1.2)
     assert page.run(NUMBER) == "1"
     page.click("#clip-play")
@@ -179,10 +179,12 @@ def test_dark_inverts_page_and_rasters_and_paper_stays_light(page):
     page.prefer(prefers_color_scheme="light")
     ground, ink = "getComputedStyle(document.body).backgroundColor", "getComputedStyle(document.body).color"
     image = "getComputedStyle(document.querySelector('.spikes img')).filter"
-    light = [page.run(each) for each in (ground, ink, image)]
+    light = [page.run(expression) for expression in (ground, ink, image)]
     page.prefer(prefers_color_scheme="dark")
-    dark = [page.run(each) for each in (ground, ink, image)]
-    brightness = [[sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in found[:2]] for found in (light, dark)]
+    dark = [page.run(expression) for expression in (ground, ink, image)]
+    brightness = [
+        [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours[:2]] for colours in (light, dark)
+    ]
     assert brightness[0][0] > 600 > 200 > brightness[0][1]
     assert brightness[1][0] < 200 < 600 < brightness[1][1]
     assert (light[2], dark[2]) == ("none", "invert(1)")
@@ -200,7 +202,7 @@ def test_it_prints_with_the_first_frame_and_without_controls(page):
     assert min(page.run(BOX.format("#skeleton"))) > 100
     assert min(page.run(BOX.format(".spikes img"))) > 100
     hashes = "document.querySelector('details.printed table').checkVisibility()"
-    assert page.run(hashes)  # though the reader left them folded
+    assert page.run(hashes)  # although they are folded on screen
     page.resize(A4, 980)
     past = "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth)"
     assert page.run(f"{past}.map(e => e.outerHTML.slice(0, 80))") == []  # tables do not scroll on paper
@@ -208,15 +210,15 @@ def test_it_prints_with_the_first_frame_and_without_controls(page):
     assert not page.run(hashes)
 
 
-def test_without_a_script_the_first_frame_stands(browser, report):
+def test_without_a_script_the_first_frame_is_drawn(browser, report):
     with_script = browser.open(report)
     page = browser.open("about:blank")
     page.call("Emulation.setScriptExecutionDisabled", value=True)
     page.loaded = False
     page.call("Page.navigate", url=report)
     page.wait(lambda: page.loaded)
-    for each in (POSE, SIZES, PLACE, SHOWN, NUMBER, "document.getElementById('clip-text').textContent"):
-        assert page.run(each) == with_script.run(each), each
+    for expression in (POSE, SIZES, CURSOR_SPAN, VISIBLE, NUMBER, "document.getElementById('clip-text').textContent"):
+        assert page.run(expression) == with_script.run(expression), expression
     assert page.run("document.getElementById('clip-controls').hidden") is True
     assert with_script.run("document.getElementById('clip-controls').hidden") is False
     for opened in (page, with_script):

@@ -1,4 +1,7 @@
-"""The page of a real run: all clips of NW-UCLA's view 2 in the emulator, fixed point; of another run, if MKSGN_RUN names its folder."""
+"""The page of a real run: all clips of NW-UCLA's view 2 in the emulator, in fixed point.
+
+MKSGN_RUN names the folder of another run to use instead.
+"""
 
 import os
 from pathlib import Path
@@ -10,7 +13,7 @@ from mksgn.bench.record_io import load
 from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
 from mksgn.train.datasets import open_source
-from tests.bench.test_report_browser import BOX, FIGURES, NUMBER, PLACE, POSE, SIZES, slide
+from tests.bench.report.test_browser import BOX, CURSOR_SPAN, FIGURES, NUMBER, POSE, SIZES, slide
 from tests.support.bench_runs import real_student_file
 from tests.support.browser import Browser, executable
 from tests.support.paths import NW_UCLA
@@ -22,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"),
     pytest.mark.skipif(
         GIVEN is None and not NW_UCLA.is_dir(),
-        reason="the real NW-UCLA clips are not beside this checkout (../shared/data/nw_ucla)",
+        reason="NW-UCLA is not in ../shared/data/nw_ucla",
     ),
 ]
 
@@ -51,20 +54,20 @@ def test_every_figure_is_there(page, folder):
         assert min(page.run(BOX.format(f"#fig-{name}"))) > 100, name
     layers = [layer.name for layer in load(folder).layers if layer.kind != "readout"]
     assert page.run("[...document.getElementById('clip-population').options].map(o => o.text)") == layers
-    shown = page.run("[...document.querySelectorAll('.spikes img')].map(i => i.complete && i.naturalWidth > 0)")
-    assert shown == [True] * len(layers)
+    drawn = page.run("[...document.querySelectorAll('.spikes img')].map(i => i.complete && i.naturalWidth > 0)")
+    assert drawn == [True] * len(layers)
 
 
-def test_the_clip_steps_and_every_population_shows(page):
+def test_the_clip_steps_and_every_population_can_be_selected(page):
     frames = int(page.run("document.getElementById('clip-frame').max")) + 1
     poses, cursors = set(), set()
     for frame in range(frames):
         slide(page, frame)
         assert page.run(NUMBER) == str(frame + 1)
         poses.add(str(page.run(POSE)))
-        cursors.add(page.run(PLACE)[0])
+        cursors.add(page.run(CURSOR_SPAN)[0])
     assert len(cursors) == frames > 8
-    assert len(poses) > frames // 2  # people stand still now and then
+    assert len(poses) > frames // 2  # people stand still in some frames
     sizes = set()
     for number in range(page.run("document.getElementById('clip-population').options.length")):
         page.run(
@@ -85,7 +88,7 @@ def test_it_prints(page):
     assert page.pdf().startswith(b"%PDF")
 
 
-def test_no_error_was_logged_and_no_request_left_the_page(page, folder):
+def test_no_errors_were_logged_and_no_requests_were_sent(page, folder):
     page.settle(0.1)
     assert page.faults == []
     left = {url for url in page.requests if not url.startswith("data:image/png;base64,")}

@@ -1,0 +1,211 @@
+"""report.html: its figures, escaping, policy, and records with gaps."""
+
+import base64
+import hashlib
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from mksgn.bench.record import Record
+from mksgn.bench.report import markdown, page
+from mksgn.bench.report.clip import clip_of
+from mksgn.bench.report.facts import MOST_PREDICTIONS, facts_of
+from mksgn.bench.report.write import write_report
+from tests.bench.test_record import changed, small_run
+from tests.support.report_pages import (
+    Balanced,
+    full_run,
+    html_of,
+    manifest,
+    tables_of,
+    text_of,
+)
+
+
+def test_the_summary_states_the_run_in_six_figures():
+    text = text_of(full_run()).split("What is theory and what is measured")[0]
+    for part in (
+        "75.0 % of the clips recognised, with 200 spikes and 3,000 synaptic operations per clip",
+        "3 of 4 clips",
+        "run by Lava in fixed point, 4 time steps per clip",
+        "4.87 × 10⁻⁵ mJ priced by horowitz45-fp32; 1.87 × 10⁻⁴ mJ with the first layer at every step",
+        "4.92 × 10⁻⁵ mJ the paper's formula on this run's firing rates",
+        "0.596 mJ energy per sample, v5: the paper's own network and data",
+        "✓ Spikes identical to torch: all 4,800 decisions agree",
+        "✓ Fits loihi2: 5 cores on 1 chip, no published limit exceeded",
+        "No verdict on the paper's network: this run is of the network 'demo', which says nothing about it.",
+        "No energy on this page was measured on a chip.",
+    ):
+        assert part in text, part
+
+
+def test_every_section_shows_its_part_of_the_record():
+    text = text_of(full_run(), manifest())
+    for part in (
+        "davies2018-loihi1 simulated ≥",
+        "1.661 mJ, PilotNet SNN",
+        "davies2018-loihi1 15.6 55 %",
+        "blocks.0.conv 4 × 5 × 5 conv 100 25.0 % 100 2.0 % 1.0 % 1,750",
+        "encoder 4 × 5 × 5 encoder, on the host",
+        "blocks.0.conv 50.0 % 4,000 2,000 1,750 0.875",
+        "encoder analog 10,000 10,000 MACs",
+        "Strict: every layer with a non-binary input charged as multiply-accumulates, at each step 1.87 × 10⁻⁴",
+        "our teacher of the preset demo: 10 layers, 2 streams, 5,000 parameters, 2.00 million multiply-accumulates",
+        "the paper's comparison: both in FP32 horowitz45-fp32 horowitz45-fp32 0.00920 4.87 × 10⁻⁵ 99.5 % less",
+        "sit down 0 1 1 2 50.0 %",
+        "throw 0 0 0 0 no clips",
+        "✓ All 4,800 decisions agree with torch",
+        "neurons per core 100 8,192 1.2 %",
+        "output axons per core 12 not published",
+        "blocks.0.attention.m 3 172 222 800 400 812 1,024",
+        "miss graph convolution and attention",
+        "sha256 " + "a" * 64,
+        "median of 3 runs 2 s, from 1.90 to 2.50 s of simulation",
+        "processor a processor; cores 2; memory GiB 7.8",
+        "python 3.10.14; torch 2.3.1",
+        "run.json " + "c" * 64,
+        "clip-0 wave wave",
+        "clip-3 sit down ✕ throw",
+    ):
+        assert part in text, part
+    assert "e" * 64 not in text  # a page cannot state its own hash
+
+
+def test_a_single_run_has_no_spread_and_a_costlier_student_uses_more():
+    run = small_run()
+    run["execution"] |= {"repeats": 1, "seconds_min": 2.0, "seconds_max": 2.0}
+    run["gcn"]["macs"] = 10.0
+    text = text_of(full_run(run))
+    assert "2 s of simulation" in text
+    assert "median of" not in text
+    assert re.search(r"horowitz45-fp32 horowitz45-fp32 \S+ × 10⁻\S+ \S+ × 10⁻\S+ [\d,]+.* % more", text)
+    assert "Comparison with a conventional network" not in text_of(full_run({**run, "gcn": None}))
+
+
+def test_the_page_fetches_nothing_and_runs_its_own_script_alone(run_folder):
+    html = write_report(run_folder)[0].read_text(encoding="utf-8")
+    parsed = Balanced(html)
+    assert not {"link", "iframe", "object", "embed", "form"} & set(parsed.tags)
+    assert not {"srcset", "onload", "onclick", "onerror"} & {name for name, _ in parsed.attributes}
+    assert all((value or "").startswith("data:image/png;base64,") for name, value in parsed.attributes if name == "src")
+    assert all((value or "").startswith("#") for name, value in parsed.attributes if name == "href")
+    assert "://" not in html
+    assert "@import" not in html
+    assert "url(" not in html
+    targets = {value for name, value in parsed.attributes if name == "id"}
+    assert {(value or "")[1:] for name, value in parsed.attributes if name == "href"} <= targets
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    policy = next(value for name, value in parsed.attributes if name == "content" and "default-src" in (value or ""))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
+    assert policy.endswith(f"script-src 'sha256-{digest}'")
+    assert "script-src &#39;none&#39;" in html_of(full_run())  # no clip, no script
+    assert "<script" not in html_of(full_run())
+
+
+def test_charts_are_well_formed_and_stay_inside_their_frame():
+    drawings = [
+        ElementTree.fromstring(text) for text in re.findall(r"<svg class=.*?</svg>", html_of(full_run()), re.DOTALL)
+    ]
+    assert len(drawings) == 5  # layers, theory, energy, limits, cores
+    for drawing in drawings:
+        width, height = map(float, drawing.attrib["viewBox"].split()[2:])
+        assert drawing.attrib["role"] == "img"
+        assert drawing.attrib["aria-label"]
+        for node in drawing.iter():
+            for names, most in ((("x", "x1", "x2", "cx"), width), (("y", "y1", "y2", "cy"), height)):
+                assert all(0 <= float(node.attrib.get(name, 0)) <= most for name in names)
+            assert float(node.attrib.get("width", 0)) >= 0
+
+
+HOSTILE = "<script>alert('x')</script>\"&|\n`x`"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["model.file", "data.source", "data.split", "layers.1.name", "layers.1.kind", "parity.against", "placement.chip"],
+)
+def test_user_text_is_escaped(path):
+    record = full_run(changed(path, HOSTILE))
+    html = html_of(record)
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    Balanced(html)
+    text = markdown.render(facts_of(record, {}))
+    assert "<script" not in text.replace("\\<", "")
+    plain = markdown.render(facts_of(full_run(), {}))
+    assert [[len(row) for row in table] for table in tables_of(text)] == [
+        [len(row) for row in table] for table in tables_of(plain)
+    ]  # no cell was broken
+
+
+def test_names_of_classes_clips_tools_and_limits_are_escaped(run_folder):
+    run = changed("accuracy.per_class", {"<i>": 1.0, "b": None, "c": 0.5})
+    run["environment"] = {"<b>": "</dd>"}
+    run["placement"]["limits"][0]["name"] = "<u>"
+    given = manifest()
+    given["data"] |= {"clips": ["</script><i>"] * 4, "classes": ["<i>", "b", "c"]}
+    given["machine"] = {"<s>": "<s>"}
+    given["files"] = {"<em>": "<s>"}
+    clip = clip_of(run_folder, given)
+    parsed = Balanced(html_of(full_run(run), given, clip))
+    assert not {"i", "b", "u", "s"} & set(parsed.tags)
+    assert parsed.tags.count("em") == 1  # the template's own
+
+
+def test_data_for_the_script_cannot_end_its_element():
+    block = page.data_block({"name": "</script><!--"})
+    assert "<" not in block
+    assert json.loads(block) == {"name": "</script><!--"}
+
+
+def test_mismatches_and_exceeded_limits_stand_out():
+    run = changed("parity", {"against": "snntorch", "decisions": 4_800, "mismatches": 1_200, "first": None})
+    run["parity"]["first"] = {"layer": "blocks.0.conv", "clip": 2, "step": 3}
+    run["placement"]["limits"][0]["value"] = 9_000
+    text = text_of(full_run(run))
+    assert "✕ 1,200 of 4,800 decisions differ from snntorch" in text
+    assert "First mismatch: layer blocks.0.conv, clip 2, step 3." in text
+    assert "✕ Does not fit loihi2: neurons per core exceeded" in text
+    assert "neurons per core 9,000 8,192 109.9 % ✕ exceeded" in text
+    assert 'class="over"' in html_of(full_run(run))
+    assert 'class="over"' not in html_of(full_run())
+
+
+def test_a_record_with_gaps_still_renders():
+    run = small_run()
+    gaps = {"accuracy": None, "parity": None, "placement": None, "seed": None, "parents": [], "gcn": None}
+    bare = Record.model_validate({**run, **gaps, "layers": []})
+    text = text_of(bare)
+    for part in (
+        "the data have no labels",
+        "This record contains no energies",
+        "contains no published figures",
+        "was not compared",
+        "was not placed",
+        "no manifest.json",
+    ):
+        assert part in text
+    short = markdown.render(facts_of(bare, {}))
+    for part in ("the data have no labels", "no energies", "no published figures", "was not compared", "not placed"):
+        assert part in short
+    silent = {name: 0 for name in run["totals"] if run["totals"][name] is not None}
+    assert "0 spikes and 0 synaptic operations" in text_of(full_run({**run, "totals": silent}))
+
+
+def test_the_page_lists_the_first_of_many_predictions():
+    given = manifest()
+    many = MOST_PREDICTIONS + 5
+    given["data"] |= {"clips": [f"clip-{number}" for number in range(many)], "labels": [0] * many}
+    given["predictions"] = [0] * many
+    text = text_of(full_run(), given)
+    assert f"clip-{MOST_PREDICTIONS - 1} " in text
+    assert f"clip-{MOST_PREDICTIONS} " not in text
+    assert "The first 1,000 of 1,005" in text
+
+
+def test_the_paper_preset_is_compared_with_the_paper():
+    assert "Our reconstruction of the paper's network" in text_of(full_run(network="paper"))

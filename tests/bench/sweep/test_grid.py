@@ -1,0 +1,32 @@
+"""Grids of sweeps: defaults, and faults in one line."""
+
+import pytest
+
+from mksgn.bench.sweep.grid import Grid, read
+from mksgn.common.errors import BadInputError
+from tests.support.sweep_grids import GRID
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (("bits: [8]", "bits: [9]"), "axes.bits.0: Input should be less than or equal to 8"),
+        (("bits: [8]", "bits: []"), "axis bits is empty"),
+        (("steps: [2, 4]", "steps: [2, 2]"), "axis steps names a value twice"),
+        (("loihi1]", "loihi3]"), "loihi3"),
+        (("tiny:", "a/b:"), "axes.model.a/b"),
+        (("limit: 12", "limt: 12"), "limt: Extra inputs are not permitted"),
+    ],
+)
+def test_a_fault_in_a_grid_is_reported_in_one_line(tmp_path, change, fault):
+    (tmp_path / "grid.yaml").write_text(GRID.replace(*change))
+    with pytest.raises(BadInputError, match=fault) as error:
+        read(tmp_path / "grid.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_grids_have_defaults(tmp_path):
+    (tmp_path / "grid.yaml").write_text("schema: mksgn.sweep/1\ndata: synthetic\naxes: {model: {a: a.pt}}\n")
+    grid = read(tmp_path / "grid.yaml")
+    assert isinstance(grid, Grid)
+    assert [p.label for p in grid.points()] == ["a-th1-b8-loihi2"]

@@ -1,0 +1,52 @@
+"""Pareto fronts, tables and pictures of a sweep."""
+
+import json
+
+from mksgn.bench.energy_models import model_named
+from mksgn.bench.sweep import pareto
+from mksgn.bench.sweep.grid import read
+
+
+def row(label: str, top1: float, energy: float, bound: bool = False) -> pareto.Row:
+    return pareto.Row(
+        label, "m", 4, 1.0, 8, "loihi2", top1, 10.0, 20.0, 5, 3, 1, 0, {"e": pareto.Energy(energy, bound)}
+    )
+
+
+def test_the_front_is_not_dominated():
+    points = [
+        row("a", 0.5, 1.0),
+        row("b", 0.6, 2.0),
+        row("c", 0.6, 3.0),
+        row("d", 0.4, 1.0),
+        row("e", 0.9, 9.0),
+        row("f", 0.6, 2.0),
+    ]
+    assert [x.label for x in pareto.front(points, "e")] == ["a", "b", "f", "e"]
+    assert pareto.front(points, "another") == []
+
+
+def test_a_lower_bound_does_not_dominate_a_total():
+    points = [row("bound", 0.5, 1.0, bound=True), row("total", 0.5, 2.0), row("higher bound", 0.4, 1.5, bound=True)]
+    assert [x.label for x in pareto.front(points, "e")] == ["bound", "total"]
+
+
+def test_tables_and_pictures(folder, one_worker):
+    out, records = one_worker
+    grid = read(folder / "grid.yaml")
+    points = pareto.rows(grid, records, [model_named(name) for name in grid.energy_models])
+    paths = pareto.write(out, grid, points)
+    assert [p.name for p in paths] == [
+        "sweep.json",
+        "sweep.md",
+        "pareto-horowitz45-fp32.png",
+        "pareto-davies2018-loihi1.png",
+    ]
+    result = json.loads(paths[0].read_text())
+    assert [p["label"] for p in result["points"]] == list(records)
+    assert set(result["fronts"]["horowitz45-fp32"]) <= set(records)
+    assert paths[2].read_bytes().startswith(b"\x89PNG")
+    text = paths[1].read_text()
+    assert text.count("| tiny-") + text.count("| **front** tiny-") == 16
+    assert "≥ " in text.split("davies2018-loihi1")[1]
+    assert "≥ " not in text.split("davies2018-loihi1")[0]

@@ -1,0 +1,158 @@
+"""A sweep gives the same records from any number of workers, and loses and repeats nothing if one dies."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from mksgn.bench.run import bench
+from mksgn.bench.shards import Settings
+from mksgn.bench.sweep import sweep as sweeps
+from mksgn.bench.sweep.grid import read, size
+from mksgn.bench.sweep.sweep import sweep
+from mksgn.common.errors import BadInputError
+from mksgn.deploy.run_folder import environment
+from mksgn.train.datasets import open_source
+from tests.support.bench_runs import without_times
+from tests.support.sweep_grids import GRID
+
+
+def counts(out: Path) -> dict[str, dict]:
+    return {p.name: without_times(p) for p in sorted((out / "points").iterdir())}
+
+
+def half(records: dict[str, dict]) -> dict[str, dict]:
+    """Return the records of half.yaml's points, the half of the grid that takes less time."""
+    return {label: record for label, record in records.items() if "-S2-" in label}
+
+
+def test_every_point_of_the_grid_has_a_record(folder, one_worker):
+    out, records = one_worker
+    grid = read(folder / "grid.yaml")
+    assert size(grid) == len(records) == 8
+    assert list(records)[:3] == ["tiny-S2-th1-b8-loihi2", "tiny-S2-th1-b8-loihi1", "tiny-S2-th1.2-b8-loihi2"]
+    assert sorted(p.name for p in (out / "points").iterdir()) == sorted(records)
+    assert {r.execution.steps for r in records.values()} == {2, 4}
+    assert {r.placement.chip for r in records.values() if r.placement} == {"loihi1", "loihi2"}
+    assert all(r.data.clips == 12 and r.parity and r.parity.mismatches == 0 for r in records.values())
+    spikes = [records[f"tiny-S4-th{threshold}-b8-loihi2"].totals.spikes for threshold in ("1", "1.2")]
+    assert spikes[0] > spikes[1] > 0
+    assert not list((out / "progress").glob("*")) if (out / "progress").is_dir() else True
+
+
+def test_a_point_equals_the_record_of_an_ordinary_run(folder, one_worker):
+    out, _ = one_worker
+    network = out / "networks" / "tiny-S2-th1.2-b8.nir"
+    clips = open_source("synthetic", part="test", limit=12)
+    bench(network, clips, folder / "single", Settings(compare=8), seed=0)
+    single, point = without_times(folder / "single"), counts(out)["tiny-S2-th1.2-b8-loihi2"]
+    single["model"]["file"] = "model.nir"
+    assert point == single
+
+
+def test_two_workers_of_which_one_is_killed_give_the_same_records(folder, one_worker):
+    out, _ = one_worker
+    killed = []
+
+    def kill_one() -> None:
+        """Kill a worker when the first network is built, while its shards run."""
+        networks = folder / "killed" / "networks"
+        while not list(networks.glob("*.nir")):
+            time.sleep(0.01)
+        workers = [p for p in psutil.Process().children(recursive=True) if "multiprocessing" in " ".join(p.cmdline())]
+        for worker in workers:
+            if not worker.children() and "resource_tracker" not in " ".join(worker.cmdline()):
+                os.kill(worker.pid, signal.SIGKILL)
+                killed.append(worker.pid)
+                return
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    sweep(read(folder / "half.yaml"), folder / "killed", workers=2)
+    killer.join(10)
+    assert len(killed) == 1
+    assert counts(folder / "killed") == half(counts(out))
+
+
+def test_a_killed_sweep_continues(folder, one_worker, in_this_process):
+    out, _ = one_worker
+    code = (
+        "import sys; from pathlib import Path; from mksgn.bench.sweep.grid import read\n"
+        "from mksgn.bench.sweep.sweep import sweep\n"
+        "if __name__ == '__main__': sweep(read(Path(sys.argv[1])), Path(sys.argv[2]), workers=1)"
+    )
+    script, resumed = folder / "sweep_once.py", folder / "resumed"
+    script.write_text(code)
+    process = subprocess.Popen([sys.executable, script, folder / "half.yaml", resumed], start_new_session=True)
+    while not list(resumed.glob("points/*-loihi?/manifest.json")) and process.poll() is None:
+        time.sleep(0.02)
+    assert process.poll() is None, "over before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {p.parent.name: p.stat().st_mtime_ns for p in resumed.glob("points/*-loihi?/manifest.json")}
+    assert 0 < len(done) < 4
+    with pytest.raises(BadInputError, match="already holds a sweep; continue it with --resume"):
+        sweep(read(folder / "half.yaml"), resumed, workers=1)
+    sweep(read(folder / "half.yaml"), resumed, workers=1, resume=True)
+    assert counts(resumed) == half(counts(out))
+    for name, written in done.items():
+        assert (resumed / "points" / name / "manifest.json").stat().st_mtime_ns == written
+
+
+def test_a_finished_sweep_starts_no_cluster(folder, one_worker, monkeypatch):
+    out, records = one_worker
+    monkeypatch.setattr("mksgn.bench.sweep.sweep.connected", lambda *_: pytest.fail("a cluster was started"))
+    assert sweep(read(folder / "grid.yaml"), out, resume=True) == records
+    other = read(folder / "grid.yaml").model_copy(update={"limit": 6})
+    with pytest.raises(BadInputError, match="begun with limit 12, now 6"):
+        sweep(other, out, resume=True)
+
+
+def test_an_error_of_a_task_reaches_the_user(folder, tmp_path, in_this_process):
+    (tmp_path / "model.pt").write_bytes(b"no model")
+    (tmp_path / "grid.yaml").write_text(GRID)
+    with pytest.raises(BadInputError, match=r"model\.pt: refused: not a file of plain tensors"):
+        sweep(read(tmp_path / "grid.yaml"), tmp_path / "out", workers=1)
+
+
+def test_progress_with_other_clips_is_refused(folder, one_worker, tmp_path, monkeypatch):
+    grid, out = read(folder / "grid.yaml"), tmp_path / "out"
+    shutil.copytree(one_worker[0], out)
+    for point in (out / "points").iterdir():
+        (point / "manifest.json").unlink()
+
+    def moved(*arguments, **more):
+        clips = open_source(*arguments, **more)
+        return replace(clips, clips=[replace(clip, joints=clip.joints + np.float32(0.25)) for clip in clips.clips])
+
+    monkeypatch.setattr(sweeps, "open_source", moved)
+    with pytest.raises(BadInputError, match="begun with joints "):
+        sweep(grid, out, workers=1, resume=True)
+
+
+class Cluster:
+    """A client of two workers, one with other versions."""
+
+    def __init__(self, **versions):
+        self.versions = versions
+
+    def run(self, function):
+        return {"tcp://a": function(), "tcp://b": {**function(), **self.versions}}
+
+
+def test_a_worker_of_another_version_is_refused():
+    here = environment()
+    sweeps._check_versions(Cluster(), here)
+    with pytest.raises(
+        BadInputError, match=r"worker tcp://b: torch 9\.9, here .*; install the same versions on all workers"
+    ):
+        sweeps._check_versions(Cluster(torch="9.9"), here)
