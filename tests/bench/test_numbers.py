@@ -1,6 +1,6 @@
 """mksgn/bench/numbers: how figures are written."""
 
-from mksgn.bench.numbers import breakable, counted, percent, shortened, significant, words
+from mksgn.bench.numbers import counted, percent, shortened, significant, words
 
 
 def test_three_significant_digits_keep_their_zeros():
@@ -20,6 +20,5 @@ def test_one_has_no_plural():
 def test_names():
     assert words(["host_macs", "memory"]) == "host macs, memory"
     assert words([]) == "–"
-    assert breakable("a.b_<c>") == "a.<wbr>b_<wbr>&lt;c&gt;"
     assert shortened("block1_attention.m", 9) == "bloc…on.m"
     assert shortened("short", 9) == "short"

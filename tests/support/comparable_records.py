@@ -5,7 +5,7 @@ from typing import Any
 
 from mksgn.bench.energy_models import known_models, price
 from mksgn.bench.record import Record
-from tests.bench.test_record import small_run
+from tests.support.records import small_run
 
 REFERENCE = {"totals__spikes": 300.0, "totals__syn_ops": 3000.0, "totals__host_macs": 10_000.0, "placement__cores": 5}
 

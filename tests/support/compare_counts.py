@@ -87,7 +87,12 @@ def main() -> int:
     census = count(graph, execution.spikes, {placed.name: placed.core_of() for placed in placement.populations})
     seconds = time.perf_counter() - started
     differ = differences(census, rows, totals, len(clips))
-    summary = {"backend": args.backend, "clips": len(clips), "bodies": execution.clips, "seconds_of_counting": seconds}
+    summary = {
+        "backend": args.backend,
+        "clips": len(clips),
+        "bodies": execution.samples,
+        "seconds_of_counting": seconds,
+    }
     summary |= {"fields": compared(census), "fields_that_differ": len(differ), "differences": differ}
     if args.json:
         stated = {"layers": [row.model_dump() for row in rows], "totals": totals.model_dump()}

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from mksgn.deploy import compile_graph
-from mksgn.deploy.placement.chips import RESOURCES, WEIGHT_BITS, Chip
+from mksgn.deploy.placement.chips import RESOURCES, Chip
 from mksgn.deploy.placement.place import Placement
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.program import Population, Product, Program, Projection
+from mksgn.export.loihi import WEIGHT_BITS
 from tests.support.graphs import chain, inp, lif, linear, out, student_like
 
 

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from markdown_it import MarkdownIt
 
-from mksgn.bench.claims import evaluate
 from mksgn.bench.energy_models import known_models, price
-from mksgn.bench.record import Record, save
+from mksgn.bench.record import Record
+from mksgn.bench.record_io import save
 from mksgn.bench.report import page
 from mksgn.bench.report.clip import Clip
 from mksgn.bench.report.facts import facts_of
 from mksgn.bench.theory import theory_of
+from mksgn.bench.verdicts import compare_with_published
 from mksgn.train.skeletons import graph
-from tests.bench.test_record import small_run
+from tests.support.records import small_run
 
 GRAPH = graph("nw-ucla-20")
 
@@ -36,7 +37,9 @@ def full_run(run: dict[str, Any] | None = None, network: str = "demo") -> Record
     """Return the small run with its energies and claims."""
     record = Record.model_validate(run or small_run())
     energy = [price(model, record.totals, steps=record.execution.steps) for model in known_models()]
-    claims = evaluate(energy, theory_of(record).energy_mJ, network, data=record.data, accuracy=record.accuracy)
+    claims = compare_with_published(
+        energy, theory_of(record).energy_mJ, network, data=record.data, accuracy=record.accuracy
+    )
     return record.model_copy(update={"energy": energy, "claims": claims})
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mksgn.bench.record import Record, load
+from mksgn.bench.record import Record
+from mksgn.bench.record_io import load
 from tests.support.bench_folders import make_run
 
 

@@ -13,7 +13,7 @@ from mksgn.bench.report import markdown, page
 from mksgn.bench.report.clip import clip_of
 from mksgn.bench.report.facts import MOST_PREDICTIONS, facts_of
 from mksgn.bench.report.write import write_report
-from tests.bench.test_record import changed, small_run
+from tests.support.records import changed, small_run
 from tests.support.report_pages import (
     Balanced,
     full_run,
@@ -209,3 +209,7 @@ def test_the_page_lists_the_first_of_many_predictions():
 
 def test_the_paper_preset_is_compared_with_the_paper():
     assert "Our reconstruction of the paper's network" in text_of(full_run(network="paper"))
+
+
+def test_names_break_after_dots_and_underscores():
+    assert page.breakable("a.b_<c>") == "a.<wbr>b_<wbr>&lt;c&gt;"

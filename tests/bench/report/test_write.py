@@ -4,7 +4,7 @@ import pytest
 
 from mksgn.bench.claims import Published, published_claims
 from mksgn.bench.energy_models import EnergyModel
-from mksgn.bench.record import load
+from mksgn.bench.record_io import load
 from mksgn.bench.report.facts import facts_of
 from mksgn.bench.report.write import write_report
 from mksgn.common.errors import BadInputError

@@ -48,7 +48,7 @@ def test_the_growth_is_an_exponent_and_the_report_shows_it(capsys):
     measure._print(figures)
     printed = capsys.readouterr().out
     assert "3.00 (3.00 … 3.00 in 5 rounds)" in printed
-    assert [line.split() for line in printed.splitlines() if "joints" in line][1] == [
+    assert [line.replace("│", " ").split() for line in printed.splitlines() if "joints" in line][1] == [
         "joints",
         "20",
         "8.000",
