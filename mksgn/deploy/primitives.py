@@ -19,85 +19,78 @@ class Primitive:
     refused: str = ""  # what an error names, and why
 
 
-# in fixed point, and what is refused, of nodes that output their membrane
-MEMBRANE = "shown by an Output", "fixed: as a source of synapses, which take spikes"
+# the last two columns of a node that outputs its membrane potential
+MEMBRANE = "runs if an Output reads it", "fixed: as a source of synapses, which take spikes"
 
 PRIMITIVES = (
     Primitive(
         nir.Input,
-        "spikes, or currents where it is `analog`",
-        "spikes; what is analog stays on the host up to its first spikes",
+        "spikes, or currents if it is `analog`",
+        "spikes; an analog input stays on the host up to its first spikes",
     ),
     Primitive(nir.Output, "a population's spikes or membrane, or a sum of synapses", "the same, dequantised"),
     Primitive(
         nir.Affine,
         "runs; its bias becomes the population's",
         "runs",
-        "fixed: its bias into a CubaLIF (Loihi's enters the membrane), behind a Delay or a loop (Loihi's is there "
-        "from the first step), before a pool, or on the last axis of several",
+        "fixed: its bias into a CubaLIF (Loihi's bias enters the membrane), after a Delay or in a loop (Loihi's bias "
+        "acts from the first step), before a pool, or on the last of several axes",
     ),
     Primitive(
         nir.Linear,
-        "runs; on the last axis, or a matrix for each index of the axes before it",
+        "runs; on the last axis, or with one matrix per index of the preceding axes",
         "runs",
-        "fixed: in series with another weighted node, but for what merges (Linear with Linear, Scale per channel)",
+        "fixed: in series with another weighted node that it does not merge with (Linear merges with Linear, and with "
+        "a Scale per channel)",
     ),
-    Primitive(
-        nir.Scale,
-        "runs",
-        "runs; next to another weighted node it is merged into it, where it has one value per channel",
-    ),
+    Primitive(nir.Scale, "runs", "runs; merged into an adjacent weighted node if it has one value per channel"),
     Primitive(nir.Conv1d, "runs: stride, padding, dilation, groups", "runs"),
-    Primitive(nir.Conv2d, "runs: the same, and kernels that are not square", "runs", 'padding "same" with a stride'),
-    Primitive(nir.SumPool2d, "runs", "runs; straight into a population it gets synapses of weight 1"),
-    Primitive(nir.AvgPool2d, "runs", "runs as a sum, its factor in the weights"),
+    Primitive(nir.Conv2d, "runs: the same, and non-square kernels", "runs", 'padding "same" with a stride'),
+    Primitive(nir.SumPool2d, "runs", "runs; directly before a population it gets synapses of weight 1"),
+    Primitive(nir.AvgPool2d, "runs", "runs as a sum, with its factor in the weights"),
     Primitive(nir.Flatten, "runs", "runs"),
     Primitive(
         nir.Delay,
-        "runs: whole time steps, one for each neuron or the same for all",
+        "runs: whole time steps, per neuron or the same for all",
         "runs: a delayed synapse",
-        "delays between time steps, which no simulation in steps has: set `--dt`",
+        "delays between time steps, which a simulation in steps cannot represent: set `--dt`",
     ),
     Primitive(
         nir.Threshold,
-        "runs: fires at the step where its input exceeds it",
+        "runs: fires at the step at which its input exceeds the threshold",
         None,
-        "fixed, but for the host, behind an analog input: without memory its decay would be 4096, and 12 bits "
-        "hold 4095",
+        "fixed, except on the host after an analog input: without memory its decay would be 4096, and 12 bits hold 4095",
     ),
-    Primitive(nir.I, "runs: its membrane is shown; `--if-dt` is its step", *MEMBRANE),
-    Primitive(nir.LI, "runs: its membrane is shown", *MEMBRANE),
+    Primitive(nir.I, "runs: outputs its membrane; `--if-dt` is its step", *MEMBRANE),
+    Primitive(nir.LI, "runs: outputs its membrane", *MEMBRANE),
     Primitive(
         nir.IF,
         "runs; `--if-dt 1` reads v += r x, as most files mean it",
         "runs: dv = 0",
-        "fixed: v_reset other than 0, where Loihi's membrane starts again",
+        "fixed: v_reset other than 0, to which Loihi's membrane resets",
     ),
     Primitive(
         nir.LIF,
-        "runs; v_reset and v_leak as they are",
+        "runs; v_reset and v_leak as given",
         "runs; v_leak becomes a bias",
-        "fixed: v_reset other than 0, r not positive; dt/tau above 1 in both",
+        "fixed: v_reset other than 0, non-positive r; dt/tau above 1 in both",
     ),
-    Primitive(nir.CubaLI, "runs: its membrane is shown", *MEMBRANE),
+    Primitive(nir.CubaLI, "runs: outputs its membrane", *MEMBRANE),
     Primitive(
         nir.CubaLIF,
-        "runs; the current first, then the membrane",
+        "runs; the current is updated first, then the membrane",
         "runs: du and dv",
         "fixed: v_reset other than 0; a bias into its current",
     ),
     Primitive(
         nir.NIRGraph,
-        "runs: dissolved, its nodes named outer.inner",
+        "runs: flattened, its nodes named outer.inner",
         "runs",
-        "several inputs or outputs whose edges name no port",
+        "several inputs or outputs if the edges name no port",
     ),
     Primitive(GraphConv, "runs: one block of weights per edge of the skeleton", "runs"),
     Primitive(
-        SpikingSelfAttention,
-        "runs: two populations and their products",
-        "runs",
-        "behind anything but one population",
+        SpikingSelfAttention, "runs: two populations and their products", "runs", "after anything but one population"
     ),
 )
 

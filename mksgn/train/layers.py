@@ -226,11 +226,15 @@ def attention_value_counts(m: Tensor, v: Tensor) -> Tensor:
 
 
 class SpikingSelfAttention(nn.Module):
-    """M = SN(g_m Q Kᵀ), Z = SN(g_z M V): the binary map of the paper's figure [paper], no softmax [kin], a gain per head [ours].
+    """Spiking self-attention over the joints of a frame: M = SN(g_m Q Kᵀ), Z = SN(g_z M V).
 
-    Input the stacked q|k|v spikes (S, L, 3C, T, V), output z (S, L, C, T, V). With the kin's fixed gain 0.125 a map neuron
-    hardly ever fires (PAPER.md), so on the first training batch each head's gain is set such that about a tenth of its neurons
-    fire per step; from then on it is learnt. q, k and v must fire for that: their batch norm starts with an offset of 1 (SASGC).
+    The map is binary, as in the paper's figure [paper]; there is no softmax [sibling], and a gain per
+    head [ours]. The input is the stacked q|k|v spikes (S, L, 3C, T, V), the output z (S, L, C, T, V).
+
+    With the sibling models' fixed gain of 0.125 a map neuron hardly ever fires (PAPER.md). On the
+    first training batch each head's gain is therefore set such that about a tenth of its neurons
+    fire per step; from then on it is learnt. That requires q, k and v to fire: their batch norm
+    starts with an offset of 1 (SASGC).
     """
 
     initialised: Tensor
