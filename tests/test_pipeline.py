@@ -18,7 +18,6 @@ from mksgn.bench import record
 from mksgn.deploy.run_folder import read_train
 from mksgn.export import export_to_nir
 from mksgn.train import checkpoint
-from mksgn.train.datasets import open_source
 from tests.support.paths import NW_UCLA, needs_nw_ucla
 
 SYNTHETIC = ("--calibration", "synthetic")
@@ -123,9 +122,12 @@ def test_two_executions_that_differ_end_with_code_3(folder, tmp_path):
     graph = export_to_nir(folder / "model.pt")
     with torch.no_grad():
         trained.student.stc[2].conv.conv.weight.mul_(1.1)
-    clips = open_source("synthetic", part="test", limit=2)
+    options = cli._Options(
+        model=folder / "model.pt", to="nir", out=Path(shutil.copy(folder / "model.pt", tmp_path)), profile=None,
+        quantize="none", calibration="synthetic", split=None, dt=1e-4, verify_clips=2, against="",
+    )  # fmt: skip
     with pytest.raises(ParityError, match="first in block3_stc") as caught:
-        cli._verify(Path(shutil.copy(folder / "model.pt", tmp_path)), graph, trained, clips, ())
+        cli._verify(options, graph, trained)
     assert caught.value.exit_code == 3
 
 

@@ -20,7 +20,8 @@ def tiny(*, seed: int = 0, **changes: Any) -> tuple[TrainedModel, np.ndarray]:
 
     Each combination of arguments is built once per process; every call gets a copy of its own.
     """
-    trained, inputs, random_state = _build(seed, **changes)
+    hashable = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+    trained, inputs, random_state = _build(seed, **hashable)
     torch.set_rng_state(random_state)
     return copy.deepcopy(trained), inputs.copy()
 

@@ -65,7 +65,7 @@ def test_a_training_that_fails_is_named(tmp_path):
     result = ablate(tmp_path, "--out", tmp_path / "runs", "--only", "complete")
     assert result.returncode == 2
     assert "mksgn.train" in result.stderr
-    assert "epochs is 'none'" in result.stderr
+    assert "config: epochs: Input should be a valid integer" in result.stderr
 
 
 def test_a_variant_without_a_training_has_no_row(tmp_path):

@@ -15,8 +15,6 @@ from mksgn.bench.claims import Published
 from mksgn.bench.energy_models import EnergyModel
 from mksgn.bench.record import RUN_FILE
 from mksgn.bench.record_io import load, write_atomically
-from mksgn.bench.report import markdown, page
-from mksgn.bench.report.clip import clip_of
 from mksgn.bench.report.facts import REPORT_FILES, facts_of
 from mksgn.common.extras import require
 from mksgn.deploy.run_folder import MANIFEST_FILE, read_manifest
@@ -45,6 +43,8 @@ def write_report(
         MissingExtraError: The packages of the extra `report` are not installed.
     """
     require("a report", "report", "jinja2", "PIL")
+    from mksgn.bench.report import markdown, page
+    from mksgn.bench.report.clip import clip_of
 
     run_dir = Path(run_dir)
     if manifest is None:
