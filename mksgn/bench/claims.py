@@ -15,16 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
-from mksgn.bench.schemas import (
-    DATA,
-    Name,
-    Positive,
-    StrictModel,
-    Text,
-    json_schema_of,
-    read_yaml,
-    unique,
-)
+from mksgn.bench.schemas import DATA, Name, Positive, StrictModel, Text, json_schema_of, read_yaml, unique
 from mksgn.common.errors import BadInputError
 
 SCHEMA = "mksgn.claims/1"

@@ -21,17 +21,7 @@ from typing import Literal, get_args
 from pydantic import Field, model_validator
 
 from mksgn.bench.record import EnergyEntry, Evidence, Totals
-from mksgn.bench.schemas import (
-    DATA,
-    Amount,
-    Name,
-    Positive,
-    StrictModel,
-    Text,
-    json_schema_of,
-    read_yaml,
-    unique,
-)
+from mksgn.bench.schemas import DATA, Amount, Name, Positive, StrictModel, Text, json_schema_of, read_yaml, unique
 from mksgn.common.errors import BadInputError
 
 PJ_IN_MJ = 1e-9  # mJ per pJ

@@ -117,11 +117,7 @@ PASS_NAMES = (INGEST, *(compiler_pass.name for compiler_pass in passes("fixed"))
 
 
 def _quantised(
-    graph: nir.NIRGraph,
-    calibration: Arrays,
-    dt: float,
-    if_dt: float | None,
-    analog: tuple[str, ...],
+    graph: nir.NIRGraph, calibration: Arrays, dt: float, if_dt: float | None, analog: tuple[str, ...]
 ) -> nir.NIRGraph:
     """Quantise to 8 bits by export's function; its units reach the program through the metadata."""
     graph = flatten(graph)

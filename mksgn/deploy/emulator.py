@@ -142,12 +142,7 @@ class _Emulation:
             self.last_use |= dict.fromkeys(sources, name)
 
     def run(
-        self,
-        inputs: dict[str, np.ndarray],
-        chunk: slice,
-        *,
-        location: str | None = None,
-        keep: set[str] | None = None,
+        self, inputs: dict[str, np.ndarray], chunk: slice, *, location: str | None = None, keep: set[str] | None = None
     ) -> Values:
         """Run one batch.
 

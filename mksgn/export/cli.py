@@ -207,8 +207,7 @@ def _verify(options: _Options, graph: nir.NIRGraph, trained: TrainedModel) -> No
 
     _, unquantised = torch_spikes(trained.student, inputs)
     tables.accuracies(
-        clips.labels,
-        {"torch, unquantised": predictions(unquantised), "torch, the file's weights": predictions(logits)},
+        clips.labels, {"torch, unquantised": predictions(unquantised), "torch, the file's weights": predictions(logits)}
     )
     z_rates = [s.mean() for name, s in spikes.items() if name.endswith("_attention.z")]
     if z_rates:

@@ -125,10 +125,7 @@ def _save(schema: str, network: Student | Teacher, normaliser: StreamNormaliser,
     )
 
 
-MADE_BY = {
-    SCHEMA: "a model.pt written by mksgn-train",
-    TEACHER_SCHEMA: "a teacher.pt written by mksgn-train --teacher",
-}
+MADE_BY = {SCHEMA: "a model.pt written by mksgn-train", TEACHER_SCHEMA: "a teacher.pt written by mksgn-train --teacher"}
 
 
 def _read(path: Path, schema: str) -> Any:

@@ -46,11 +46,7 @@ class TrainingClips:
         return len(self.labels)
 
     def batch(
-        self,
-        index: Tensor,
-        normalisers: Sequence[StreamNormaliser],
-        config: TrainConfig,
-        generator: torch.Generator,
+        self, index: Tensor, normalisers: Sequence[StreamNormaliser], config: TrainConfig, generator: torch.Generator
     ) -> tuple[list[Tensor], Tensor, Tensor]:
         """Make augmented windows of the clips at `index`.
 

@@ -75,12 +75,7 @@ def two_inputs():
 
 
 @pytest.mark.parametrize(
-    ("inputs", "given"),
-    [
-        ({"x": np.zeros((1, 1, 2))}, "x"),
-        ({"x": 0, "w": 0, "z": 0}, "w, x, z"),
-        ({}, "none"),
-    ],
+    ("inputs", "given"), [({"x": np.zeros((1, 1, 2))}, "x"), ({"x": 0, "w": 0, "z": 0}, "w, x, z"), ({}, "none")]
 )
 def test_inputs_by_other_names(inputs, given):
     with pytest.raises(DeployError, match=f"^input {given}: the graph's inputs are w, x$"):

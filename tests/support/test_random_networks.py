@@ -84,11 +84,7 @@ def test_populations_really_fire(kind, request):
 
 with_their_features = pytest.mark.parametrize(
     ("kind", "features"),
-    [
-        ("networks", network_builder.FEATURES),
-        ("programs", random_programs.FEATURES),
-        ("stock", random_programs.STOCK),
-    ],
+    [("networks", network_builder.FEATURES), ("programs", random_programs.FEATURES), ("stock", random_programs.STOCK)],
 )
 
 

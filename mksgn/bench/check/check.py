@@ -25,11 +25,7 @@ from mksgn.train.checkpoint import sha256
 
 
 def check(
-    folder: Path,
-    *,
-    near: Sequence[Path] = (),
-    strict: bool = False,
-    models: Sequence[EnergyModel] | None = None,
+    folder: Path, *, near: Sequence[Path] = (), strict: bool = False, models: Sequence[EnergyModel] | None = None
 ) -> CheckResult:
     """Check a run's folder.
 
@@ -119,10 +115,7 @@ def _agree(result: CheckResult, record: Record, manifest: Manifest) -> None:
     execution = record.execution
     shared = ("model.sha256", "model.file", "parents", "data.source", "data.split")
     pairs = [(name, attrgetter(name)(record), attrgetter(name)(manifest)) for name in shared]
-    pairs += [
-        ("data.clips", record.data.clips, len(manifest.data.clips)),
-        ("seed", record.seed, manifest.data.seed),
-    ]
+    pairs += [("data.clips", record.data.clips, len(manifest.data.clips)), ("seed", record.seed, manifest.data.seed)]
     for name in ("backend", "precision", "steps"):
         if name in manifest.execution:
             pairs.append((f"execution.{name}", getattr(execution, name), manifest.execution[name]))

@@ -174,11 +174,7 @@ def input_peak(graph: nir.NIRGraph, inputs: np.ndarray) -> float:
 
 
 def agreement(
-    expected: np.ndarray,
-    current: np.ndarray,
-    membrane: Membrane,
-    threshold: PerNeuron,
-    drive: PerNeuron = 0.0,
+    expected: np.ndarray, current: np.ndarray, membrane: Membrane, threshold: PerNeuron, drive: PerNeuron = 0.0
 ) -> float:
     """Share of equal decisions of a population in units of its integers.
 

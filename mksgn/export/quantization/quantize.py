@@ -52,12 +52,7 @@ from mksgn.export.quantization.scales import PopulationScale
 
 
 def quantize(
-    graph: nir.NIRGraph,
-    bits: int,
-    calibration: Arrays,
-    steps: int,
-    dt: float,
-    if_dt: float | None = None,
+    graph: nir.NIRGraph, bits: int, calibration: Arrays, steps: int, dt: float, if_dt: float | None = None
 ) -> tuple[nir.NIRGraph, dict[str, PopulationScale]]:
     """Quantise any NIR graph to Loihi's integers.
 

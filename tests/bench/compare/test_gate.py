@@ -22,13 +22,7 @@ def evaluated(b: Record, bounds: Bounds, a: Record | None = None, **options: Any
     ("bound", "changes", "kept", "missed", "text"),
     [
         ("max_drop_accuracy", WORSE, 0.25, 0.2499, "0.7500 to 0.5000, a drop of 0.2500; 0.2499 allowed"),
-        (
-            "max_rise_spikes",
-            {"totals__spikes": 330.0},
-            0.1,
-            0.099,
-            r"300 to 330 per clip, \+10.00%; \+9.90% allowed",
-        ),
+        ("max_rise_spikes", {"totals__spikes": 330.0}, 0.1, 0.099, r"300 to 330 per clip, \+10.00%; \+9.90% allowed"),
         ("max_rise_syn_ops", {"totals__syn_ops": 3600.0}, 0.2, 0.19, r"3,000 to 3,600 per clip, \+20.00%"),
         ("max_rise_latency", {"execution__latency_steps": 10}, 1.0, 0.99, r"7 to 14 steps, .*, \+100.00%"),
         ("max_rise_cores", {"placement__cores": 6}, 0.2, 0.1, r"5 to 6, \+20.00%; \+10.00% allowed"),

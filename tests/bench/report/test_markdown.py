@@ -4,11 +4,7 @@ import re
 
 from mksgn.bench.report import markdown
 from mksgn.bench.report.facts import facts_of
-from tests.support.report_pages import (
-    full_run,
-    manifest,
-    tables_of,
-)
+from tests.support.report_pages import full_run, manifest, tables_of
 
 
 def test_the_markdown_has_the_pages_facts_in_tables():

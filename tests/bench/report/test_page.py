@@ -14,14 +14,7 @@ from mksgn.bench.report.clip import clip_of
 from mksgn.bench.report.facts import MOST_PREDICTIONS, facts_of
 from mksgn.bench.report.write import write_report
 from tests.support.records import changed, small_run
-from tests.support.report_pages import (
-    Balanced,
-    full_run,
-    html_of,
-    manifest,
-    tables_of,
-    text_of,
-)
+from tests.support.report_pages import Balanced, full_run, html_of, manifest, tables_of, text_of
 
 
 def test_the_summary_states_the_run_in_six_figures():

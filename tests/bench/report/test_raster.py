@@ -7,11 +7,7 @@ import numpy as np
 from PIL import Image
 
 from mksgn.bench.report.raster import ROWS_PER_JOINT, raster_of
-from tests.support.report_pages import (
-    FRAMES,
-    STEPS,
-    trains,
-)
+from tests.support.report_pages import FRAMES, STEPS, trains
 
 
 def test_a_raster_has_each_spike_at_its_joint_neuron_frame_and_step(run_folder):

@@ -23,10 +23,7 @@ GIVEN = os.environ.get("MKSGN_RUN")
 pytestmark = [
     pytest.mark.slow,  # hundreds of clips; test_report_browser opens a page of a small run
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"),
-    pytest.mark.skipif(
-        GIVEN is None and not NW_UCLA.is_dir(),
-        reason="NW-UCLA is not in ../shared/data/nw_ucla",
-    ),
+    pytest.mark.skipif(GIVEN is None and not NW_UCLA.is_dir(), reason="NW-UCLA is not in ../shared/data/nw_ucla"),
 ]
 
 

@@ -8,12 +8,7 @@ from mksgn.deploy.passes.balance import balance
 from mksgn.deploy.passes.host_split import host_split
 from mksgn.deploy.passes.ingest import ingest
 from mksgn.deploy.program.program import Program
-from tests.support.graphs import (
-    DT,
-    F32,
-    Euler,
-    assert_same_spikes,
-)
+from tests.support.graphs import DT, F32, Euler, assert_same_spikes
 
 
 def rng(seed: int = 0) -> np.random.Generator:

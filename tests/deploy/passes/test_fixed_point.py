@@ -207,8 +207,7 @@ def test_every_kind_of_weights_is_checked(node):
 @pytest.mark.parametrize("threshold", [131_072, 200_000])
 def test_a_threshold_beyond_17_bits(threshold):
     with pytest.raises(
-        RangeError,
-        match=rf"^l: threshold \({threshold} … {threshold}\) leaves 0 … 131071 of vth's 17 bits; quantise",
+        RangeError, match=rf"^l: threshold \({threshold} … {threshold}\) leaves 0 … 131071 of vth's 17 bits; quantise"
     ):
         one([[2]], threshold=threshold)
 

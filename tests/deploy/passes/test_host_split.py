@@ -79,10 +79,7 @@ def test_an_encoder_of_two_analog_inputs_one_of_them_constant():
     )  # fmt: skip
     program = host_split(ingest(g))
     assert places(program) == {"x": "host", "w": "host", "encoder": "host"}
-    inputs = {
-        "x": lattice(rng, 4, 5, 3, most=24),
-        "w": np.broadcast_to(lattice(rng, 4, 1, 2, most=24), (4, 5, 2)),
-    }
+    inputs = {"x": lattice(rng, 4, 5, 3, most=24), "w": np.broadcast_to(lattice(rng, 4, 1, 2, most=24), (4, 5, 2))}
     expected = Euler(g, inputs).spikes
     assert_same_spikes(host_values(program, inputs), expected)
     swapped = {"x": np.broadcast_to(inputs["x"][:, :1], (4, 5, 3)), "w": lattice(rng, 4, 5, 2, most=24)}

@@ -265,8 +265,7 @@ class Foreign(nir.NIRNode):
 def test_a_node_that_cannot_be_run_is_named_with_its_type_and_a_remedy():
     g = chain(("x", inp(2)), ("d", linear(np.eye(2))), ("culprit", Foreign()), ("l", lif(2)), ("y", out(2)))
     with pytest.raises(
-        DeployError,
-        match=r"^node culprit: Foreign cannot be run here; rewrite the node with NIR's own primitives, .*$",
+        DeployError, match=r"^node culprit: Foreign cannot be run here; rewrite the node with NIR's own primitives, .*$"
     ):
         ingest(g)
 

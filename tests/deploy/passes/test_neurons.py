@@ -6,19 +6,7 @@ import pytest
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.passes.ingest import ingest
 from tests.deploy.passes.networks import agree, rng
-from tests.support.graphs import (
-    DT,
-    F32,
-    affine,
-    chain,
-    inp,
-    lattice,
-    lif,
-    linear,
-    out,
-    spikes,
-    student_like,
-)
+from tests.support.graphs import DT, F32, affine, chain, inp, lattice, lif, linear, out, spikes, student_like
 
 
 @pytest.mark.parametrize("tau_steps", [1, 2, 4])

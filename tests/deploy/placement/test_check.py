@@ -279,10 +279,7 @@ def test_overlapping_windows_in_a_chain_are_noted(pooling, noted):
     source = replace(base["a"], name="image", shape=(1, 4, 4), kind="input", neuron=None)
     target = replace(base["a"], name="seen", shape=ops.Conv.out_shape(chain[0], (1, 4, 4)) if not noted else (1, 2, 2))
     given = replace(
-        base,
-        populations=(source, target),
-        projections=(Projection("path", "image", "seen", chain),),
-        outputs=(),
+        base, populations=(source, target), projections=(Projection("path", "image", "seen", chain),), outputs=()
     )
     remarks = [note for note in notes(given, LOIHI1) if note.startswith("path")]
     pairs = {

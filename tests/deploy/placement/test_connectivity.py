@@ -35,9 +35,7 @@ from tests.support.placements import assert_placed, connected, hand_built, stude
 def test_every_operator_is_counted_by_hand(shape, operators, exact):
     target = ops.out_shape(operators, shape)
     program = hand_built(
-        {"x": shape, "a": shape, "b": target},
-        Projection("in", "x", "a", ()),
-        Projection("w", "a", "b", operators),
+        {"x": shape, "a": shape, "b": target}, Projection("in", "x", "a", ()), Projection("w", "a", "b", operators)
     )
     for chip in (tiny(), tiny(neurons=5), tiny(inputs=7, outputs=4)):
         assert_placed(place(program, chip), exact=exact)

@@ -133,10 +133,7 @@ def test_parameters_broadcast_against_the_population():
 
 
 def test_a_step_leaves_the_membrane_it_was_given():
-    for state, v in (
-        (prepare(neuron(2048, 1)), torch.tensor([100.0])),
-        (prepare(float_neuron()), torch.tensor([0.5])),
-    ):
+    for state, v in ((prepare(neuron(2048, 1)), torch.tensor([100.0])), (prepare(float_neuron()), torch.tensor([0.5]))):
         before = v.clone()
         state.step(torch.tensor([3.0]), Membrane(v))
         assert torch.equal(v, before)

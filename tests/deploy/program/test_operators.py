@@ -217,10 +217,7 @@ def test_the_worst_sum_is_reached_where_all_weights_have_one_sign(operators, sha
 
 def test_mixed_signs_reach_the_worst_sum_with_inputs_of_either_sign():
     rng = np.random.default_rng(5)
-    for operator, shape in (
-        (ops.Dense(lattice(rng, 3, 6)), (6,)),
-        (ops.Conv(lattice(rng, 2, 2, 2, 2)), (2, 3, 3)),
-    ):
+    for operator, shape in ((ops.Dense(lattice(rng, 3, 6)), (6,)), (ops.Conv(lattice(rng, 2, 2, 2, 2)), (2, 3, 3))):
         size = int(np.prod(shape))
         matrix = on((operator,), np.eye(size).reshape(size, *shape)).reshape(size, -1)
         assert np.abs(on((operator,), np.sign(matrix.T).reshape(-1, *shape))).max() == ops.worst_sum((operator,), shape)

@@ -67,8 +67,7 @@ def test_two_levels_mean_what_they_mean_by_hand():
 def test_several_edges_into_and_out_of_a_nested_graph():
     sub = nested({"i": inp(2), "a": lif(2), "b": lif(2), "o": out(2)}, [("i", "a"), ("i", "b"), ("a", "o"), ("b", "o")])
     g = graph(
-        {"x": inp(2), "w": inp(2), "s": sub, "y": out(2), "z": out(2)},
-        [("x", "s"), ("w", "s"), ("s", "y"), ("s", "z")],
+        {"x": inp(2), "w": inp(2), "s": sub, "y": out(2), "z": out(2)}, [("x", "s"), ("w", "s"), ("s", "y"), ("s", "z")]
     )
     expected = [(a, f"s.{b}") for a in "xw" for b in "ab"] + [(f"s.{a}", b) for a in "ab" for b in "yz"]
     assert sorted(flatten(g).edges) == sorted(expected)
@@ -96,10 +95,7 @@ def two_ports() -> nir.NIRGraph:
 
 
 def test_ports_are_named_in_the_edge():
-    g = graph(
-        {"x": inp(2), "s": two_ports(), "y": out(2)},
-        [("x", "s.q"), ("s.t", "s.p"), ("s.r", "y")],
-    )
+    g = graph({"x": inp(2), "s": two_ports(), "y": out(2)}, [("x", "s.q"), ("s.t", "s.p"), ("s.r", "y")])
     flat = flatten(g)
     assert sorted(flat.edges) == [("s.a", "y"), ("s.b", "s.a"), ("x", "s.b")]
     assert not any("." not in name and name not in "xy" for name in flat.nodes)

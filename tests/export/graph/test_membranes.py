@@ -16,11 +16,7 @@ def nodes() -> dict[str, nir.NIRNode]:
     rng = np.random.default_rng(0)
     tau, tau_syn = (f32(rng.uniform(2, 9, 5) * DT) for _ in range(2))
     r, leak, w_in = (f32(rng.uniform(0.5, 2, 5)) for _ in range(3))
-    return {
-        "LI": nir.LI(tau, r, leak),
-        "I": nir.I(r),
-        "CubaLI": nir.CubaLI(tau_syn, tau, r, leak, w_in),
-    }
+    return {"LI": nir.LI(tau, r, leak), "I": nir.I(r), "CubaLI": nir.CubaLI(tau_syn, tau, r, leak, w_in)}
 
 
 @pytest.mark.parametrize("kind", nodes())

@@ -13,12 +13,7 @@ from mksgn.export.graph.nodes import f32
 from mksgn.export.quantization.paths import canonicalize_paths, weighted_paths
 from mksgn.export.quantization.quantize import quantize
 from mksgn.export.reference.execute import execute
-from tests.export.quantization.networks import (
-    in_units,
-    populated,
-    refused,
-    spikes,
-)
+from tests.export.quantization.networks import in_units, populated, refused, spikes
 from tests.support.graphs import DT, affine, chain, conv, flatten, graph, inp, ladder, lif, linear, out, pool
 from tests.support.students import calibration, tiny
 

@@ -390,11 +390,7 @@ def sparse_npz(path, clips, *, rows=300, far=0):
     `far` is put before it, a hole of so many bytes (member "pad"). Written with 64-bit fields, as
     np.savez does. The checksums are not right, as that would take reading all of it.
     """
-    values = {
-        "pad": None,
-        "x_test": (clips, rows, 150),
-        "y_test": (clips, 60),
-    }
+    values = {"pad": None, "x_test": (clips, rows, 150), "y_test": (clips, 60)}
     directory = b""
     with path.open("wb") as file:
         for name, shape in values.items():
