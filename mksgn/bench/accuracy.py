@@ -1,7 +1,5 @@
 """Accuracy of predictions, and that of the unquantised student in torch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """mksgn-bench: count the events of a run, price them with energy models, and compare them with published figures."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

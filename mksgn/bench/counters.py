@@ -6,8 +6,6 @@ mksgn, of NeuroBench and of a chip read-out. The counts under NeuroBench's names
 its own counter sees only nn.Linear and nn.Conv, and so misses graph convolution and attention.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """From an execution to its record: count the events, price them, and compare them with published figures."""
 
-from __future__ import annotations
-
 import platform
 from dataclasses import dataclass, field
 

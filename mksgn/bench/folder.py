@@ -7,8 +7,6 @@ exists, the run is finished. report.html and report.md are made from these files
 are added to the manifest.
 """
 
-from __future__ import annotations
-
 from datetime import datetime, timezone
 from pathlib import Path
 

@@ -13,8 +13,6 @@ of the networks nor anything but arithmetic (CAVEATS).
 """
 
 # ruff: noqa: N815 - units keep their own spelling: mJ
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Numbers, energies and names as text, written alike in verdicts, tables and reports."""
 
-from __future__ import annotations
-
 NONE = "–"
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

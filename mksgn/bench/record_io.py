@@ -1,7 +1,5 @@
 """Read and write run.json."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

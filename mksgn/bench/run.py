@@ -1,7 +1,5 @@
 """One benchmark run: execute the clips shard by shard, evaluate the sums, and write the run's folder."""
 
-from __future__ import annotations
-
 import hashlib
 import sys
 import time

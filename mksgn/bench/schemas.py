@@ -1,7 +1,5 @@
 """What the file formats of the bench share: base models, reading YAML, JSON Schemas, faults in one line."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

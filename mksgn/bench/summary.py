@@ -1,7 +1,5 @@
 """The summary of a run on a terminal: counts by population, energies, claims, parity and speed."""
 
-from __future__ import annotations
-
 from rich.table import Table
 
 from mksgn.bench.numbers import counted, fraction

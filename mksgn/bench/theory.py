@@ -28,8 +28,6 @@ layer. The ratio shows by how much.
 """
 
 # ruff: noqa: N802, N815 - units keep their own spelling: mJ, pJ
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum

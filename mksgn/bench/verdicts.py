@@ -6,8 +6,6 @@ on another: a small network uses little energy under every model. An accuracy is
 whole test part of its benchmark, or not at all.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Terminal behaviour of the four commands: errors in one line, exit codes, progress bars."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Optional dependencies: the extras of pyproject.toml, imported only by what needs them."""
 
-from __future__ import annotations
-
 from importlib import import_module
 
 from mksgn.common.errors import BadInputError

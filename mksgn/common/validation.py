@@ -1,8 +1,6 @@
 """Pydantic's checks of what a user wrote: numbers as YAML gives them, dataclasses of configs, and
 errors in one line."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Inputs of any graph as NumPy files: .npy for one input, .npz by input's name."""
 
-from __future__ import annotations
-
 import zipfile
 import zlib
 from pathlib import Path

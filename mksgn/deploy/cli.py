@@ -1,7 +1,5 @@
 """mksgn-deploy: model.nir → a program, and its spikes in Lava or in the emulator."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated

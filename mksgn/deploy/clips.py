@@ -2,8 +2,6 @@
 clips from samples.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import nir

@@ -1,7 +1,5 @@
 """Compile any NIR graph into a program: the passes, in order, each verified."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A program as a table: where and when each population runs."""
 
-from __future__ import annotations
-
 from rich.table import Table
 
 from mksgn.common.console import output

@@ -6,8 +6,6 @@ mksgn/deploy/program/neurons. Samples are handled in batches, so that memory doe
 their number unless spikes are recorded.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Run a compiled program: check its inputs, then pass them to the emulator or to Lava."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What deploy does with each node: the table in docs/deploy.md is written from this, and a test runs each line."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import nir

@@ -1,7 +1,5 @@
 """Spike trains packed into bits, as they are kept in files, in shared memory and between processes."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -5,8 +5,6 @@ Spikes are uint8, (samples, *shape). Currents, and membrane potentials that are 
 float32.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The command mksgn-export: quantise model.pt once, write model.nir or model.onnx, verify it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Lava documents these widths and enforces none of them (LAVA.md).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

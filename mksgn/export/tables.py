@@ -1,7 +1,5 @@
 """The tables that mksgn-export prints: quantisation by population, and parity."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The export of a trained student to the Neuromorphic Intermediate Representation (NIR)."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -5,8 +5,6 @@ Each variant and seed is one mksgn-train run in a folder of its own; finished an
 are resumed, not repeated.
 """
 
-from __future__ import annotations
-
 import shlex
 import statistics
 import subprocess

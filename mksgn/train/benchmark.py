@@ -7,8 +7,6 @@ round times one after the other, so that a noisy machine slows both; the ratio i
 the rounds. Both must give the same spikes.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import statistics

@@ -1,8 +1,6 @@
 """model.pt and teacher.pt. They hold plain containers and tensors only, so that they load with
 `weights_only=True`."""
 
-from __future__ import annotations
-
 import hashlib
 import platform
 import re

@@ -1,7 +1,5 @@
 """mksgn-train: skeleton clips → model.pt, or teacher.pt."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from functools import partial

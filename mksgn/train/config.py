@@ -1,7 +1,5 @@
 """Training configs: presets by name, or a YAML file with the same entries."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path

@@ -7,8 +7,6 @@ formula multiplies the MACs of a population with binary input by firing rate and
 first layer and the read-out have real inputs. `mksgn-deploy --describe` counts a chip's synapses.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod

@@ -10,8 +10,6 @@ The FTM exists in training only and is trained with the student. The teacher is 
 evaluation mode.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

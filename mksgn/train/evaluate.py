@@ -1,7 +1,5 @@
 """Logits and accuracy of a network on clips that it was not trained on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

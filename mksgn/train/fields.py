@@ -1,7 +1,5 @@
 """Types of the config entries that student and teacher share."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import AfterValidator, Field

@@ -6,8 +6,6 @@ spikes of its populations to `record`, under the names that the NIR file, the pr
 counts use.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The training loop. The model has the weights of the last epoch, never of the best test epoch."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

@@ -11,8 +11,6 @@ derivative of sigmoid(4 (h - v_th)) [sibling]; the reset is differentiated too, 
 by default.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -1,7 +1,5 @@
 """The optimiser and the learning rate's schedule of a config."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -9,8 +9,6 @@ Batch norms and SMF see their process's share of a batch; their running statisti
 after each epoch. The result is that of one process within noise, not to the bit.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 

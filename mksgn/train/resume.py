@@ -1,8 +1,6 @@
 """The folder of a training: a line per epoch, and the state from which --resume continues to the
 bit."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass

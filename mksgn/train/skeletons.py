@@ -1,7 +1,5 @@
 """Skeleton graphs by name and source: joints, the bones between them, and adjacency matrices."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -10,8 +10,6 @@ R is the identity where the shape allows it, else BN(Conv1x1); the first layer h
 The adjacency is free in all entries [sibling].
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import torch

@@ -1,7 +1,5 @@
 """Clips as tensors for training, and their augmentation; vectorised over the batch."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

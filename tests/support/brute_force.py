@@ -6,8 +6,6 @@ attention NODE has two populations, NODE.m and NODE.z. A spike counts when it ar
 or round a loop it may arrive when the sample is over, and then it reaches nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

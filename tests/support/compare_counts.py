@@ -4,8 +4,6 @@
 and prints where they differ (exit code 3).
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -5,8 +5,6 @@ the step before, 0 at first. State starts at 0 in each clip. A nested graph is i
 then named "outer.inner".
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain

@@ -1,7 +1,5 @@
 """The thresholds of a random network, chosen so that its populations fire and no decision is near a tie."""
 
-from __future__ import annotations
-
 import copy
 
 import nir

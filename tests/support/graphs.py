@@ -1,7 +1,5 @@
 """Small NIR graphs by hand, and the equations of their nodes as NumPy loops that share no code with deploy."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 import json

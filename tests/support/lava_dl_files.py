@@ -1,7 +1,5 @@
 """lava-dl's HDF5 network files, written by hand: a dict per layer, as slayer writes them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 The time of a failure is measured from the fault, which notes it in a clock, to the exception.
 """
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Counts what a guarded run of Lava could leave behind in its interpreter and on the machine."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import os

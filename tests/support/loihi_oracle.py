@@ -5,8 +5,6 @@ the sum over its incoming edges, an edge that closes a loop carries the value of
 gives x(t - delay), and state starts at 0. Every integer is recovered by rounding, and must be near.
 """
 
-from __future__ import annotations
-
 import nir
 import numpy as np
 import torch

@@ -1,7 +1,5 @@
 """A builder that draws the structure of a random NIR graph from named features, and its numbers from a drawn seed."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ its first input arrives, and with biases too small to fire before (a delay or a 
 spikes).
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 from pathlib import Path

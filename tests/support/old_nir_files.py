@@ -6,8 +6,6 @@ nodes and no version, 0.2.0 adds the version and Flatten's input type, 1.0.0 add
 convolution's input shape, 1.0.4 adds AvgPool2d, metadata and compression, 1.0.6 adds v_reset and CubaLI.
 """
 
-from __future__ import annotations
-
 import itertools
 import sys
 from importlib.metadata import version

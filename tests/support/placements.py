@@ -1,7 +1,5 @@
 """Placements counted neuron by neuron and synapse by synapse, and the small programs and chips that are placed."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 

@@ -1,7 +1,5 @@
 """Small networks that several tests of deploy share, and programs compared field by field."""
 
-from __future__ import annotations
-
 import json
 
 import nir

@@ -6,8 +6,6 @@ potential comes within Builder.clear of its threshold, so that two executions th
 must still give the same spikes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 

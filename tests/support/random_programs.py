@@ -5,8 +5,6 @@ integers in [-254, 254] times u, a bias is an integer times u, and a threshold i
 times gain times u, where gain is what the node multiplies a current by in one step.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection
 

@@ -1,7 +1,5 @@
 """The generators of random networks, and the Euler oracle by hand, against torch and against Loihi's integers."""
 
-from __future__ import annotations
-
 import copy
 import json
 

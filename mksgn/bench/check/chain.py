@@ -4,8 +4,6 @@ Files are recognised by their sha256, whatever their name. A file that is not fo
 the chain: it is listed as not checked, unless the check is strict.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 

@@ -5,8 +5,6 @@ figure that follows from other figures is computed again (check.counts), and the
 parents are looked up (check.chain).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path

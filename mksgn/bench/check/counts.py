@@ -4,8 +4,6 @@ Counts are integers and must be equal. Means and energies are floats from the sa
 may differ in the last digits, by 1e-9 of their value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import isclose, prod
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Result of checking a run's folder: faults, what was checked, what could not be checked, and remarks."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """Compare a chip's counters with a record's by population, and its measured energy with every energy model."""
 
 # ruff: noqa: N815 - units keep their own spelling: mJ
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches

@@ -1,7 +1,5 @@
 """Format a chip comparison as tables and sentences for the terminal."""
 
-from __future__ import annotations
-
 from rich.table import Table
 
 from mksgn.bench.chip_counts.comparison import ChipComparison

@@ -3,8 +3,6 @@
 If a bound is missed, either the network must be fixed or the new run accepted as the reference; a person decides.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

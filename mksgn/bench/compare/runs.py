@@ -5,8 +5,6 @@
 they are divided by the number of clips.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

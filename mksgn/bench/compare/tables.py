@@ -1,7 +1,5 @@
 """Format a comparison as tables for the terminal, as Markdown for a pull request, and as JSON."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass

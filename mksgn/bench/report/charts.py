@@ -1,7 +1,5 @@
 """Geometry of the page's charts in SVG units. data/report_charts.html draws them, data/report.css colours them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The sample clip: its skeleton frame by frame, and the spike rasters of all populations."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

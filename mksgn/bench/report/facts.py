@@ -1,7 +1,5 @@
 """The facts that both reports state: a run's record, the theory for it, and what its manifest adds."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

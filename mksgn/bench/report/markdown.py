@@ -1,7 +1,5 @@
 """Render report.md: the facts of report.html as tables in GitHub's Markdown, for a pull request."""
 
-from __future__ import annotations
-
 import re
 
 from markupsafe import Markup

@@ -5,8 +5,6 @@ are inline SVG and rasters are data URIs, so the page opens offline. Its Content
 allows no request, and no script but its own, by hash.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

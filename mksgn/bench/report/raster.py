@@ -5,8 +5,6 @@ sees all frames at each of its S steps. A population has the shape (channels, fr
 Attention's m has (heads, frames, query, key): its joint is the query and its channel is (head, key).
 """
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import dataclass

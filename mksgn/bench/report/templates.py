@@ -1,7 +1,5 @@
 """Render a report's jinja2 template from the facts of a run. The templates are in mksgn/bench/data."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from typing import Any

@@ -5,8 +5,6 @@ templates  their common rendering         charts           geometry of the chart
 clip       the sample clip's skeleton     raster           its spikes as images
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Results of a sweep: a row for each point, and the Pareto front of accuracy and energy as table and picture."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Variants of a trained student: another number of time steps, scaled thresholds, and other weight bits."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

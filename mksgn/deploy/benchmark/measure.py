@@ -7,8 +7,6 @@ machine slows both. They must give the same spikes, or the benchmark ends with e
 then shows how the cost grows with channels, frames, joints, layers and samples.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import statistics

@@ -4,8 +4,6 @@ PSS divides shared pages among the processes that map them, so that a sum over p
 once.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The benchmark's networks: chains of random integer weights that fire at a trained network's rate, and the student."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

@@ -11,8 +11,6 @@ plan.results[...]         <-- shared --    ResultWriter writes each population's
     .outputs()
 """
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Messages between leaves: (slots, values) of one or several populations, channels last within a population."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any

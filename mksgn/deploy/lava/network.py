@@ -1,7 +1,5 @@
 """A program as a network of Lava Processes, one fused leaf per execution group, run under the guard."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """What the Processes share: names, and the decorator of the models in `processes`, where no other code may live."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from lava.magma.core.decorator import implements, requires, tag

@@ -4,8 +4,6 @@ The memory is anonymous and inherited when Lava forks the leaves. Lava's own Var
 per element (LAVA.md), and a named segment could outlive the run.
 """
 
-from __future__ import annotations
-
 import math
 import mmap
 

@@ -1,7 +1,5 @@
 """The messages that the host sends into a network: one population's values, slot by slot, step by step."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -4,8 +4,6 @@ Each synapse of the chip costs a time step. Without compensation a join of branc
 length silently mixes time steps: 175 wrong spikes of 647, and no error (LAVA.md).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

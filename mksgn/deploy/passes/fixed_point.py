@@ -3,8 +3,6 @@
 Every range of LAVA.md is checked here, because Lava documents its bit widths and enforces none of them.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -7,8 +7,6 @@ joint; NIR.md has the form with one per subset. Executed as written, they would 
 by zeros, count synapses that no chip has, and have no integer form.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections import defaultdict
 from dataclasses import replace

@@ -5,8 +5,6 @@ unshared branches of SSC are stored, becomes the equivalent grouped convolution 
 not multiply by the zeros outside the blocks.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Read a NIR graph as a program in floating point: populations and projections."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import nir

@@ -5,8 +5,6 @@ its populations in the order of evaluation within a time step, and an edge that 
 delivers what was sent in the step before.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import networkx

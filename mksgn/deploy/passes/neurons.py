@@ -4,8 +4,6 @@ The membrane potential is counted in units of the current, v / gain (mksgn/expor
 that threshold and reset are v / gain too, and v_leak becomes a bias (NIR.md).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import nir

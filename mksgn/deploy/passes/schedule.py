@@ -4,8 +4,6 @@ Samples stream back to back, one every S steps. Each population is reset at its 
 counts inside its window only.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from mksgn.deploy.errors import DeployError

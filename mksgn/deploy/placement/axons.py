@@ -5,8 +5,6 @@ set is a product over axes, so that inclusion and exclusion on the axes' matrice
 exactly, without a list of neurons.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Literal

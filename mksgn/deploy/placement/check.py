@@ -4,8 +4,6 @@ Violations read "object: quantity (n) exceeds limit (m) of chip; remedy". Needin
 not a violation.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from mksgn.deploy.passes.balance import depths

@@ -4,8 +4,6 @@ Look up a limit or add a chip here. None stands for a limit that has not been pu
 checked.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

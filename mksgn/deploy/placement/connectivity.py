@@ -6,8 +6,6 @@ a product of small Boolean matrices, one for each axis; the paper's 1.5 billion 
 hundred of them. Every weight counts, zeros too: a chip stores them.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

@@ -23,8 +23,6 @@ Axons are exact except for masks (a delay per neuron) and merged axes (Flatten b
 where they are upper bounds. What the host sends counts as input axons; read-outs send nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

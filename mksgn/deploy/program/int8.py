@@ -7,8 +7,6 @@ are internal to torch: where they are missing, or a trial differs from the float
 and `conv` return None, and float32 computes the same sums.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 

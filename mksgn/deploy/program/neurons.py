@@ -10,8 +10,6 @@ float32 holds each of these integers exactly. Sums beyond 2^24, which it may rou
 2^23 - 1 in any case.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Protocol

@@ -5,8 +5,6 @@ fixed-point pass checks, float32 sums are exact in any order. Spikes are uint8, 
 (mksgn/deploy/program/int8), or float32.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ The order is the program's own. Arrays are given by shape and range, so that a l
 pass changes a number.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
 

@@ -4,8 +4,6 @@ An invariant is a generator of violations: it yields one line for each, and noth
 program. The checks read shapes, names and weights; they run no operator.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 

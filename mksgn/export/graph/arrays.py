@@ -1,7 +1,5 @@
 """Arrays by input's name: what the reference, the calibration, the compiler and a run take."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import numpy as np

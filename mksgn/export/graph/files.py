@@ -1,7 +1,5 @@
 """Read and write .nir files: atomically, deterministically, with errors in one line."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from pathlib import Path

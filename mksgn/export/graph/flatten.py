@@ -1,7 +1,5 @@
 """Flatten nested NIR graphs: their nodes get the names "outer.inner" (a "/" breaks the file, NIR.md)."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import nir

@@ -1,7 +1,5 @@
 """What kind of node each primitive is: a new primitive of NIR is entered in this table, and nowhere else."""
 
-from __future__ import annotations
-
 import nir
 
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention

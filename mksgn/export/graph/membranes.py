@@ -5,8 +5,6 @@ counts the membrane potential in units of the weights. Its threshold is v_thresh
 drives it by v_leak (dt/tau) / gain at each step, as Loihi's bias does (NIR.md).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

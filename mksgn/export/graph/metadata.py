@@ -1,7 +1,5 @@
 """A graph's metadata: its schema, and the student and the normaliser that it was exported from."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -5,8 +5,6 @@ and the type checks of `nir.read` cover them. A reader that does not know them f
 could not run the network.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The order in which the nodes of a flat NIR graph are evaluated within one time step."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from contextlib import suppress
 

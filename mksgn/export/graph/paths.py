@@ -4,8 +4,6 @@ Linear nodes and delays commute with sums. Any feed-forward net of them between 
 therefore a sum over its paths, each of which starts at one population, attention node or input.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Read and replace the weights of nodes, and merge two nodes in series where one of them is simple."""
 
-from __future__ import annotations
-
 import copy
 
 import nir

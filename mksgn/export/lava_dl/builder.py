@@ -1,7 +1,5 @@
 """The conversion of lava-dl's layers, one after the other, to nodes and edges of a NIR graph."""
 
-from __future__ import annotations
-
 import nir
 import numpy as np
 

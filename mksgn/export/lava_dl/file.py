@@ -29,8 +29,6 @@ What netx would silently drop or change is refused. Measured in lava-dl 0.6.0, i
 It does not round odd weights of mixed sign: -256 … 254 arrive as they are.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

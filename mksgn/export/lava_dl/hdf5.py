@@ -3,8 +3,6 @@
 Reading executes nothing and follows no link; every error names its layer.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """lava-dl's neurons: Lava's integers, and the NIR nodes with the same dynamics."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import nir

@@ -1,7 +1,5 @@
 """The synapses of lava-dl's dense layers: weights, delays, and the weights that netx would run."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mksgn.export.lava_dl.hdf5 import SCALE, Layer

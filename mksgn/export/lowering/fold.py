@@ -4,8 +4,6 @@ There is one function per equation. A batch norm y = gamma (x - mean) / sqrt(var
 a linear map W x gives (g W) x + b with g = gamma / sqrt(var + eps) and b = beta - g mean.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from torch import Tensor, nn
 

@@ -5,8 +5,6 @@ that name with a suffix. No name contains "/", which breaks the file, or ".", wh
 nirtorch renames nodes.
 """
 
-from __future__ import annotations
-
 import json
 from itertools import pairwise
 from typing import Any

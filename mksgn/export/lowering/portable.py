@@ -12,8 +12,6 @@ but nir's types cannot express it (NIR.md): read such a file with `type_check=Fa
 convolution is written as one node.
 """
 
-from __future__ import annotations
-
 import nir
 import numpy as np
 

@@ -3,8 +3,6 @@
 The table in docs/export.md is generated from `SUPPORTED`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import nir

@@ -1,7 +1,5 @@
 """A population's bias in Loihi's integers: those of the linear nodes on its paths, and the drive of its v_leak."""
 
-from __future__ import annotations
-
 import nir
 import numpy as np
 

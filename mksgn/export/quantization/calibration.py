@@ -1,7 +1,5 @@
 """The unquantised network on calibration samples, and how well a quantised population repeats its decisions."""
 
-from __future__ import annotations
-
 import copy
 import math
 

@@ -5,8 +5,6 @@ therefore turns average pools into sum pools, moves scalar scales into weights, 
 inserts synapses of weight 1 where a path has none, and copies nodes that several paths share.
 """
 
-from __future__ import annotations
-
 import copy
 from collections import Counter
 from dataclasses import dataclass, replace

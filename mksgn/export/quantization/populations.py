@@ -1,7 +1,5 @@
 """Spiking populations in Loihi's integers: their scale, weights, bias and threshold."""
 
-from __future__ import annotations
-
 import math
 
 import nir

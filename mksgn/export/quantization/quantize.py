@@ -24,8 +24,6 @@ clipped membrane would no longer be exact. The graph is rewritten first, so that
 population has one weighted node (mksgn/export/quantization/paths).
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import math

@@ -1,7 +1,5 @@
 """Read-outs in Loihi's integers: graded neurons, and weighted nodes that lead to an Output. They keep their units."""
 
-from __future__ import annotations
-
 import math
 
 import nir

@@ -1,7 +1,5 @@
 """How one population was quantised, and the choice of its scale."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The synapses of a population that is to be quantised, in units of the unquantised network."""
 
-from __future__ import annotations
-
 import nir
 import numpy as np
 

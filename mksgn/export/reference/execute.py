@@ -7,8 +7,6 @@ Linear nodes take no time step. An edge that closes a loop carries the value of 
 at first (`mksgn.export.graph.order` says which edge that is).
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import reduce

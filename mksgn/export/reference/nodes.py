@@ -1,7 +1,5 @@
 """The equations of NIR's nodes and ours in float32: one time step of each, on L samples at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

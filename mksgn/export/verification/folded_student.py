@@ -4,8 +4,6 @@ The structure is the student's own, from the config in the file's metadata; only
 from the graph's nodes, by name. The neuron and the products of attention are those of mksgn.train.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import nir

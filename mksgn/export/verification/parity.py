@@ -1,7 +1,5 @@
 """The comparison of two executions: every decision of every neuron at every time step."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 

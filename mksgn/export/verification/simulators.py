@@ -4,8 +4,6 @@ They read stock primitives only, so a structured graph is passed to them in its 
 Spikes are taken, by forward hooks, from the modules that an importer made of our populations.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import io

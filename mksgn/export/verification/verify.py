@@ -6,8 +6,6 @@ A membrane potential that rounds across its threshold is then counted once, with
 from it. Other simulators cannot be forced: there the first difference must be such a rounding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace

@@ -16,8 +16,6 @@ Source: Chen et al., Channel-wise Topology Refinement Graph Convolution (ICCV 20
 data/ntu*/seq_transformation.py and feeders/feeder_ntu.py of its code; the zip and npy formats.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import os

@@ -45,8 +45,6 @@ body, does not test. CTR-GCN stops with an error at a clip of which step 4 leave
 is skipped and named.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

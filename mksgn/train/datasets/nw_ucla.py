@@ -11,8 +11,6 @@ Source: Wang et al., Cross-view Action Modeling, Learning and Recognition (CVPR 
 in CTR-GCN.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

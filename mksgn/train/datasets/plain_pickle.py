@@ -13,8 +13,6 @@ array as long as the largest index in the file, so one damaged byte could alloca
 Source: numpy's ndarray.__reduce__ and __reduce_ex__, dtype.__reduce__.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import re

@@ -13,8 +13,6 @@ memory. The arrays of all clips may not have more bytes than the file.
 Source: Duan et al., PYSKL (ACM MM 2022), tools/data of its code.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Set
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Sources of clips: one reader per format, selected by the SOURCE of the command line."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -9,8 +9,6 @@ lengths are near those of Drillis and Contini (1966), as in Winter's Biomechanic
 of Human Movement, narrowed at hips and shoulders to where a Kinect v2 places those joints.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Files of earlier nir releases (tests/data, from tests/support/old_nir_files.py) are read and run, or refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import nir

@@ -1,7 +1,5 @@
 """Layers of lava-dl give netx's spikes, as it runs in Lava; what would be lost is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

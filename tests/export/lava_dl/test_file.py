@@ -1,7 +1,5 @@
 """Files of SLAYER's own blocks give the spikes of netx and SLAYER; nodes and metadata of the graph."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import h5py

@@ -1,7 +1,5 @@
 """Values of lava-dl's HDF5 files: numbers out of range, and damaged, foreign or hostile files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import h5py

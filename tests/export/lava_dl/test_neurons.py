@@ -1,7 +1,5 @@
 """Neurons of lava-dl: NIR recovers Lava's integers exactly, and what it lacks is refused."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Weights and delays of lava-dl's synapses: the values that netx runs, and what is refused."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 

@@ -1,7 +1,5 @@
 """A chain of small Processes that can be made to fail. Lava executes every file of this folder: add none."""
 
-from __future__ import annotations
-
 import ctypes
 import mmap
 import os

@@ -10,8 +10,6 @@ The memory has no name in /dev/shm, so that even a killed process leaves no segm
 manager process that could be killed.
 """
 
-from __future__ import annotations
-
 import math
 import mmap
 import time

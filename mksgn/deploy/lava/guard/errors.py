@@ -1,7 +1,5 @@
 """The exceptions that end a guarded run of Lava."""
 
-from __future__ import annotations
-
 from mksgn.common.errors import MksgnError
 
 

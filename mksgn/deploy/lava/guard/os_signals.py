@@ -1,7 +1,5 @@
 """Signals while a handler's exception would lose track of a child, and signals in the children."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import threading

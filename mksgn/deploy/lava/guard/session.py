@@ -1,7 +1,5 @@
 """Lava's Runtime from building to destroying, with the guard's channels and children, and with guarded waits."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Lava's own module sets 'fork' when it is imported, which raises if a method is a
 same one.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import sys
 

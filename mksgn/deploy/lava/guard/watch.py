@@ -10,8 +10,6 @@
 Every method here runs in the parent.
 """
 
-from __future__ import annotations
-
 import multiprocessing.connection
 import os
 import signal

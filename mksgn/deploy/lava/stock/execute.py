@@ -11,8 +11,6 @@ sample. Such programs run sample by sample, each in a network of its own, in whi
 compensate the biases until the sample arrives.
 """
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

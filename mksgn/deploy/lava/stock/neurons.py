@@ -1,7 +1,5 @@
 """A population of stock Lava Processes: a LIFReset for each threshold and pair of decays that occurs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

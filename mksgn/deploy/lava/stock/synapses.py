@@ -6,8 +6,6 @@ and, where signs are mixed, keeps only even integers. Larger entries, where seve
 projection connect the same two neurons, are therefore spread over several Sparse.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """mksgn/deploy/lava/guard/children: what a model raises, how it exits or crashes, and which process its parent is."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

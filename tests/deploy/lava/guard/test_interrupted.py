@@ -4,8 +4,6 @@ Most cases run in forks of a warm interpreter (tests/support/forking_interpreter
 end of an interpreter, and one Ctrl-C and one SIGTERM through the public commands get interpreters of their own.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

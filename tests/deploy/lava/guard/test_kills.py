@@ -1,7 +1,5 @@
 """Faults injected into the guard: children that are killed, in every phase of a run."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

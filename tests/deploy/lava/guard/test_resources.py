@@ -1,7 +1,5 @@
 """Faults injected into the guard: resources that run out while Lava starts: processes, descriptors, shared memory."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,7 +1,5 @@
 """mksgn/deploy/lava/guard/runtime: runs, errors, and use at the wrong time."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import pickle

@@ -1,7 +1,5 @@
 """mksgn/deploy/lava/guard/session: stopping and cleaning up, whatever interrupts it, and cycles that leak nothing."""
 
-from __future__ import annotations
-
 import gc
 import os
 import random

@@ -1,7 +1,5 @@
 """mksgn/deploy/lava/guard/watch: deadlines of models that never end, stopped children, progress and signals."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading
