@@ -15,26 +15,9 @@ from mksgn.deploy.placement.place import place
 from mksgn.export import export_to_nir
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from tests.deploy.test_any_graph import RANDOM
+from tests.support import graphs as net
 from tests.support.brute_force import Census, count, current
 from tests.support.compare_counts import compared, differences
-from tests.support.graphs import (
-    DT,
-    F32,
-    affine,
-    analog_clips,
-    attention,
-    chain,
-    conv,
-    graph,
-    graph_conv,
-    inp,
-    lif,
-    linear,
-    out,
-    pool,
-    quantised_student_like,
-    spikes,
-)
 from tests.support.random_networks import random_networks
 from tests.support.random_programs import random_programs
 from tests.support.students import calibration, tiny
@@ -105,8 +88,8 @@ def test_a_student_with_another_kernel_more_heads_and_both_strides():
 @pytest.mark.parametrize("backend", ["emulator", LAVA])
 def test_a_quantised_graph_by_hand(backend):
     rng = np.random.default_rng(0)
-    _, g = quantised_student_like(rng)
-    differ, census, _ = both(g, analog_clips(rng, 6), backend=backend, chip=SMALLEST, dt=DT)
+    _, g = net.quantised_student_like(rng)
+    differ, census, _ = both(g, net.analog_clips(rng, 6), backend=backend, chip=SMALLEST, dt=net.DT)
     assert differ == []
     assert_covers_all_kinds_of_event(census)
 
@@ -149,10 +132,15 @@ def test_messages_of_random_programs(network):
 
 
 def test_silent_and_saturated_neurons_are_told_apart_from_the_rest():
-    thresholds = np.array([1e9, -1, 0.3, -1], F32)
+    thresholds = np.array([1e9, -1, 0.3, -1], net.F32)
     differ, census, (row,) = both(
-        chain(("x", inp(3)), ("w", linear(np.ones((4, 3)))), ("a", lif(4, threshold=thresholds)), ("y", out(4))),
-        spikes(np.random.default_rng(0), 2, 6, 3, rate=0.3),
+        net.chain(
+            ("x", net.inp(3)),
+            ("w", net.linear(np.ones((4, 3)))),
+            ("a", net.lif(4, threshold=thresholds)),
+            ("y", net.out(4)),
+        ),
+        net.spikes(np.random.default_rng(0), 2, 6, 3, rate=0.3),
         precision="float",
     )
     assert differ == []
@@ -165,9 +153,9 @@ def test_silent_and_saturated_neurons_are_told_apart_from_the_rest():
 )
 def test_a_count_that_is_off_by_one_is_reported(field):
     rng = np.random.default_rng(0)
-    _, g = quantised_student_like(rng)
-    inputs = analog_clips(rng, 2)
-    program = compile_graph(g, dt=DT)
+    _, g = net.quantised_student_like(rng)
+    inputs = net.analog_clips(rng, 2)
+    program = compile_graph(g, dt=net.DT)
     execution = run(program, inputs)
     placement = place(program, LOIHI2)
     rows = layers(program, execution, placement)
@@ -239,21 +227,21 @@ def one(shape, *places):
 
 
 def into_lif(node, shape, after, name="n"):
-    return chain(("x", inp(*shape)), (name, node), ("a", lif(*after)), ("y", out(*after)))
+    return net.chain(("x", net.inp(*shape)), (name, node), ("a", net.lif(*after)), ("y", net.out(*after)))
 
 
 @pytest.mark.parametrize(
     ("node", "shape", "after", "at", "reached"),
     [
-        (conv(np.ones((5, 1, 3, 1)), padding=(1, 0)), (1, 4, 2), (5, 4, 2), (0, 1, 0), 15),
-        (conv(np.ones((5, 1, 3, 1)), padding=(1, 0)), (1, 4, 2), (5, 4, 2), (0, 0, 0), 10),  # at a border
-        (conv(np.ones((5, 1, 1, 1)), stride=(2, 1)), (1, 4, 2), (5, 2, 2), (0, 2, 1), 5),
-        (conv(np.ones((5, 1, 1, 1)), stride=(2, 1)), (1, 4, 2), (5, 2, 2), (0, 1, 1), 0),  # a stride steps over it
-        (conv(np.ones((6, 1, 1, 1)), groups=2), (2, 4, 2), (6, 4, 2), (1, 0, 0), 3),
-        (conv(np.ones((1, 1, 2, 2)), dilation=2), (1, 3, 3), (1, 1, 1), (0, 2, 0), 1),
-        (conv(np.ones((1, 1, 2, 2)), dilation=2), (1, 3, 3), (1, 1, 1), (0, 1, 1), 0),
-        (pool((2, 2), (1, 1)), (1, 3, 3), (1, 2, 2), (0, 1, 1), 4),
-        (affine(np.zeros((3, 4)), np.zeros(3)), (4,), (3,), (2,), 3),  # weights of 0 are synapses
+        (net.conv(np.ones((5, 1, 3, 1)), padding=(1, 0)), (1, 4, 2), (5, 4, 2), (0, 1, 0), 15),
+        (net.conv(np.ones((5, 1, 3, 1)), padding=(1, 0)), (1, 4, 2), (5, 4, 2), (0, 0, 0), 10),  # at a border
+        (net.conv(np.ones((5, 1, 1, 1)), stride=(2, 1)), (1, 4, 2), (5, 2, 2), (0, 2, 1), 5),
+        (net.conv(np.ones((5, 1, 1, 1)), stride=(2, 1)), (1, 4, 2), (5, 2, 2), (0, 1, 1), 0),  # a stride steps over it
+        (net.conv(np.ones((6, 1, 1, 1)), groups=2), (2, 4, 2), (6, 4, 2), (1, 0, 0), 3),
+        (net.conv(np.ones((1, 1, 2, 2)), dilation=2), (1, 3, 3), (1, 1, 1), (0, 2, 0), 1),
+        (net.conv(np.ones((1, 1, 2, 2)), dilation=2), (1, 3, 3), (1, 1, 1), (0, 1, 1), 0),
+        (net.pool((2, 2), (1, 1)), (1, 3, 3), (1, 2, 2), (0, 1, 1), 4),
+        (net.affine(np.zeros((3, 4)), np.zeros(3)), (4,), (3,), (2,), 3),  # weights of 0 are synapses
     ],
 )
 def test_a_spike_reaches(node, shape, after, at, reached):
@@ -265,15 +253,21 @@ def test_an_adjacency_of_zero_is_no_synapse_and_subsets_share_one():
     adjacency = np.zeros((2, 2, 2))
     adjacency[:, 0, 1] = 1
     weight = np.array([[[2.0], [3.0]], [[-2.0], [3.0]]])
-    g = into_lif(graph_conv(adjacency, weight), (1, 3, 2), (2, 3, 2))
+    g = into_lif(net.graph_conv(adjacency, weight), (1, 3, 2), (2, 3, 2))
     layer = counted(g, one((1, 3, 2), (0, 0, 0), (0, 2, 0), (0, 2, 1)))
     assert (layer.syn_ops, layer.effective_acs, layer.dense_ops) == (4, 2, 6)
 
 
 def test_overlapping_paths_are_one_synapse_when_merged():
     """A convolution of two frames, then a sum over two: the middle frame of three reaches the one neuron twice."""
-    g = graph(
-        {"x": inp(1, 3, 1), "c": conv(np.ones((1, 1, 2, 1))), "p": pool((2, 1)), "a": lif(1, 1, 1), "y": out(1, 1, 1)},
+    g = net.graph(
+        {
+            "x": net.inp(1, 3, 1),
+            "c": net.conv(np.ones((1, 1, 2, 1))),
+            "p": net.pool((2, 1)),
+            "a": net.lif(1, 1, 1),
+            "y": net.out(1, 1, 1),
+        },
         [("x", "c"), ("c", "p"), ("p", "a"), ("a", "y")],
     )
     x = one((1, 3, 1), (0, 1, 0))
@@ -282,8 +276,8 @@ def test_overlapping_paths_are_one_synapse_when_merged():
 
 def test_a_spike_that_arrives_after_the_sample_reaches_nothing():
     """One spike at each of three steps: the last one's return round the loop comes too late."""
-    g = graph(
-        {"x": inp(1), "w": linear([[1.0]]), "back": linear([[1.0]]), "a": lif(1), "y": out(1)},
+    g = net.graph(
+        {"x": net.inp(1), "w": net.linear([[1.0]]), "back": net.linear([[1.0]]), "a": net.lif(1), "y": net.out(1)},
         [("x", "w"), ("w", "a"), ("a", "back"), ("back", "a"), ("a", "y")],
     )
     always = np.ones((1, 3, 1), bool)
@@ -292,7 +286,7 @@ def test_a_spike_that_arrives_after_the_sample_reaches_nothing():
 
 def test_attention_by_hand():
     """Two heads of one channel, two joints: a q reaches two keys' units, a k two queries', an m one unit, a v two."""
-    g = chain(("x", inp(6, 1, 2)), ("att", attention(2)), ("y", out(2, 1, 2)))
+    g = net.chain(("x", net.inp(6, 1, 2)), ("att", net.attention(2)), ("y", net.out(2, 1, 2)))
     qkv = one((6, 1, 2), (0, 0, 0), (2, 0, 0), (2, 0, 1), (3, 0, 1), (5, 0, 1))  # q of head 0; k of both; v of head 1
     m = one((2, 1, 2, 2), (1, 0, 0, 1), (1, 0, 1, 0))
     census = count(g, {"x": qkv, "att.m": m})
@@ -305,7 +299,7 @@ def test_attention_by_hand():
 
 def test_messages_by_hand():
     """A spike over 3 x 1 taps reaches neurons of two frames at a border, three inside; a core each, or all on one."""
-    g = into_lif(conv(np.ones((2, 1, 3, 1)), padding=(1, 0)), (1, 4, 1), (2, 4, 1))
+    g = into_lif(net.conv(np.ones((2, 1, 3, 1)), padding=(1, 0)), (1, 4, 1), (2, 4, 1))
     x = one((1, 4, 1), (0, 0, 0), (0, 2, 0))
     by_frame = np.broadcast_to(np.arange(4).reshape(1, 4, 1), (2, 4, 1))
     for cores, messages in ((by_frame, 2 + 3), (by_frame // 2, 1 + 2), (by_frame * 0, 2), (by_frame + 7, 5)):

@@ -11,20 +11,7 @@ from mksgn.deploy import compile_graph, run
 from mksgn.deploy.placement.chips import LOIHI2
 from mksgn.deploy.placement.place import place
 from mksgn.deploy.program.program import Product
-from tests.support.graphs import (
-    Euler,
-    analog_clips,
-    chain,
-    inp,
-    lif,
-    linear,
-    out,
-    product_events,
-    quantised_student_like,
-    reached,
-    spikes,
-    student_like,
-)
+from tests.support import graphs as net
 from tests.support.records import TOTALS, small_run
 
 BODIES, STEPS = 6, 4
@@ -35,8 +22,8 @@ CLIPS = 4  # of which two have two bodies
 def done():
     """(program, execution, rows, totals, spike trains of the loops) for six bodies of four clips."""
     rng = np.random.default_rng(3)
-    g = student_like(rng)
-    x = analog_clips(rng, BODIES)
+    g = net.student_like(rng)
+    x = net.analog_clips(rng, BODIES)
     program = compile_graph(g, precision="float")
     execution = run(program, x)
     rows = layers(program, execution, place(program, LOIHI2))
@@ -45,7 +32,7 @@ def done():
         execution,
         {row.name: row for row in rows},
         totals(program, execution, rows, CLIPS),
-        Euler(g, {"x": x}).spikes,
+        net.Euler(g, {"x": x}).spikes,
     )
 
 
@@ -97,9 +84,9 @@ def test_dense_operations_are_all_synapses_at_every_step(done):
         for projection in program.into(name):
             if isinstance(projection, Product):
                 busy = [np.ones((1, 1, *program[source].shape), bool) for source in ("qkv", "attend.m")]
-                synapses += product_events(projection, *busy)[0]
+                synapses += net.product_events(projection, *busy)[0]
             else:
-                synapses += int(reached(projection.operators, program[projection.source].shape).sum())
+                synapses += int(net.reached(projection.operators, program[projection.source].shape).sum())
         assert row.dense_ops == synapses * BODIES * (1 if name == "encoder" else STEPS)
         assert row.syn_ops <= row.dense_ops
 
@@ -115,11 +102,11 @@ def test_input_rates(done):
     (skip,) = (p for p in program.into("temporal") if p.sources == ("encoder",))
     weighted = synapses = 0.0
     for projection in program.into("temporal"):
-        reach = reached(projection.operators, program[projection.source].shape)
+        reach = net.reached(projection.operators, program[projection.source].shape)
         weighted += trains[projection.source][:, :, reach > 0].mean() * reach.sum()
         synapses += reach.sum()
     assert rows["temporal"].input_rate == pytest.approx(weighted / synapses)
-    assert (reached(skip.operators, program["encoder"].shape) == 0).any()  # the skip's stride leaves some out
+    assert (net.reached(skip.operators, program["encoder"].shape) == 0).any()  # the skip's stride leaves some out
     q_and_k = trains["qkv"][:, :, :8].mean()
     assert rows["attend.m"].input_rate == pytest.approx(q_and_k)
     assert rows["attend.m"].input_rate * rows["attend.m"].dense_ops == pytest.approx(rows["attend.m"].syn_ops)
@@ -167,7 +154,7 @@ def test_sparsities(done):
 def test_weights_are_counted_once_per_synapse_group(done):
     """Zeros among the stored weights, a block per edge of the graph; four bytes each in float, one in fixed point."""
     program, _, _, total, _ = done
-    g = student_like(np.random.default_rng(3))
+    g = net.student_like(np.random.default_rng(3))
     arrays = [
         g.nodes[name].weight
         for name in ("encode", "graph_skip", "qkv_conv", "proj_conv", "proj_skip", "time", "time_skip", "classes")
@@ -185,8 +172,8 @@ def test_weights_are_counted_once_per_synapse_group(done):
 
 def test_fixed_point_counts_the_same_events_and_one_byte_per_weight():
     rng = np.random.default_rng(3)
-    _, g = quantised_student_like(rng)
-    x = analog_clips(rng, BODIES)
+    _, g = net.quantised_student_like(rng)
+    x = net.analog_clips(rng, BODIES)
     by_precision = {}
     for precision in ("fixed", "float"):
         program = compile_graph(g, precision=precision)
@@ -199,8 +186,8 @@ def test_fixed_point_counts_the_same_events_and_one_byte_per_weight():
 
 
 def test_spike_inputs_are_sent_by_the_host():
-    g = chain(("x", inp(3)), ("d", linear(np.eye(3))), ("l", lif(3, threshold=0.25)), ("y", out(3)))
-    x = spikes(np.random.default_rng(0), 2, 5, 3)
+    g = net.chain(("x", net.inp(3)), ("d", net.linear(np.eye(3))), ("l", net.lif(3, threshold=0.25)), ("y", net.out(3)))
+    x = net.spikes(np.random.default_rng(0), 2, 5, 3)
     program = compile_graph(g, precision="float")
     execution = run(program, x)
     rows = layers(program, execution, place(program, LOIHI2))
@@ -215,7 +202,7 @@ def test_spike_inputs_are_sent_by_the_host():
 
 
 def test_a_silent_run():
-    g = chain(("x", inp(3)), ("d", linear(np.eye(3))), ("l", lif(3)), ("y", out(3)))
+    g = net.chain(("x", net.inp(3)), ("d", net.linear(np.eye(3))), ("l", net.lif(3)), ("y", net.out(3)))
     program = compile_graph(g, precision="float")
     execution = run(program, np.zeros((2, 5, 3)))
     rows = layers(program, execution, place(program, LOIHI2))

@@ -13,23 +13,7 @@ from mksgn.deploy.compiler import PASS_NAMES
 from mksgn.deploy.errors import DeployError, PassError
 from mksgn.export.graph import files
 from mksgn.export.quantization.quantize import quantize
-from tests.support.graphs import (
-    DT,
-    Euler,
-    affine,
-    assert_same_spikes,
-    chain,
-    conv,
-    graph,
-    inp,
-    lattice,
-    lif,
-    linear,
-    out,
-    pool,
-    quantised_student_like,
-    spikes,
-)
+from tests.support import graphs as net
 from tests.support.programs import assert_same_program, recurrent_loop, simple, typed
 
 
@@ -40,43 +24,43 @@ def test_a_graph_and_its_file_give_the_same_program(tmp_path, kind):
     files.write(g, path)
     from_file, from_graph = compile_graph(kind(path), precision="float"), compile_graph(g, precision="float")
     assert_same_program(from_file, from_graph)
-    x = lattice(rng, 3, 4, 2, 4, 3, most=16)
-    expected = Euler(g, {"x": x})
-    assert_same_spikes(run(from_file, x).spikes, expected.spikes)
+    x = net.lattice(rng, 3, 4, 2, 4, 3, most=16)
+    expected = net.Euler(g, {"x": x})
+    net.assert_same_spikes(run(from_file, x).spikes, expected.spikes)
     np.testing.assert_array_equal(run(from_file, x).outputs["y"], expected.values["y"])
 
 
 def test_a_quantised_graph_and_its_file_give_the_same_fixed_point_program(tmp_path):
     g, rng = typed()
-    quantised, _ = quantize(g, 8, lattice(rng, 4, 2, 4, 3, most=16), 4, DT)
+    quantised, _ = quantize(g, 8, net.lattice(rng, 4, 2, 4, 3, most=16), 4, net.DT)
     files.write(quantised, tmp_path / "model.nir")
     assert_same_program(compile_graph(tmp_path / "model.nir"), compile_graph(quantised))
 
 
 def test_calibration_quantises_by_export_s_own_function():
     g, rng = typed()
-    calibration = lattice(rng, 6, 2, 4, 3, most=16)
-    quantised, _ = quantize(g, 8, calibration, 4, DT)
+    calibration = net.lattice(rng, 6, 2, 4, 3, most=16)
+    quantised, _ = quantize(g, 8, calibration, 4, net.DT)
     program = compile_graph(g, calibration=calibration)
     assert program.precision == "fixed"
     assert_same_program(program, compile_graph(quantised))
-    x = np.broadcast_to(lattice(rng, 5, 1, 2, 4, 3, most=16), (5, 4, 2, 4, 3))
+    x = np.broadcast_to(net.lattice(rng, 5, 1, 2, 4, 3, most=16), (5, 4, 2, 4, 3))
     fixed, floating = run(program, x), run(compile_graph(quantised, precision="float"), x)
-    assert_same_spikes(fixed.spikes, floating.spikes)
-    assert_same_spikes(fixed.spikes, Euler(quantised, {"x": x}).spikes)
+    net.assert_same_spikes(fixed.spikes, floating.spikes)
+    net.assert_same_spikes(fixed.spikes, net.Euler(quantised, {"x": x}).spikes)
     np.testing.assert_array_equal(fixed.outputs["y"], floating.outputs["y"])
 
 
 def test_calibration_of_a_quantised_file_changes_nothing():
     rng = np.random.default_rng(0)
-    _, g = quantised_student_like(rng)
+    _, g = net.quantised_student_like(rng)
     assert_same_program(compile_graph(g, calibration=np.zeros((1, 2, 4, 3))), compile_graph(g))
 
 
 def test_compiling_leaves_the_graph_as_it_was():
     g, rng = typed()
     before = copy.deepcopy(g)
-    compile_graph(g, calibration=lattice(rng, 4, 2, 4, 3, most=16))
+    compile_graph(g, calibration=net.lattice(rng, 4, 2, 4, 3, most=16))
     compile_graph(g, precision="float")
     assert list(g.nodes) == list(before.nodes)
     assert g.metadata == before.metadata
@@ -133,23 +117,23 @@ def test_errors_have_exit_code_2():
 
 def test_calibration_of_a_network_of_vectors():
     rng = np.random.default_rng(0)
-    g = chain(
-        ("x", inp(6)), ("a", affine(lattice(rng, 8, 6), lattice(rng, 8))), ("l", lif(8, threshold=0.25)),
-        ("b", affine(lattice(rng, 3, 8), lattice(rng, 3))), ("y", out(3)), steps=4,
+    g = net.chain(
+        ("x", net.inp(6)), ("a", net.affine(net.lattice(rng, 8, 6), net.lattice(rng, 8))), ("l", net.lif(8, threshold=0.25)),
+        ("b", net.affine(net.lattice(rng, 3, 8), net.lattice(rng, 3))), ("y", net.out(3)), steps=4,
     )  # fmt: skip
-    x = np.broadcast_to(spikes(rng, 5, 1, 6), (5, 4, 6))
+    x = np.broadcast_to(net.spikes(rng, 5, 1, 6), (5, 4, 6))
     program = compile_graph(g, calibration=x[:, 0].astype(np.float32))
-    agreement = (run(program, x).spikes["l"] == Euler(g, {"x": x}).spikes["l"]).mean()
+    agreement = (run(program, x).spikes["l"] == net.Euler(g, {"x": x}).spikes["l"]).mean()
     assert agreement > 0.9
 
 
 def test_calibration_of_two_weighted_nodes_in_series_is_refused_by_name():
-    g = chain(
-        ("x", inp(2, 1, 3)),
-        ("c", conv(np.ones((2, 2, 1, 1)))),
-        ("joints", linear(np.eye(3))),
-        ("l", lif(2, 1, 3)),
-        ("y", out(2, 1, 3)),
+    g = net.chain(
+        ("x", net.inp(2, 1, 3)),
+        ("c", net.conv(np.ones((2, 2, 1, 1)))),
+        ("joints", net.linear(np.eye(3))),
+        ("l", net.lif(2, 1, 3)),
+        ("y", net.out(2, 1, 3)),
         steps=4,
     )
     with pytest.raises(BadInputError, match="joints"):
@@ -174,18 +158,18 @@ def test_calibration_by_currents_of_an_input_that_is_not_named_analog():
 
 def pooled_read_out(rng):
     """A read-out that is pooled after its weights."""
-    return chain(
-        ("x", inp(2, 1, 3)), ("a", conv(lattice(rng, 2, 2, 1, 1))), ("l", lif(2, 1, 3, threshold=0.25)),
-        ("b", conv(lattice(rng, 4, 2, 1, 1), lattice(rng, 4))), ("p", pool((1, 3))), ("y", out(4, 1, 1)), steps=4,
+    return net.chain(
+        ("x", net.inp(2, 1, 3)), ("a", net.conv(net.lattice(rng, 2, 2, 1, 1))), ("l", net.lif(2, 1, 3, threshold=0.25)),
+        ("b", net.conv(net.lattice(rng, 4, 2, 1, 1), net.lattice(rng, 4))), ("p", net.pool((1, 3))), ("y", net.out(4, 1, 1)), steps=4,
     )  # fmt: skip
 
 
 def read_out_of_two_branches(rng):
-    return graph(
+    return net.graph(
         {
-            "x": inp(2, 1, 3), "a": conv(lattice(rng, 2, 2, 1, 1)), "l": lif(2, 1, 3, threshold=0.25),
-            "b": conv(lattice(rng, 4, 2, 1, 1)),
-            "c": conv(lattice(rng, 4, 2, 1, 1)), "y": out(4, 1, 3),
+            "x": net.inp(2, 1, 3), "a": net.conv(net.lattice(rng, 2, 2, 1, 1)), "l": net.lif(2, 1, 3, threshold=0.25),
+            "b": net.conv(net.lattice(rng, 4, 2, 1, 1)),
+            "c": net.conv(net.lattice(rng, 4, 2, 1, 1)), "y": net.out(4, 1, 3),
         },
         [("x", "a"), ("a", "l"), ("l", "b"), ("b", "y"), ("x", "c"), ("c", "y")],
         steps=4,
@@ -203,11 +187,11 @@ def test_calibration_gives_a_read_out_its_unit(network, name):
     assert (readout.name, readout.kind) == (name, "readout")
     assert readout.unit == 2.0 ** program.quantization["populations"][name]["exponent"]
     assert readout.bias.dtype == np.int64
-    x = spikes(np.random.default_rng(1), 3, 4, 2, 1, 3)
-    quantised, _ = quantize(g, 8, np.ones((2, 2, 1, 3)), 4, DT)
-    np.testing.assert_array_equal(run(program, x).outputs["y"], Euler(quantised, {"x": x}).values["y"])
+    x = net.spikes(np.random.default_rng(1), 3, 4, 2, 1, 3)
+    quantised, _ = quantize(g, 8, np.ones((2, 2, 1, 3)), 4, net.DT)
+    np.testing.assert_array_equal(run(program, x).outputs["y"], net.Euler(quantised, {"x": x}).values["y"])
     # the weights are multiples of 1/8 and fit 8 bits: quantising them changes no output
-    np.testing.assert_allclose(run(program, x).outputs["y"], Euler(g, {"x": x}).values["y"], atol=1e-6)
+    np.testing.assert_allclose(run(program, x).outputs["y"], net.Euler(g, {"x": x}).values["y"], atol=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["fixed", "float"])

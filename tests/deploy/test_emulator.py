@@ -9,28 +9,7 @@ import pytest
 
 from mksgn.deploy import compile_graph, emulator, run
 from mksgn.deploy.program.program import Product
-from tests.support.graphs import (
-    Euler,
-    affine,
-    analog_clips,
-    assert_same_spikes,
-    attention,
-    chain,
-    conv,
-    graph,
-    graph_conv,
-    inp,
-    lattice,
-    lif,
-    out,
-    pool,
-    product_events,
-    quantised_student_like,
-    reached,
-    ring,
-    spikes,
-    student_like,
-)
+from tests.support import graphs as net
 
 STEPS = 5
 
@@ -42,15 +21,15 @@ def network(seed: int = 0):
     rng = np.random.default_rng(seed)
 
     def sparse(*shape):
-        return lattice(rng, *shape) * (rng.random(shape) < 0.7)
+        return net.lattice(rng, *shape) * (rng.random(shape) < 0.7)
 
-    g = graph(
+    g = net.graph(
         {
-            "x": inp(3, 4, 3), "c": conv(sparse(4, 3, 3, 1), np.abs(lattice(rng, 4)), padding=(1, 0), stride=(2, 1)),
-            "first": lif(4, 2, 3, threshold=0.25), "g": graph_conv(ring(3), sparse(3, 12, 4), np.abs(lattice(rng, 12))),
-            "s": conv(sparse(12, 3, 1, 1), stride=(2, 1)), "qkv": lif(12, 2, 3, threshold=0.5),
-            "a": attention(2, 1.0, 0.5, threshold_m=[0.5, 0.25], threshold_z=0.25), "pool": pool((2, 3)),
-            "readout": conv(sparse(5, 4, 1, 1), lattice(rng, 5)), "y": out(5, 1, 1), "maps": out(4, 2, 3),
+            "x": net.inp(3, 4, 3), "c": net.conv(sparse(4, 3, 3, 1), np.abs(net.lattice(rng, 4)), padding=(1, 0), stride=(2, 1)),
+            "first": net.lif(4, 2, 3, threshold=0.25), "g": net.graph_conv(net.ring(3), sparse(3, 12, 4), np.abs(net.lattice(rng, 12))),
+            "s": net.conv(sparse(12, 3, 1, 1), stride=(2, 1)), "qkv": net.lif(12, 2, 3, threshold=0.5),
+            "a": net.attention(2, 1.0, 0.5, threshold_m=[0.5, 0.25], threshold_z=0.25), "pool": net.pool((2, 3)),
+            "readout": net.conv(sparse(5, 4, 1, 1), net.lattice(rng, 5)), "y": net.out(5, 1, 1), "maps": net.out(4, 2, 3),
         },
         [
             ("x", "c"), ("c", "first"), ("first", "g"), ("g", "qkv"), ("x", "s"), ("s", "qkv"), ("qkv", "a"),
@@ -58,7 +37,7 @@ def network(seed: int = 0):
             ("pool", "readout"), ("readout", "y"), ("first", "maps"),
         ],
     )  # fmt: skip
-    return g, spikes(rng, 11, STEPS, 3, 4, 3)
+    return g, net.spikes(rng, 11, STEPS, 3, 4, 3)
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +45,13 @@ def done():
     """(program, execution, the loops' run, spike trains by population, the input among them)."""
     g, x = network()
     program = compile_graph(g, precision="float")
-    expected = Euler(g, {"x": x})
+    expected = net.Euler(g, {"x": x})
     return program, run(program, x), expected, {"x": x, **expected.spikes}
 
 
 def test_spikes_and_outputs_are_the_equations(done):
     _, execution, expected, trains = done
-    assert_same_spikes(execution.spikes, expected.spikes)
+    net.assert_same_spikes(execution.spikes, expected.spikes)
     np.testing.assert_array_equal(execution.outputs["y"], expected.values["y"])
     np.testing.assert_array_equal(execution.outputs["maps"], trains["first"])
     assert execution.outputs["y"].dtype == execution.outputs["maps"].dtype == np.float32
@@ -101,12 +80,14 @@ def test_synaptic_operations_spike_by_spike(done):
         every = effective = coincidences = 0
         for projection in program.into(population.name):
             if isinstance(projection, Product):
-                deliveries, coincidences, _ = product_events(projection, trains["qkv"], trains["a.m"])
+                deliveries, coincidences, _ = net.product_events(projection, trains["qkv"], trains["a.m"])
                 every += deliveries
                 effective += deliveries
                 continue
             train, shape = trains[projection.source], program[projection.source].shape
-            synapses, weighted = (reached(projection.operators, shape, nonzero=nonzero) for nonzero in (False, True))
+            synapses, weighted = (
+                net.reached(projection.operators, shape, nonzero=nonzero) for nonzero in (False, True)
+            )
             for _, _, *place in np.argwhere(train):  # each spike, and where it goes
                 every += synapses[tuple(place)]
                 effective += weighted[tuple(place)]
@@ -124,7 +105,7 @@ def test_updates_of_neurons_and_product_units(done):
     program, execution, _, trains = done
     for population in program.populations:
         units = sum(
-            product_events(p, trains["qkv"], trains["a.m"])[2]
+            net.product_events(p, trains["qkv"], trains["a.m"])[2]
             for p in program.into(population.name)
             if isinstance(p, Product)
         )
@@ -147,9 +128,9 @@ def test_largest_membranes_and_currents(done):
 
 def test_fixed_point_counts_in_weight_units():
     rng = np.random.default_rng(1)
-    plain, g = quantised_student_like(rng)
-    x = analog_clips(rng, 3)
-    expected = Euler(plain, {"x": x})
+    plain, g = net.quantised_student_like(rng)
+    x = net.analog_clips(rng, 3)
+    expected = net.Euler(plain, {"x": x})
     program = compile_graph(g)
     execution = run(program, x)
     for name in ("spatial", "qkv", "proj", "temporal"):  # 16 weight units for 1 of the plain network
@@ -164,11 +145,11 @@ def test_fixed_point_counts_in_weight_units():
 
 def test_the_host_s_encoder_is_counted_but_receives_no_synaptic_operations():
     rng = np.random.default_rng(2)
-    g = student_like(rng)
-    x = analog_clips(rng, 3)
+    g = net.student_like(rng)
+    x = net.analog_clips(rng, 3)
     execution = run(compile_graph(g, precision="float"), x)
     encoder, analog = execution.counters["encoder"], execution.counters["x"]
-    np.testing.assert_array_equal(encoder.per_neuron, Euler(g, {"x": x}).spikes["encoder"].sum((0, 1)))
+    np.testing.assert_array_equal(encoder.per_neuron, net.Euler(g, {"x": x}).spikes["encoder"].sum((0, 1)))
     assert (encoder.syn_ops, encoder.effective_acs, encoder.updates) == (0, 0, 4 * 4 * 3 * 3 * 4)
     assert (analog.spikes, analog.updates) == (0, 0)
     assert not analog.per_neuron.any()
@@ -178,12 +159,12 @@ def test_the_host_s_encoder_is_counted_but_receives_no_synaptic_operations():
 
 @pytest.mark.parametrize("gain", [0.1708719, 0.5681841, 1.6473106, 2.6356285])
 def test_coincidences_of_any_gain(gain):
-    g = chain(
-        ("x", inp(9, 1, 3)),
-        ("c", conv(4 * np.eye(9)[:, :, None, None])),
-        ("qkv", lif(9, 1, 3)),
-        ("a", attention(1, gain)),
-        ("y", out(3, 1, 3)),
+    g = net.chain(
+        ("x", net.inp(9, 1, 3)),
+        ("c", net.conv(4 * np.eye(9)[:, :, None, None])),
+        ("qkv", net.lif(9, 1, 3)),
+        ("a", net.attention(1, gain)),
+        ("y", net.out(3, 1, 3)),
     )
     execution = run(compile_graph(g, precision="float"), np.ones((1, 1, 9, 1, 3), bool))
     assert execution.spikes["qkv"].all()
@@ -211,7 +192,7 @@ def batches(monkeypatch):
 def test_samples_are_independent_of_their_batch(clips, batches):
     g, _ = network()
     rng = np.random.default_rng(clips)
-    program, x = compile_graph(g, precision="float"), spikes(rng, clips, STEPS, 3, 4, 3)
+    program, x = compile_graph(g, precision="float"), net.spikes(rng, clips, STEPS, 3, 4, 3)
     x[clips // 2] = True  # one busy sample among quiet ones
     together = run(program, x)
     alone = [run(program, clip[None]) for clip in x]
@@ -260,30 +241,30 @@ def test_progress_reports_the_samples_of_each_batch(done, batches):
 
 def test_a_constant_input_as_a_view_equals_the_full_array():
     rng = np.random.default_rng(3)
-    program = compile_graph(student_like(rng), precision="float")
-    view = analog_clips(rng, 10)
+    program = compile_graph(net.student_like(rng), precision="float")
+    view = net.analog_clips(rng, 10)
     assert view.strides[1] == 0
     a, b = run(program, view), run(program, np.ascontiguousarray(view))
-    assert_same_spikes(a.spikes, b.spikes)
+    net.assert_same_spikes(a.spikes, b.spikes)
     np.testing.assert_array_equal(a.outputs["y"], b.outputs["y"])
     assert state_of(a)[0] == state_of(b)[0]
 
 
 def test_an_input_that_changes_over_the_steps_is_not_constant():
     rng = np.random.default_rng(4)
-    g = student_like(rng)
-    x = lattice(rng, 3, 4, 2, 4, 3, most=16)
+    g = net.student_like(rng)
+    x = net.lattice(rng, 3, 4, 2, 4, 3, most=16)
     program = compile_graph(g, precision="float")
-    assert_same_spikes(run(program, x).spikes, Euler(g, {"x": x}).spikes)
+    net.assert_same_spikes(run(program, x).spikes, net.Euler(g, {"x": x}).spikes)
     constant = run(program, np.broadcast_to(x[:, :1], x.shape))
     assert (constant.spikes["encoder"] != run(program, x).spikes["encoder"]).any()
 
 
 def test_one_step():
     rng = np.random.default_rng(5)
-    g = student_like(rng, steps=1)
-    x = lattice(rng, 2, 1, 2, 4, 3, most=48)
-    actual, expected = run(compile_graph(g, precision="float"), x), Euler(g, {"x": x})
+    g = net.student_like(rng, steps=1)
+    x = net.lattice(rng, 2, 1, 2, 4, 3, most=48)
+    actual, expected = run(compile_graph(g, precision="float"), x), net.Euler(g, {"x": x})
     for name, train in expected.spikes.items():
         np.testing.assert_array_equal(actual.spikes[name], train)
     np.testing.assert_array_equal(actual.outputs["y"], expected.values["y"])
@@ -307,7 +288,7 @@ def test_a_longer_sample_begins_like_a_shorter_one(done):
 
 
 def test_a_read_out_adds_its_bias_at_every_step():
-    g = chain(("x", inp(2)), ("d", affine([[1, 2]], [0.5])), ("y", out(1)))
+    g = net.chain(("x", net.inp(2)), ("d", net.affine([[1, 2]], [0.5])), ("y", net.out(1)))
     execution = run(compile_graph(g, precision="float"), np.array([[[0, 0], [1, 0], [1, 1]]]))
     assert execution.outputs["y"].tolist() == [[[0.5], [1.5], [3.5]]]
     assert execution.logits().tolist() == [[pytest.approx(5.5 / 3)]]

@@ -8,24 +8,13 @@ import torch
 
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.errors import DeployError
-from tests.support.graphs import (
-    analog_clips,
-    assert_same_spikes,
-    chain,
-    graph,
-    inp,
-    lif,
-    linear,
-    out,
-    spikes,
-    student_like,
-)
+from tests.support import graphs as net
 from tests.support.programs import simple
 
 
 def test_an_array_or_a_dict_by_name():
     program = compile_graph(simple(), precision="float")
-    x = spikes(np.random.default_rng(0), 3, 4, 2)
+    x = net.spikes(np.random.default_rng(0), 3, 4, 2)
     a, b = run(program, x), run(program, {"x": x})
     np.testing.assert_array_equal(a.outputs["y"], b.outputs["y"])
     assert a.outputs["y"].shape == (3, 4, 2)
@@ -66,8 +55,15 @@ def test_a_value_that_is_not_finite_is_named_by_sample_and_step(value):
 
 def two_inputs():
     return compile_graph(
-        graph(
-            {"x": inp(2), "w": inp(3), "a": linear(np.eye(2)), "b": linear(np.ones((2, 3))), "l": lif(2), "y": out(2)},
+        net.graph(
+            {
+                "x": net.inp(2),
+                "w": net.inp(3),
+                "a": net.linear(np.eye(2)),
+                "b": net.linear(np.ones((2, 3))),
+                "l": net.lif(2),
+                "y": net.out(2),
+            },
             [("x", "a"), ("w", "b"), ("a", "l"), ("b", "l"), ("l", "y")],
         ),
         precision="float",
@@ -94,7 +90,7 @@ def test_inputs_of_different_lengths(other):
 
 
 def test_several_inputs():
-    x = {"x": spikes(np.random.default_rng(0), 3, 4, 2), "w": spikes(np.random.default_rng(1), 3, 4, 3)}
+    x = {"x": net.spikes(np.random.default_rng(0), 3, 4, 2), "w": net.spikes(np.random.default_rng(1), 3, 4, 3)}
     execution = run(two_inputs(), x)
     assert execution.outputs["y"].shape == (3, 4, 2)
     assert execution.counters["l"].syn_ops == 2 * x["x"].sum() + 2 * x["w"].sum()
@@ -102,13 +98,13 @@ def test_several_inputs():
 
 
 def test_spikes_of_an_input_may_be_the_output():
-    x = spikes(np.random.default_rng(0), 3, 4, 2)
-    execution = run(compile_graph(chain(("x", inp(2)), ("y", out(2))), precision="float"), x)
+    x = net.spikes(np.random.default_rng(0), 3, 4, 2)
+    execution = run(compile_graph(net.chain(("x", net.inp(2)), ("y", net.out(2))), precision="float"), x)
     np.testing.assert_array_equal(execution.outputs["y"], x)
 
 
 def test_an_analog_input_as_an_output_is_refused_or_passed_on():
-    g = chain(("x", inp(2)), ("y", out(2)))
+    g = net.chain(("x", net.inp(2)), ("y", net.out(2)))
     try:
         outputs = run(compile_graph(g, precision="float", analog=("x",)), np.full((1, 2, 2), 0.5)).outputs
     except DeployError:
@@ -118,10 +114,10 @@ def test_an_analog_input_as_an_output_is_refused_or_passed_on():
 
 def test_running_twice_gives_the_same():
     rng = np.random.default_rng(3)
-    program = compile_graph(student_like(rng), precision="float")
-    x = analog_clips(rng, 3)
+    program = compile_graph(net.student_like(rng), precision="float")
+    x = net.analog_clips(rng, 3)
     a, b = run(program, x), run(program, x)
-    assert_same_spikes(a.spikes, b.spikes)
+    net.assert_same_spikes(a.spikes, b.spikes)
     assert a.counters["proj"].syn_ops == b.counters["proj"].syn_ops
 
 

@@ -6,29 +6,12 @@ import nir
 import numpy as np
 
 from mksgn.deploy.program.program import Program, Projection
-from tests.support.graphs import (
-    DT,
-    F32,
-    affine,
-    attention,
-    chain,
-    conv,
-    flatten,
-    graph,
-    graph_conv,
-    inp,
-    lattice,
-    lif,
-    linear,
-    out,
-    pool,
-    ring,
-)
+from tests.support import graphs as net
 
 
 def simple(**metadata) -> nir.NIRGraph:
     """Two spiking neurons, one per input."""
-    return chain(("x", inp(2)), ("d", linear(np.eye(2))), ("l", lif(2)), ("y", out(2)), **metadata)
+    return net.chain(("x", net.inp(2)), ("d", net.linear(np.eye(2))), ("l", net.lif(2)), ("y", net.out(2)), **metadata)
 
 
 def typed(seed: int = 0, steps: int = 4) -> tuple[nir.NIRGraph, np.random.Generator]:
@@ -36,19 +19,19 @@ def typed(seed: int = 0, steps: int = 4) -> tuple[nir.NIRGraph, np.random.Genera
     conv, a decimating pool.
     """
     rng = np.random.default_rng(seed)
-    g = graph(
+    g = net.graph(
         {
-            "x": inp(2, 4, 3, analog=True),
-            "encode": conv(lattice(rng, 4, 2, 3, 3), lattice(rng, 4), padding=(1, 1), input_shape=(4, 3)),
-            "encoder": lif(4, 4, 3, threshold=0.5),
-            "g": graph_conv(ring(3), lattice(rng, 3, 12, 4), np.abs(lattice(rng, 12))),
-            "qkv": lif(12, 4, 3, threshold=0.25), "a": attention(2, threshold_m=0.25, threshold_z=0.25),
-            "c": conv(lattice(rng, 6, 4, 3, 1), lattice(rng, 6), padding="same", input_shape=(4, 3)),
-            "c_stride": pool((1, 1), (2, 1)),
-            "skip": conv(lattice(rng, 6, 4, 1, 1), lattice(rng, 6), stride=(2, 1), input_shape=(4, 3)),
-            "l": lif(6, 2, 3, threshold=0.25), "p": pool((2, 3)), "f": flatten(6, 1, 1),
-            "classes": affine(lattice(rng, 5, 6), lattice(rng, 5)),
-            "y": out(5),
+            "x": net.inp(2, 4, 3, analog=True),
+            "encode": net.conv(net.lattice(rng, 4, 2, 3, 3), net.lattice(rng, 4), padding=(1, 1), input_shape=(4, 3)),
+            "encoder": net.lif(4, 4, 3, threshold=0.5),
+            "g": net.graph_conv(net.ring(3), net.lattice(rng, 3, 12, 4), np.abs(net.lattice(rng, 12))),
+            "qkv": net.lif(12, 4, 3, threshold=0.25), "a": net.attention(2, threshold_m=0.25, threshold_z=0.25),
+            "c": net.conv(net.lattice(rng, 6, 4, 3, 1), net.lattice(rng, 6), padding="same", input_shape=(4, 3)),
+            "c_stride": net.pool((1, 1), (2, 1)),
+            "skip": net.conv(net.lattice(rng, 6, 4, 1, 1), net.lattice(rng, 6), stride=(2, 1), input_shape=(4, 3)),
+            "l": net.lif(6, 2, 3, threshold=0.25), "p": net.pool((2, 3)), "f": net.flatten(6, 1, 1),
+            "classes": net.affine(net.lattice(rng, 5, 6), net.lattice(rng, 5)),
+            "y": net.out(5),
         },
         [
             ("x", "encode"), ("encode", "encoder"), ("encoder", "g"), ("g", "qkv"), ("qkv", "a"), ("a", "c"),
@@ -64,13 +47,13 @@ def typed(seed: int = 0, steps: int = 4) -> tuple[nir.NIRGraph, np.random.Genera
 
 def quantised_lif(threshold: int, unit: float, *shape: int) -> nir.LIF:
     """A LIF of tau = 2 dt with an integer threshold on the chip: half a sub-unit below the file's."""
-    return lif(*shape, threshold=F32((threshold + 1 / 128) * unit / 2))
+    return net.lif(*shape, threshold=net.F32((threshold + 1 / 128) * unit / 2))
 
 
 def quantised_metadata(**exponents: int) -> dict[str, object]:
     """Metadata of a file that was quantised: the exponent of each population's unit."""
     populations = {name: {"exponent": exponent} for name, exponent in exponents.items()}
-    return {"steps": 4, "dt": DT, "quantization": json.dumps({"bits": 8, "populations": populations})}
+    return {"steps": 4, "dt": net.DT, "quantization": json.dumps({"bits": 8, "populations": populations})}
 
 
 def residual_chain() -> nir.NIRGraph:
@@ -82,15 +65,15 @@ def residual_chain() -> nir.NIRGraph:
     def even(unit: float, *shape: int) -> np.ndarray:
         return 2 * unit * rng.integers(-20, 21, shape)
 
-    return graph(
+    return net.graph(
         {
-            "x": inp(2, 2, 3), "encode": conv(even(1 / 8, 4, 2, 1, 1)), "first": quantised_lif(6, 1 / 8, 4, 2, 3),
-            "joints_0": linear(ring(3)[0].T), "branch_0": conv(even(1 / 4, 4, 4, 1, 1)),
-            "joints_1": linear(ring(3)[1].T), "branch_1": conv(even(1 / 4, 4, 4, 1, 1)),
+            "x": net.inp(2, 2, 3), "encode": net.conv(even(1 / 8, 4, 2, 1, 1)), "first": quantised_lif(6, 1 / 8, 4, 2, 3),
+            "joints_0": net.linear(net.ring(3)[0].T), "branch_0": net.conv(even(1 / 4, 4, 4, 1, 1)),
+            "joints_1": net.linear(net.ring(3)[1].T), "branch_1": net.conv(even(1 / 4, 4, 4, 1, 1)),
             "second": quantised_lif(4, 1 / 4, 4, 2, 3),
-            "main": conv(even(1 / 16, 4, 4, 2, 1)), "skip": conv(even(1 / 16, 4, 4, 2, 1)),
+            "main": net.conv(even(1 / 16, 4, 4, 2, 1)), "skip": net.conv(even(1 / 16, 4, 4, 2, 1)),
             "joined": quantised_lif(9, 1 / 16, 4, 1, 3),
-            "pool": pool((1, 3)), "classes": conv(even(1 / 2, 3, 4, 1, 1), [0.5, 0.0, -1.5]), "y": out(3, 1, 1),
+            "pool": net.pool((1, 3)), "classes": net.conv(even(1 / 2, 3, 4, 1, 1), [0.5, 0.0, -1.5]), "y": net.out(3, 1, 1),
         },
         [
             ("x", "encode"), ("encode", "first"), ("first", "joints_0"), ("joints_0", "branch_0"),
@@ -112,14 +95,14 @@ def recurrent_loop() -> nir.NIRGraph:
     def even(unit: float, *shape: int) -> np.ndarray:
         return 2 * unit * rng.integers(-20, 21, shape)
 
-    return graph(
+    return net.graph(
         {
-            "x": inp(3), "in": affine(even(1 / 4, 4, 3), [0.25, 0.5, 0.0, -0.75]), "a": quantised_lif(5, 1 / 4, 4),
-            "forth": linear(even(1 / 2, 2, 4)), "b": quantised_lif(3, 1 / 2, 2), "back": linear(even(1 / 4, 4, 2)),
-            "self": linear(even(1 / 4, 4, 4)), "late": nir.Delay(np.full(4, 2 * DT, F32)),
-            "out": linear(even(1, 3, 2)), "c": quantised_lif(2, 1, 3), "skip": linear(even(1, 3, 3)),
-            "wait": nir.Delay(np.full(3, DT, F32)),
-            "y": out(3),
+            "x": net.inp(3), "in": net.affine(even(1 / 4, 4, 3), [0.25, 0.5, 0.0, -0.75]), "a": quantised_lif(5, 1 / 4, 4),
+            "forth": net.linear(even(1 / 2, 2, 4)), "b": quantised_lif(3, 1 / 2, 2), "back": net.linear(even(1 / 4, 4, 2)),
+            "self": net.linear(even(1 / 4, 4, 4)), "late": nir.Delay(np.full(4, 2 * net.DT, net.F32)),
+            "out": net.linear(even(1, 3, 2)), "c": quantised_lif(2, 1, 3), "skip": net.linear(even(1, 3, 3)),
+            "wait": nir.Delay(np.full(3, net.DT, net.F32)),
+            "y": net.out(3),
         },
         [
             ("x", "in"), ("in", "a"), ("a", "forth"), ("forth", "b"), ("b", "back"), ("back", "a"), ("a", "self"),

@@ -11,21 +11,8 @@ from hypothesis import HealthCheck, given, settings
 
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from tests.support import euler_oracle, loihi_oracle, network_builder, random_programs
-from tests.support.graphs import (
-    DT,
-    Euler,
-    affine,
-    analog_clips,
-    attention,
-    chain,
-    conv,
-    graph,
-    inp,
-    lif,
-    linear,
-    out,
-    student_like,
-)
+from tests.support import graphs as net
+from tests.support.graphs import graph
 from tests.support.random_networks import random_networks
 from tests.support.random_programs import stock_compatible_programs
 from tests.support.tiers import examples
@@ -282,7 +269,7 @@ def test_loihi_integers_give_the_same_spikes():
 
 
 def run(g, x, **options):
-    return euler_oracle.execute(g, {"x": np.asarray(x, F32)}, DT, **options)
+    return euler_oracle.execute(g, {"x": np.asarray(x, F32)}, net.DT, **options)
 
 
 def steps(*values) -> np.ndarray:
@@ -295,8 +282,8 @@ def full(*values):
 
 
 def test_lif_by_hand():
-    node = nir.LIF(*full(2 * DT, 3.0, 0.5, 1.2, -1.0))
-    spikes, _, margins = run(chain(("x", inp(1)), ("n", node), ("y", out(1))), steps(0, 1, 1, 0))
+    node = nir.LIF(*full(2 * net.DT, 3.0, 0.5, 1.2, -1.0))
+    spikes, _, margins = run(net.chain(("x", net.inp(1)), ("n", node), ("y", net.out(1))), steps(0, 1, 1, 0))
     # v: 0.25 | 0.25 + ((0.5 - 0.25) + 3)/2 = 1.875, fires, -1 | -1 + (1.5 + 3)/2 = 1.25, fires, -1 | -1 + 1.5/2 = -0.25
     assert spikes["n"].ravel().tolist() == [False, True, True, False]
     np.testing.assert_allclose(
@@ -305,56 +292,56 @@ def test_lif_by_hand():
 
 
 def test_spike_needs_more_than_the_threshold():
-    node = nir.LIF(*full(DT, 1.0, 0.0, 1.0, 0.0))
-    spikes, _, _ = run(chain(("x", inp(1)), ("n", node), ("y", out(1))), steps(1, 1.0000001))
+    node = nir.LIF(*full(net.DT, 1.0, 0.0, 1.0, 0.0))
+    spikes, _, _ = run(net.chain(("x", net.inp(1)), ("n", node), ("y", net.out(1))), steps(1, 1.0000001))
     assert spikes["n"].ravel().tolist() == [False, True]
 
 
 def test_cuba_by_hand():
-    values = dict(zip(("tau_syn", "tau_mem", "r", "v_leak"), full(4 * DT, 2 * DT, 2.0, 0.0), strict=True))
+    values = dict(zip(("tau_syn", "tau_mem", "r", "v_leak"), full(4 * net.DT, 2 * net.DT, 2.0, 0.0), strict=True))
     (w_in,) = full(8.0)
-    leaky = chain(("x", inp(1)), ("n", nir.CubaLI(**values, w_in=w_in)), ("y", out(1)))
+    leaky = net.chain(("x", net.inp(1)), ("n", nir.CubaLI(**values, w_in=w_in)), ("y", net.out(1)))
     # u: 2, 1.5, 1.125; v: (0 + 2·2)/2 = 2, 2 + (-2 + 3)/2 = 2.5, 2.5 + (-2.5 + 2.25)/2 = 2.375
     assert run(leaky, steps(1, 0, 0))[1]["y"].ravel().tolist() == [2, 2.5, 2.375]
     threshold, reset = full(2.25, 0.5)
     firing = nir.CubaLIF(**values, v_threshold=threshold, v_reset=reset, w_in=w_in)
-    spikes, _, _ = run(chain(("x", inp(1)), ("n", firing), ("y", out(1))), steps(1, 0, 0))
+    spikes, _, _ = run(net.chain(("x", net.inp(1)), ("n", firing), ("y", net.out(1))), steps(1, 0, 0))
     assert spikes["n"].ravel().tolist() == [False, True, False]  # 2, 2.5 → 0.5, 0.5 + (-0.5 + 2.25)/2 = 1.375
 
 
 def test_integrators_use_if_dt():
-    g = chain(("x", inp(1)), ("n", nir.I(np.array([2.0], F32))), ("y", out(1)))
+    g = net.chain(("x", net.inp(1)), ("n", nir.I(np.array([2.0], F32))), ("y", net.out(1)))
     assert run(g, steps(1, 1, 0.5), if_dt=1.0)[1]["y"].ravel().tolist() == [2, 4, 5]
     np.testing.assert_allclose(run(g, steps(1, 1, 0.5))[1]["y"].ravel(), [2e-4, 4e-4, 5e-4], rtol=1e-6)
-    fires = chain(("x", inp(1)), ("n", nir.IF(*full(2.0, 3.0, 1.0))), ("y", out(1)))
+    fires = net.chain(("x", net.inp(1)), ("n", nir.IF(*full(2.0, 3.0, 1.0))), ("y", net.out(1)))
     assert run(fires, steps(1, 1, 1, 1), if_dt=1.0)[0]["n"].ravel().tolist() == [False, True, False, True]
 
 
 def test_threshold_has_no_memory():
-    g = chain(("x", inp(1)), ("n", nir.Threshold(np.array([0.5], F32))), ("y", out(1)))
+    g = net.chain(("x", net.inp(1)), ("n", nir.Threshold(np.array([0.5], F32))), ("y", net.out(1)))
     assert run(g, steps(0.4, 0.4, 0.6, 0.5))[1]["y"].ravel().tolist() == [0, 0, 1, 0]
 
 
 def test_delay_is_per_element_and_starts_at_zero():
-    g = chain(("x", inp(3)), ("d", nir.Delay(np.array([0, DT, 3 * DT], F32))), ("y", out(3)))
+    g = net.chain(("x", net.inp(3)), ("d", nir.Delay(np.array([0, net.DT, 3 * net.DT], F32))), ("y", net.out(3)))
     x = np.arange(1, 13, dtype=F32).reshape(1, 4, 3)
     assert run(g, x)[1]["y"][0].tolist() == [[1, 0, 0], [4, 2, 0], [7, 5, 0], [10, 8, 3]]
 
 
 def passing(*shape: int) -> nir.LIF:
-    return lif(*shape, threshold=0.5, tau=DT)
+    return net.lif(*shape, threshold=0.5, tau=net.DT)
 
 
 def test_a_self_loop_carries_the_step_before():
     g = graph(
-        {"x": inp(1), "n": passing(1), "w": linear([[1.0]]), "y": out(1)},
+        {"x": net.inp(1), "n": passing(1), "w": net.linear([[1.0]]), "y": net.out(1)},
         [("x", "n"), ("n", "w"), ("w", "n"), ("n", "y")],
     )
     assert run(g, steps(0, 1, 0, 0))[0]["n"].ravel().tolist() == [False, True, True, True]
 
 
 def test_a_loop_through_a_delay_adds_its_steps():
-    nodes = {"x": inp(1), "n": passing(1), "d": nir.Delay(np.array([2 * DT], F32)), "y": out(1)}
+    nodes = {"x": net.inp(1), "n": passing(1), "d": nir.Delay(np.array([2 * net.DT], F32)), "y": net.out(1)}
     g = graph(nodes, [("x", "n"), ("n", "d"), ("d", "n"), ("n", "y")])
     assert run(g, steps(1, 0, 0, 0, 0, 0))[0]["n"].ravel().tolist() == [True, False, False, True, False, False]
 
@@ -363,12 +350,12 @@ def test_a_loop_through_a_delay_adds_its_steps():
 def test_of_two_populations_in_a_loop_the_first_by_name_opens_it(first, second):
     """The first by name receives the other's step before, the other the first's present step."""
     nodes = {
-        "x": inp(1),
-        "left": affine([[1.0]], [0.0]),
-        "right": linear([[0.0]]),
+        "x": net.inp(1),
+        "left": net.affine([[1.0]], [0.0]),
+        "right": net.linear([[0.0]]),
         first: passing(1),
         second: passing(1),
-        "y": out(1),
+        "y": net.out(1),
     }
     edges = [
         ("x", "left"),
@@ -389,20 +376,23 @@ def test_of_two_populations_in_a_loop_the_first_by_name_opens_it(first, second):
 
 def test_only_a_neuron_that_something_reaches_opens_a_loop():
     """`a` comes first by name, but all its sources are in the loop: `b` opens it, and `a` follows within the step."""
-    nodes = {"x": inp(1), "a": passing(1), "b": passing(1), "y": out(1)}
+    nodes = {"x": net.inp(1), "a": passing(1), "b": passing(1), "y": net.out(1)}
     spikes, _, _ = run(graph(nodes, [("x", "b"), ("b", "a"), ("a", "b"), ("a", "y")]), steps(1, 0, 0))
     assert spikes["a"].ravel().tolist() == spikes["b"].ravel().tolist() == [True, True, True]
 
 
 def test_nested_means_inlined():
-    inner = {"i": inp(2), "n": passing(2), "w": linear(np.eye(2)[::-1]), "o": out(2)}
+    inner = {"i": net.inp(2), "n": passing(2), "w": net.linear(np.eye(2)[::-1]), "o": net.out(2)}
     edges = [("i", "n"), ("n", "w"), ("w", "n"), ("n", "o")]
     deep = nir.NIRGraph(
-        {"i": inp(2), "deep": graph(inner, edges), "o": out(2)}, [("i", "deep"), ("deep", "o")], type_check=False
+        {"i": net.inp(2), "deep": graph(inner, edges), "o": net.out(2)},
+        [("i", "deep"), ("deep", "o")],
+        type_check=False,
     )
-    g = chain(("x", inp(2)), ("outer", deep), ("y", out(2)))
+    g = net.chain(("x", net.inp(2)), ("outer", deep), ("y", net.out(2)))
     flat = graph(
-        {"x": inp(2), "n": inner["n"], "w": inner["w"], "y": out(2)}, [("x", "n"), ("n", "w"), ("w", "n"), ("n", "y")]
+        {"x": net.inp(2), "n": inner["n"], "w": inner["w"], "y": net.out(2)},
+        [("x", "n"), ("n", "w"), ("w", "n"), ("n", "y")],
     )
     x = np.array([[[1, 0], [0, 0], [0, 0]]], F32)
     nested, plain = run(g, x), run(flat, x)
@@ -416,13 +406,13 @@ def test_nested_means_inlined():
     ("nodes", "edges", "message"),
     [
         (
-            {"a": linear([[1.0]]), "b": linear([[1.0]])},
+            {"a": net.linear([[1.0]]), "b": net.linear([[1.0]])},
             [("x", "a"), ("a", "b"), ("b", "a"), ("b", "y")],
             "loop without a neuron",
         ),
-        ({"a": nir.Delay(np.array([1.5 * DT], F32))}, [("x", "a"), ("a", "y")], "1.5 steps"),
+        ({"a": nir.Delay(np.array([1.5 * net.DT], F32))}, [("x", "a"), ("a", "y")], "1.5 steps"),
         (
-            {"a": nir.NIRGraph({"i": inp(1), "j": inp(1), "o": out(1)}, [], type_check=False)},
+            {"a": nir.NIRGraph({"i": net.inp(1), "j": net.inp(1), "o": net.out(1)}, [], type_check=False)},
             [("x", "a"), ("a", "y")],
             "a has 2 nodes",
         ),
@@ -430,7 +420,7 @@ def test_nested_means_inlined():
 )
 def test_refusals(nodes, edges, message):
     with pytest.raises(ValueError, match=message):
-        run(graph({"x": inp(1), **nodes, "y": out(1)}, edges), steps(0, 0))
+        run(graph({"x": net.inp(1), **nodes, "y": net.out(1)}, edges), steps(0, 0))
 
 
 @pytest.mark.parametrize("padding", [(0, 0), (1, 2), "same", "valid"])
@@ -442,13 +432,13 @@ def test_convolution_is_torchs(padding, kernel, dilation, groups, stride):
     if padding == "same" and stride != (1, 1):
         with pytest.raises(ValueError, match="no meaning with stride"):
             euler_oracle.apply(
-                conv(np.ones((1, 1, *kernel)), padding=padding, stride=stride), np.zeros((1, 1, 6, 7), F32)
+                net.conv(np.ones((1, 1, *kernel)), padding=padding, stride=stride), np.zeros((1, 1, 6, 7), F32)
             )
         return
     rng = np.random.default_rng(1)
     weight, bias = rng.normal(size=(4, 4 // groups, *kernel)), rng.normal(size=4)
     x = rng.normal(size=(2, 4, 6, 7)).astype(F32)
-    node = conv(weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    node = net.conv(weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
     expected = torch.nn.functional.conv2d(
         *(torch.from_numpy(np.asarray(a, F32)) for a in (x, weight, bias)), stride, padding, dilation, groups
     )
@@ -466,19 +456,19 @@ def test_pools_are_torchs():
 def test_weights_of_matrices_and_of_batches_of_them():
     rng = np.random.default_rng(3)
     x, batch, plain = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(3, 4, 2, 5)), rng.normal(size=(2, 5))
-    actual = euler_oracle.apply(affine(batch, np.ones((3, 4, 2))), x, np.float64)
+    actual = euler_oracle.apply(net.affine(batch, np.ones((3, 4, 2))), x, np.float64)
     np.testing.assert_allclose(actual, np.einsum("ctoi,ncti->ncto", batch.astype(F32), x) + 1)
     np.testing.assert_allclose(
-        euler_oracle.apply(linear(plain), x, np.float64), np.einsum("oi,ncti->ncto", plain.astype(F32), x)
+        euler_oracle.apply(net.linear(plain), x, np.float64), np.einsum("oi,ncti->ncto", plain.astype(F32), x)
     )
 
 
 def test_agrees_with_the_loops_of_graphs():
     """Graph convolutions, attention, joins and pools of a student, written twice by different means."""
     rng = np.random.default_rng(4)
-    g, x = student_like(rng), analog_clips(rng, 3)
+    g, x = net.student_like(rng), net.analog_clips(rng, 3)
     spikes, outputs, _ = run(g, x, dtype=np.float64)
-    other = Euler(g, {"x": x})
+    other = net.Euler(g, {"x": x})
     assert set(spikes) == set(other.spikes)
     assert all((spikes[name] == other.spikes[name]).all() for name in spikes)
     np.testing.assert_array_equal(outputs["y"], other.values["y"])
@@ -489,7 +479,7 @@ def test_attention_by_hand():
 
     Only query 0 meets keys; v is at joint 1.
     """
-    g = chain(("x", inp(3, 1, 2)), ("a", attention(1, 2.0, 4.0, 0.9, 1.9)), ("y", out(1, 1, 2)))
+    g = net.chain(("x", net.inp(3, 1, 2)), ("a", net.attention(1, 2.0, 4.0, 0.9, 1.9)), ("y", net.out(1, 1, 2)))
     spikes, _, _ = run(g, np.array([1, 0, 1, 1, 0, 1]).reshape(1, 1, 3, 1, 2))
     assert spikes["a.m"].ravel().tolist() == [True, True, False, False]
     assert spikes["a.z"].ravel().tolist() == [True, False]

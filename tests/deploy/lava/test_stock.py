@@ -12,25 +12,7 @@ from mksgn.deploy import compile_graph, run
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.lava.stock import execute as stock
 from mksgn.export import export_to_nir
-from tests.support.graphs import (
-    DT,
-    affine,
-    analog_clips,
-    attention,
-    chain,
-    conv,
-    flatten,
-    graph,
-    graph_conv,
-    inp,
-    lif,
-    linear,
-    out,
-    pool,
-    quantised_student_like,
-    ring,
-    spikes,
-)
+from tests.support import graphs as net
 from tests.support.students import calibration, tiny
 
 
@@ -42,7 +24,7 @@ def even(rng: np.random.Generator, *shape: int, most: int = 254, mean: float = 0
 
 def neurons(*shape: int, threshold, **parameters) -> nir.LIF:
     """A LIF whose threshold is in weight units, half a step of the membrane above an integer."""
-    return lif(*shape, threshold=(np.asarray(threshold) + 1 / 128) / 2, **parameters)
+    return net.lif(*shape, threshold=(np.asarray(threshold) + 1 / 128) / 2, **parameters)
 
 
 def in_integers(g: nir.NIRGraph, *populations: str) -> nir.NIRGraph:
@@ -70,26 +52,26 @@ def conv_chain(
     """
     rng = np.random.default_rng(seed)
     shape = (channels, frames, joints)
-    nodes: dict[str, nir.NIRNode] = {"x": inp(*shape)}
+    nodes: dict[str, nir.NIRNode] = {"x": net.inp(*shape)}
     for i in range(blocks):
         weight = even(rng, channels, channels, kernel, 1, most=120)
         deviation = np.sqrt(rate * channels * kernel * np.mean(weight**2))
-        nodes[f"conv{i}"] = conv(weight, padding=(kernel // 2, 0))
+        nodes[f"conv{i}"] = net.conv(weight, padding=(kernel // 2, 0))
         nodes[f"lif{i}"] = neurons(*shape, threshold=np.rint(1.25 * deviation))
-    nodes["y"] = out(*shape)
-    return in_integers(chain(*nodes.items(), steps=steps), *(f"lif{i}" for i in range(blocks)))
+    nodes["y"] = net.out(*shape)
+    return in_integers(net.chain(*nodes.items(), steps=steps), *(f"lif{i}" for i in range(blocks)))
 
 
 def strided(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
     """Each of a convolution's parameters; one convolution has a decimation after it."""
-    g = chain(
-        ("x", inp(4, 9, 7)),
-        ("a", conv(even(rng, 6, 4, 3, 2, mean=0.1), rng.integers(-40, 90, 6), stride=(2, 1), padding=(2, 1))),
+    g = net.chain(
+        ("x", net.inp(4, 9, 7)),
+        ("a", net.conv(even(rng, 6, 4, 3, 2, mean=0.1), rng.integers(-40, 90, 6), stride=(2, 1), padding=(2, 1))),
         ("la", neurons(6, 6, 8, threshold=260)),
-        ("b", conv(even(rng, 4, 3, 2, 3, mean=0.1), stride=1, padding=(1, 0), dilation=(2, 2), groups=2)),
-        ("decimate", pool((1, 1), (2, 2))),
+        ("b", net.conv(even(rng, 4, 3, 2, 3, mean=0.1), stride=1, padding=(1, 0), dilation=(2, 2), groups=2)),
+        ("decimate", net.pool((1, 1), (2, 2))),
         ("lb", neurons(4, 3, 2, threshold=150)),
-        ("y", out(4, 3, 2)),
+        ("y", net.out(4, 3, 2)),
         steps=5,
     )
     return in_integers(g, "la", "lb"), (4, 9, 7)
@@ -99,31 +81,31 @@ def residual(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
     """A skip past one and past two populations, into a graph convolution's sum: delays of 1 and 2 steps."""
     shape = (3, 2, 5)
     nodes = {
-        "x": inp(*shape),
-        "graph1": graph_conv(ring(5), even(rng, 3, 3, 3, mean=0.1)), "l1": neurons(*shape, threshold=60),
-        "graph2": graph_conv(ring(5), even(rng, 3, 3, 3, mean=0.1)), "l2": neurons(*shape, threshold=60),
-        "graph3": graph_conv(ring(5), even(rng, 3, 3, 3)), "from1": conv(even(rng, 3, 3, 1, 1)),
-        "from0": conv(even(rng, 3, 3, 1, 1, mean=0.2)), "l3": neurons(*shape, threshold=120),
-        "y": out(*shape),
+        "x": net.inp(*shape),
+        "graph1": net.graph_conv(net.ring(5), even(rng, 3, 3, 3, mean=0.1)), "l1": neurons(*shape, threshold=60),
+        "graph2": net.graph_conv(net.ring(5), even(rng, 3, 3, 3, mean=0.1)), "l2": neurons(*shape, threshold=60),
+        "graph3": net.graph_conv(net.ring(5), even(rng, 3, 3, 3)), "from1": net.conv(even(rng, 3, 3, 1, 1)),
+        "from0": net.conv(even(rng, 3, 3, 1, 1, mean=0.2)), "l3": neurons(*shape, threshold=120),
+        "y": net.out(*shape),
     }  # fmt: skip
     edges = [
         ("x", "graph1"), ("graph1", "l1"), ("l1", "graph2"), ("graph2", "l2"), ("l2", "graph3"), ("graph3", "l3"),
         ("l1", "from1"), ("from1", "l3"), ("x", "from0"), ("from0", "l3"), ("l3", "y"),
     ]  # fmt: skip
-    return in_integers(graph(nodes, edges, steps=4), "l1", "l2", "l3"), shape
+    return in_integers(net.graph(nodes, edges, steps=4), "l1", "l2", "l3"), shape
 
 
 def pooled(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
     """Overlapping windows give entries of up to 4 · 254, more than a synapse has; a pooled read-out with a bias."""
-    g = chain(
-        ("x", inp(2, 6, 6)),
-        ("windows", pool((3, 3), (1, 1), (1, 1))),
-        ("mix", conv(np.where(even(rng, 3, 2, 2, 2) < 0, -254, 254), rng.integers(-100, 100, 3))),
+    g = net.chain(
+        ("x", net.inp(2, 6, 6)),
+        ("windows", net.pool((3, 3), (1, 1), (1, 1))),
+        ("mix", net.conv(np.where(even(rng, 3, 2, 2, 2) < 0, -254, 254), rng.integers(-100, 100, 3))),
         ("l", neurons(3, 5, 5, threshold=[[[400]], [[900]], [[1500]]])),
-        ("pool", pool((5, 5))),
-        ("flat", flatten(3, 1, 1)),
-        ("classes", affine(even(rng, 4, 3), [7, -3, 0, 100])),
-        ("y", out(4)),
+        ("pool", net.pool((5, 5))),
+        ("flat", net.flatten(3, 1, 1)),
+        ("classes", net.affine(even(rng, 4, 3), [7, -3, 0, 100])),
+        ("y", net.out(4)),
         steps=4,
     )
     return in_integers(g, "l", "classes"), (2, 6, 6)
@@ -133,14 +115,14 @@ def attended(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
     """Two heads with thresholds of their own."""
     z = [(50 + 1 / 128) / 2, (100 + 1 / 128) / 2]
     m = [(30 + 1 / 128) / 2, (50 + 1 / 128) / 2]
-    g = chain(
-        ("x", inp(3, 2, 3)),
-        ("mix", conv(even(rng, 12, 3, 1, 1, mean=0.3), rng.integers(0, 60, 12))),
+    g = net.chain(
+        ("x", net.inp(3, 2, 3)),
+        ("mix", net.conv(even(rng, 12, 3, 1, 1, mean=0.3), rng.integers(0, 60, 12))),
         ("qkv", neurons(12, 2, 3, threshold=80)),
-        ("attend", attention(2, gain_m=40, gain_z=60, threshold_m=m, threshold_z=z)),
-        ("after", conv(even(rng, 4, 4, 1, 1, mean=0.3))),
+        ("attend", net.attention(2, gain_m=40, gain_z=60, threshold_m=m, threshold_z=z)),
+        ("after", net.conv(even(rng, 4, 4, 1, 1, mean=0.3))),
         ("l", neurons(4, 2, 3, threshold=80)),
-        ("y", out(4, 2, 3)),
+        ("y", net.out(4, 2, 3)),
         steps=4,
     )
     return in_integers(g, "qkv", "attend.m", "attend.z", "l"), (3, 2, 3)
@@ -152,17 +134,17 @@ def looped(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
     Without a sample, `l` would fire on its bias and start its loop.
     """
     nodes = {
-        "x": inp(5), "a": affine(even(rng, 6, 5, mean=0.1), np.full(6, 60)), "l": neurons(6, threshold=100),
-        "b": affine(even(rng, 4, 6, mean=-0.1), [30, -20, 90, 170]), "m": neurons(4, threshold=120),
-        "again": linear(even(rng, 4, 4, mean=0.3)), "late": linear(even(rng, 4, 6, mean=0.2)),
-        "delay": nir.Delay(np.full(6, 2 * DT)),
-        "y": out(4),
+        "x": net.inp(5), "a": net.affine(even(rng, 6, 5, mean=0.1), np.full(6, 60)), "l": neurons(6, threshold=100),
+        "b": net.affine(even(rng, 4, 6, mean=-0.1), [30, -20, 90, 170]), "m": neurons(4, threshold=120),
+        "again": net.linear(even(rng, 4, 4, mean=0.3)), "late": net.linear(even(rng, 4, 6, mean=0.2)),
+        "delay": nir.Delay(np.full(6, 2 * net.DT)),
+        "y": net.out(4),
     }  # fmt: skip
     edges = [
         ("x", "a"), ("a", "l"), ("l", "b"), ("b", "m"), ("m", "again"), ("again", "m"),
         ("l", "delay"), ("delay", "late"), ("late", "m"), ("m", "y"),
     ]  # fmt: skip
-    return in_integers(graph(nodes, edges, steps=6), "l", "m"), (5,)
+    return in_integers(net.graph(nodes, edges, steps=6), "l", "m"), (5,)
 
 
 def small_chain(rng: np.random.Generator) -> tuple[nir.NIRGraph, tuple[int, ...]]:
@@ -189,7 +171,7 @@ def test_stock_fused_and_emulated_spikes_are_the_same(build):
     rng = np.random.default_rng(7)
     g, shape = build(rng)
     program = compile_graph(g)
-    x = spikes(rng, 3, program.steps, *shape)
+    x = net.spikes(rng, 3, program.steps, *shape)
     emulated = run(program, x)
     in_stock = stock.execute(program, {"x": x})
     assert in_stock.seconds > 0
@@ -202,14 +184,14 @@ def test_stock_float_models_decide_alike_on_quantised_numbers(build):
     rng = np.random.default_rng(7)
     g, shape = build(rng)
     program = compile_graph(g, precision="float")
-    x = spikes(rng, 2, program.steps, *shape)
+    x = net.spikes(rng, 2, program.steps, *shape)
     same(run(program, x), stock.execute(program, {"x": x}))
 
 
 def test_a_student_with_attention_and_a_host_encoder():
     rng = np.random.default_rng(0)
-    _, g = quantised_student_like(rng)
-    program, x = compile_graph(g), analog_clips(rng, 3)
+    _, g = net.quantised_student_like(rng)
+    program, x = compile_graph(g), net.analog_clips(rng, 3)
     same(run(program, x), stock.execute(program, {"x": x}))
 
 
@@ -223,7 +205,7 @@ def test_an_exported_student():
 def test_without_recording_there_are_counters_and_outputs():
     rng = np.random.default_rng(7)
     g, shape = pooled(rng)
-    program, x = compile_graph(g), spikes(rng, 2, 4, *shape)
+    program, x = compile_graph(g), net.spikes(rng, 2, 4, *shape)
     recorded, unrecorded = stock.execute(program, {"x": x}), stock.execute(program, {"x": x}, record=False)
     assert unrecorded.spikes == {}
     assert unrecorded.counters["l"].spikes == recorded.spikes["l"].sum() > 0
@@ -233,12 +215,12 @@ def test_without_recording_there_are_counters_and_outputs():
 def test_parts_without_a_connection_both_run():
     rng = np.random.default_rng(3)
     nodes = {name: node for i in "ab" for name, node in {
-        f"x{i}": inp(4), f"d{i}": linear(even(rng, 5, 4, mean=0.2)), f"l{i}": neurons(5, threshold=120),
-        f"y{i}": out(5),
+        f"x{i}": net.inp(4), f"d{i}": net.linear(even(rng, 5, 4, mean=0.2)), f"l{i}": neurons(5, threshold=120),
+        f"y{i}": net.out(5),
     }.items()}  # fmt: skip
     edges = [pair for i in "ab" for pair in ((f"x{i}", f"d{i}"), (f"d{i}", f"l{i}"), (f"l{i}", f"y{i}"))]
-    program = compile_graph(in_integers(graph(nodes, edges, steps=4), "la", "lb"))
-    x = {f"x{i}": spikes(rng, 2, 4, 4) for i in "ab"}
+    program = compile_graph(in_integers(net.graph(nodes, edges, steps=4), "la", "lb"))
+    x = {f"x{i}": net.spikes(rng, 2, 4, 4) for i in "ab"}
     same(run(program, x), stock.execute(program, x))
 
 
@@ -246,17 +228,17 @@ def test_a_loop_s_neurons_are_held_back_before_their_clip(monkeypatch):
     """Otherwise they fire on their bias and receive those spikes within the sample: the comparison above can fail."""
     rng = np.random.default_rng(7)
     g, shape = looped(rng)
-    program, x = compile_graph(g), spikes(rng, 3, 6, *shape)
+    program, x = compile_graph(g), net.spikes(rng, 3, 6, *shape)
     monkeypatch.setattr(stock, "hold_back", lambda *_: None)
     assert (run(program, x).spikes["m"] != stock.execute(program, {"x": x}).spikes["m"]).any()
 
 
 def small(threshold, *more, bias=0.0, precision="fixed"):
     size = np.size(threshold)
-    tail = more or (("y", out(size)),)
-    g = chain(
-        ("x", inp(3)),
-        ("d", affine(np.full((size, 3), 2), np.full(size, bias))),
+    tail = more or (("y", net.out(size)),)
+    g = net.chain(
+        ("x", net.inp(3)),
+        ("d", net.affine(np.full((size, 3), 2), np.full(size, bias))),
         ("l", neurons(size, threshold=threshold)),
         *tail,
         steps=2,
@@ -270,34 +252,34 @@ def test_what_stock_processes_cannot_do_is_refused():
         DeployError, match=r"^population l: stock LIF takes one threshold .* needs 17 of them, more than 16"
     ):
         stock.execute(small(np.arange(17) + 1), x)
-    membrane = nir.LI(*(np.full(2, value, dtype=np.float32) for value in (2 * DT, 1, 0)))
+    membrane = nir.LI(*(np.full(2, value, dtype=np.float32) for value in (2 * net.DT, 1, 0)))
     with pytest.raises(
         DeployError, match=r"^population m: outputs its membrane potential, which stock LIF does not send"
     ):
-        stock.execute(small([1, 2], ("e", linear(2 * np.eye(2))), ("m", membrane), ("y", out(2))), x)
+        stock.execute(small([1, 2], ("e", net.linear(2 * np.eye(2))), ("m", membrane), ("y", net.out(2))), x)
     rng = np.random.default_rng(0)
     g, shape = attended(rng)
     with pytest.raises(DeployError, match=r"^projection .*: stock ProdNeuron has a fixed-point model only"):
-        stock.execute(compile_graph(g, precision="float"), {"x": spikes(rng, 1, 4, *shape)})
+        stock.execute(compile_graph(g, precision="float"), {"x": net.spikes(rng, 1, 4, *shape)})
 
 
 def test_a_loop_of_two_populations_is_refused():
     nodes = {
-        "x": inp(2), "d": linear(2 * np.eye(2)), "l": neurons(2, threshold=2), "there": linear(2 * np.eye(2)),
-        "m": neurons(2, threshold=2), "back": linear(2 * np.eye(2)), "y": out(2),
+        "x": net.inp(2), "d": net.linear(2 * np.eye(2)), "l": neurons(2, threshold=2), "there": net.linear(2 * np.eye(2)),
+        "m": neurons(2, threshold=2), "back": net.linear(2 * np.eye(2)), "y": net.out(2),
     }  # fmt: skip
     edges = [("x", "d"), ("d", "l"), ("l", "there"), ("there", "m"), ("m", "back"), ("back", "l"), ("m", "y")]
-    program = compile_graph(in_integers(graph(nodes, edges, steps=3), "l", "m"))
+    program = compile_graph(in_integers(net.graph(nodes, edges, steps=3), "l", "m"))
     with pytest.raises(DeployError, match="closes a loop of several populations, whose spikes come back too late"):
         stock.execute(program, {"x": np.ones((1, 3, 2))})
 
 
 def test_currents_into_a_population_of_the_chip_are_refused():
     nodes = {
-        "x": inp(2), "d": linear(2 * np.eye(2)), "a": inp(2, analog=True), "e": linear(2 * np.eye(2)),
-        "l": neurons(2, threshold=2), "y": out(2),
+        "x": net.inp(2), "d": net.linear(2 * np.eye(2)), "a": net.inp(2, analog=True), "e": net.linear(2 * np.eye(2)),
+        "l": neurons(2, threshold=2), "y": net.out(2),
     }  # fmt: skip
-    g = graph(nodes, [("x", "d"), ("a", "e"), ("d", "l"), ("e", "l"), ("l", "y")], steps=3)
+    g = net.graph(nodes, [("x", "d"), ("a", "e"), ("d", "l"), ("e", "l"), ("l", "y")], steps=3)
     with pytest.raises(
         DeployError, match=r"^projection e: a sends currents and stock synapses take spikes; run the fused"
     ):

@@ -10,23 +10,7 @@ from mksgn.deploy.errors import DeployError
 from mksgn.deploy.passes.balance import balance, depths
 from mksgn.deploy.passes.host_split import host_split
 from mksgn.deploy.passes.ingest import ingest
-from tests.support.graphs import (
-    DT,
-    Euler,
-    analog_clips,
-    assert_same_spikes,
-    attention,
-    chain,
-    conv,
-    graph,
-    inp,
-    lattice,
-    lif,
-    linear,
-    out,
-    spikes,
-    student_like,
-)
+from tests.support import graphs as net
 from tests.support.programs import recurrent_loop
 
 
@@ -42,7 +26,7 @@ def test_depths_and_delays_of_a_student():
     """Every branch into a population as long as the longest; attention's v waits for its map, one
     step.
     """
-    program = balance(host_split(ingest(student_like(np.random.default_rng(0)))))
+    program = balance(host_split(ingest(net.student_like(np.random.default_rng(0)))))
     assert {p.name: p.depth for p in program.populations} == {
         "x": 0, "encoder": 0, "spatial": 1, "qkv": 2, "attend.m": 3, "attend.z": 4, "proj": 5, "temporal": 6,
         "classes": 7,
@@ -65,14 +49,14 @@ def test_depths_and_delays_of_a_student():
 
 
 def test_balancing_twice_changes_nothing():
-    once = balance(host_split(ingest(student_like(np.random.default_rng(0)))))
+    once = balance(host_split(ingest(net.student_like(np.random.default_rng(0)))))
     twice = balance(once)
     assert delays(twice) == delays(once)
     assert [p.depth for p in twice.populations] == [p.depth for p in once.populations]
 
 
 def test_only_depths_and_delays_change():
-    before = host_split(ingest(student_like(np.random.default_rng(1))))
+    before = host_split(ingest(net.student_like(np.random.default_rng(1))))
     after = balance(before)
     for p, q in zip(before.populations, after.populations, strict=True):
         assert (p.name, p.shape, p.kind, p.location, p.unit) == (q.name, q.shape, q.kind, q.location, q.unit)
@@ -84,15 +68,15 @@ def test_only_depths_and_delays_change():
 
 def test_a_chain_is_late_without_delays_and_in_time_with_them():
     rng = np.random.default_rng(2)
-    g = chain(
-        ("x", inp(4)), ("a", linear(lattice(rng, 5, 4))), ("first", lif(5, threshold=0.25)),
-        ("b", linear(lattice(rng, 6, 5))), ("second", lif(6, threshold=0.25)), ("y", out(6)),
+    g = net.chain(
+        ("x", net.inp(4)), ("a", net.linear(net.lattice(rng, 5, 4))), ("first", net.lif(5, threshold=0.25)),
+        ("b", net.linear(net.lattice(rng, 6, 5))), ("second", net.lif(6, threshold=0.25)), ("y", net.out(6)),
     )  # fmt: skip
-    x = spikes(rng, 3, 8, 4)
+    x = net.spikes(rng, 3, 8, 4)
     before = host_split(ingest(g))
     after = balance(before)
     late, timely = run(before, x), run(after, x)
-    assert_same_spikes(timely.spikes, Euler(g, {"x": x}).spikes)
+    net.assert_same_spikes(timely.spikes, net.Euler(g, {"x": x}).spikes)
     for name, depth in (("first", 1), ("second", 2)):
         assert after[name].depth == depth
         # no bias, so that nothing fires before the sample arrives
@@ -102,24 +86,24 @@ def test_a_chain_is_late_without_delays_and_in_time_with_them():
 
 def test_a_join_mixes_time_steps_without_delays_only():
     rng = np.random.default_rng(3)
-    g = graph(
+    g = net.graph(
         {
-            "x": inp(4), "a": linear(lattice(rng, 6, 4)), "first": lif(6, threshold=0.25),
-            "b": linear(lattice(rng, 6, 6)),
-            "second": lif(6, threshold=0.25), "c": linear(lattice(rng, 6, 6)), "skip": linear(lattice(rng, 6, 4)),
-            "joined": lif(6, threshold=0.25), "y": out(6),
+            "x": net.inp(4), "a": net.linear(net.lattice(rng, 6, 4)), "first": net.lif(6, threshold=0.25),
+            "b": net.linear(net.lattice(rng, 6, 6)),
+            "second": net.lif(6, threshold=0.25), "c": net.linear(net.lattice(rng, 6, 6)), "skip": net.linear(net.lattice(rng, 6, 4)),
+            "joined": net.lif(6, threshold=0.25), "y": net.out(6),
         },
         [
             ("x", "a"), ("a", "first"), ("first", "b"), ("b", "second"), ("second", "c"), ("c", "joined"),
             ("x", "skip"), ("skip", "joined"), ("joined", "y"),
         ],
     )  # fmt: skip
-    x = spikes(rng, 6, 8, 4)
+    x = net.spikes(rng, 6, 8, 4)
     before = ingest(g)
     after = balance(before)
     assert delays(after)["x → joined"] == 2
-    expected = Euler(g, {"x": x}).spikes
-    assert_same_spikes(run(after, x).spikes, expected)
+    expected = net.Euler(g, {"x": x}).spikes
+    net.assert_same_spikes(run(after, x).spikes, expected)
     mixed = run(before, x).spikes["joined"]
     depth = after["joined"].depth
     assert (mixed[:, depth:] != expected["joined"][:, :-depth]).any()  # not just late: wrong
@@ -127,42 +111,42 @@ def test_a_join_mixes_time_steps_without_delays_only():
 
 def test_a_residual_around_attention_gives_the_same_spikes():
     rng = np.random.default_rng(4)
-    g = graph(
+    g = net.graph(
         {
-            "x": inp(4, 2, 3), "q": conv(lattice(rng, 12, 4, 1, 1), lattice(rng, 12)),
-            "qkv": lif(12, 2, 3, threshold=0.25),
-            "a": attention(2, threshold_m=0.5, threshold_z=0.25), "p": conv(lattice(rng, 4, 4, 1, 1)),
-            "s": conv(lattice(rng, 4, 4, 1, 1)),
-            "joined": lif(4, 2, 3, threshold=0.25), "y": out(4, 2, 3),
+            "x": net.inp(4, 2, 3), "q": net.conv(net.lattice(rng, 12, 4, 1, 1), net.lattice(rng, 12)),
+            "qkv": net.lif(12, 2, 3, threshold=0.25),
+            "a": net.attention(2, threshold_m=0.5, threshold_z=0.25), "p": net.conv(net.lattice(rng, 4, 4, 1, 1)),
+            "s": net.conv(net.lattice(rng, 4, 4, 1, 1)),
+            "joined": net.lif(4, 2, 3, threshold=0.25), "y": net.out(4, 2, 3),
         },
         [("x", "q"), ("q", "qkv"), ("qkv", "a"), ("a", "p"), ("p", "joined"), ("x", "s"), ("s", "joined"),
          ("joined", "y")],
     )  # fmt: skip
-    x = spikes(rng, 4, 6, 4, 2, 3)
-    program = balance(ingest(g, dt=DT))
+    x = net.spikes(rng, 4, 6, 4, 2, 3)
+    program = balance(ingest(g, dt=net.DT))
     assert delays(program)["qkv → a.z"] == 1
     assert delays(program)["x → joined"] == 3
-    actual, expected = run(program, x), Euler(g, {"x": x})
-    assert_same_spikes(actual.spikes, expected.spikes)
+    actual, expected = run(program, x), net.Euler(g, {"x": x})
+    net.assert_same_spikes(actual.spikes, expected.spikes)
     np.testing.assert_array_equal(actual.outputs["y"], expected.values["y"])
 
 
 def test_inputs_of_a_population_on_the_host_get_no_delay():
     rng = np.random.default_rng(5)
-    g = student_like(rng)
+    g = net.student_like(rng)
     program = balance(host_split(ingest(g)))
     assert program["encoder"].depth == program["x"].depth == 0
-    x = analog_clips(rng, 3)
-    assert_same_spikes(run(program, x).spikes, Euler(g, {"x": x}).spikes)
+    x = net.analog_clips(rng, 3)
+    net.assert_same_spikes(run(program, x).spikes, net.Euler(g, {"x": x}).spikes)
 
 
 def test_a_population_off_the_longest_path_is_not_delayed():
     """Only where branches meet: a second output at depth 1 stays there."""
-    g = graph(
+    g = net.graph(
         {
-            "x": inp(2), "a": linear(np.eye(2)), "short": lif(2), "b": linear(np.eye(2)), "c": linear(np.eye(2)),
-            "long": lif(2),
-            "y": out(2), "z": out(2),
+            "x": net.inp(2), "a": net.linear(np.eye(2)), "short": net.lif(2), "b": net.linear(np.eye(2)), "c": net.linear(np.eye(2)),
+            "long": net.lif(2),
+            "y": net.out(2), "z": net.out(2),
         },
         [("x", "a"), ("a", "short"), ("short", "b"), ("b", "long"), ("x", "c"), ("c", "long"), ("short", "y"),
          ("long", "z")],

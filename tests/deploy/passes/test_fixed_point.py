@@ -16,25 +16,7 @@ from mksgn.deploy.passes.ingest import ingest
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron
 from mksgn.export.errors import RangeError
-from tests.support.graphs import (
-    DT,
-    UNITS,
-    Euler,
-    affine,
-    analog_clips,
-    assert_same_spikes,
-    attention,
-    chain,
-    conv,
-    graph_conv,
-    inp,
-    lif,
-    linear,
-    out,
-    pool,
-    quantised_student_like,
-    spikes,
-)
+from tests.support import graphs as net
 
 
 def units(**exponents) -> dict:
@@ -51,18 +33,18 @@ def one(weight, bias=0.0, threshold=10.0, exponent=0, **neuron):
     unit = 2.0**exponent
     weight = np.atleast_2d(np.asarray(weight, float))
     bias = np.broadcast_to(np.asarray(bias, float), len(weight))
-    g = chain(
-        ("x", inp(weight.shape[1])), ("d", affine(weight * unit, bias * unit)),
-        ("l", lif(len(weight), threshold=half_step(threshold, unit), **neuron)), ("y", out(len(weight))),
+    g = net.chain(
+        ("x", net.inp(weight.shape[1])), ("d", net.affine(weight * unit, bias * unit)),
+        ("l", net.lif(len(weight), threshold=half_step(threshold, unit), **neuron)), ("y", net.out(len(weight))),
     )  # fmt: skip
     return fixed_point(ingest(g), units(l=exponent))
 
 
 def read_out(weight, bias, exponent=0):
-    g = chain(
-        ("x", inp(len(weight[0]))),
-        ("d", affine(np.array(weight) * 2.0**exponent, np.array(bias) * 2.0**exponent)),
-        ("y", out(len(weight))),
+    g = net.chain(
+        ("x", net.inp(len(weight[0]))),
+        ("d", net.affine(np.array(weight) * 2.0**exponent, np.array(bias) * 2.0**exponent)),
+        ("y", net.out(len(weight))),
     )
     return fixed_point(ingest(g), units(d=exponent))
 
@@ -71,14 +53,14 @@ def read_out(weight, bias, exponent=0):
 
 
 def test_the_file_s_integers_are_recovered_exactly():
-    plain, g = quantised_student_like(np.random.default_rng(0))
+    plain, g = net.quantised_student_like(np.random.default_rng(0))
     program = fixed_point(host_split(ingest(g)), json.loads(g.metadata["quantization"]))
     assert program.precision == "fixed"
     nodes = plain.nodes
     for name in ("spatial", "qkv", "proj", "temporal"):
         population = program[name]
         assert isinstance(population.neuron, FixedNeuron)
-        assert population.unit == 2.0 ** UNITS[name]
+        assert population.unit == 2.0 ** net.UNITS[name]
         assert population.neuron.dv == 2048
         assert population.neuron.vth.ravel().tolist() == [0.25 * 2 * 16]
         bias = sum(nodes[p.name].bias for p in program.into(name))
@@ -107,7 +89,7 @@ def test_the_file_s_integers_are_recovered_exactly():
 
 
 def test_the_host_s_encoder_stays_in_float():
-    _, g = quantised_student_like(np.random.default_rng(0))
+    _, g = net.quantised_student_like(np.random.default_rng(0))
     program = compile_graph(g)
     assert isinstance(program["encoder"].neuron, FloatNeuron)
     (projection,) = program.into("encoder")
@@ -117,12 +99,12 @@ def test_the_host_s_encoder_stays_in_float():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_fixed_float_and_the_equations_decide_alike(seed):
     rng = np.random.default_rng(seed)
-    plain, g = quantised_student_like(rng)
-    x = analog_clips(rng, 4)
-    expected = Euler(plain, {"x": x})
+    plain, g = net.quantised_student_like(rng)
+    x = net.analog_clips(rng, 4)
+    expected = net.Euler(plain, {"x": x})
     fixed, floating = (run(compile_graph(g, precision=precision), x) for precision in ("fixed", "float"))
-    assert_same_spikes(fixed.spikes, expected.spikes)
-    assert_same_spikes(floating.spikes, expected.spikes)
+    net.assert_same_spikes(fixed.spikes, expected.spikes)
+    net.assert_same_spikes(floating.spikes, expected.spikes)
     for execution in (fixed, floating):
         np.testing.assert_array_equal(execution.outputs["y"], expected.values["y"])
 
@@ -147,7 +129,9 @@ def test_a_bias_above_the_mantissa_takes_the_exponent_7():
 
 @pytest.mark.parametrize(("steps", "dv"), [(2, 2048), (4, 1024), (3, 1365), (1000, 4)])
 def test_decay_in_4096ths(steps, dv):
-    program = ingest(chain(("x", inp(1)), ("d", linear([[2]])), ("l", lif(1, tau=steps * DT)), ("y", out(1))))
+    program = ingest(
+        net.chain(("x", net.inp(1)), ("d", net.linear([[2]])), ("l", net.lif(1, tau=steps * net.DT)), ("y", net.out(1)))
+    )
     neuron = FloatNeuron(program["l"].neuron.decay, np.array([1 + 1 / 128]), np.zeros(1))
     program = program.with_populations({"l": replace(program["l"], neuron=neuron)})
     assert fixed_point(program, units(l=0))["l"].neuron.dv == dv
@@ -155,10 +139,15 @@ def test_decay_in_4096ths(steps, dv):
 
 @pytest.mark.parametrize("steps", [3, 5, 10])
 def test_half_steps_survive_any_time_constant(steps):
-    rate = np.float32(DT) / np.float32(steps * DT)
+    rate = np.float32(net.DT) / np.float32(steps * net.DT)
     for threshold in range(1, 200):
         written = np.float32((threshold + 1 / 128) * float(rate))  # as export writes it
-        g = chain(("x", inp(1)), ("d", linear([[2]])), ("l", lif(1, tau=steps * DT, threshold=written)), ("y", out(1)))
+        g = net.chain(
+            ("x", net.inp(1)),
+            ("d", net.linear([[2]])),
+            ("l", net.lif(1, tau=steps * net.DT, threshold=written)),
+            ("y", net.out(1)),
+        )
         assert fixed_point(ingest(g), units(l=0))["l"].neuron.vth.item() == threshold
 
 
@@ -195,11 +184,16 @@ def test_weights_that_are_no_even_integers(weight):
 
 @pytest.mark.parametrize(
     "node",
-    [conv(np.full((2, 2, 1, 1), 3)), graph_conv(np.eye(3)[None], np.full((1, 2, 2), 3))],
+    [net.conv(np.full((2, 2, 1, 1), 3)), net.graph_conv(np.eye(3)[None], np.full((1, 2, 2), 3))],
     ids=["conv", "graph conv"],
 )
 def test_every_kind_of_weights_is_checked(node):
-    g = chain(("x", inp(2, 1, 3)), ("culprit", node), ("l", lif(2, 1, 3, threshold=half_step(1))), ("y", out(2, 1, 3)))
+    g = net.chain(
+        ("x", net.inp(2, 1, 3)),
+        ("culprit", node),
+        ("l", net.lif(2, 1, 3, threshold=half_step(1))),
+        ("y", net.out(2, 1, 3)),
+    )
     with pytest.raises(DeployError, match="culprit: weights are no even integers"):
         fixed_point(ingest(g), units(l=0))
 
@@ -219,7 +213,9 @@ def test_a_negative_threshold():
 
 @pytest.mark.parametrize(("off", "left"), [(0.5, "10.500000"), (1 / 64, "10.015625")])
 def test_a_threshold_without_its_half_step(off, left):
-    g = chain(("x", inp(1)), ("d", linear([[2]])), ("l", lif(1, threshold=(10 + off) / 2)), ("y", out(1)))
+    g = net.chain(
+        ("x", net.inp(1)), ("d", net.linear([[2]])), ("l", net.lif(1, threshold=(10 + off) / 2)), ("y", net.out(1))
+    )
     with pytest.raises(
         DeployError, match=rf"^l: threshold {left} is no integer plus half a step of its membrane; .*export it again"
     ):
@@ -246,12 +242,17 @@ def test_one_large_bias_makes_odd_small_ones_impossible():
 
 
 def test_a_decay_of_all_or_nothing():
-    g = chain(("x", inp(1)), ("d", linear([[2]])), ("l", lif(1, tau=1e-4, threshold=1 + 1 / 128)), ("y", out(1)))
+    g = net.chain(
+        ("x", net.inp(1)),
+        ("d", net.linear([[2]])),
+        ("l", net.lif(1, tau=1e-4, threshold=1 + 1 / 128)),
+        ("y", net.out(1)),
+    )
     with pytest.raises(
         RangeError, match=r"^l: a membrane without memory .* needs dv = 4096, beyond 4095 of its 12 bits"
     ):
         fixed_point(ingest(g), units(l=0))
-    g.nodes["l"] = lif(1, tau=1e-4 * 2**14, threshold=(1 + 1 / 128) / 2**14)
+    g.nodes["l"] = net.lif(1, tau=1e-4 * 2**14, threshold=(1 + 1 / 128) / 2**14)
     with pytest.raises(RangeError, match=r"^l: decay dv = 4096 dt/tau \(0\) is outside 1 … 4095 of its 12 bits"):
         fixed_point(ingest(g), units(l=0))
 
@@ -267,13 +268,13 @@ def test_a_worst_sum_beyond_the_membrane():
 
 
 def test_the_worst_sum_adds_up_over_branches():
-    branch = ("a", linear(np.full((1, 300), 254)))
+    branch = ("a", net.linear(np.full((1, 300), 254)))
     nodes = {
-        "x": inp(300),
+        "x": net.inp(300),
         "a": branch[1],
-        "b": linear(np.full((1, 300), -254)),
-        "l": lif(1, threshold=half_step(1)),
-        "y": out(1),
+        "b": net.linear(np.full((1, 300), -254)),
+        "l": net.lif(1, threshold=half_step(1)),
+        "y": net.out(1),
     }
     g = nir.NIRGraph(
         nodes, [("x", "a"), ("x", "b"), ("a", "l"), ("b", "l"), ("l", "y")], metadata={"dt": 1e-4}, type_check=False
@@ -284,7 +285,12 @@ def test_the_worst_sum_adds_up_over_branches():
 
 def test_the_worst_sum_of_a_read_out_is_float32_s():
     def pooled(neurons):
-        g = chain(("x", inp(1, neurons, 1)), ("c", conv([[[[254]]]])), ("p", pool((neurons, 1))), ("y", out(1, 1, 1)))
+        g = net.chain(
+            ("x", net.inp(1, neurons, 1)),
+            ("c", net.conv([[[[254]]]])),
+            ("p", net.pool((neurons, 1))),
+            ("y", net.out(1, 1, 1)),
+        )
         return fixed_point(ingest(g), units(c=0))
 
     pooled(66_000)  # 254 · 66000 < 2^24: beyond a membrane, which a read-out has not
@@ -300,10 +306,10 @@ def test_the_worst_sum_of_a_read_out_is_float32_s():
     ids=["channels of a head", "keys of a query"],
 )
 def test_the_worst_sum_of_products(channels, joints, culprit):
-    node = attention(1, 254.0, 254.0, half_step(1), half_step(1))
-    g = chain(
-        ("x", inp(1, 1, joints)), ("c", conv(np.full((3 * channels, 1, 1, 1), 2))),
-        ("qkv", lif(3 * channels, 1, joints, threshold=half_step(1))), ("a", node), ("y", out(channels, 1, joints)),
+    node = net.attention(1, 254.0, 254.0, half_step(1), half_step(1))
+    g = net.chain(
+        ("x", net.inp(1, 1, joints)), ("c", net.conv(np.full((3 * channels, 1, 1, 1), 2))),
+        ("qkv", net.lif(3 * channels, 1, joints, threshold=half_step(1))), ("a", node), ("y", net.out(channels, 1, joints)),
     )  # fmt: skip
     with pytest.raises(
         RangeError, match=rf"^{culprit}: worst sum of weights \(131318\) exceeds 131071 of the 24-bit membrane"
@@ -315,17 +321,19 @@ def test_the_worst_sum_of_products(channels, joints, culprit):
     ("gain", "error", "message"), [(3.0, DeployError, "no even integers"), (256.0, RangeError, r"\(256\) exceed 254")]
 )
 def test_the_weight_of_a_product(gain, error, message):
-    node = attention(1, gain, 2.0, half_step(1), half_step(1))
-    g = chain(
-        ("x", inp(1, 1, 2)), ("c", conv(np.full((3, 1, 1, 1), 2))), ("qkv", lif(3, 1, 2, threshold=half_step(1))),
-        ("a", node), ("y", out(1, 1, 2)),
+    node = net.attention(1, gain, 2.0, half_step(1), half_step(1))
+    g = net.chain(
+        ("x", net.inp(1, 1, 2)), ("c", net.conv(np.full((3, 1, 1, 1), 2))), ("qkv", net.lif(3, 1, 2, threshold=half_step(1))),
+        ("a", node), ("y", net.out(1, 1, 2)),
     )  # fmt: skip
     with pytest.raises(error, match=rf"^a\.qk: weight .*{message}"):
         fixed_point(ingest(g), {"populations": {name: {"exponent": 0} for name in ("qkv", "a.m", "a.z")}})
 
 
 def test_a_population_without_a_unit():
-    g = chain(("x", inp(1)), ("d", linear([[2]])), ("l", lif(1, threshold=half_step(1))), ("y", out(1)))
+    g = net.chain(
+        ("x", net.inp(1)), ("d", net.linear([[2]])), ("l", net.lif(1, threshold=half_step(1))), ("y", net.out(1))
+    )
     with pytest.raises(
         DeployError, match=r"^population l: the file gives no unit for it; export it again with --quantize 8"
     ):
@@ -335,19 +343,21 @@ def test_a_population_without_a_unit():
 @pytest.mark.parametrize("wrong", [1, -1])
 def test_a_wrong_unit_is_noticed(wrong):
     """A unit too large leaves no integers; one too small, no half step."""
-    g = chain(("x", inp(1)), ("d", linear([[2]])), ("l", lif(1, threshold=half_step(10))), ("y", out(1)))
+    g = net.chain(
+        ("x", net.inp(1)), ("d", net.linear([[2]])), ("l", net.lif(1, threshold=half_step(10))), ("y", net.out(1))
+    )
     with pytest.raises(DeployError):
         fixed_point(ingest(g), units(l=wrong))
 
 
 def test_two_weighted_nodes_in_series_keep_their_meaning_or_are_refused():
     unit = 2.0**-7
-    g = chain(
-        ("x", inp(1, 1, 2)), ("c", conv([[[[2 * unit]]]])), ("joints", linear(np.eye(2))),
-        ("l", lif(1, 1, 2, threshold=half_step(10, unit))),
-        ("y", out(1, 1, 2)), steps=4, quantization=json.dumps(units(l=-7)),
+    g = net.chain(
+        ("x", net.inp(1, 1, 2)), ("c", net.conv([[[[2 * unit]]]])), ("joints", net.linear(np.eye(2))),
+        ("l", net.lif(1, 1, 2, threshold=half_step(10, unit))),
+        ("y", net.out(1, 1, 2)), steps=4, quantization=json.dumps(units(l=-7)),
     )  # fmt: skip
-    x = spikes(np.random.default_rng(0), 3, 4, 1, 1, 2)
+    x = net.spikes(np.random.default_rng(0), 3, 4, 1, 1, 2)
     floating = run(compile_graph(g, precision="float"), x).spikes["l"]
     try:
         fixed = run(compile_graph(g), x).spikes["l"]

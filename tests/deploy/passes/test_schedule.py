@@ -12,26 +12,11 @@ from mksgn.deploy.passes.balance import balance
 from mksgn.deploy.passes.host_split import host_split
 from mksgn.deploy.passes.ingest import ingest
 from mksgn.deploy.passes.schedule import Window, run_length, schedule
-from tests.support.graphs import (
-    Euler,
-    affine,
-    analog_clips,
-    assert_same_spikes,
-    chain,
-    inp,
-    lattice,
-    lif,
-    linear,
-    on_chip,
-    out,
-    quantised_student_like,
-    spikes,
-    student_like,
-)
+from tests.support import graphs as net
 
 
 def program(seed: int = 0):
-    return compile_graph(student_like(np.random.default_rng(seed)), precision="float")
+    return compile_graph(net.student_like(np.random.default_rng(seed)), precision="float")
 
 
 def test_windows_start_at_the_populations_depths():
@@ -63,13 +48,13 @@ def test_a_window_step_by_step():
 
 @pytest.mark.parametrize("steps", [None, 0, -1])
 def test_a_program_without_steps_needs_them(steps):
-    g = chain(("x", inp(2)), ("d", linear(np.eye(2))), ("l", lif(2)), ("y", out(2)))
+    g = net.chain(("x", net.inp(2)), ("d", net.linear(np.eye(2))), ("l", net.lif(2)), ("y", net.out(2)))
     with pytest.raises(DeployError, match="does not say how many steps a sample has; give inputs with a step axis"):
         schedule(compile_graph(g, precision="float"), 1, steps)
 
 
 def test_an_unbalanced_program_is_refused_with_the_name_of_the_projection():
-    unbalanced = host_split(ingest(student_like(np.random.default_rng(0))))
+    unbalanced = host_split(ingest(net.student_like(np.random.default_rng(0))))
     with pytest.raises(
         DeployError, match=r"projection graph: spikes of encoder arrive at another step; run the balance pass first"
     ):
@@ -82,36 +67,36 @@ def test_samples_that_stream_back_to_back_equal_each_alone(precision):
     cleared; nothing leaks.
     """
     rng = np.random.default_rng(1)
-    _, g = quantised_student_like(rng)
+    _, g = net.quantised_student_like(rng)
     compiled = compile_graph(g, precision=precision)
-    x = analog_clips(rng, 5)
+    x = net.analog_clips(rng, 5)
     windows = schedule(compiled, samples=5)
     assert run_length(compiled, 5) == max(w.end for w in windows.values())
-    streamed = on_chip(compiled, host_values(compiled, {"x": x}), windows, steps=4)
+    streamed = net.on_chip(compiled, host_values(compiled, {"x": x}), windows, steps=4)
     emulated = run(compiled, x)
-    assert_same_spikes(emulated.spikes, {name: streamed[name].astype(bool) for name in emulated.spikes})
+    net.assert_same_spikes(emulated.spikes, {name: streamed[name].astype(bool) for name in emulated.spikes})
     np.testing.assert_array_equal(emulated.outputs["y"], streamed["classes"].astype(np.float32))
 
 
 def test_spikes_from_biases_outside_the_windows_have_no_effect():
     rng = np.random.default_rng(2)
-    g = chain(
-        ("x", inp(3)), ("a", affine(lattice(rng, 4, 3), np.full(4, 0.75))), ("first", lif(4, threshold=0.5)),
-        ("b", affine(lattice(rng, 4, 4), np.full(4, 0.25))), ("second", lif(4, threshold=0.5)), ("y", out(4)),
+    g = net.chain(
+        ("x", net.inp(3)), ("a", net.affine(net.lattice(rng, 4, 3), np.full(4, 0.75))), ("first", net.lif(4, threshold=0.5)),
+        ("b", net.affine(net.lattice(rng, 4, 4), np.full(4, 0.25))), ("second", net.lif(4, threshold=0.5)), ("y", net.out(4)),
     )  # fmt: skip
     compiled = balance(ingest(g))
-    x = spikes(rng, 4, 5, 3)
-    actual = on_chip(compiled, {"x": x}, schedule(compiled, 4, 5), 5)
-    expected = Euler(g, {"x": x}).spikes
-    assert_same_spikes({name: actual[name].astype(bool) for name in expected}, expected)
+    x = net.spikes(rng, 4, 5, 3)
+    actual = net.on_chip(compiled, {"x": x}, schedule(compiled, 4, 5), 5)
+    expected = net.Euler(g, {"x": x}).spikes
+    net.assert_same_spikes({name: actual[name].astype(bool) for name in expected}, expected)
 
 
 def test_without_the_balance_pass_the_stream_goes_wrong():
     """The comparison above can fail: a missing delay changes spikes."""
     rng = np.random.default_rng(1)
-    compiled = compile_graph(student_like(rng), precision="float")
-    x = analog_clips(rng, 5)
+    compiled = compile_graph(net.student_like(rng), precision="float")
+    x = net.analog_clips(rng, 5)
     windows = schedule(compiled, samples=5)
-    flat = host_split(ingest(student_like(np.random.default_rng(1))))
-    streamed = on_chip(flat, host_values(flat, {"x": x}), windows, steps=4)
+    flat = host_split(ingest(net.student_like(np.random.default_rng(1))))
+    streamed = net.on_chip(flat, host_values(flat, {"x": x}), windows, steps=4)
     assert (streamed["temporal"].astype(bool) != run(compiled, x).spikes["temporal"]).any()

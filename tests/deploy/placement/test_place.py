@@ -12,22 +12,7 @@ from mksgn.deploy.placement.chips import LOIHI1, LOIHI2
 from mksgn.deploy.placement.place import place, synapses
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.program import Product, Projection
-from tests.support.graphs import (
-    SETTINGS,
-    attention,
-    chain,
-    conv,
-    flatten,
-    graph,
-    graph_conv,
-    inp,
-    lif,
-    linear,
-    out,
-    pool,
-    reached,
-    ring,
-)  # fmt: skip
+from tests.support import graphs as net
 from tests.support.placements import assert_placed, dense, hand_built, student, tiny
 
 
@@ -40,7 +25,7 @@ def test_synapses_end_where_they_are_counted():
             if isinstance(projection, Product):  # two inputs for each of T · V² · C units
                 expected += 2 * 4 * 3 * 3 * 4
             else:
-                expected += int(reached(projection.operators, program[projection.source].shape).sum())
+                expected += int(net.reached(projection.operators, program[projection.source].shape).sum())
         assert synapses(program, population) == expected
     assert synapses(program, program["spatial"]) == 4 * 4 * 4 * (4 + 3)  # T · C · C · (edges + joints)
     assert synapses(program, program["temporal"]) == 6 * 4 * (5 * 3 + 2 * 3)  # 5 of 6 taps lie inside, and the skip
@@ -90,7 +75,7 @@ def test_nothing_of_a_small_network_breaks_a_real_chip():
 
 
 def test_an_empty_program_needs_nothing():
-    program = compile_graph(chain(("x", inp(3)), ("y", out(3))), precision="float")
+    program = compile_graph(net.chain(("x", net.inp(3)), ("y", net.out(3))), precision="float")
     program = replace(program, populations=program.inputs, projections=(), outputs=())
     placement = place(program, LOIHI1)
     assert (placement.cores, placement.chips, placement.overflows) == (0, 0, ())
@@ -113,7 +98,7 @@ def test_a_student_synapse_by_synapse(chip):
     assert_placed(place(student(), chip))
 
 
-@SETTINGS
+@net.SETTINGS
 @given(st.data())
 def test_no_core_of_a_drawn_program_exceeds_a_limit(data):
     """Convolutions with groups, strides and padding, graph convolutions, skips, attention, read-outs; drawn limits."""
@@ -125,29 +110,33 @@ def test_no_core_of_a_drawn_program_exceeds_a_limit(data):
     after = (frames + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     width = heads * draw(st.integers(1, 2))
     nodes = {
-        "x": inp(channels, frames, joints),
-        "space": graph_conv(ring(joints), np.ones((3, width, channels))),
-        "skip": conv(np.ones((width, channels, 1, 1))),
-        "a": lif(width, frames, joints),
+        "x": net.inp(channels, frames, joints),
+        "space": net.graph_conv(net.ring(joints), np.ones((3, width, channels))),
+        "skip": net.conv(np.ones((width, channels, 1, 1))),
+        "a": net.lif(width, frames, joints),
     }
     edges = [("x", "space"), ("x", "skip"), ("space", "a"), ("skip", "a")]
     last, shape = "a", (width, frames, joints)
     if draw(st.booleans()):
-        nodes |= {"c": conv(np.ones((3 * width, width, 1, 1))), "qkv": lif(3 * width, frames, joints)}
-        nodes |= {"attend": attention(heads), "p": conv(np.ones((width, width, 1, 1))), "b": lif(*shape)}
+        nodes |= {"c": net.conv(np.ones((3 * width, width, 1, 1))), "qkv": net.lif(3 * width, frames, joints)}
+        nodes |= {"attend": net.attention(heads), "p": net.conv(np.ones((width, width, 1, 1))), "b": net.lif(*shape)}
         edges += [("a", "c"), ("c", "qkv"), ("qkv", "attend"), ("attend", "p"), ("p", "b"), ("skip", "b")]
         last = "b"
     if after > 0 and width % groups == 0:
         weight = np.ones((groups * draw(small), width // groups, kernel, 1))
-        nodes["t"] = conv(weight, stride=(stride, 1), padding=(padding, 0), dilation=(dilation, 1), groups=groups)
+        nodes["t"] = net.conv(weight, stride=(stride, 1), padding=(padding, 0), dilation=(dilation, 1), groups=groups)
         shape = (len(weight), after, joints)
-        nodes["e"] = lif(*shape)
+        nodes["e"] = net.lif(*shape)
         edges += [(last, "t"), ("t", "e")]
         last = "e"
-    nodes |= {"pool": pool((shape[1], joints)), "flat": flatten(shape[0], 1, 1), "d": linear(np.ones((3, shape[0])))}
-    nodes["y"] = out(3)
+    nodes |= {
+        "pool": net.pool((shape[1], joints)),
+        "flat": net.flatten(shape[0], 1, 1),
+        "d": net.linear(np.ones((3, shape[0]))),
+    }
+    nodes["y"] = net.out(3)
     edges += [(last, "pool"), ("pool", "flat"), ("flat", "d"), ("d", "y")]
-    program = compile_graph(graph(nodes, edges), precision="float")
+    program = compile_graph(net.graph(nodes, edges), precision="float")
 
     def limit(low: int, high: int):
         return st.none() | st.integers(low, high)

@@ -9,17 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mksgn.deploy.program import operators as ops
-from tests.support.graphs import (
-    SETTINGS,
-    apply_operator,
-    lattice,
-    loop_conv,
-    loop_dense,
-    loop_flatten,
-    loop_graph_conv,
-    loop_pool,
-    reached,
-)
+from tests.support import graphs as net
 
 
 def on(operators, x):
@@ -48,7 +38,9 @@ def convolutions(draw):
         draw(st.integers(max(1, d * (k - 1) + 1 - 2 * p), d * (k - 1) + 3))
         for k, p, d in zip(kernel, padding, dilation, strict=True)
     )
-    weight = lattice(rng, outputs, inputs // groups, *kernel) * (rng.random((outputs, inputs // groups, *kernel)) < 0.7)
+    weight = net.lattice(rng, outputs, inputs // groups, *kernel) * (
+        rng.random((outputs, inputs // groups, *kernel)) < 0.7
+    )
     return ops.Conv(weight, stride, padding, dilation, groups), (inputs, height, width), rng
 
 
@@ -57,80 +49,80 @@ def graph_convolutions(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     joints, inputs, outputs, frames = (draw(st.integers(1, high)) for high in (5, 3, 3, 3))
     source, target = np.nonzero(rng.random((joints, joints)) < 0.4)
-    weight = lattice(rng, len(source), outputs, inputs) * (rng.random((len(source), outputs, inputs)) < 0.7)
+    weight = net.lattice(rng, len(source), outputs, inputs) * (rng.random((len(source), outputs, inputs)) < 0.7)
     return ops.GraphConv(weight, source, target, joints), (inputs, frames, joints), rng
 
 
-@SETTINGS
+@net.SETTINGS
 @given(convolutions())
 def test_conv_and_its_synapses_equal_the_loops(drawn):
     conv, shape, rng = drawn
-    x = lattice(rng, 2, *shape)
-    same((conv,), x, loop_conv(x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups))
+    x = net.lattice(rng, 2, *shape)
+    same((conv,), x, net.loop_conv(x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups))
     for nonzero in (False, True):
         np.testing.assert_array_equal(
-            ops.fan_out((conv,), shape, nonzero=nonzero), reached((conv,), shape, nonzero=nonzero)
+            ops.fan_out((conv,), shape, nonzero=nonzero), net.reached((conv,), shape, nonzero=nonzero)
         )
 
 
-@SETTINGS
+@net.SETTINGS
 @given(graph_convolutions())
 def test_graph_conv_and_its_synapses_equal_the_loops(drawn):
     conv, shape, rng = drawn
     adjacency = np.zeros((len(conv.weight), conv.joints, conv.joints))
     adjacency[np.arange(len(conv.weight)), conv.source, conv.target] = 1
-    x = lattice(rng, 2, *shape)
-    same((conv,), x, loop_graph_conv(x, adjacency, conv.weight, np.zeros(conv.weight.shape[1])))
+    x = net.lattice(rng, 2, *shape)
+    same((conv,), x, net.loop_graph_conv(x, adjacency, conv.weight, np.zeros(conv.weight.shape[1])))
     for nonzero in (False, True):
         np.testing.assert_array_equal(
-            ops.fan_out((conv,), shape, nonzero=nonzero), reached((conv,), shape, nonzero=nonzero)
+            ops.fan_out((conv,), shape, nonzero=nonzero), net.reached((conv,), shape, nonzero=nonzero)
         )
 
 
-@SETTINGS
+@net.SETTINGS
 @given(st.integers(0, 2**16), st.lists(st.integers(1, 3), min_size=0, max_size=2), st.integers(1, 5), st.integers(1, 5))
 def test_dense_works_on_the_last_axis(seed, leading, inputs, outputs):
     rng = np.random.default_rng(seed)
-    dense, shape = ops.Dense(lattice(rng, outputs, inputs)), (*leading, inputs)
-    x = lattice(rng, 3, *shape)
-    same((dense,), x, loop_dense(x, dense.weight))
+    dense, shape = ops.Dense(net.lattice(rng, outputs, inputs)), (*leading, inputs)
+    x = net.lattice(rng, 3, *shape)
+    same((dense,), x, net.loop_dense(x, dense.weight))
     for nonzero in (False, True):
         np.testing.assert_array_equal(
-            ops.fan_out((dense,), shape, nonzero=nonzero), reached((dense,), shape, nonzero=nonzero)
+            ops.fan_out((dense,), shape, nonzero=nonzero), net.reached((dense,), shape, nonzero=nonzero)
         )
 
 
-@SETTINGS
+@net.SETTINGS
 @given(st.data())
 def test_sum_pool_windows_may_overlap_be_padded_or_leave_neurons_out(data):
     kernel, stride = ((data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))) for _ in range(2))
     padding = tuple(data.draw(st.integers(0, k // 2)) for k in kernel)
     shape = (2, *(data.draw(st.integers(k, k + 3)) for k in kernel))
-    x = lattice(np.random.default_rng(3), 2, *shape)
+    x = net.lattice(np.random.default_rng(3), 2, *shape)
     pool = ops.SumPool(kernel, stride, padding)
-    same((pool,), x, loop_pool(x, kernel, stride, padding))
-    np.testing.assert_array_equal(ops.fan_out((pool,), shape), reached((pool,), shape))
+    same((pool,), x, net.loop_pool(x, kernel, stride, padding))
+    np.testing.assert_array_equal(ops.fan_out((pool,), shape), net.reached((pool,), shape))
 
 
 def test_sum_pool_over_everything():
-    x = lattice(np.random.default_rng(0), 3, 2, 4, 5)
+    x = net.lattice(np.random.default_rng(0), 3, 2, 4, 5)
     same((ops.SumPool((4, 5), (4, 5)),), x, x.sum((2, 3))[:, :, None, None])
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, -1), (0, 2), (0, 1), (1, 2), (1, -1), (0, 0), (2, 2), (1, -2)])
 def test_flatten_merges_axes_in_their_order(start, end):
-    x = lattice(np.random.default_rng(1), 2, 2, 3, 4, most=100)
-    same((ops.Flatten(start, end),), x, loop_flatten(x, start, end))
+    x = net.lattice(np.random.default_rng(1), 2, 2, 3, 4, most=100)
+    same((ops.Flatten(start, end),), x, net.loop_flatten(x, start, end))
 
 
 def test_flatten_counts_a_negative_start_from_the_end():
-    x = lattice(np.random.default_rng(1), 2, 2, 3, 4)
+    x = net.lattice(np.random.default_rng(1), 2, 2, 3, 4)
     same((ops.Flatten(-2, -1),), x, x.reshape(2, 2, 12))
 
 
 def test_scale_has_one_weight_per_neuron():
     rng = np.random.default_rng(2)
-    scale, x = ops.Scale(lattice(rng, 2, 3)), lattice(rng, 4, 2, 3)
+    scale, x = ops.Scale(net.lattice(rng, 2, 3)), net.lattice(rng, 4, 2, 3)
     same((scale,), x, x * scale.weight)
     assert (ops.fan_out((scale,), (2, 3)) == 1).all()
     np.testing.assert_array_equal(ops.fan_out((scale,), (2, 3), nonzero=True), scale.weight != 0)
@@ -149,18 +141,18 @@ def test_border_stride_and_missing_edges_count_one_by_one():
 def test_operators_in_series():
     rng = np.random.default_rng(4)
     series = (
-        ops.Conv(lattice(rng, 3, 2, 3, 3), (2, 1), (1, 1)),
+        ops.Conv(net.lattice(rng, 3, 2, 3, 3), (2, 1), (1, 1)),
         ops.SumPool((2, 2), (2, 2)),
         ops.Flatten(0, -1),
-        ops.Dense(lattice(rng, 4, 6)),
+        ops.Dense(net.lattice(rng, 4, 6)),
     )
-    x = lattice(rng, 2, 2, 4, 4)
+    x = net.lattice(rng, 2, 2, 4, 4)
     expected = x
     for operator in series:
-        expected = apply_operator(operator, expected)
+        expected = net.apply_operator(operator, expected)
     same(series, x, expected)
     # with weights of 1, every path from a source to a target is one synapse
-    np.testing.assert_array_equal(ops.fan_out(series, (2, 4, 4)), reached(series, (2, 4, 4)))
+    np.testing.assert_array_equal(ops.fan_out(series, (2, 4, 4)), net.reached(series, (2, 4, 4)))
     assert [w.shape for w in ops.weights(series)] == [(3, 2, 3, 3), (4, 6)]
     doubled = ops.with_weights(series, lambda w: 2 * w)
     np.testing.assert_array_equal(on(doubled, x), 4 * on(series, x))
@@ -177,7 +169,7 @@ def binary_extremes(operators, shape):
     return float(np.abs(on(operators, patterns)).max())
 
 
-@SETTINGS
+@net.SETTINGS
 @given(st.one_of(convolutions(), graph_convolutions()), st.booleans())
 def test_no_binary_input_exceeds_the_worst_sum(drawn, excitatory):
     operator, shape, _ = drawn
@@ -217,7 +209,10 @@ def test_the_worst_sum_is_reached_where_all_weights_have_one_sign(operators, sha
 
 def test_mixed_signs_reach_the_worst_sum_with_inputs_of_either_sign():
     rng = np.random.default_rng(5)
-    for operator, shape in ((ops.Dense(lattice(rng, 3, 6)), (6,)), (ops.Conv(lattice(rng, 2, 2, 2, 2)), (2, 3, 3))):
+    for operator, shape in (
+        (ops.Dense(net.lattice(rng, 3, 6)), (6,)),
+        (ops.Conv(net.lattice(rng, 2, 2, 2, 2)), (2, 3, 3)),
+    ):
         size = int(np.prod(shape))
         matrix = on((operator,), np.eye(size).reshape(size, *shape)).reshape(size, -1)
         assert np.abs(on((operator,), np.sign(matrix.T).reshape(-1, *shape))).max() == ops.worst_sum((operator,), shape)
