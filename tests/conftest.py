@@ -20,9 +20,9 @@ from hypothesis import settings
 settings.register_profile("all", deadline=None)
 settings.register_profile("fast", max_examples=20, derandomize=True, deadline=None)
 
-# `nothing_left` compares threads, descriptors and shared memory before and after a test; the others time
-# kills by how long an `undisturbed` run takes, or kill the trainings of a `helper` process.
-SERIAL_FIXTURES = {"nothing_left", "undisturbed", "helper"}
+# `nothing_left` compares threads, descriptors and shared memory before and after a test; `helper` is the
+# process whose trainings are killed at given moments.
+SERIAL_FIXTURES = {"nothing_left", "helper"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -78,6 +78,7 @@ def test_a_student(backend):
     assert sum(row.axon_out or 0 for row in rows) > 2 * sum(row.spikes for row in rows if row.place == "chip")
 
 
+@pytest.mark.slow
 def test_a_student_with_another_kernel_more_heads_and_both_strides():
     g, inputs = student(widths=(8, 16, 16, 32), heads=4, kernel=3, frames=9)
     differ, census, _ = both(g, inputs[:4])

@@ -133,6 +133,7 @@ def test_compare_chip_writes_a_template_for_the_run(command, run, tmp_path, name
     assert "beside" not in command("--help")
 
 
+@pytest.mark.slow
 def test_sweep_prints_the_front(command, model, tmp_path):
     grid = (
         GRID.replace("limit: 12", "limit: 8")

@@ -82,6 +82,7 @@ def interrupted(model, tmp_path_factory):
     return out
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("moment", range(MOMENTS))
 def test_killed_at_any_moment_and_resumed_it_ends_the_same(model, undisturbed, tmp_path, moment):
     """SIGKILL in each sixth of the time from the first clip to the manifest, in the second twice, then --resume."""
@@ -109,6 +110,7 @@ def test_an_interrupted_run_is_resumed(model, interrupted, tmp_path):
     assert "resuming: " in (out / "run.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_in_lava_is_resumed_too(model, undisturbed, tmp_path):
     pytest.importorskip("lava", reason="Lava needs Python 3.10")
     expected, _ = undisturbed

@@ -46,6 +46,7 @@ def test_fused_lava_equals_the_emulator(network):
     same_counts(expected, actual)
 
 
+@pytest.mark.slow
 @settings(RANDOM, max_examples=examples(10))
 @given(stock_compatible_programs())
 def test_stock_lava_equals_the_emulator(network):

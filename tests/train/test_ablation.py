@@ -10,6 +10,9 @@ from mksgn.train import checkpoint
 from mksgn.train.ablation import VARIANTS, Variant, table
 from mksgn.train.config import load
 
+pytestmark = pytest.mark.slow
+
+
 TINY = (
     "student: {frames: 4, stream_channels: 2, widths: [4, 8], heads: 2, kernel: 3}\n"
     "teacher: {frames: 4, widths: [4, 4, 4, 4, 4, 4, 4, 4, 4, 4], kernel: 3}\nepochs: 1\nbatch: 16\n"

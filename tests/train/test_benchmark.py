@@ -84,6 +84,7 @@ def test_a_ratio_above_1_says_that_ours_is_faster():
     assert 2.0 <= low <= 3.0 <= high <= 4.0
 
 
+@pytest.mark.slow
 def test_json_is_one_object_and_nothing_else(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
     command = [sys.executable, "-m", "mksgn.train.benchmark", str(tmp_path / "tiny.yaml"), "--rounds", "2", "--json"]

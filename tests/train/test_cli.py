@@ -130,6 +130,7 @@ def test_it_trains_says_so_and_resumes(run, tiny, tmp_path):
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_as_a_module_it_is_the_same_command(tmp_path):
     """In a process of its own, where nothing but the exit code and the two streams is left."""
     command = [sys.executable, "-m", "mksgn.train", "--data", "kinetics:clips"]

@@ -29,6 +29,7 @@ from mksgn.train.loop import train
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import Teacher, TeacherConfig
+from tests.support.tiers import examples
 
 TAU, STEPS = 2.0, 4
 CLASSES = ("sit", "walk", "throw")
@@ -48,7 +49,7 @@ PAIRS = [(2, 4), (4, 7), (6, 10)]
 CLIP_OF = torch.tensor([0, 1, 1, 2])  # the second clip has two bodies
 LABELS = torch.tensor([2, 0, 1])
 
-few = settings(max_examples=25, deadline=None, derandomize=True)
+few = settings(max_examples=examples(25), deadline=None, derandomize=True)
 seeds = st.integers(0, 2**31 - 1)
 
 

@@ -23,11 +23,12 @@ from mksgn.train.layers import (
     mutual_information,
 )
 from mksgn.train.skeletons import adjacency_subsets, graph
+from tests.support.tiers import examples
 
 MARGIN = 1e-5  # nearer to the threshold than this, float32 may decide otherwise than float64
 TAU = 2.0
 
-few = settings(max_examples=20, deadline=None, derandomize=True)
+few = settings(max_examples=examples(20), deadline=None, derandomize=True)
 seeds = st.integers(0, 2**31 - 1)
 
 

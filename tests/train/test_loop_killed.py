@@ -25,9 +25,10 @@ from mksgn.train import checkpoint, cli
 from mksgn.train.datasets import synthetic
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="the helper ends its trainings as Linux does"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the helper ends its trainings as Linux does"),
+]
 
 TINY = """
 student: {frames: 4, stream_channels: 2, widths: [4, 8], heads: 2, kernel: 3}
@@ -251,7 +252,7 @@ def test_a_training_killed_in_every_phase_ends_in_the_undisturbed_weights(helper
     config = "epochs: 12\n"
     whole = undisturbed(helper, tmp_path / "whole", config)
     often = Trainings(helper, tmp_path / "often", config)
-    moments = [("start", 0.9), ("state.pt", 0.5), ("state.pt.part", 0.0), ("line", 0.0)]
+    moments = [("start", 0.5), ("state.pt", 0.5), ("state.pt.part", 0.0), ("line", 0.0)]
     kept = [killed(often, whole, *moment) for moment in moments]
     for _ in range(5):  # the partial file exists for a hundredth of a second
         if not (often.out / "state.pt.part").exists():

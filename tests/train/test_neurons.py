@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron, prepare
 from mksgn.train.neurons import LIF, SURROGATE_SLOPE, lif, lif_step
+from tests.support.tiers import examples
 
 S, N = 12, 300
 SUB_UNITS = 64
@@ -35,7 +36,7 @@ def lattice_currents(steps: int, clips: int, seed: int) -> tuple[np.ndarray, np.
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2.0, 4.0, 8.0]), st.sampled_from([0.5, 1.0]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_sequence_equals_the_equation_and_the_single_step(seed, tau, threshold):
     x = np.random.default_rng(seed).integers(-32, 96, (S, 37)) / 32.0
     found = lif(torch.tensor(x, dtype=torch.float64), tau, torch.tensor(threshold)).numpy()

@@ -12,8 +12,9 @@ from torch import nn
 from mksgn.train.config import TrainConfig
 from mksgn.train.optimizers import build, share_of_rate, weight_groups
 from mksgn.train.student import Student, StudentConfig
+from tests.support.tiers import examples
 
-few = settings(max_examples=40, deadline=None, derandomize=True)
+few = settings(max_examples=examples(40), deadline=None, derandomize=True)
 
 
 class Line(nn.Module):

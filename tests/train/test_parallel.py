@@ -64,6 +64,7 @@ cli.main()
 """
 
 
+@pytest.mark.slow
 def test_torchrun_leaves_one_training_and_all_processes_hold_its_weights(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
     (tmp_path / "both.py").write_text(SCRIPT)

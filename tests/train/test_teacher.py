@@ -17,6 +17,7 @@ from mksgn.train.skeletons import adjacency_subsets, graph
 from mksgn.train.streams import STREAMS, StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import GCN, GCNLayer, Teacher, TeacherConfig
+from tests.support.tiers import examples
 
 TINY = {
     "graph": "nw-ucla-20",
@@ -192,7 +193,7 @@ def test_a_config_survives_json():
 # A layer
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=examples(25), deadline=None, derandomize=True)
 @given(
     seed=seeds, inputs=st.integers(1, 3), outputs=st.integers(1, 3), kernel=st.sampled_from([1, 3, 5]),
     stride=st.sampled_from([1, 2]), frames=st.integers(1, 7), joints=st.integers(1, 5), with_residual=st.booleans(),

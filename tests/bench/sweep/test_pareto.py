@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from mksgn.bench.energy_models import model_named
 from mksgn.bench.sweep import pareto
 from mksgn.bench.sweep.grid import read
@@ -31,6 +33,7 @@ def test_a_lower_bound_does_not_dominate_a_total():
     assert [x.label for x in pareto.front(points, "e")] == ["bound", "total"]
 
 
+@pytest.mark.slow
 def test_tables_and_pictures(folder, one_worker):
     out, records = one_worker
     grid = read(folder / "grid.yaml")

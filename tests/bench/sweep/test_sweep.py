@@ -59,6 +59,7 @@ def test_a_point_equals_the_record_of_an_ordinary_run(folder, one_worker):
     assert point == single
 
 
+@pytest.mark.slow
 def test_two_workers_of_which_one_is_killed_give_the_same_records(folder, one_worker):
     out, _ = one_worker
     killed = []
@@ -83,6 +84,7 @@ def test_two_workers_of_which_one_is_killed_give_the_same_records(folder, one_wo
     assert counts(folder / "killed") == half(counts(out))
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_continues(folder, one_worker, in_this_process):
     out, _ = one_worker
     code = (

@@ -71,6 +71,7 @@ def test_progress_counts_every_sample_once(exported):
     assert execution.counters["smf"].spikes > 0
 
 
+@pytest.mark.slow
 def test_a_parent_that_used_several_threads_does_not_make_a_child_wait_for_them(tmp_path):
     """So wide that torch would use several threads in both Process models, and a fork does not inherit threads."""
     code = """

@@ -179,6 +179,7 @@ def test_stock_fused_and_emulated_spikes_are_the_same(build):
     same(emulated, run(program, x, backend="lava"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [small_chain, strided, residual, pooled, looped])
 def test_stock_float_models_decide_alike_on_quantised_numbers(build):
     rng = np.random.default_rng(7)
@@ -195,6 +196,7 @@ def test_a_student_with_attention_and_a_host_encoder():
     same(run(program, x), stock.execute(program, {"x": x}))
 
 
+@pytest.mark.slow
 def test_an_exported_student():
     model, inputs = tiny(stream_channels=2, widths=(4, 8), frames=4)
     program = compile_graph(export_to_nir(model, quantize=8, calibration=calibration(model, 4)))

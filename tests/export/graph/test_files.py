@@ -63,6 +63,7 @@ files.write(graph, Path({out!r}))
 """
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_bytes(tmp_path):
     """In another process, with other hashes of strings, at another time."""
     model, _ = tiny()

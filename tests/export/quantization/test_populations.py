@@ -30,9 +30,14 @@ from tests.export.quantization.networks import (
 from tests.support import loihi_oracle
 from tests.support.graphs import DT, affine, chain, graph, inp, lif, linear, out
 from tests.support.random_networks import random_networks
+from tests.support.tiers import examples
 
 QUICK = settings(
-    derandomize=True, deadline=None, database=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=examples(25),
+    suppress_health_check=[HealthCheck.too_slow],
 )
 
 
@@ -95,7 +100,9 @@ def test_the_worst_input_of_a_long_clip_stays_in_the_membrane(kind, sign):
 @given(
     random_networks(without={"threshold", "reset", "leak", "i", "li", "cubali", "last_axis", "scale", "delay_behind"})
 )
-@settings(derandomize=True, deadline=None, database=None, max_examples=12, suppress_health_check=list(HealthCheck))
+@settings(
+    derandomize=True, deadline=None, database=None, max_examples=examples(12), suppress_health_check=list(HealthCheck)
+)
 def test_populations_of_random_networks_agree_as_calibration_says(net):
     steps = next(iter(net.inputs.values())).shape[1]
     try:

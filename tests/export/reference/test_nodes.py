@@ -12,8 +12,9 @@ from mksgn.export.graph.nodes import f32
 from mksgn.export.reference.execute import execute
 from mksgn.export.reference.nodes import linear as run_linear
 from tests.support.graphs import DT, F32, apply_node, chain, conv, flatten, inp, lif, out, pool
+from tests.support.tiers import examples
 
-QUICK = settings(derandomize=True, deadline=None, database=None, max_examples=30)
+QUICK = settings(derandomize=True, deadline=None, database=None, max_examples=examples(30))
 seeds = st.integers(0, 10**6)
 
 

@@ -14,6 +14,7 @@ from mksgn.train.datasets import synthetic
 from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, spread, spread_over
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.transforms import TrainingClips
+from tests.support.tiers import examples
 
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=60).map(lambda labels: np.array(labels, dtype=np.int64))
 
@@ -68,7 +69,7 @@ def test_clips_are_read_when_they_are_asked_for_each_time():
 
 
 @given(LABELS, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_slices_and_choices_of_choices_are_a_list_s_and_stay_unread(labels, data):
     shelf = blank(labels)
     lazy, plain = shelf.lazy(), list(shelf.clips)
@@ -102,7 +103,7 @@ def test_the_labels_of_a_set_are_known_before_its_clips():
 
 
 @given(LABELS, st.integers(1, 70))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_selection_keeps_order_and_shares_and_reads_nothing(labels, limit):
     shelf = blank(labels)
     lazy, plain = spread(as_set(shelf.lazy()), limit), spread(as_set(shelf.clips), limit)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import ctrgcn_npz, ntu
+from tests.support.tiers import examples
 
 LENGTHS = (1, 4, 8)  # frames of the clips written here, in turn
 ROWS = 8  # frames of a row; CTR-GCN's have 300
@@ -367,7 +368,7 @@ def whole(tmp_path_factory):
     return write(tmp_path_factory.mktemp("whole")).read_bytes()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.booleans(), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
 def test_damaged_bytes_never_do_worse_than_a_refusal(tmp_path, whole, near_the_end, changes):
     content = bytearray(whole)

@@ -12,11 +12,14 @@ from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import ntu, ntu_skeleton
 from mksgn.train.datasets.clips import spread
 from tests.support.skeleton_files import write_skeleton
+from tests.support.tiers import examples
 
 NAME = "S003C002P017R001A055"
 A, B, C = 72057594037931101, 72057594037931102, 72057594037931103  # one number to a double
 properties = settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(50),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -253,7 +256,7 @@ def drawn_frames(drawn, seed, *, wide=True):
 def test_bodies_are_chosen_as_the_slow_copy_chooses(tmp_path):
     seen = set()
 
-    @settings(properties, max_examples=200)
+    @settings(properties, max_examples=examples(200))
     @given(tracks, st.integers(0, 2**16))
     def check(drawn, seed):
         frames = drawn_frames(drawn, seed)

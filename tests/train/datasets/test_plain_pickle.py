@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import plain_pickle
 from mksgn.train.datasets.plain_pickle import describe, load, show
+from tests.support.tiers import examples
 
 PROTOCOLS = (0, 1, 2, 3, 4, 5)
 NUMBERS = ("b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
@@ -60,7 +61,9 @@ _PLAIN = st.recursive(
 )
 
 
-properties = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+properties = settings(
+    max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @properties
@@ -424,7 +427,7 @@ def read_or_refuse(folder, content):
 MIXED = {"a": [np.arange(9.0), np.arange(300, dtype=">i2")], "b": (True, -3, "text", np.int8(3)), 7: {"c": b"bytes"}}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(PROTOCOLS), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4)
 )
@@ -442,7 +445,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(PIECES), max_size=40))
 def test_random_programs_are_read_or_refused(tmp_path, pieces):
     read_or_refuse(tmp_path, b"\x80\x04" + b"".join(pieces) + b".")

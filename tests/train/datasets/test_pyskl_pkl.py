@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import ntu, pyskl_pkl
+from tests.support.tiers import examples
 
 PROTOCOLS = (2, 3, 4, 5)  # 2 is what mmcv.dump, and so pyskl's script, writes
 TRAIN, TEST = (1, 2), (3, 6)  # subjects, of NTU RGB+D 60
@@ -336,7 +337,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path, protocol):
 SMALL = {protocol: pickle.dumps(document(actions=(1,)), protocol=protocol) for protocol in PROTOCOLS}
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(PROTOCOLS), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4)
 )

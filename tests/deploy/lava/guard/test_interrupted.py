@@ -163,6 +163,7 @@ def test_a_fork_that_ends_without_stopping(code: str, expected: int, warm: Serve
     assert exit_code == expected, errors
 
 
+@pytest.mark.slow
 def test_an_interpreter_that_ends_without_stopping() -> None:
     with interpreter(RUNNING + NOW + "sys.exit(6)") as process:
         assert process.stdout
@@ -234,6 +235,7 @@ LEAF_FAULTS = {
 }
 
 
+@pytest.mark.slow
 def test_faults_in_a_leaf_of_a_real_network() -> None:
     """One after the other in one interpreter, and the network still runs at the end as it did at the start."""
     attempts = "".join(f"attempt({fault!r})\n" for fault in ["", "", *LEAF_FAULTS, ""])
@@ -286,7 +288,7 @@ def wait_for_leaves(leader: int) -> list[int]:
 
 @pytest.mark.parametrize(
     ("command", "number", "send", "expected"),
-    [(DEPLOY, SIGINT, TO_GROUP, 130), (BENCH, SIGTERM, TO_GROUP, -SIGTERM)],
+    [(DEPLOY, SIGINT, TO_GROUP, 130), pytest.param(BENCH, SIGTERM, TO_GROUP, -SIGTERM, marks=pytest.mark.slow)],
     ids=["deploy Ctrl-C", "bench SIGTERM"],
 )
 def test_a_signal_to_a_command(
@@ -305,7 +307,7 @@ def test_a_signal_to_a_command(
 
 @pytest.mark.parametrize(
     ("command", "number", "send", "expected"),
-    [(DEPLOY, SIGTERM, TO_PARENT, -SIGTERM), (BENCH, SIGINT, TO_GROUP, 130)],
+    [(DEPLOY, SIGTERM, TO_PARENT, -SIGTERM), pytest.param(BENCH, SIGINT, TO_GROUP, 130, marks=pytest.mark.slow)],
     ids=["deploy SIGTERM", "bench Ctrl-C"],
 )
 def test_a_signal_to_a_fork_with_a_command(
@@ -327,6 +329,7 @@ def test_a_signal_to_a_fork_with_a_command(
     assert len(errors.splitlines()) <= 1
 
 
+@pytest.mark.slow
 def test_a_killed_leaf_of_a_command(model: Path, warm: Server, tmp_path: Path) -> None:
     fork = warm.fork(command_code(DEPLOY, model, tmp_path), tmp_path)
     leaves = wait_for_leaves(fork.pid)

@@ -38,6 +38,7 @@ def test_fork_fails(successes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert time.monotonic() - began < SOON_S
 
 
+@pytest.mark.slow
 def test_the_user_may_have_no_more_processes() -> None:
     """The kernel itself refuses a fork; root has no such limit, so that the interpreter first becomes nobody."""
     if os.getuid() != 0:
@@ -82,6 +83,7 @@ def test_descriptors_run_out() -> None:
     assert 5 < refusals < 39
 
 
+@pytest.mark.slow
 def test_dev_shm_is_full() -> None:
     """The semaphores of multiprocessing lie there, without names."""
     code = f"""

@@ -109,6 +109,7 @@ def test_signals_in_the_middle_of_the_clean_up_are_delivered_after_it() -> None:
     assert sorted(ran) == [signal.SIGINT, signal.SIGTERM]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_at_any_moment_of_a_life(number: int) -> None:
     """One random moment in each sixth of the time from compiling to after stopping: an exception, and nothing left."""
@@ -152,6 +153,7 @@ def resident_bytes() -> int:
     return 1024 * (int(fields["Private_Dirty"].split()[0]) + int(fields["Private_Clean"].split()[0]))
 
 
+@pytest.mark.slow
 def test_twenty_cycles_leak_nothing() -> None:
     """Not even Lava's own lists of all Processes keep a network that is no longer used: it is collected."""
 
