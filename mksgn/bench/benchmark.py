@@ -16,8 +16,9 @@ import threading
 import time
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import psutil
 import typer
 
 from mksgn.bench.record import RUN_FILE, TIMES
@@ -26,9 +27,6 @@ from mksgn.bench.sweep.sweep import sweep
 from mksgn.common.console import new_app, output, run_app
 from mksgn.common.extras import require
 from mksgn.deploy.run_folder import machine
-
-if TYPE_CHECKING:
-    import psutil
 
 app = new_app(__doc__ or "")
 
@@ -110,8 +108,6 @@ def _kill_one(points: Path, after: int, killed: list[int]) -> None:
 
 
 def _workers() -> list[psutil.Process]:
-    import psutil  # a dependency of distributed
-
     children = psutil.Process().children(recursive=True)
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 

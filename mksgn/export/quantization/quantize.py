@@ -80,12 +80,7 @@ def quantize(
         if isinstance(node, SPIKING + GRADED)
     }
     values = Calibration(graph, calibration, steps, dt, if_dt)
-    quantised = copy.deepcopy(graph)
-    for name, node in quantised.nodes.items():
-        if isinstance(node, GraphConv):
-            edges, weight = per_edge(node.adjacency.astype(np.float64), node.weight.astype(np.float64))
-            by_edge = quantised.nodes[name] = GraphConv(f32(edges), f32(weight), node.bias)
-            by_edge.input_type, by_edge.metadata = node.input_type, node.metadata
+    quantised = _with_edge_weights(graph)
     scales: dict[str, PopulationScale] = {}
     rates = {rate for membrane in membranes.values() for rate in lattice_rates(membrane)}
     for name in evaluation_order(quantised):
@@ -109,6 +104,17 @@ def quantize(
         }
     )
     return quantised, scales
+
+
+def _with_edge_weights(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """Copy a graph with one block of weights per edge of each graph convolution, as a chip stores them."""
+    own = copy.deepcopy(graph)
+    for name, node in own.nodes.items():
+        if isinstance(node, GraphConv):
+            edges, weight = per_edge(node.adjacency.astype(np.float64), node.weight.astype(np.float64))
+            by_edge = own.nodes[name] = GraphConv(f32(edges), f32(weight), node.bias)
+            by_edge.input_type, by_edge.metadata = node.input_type, node.metadata
+    return own
 
 
 def _check_threshold(graph: nir.NIRGraph, name: str, values: Calibration) -> None:
