@@ -58,7 +58,7 @@ def bench(
         shard: Clips that are committed together; None: what the backend runs at once.
 
     Raises:
-        BadInputError: The file cannot be compiled, or `out` holds another run than the one to be
+        BadInputError: The file cannot be compiled, or `out` holds a different run from the one to be
             resumed.
         ParityError: Spikes of a quantised file differ anywhere. Everything is written by then.
     """
@@ -181,7 +181,7 @@ def _check_clips(out: Path, clips: ClipSet, digests: list[str]) -> None:
     for index in sorted({done[0], done[-1]} if done else set()):
         if digest(clips.clips[index]).hex() != digests[index]:
             raise BadInputError(
-                f"{out}: clip {index} has other joints than when it was run; give the same data to --resume, or start "
+                f"{out}: clip {index} has changed since it was run; give the same data to --resume, or start "
                 "over in another folder (-o)"
             )
 

@@ -222,7 +222,7 @@ def _execute(
         for name, counters in execution.counters.items():
             if not np.array_equal(counters.per_neuron, repetition.counters[name].per_neuron):
                 raise ParityError(
-                    f"{name}: repetition {repeat + 1} on {settings.backend} gives other spikes than the first"
+                    f"{name}: repetition {repeat + 1} on {settings.backend} gives different spikes from the first"
                 )
     return execution, tuple(seconds)
 

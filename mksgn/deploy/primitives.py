@@ -65,7 +65,7 @@ PRIMITIVES = (
         nir.IF,
         "runs; `--if-dt 1` reads v += r x, as most files mean it",
         "runs: dv = 0",
-        "fixed: v_reset other than 0, to which Loihi's membrane resets",
+        "fixed: v_reset other than 0 (Loihi resets to 0)",
     ),
     Primitive(
         nir.LIF,

@@ -99,7 +99,7 @@ def train(
         split = teacher.training.get("split", training.split)
         if split != training.split:
             raise BadInputError(
-                f"the teacher learned on split {split}, the student's is {training.split}: it may have "
+                f"the teacher was trained on split {split}, the student is on {training.split}: the teacher may have "
                 "seen the clips that "
                 f"are held out; train a teacher with --split {training.split}"
             )

@@ -5,7 +5,7 @@ gradient.
     s[t] = 1 if h[t] >= v_th else 0              v_th = 1
     v[t] = h[t] (1 - s[t])                       hard reset to 0, v[0] = 0 at the start of a clip
 
-This is the only definition in the repository: the NIR file (export/), the emulator and Lava's leaf
+This is the reference definition: the NIR file (export/), the emulator and Lava's leaf
 Processes (deploy/) derive their parameters from it. In the backward pass the step s is given the
 derivative of sigmoid(4 (h - v_th)) [sibling]; the reset is differentiated too, as SpikingJelly does
 by default.

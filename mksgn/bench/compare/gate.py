@@ -28,7 +28,7 @@ class Bounds:
     max_rise_energy: float | None = None  # under energy_model
     max_rise_spikes: float | None = None
     max_rise_syn_ops: float | None = None
-    max_rise_latency: float | None = None  # of the time steps from a clip's first input to its last output
+    max_rise_latency: float | None = None  # of the time steps from a clip's first input to its first output
     max_rise_cores: float | None = None
     identical: bool = False  # every count of every layer, every prediction
     energy_model: str = PAPER_MODEL

@@ -55,7 +55,9 @@ def execute(
     host_values, host_counters = on_host(program, inputs)
     on_chip = {name: members for name, members in program.groups.items() if members[0].location == "chip"}
     if not on_chip:
-        raise DeployError("nothing of this program runs on the chip; there is no population after its inputs")
+        raise DeployError(
+            "no part of this program runs on the chip: no population follows its inputs; use the emulator"
+        )
     outputs = {output.population for output in program.outputs}
     layouts = _layouts(program, host_values, on_chip, slots)
     senders = {name: _senders(program, members) for name, members in on_chip.items()}

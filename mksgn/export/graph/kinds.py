@@ -1,4 +1,4 @@
-"""What kind of node each primitive is: a new primitive of NIR is entered in this table, and nowhere else."""
+"""The kinds of node: every list of node types comes from this table (CONTRIBUTING.md says what else a new one needs)."""
 
 import nir
 

@@ -1,4 +1,4 @@
-"""The unquantised network on calibration samples, and how well a quantised population repeats its decisions."""
+"""The unquantised network on calibration samples, and how well a quantised population reproduces its decisions."""
 
 import copy
 import math
@@ -20,8 +20,8 @@ from mksgn.export.reference import execute as reference
 from mksgn.export.reference.nodes import delay_steps, linear, map_counts, split_heads, value_counts
 from mksgn.train.streams import INTEGER_LIMIT
 
-# So many decisions determine a share of 0.1 % of differing ones to a tenth of itself; of a large
-# network one sample has as many.
+# Enough decisions to estimate a disagreement of 0.1 % to within a tenth of itself; one sample of a
+# large network provides that many.
 DECISIONS = 1 << 18
 
 

@@ -1,4 +1,4 @@
-"""Quantise a graph: each population gets its own integer scale, and all executions decide every spike alike.
+"""Quantise a graph: each population gets its own integer scale, so that every execution gives the same spikes.
 
 Scaling a population's weights, bias and threshold together does not change its spikes. With a unit
 u = 2^k, population by population, which float32 represents exactly, the file holds
@@ -58,7 +58,7 @@ def quantize(
         graph: The unquantised graph; it is not changed.
         bits: Width of the weights, 2 to 8, sign included.
         calibration: (L, *input shape), constant, or (L, steps, *input shape), or a dict of either by
-            input name. Of a large network fewer samples are run (mksgn/export/quantization/calibration).
+            input name. For a large network, fewer samples are run (calibration.py).
         steps: Time steps of a sample.
         dt: Time step, seconds.
         if_dt: What IF and I integrate with in place of `dt`, seconds.
@@ -174,8 +174,6 @@ def _attention(graph: nir.NIRGraph, name: str, bits: int, dt: float, values: Cal
         expected, thresholds = spikes.reshape(counted.shape), rounded.reshape(-1, 1, 1, 1)
         agreed = agreement(expected, counted * scale, membrane, thresholds)
         worst_sum, largest_sum = float(most * scale), float(counted.max() * scale)
-        exponent, rate_of_spikes = -int(math.log2(scale)), float(spikes.mean())
-        scales[population] = PopulationScale(
-            exponent, scale, binding, 0, agreed, rate_of_spikes, worst_sum, largest_sum
-        )
+        exponent, firing_rate = -int(math.log2(scale)), float(spikes.mean())
+        scales[population] = PopulationScale(exponent, scale, binding, 0, agreed, firing_rate, worst_sum, largest_sum)
     return scales

@@ -47,7 +47,7 @@ class Synapses:
 
 
 def _paths_into(graph: nir.NIRGraph, name: str, values: Calibration) -> list[WeightedPath]:
-    """The linear paths into a population, of which an analog input may not share it with spikes."""
+    """The linear paths into a population. Analog inputs and spikes may not meet in one population."""
     paths = weighted_paths(graph, name)
     check_unbiased(graph, name, paths)
     sources = {path.source for path in paths}

@@ -34,12 +34,14 @@ SOURCES: dict[str, Source] = {
         lambda path, split, part, limit, seed: ntu_skeleton.read(path, split or "xsub", part, limit),
     ),
     "ctrgcn": Source(
-        "ctrgcn:PATH",
+        "ctrgcn:FILE.npz",
         ctrgcn_npz.SPLITS,
         lambda path, split, part, limit, seed: ctrgcn_npz.read(path, split, part, limit),
     ),
     "pyskl": Source(
-        "pyskl:PATH", pyskl_pkl.SPLITS, lambda path, split, part, limit, seed: pyskl_pkl.read(path, split, part, limit)
+        "pyskl:FILE.pkl",
+        pyskl_pkl.SPLITS,
+        lambda path, split, part, limit, seed: pyskl_pkl.read(path, split, part, limit),
     ),
 }
 

@@ -102,7 +102,9 @@ class _Network:
         samples, steps = next(iter(host.values())).shape[:2]
         on_chip = [p for p in program.populations if p.location == "chip" and p.kind != "input"]
         if not on_chip:
-            raise DeployError("nothing of this program runs on the chip; there is no population after its inputs")
+            raise DeployError(
+                "no part of this program runs on the chip: no population follows its inputs; use the emulator"
+            )
         self.windows = {p.name: Window(depths[p.name], steps, samples) for p in on_chip}
         self.length = max(window.end for window in self.windows.values())
         self.ports: dict[str, Ports] = {n: (self._source(x),) for n, x in host.items() if program.sends_spikes(n)}
