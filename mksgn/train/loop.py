@@ -100,8 +100,7 @@ def train(
         if split != training.split:
             raise BadInputError(
                 f"the teacher was trained on split {split}, the student is on {training.split}: the teacher may have "
-                "seen the clips that "
-                f"are held out; train a teacher with --split {training.split}"
+                f"seen the held-out clips; train a teacher with --split {training.split}"
             )
         distillation = Distillation(student.config, teacher.teacher)
         normalisers.append(teacher.normaliser)

@@ -275,7 +275,7 @@ def test_a_teacher_of_another_split_is_refused(tmp_path):
     teacher = train_teacher(SMALL_TEACHER, TRAINING, HELD_OUT, tmp_path / "teacher")
     assert train(CONFIG, TRAINING, HELD_OUT, tmp_path / "student", teacher=teacher).training["teacher"]["seed"] == 0
     other = replace(TRAINING, split="view1-2")
-    with pytest.raises(BadInputError, match=r"learned on split synthetic, the student's is view1-2.*--split view1-2"):
+    with pytest.raises(BadInputError, match=r"trained on split synthetic, the student is on view1-2.*--split view1-2"):
         train(CONFIG, other, HELD_OUT, tmp_path / "out", teacher=teacher)
 
 
