@@ -76,8 +76,10 @@ def feed_forward_order(graph: nir.NIRGraph) -> list[str]:
 
 
 def _loop(graph: nir.NIRGraph, names: Iterable[str]) -> list[str]:
-    """Return the nodes of one loop among `names` in the direction of the signal, or none."""
+    """Return the nodes of one loop among `names`, in the direction of the signal from its first by name, or none."""
     with suppress(networkx.NetworkXNoCycle):
         edges = networkx.DiGraph(sorted(graph.edges)).subgraph(names)
-        return [source for source, _ in networkx.find_cycle(edges)]
+        loop = [source for source, _ in networkx.find_cycle(edges, source=sorted(edges))]
+        first = loop.index(min(loop))
+        return loop[first:] + loop[:first]
     return []
