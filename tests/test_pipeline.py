@@ -95,6 +95,7 @@ def test_deploy_describes_checks_and_runs(folder, tmp_path, run_command):
     assert (tmp_path / "spikes.npz").is_file()
 
 
+@pytest.mark.slow
 def test_onnx_gives_the_same_spikes(folder, tmp_path, run_command):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'mksgn[onnx]'")
     model, out = folder / "model.pt", tmp_path / "m.onnx"

@@ -117,6 +117,7 @@ def test_random_networks_in_float(network):
     assert differ == []
 
 
+@pytest.mark.slow
 @settings(RANDOM, max_examples=examples(25))
 @given(random_programs())
 def test_messages_of_random_programs(network):

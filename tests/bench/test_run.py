@@ -82,6 +82,7 @@ def interrupted(model, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.serial
 @pytest.mark.parametrize("moment", range(MOMENTS))
 def test_killed_at_any_moment_and_resumed_it_ends_the_same(model, undisturbed, tmp_path, moment):

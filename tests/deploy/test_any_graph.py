@@ -42,6 +42,7 @@ def test_the_emulator_integrates_any_graph_as_the_equations_do(network):
     agree(network, "emulator")
 
 
+@pytest.mark.slow
 @settings(RANDOM, max_examples=examples(12))
 @given(random_networks())
 def test_lava_integrates_any_graph_as_the_equations_do(network):

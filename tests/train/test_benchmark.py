@@ -25,6 +25,7 @@ def student_and_bodies():
     return model.student, torch.from_numpy(bodies)
 
 
+@pytest.mark.slow
 def test_no_neuron_of_ours_is_left_in_the_twin(student_and_bodies, monkeypatch):
     student, bodies = student_and_bodies
     twin = on_spikingjelly(student)

@@ -349,6 +349,7 @@ def test_describe_prints_a_trained_model_on_the_test_part(run, tiny, tmp_path):
     assert said.splitlines()[-1] == f"block1_stc: none of its {4 * 4 * 25} neurons can reach the threshold"
 
 
+@pytest.mark.slow
 def test_describe_prints_a_teacher(run, taught, tmp_path):
     code, said, err = run(taught, "--teacher", "--describe")
     assert (code, err) == (0, "")

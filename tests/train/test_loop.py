@@ -169,6 +169,7 @@ def test_held_out_clips_have_no_part_in_training(whole, tmp_path):
     assert other.normaliser == whole[0].normaliser
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path):
     """A dozen clips, one per class: the loss falls well below that of guessing, log 12 = 2.48."""
     still = {"crop": 1.0, "rotate_degrees": 0.0, "scale": (1.0, 1.0), "label_smoothing": 0.0}

@@ -11,6 +11,7 @@ from mksgn.deploy.benchmark import measure
 from mksgn.deploy.benchmark.networks import conv_chain, spike_inputs
 
 
+@pytest.mark.slow
 def test_the_command_shows_its_options():
     command = [sys.executable, "-m", "mksgn.deploy.benchmark", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

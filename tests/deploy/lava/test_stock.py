@@ -189,6 +189,7 @@ def test_stock_float_models_decide_alike_on_quantised_numbers(build):
     same(run(program, x), stock.execute(program, {"x": x}))
 
 
+@pytest.mark.slow
 def test_a_student_with_attention_and_a_host_encoder():
     rng = np.random.default_rng(0)
     _, g = net.quantised_student_like(rng)
@@ -204,6 +205,7 @@ def test_an_exported_student():
     same(run(program, x), stock.execute(program, {"input": x}))
 
 
+@pytest.mark.slow
 def test_without_recording_there_are_counters_and_outputs():
     rng = np.random.default_rng(7)
     g, shape = pooled(rng)
@@ -226,6 +228,7 @@ def test_parts_without_a_connection_both_run():
     same(run(program, x), stock.execute(program, x))
 
 
+@pytest.mark.slow
 def test_a_loop_s_neurons_are_held_back_before_their_clip(monkeypatch):
     """Otherwise they fire on their bias and receive those spikes within the sample: the comparison above can fail."""
     rng = np.random.default_rng(7)

@@ -78,6 +78,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
     assert files.read(tmp_path / "0.nir").metadata["parent"] == checkpoint.sha256(tmp_path / "model.pt")
 
 
+@pytest.mark.slow
 def test_a_profiler_changes_no_byte(tmp_path):
     """One that holds frames keeps HDF5's data sets open for longer, as Dask's workers do: see files.write."""
     graph, held, stop = graphs("structured"), [], threading.Event()

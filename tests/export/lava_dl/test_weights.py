@@ -17,6 +17,7 @@ CUT_OFF = [([-1], 0), ([-2, 0], -1), ([-128, 0], -64), ([-255, 0], 0), ([-256, -
 OUT_OF_RANGE = [([256, 3], 0), ([300, -3], 254), ([-300, 3], -256)]
 
 
+@pytest.mark.slow
 def test_netx_weights_are_those_that_netx_and_lava_compute(netx):
     """No weight differs from optimize_weight_bits and Dense's clipping, in 3000 layers of one or two synapses."""
     from lava.lib.dl.netx.utils import optimize_weight_bits

@@ -54,6 +54,7 @@ def test_a_soft_reset(student, how):
         check_student(student)
 
 
+@pytest.mark.slow
 def test_a_real_neuron_of_spikingjelly_that_subtracts(student):
     neuron = pytest.importorskip("spikingjelly.activation_based.neuron", reason="SpikingJelly is not installed")
     student.smf.sn = neuron.LIFNode(v_reset=None)

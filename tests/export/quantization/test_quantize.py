@@ -142,6 +142,7 @@ def test_any_student_keeps_its_spikes_through_the_file(
         assert compare("portable", expected, actual).mismatches == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "tau", "bits"), [(8, 2.0, 4), (10, 2.0, 8), (6, 4.0, 4), (4, 1.5, 8), (4, 3.0, 8)])
 def test_where_loihi_truncates_torch_and_the_file_still_agree(steps, tau, bits):
     """Even where the membranes' lattice is finer than Loihi's sub-units, the threshold lies between two points."""

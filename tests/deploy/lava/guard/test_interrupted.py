@@ -286,6 +286,7 @@ def wait_for_leaves(leader: int) -> list[int]:
     return leaves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "number", "send", "expected"),
     [(DEPLOY, SIGINT, TO_GROUP, 130), pytest.param(BENCH, SIGTERM, TO_GROUP, -SIGTERM, marks=pytest.mark.slow)],

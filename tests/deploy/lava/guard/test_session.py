@@ -21,6 +21,7 @@ from tests.support.lava_guards import NAMES, SOON_S, clock_of, ends_soon, faulty
 from tests.support.leftovers import alive, eventually, holdings, nothing_left  # noqa: F401
 
 
+@pytest.mark.slow
 def test_a_model_that_never_ends_when_asked_is_killed() -> None:
     source, relay, _ = faulty.chain("stop:loop")
     with ends_soon(clock_of(relay)), guard(source) as runtime:
