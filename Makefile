@@ -55,7 +55,7 @@ test-all: setup
 # All that needs no Lava on a later Python, and our files in SpikingJelly, snnTorch and norse. TIER= runs everything.
 test-interop: export MKSGN_INTEROP = 1
 test-interop: setup-interop
-	$(call run-tests,$(INTEROP_VENV)/bin/python)
+	$(INTEROP_VENV)/bin/python -m pytest $(TIER) -m 'not serial' -n 2 --dist loadfile
 
 # The fast tier in this process alone: a report of the lines and branches that it reaches.
 coverage: setup
