@@ -7,6 +7,7 @@ Both run most tests in parallel, a file per worker, and then the tests marked `s
 of their own.
 """
 
+import gc
 import importlib
 import sys
 from collections.abc import Callable
@@ -44,6 +45,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+def pytest_collection_finish() -> None:
+    # Modules and collected tests stay: a test that counts what it left would spend its time on examining them again.
+    gc.freeze()
 
 
 @pytest.fixture

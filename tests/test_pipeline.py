@@ -38,9 +38,9 @@ def folder(tmp_path_factory) -> Path:
     config = out / "tiny.yaml"
     config.write_text(
         "student: {frames: 8, stream_channels: 4, widths: [8, 8, 8, 16, 16, 16], heads: 2}\n"
-        "epochs: 3\nbatch: 12\nlearning_rate: 0.03\n"
+        "epochs: 2\nbatch: 12\nlearning_rate: 0.03\n"
     )
-    start_command("train", config, "--data", "synthetic", "--limit", 96, "--out", out)
+    start_command("train", config, "--data", "synthetic", "--limit", 64, "--out", out)
     start_command("export", out / "model.pt", "--quantize", 8, *SYNTHETIC, "--verify", 4)
     return out
 

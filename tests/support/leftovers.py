@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 TRACKER = resource_tracker._resource_tracker
-gc.freeze()  # imported objects stay: examining them again at every count would take most of a test
 
 
 class Holdings(NamedTuple):

@@ -1,5 +1,6 @@
 """Layers of lava-dl give netx's spikes, as it runs in Lava; what would be lost is refused."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from mksgn.export.lava_dl.file import read
 from tests.support import loihi_oracle as oracle
 from tests.support.lava_dl_files import FLATTEN, Layers, conv, dense, inp, neuron, recurrent, weights, write
 from tests.support.netx import T, assert_refused, same, spikes, typed
+from tests.support.tiers import one_in
 
 R = np.random.default_rng(7)
 CHANNELS = {"i": np.array([4096, 1024, 300]), "v": np.array([410, 4096, 1]), "vth": np.array([150, 60, 4000])}
@@ -93,7 +95,7 @@ HANDMADE: dict[str, Layers] = {
 SHAPES = {"no input layer": (9,), "no input layer before a conv": (2, 5, 6)}
 
 
-@pytest.mark.parametrize("name", HANDMADE)
+@pytest.mark.parametrize("name", one_in(2, list(HANDMADE)))
 def test_handmade_files_give_the_spikes_of_netx(name, netx, tmp_path):
     layers = HANDMADE[name]
     shape = SHAPES.get(name) or tuple(layers[0]["shape"])
@@ -101,8 +103,7 @@ def test_handmade_files_give_the_spikes_of_netx(name, netx, tmp_path):
     assert typed(graph) == (name not in ("groups", "wide kernel", "strides, padding, dilation"))
 
 
-@pytest.mark.parametrize("memory", [False, True])
-@pytest.mark.parametrize("kind", DELAYS)
+@pytest.mark.parametrize(("kind", "memory"), one_in(3, list(itertools.product(DELAYS, (False, True)))))
 def test_delays(kind, memory, netx, tmp_path):
     delay, nodes = DELAYS[kind]
     rng = np.random.default_rng(3)
@@ -169,7 +170,7 @@ def random_network(seed: int, path: Path) -> tuple[Layers, np.ndarray]:
     return layers, inputs
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))])
+@pytest.mark.parametrize("seed", one_in(8, range(8)))
 def test_random_networks_give_the_spikes_of_netx(seed, netx, tmp_path):
     layers, inputs = random_network(seed, tmp_path / "trial.net")
     same(write(tmp_path / "net.net", layers), netx, inputs)

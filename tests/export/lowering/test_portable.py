@@ -1,5 +1,8 @@
 """The portable profile: stock primitives, the same network."""
 
+import itertools
+from typing import Any
+
 import nir
 import numpy as np
 import pytest
@@ -15,14 +18,17 @@ from mksgn.export.verification.parity import compare
 from mksgn.export.verification.verify import reference_spikes, verify
 from tests.support.graphs import chain, graph_conv, inp, lattice, lif, out, ring
 from tests.support.students import calibration, tiny
+from tests.support.tiers import one_in
 
 STOCK = (nir.Input, nir.Output, nir.Affine, nir.Linear, nir.Conv2d, nir.SumPool2d, nir.Flatten, nir.LIF)
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {"adjacency": "learned", "widths": (8,)},
+    {"streams": ("bone",), "frames": 7, "kernel": 3},
+]
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"adjacency": "learned", "widths": (8,)}, {"streams": ("bone",), "frames": 7, "kernel": 3}]
-)
-@pytest.mark.parametrize("bits", [None, 3, 8])
+@pytest.mark.parametrize(("bits", "changes"), one_in(2, list(itertools.product((None, 3, 8), CHANGES))))
 def test_stock_primitives_and_the_same_spikes(changes, bits, tmp_path):
     model, inputs = tiny(attention="none", **changes)
     samples = calibration(model) if bits else None
