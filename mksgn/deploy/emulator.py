@@ -7,17 +7,17 @@ their number unless spikes are recorded.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mksgn.deploy.event_counts import EventCounter
+from mksgn.deploy.event_counts import EventCounter, largest
 from mksgn.deploy.execution import Counters, Execution, add_updates
 from mksgn.deploy.program.program import AnyProjection, Population, Program
-from mksgn.deploy.stepper import GroupStepper, Step
+from mksgn.deploy.stepper import GroupStepper, Step, receive
 
 BATCH_VALUES = 1 << 22  # of the largest population, over its steps and samples: fewer, larger calls outweigh the cache
 BATCH_LIMIT = 64  # samples
@@ -131,9 +131,9 @@ class _Emulation:
     """Execution groups of a program, ready to run batch after batch, and their event counters."""
 
     def __init__(self, program: Program, steps: int, device: torch.device):
-        self.program, self.device = program, device
+        self.program, self.device, self.fixed = program, device, program.precision == "fixed"
         self.event_counters = {p.name: EventCounter(program, p) for p in program.populations}
-        self.groups = {name: GroupStepper(program, members, steps, device) for name, members in program.groups.items()}
+        self.groups = {name: GroupStepper(program, members, device) for name, members in program.groups.items()}
         self.last_use: dict[str, str] = {}
         for name, members in program.groups.items():
             sources = (s for p in members for projection in program.into(p.name) for s in projection.sources)
@@ -182,52 +182,75 @@ class _Emulation:
         return tensor.expand(x.shape[1], *tensor.shape[1:]) if constant else tensor
 
     def _at_once(self, group: GroupStepper, population: Population, values: Values) -> Tensor:
-        current = self._current(population, values)
         counter = self.event_counters[population.name]
+        if population.name in group.fused:
+            return self._fused(group, population, values)
+        current = self._current(population, self.program.into(population.name), values)
+        assert current is not None
         if population.kind == "readout":
             bias = torch.from_numpy(np.asarray(population.bias, dtype=np.float64)).to(self.device)
-            total = current.double() + bias
-            for first, late in group.late[population.name]:
-                total[first:] += late
-            return total
-        for first, late in group.late[population.name]:
-            current = current.clone()
-            current[first:] += late
+            return _with_late(current.double() + bias, group.late[population.name])
+        current = _with_late(current, group.late[population.name])
         state = group.states[population.name]
         membrane = state.start(current[0])
         sent = torch.empty_like(current, dtype=torch.uint8 if population.fires else torch.float32)
         for t in range(len(current)):
             sent[t], membrane, h = state.step(current[t], membrane)
             if population.location == "chip":
-                counter.record_membrane(h, state.scale)
+                counter.record_membrane(largest(h) / state.scale)
         if population.location == "chip":
-            counter.record_current(current)
+            counter.record_current(largest(current))
         if population.fires:
             counter.record_spikes(sent)
         return sent
 
-    def _current(self, population: Population, values: Values) -> Tensor:
-        """Return the sum of all projections into a population, (steps, samples, *shape)."""
+    def _fused(self, group: GroupStepper, population: Population, values: Values) -> Tensor:
+        """Run a population by the fused kernels."""
+        fused, counter = group.fused[population.name], self.event_counters[population.name]
+        arrivals: list[tuple[Tensor | None, int]] = []
+        for projection in fused.projections:
+            spikes, delay = values[projection.sources[0]], self.program.arrival_delay(projection, 0)
+            if delay:
+                counter.record_deliveries(projection, [_delayed(spikes, delay)])
+            arrivals.append((spikes, delay))
+        others = [q for q in self.program.into(population.name) if q not in fused.projections]
+        current = self._current(population, others, values)
+        late = group.late[population.name]
+        steps, samples = next(iter(values.values())).shape[:2]
+        if late and current is None:
+            current = torch.zeros((steps, samples, *population.shape))
+        extra = None if current is None else _with_late(current, late)
+        fired = fused.run(arrivals, extra, (steps, samples), fused.rest(0))
+        counter.record_membrane(fired.max_membrane)
+        counter.record_current(fired.max_current)
+        counter.per_neuron += fired.per_neuron
+        return fired.spikes
+
+    def _current(self, population: Population, projections: Iterable[AnyProjection], values: Values) -> Tensor | None:
+        """Return the sum of projections into a population, (steps, samples, *shape); None without any."""
         total: Tensor | None = None
-        for projection in self.program.into(population.name):
+        for projection in projections:
             y = self._projected(projection, values)
-            self.event_counters[population.name].record_coincidences(projection, y)
             total = y if total is None else total + y
-        assert total is not None
         return total
 
     def _projected(self, projection: AnyProjection, values: Values) -> Tensor:
         """Return the current of a projection from another group, (steps, samples, *target shape)."""
         inputs = [values[source] for source in projection.sources]
         steps, samples = inputs[0].shape[:2]
+        counter = self.event_counters[projection.target]
         delays = [self.program.arrival_delay(projection, i) for i in range(len(inputs))]
         if not any(delays) and all(x.stride(0) == 0 for x in inputs):
-            return projection.current(tuple(x[0] for x in inputs)).expand(
-                steps, samples, *self.program[projection.target].shape
-            )
+            once = receive(projection, tuple(x[0] for x in inputs), fixed=self.fixed)
+            counter.coincidences += steps * once.coincidences
+            assert once.current is not None
+            return once.current.expand(steps, samples, *self.program[projection.target].shape)
         late = [_delayed(x, delay) for x, delay in zip(inputs, delays, strict=True)]
-        self.event_counters[projection.target].record_deliveries(projection, late)
-        return projection.current(tuple(x.flatten(0, 1) for x in late)).unflatten(0, (steps, samples))
+        counter.record_deliveries(projection, late)
+        received = receive(projection, tuple(x.flatten(0, 1) for x in late), fixed=self.fixed)
+        counter.coincidences += received.coincidences
+        assert received.current is not None
+        return received.current.unflatten(0, (steps, samples))
 
     def _step_by_step(self, group: GroupStepper, values: Values) -> Values:
         """Run the populations of a loop, one time step after the other."""
@@ -244,24 +267,32 @@ class _Emulation:
         sent: dict[str, list[Tensor]] = {name: [] for name in inside}
         for _ in range(steps):
             for step in group.step(arrives):
-                self._count(group, step)
+                self._count(step)
                 name = step.population.name
                 assert step.sent is not None  # a read-out is in no loop
                 sent[name].append(step.sent)
         return {name: torch.stack(steps_of) for name, steps_of in sent.items()}
 
-    def _count(self, group: GroupStepper, step: Step) -> None:
+    def _count(self, step: Step) -> None:
         counter = self.event_counters[step.population.name]
         for received in step.received:
             counter.record_deliveries(received.projection, list(received.inputs))
-            counter.record_coincidences(received.projection, received.current)
-        assert step.membrane is not None
+            counter.coincidences += received.coincidences
         assert step.sent is not None
         if step.population.location == "chip":
-            counter.record_membrane(step.membrane, group.states[step.population.name].scale)
-            counter.record_current(step.current)
+            counter.record_membrane(step.max_membrane)
+            counter.record_current(step.max_current)
         if step.population.fires:
             counter.record_spikes(step.sent)
+
+
+def _with_late(current: Tensor, late: list[tuple[int, Tensor]]) -> Tensor:
+    """Add currents that begin at a later step."""
+    if late:
+        current = current.clone()
+    for first, more in late:
+        current[first:] += more
+    return current
 
 
 def _delayed(x: Tensor, delay: int) -> Tensor:

@@ -42,15 +42,11 @@ class EventCounter:
     def record_spikes(self, spikes: Tensor) -> None:
         self.per_neuron += _summed(spikes, self.population)
 
-    def record_membrane(self, h: Tensor, scale: float) -> None:
-        self.max_membrane = max(self.max_membrane, largest(h) / scale)
+    def record_membrane(self, largest_membrane: float) -> None:
+        self.max_membrane = max(self.max_membrane, largest_membrane)
 
-    def record_current(self, current: Tensor) -> None:
-        self.max_current = max(self.max_current, largest(current))
-
-    def record_coincidences(self, projection: AnyProjection, current: Tensor) -> None:
-        if isinstance(projection, Product):
-            self.coincidences += coincidences(projection, current)
+    def record_current(self, largest_current: float) -> None:
+        self.max_current = max(self.max_current, largest_current)
 
     def record_deliveries(self, projection: AnyProjection, inputs: list[Tensor]) -> None:
         """Count spikes that arrive, of a projection that does not deliver all of them."""

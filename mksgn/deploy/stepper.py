@@ -12,8 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mksgn.deploy.program.neurons import Membrane, State, prepare
-from mksgn.deploy.program.program import AnyProjection, Population, Program
+from mksgn.deploy.event_counts import coincidences, largest
+from mksgn.deploy.kernels import attention
+from mksgn.deploy.kernels.population import FusedPopulation
+from mksgn.deploy.program.neurons import FixedNeuron, Membrane, State, prepare
+from mksgn.deploy.program.program import AnyProjection, Population, Product, Program
 
 # what a projection's source, by index, delivers at this step; None: nothing yet
 Arrival = Callable[[AnyProjection, int], Tensor | None]
@@ -21,34 +24,54 @@ Arrival = Callable[[AnyProjection, int], Tensor | None]
 
 @dataclass(frozen=True)
 class Received:
-    """What one projection delivered in a step: its inputs, and the current that they cause."""
+    """What one projection delivered: its inputs, the current that they cause, and a product's coincidences.
+
+    Without a current, a fused kernel forms it from the inputs.
+    """
 
     projection: AnyProjection
     inputs: tuple[Tensor, ...]
-    current: Tensor
+    current: Tensor | None
+    coincidences: float = 0.0
+
+
+def receive(projection: AnyProjection, inputs: tuple[Tensor, ...], *, fixed: bool) -> Received:
+    """Compute the current of inputs (N, *source shape)."""
+    if not isinstance(projection, Product):
+        return Received(projection, inputs, projection.current(inputs))
+    if fixed and inputs[0].device.type == "cpu":
+        return Received(projection, inputs, *attention.current(projection, inputs))
+    current = projection.current(inputs)
+    return Received(projection, inputs, current, coincidences(projection, current))
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one population did in a step. A read-out sends nothing: its current is the result."""
+    """What one population did in a step. A read-out sends nothing: its current is the result.
+
+    The largest |current| and |membrane potential before reset| are in weight units.
+    """
 
     population: Population
     sent: Tensor | None
-    current: Tensor
-    membrane: Tensor | None  # potential before reset, times the state's scale
     received: tuple[Received, ...]
+    current: Tensor | None = None
+    max_current: float = 0.0
+    max_membrane: float = 0.0
 
 
 class GroupStepper:
-    """State of a group, from the start of a sample of `steps` steps on."""
+    """State of a group, from the start of a sample on."""
 
-    def __init__(
-        self, program: Program, members: tuple[Population, ...], steps: int, device: torch.device | None = None
-    ):
+    def __init__(self, program: Program, members: tuple[Population, ...], device: torch.device | None = None):
         self.members, self.device = members, device or torch.device("cpu")
+        self.fixed = program.precision == "fixed"
         self.incoming = {p.name: program.into(p.name) for p in members}
+        self.fused = {p.name: FusedPopulation(program, p) for p in members if runs_fused(p, self.device)}
         self.states: dict[str, State] = {
-            p.name: prepare(p.neuron, self.device, p.unit, steps) for p in members if p.neuron is not None
+            p.name: prepare(p.neuron, self.device, p.unit)
+            for p in members
+            if p.neuron is not None and p.name not in self.fused
         }
         self.late = {
             p.name: [(first, torch.from_numpy(bias).to(self.device)) for first, bias in p.late_biases] for p in members
@@ -60,6 +83,7 @@ class GroupStepper:
         """Start a sample: all state is 0, and nothing was sent."""
         self.samples, self.index = samples, 0
         self.membranes: dict[str, Membrane] = {}
+        self.fused_state = {name: fused.rest(samples) for name, fused in self.fused.items()}
         self.sent: dict[str, deque[Tensor]] = {p.name: deque(maxlen=self.longest + 1) for p in self.members}
         self.count = {p.name: 0 for p in self.members}  # steps sent
 
@@ -68,21 +92,40 @@ class GroupStepper:
         done = []
         for population in self.members:
             received = self._receive(population, arrives)
-            current = self._sum(population, received)
-            sent = membrane = None
-            state = self.states.get(population.name)
-            if state is not None:
-                if population.name not in self.membranes:
-                    self.membranes[population.name] = state.start(current)
-                sent, self.membranes[population.name], membrane = state.step(current, self.membranes[population.name])
-                sent = sent.to(torch.uint8) if population.fires else sent
-                self.sent[population.name].append(sent)
+            step = self._fire(population, received)
+            if step.sent is not None:
+                self.sent[population.name].append(step.sent)
                 self.count[population.name] += 1
-            done.append(Step(population, sent, current, membrane, received))
+            done.append(step)
         self.index += 1
         return done
 
+    def _fire(self, population: Population, received: tuple[Received, ...]) -> Step:
+        name = population.name
+        current = self._sum(population, received)
+        if name in self.fused:
+            return self._fire_fused(population, received, current)
+        if current is None:
+            current = torch.zeros((self.samples, *population.shape), device=self.device)
+        if name not in self.states:
+            return Step(population, None, received, current)
+        state = self.states[name]
+        if name not in self.membranes:
+            self.membranes[name] = state.start(current)
+        sent, self.membranes[name], membrane = state.step(current, self.membranes[name])
+        sent = sent.to(torch.uint8) if population.fires else sent
+        return Step(population, sent, received, current, largest(current), largest(membrane) / state.scale)
+
+    def _fire_fused(self, population: Population, received: tuple[Received, ...], current: Tensor | None) -> Step:
+        fused = self.fused[population.name]
+        arrived = {r.projection: r.inputs[0][None] for r in received}
+        arrivals = [(arrived.get(projection), 0) for projection in fused.projections]
+        extra = None if current is None else current[None]
+        fired = fused.run(arrivals, extra, (1, self.samples), self.fused_state[population.name])
+        return Step(population, fired.spikes[0], received, None, fired.max_current, fired.max_membrane)
+
     def _receive(self, population: Population, arrives: Arrival) -> tuple[Received, ...]:
+        fused = self.fused.get(population.name)
         received = []
         for projection in self.incoming[population.name]:
             inputs = []
@@ -92,7 +135,10 @@ class GroupStepper:
                     break
                 inputs.append(x)
             else:
-                received.append(Received(projection, tuple(inputs), projection.current(tuple(inputs))))
+                if fused is not None and projection in fused.projections:
+                    received.append(Received(projection, tuple(inputs), None))
+                else:
+                    received.append(receive(projection, tuple(inputs), fixed=self.fixed))
         return tuple(received)
 
     def _own(self, source: str, logical_delay: int) -> Tensor | None:
@@ -102,13 +148,18 @@ class GroupStepper:
         back = len(self.sent[source]) - self.count[source] + self.index - logical_delay
         return self.sent[source][back] if self.index >= logical_delay else None
 
-    def _sum(self, population: Population, received: tuple[Received, ...]) -> Tensor:
+    def _sum(self, population: Population, received: tuple[Received, ...]) -> Tensor | None:
+        """Sum the currents, (samples, *shape); None where there is none."""
         total: Tensor | None = None
         for delivery in received:
-            total = delivery.current if total is None else total + delivery.current
+            if delivery.current is not None:
+                total = delivery.current if total is None else total + delivery.current
         for first, bias in self.late[population.name]:
             if self.index >= first:
                 total = bias.expand(self.samples, *population.shape) if total is None else total + bias
-        if total is None:
-            return torch.zeros((self.samples, *population.shape), device=self.device)
         return total
+
+
+def runs_fused(population: Population, device: torch.device) -> bool:
+    """Whether the compiled loops of mksgn/deploy/kernels run a population: one of the chip's integers that fires."""
+    return isinstance(population.neuron, FixedNeuron) and population.fires and device.type == "cpu"

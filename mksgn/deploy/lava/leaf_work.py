@@ -70,7 +70,7 @@ class LeafWorker:
                     sender, delay = self.sender[source], plan.program.synaptic_delay(projection, i)
                     lengths[sender] = max(lengths[sender], 1 + delay)
         self.buffers: list[deque[np.ndarray]] = [deque(maxlen=length) for length in lengths]
-        self.group = GroupStepper(plan.program, plan.members, plan.window.period)
+        self.group = GroupStepper(plan.program, plan.members)
         self.writers = {name: ResultWriter(plan.program, results) for name, results in plan.results.items()}
         self.sent_names = {p.name for p in plan.sends.populations}
         self.message = plan.sends.silence()
@@ -95,8 +95,8 @@ class LeafWorker:
             self.group.start(self.active)
             self.message.fill(0)
         for done in self.group.step(self._arrives):
-            name, state = done.population.name, self.group.states.get(done.population.name)
-            self.writers[name].write(index, done, state.scale if state is not None else 1.0)
+            name = done.population.name
+            self.writers[name].write(index, done)
             if done.sent is not None and name in self.sent_names:
                 self.plan.sends.pack(self.message, name, done.sent)
 

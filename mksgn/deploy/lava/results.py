@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from mksgn.deploy import spike_bits
-from mksgn.deploy.event_counts import coincidences, largest
 from mksgn.deploy.execution import Counters
 from mksgn.deploy.lava.messages import channels_first, channels_last
 from mksgn.deploy.passes.schedule import Window
-from mksgn.deploy.program.program import AnyProjection, Population, Product, Program
+from mksgn.deploy.program.program import AnyProjection, Population, Program
 from mksgn.deploy.stepper import Step
 
 SYN_OPS, EFFECTIVE, COINCIDENCES, MEMBRANE, CURRENT = range(5)
@@ -88,20 +87,19 @@ class ResultWriter:
             for projection in program.into(results.population.name)
         }
 
-    def write(self, index: int, step: Step, scale: float) -> None:
+    def write(self, index: int, step: Step) -> None:
         """Write what the population did at step `index` of its window."""
         results, population = self.results, self.results.population
         for received in step.received:
             self._count(received.projection, received.inputs)
-            if isinstance(received.projection, Product):
-                results.events[COINCIDENCES] += coincidences(received.projection, received.current)
+            results.events[COINCIDENCES] += received.coincidences
         if step.sent is None:
+            assert step.current is not None
             total = step.current.double().numpy() + population.bias
             results.values[index, : len(total)] = total.reshape(len(total), -1)
             return
-        assert step.membrane is not None
-        results.events[MEMBRANE] = max(results.events[MEMBRANE], largest(step.membrane) / scale)
-        results.events[CURRENT] = max(results.events[CURRENT], largest(step.current))
+        results.events[MEMBRANE] = max(results.events[MEMBRANE], step.max_membrane)
+        results.events[CURRENT] = max(results.events[CURRENT], step.max_current)
         sent = channels_last(step.sent).reshape(len(step.sent), -1)
         if not population.fires:
             if results.values.size:

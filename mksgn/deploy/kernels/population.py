@@ -1,0 +1,195 @@
+"""A population of a fixed-point program on the CPU: its plan for the compiled loops, and their call."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mksgn.deploy.kernels.blocks import HALF, Blocks, blocks_of
+from mksgn.deploy.kernels.tiles import Tiles
+from mksgn.deploy.program.neurons import FixedNeuron
+from mksgn.deploy.program.program import AnyProjection, Population, Program, Projection
+from mksgn.export.loihi import DECAY_STEPS, SUB_UNITS
+
+WORD = 8  # spikes in a word of bytes
+INT16_MAX = np.iinfo(np.int16).max
+
+
+@dataclass(frozen=True, eq=False)
+class Fired:
+    """What a population did.
+
+    Attributes:
+        spikes: uint8 (S, N, *shape), channels last in memory.
+        per_neuron: spikes per neuron, int64 of the population's shape.
+        max_current: largest |current|, weight units.
+        max_membrane: largest |membrane potential before reset|, weight units.
+    """
+
+    spikes: Tensor
+    per_neuron: np.ndarray
+    max_current: float
+    max_membrane: float
+
+
+class FusedPopulation:
+    """Sums, membrane potentials and spikes of a population in one pass.
+
+    Attributes:
+        projections: those whose spikes the pass reads; the currents of all others are given to it.
+    """
+
+    def __init__(self, program: Program, population: Population):
+        assert isinstance(population.neuron, FixedNeuron)
+        self.population, self.neuron = population, population.neuron
+        blocks: dict[AnyProjection, Blocks] = {}
+        for projection in program.into(population.name):
+            spiking = isinstance(projection, Projection) and program.sends_spikes(projection.source)
+            found = blocks_of(projection.operators, program[projection.source].shape) if spiking else None
+            if found is not None:
+                blocks[projection] = found
+        self.projections = tuple(blocks)
+        self.positions, self.channels = _layout(population.shape)
+        if not blocks:  # positions mean nothing to it: one long row
+            self.positions, self.channels = 1, population.size
+        self.blocks = list(blocks.values())
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the current has a memory."""
+        return self.neuron.du is not None
+
+    def rest(self, samples: int) -> np.ndarray:
+        """Return the state at rest, for calls of `run` that go on from each other."""
+        return np.zeros((2, samples, self.positions, self.channels), np.int32)
+
+    def run(
+        self, arrivals: list[tuple[Tensor | None, int]], extra: Tensor | None, size: tuple[int, int], state: np.ndarray
+    ) -> Fired:
+        """Run all steps of some samples.
+
+        Args:
+            arrivals: for each of `projections`, the spikes of its source (S, N, *source shape), uint8,
+                and the steps by which they arrive late. None: nothing arrives.
+            extra: current of other projections, (S, N, *shape), weight units.
+            size: steps and samples.
+            state: as `rest` returns it; changed.
+        """
+        from mksgn.deploy.kernels import synapses
+
+        steps, samples = size
+        threads = torch.get_num_threads()
+        tiles = self._tiles(steps)
+        tasks = tiles.tasks(samples, threads)
+        inputs = self._inputs(arrivals, steps, tiles)
+        sent = np.empty((steps, samples, self.positions, self.channels), np.uint8)
+        given = np.zeros((1, 1, 1, self.channels), np.int32) if extra is None else self._rows(extra.int())
+
+        def work(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            counts = np.zeros((self.positions, self.channels), np.int64)
+            highest = np.zeros((2, self.channels), np.int32)
+            scratch = tiles.scratch(part, steps, self.channels, self._accumulator, [b.weight.shape[1] for b in self.blocks])
+            targets = tiles.targets, tiles.first_target
+            constants = np.int32(HALF), given, self._constants, self._keep, state
+            synapses.run_tiles(part, inputs, targets, *constants, sent, counts, highest, scratch)
+            return counts, highest
+
+        parts = [part for part in np.array_split(tasks, threads) if len(part)]
+        if len(parts) == 1:
+            done = [work(parts[0])]
+        else:
+            with ThreadPoolExecutor(len(parts)) as pool:
+                done = list(pool.map(work, parts))
+        counts, highest = sum(c for c, _ in done), np.max([h for _, h in done], axis=0).max(1)
+        return Fired(
+            self._shaped(torch.from_numpy(sent)),
+            np.ascontiguousarray(self._shaped(torch.from_numpy(counts)[None, None])[0, 0].numpy()),
+            float(highest[0]),
+            float(highest[1]) / SUB_UNITS,
+        )
+
+    @cached_property
+    def _accumulator(self) -> Any:
+        return np.int16 if self.neuron.worst <= HALF * INT16_MAX else np.int32
+
+    @cached_property
+    def _constants(self) -> np.ndarray:
+        """Threshold and bias in sub-units, int32 (1 or P, 2, C)."""
+        assert self.neuron.vth is not None
+        return self._parameters(self.neuron.vth.astype(np.int32) * SUB_UNITS, self.neuron.bias.astype(np.int32))
+
+    @cached_property
+    def _keep(self) -> np.ndarray:
+        """What membrane and current keep, float64 (1 or P, 2, C); of no length where the membrane keeps a half."""
+        if self.neuron.du is None and np.all(np.asarray(self.neuron.dv) == DECAY_STEPS // 2):
+            return np.empty((0, 2, self.channels))
+        du = DECAY_STEPS - 1 if self.neuron.du is None else self.neuron.du
+        keep_v = (DECAY_STEPS - np.asarray(self.neuron.dv)) / DECAY_STEPS
+        return self._parameters(keep_v, (DECAY_STEPS - 1 - np.asarray(du)) / DECAY_STEPS)
+
+    def _parameters(self, *arrays: np.ndarray) -> np.ndarray:
+        """Stack parameters that broadcast against the shape: (P, arrays, C), or (1, arrays, C) where all rows agree."""
+        full = (np.broadcast_to(x, self.population.shape) for x in arrays)
+        rows = np.stack([self._rows(torch.from_numpy(x.copy())[None, None])[0, 0] for x in full], axis=1)
+        return np.ascontiguousarray(rows[:1] if (rows == rows[:1]).all() else rows)
+
+    def _tiles(self, steps: int) -> Tiles:
+        if steps not in self._tiles_of:
+            row = steps * self.channels * np.dtype(self._accumulator).itemsize
+            self._tiles_of[steps] = Tiles(self.blocks, self.positions, row)
+        return self._tiles_of[steps]
+
+    @cached_property
+    def _tiles_of(self) -> dict[int, Tiles]:
+        return {}
+
+    def _inputs(self, arrivals: list[tuple[Tensor | None, int]], steps: int, tiles: Tiles) -> tuple[Any, ...]:
+        """Return what `run_tiles` reads of each projection."""
+        inputs = []
+        for (spikes, delay), blocks, parts in zip(arrivals, self.blocks, tiles.of_projection, strict=True):
+            words = _no_words() if spikes is None else _words(spikes)
+            inputs.append((words, blocks.weight, *parts, steps if spikes is None else delay))
+        if not inputs:
+            weight, parts = np.zeros((1, 1, self.channels), np.int16), tiles.nothing
+            inputs.append((_no_words(), weight, *parts, steps))
+        return tuple(inputs)
+
+    def _rows(self, x: Tensor) -> np.ndarray:
+        """(S, N, *shape) → (S, N, P, C), channels last, contiguous."""
+        return channels_last(x).reshape(*x.shape[:2], self.positions, self.channels).contiguous().numpy()
+
+    def _shaped(self, x: Tensor) -> Tensor:
+        """(S, N, P, C) → (S, N, *shape), a view."""
+        shape = self.population.shape
+        if len(shape) not in (2, 3):
+            return x.view(*x.shape[:2], *shape)
+        return x.view(*x.shape[:2], *shape[1:], shape[0]).movedim(-1, 2)
+
+
+def _layout(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the numbers of positions and channels: channels are the first axis, and there are at most two others."""
+    return (prod(shape[1:]), shape[0]) if len(shape) in (1, 2, 3) else (1, prod(shape))
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """(S, N, C, ...) → (S, N, ..., C) of two or three axes; others as they are."""
+    return x.movedim(2, -1) if x.ndim in (4, 5) else x
+
+
+def _words(spikes: Tensor) -> np.ndarray:
+    """(S, N, C, ...) uint8 → (S, N, P, C / 8) uint64, with silent channels up to a whole word."""
+    rows = channels_last(spikes)
+    rows = rows.reshape(*rows.shape[:2], -1, rows.shape[-1])
+    missing = -rows.shape[-1] % WORD
+    if missing:
+        rows = torch.nn.functional.pad(rows, (0, missing))
+    return rows.contiguous().numpy().view(np.uint64)
+
+
+def _no_words() -> np.ndarray:
+    return np.zeros((1, 1, 1, 1), np.uint64)

@@ -1,0 +1,215 @@
+"""The compiled loops: spikes of the sources → accumulators → membrane potentials of all steps → spikes.
+
+One pass handles a tile: some positions of a population, for some samples and all steps. Its
+accumulators and membrane potentials stay in the core's cache. Spikes are sparse, so that a source's
+spikes are listed once, and each adds a row of its block of weights to the accumulators of a target.
+What is silent costs nothing.
+
+Arrays: C channels at each of P positions, S steps, N samples. Accumulators are int16 where the
+worst sum fits, or int32, in units of `unit` weight units.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from mksgn.export.loihi import CURRENT_WRAP, MEMBRANE_MAX, SUB_UNITS
+
+# 32-bit constants: with wider ones the compiler would widen all of a row
+SUB, HIGHEST, LOWEST = np.int32(SUB_UNITS), np.int32(MEMBRANE_MAX), np.int32(-MEMBRANE_MAX)
+HALF_WRAP, WRAP_MASK = np.int32(CURRENT_WRAP // 2 - 1), np.int32(CURRENT_WRAP - 1)
+
+
+@intrinsic
+def trailing_zeros(_, word):
+    """Count the zero bits below the lowest set bit of a uint64 that is not 0."""
+
+    def generate(_context, builder, _signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def list_events(words, listed):
+    """List the channels that fire in a row of spikes, one byte each, 8 in a word; return their number."""
+    count = 0
+    for i in range(len(words)):
+        word = words[i]
+        while word:
+            listed[count] = 8 * i + (trailing_zeros(word) >> 3)
+            count += 1
+            word &= word - np.uint64(1)
+    return count
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def add_rows(sums, weight, listed):
+    """Add the rows of a block of weights (C_in, C_out) that `listed` names to accumulators (C_out,)."""
+    i, count, width = 0, len(listed), len(sums)
+    while i + 8 <= count:  # eight at a time: the accumulators are read and written once for all of them
+        a, b, c, d = weight[listed[i]], weight[listed[i + 1]], weight[listed[i + 2]], weight[listed[i + 3]]
+        e, f, g, h = weight[listed[i + 4]], weight[listed[i + 5]], weight[listed[i + 6]], weight[listed[i + 7]]
+        for k in range(width):
+            sums[k] += a[k] + b[k] + c[k] + d[k] + e[k] + f[k] + g[k] + h[k]
+        i += 8
+    while i + 2 <= count:
+        a, b = weight[listed[i]], weight[listed[i + 1]]
+        for k in range(width):
+            sums[k] += a[k] + b[k]
+        i += 2
+    if i < count:
+        a = weight[listed[i]]
+        for k in range(width):
+            sums[k] += a[k]
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def fire_halving(sums, unit, extra, neuron, v, spikes, highest):
+    """Advance a row of neurons whose membrane keeps a half, and whose current has no memory, by one step.
+
+    Args:
+        sums: int16 or int32 (C,), accumulators.
+        unit: int32, weight units of an accumulator.
+        extra: int32 (C,), weight units: current from elsewhere.
+        neuron: int32 (2, C), threshold and bias in sub-units.
+        v: int32 (C,), membrane potentials in sub-units; changed.
+        spikes: uint8 (C,), written.
+        highest: int32 (2, C), largest |current| and |membrane potential before reset| so far; changed.
+    """
+    threshold, bias, currents, membranes = neuron[0], neuron[1], highest[0], highest[1]
+    for k in range(len(v)):
+        x = np.int32(np.int32(np.int32(sums[k]) * unit) + extra[k])
+        kept = np.int32(np.int32(v[k] - np.int32(v[k] >> np.int32(31))) >> np.int32(1))  # truncates toward zero
+        h = np.int32(np.int32(kept + np.int32(x * SUB)) + bias[k])
+        h = min(max(h, LOWEST), HIGHEST)
+        currents[k] = max(currents[k], max(x, np.int32(-x)))
+        membranes[k] = max(membranes[k], max(h, np.int32(-h)))
+        fires = h > threshold[k]
+        spikes[k] = fires
+        v[k] = np.int32(0) if fires else h
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def fire(sums, unit, extra, neuron, keep, v, u, spikes, highest):
+    """The same with any decay, and with a memory of the current where u has a value for each neuron.
+
+    `keep` is float64 (2, C): the share that the membrane and the current keep, multiples of 1/4096.
+    """
+    threshold, bias, currents, membranes = neuron[0], neuron[1], highest[0], highest[1]
+    keep_v, keep_u = keep[0], keep[1]
+    remembers = len(u) == len(v)
+    for k in range(len(v)):
+        x = np.int32(np.int32(np.int32(sums[k]) * unit) + extra[k])
+        driven = np.int32(x * SUB)
+        if remembers:
+            driven = np.int32(np.int32(np.float64(u[k]) * keep_u[k]) + driven)
+            driven = np.int32(np.int32(np.int32(driven + HALF_WRAP) & WRAP_MASK) - HALF_WRAP)
+            u[k] = driven
+        h = np.int32(np.int32(np.int32(np.float64(v[k]) * keep_v[k]) + driven) + bias[k])
+        h = min(max(h, LOWEST), HIGHEST)
+        currents[k] = max(currents[k], max(x, np.int32(-x)))
+        membranes[k] = max(membranes[k], max(h, np.int32(-h)))
+        fires = h > threshold[k]
+        spikes[k] = fires
+        v[k] = np.int32(0) if fires else h
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def list_tile(words, samples, sources, delay, starts, listed):
+    """List the events of a tile's sources; row (n, s, source) gets listed[starts[row] : starts[row + 1]]."""
+    row, end, steps = 0, 0, words.shape[0]
+    starts[0] = 0
+    for n in range(samples[0], samples[1]):
+        for s in range(steps):
+            for source in sources:
+                if 0 <= s - delay < steps:
+                    end += list_events(words[s - delay, n, source], listed[end:])
+                row += 1
+                starts[row] = end
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def add_tile(sums, weight, edges, targets, starts, sources, listed):
+    """Add what the listed events cause to the accumulators (rows, C); an edge is (block, source, target).
+
+    Edges are in the order of their blocks, so that a block stays in the cache for all its rows.
+    """
+    runs = len(sums) // targets  # samples times steps
+    for block, source, target in edges:
+        rows = weight[block]
+        for run in range(runs):
+            i = run * sources + source
+            if starts[i + 1] > starts[i]:
+                add_rows(sums[run * targets + target], rows, listed[starts[i] : starts[i + 1]])
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def add_counts(total, counts):
+    """Add counts to a total, and set them to 0."""
+    for k in range(len(total)):
+        total[k] += counts[k]
+        counts[k] = 0
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def run_tiles(tasks, inputs, tiles, unit, extra, neuron, keep, state, sent, counts, highest, scratch):
+    """Run tiles of a population over all steps.
+
+    Args:
+        tasks: int64 (tasks, 3): tile, first sample, end of the samples.
+        inputs: per projection a tuple of spikes as words, uint64 (S, N, P, C_in / 8); blocks of weights,
+            (blocks, C_in, C); edges, int32 (edges, 3), and int64 (tiles + 1,) where each tile's begin;
+            sources' positions, int64, and where each tile's begin; its delay in steps.
+        tiles: the targets' positions, int64, and int64 (tiles + 1,) where each tile's begin.
+        unit: weight units of an accumulator.
+        extra: int32 (S, N, P, C), weight units: current of other projections; an axis of 1 is the same for all.
+        neuron: int32 (1 or P, 2, C), threshold and bias in sub-units.
+        keep: float64 (1 or P, 2, C) as in `fire`; (0, 2, C): the membrane keeps a half.
+        state: int32 (2, N, P, C), membrane potentials and currents in sub-units; changed. Its axes but
+            the last may be 0 long where every sample starts at rest and the current has no memory.
+        sent: uint8 (S, N, P, C), spikes; written.
+        counts: int64 (P, C), spikes; added to.
+        highest: int32 (2, C) as in `fire_halving`; changed.
+        scratch: arrays of accumulators (rows, C); events' ends (rows + 1,) int64; events int32.
+    """
+    positions, first_target = tiles
+    sums_of_all, starts, listed = scratch
+    steps, width = sent.shape[0], sent.shape[3]
+    resting, no_memory = np.empty(width, np.int32), np.empty(0, np.int32)
+    per_neuron = np.zeros(width, np.uint8)
+    for tile, first, end in tasks:
+        targets = positions[first_target[tile] : first_target[tile + 1]]
+        sums = sums_of_all[: (end - first) * steps * len(targets)]
+        sums[:] = 0
+        for words, weight, edges, first_edge, source_positions, first_source, delay in inputs:
+            sources = source_positions[first_source[tile] : first_source[tile + 1]]
+            list_tile(words, (first, end), sources, delay, starts, listed)
+            part = edges[first_edge[tile] : first_edge[tile + 1]]
+            add_tile(sums, weight, part, len(targets), starts, len(sources), listed)
+        for i in range(len(targets)):
+            p = targets[i]
+            constants = neuron[p if len(neuron) > 1 else 0]
+            added = 0
+            for n in range(first, end):
+                v, u = resting, no_memory
+                if state.shape[1]:
+                    v, u = state[0, n, p], state[1, n, p]
+                else:
+                    v[:] = 0
+                for s in range(steps):
+                    row = sums[((n - first) * steps + s) * len(targets) + i]
+                    more = extra[min(s, extra.shape[0] - 1), min(n, extra.shape[1] - 1), min(p, extra.shape[2] - 1)]
+                    if len(keep):
+                        fire(row, unit, more, constants, keep[p if len(keep) > 1 else 0], v, u, sent[s, n, p], highest)
+                    else:
+                        fire_halving(row, unit, more, constants, v, sent[s, n, p], highest)
+                    out = sent[s, n, p]
+                    for k in range(width):
+                        per_neuron[k] = np.uint8(per_neuron[k] + out[k])
+                    added += 1
+                    if added == 255:  # of a byte
+                        add_counts(counts[p], per_neuron)
+                        added = 0
+            add_counts(counts[p], per_neuron)
