@@ -133,7 +133,11 @@ class _Emulation:
     def __init__(self, program: Program, steps: int, device: torch.device):
         self.program, self.device, self.fixed = program, device, program.precision == "fixed"
         self.event_counters = {p.name: EventCounter(program, p) for p in program.populations}
-        self.groups = {name: GroupStepper(program, members, device) for name, members in program.groups.items()}
+        # the host's populations are in float32, whose sums another device forms in another order
+        self.groups = {
+            name: GroupStepper(program, members, torch.device("cpu") if members[0].location == "host" else device)
+            for name, members in program.groups.items()
+        }
         self.last_use: dict[str, str] = {}
         for name, members in program.groups.items():
             sources = (s for p in members for projection in program.into(p.name) for s in projection.sources)
@@ -178,17 +182,17 @@ class _Emulation:
         constant = x.strides[1] == 0
         dtype = np.float32 if name in self.program.analog else np.uint8
         values = np.array((x[:, :1] if constant else x).swapaxes(0, 1), dtype=dtype, order="C")
-        tensor = torch.from_numpy(values).to(self.device)
+        tensor = torch.from_numpy(values)
         return tensor.expand(x.shape[1], *tensor.shape[1:]) if constant else tensor
 
     def _at_once(self, group: GroupStepper, population: Population, values: Values) -> Tensor:
         counter = self.event_counters[population.name]
         if population.name in group.fused:
             return self._fused(group, population, values)
-        current = self._current(population, self.program.into(population.name), values)
+        current = self._current(population, self.program.into(population.name), values, group.device)
         assert current is not None
         if population.kind == "readout":
-            bias = torch.from_numpy(np.asarray(population.bias, dtype=np.float64)).to(self.device)
+            bias = torch.from_numpy(np.asarray(population.bias, dtype=np.float64)).to(group.device)
             return _with_late(current.double() + bias, group.late[population.name])
         current = _with_late(current, group.late[population.name])
         state = group.states[population.name]
@@ -209,16 +213,16 @@ class _Emulation:
         fused, counter = group.fused[population.name], self.event_counters[population.name]
         arrivals: list[tuple[Tensor | None, int]] = []
         for projection in fused.projections:
-            spikes, delay = values[projection.sources[0]], self.program.arrival_delay(projection, 0)
+            spikes, delay = values[projection.sources[0]].to(group.device), self.program.arrival_delay(projection, 0)
             if delay:
                 counter.record_deliveries(projection, [_delayed(spikes, delay)])
             arrivals.append((spikes, delay))
         others = [q for q in self.program.into(population.name) if q not in fused.projections]
-        current = self._current(population, others, values)
+        current = self._current(population, others, values, group.device)
         late = group.late[population.name]
         steps, samples = next(iter(values.values())).shape[:2]
         if late and current is None:
-            current = torch.zeros((steps, samples, *population.shape))
+            current = torch.zeros((steps, samples, *population.shape), device=group.device)
         extra = None if current is None else _with_late(current, late)
         fired = fused.run(arrivals, extra, (steps, samples), fused.rest(0))
         counter.record_membrane(fired.max_membrane)
@@ -226,17 +230,19 @@ class _Emulation:
         counter.per_neuron += fired.per_neuron
         return fired.spikes
 
-    def _current(self, population: Population, projections: Iterable[AnyProjection], values: Values) -> Tensor | None:
+    def _current(
+        self, population: Population, projections: Iterable[AnyProjection], values: Values, device: torch.device
+    ) -> Tensor | None:
         """Return the sum of projections into a population, (steps, samples, *shape); None without any."""
         total: Tensor | None = None
         for projection in projections:
-            y = self._projected(projection, values)
+            y = self._projected(projection, values, device)
             total = y if total is None else total + y
         return total
 
-    def _projected(self, projection: AnyProjection, values: Values) -> Tensor:
+    def _projected(self, projection: AnyProjection, values: Values, device: torch.device) -> Tensor:
         """Return the current of a projection from another group, (steps, samples, *target shape)."""
-        inputs = [values[source] for source in projection.sources]
+        inputs = [values[source].to(device) for source in projection.sources]
         steps, samples = inputs[0].shape[:2]
         counter = self.event_counters[projection.target]
         delays = [self.program.arrival_delay(projection, i) for i in range(len(inputs))]
@@ -260,7 +266,7 @@ class _Emulation:
 
         def arrives(projection: AnyProjection, index: int) -> Tensor | None:
             t = group.index - self.program.arrival_delay(projection, index)
-            return values[projection.sources[index]][t] if 0 <= t < steps else None
+            return values[projection.sources[index]][t].to(group.device) if 0 <= t < steps else None
 
         assert outside <= set(values)
         group.start(samples)

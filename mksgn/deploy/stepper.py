@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mksgn.deploy.event_counts import coincidences, largest
 from mksgn.deploy.kernels import attention
-from mksgn.deploy.kernels.population import FusedPopulation
-from mksgn.deploy.program.neurons import FixedNeuron, Membrane, State, prepare
+from mksgn.deploy.kernels.population import fused_population
+from mksgn.deploy.program.neurons import Membrane, State, prepare
 from mksgn.deploy.program.program import AnyProjection, Population, Product, Program
 
 # what a projection's source, by index, delivers at this step; None: nothing yet
@@ -67,7 +67,8 @@ class GroupStepper:
         self.members, self.device = members, device or torch.device("cpu")
         self.fixed = program.precision == "fixed"
         self.incoming = {p.name: program.into(p.name) for p in members}
-        self.fused = {p.name: FusedPopulation(program, p) for p in members if runs_fused(p, self.device)}
+        fused = {p.name: fused_population(program, p, self.device) for p in members}
+        self.fused = {name: plan for name, plan in fused.items() if plan is not None}
         self.states: dict[str, State] = {
             p.name: prepare(p.neuron, self.device, p.unit)
             for p in members
@@ -158,8 +159,3 @@ class GroupStepper:
             if self.index >= first:
                 total = bias.expand(self.samples, *population.shape) if total is None else total + bias
         return total
-
-
-def runs_fused(population: Population, device: torch.device) -> bool:
-    """Whether the compiled loops of mksgn/deploy/kernels run a population: one of the chip's integers that fires."""
-    return isinstance(population.neuron, FixedNeuron) and population.fires and device.type == "cpu"

@@ -2,31 +2,14 @@
 
 import numpy as np
 import torch
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 from torch import Tensor
 
+from mksgn.deploy.kernels.vectors import load_word, set_bits
 from mksgn.deploy.program.program import Product
 
-WORD = 64
-
-
-@intrinsic
-def ones(_, word):
-    """Count the bits that are set in a uint64."""
-
-    def generate(_context, builder, _signature, arguments):
-        return builder.ctpop(arguments[0])
-
-    return types.uint64(types.uint64), generate
-
-
-@njit(nogil=True, cache=True, boundscheck=False)
-def pack(spikes, bits):
-    """Pack bytes of 0 or 1 into bits of words."""
-    bits[:] = 0
-    for i in range(len(spikes)):
-        bits[i // WORD] |= np.uint64(spikes[i]) << np.uint64(i % WORD)
+WORD = 32
+GATHER = np.uint64(0x0102040810204080)
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
@@ -45,23 +28,18 @@ def map_current(qkv, heads, weight, out):
     runs, frames, joints, channels = qkv.shape
     width = channels // 3 // heads
     words = -(-width // WORD)
-    q, k = np.empty((joints, words), np.uint64), np.empty((joints, words), np.uint64)
+    q, k = np.empty((words, joints), np.uint32), np.empty((words, joints), np.uint32)
     total = 0
     for run in range(runs):
         for t in range(frames):
             for head in range(heads):
                 for j in range(joints):
                     row, first = qkv[run, t, j], head * width
-                    pack(row[first : first + width], q[j])
-                    pack(row[channels // 3 + first : channels // 3 + first + width], k[j])
+                    for w in range(words):
+                        q[w, j] = pack(row, first + w * WORD, min(WORD, width - w * WORD))
+                        k[w, j] = pack(row, channels // 3 + first + w * WORD, min(WORD, width - w * WORD))
                 for i in range(joints):
-                    row_of = out[run, head, t, i]
-                    for j in range(joints):
-                        count = np.int32(0)
-                        for w in range(words):
-                            count += np.int32(ones(q[i, w] & k[j, w]))
-                        total += count
-                        row_of[j] = count * weight
+                    total += weighted_counts(q[:, i], k, weight, out[run, head, t, i])
     return total
 
 
@@ -81,23 +59,51 @@ def value_current(m, qkv, weight, out):
     runs, heads, frames, joints = m.shape[:4]
     channels = out.shape[3]
     width = channels // heads
+    words = -(-joints // WORD)
+    keys, values = np.empty(words, np.uint32), np.empty((words, channels), np.uint32)
     total = 0
     for run in range(runs):
         for t in range(frames):
+            values[:] = 0
+            for j in range(joints):
+                row, bits, shift = qkv[run, t, j], values[j // WORD], np.uint32(j % WORD)
+                for c in range(channels):
+                    bits[c] |= np.uint32(np.uint32(row[2 * channels + c]) << shift)
             for i in range(joints):
                 for head in range(heads):
-                    row = out[run, t, i, head * width : (head + 1) * width]
-                    row[:] = 0
-                    keys = m[run, head, t, i]
-                    first = 2 * channels + head * width
-                    for j in range(joints):
-                        if keys[j]:
-                            values = qkv[run, t, j, first : first + width]
-                            for c in range(width):
-                                row[c] += values[c]
-                    for c in range(width):
-                        total += row[c]
-                        row[c] *= weight
+                    for w in range(words):
+                        keys[w] = pack(m[run, head, t, i], w * WORD, min(WORD, joints - w * WORD))
+                    part = slice(head * width, (head + 1) * width)
+                    total += weighted_counts(keys, values[:, part], weight, out[run, t, i, part])
+    return total
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def pack(spikes, first, count):
+    """Pack bytes of 0 or 1, at most 32, into the bits of a word."""
+    bits, i = np.uint32(0), 0
+    while i + 8 <= count:  # the product moves the bit of byte n to bit 56 + n
+        byte = np.uint32((load_word(spikes, first + i) * GATHER) >> np.uint64(56))
+        bits |= np.uint32(byte << np.uint32(i))
+        i += 8
+    while i < count:
+        bits |= np.uint32(np.uint32(spikes[first + i]) << np.uint32(i))
+        i += 1
+    return bits
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def weighted_counts(one, many, weight, out):
+    """Write weight times the coincidences of `one`, (words,), with each column of `many`, (words, n); sum the counts."""
+    total = np.int32(0)
+    out[:] = 0
+    for w in range(len(one)):
+        bits, row = one[w], many[w]
+        for j in range(len(out)):
+            out[j] = np.int32(out[j] + np.int32(set_bits(np.uint32(bits & row[j]))))
+    for j in range(len(out)):
+        total = np.int32(total + out[j])
+        out[j] = np.int32(out[j] * weight)
     return total
 
 

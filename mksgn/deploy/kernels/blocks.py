@@ -6,6 +6,7 @@ import numpy as np
 
 from mksgn.deploy.program import operators as ops
 
+LANES = 16  # channels of a vector (mksgn/deploy/kernels/vectors)
 HALF = 2  # weights of a fixed-point program are even: halves are stored
 
 
@@ -14,7 +15,7 @@ class Blocks:
     """Synapses from the channels of source positions to the channels of target positions.
 
     Attributes:
-        weight: int16 (blocks, C_in, C_out), half of the weights.
+        weight: int16 (blocks, C_in, C_out), half of the weights; C_out padded with zeros to whole vectors.
         edges: int32 (edges, 3): block, source position, target position; in the order of blocks.
         positions: number of target positions.
     """
@@ -22,6 +23,11 @@ class Blocks:
     weight: np.ndarray
     edges: np.ndarray
     positions: int
+
+
+def padded(channels: int) -> int:
+    """Round up to whole vectors."""
+    return -(-channels // LANES) * LANES
 
 
 def blocks_of(operators: ops.Operators, shape: ops.Shape) -> Blocks | None:
@@ -33,16 +39,18 @@ def blocks_of(operators: ops.Operators, shape: ops.Shape) -> Blocks | None:
             return _graph_convolution(graph, shape)
         case (ops.Dense(weight=weight),) if weight.ndim == 2 and len(shape) == 1:
             return _dense(weight, shape)
-        case (ops.Flatten() as flatten, ops.Dense(weight=weight)) if weight.ndim == 2 and len(
-            flatten.out_shape(shape)
-        ) == 1:
+        case (ops.Flatten() as flatten, ops.Dense(weight=weight)) if (
+            weight.ndim == 2 and len(flatten.out_shape(shape)) == 1
+        ):
             return _dense(weight, shape)
     return None
 
 
 def _blocks(weight: np.ndarray, edges: list[np.ndarray], positions: int) -> Blocks:
     """Weights (blocks, C_out, C_in) float → Blocks; edges as columns."""
-    halves = np.ascontiguousarray(np.rint(weight / HALF).astype(np.int16).swapaxes(1, 2))
+    blocks, outputs, inputs = weight.shape
+    halves = np.zeros((blocks, inputs, padded(outputs)), np.int16)
+    halves[:, :, :outputs] = np.rint(weight / HALF).swapaxes(1, 2)
     table = np.stack([np.ravel(column) for column in np.broadcast_arrays(*edges)], axis=1).astype(np.int32)
     return Blocks(halves, np.ascontiguousarray(table[np.argsort(table[:, 0], kind="stable")]), positions)
 

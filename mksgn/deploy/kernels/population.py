@@ -5,18 +5,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mksgn.deploy.kernels.blocks import HALF, Blocks, blocks_of
+from mksgn.deploy.kernels.blocks import HALF, Blocks, blocks_of, padded
 from mksgn.deploy.kernels.tiles import Tiles
 from mksgn.deploy.program.neurons import FixedNeuron
 from mksgn.deploy.program.program import AnyProjection, Population, Program, Projection
 from mksgn.export.loihi import DECAY_STEPS, SUB_UNITS
 
 WORD = 8  # spikes in a word of bytes
+LONG_ROW = 2048  # neurons
 INT16_MAX = np.iinfo(np.int16).max
 
 
@@ -55,8 +57,8 @@ class FusedPopulation:
                 blocks[projection] = found
         self.projections = tuple(blocks)
         self.positions, self.channels = _layout(population.shape)
-        if not blocks:  # positions mean nothing to it: one long row
-            self.positions, self.channels = 1, population.size
+        if not blocks:  # positions mean nothing to it: rows as long as the cache likes
+            self.positions, self.channels = _regrouped(self.positions, self.channels)
         self.blocks = list(blocks.values())
 
     @property
@@ -90,14 +92,13 @@ class FusedPopulation:
         sent = np.empty((steps, samples, self.positions, self.channels), np.uint8)
         given = np.zeros((1, 1, 1, self.channels), np.int32) if extra is None else self._rows(extra.int())
 
-        def work(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def work(part: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
             counts = np.zeros((self.positions, self.channels), np.int64)
-            highest = np.zeros((2, self.channels), np.int32)
-            scratch = tiles.scratch(part, steps, self.channels, self._accumulator, [b.weight.shape[1] for b in self.blocks])
+            inputs_of = [b.weight.shape[1] for b in self.blocks]
+            scratch = tiles.scratch(part, steps, padded(self.channels), self._accumulator, inputs_of)
             targets = tiles.targets, tiles.first_target
             constants = np.int32(HALF), given, self._constants, self._keep, state
-            synapses.run_tiles(part, inputs, targets, *constants, sent, counts, highest, scratch)
-            return counts, highest
+            return counts, synapses.run_tiles(part, inputs, targets, *constants, sent, counts, scratch)
 
         parts = [part for part in np.array_split(tasks, threads) if len(part)]
         if len(parts) == 1:
@@ -105,12 +106,12 @@ class FusedPopulation:
         else:
             with ThreadPoolExecutor(len(parts)) as pool:
                 done = list(pool.map(work, parts))
-        counts, highest = sum(c for c, _ in done), np.max([h for _, h in done], axis=0).max(1)
+        counts, (max_current, max_membrane) = sum(c for c, _ in done), np.max([h for _, h in done], axis=0)
         return Fired(
             self._shaped(torch.from_numpy(sent)),
             np.ascontiguousarray(self._shaped(torch.from_numpy(counts)[None, None])[0, 0].numpy()),
-            float(highest[0]),
-            float(highest[1]) / SUB_UNITS,
+            float(max_current),
+            float(max_membrane) / SUB_UNITS,
         )
 
     @cached_property
@@ -140,7 +141,7 @@ class FusedPopulation:
 
     def _tiles(self, steps: int) -> Tiles:
         if steps not in self._tiles_of:
-            row = steps * self.channels * np.dtype(self._accumulator).itemsize
+            row = steps * padded(self.channels) * np.dtype(self._accumulator).itemsize
             self._tiles_of[steps] = Tiles(self.blocks, self.positions, row)
         return self._tiles_of[steps]
 
@@ -155,7 +156,7 @@ class FusedPopulation:
             words = _no_words() if spikes is None else _words(spikes)
             inputs.append((words, blocks.weight, *parts, steps if spikes is None else delay))
         if not inputs:
-            weight, parts = np.zeros((1, 1, self.channels), np.int16), tiles.nothing
+            weight, parts = np.zeros((1, 1, padded(self.channels)), np.int16), tiles.nothing
             inputs.append((_no_words(), weight, *parts, steps))
         return tuple(inputs)
 
@@ -171,9 +172,40 @@ class FusedPopulation:
         return x.view(*x.shape[:2], *shape[1:], shape[0]).movedim(-1, 2)
 
 
+_PLANS: WeakKeyDictionary[Program, dict[tuple[str, torch.device], FusedPopulation]] = WeakKeyDictionary()
+
+
+def fused_population(program: Program, population: Population, device: torch.device) -> FusedPopulation | None:
+    """Return the plan of a population, which is made once for a program and device.
+
+    None: no fused kernel runs it, because it is not one of the chip's integers that fires, or, on a
+    GPU, it is in a loop, which is computed step by step.
+    """
+    fires = isinstance(population.neuron, FixedNeuron) and population.fires
+    on_gpu = device.type == "cuda"
+    if not fires or (on_gpu and program.loops(population.group)):
+        return None
+    plans = _PLANS.setdefault(program, {})
+    key = population.name, device
+    if key not in plans:
+        if on_gpu:
+            from mksgn.deploy.kernels.gpu import GpuPopulation
+
+            plans[key] = GpuPopulation(program, population, device)
+        else:
+            plans[key] = FusedPopulation(program, population)
+    return plans[key]
+
+
 def _layout(shape: tuple[int, ...]) -> tuple[int, int]:
     """Return the numbers of positions and channels: channels are the first axis, and there are at most two others."""
-    return (prod(shape[1:]), shape[0]) if len(shape) in (1, 2, 3) else (1, prod(shape))
+    return (prod(shape[1:]), shape[0]) if len(shape) in (1, 2, 3) else (prod(shape[:-1]), prod(shape[-1:]))
+
+
+def _regrouped(positions: int, channels: int) -> tuple[int, int]:
+    """Take several rows for one, as long as it has at most LONG_ROW neurons."""
+    several = max(n for n in range(1, max(1, LONG_ROW // channels) + 1) if positions % n == 0)
+    return positions // several, channels * several
 
 
 def channels_last(x: Tensor) -> Tensor:

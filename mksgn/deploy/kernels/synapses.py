@@ -10,25 +10,14 @@ worst sum fits, or int32, in units of `unit` weight units.
 """
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
+from mksgn.deploy.kernels.vectors import add_rows, trailing_zeros
 from mksgn.export.loihi import CURRENT_WRAP, MEMBRANE_MAX, SUB_UNITS
 
 # 32-bit constants: with wider ones the compiler would widen all of a row
 SUB, HIGHEST, LOWEST = np.int32(SUB_UNITS), np.int32(MEMBRANE_MAX), np.int32(-MEMBRANE_MAX)
 HALF_WRAP, WRAP_MASK = np.int32(CURRENT_WRAP // 2 - 1), np.int32(CURRENT_WRAP - 1)
-
-
-@intrinsic
-def trailing_zeros(_, word):
-    """Count the zero bits below the lowest set bit of a uint64 that is not 0."""
-
-    def generate(_context, builder, _signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.uint64), generate
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
@@ -45,28 +34,7 @@ def list_events(words, listed):
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
-def add_rows(sums, weight, listed):
-    """Add the rows of a block of weights (C_in, C_out) that `listed` names to accumulators (C_out,)."""
-    i, count, width = 0, len(listed), len(sums)
-    while i + 8 <= count:  # eight at a time: the accumulators are read and written once for all of them
-        a, b, c, d = weight[listed[i]], weight[listed[i + 1]], weight[listed[i + 2]], weight[listed[i + 3]]
-        e, f, g, h = weight[listed[i + 4]], weight[listed[i + 5]], weight[listed[i + 6]], weight[listed[i + 7]]
-        for k in range(width):
-            sums[k] += a[k] + b[k] + c[k] + d[k] + e[k] + f[k] + g[k] + h[k]
-        i += 8
-    while i + 2 <= count:
-        a, b = weight[listed[i]], weight[listed[i + 1]]
-        for k in range(width):
-            sums[k] += a[k] + b[k]
-        i += 2
-    if i < count:
-        a = weight[listed[i]]
-        for k in range(width):
-            sums[k] += a[k]
-
-
-@njit(nogil=True, cache=True, boundscheck=False)
-def fire_halving(sums, unit, extra, neuron, v, spikes, highest):
+def fire_halving(sums, unit, extra, neuron, v, spikes):
     """Advance a row of neurons whose membrane keeps a half, and whose current has no memory, by one step.
 
     Args:
@@ -76,30 +44,35 @@ def fire_halving(sums, unit, extra, neuron, v, spikes, highest):
         neuron: int32 (2, C), threshold and bias in sub-units.
         v: int32 (C,), membrane potentials in sub-units; changed.
         spikes: uint8 (C,), written.
-        highest: int32 (2, C), largest |current| and |membrane potential before reset| so far; changed.
+
+    Returns:
+        Largest |current| in weight units, and largest |membrane potential before reset| in sub-units.
     """
-    threshold, bias, currents, membranes = neuron[0], neuron[1], highest[0], highest[1]
+    threshold, bias = neuron[0], neuron[1]
+    max_current, max_membrane = np.int32(0), np.int32(0)
     for k in range(len(v)):
         x = np.int32(np.int32(np.int32(sums[k]) * unit) + extra[k])
         kept = np.int32(np.int32(v[k] - np.int32(v[k] >> np.int32(31))) >> np.int32(1))  # truncates toward zero
         h = np.int32(np.int32(kept + np.int32(x * SUB)) + bias[k])
         h = min(max(h, LOWEST), HIGHEST)
-        currents[k] = max(currents[k], max(x, np.int32(-x)))
-        membranes[k] = max(membranes[k], max(h, np.int32(-h)))
+        max_current = max(max_current, max(x, np.int32(-x)))
+        max_membrane = max(max_membrane, max(h, np.int32(-h)))
         fires = h > threshold[k]
         spikes[k] = fires
         v[k] = np.int32(0) if fires else h
+    return max_current, max_membrane
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
-def fire(sums, unit, extra, neuron, keep, v, u, spikes, highest):
+def fire(sums, unit, extra, neuron, keep, v, u, spikes):
     """The same with any decay, and with a memory of the current where u has a value for each neuron.
 
     `keep` is float64 (2, C): the share that the membrane and the current keep, multiples of 1/4096.
     """
-    threshold, bias, currents, membranes = neuron[0], neuron[1], highest[0], highest[1]
+    threshold, bias = neuron[0], neuron[1]
     keep_v, keep_u = keep[0], keep[1]
     remembers = len(u) == len(v)
+    max_current, max_membrane = np.int32(0), np.int32(0)
     for k in range(len(v)):
         x = np.int32(np.int32(np.int32(sums[k]) * unit) + extra[k])
         driven = np.int32(x * SUB)
@@ -109,11 +82,12 @@ def fire(sums, unit, extra, neuron, keep, v, u, spikes, highest):
             u[k] = driven
         h = np.int32(np.int32(np.int32(np.float64(v[k]) * keep_v[k]) + driven) + bias[k])
         h = min(max(h, LOWEST), HIGHEST)
-        currents[k] = max(currents[k], max(x, np.int32(-x)))
-        membranes[k] = max(membranes[k], max(h, np.int32(-h)))
+        max_current = max(max_current, max(x, np.int32(-x)))
+        max_membrane = max(max_membrane, max(h, np.int32(-h)))
         fires = h > threshold[k]
         spikes[k] = fires
         v[k] = np.int32(0) if fires else h
+    return max_current, max_membrane
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
@@ -132,17 +106,16 @@ def list_tile(words, samples, sources, delay, starts, listed):
 
 @njit(nogil=True, cache=True, boundscheck=False)
 def add_tile(sums, weight, edges, targets, starts, sources, listed):
-    """Add what the listed events cause to the accumulators (rows, C); an edge is (block, source, target).
+    """Add what the listed events cause to the accumulators (rows, C padded); an edge is (block, source, target).
 
     Edges are in the order of their blocks, so that a block stays in the cache for all its rows.
     """
     runs = len(sums) // targets  # samples times steps
     for block, source, target in edges:
-        rows = weight[block]
         for run in range(runs):
             i = run * sources + source
             if starts[i + 1] > starts[i]:
-                add_rows(sums[run * targets + target], rows, listed[starts[i] : starts[i + 1]])
+                add_rows(sums, run * targets + target, weight, block, listed, starts[i], starts[i + 1])
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
@@ -154,13 +127,13 @@ def add_counts(total, counts):
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
-def run_tiles(tasks, inputs, tiles, unit, extra, neuron, keep, state, sent, counts, highest, scratch):
+def run_tiles(tasks, inputs, tiles, unit, extra, neuron, keep, state, sent, counts, scratch):
     """Run tiles of a population over all steps.
 
     Args:
         tasks: int64 (tasks, 3): tile, first sample, end of the samples.
         inputs: per projection a tuple of spikes as words, uint64 (S, N, P, C_in / 8); blocks of weights,
-            (blocks, C_in, C); edges, int32 (edges, 3), and int64 (tiles + 1,) where each tile's begin;
+            (blocks, C_in, C padded); edges, int32 (edges, 3), and int64 (tiles + 1,) where each tile's begin;
             sources' positions, int64, and where each tile's begin; its delay in steps.
         tiles: the targets' positions, int64, and int64 (tiles + 1,) where each tile's begin.
         unit: weight units of an accumulator.
@@ -171,14 +144,17 @@ def run_tiles(tasks, inputs, tiles, unit, extra, neuron, keep, state, sent, coun
             the last may be 0 long where every sample starts at rest and the current has no memory.
         sent: uint8 (S, N, P, C), spikes; written.
         counts: int64 (P, C), spikes; added to.
-        highest: int32 (2, C) as in `fire_halving`; changed.
-        scratch: arrays of accumulators (rows, C); events' ends (rows + 1,) int64; events int32.
+        scratch: arrays of accumulators (rows, C padded); events' ends (rows + 1,) int64; events int32.
+
+    Returns:
+        Largest |current| in weight units, and largest |membrane potential before reset| in sub-units.
     """
     positions, first_target = tiles
     sums_of_all, starts, listed = scratch
     steps, width = sent.shape[0], sent.shape[3]
     resting, no_memory = np.empty(width, np.int32), np.empty(0, np.int32)
     per_neuron = np.zeros(width, np.uint8)
+    max_current, max_membrane = np.int32(0), np.int32(0)
     for tile, first, end in tasks:
         targets = positions[first_target[tile] : first_target[tile + 1]]
         sums = sums_of_all[: (end - first) * steps * len(targets)]
@@ -201,11 +177,12 @@ def run_tiles(tasks, inputs, tiles, unit, extra, neuron, keep, state, sent, coun
                 for s in range(steps):
                     row = sums[((n - first) * steps + s) * len(targets) + i]
                     more = extra[min(s, extra.shape[0] - 1), min(n, extra.shape[1] - 1), min(p, extra.shape[2] - 1)]
-                    if len(keep):
-                        fire(row, unit, more, constants, keep[p if len(keep) > 1 else 0], v, u, sent[s, n, p], highest)
-                    else:
-                        fire_halving(row, unit, more, constants, v, sent[s, n, p], highest)
                     out = sent[s, n, p]
+                    if len(keep):
+                        current, h = fire(row, unit, more, constants, keep[p if len(keep) > 1 else 0], v, u, out)
+                    else:
+                        current, h = fire_halving(row, unit, more, constants, v, out)
+                    max_current, max_membrane = max(max_current, current), max(max_membrane, h)
                     for k in range(width):
                         per_neuron[k] = np.uint8(per_neuron[k] + out[k])
                     added += 1
@@ -213,3 +190,4 @@ def run_tiles(tasks, inputs, tiles, unit, extra, neuron, keep, state, sent, coun
                         add_counts(counts[p], per_neuron)
                         added = 0
             add_counts(counts[p], per_neuron)
+    return max_current, max_membrane

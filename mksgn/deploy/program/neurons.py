@@ -42,17 +42,6 @@ class FixedNeuron:
         """Bias in sub-units, int64."""
         return self.bias_mant.astype(np.int64) << self.bias_exp
 
-    def halves_exactly(self, steps: int) -> bool:
-        """Whether, in `steps` steps from rest, no halving truncates and no membrane is clipped.
-
-        Weights are even, so that currents are multiples of 128 sub-units.
-        """
-        if self.vth is None or self.du is not None or np.any(np.asarray(self.dv) != DECAY_STEPS // 2):
-            return False
-        finest = 1 << (steps - 1)
-        truncates = 2 * SUB_UNITS % finest != 0 or np.any(self.bias % finest)
-        return not truncates and 2 * self.worst * SUB_UNITS < MEMBRANE_MAX
-
 
 @dataclass(frozen=True, eq=False)
 class FloatNeuron:
@@ -109,22 +98,16 @@ class State(Protocol):
         """
 
 
-def prepare(
-    neuron: Neuron, device: torch.device | None = None, unit: float | np.ndarray = 1.0, steps: int | None = None
-) -> State:
-    """Choose the form of a neuron's state: in float32, in fixed point, or, where exact, in the
-    faster form for halving membranes.
+def prepare(neuron: Neuron, device: torch.device | None = None, unit: float | np.ndarray = 1.0) -> State:
+    """Make the tensors of a neuron, in float32 or in fixed point.
 
     Args:
         neuron: parameters of the population.
         device: device of the tensors.
         unit: value of one weight unit in the file, for a membrane potential that is the output.
-        steps: steps of a sample, if they are known.
     """
     if isinstance(neuron, FloatNeuron):
         return _float_state(neuron, device, unit)
-    if steps is not None and neuron.halves_exactly(steps):
-        return _halving_state(neuron, device)
     return _fixed_state(neuron, device, unit)
 
 
@@ -176,34 +159,6 @@ def _fixed_state(neuron: FixedNeuron, device: torch.device | None, unit: float |
         if neuron.du is None
         else _tensor((DECAY_STEPS - 1 - np.asarray(neuron.du)) / DECAY_STEPS, device),
         output_scale=_tensor(np.asarray(unit, dtype=np.float64) / SUB_UNITS, device),
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class HalvingState:
-    """A fixed-point neuron that `halves_exactly`: the same decisions, in weight units and a third
-    of the passes over memory.
-    """
-
-    threshold: Tensor
-    bias: Tensor | None
-    scale = 1.0
-
-    def start(self, current: Tensor) -> Membrane:
-        return Membrane(torch.zeros_like(current))
-
-    def step(self, current: Tensor, state: Membrane) -> tuple[Tensor, Membrane, Tensor]:
-        h = torch.add(current, state.v, alpha=0.5)
-        if self.bias is not None:
-            h += self.bias
-        s, silent = fire(h, self.threshold)
-        return s, Membrane(h * silent), h
-
-
-def _halving_state(neuron: FixedNeuron, device: torch.device | None) -> HalvingState:
-    assert neuron.vth is not None
-    return HalvingState(
-        _float32(neuron.vth, device), _float32(neuron.bias / SUB_UNITS, device) if neuron.bias.any() else None
     )
 
 

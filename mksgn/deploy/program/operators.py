@@ -1,8 +1,8 @@
 """Linear operators of projections, as exact matrix products on (N, *source shape) tensors.
 
 Weights are integers in fixed-point programs. While every partial sum stays below 2^24, which the
-fixed-point pass checks, float32 sums are exact in any order. Spikes are uint8, for 8-bit products
-(mksgn/deploy/program/int8), or float32.
+fixed-point pass checks, float32 sums are exact in any order. Spikes are uint8 or float32. On the
+chip's populations the fused kernels (mksgn/deploy/kernels) form the same sums.
 """
 
 import math
@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mksgn.deploy.errors import DeployError
-from mksgn.deploy.program import int8
 
 Shape = tuple[int, ...]
 
@@ -39,16 +38,6 @@ class _Weighted:
     @cached_property
     def _tensors(self) -> dict[torch.device, Tensor]:
         return {}
-
-
-def _spikes(x: Tensor) -> bool:
-    """Whether the 8-bit products may take x."""
-    return x.dtype == torch.uint8 and x.device.type == "cpu"
-
-
-def _rows(x: Tensor) -> Tensor:
-    """Permute (N, C, H, W) to (N, H, W, C)."""
-    return x.permute(0, 2, 3, 1)
 
 
 def _sizes(shape: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> Shape:
@@ -92,24 +81,11 @@ class Conv(_Weighted):
             and not any(self.extra_end_padding)
         )
 
-    @cached_property
-    def _int8(self) -> int8.Product | None:
-        if self.weight.ndim != 4:
-            return None
-        if self._pointwise:
-            return int8.linear(self.weight[:, :, 0, 0])
-        return int8.conv(self.weight, self.stride, self.padding, self.dilation, self.groups)
-
     def apply(self, x: Tensor) -> Tensor:
         if any(self.extra_end_padding):
             x = F.pad(x, [zeros for more in reversed(self.extra_end_padding) for zeros in (0, more)])
         if self._pointwise:
             x = x[:, :, :: self.stride[0], :: self.stride[1]]
-        if _spikes(x) and self._int8 is not None:
-            if not self._pointwise:
-                return self._int8(x)
-            rows = _rows(x)
-            return self._int8(rows.reshape(-1, rows.shape[-1])).unflatten(0, rows.shape[:-1]).permute(0, 3, 1, 2)
         x = x.float()
         weight = self.on(x.device)
         if self._pointwise:
@@ -137,18 +113,6 @@ class GraphConv(_Weighted):
     def _ends(self) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(self.source), torch.from_numpy(self.target)
 
-    @cached_property
-    def _int8(self) -> list[tuple[int, list[int], int8.Product]] | None:
-        """Per target joint: its source joints, and the product of their concatenated blocks."""
-        products = []
-        for joint in np.unique(self.target):
-            edges = np.flatnonzero(self.target == joint)
-            product = int8.linear(np.concatenate(list(self.weight[edges]), axis=1))
-            if product is None:
-                return None
-            products.append((int(joint), self.source[edges].tolist(), product))
-        return products
-
     def out_shape(self, shape: Shape) -> Shape:
         fits = len(shape) == 3 and (shape[0], shape[2]) == (self.weight.shape[2], self.joints)
         _require(fits, "GraphConv", f"({self.weight.shape[2]}, T, {self.joints})", shape)
@@ -156,12 +120,6 @@ class GraphConv(_Weighted):
 
     def apply(self, x: Tensor) -> Tensor:
         n, c, t, v = x.shape
-        if _spikes(x) and self._int8 is not None:
-            rows = _rows(x).reshape(n * t, v, c)
-            out = (torch.empty if len(self._int8) == v else torch.zeros)(n * t, v, self.weight.shape[1])
-            for joint, sources, product in self._int8:
-                out[:, joint] = product(rows[:, sources].reshape(n * t, -1))
-            return out.view(n, t, v, -1).permute(0, 3, 1, 2)
         weight = self.on(x.device)
         source, target = (ends.to(x.device) for ends in self._ends)
         columns = x.float().permute(3, 1, 0, 2).reshape(v, c, n * t)[source]
@@ -179,10 +137,6 @@ class Dense(_Weighted):
     weight: np.ndarray
     kind = "dense"
 
-    @cached_property
-    def _int8(self) -> int8.Product | None:
-        return int8.linear(self.weight) if self.weight.ndim == 2 else None
-
     def out_shape(self, shape: Shape) -> Shape:
         batch = self.weight.shape[:-2]
         fits = shape[-1:] == self.weight.shape[-1:] and (not batch or shape[:-1] == batch)
@@ -191,8 +145,6 @@ class Dense(_Weighted):
         return (*shape[:-1], self.weight.shape[-2])
 
     def apply(self, x: Tensor) -> Tensor:
-        if _spikes(x) and self._int8 is not None:
-            return self._int8(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
         x = x.float()
         weight = self.on(x.device)
         return x @ weight.T if weight.ndim == 2 else torch.einsum("...oi,n...i->n...o", weight, x)

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mksgn.deploy.errors import DeployError
@@ -126,21 +125,15 @@ class Product:
     logical_delay = 0
 
     def current(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        qkv = inputs[-1].permute(0, 2, 3, 1).float()  # (N, T, V, 3C)
-        n, t, v, _ = qkv.shape
-        width = qkv.shape[3] // 3 // self.heads
-        # head by head: small products of strided views, which copy nothing into another order
-        rows = qkv.reshape(n * t, v, 3, self.heads, width)
+        n, channels, t, v = inputs[-1].shape
+        # (3, N, T, heads, V, d)
+        q, k, values = (
+            inputs[-1].float().view(n, 3, self.heads, channels // 3 // self.heads, t, v).permute(1, 0, 4, 2, 5, 3)
+        )
         if self.part == "m":
-            out = torch.empty((self.heads, n * t, v, v), device=qkv.device)
-            for head in range(self.heads):
-                torch.bmm(rows[:, :, 0, head], rows[:, :, 1, head].transpose(1, 2), out=out[head])
-            return _weighted(out, self.weight).view(self.heads, n, t, v, v).transpose(0, 1)
-        m = inputs[0].float()
-        z = torch.empty((n * t, v, self.heads, width), device=qkv.device)
-        for head in range(self.heads):
-            z[:, :, head] = torch.bmm(m[:, head].reshape(n * t, v, v), rows[:, :, 2, head])
-        return _weighted(z, self.weight).view(n, t, v, -1).permute(0, 3, 1, 2)
+            return _weighted(q @ k.transpose(-1, -2), self.weight).transpose(1, 2)
+        z = inputs[0].float().transpose(1, 2) @ values
+        return _weighted(z, self.weight).permute(0, 2, 4, 1, 3).reshape(n, -1, t, v)
 
     def fan_outs(self, shapes: tuple[Shape, ...], *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
         """Count units: q and k reach one for each of the V joints of the other; m reaches d
