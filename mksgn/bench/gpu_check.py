@@ -163,7 +163,19 @@ def train_on_all_gpus(out: Path) -> dict[str, Any]:
     """Train two epochs in one process per GPU, which NCCL connects."""
     gpus = torch.cuda.device_count()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus)]
-    command += ["-m", "mksgn.train", "demo", "--data", "synthetic", "--epochs", "2", "--device", "cuda", "--out", str(out)]
+    command += [
+        "-m",
+        "mksgn.train",
+        "demo",
+        "--data",
+        "synthetic",
+        "--epochs",
+        "2",
+        "--device",
+        "cuda",
+        "--out",
+        str(out),
+    ]
     if gpus < 2:
         return {"gpus": gpus, "ran": False, "reason": "NCCL connects two GPUs or more"}
     start = time.perf_counter()

@@ -19,16 +19,18 @@ from mksgn.deploy.execution import Counters, Execution, add_updates
 from mksgn.deploy.program.program import AnyProjection, Population, Program
 from mksgn.deploy.stepper import GroupStepper, Step, receive
 
-BATCH_VALUES = 1 << 22  # of the largest population, over its steps and samples: fewer, larger calls outweigh the cache
-BATCH_LIMIT = 64  # samples
+# values of the largest population, over its steps and samples: on a CPU for the cache, on a GPU for the memory
+BATCH_VALUES = {"cpu": 1 << 22, "cuda": 1 << 28}
+BATCH_LIMIT = {"cpu": 64, "cuda": 1024}  # samples
 
 Values = dict[str, Tensor]  # (steps, samples, *shape): spikes uint8, currents and membranes float32
 
 
-def batch_size(program: Program, steps: int) -> int:
+def batch_size(program: Program, steps: int, device: str = "cpu") -> int:
     """Return the number of samples that are run at a time."""
+    kind = "cuda" if device.startswith("cuda") else "cpu"
     largest = max((p.size for p in program.populations), default=1)
-    return max(1, min(BATCH_LIMIT, BATCH_VALUES // (largest * steps)))
+    return max(1, min(BATCH_LIMIT[kind], BATCH_VALUES[kind] // (largest * steps)))
 
 
 def host_values(program: Program, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -82,7 +84,7 @@ def execute(
     emulation = _Emulation(program, steps, torch.device(device))
     outputs: dict[str, list[np.ndarray]] = {output.name: [] for output in program.outputs}
     spikes = {p.name: np.zeros((samples, steps, *p.shape), dtype=bool) for p in program.neurons if record}
-    start, size = time.perf_counter(), batch_size(program, steps)
+    start, size = time.perf_counter(), batch_size(program, steps, device)
     for first in range(0, samples, size):
         chunk = slice(first, min(first + size, samples))
         with _exact_sums():
@@ -133,11 +135,7 @@ class _Emulation:
     def __init__(self, program: Program, steps: int, device: torch.device):
         self.program, self.device, self.fixed = program, device, program.precision == "fixed"
         self.event_counters = {p.name: EventCounter(program, p) for p in program.populations}
-        # the host's populations are in float32, whose sums another device forms in another order
-        self.groups = {
-            name: GroupStepper(program, members, torch.device("cpu") if members[0].location == "host" else device)
-            for name, members in program.groups.items()
-        }
+        self.groups = {name: GroupStepper(program, members, device) for name, members in program.groups.items()}
         self.last_use: dict[str, str] = {}
         for name, members in program.groups.items():
             sources = (s for p in members for projection in program.into(p.name) for s in projection.sources)
@@ -224,7 +222,7 @@ class _Emulation:
         if late and current is None:
             current = torch.zeros((steps, samples, *population.shape), device=group.device)
         extra = None if current is None else _with_late(current, late)
-        fired = fused.run(arrivals, extra, (steps, samples), fused.rest(0))
+        fired = fused.run(arrivals, extra, (steps, samples))
         counter.record_membrane(fired.max_membrane)
         counter.record_current(fired.max_current)
         counter.per_neuron += fired.per_neuron
@@ -242,7 +240,9 @@ class _Emulation:
 
     def _projected(self, projection: AnyProjection, values: Values, device: torch.device) -> Tensor:
         """Return the current of a projection from another group, (steps, samples, *target shape)."""
-        inputs = [values[source].to(device) for source in projection.sources]
+        # the host's sums are in float32: a GPU would form them in another order, and round them otherwise
+        where = torch.device("cpu") if self.fixed and self.program[projection.target].location == "host" else device
+        inputs = [values[source].to(where) for source in projection.sources]
         steps, samples = inputs[0].shape[:2]
         counter = self.event_counters[projection.target]
         delays = [self.program.arrival_delay(projection, i) for i in range(len(inputs))]
@@ -250,13 +250,13 @@ class _Emulation:
             once = receive(projection, tuple(x[0] for x in inputs), fixed=self.fixed)
             counter.coincidences += steps * once.coincidences
             assert once.current is not None
-            return once.current.expand(steps, samples, *self.program[projection.target].shape)
+            return once.current.to(device).expand(steps, samples, *self.program[projection.target].shape)
         late = [_delayed(x, delay) for x, delay in zip(inputs, delays, strict=True)]
         counter.record_deliveries(projection, late)
         received = receive(projection, tuple(x.flatten(0, 1) for x in late), fixed=self.fixed)
         counter.coincidences += received.coincidences
         assert received.current is not None
-        return received.current.unflatten(0, (steps, samples))
+        return received.current.to(device).unflatten(0, (steps, samples))
 
     def _step_by_step(self, group: GroupStepper, values: Values) -> Values:
         """Run the populations of a loop, one time step after the other."""

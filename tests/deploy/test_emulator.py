@@ -185,7 +185,7 @@ BATCH = 8
 
 @pytest.fixture
 def batches(monkeypatch):
-    monkeypatch.setattr(emulator, "BATCH_LIMIT", BATCH)
+    monkeypatch.setitem(emulator.BATCH_LIMIT, "cpu", BATCH)
 
 
 @pytest.mark.parametrize("clips", [1, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 1])

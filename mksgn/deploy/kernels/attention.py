@@ -124,3 +124,10 @@ def current(product: Product, inputs: tuple[Tensor, ...]) -> tuple[Tensor, int]:
     out = np.empty((runs, frames, joints, channels // 3), np.int32)
     total = value_current(inputs[0].contiguous().numpy(), qkv, weight, out)
     return torch.from_numpy(out).movedim(-1, 1), int(total)
+
+
+def compile_loops() -> None:
+    """Compile the loops, by a map of one joint."""
+    qkv, m = np.zeros((1, 1, 1, 3), np.uint8), np.zeros((1, 1, 1, 1, 1), np.uint8)
+    map_current(qkv, 1, np.int32(1), np.empty((1, 1, 1, 1, 1), np.int32))
+    value_current(m, qkv, np.int32(1), np.empty((1, 1, 1, 1), np.int32))

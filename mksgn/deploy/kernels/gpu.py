@@ -20,7 +20,8 @@ from mksgn.deploy.kernels.population import Fired, FusedPopulation, channels_las
 from mksgn.deploy.program.program import Population, Program
 from mksgn.export.loihi import CURRENT_WRAP, DECAY_STEPS, MEMBRANE_MAX, SUB_UNITS
 
-ROWS, COLUMNS, DEPTH = 64, 64, 32  # of the tile of a program, and of a product's inner axis
+ROWS, COLUMNS, DEPTH = 64, 64, 64  # of the tile of a program, and of a product's inner axis
+WARPS = 4
 MOST_PROJECTIONS = 2  # whose products the kernel forms; the currents of others are given to it
 HIGHEST: tl.constexpr = tl.constexpr(MEMBRANE_MAX)
 SUB: tl.constexpr = tl.constexpr(SUB_UNITS)
@@ -244,8 +245,13 @@ class GpuPopulation(FusedPopulation):
         self.device = device
 
     def run(
-        self, arrivals: list[tuple[Tensor | None, int]], extra: Tensor | None, size: tuple[int, int], state: np.ndarray
+        self,
+        arrivals: list[tuple[Tensor | None, int]],
+        extra: Tensor | None,
+        size: tuple[int, int],
+        state: np.ndarray | None = None,
     ) -> Fired:
+        assert state is None, "a launch starts at rest"
         steps, samples = size
         shape = (steps, samples, self.positions, self.channels)
         sent = torch.empty(shape, dtype=torch.uint8, device=self.device)
@@ -278,10 +284,10 @@ class GpuPopulation(FusedPopulation):
             ROWS=ROWS,
             COLUMNS=COLUMNS,
             DEPTH=DEPTH,
+            num_warps=WARPS,
         )
         max_current, max_membrane = highest.tolist()
-        per_neuron = self._shaped(counts[None, None].cpu())[0, 0].numpy().astype(np.int64)
-        return Fired(self._shaped(sent), per_neuron, float(max_current), max_membrane / SUB_UNITS)
+        return Fired(self, sent, counts.cpu().numpy(), float(max_current), max_membrane / SUB_UNITS)
 
     def _inputs_a(
         self, arrivals: list[tuple[Tensor | None, int]], index: int, steps: int, nothing: Tensor

@@ -1,5 +1,7 @@
 """A population of a fixed-point program on the CPU: its plan for the compiled loops, and their call."""
 
+from __future__ import annotations
+
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,14 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mksgn.deploy.kernels import attention
 from mksgn.deploy.kernels.blocks import HALF, Blocks, blocks_of, padded
 from mksgn.deploy.kernels.tiles import Tiles
 from mksgn.deploy.program.neurons import FixedNeuron
-from mksgn.deploy.program.program import AnyProjection, Population, Program, Projection
+from mksgn.deploy.program.program import AnyProjection, Population, Product, Program, Projection
 from mksgn.export.loihi import DECAY_STEPS, SUB_UNITS
 
 WORD = 8  # spikes in a word of bytes
 LONG_ROW = 2048  # neurons
+Plan = tuple[Tiles, list[np.ndarray], int]
 INT16_MAX = np.iinfo(np.int16).max
 
 
@@ -27,16 +31,26 @@ class Fired:
     """What a population did.
 
     Attributes:
-        spikes: uint8 (S, N, *shape), channels last in memory.
-        per_neuron: spikes per neuron, int64 of the population's shape.
         max_current: largest |current|, weight units.
         max_membrane: largest |membrane potential before reset|, weight units.
     """
 
-    spikes: Tensor
-    per_neuron: np.ndarray
+    plan: FusedPopulation
+    rows: Tensor  # spikes, uint8 (S, N, P, C)
+    counts: np.ndarray  # of spikes, (P, C)
     max_current: float
     max_membrane: float
+
+    @property
+    def spikes(self) -> Tensor:
+        """uint8 (S, N, *shape), channels last in memory."""
+        return self.plan.shaped(self.rows)
+
+    @property
+    def per_neuron(self) -> np.ndarray:
+        """Spikes per neuron, int64 of the population's shape."""
+        counts = self.plan.shaped(torch.from_numpy(self.counts)[None, None])[0, 0]
+        return np.ascontiguousarray(counts.numpy()).astype(np.int64)
 
 
 class FusedPopulation:
@@ -56,6 +70,7 @@ class FusedPopulation:
             if found is not None:
                 blocks[projection] = found
         self.projections = tuple(blocks)
+        self._others = [projection for projection in program.into(population.name) if projection not in blocks]
         self.positions, self.channels = _layout(population.shape)
         if not blocks:  # positions mean nothing to it: rows as long as the cache likes
             self.positions, self.channels = _regrouped(self.positions, self.channels)
@@ -66,12 +81,22 @@ class FusedPopulation:
         """Whether the current has a memory."""
         return self.neuron.du is not None
 
+    def compile(self) -> None:
+        """Compile the loops, by a step in which nothing arrives."""
+        self.run([(None, 0)] * len(self.projections), None, (1, 1))
+        if any(isinstance(projection, Product) for projection in self._others):
+            attention.compile_loops()
+
     def rest(self, samples: int) -> np.ndarray:
         """Return the state at rest, for calls of `run` that go on from each other."""
         return np.zeros((2, samples, self.positions, self.channels), np.int32)
 
     def run(
-        self, arrivals: list[tuple[Tensor | None, int]], extra: Tensor | None, size: tuple[int, int], state: np.ndarray
+        self,
+        arrivals: list[tuple[Tensor | None, int]],
+        extra: Tensor | None,
+        size: tuple[int, int],
+        state: np.ndarray | None = None,
     ) -> Fired:
         """Run all steps of some samples.
 
@@ -80,39 +105,51 @@ class FusedPopulation:
                 and the steps by which they arrive late. None: nothing arrives.
             extra: current of other projections, (S, N, *shape), weight units.
             size: steps and samples.
-            state: as `rest` returns it; changed.
+            state: as `rest` returns it; changed. None: the samples start at rest.
         """
         from mksgn.deploy.kernels import synapses
 
         steps, samples = size
-        threads = torch.get_num_threads()
-        tiles = self._tiles(steps)
-        tasks = tiles.tasks(samples, threads)
+        if state is None:  # only a current with a memory needs more than the tile's own membranes
+            state = self.rest(samples if self.remembers else 0)
+        tiles, parts, most = self._plan(steps, samples, torch.get_num_threads())
         inputs = self._inputs(arrivals, steps, tiles)
         sent = np.empty((steps, samples, self.positions, self.channels), np.uint8)
-        given = np.zeros((1, 1, 1, self.channels), np.int32) if extra is None else self._rows(extra.int())
+        given = self._no_current if extra is None else self._rows(extra.int())
 
-        def work(part: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+        def work(part: np.ndarray) -> tuple[np.ndarray, int, int]:
             counts = np.zeros((self.positions, self.channels), np.int64)
-            inputs_of = [b.weight.shape[1] for b in self.blocks]
-            scratch = tiles.scratch(part, steps, padded(self.channels), self._accumulator, inputs_of)
-            targets = tiles.targets, tiles.first_target
             constants = np.int32(HALF), given, self._constants, self._keep, state
-            return counts, synapses.run_tiles(part, inputs, targets, *constants, sent, counts, scratch)
+            targets, scratch = (tiles.targets, tiles.first_target), tiles.scratch(most, self._accumulator)
+            return counts, *synapses.run_tiles(part, inputs, targets, *constants, sent, counts, scratch)
 
-        parts = [part for part in np.array_split(tasks, threads) if len(part)]
         if len(parts) == 1:
-            done = [work(parts[0])]
+            counts, max_current, max_membrane = work(parts[0])
         else:
             with ThreadPoolExecutor(len(parts)) as pool:
                 done = list(pool.map(work, parts))
-        counts, (max_current, max_membrane) = sum(c for c, _ in done), np.max([h for _, h in done], axis=0)
-        return Fired(
-            self._shaped(torch.from_numpy(sent)),
-            np.ascontiguousarray(self._shaped(torch.from_numpy(counts)[None, None])[0, 0].numpy()),
-            float(max_current),
-            float(max_membrane) / SUB_UNITS,
-        )
+            counts = sum(part[0] for part in done)
+            max_current, max_membrane = (max(part[i] for part in done) for i in (1, 2))
+        return Fired(self, torch.from_numpy(sent), counts, float(max_current), max_membrane / SUB_UNITS)
+
+    def _plan(self, steps: int, samples: int, threads: int) -> Plan:
+        """Return the tiles, each thread's tasks, and the samples of the largest task."""
+        key = steps, samples, threads
+        if key not in self._plans:
+            inputs = [b.weight.shape[1] for b in self.blocks]
+            tiles = Tiles(self.blocks, self.positions, steps, padded(self.channels), self._accumulator, inputs)
+            tasks = tiles.tasks(samples, threads)
+            parts = [part for part in np.array_split(tasks, threads) if len(part)]
+            self._plans[key] = tiles, parts, int((tasks[:, 2] - tasks[:, 1]).max())
+        return self._plans[key]
+
+    @cached_property
+    def _plans(self) -> dict[tuple[int, int, int], Plan]:
+        return {}
+
+    @cached_property
+    def _no_current(self) -> np.ndarray:
+        return np.zeros((1, 1, 1, self.channels), np.int32)
 
     @cached_property
     def _accumulator(self) -> Any:
@@ -139,16 +176,6 @@ class FusedPopulation:
         rows = np.stack([self._rows(torch.from_numpy(x.copy())[None, None])[0, 0] for x in full], axis=1)
         return np.ascontiguousarray(rows[:1] if (rows == rows[:1]).all() else rows)
 
-    def _tiles(self, steps: int) -> Tiles:
-        if steps not in self._tiles_of:
-            row = steps * padded(self.channels) * np.dtype(self._accumulator).itemsize
-            self._tiles_of[steps] = Tiles(self.blocks, self.positions, row)
-        return self._tiles_of[steps]
-
-    @cached_property
-    def _tiles_of(self) -> dict[int, Tiles]:
-        return {}
-
     def _inputs(self, arrivals: list[tuple[Tensor | None, int]], steps: int, tiles: Tiles) -> tuple[Any, ...]:
         """Return what `run_tiles` reads of each projection."""
         inputs = []
@@ -164,7 +191,7 @@ class FusedPopulation:
         """(S, N, *shape) → (S, N, P, C), channels last, contiguous."""
         return channels_last(x).reshape(*x.shape[:2], self.positions, self.channels).contiguous().numpy()
 
-    def _shaped(self, x: Tensor) -> Tensor:
+    def shaped(self, x: Tensor) -> Tensor:
         """(S, N, P, C) → (S, N, *shape), a view."""
         shape = self.population.shape
         if len(shape) not in (2, 3):

@@ -1,5 +1,6 @@
 """Tiles of a population: positions that are computed together, because they read the same sources."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,21 @@ class Tiles:
             each tile's begin.
     """
 
-    def __init__(self, blocks: list[Blocks], positions: int, row_bytes: int):
-        """Cut `positions` into tiles; a position's accumulators of one sample take `row_bytes`."""
+    def __init__(
+        self, blocks: list[Blocks], positions: int, steps: int, channels: int, accumulator: Any, inputs: list[int]
+    ):
+        """Cut positions into tiles.
+
+        Args:
+            blocks: of each projection.
+            positions: number of target positions.
+            steps: steps of a sample.
+            channels: of a target position's accumulators.
+            accumulator: their dtype.
+            inputs: channels of each projection's source.
+        """
+        self.steps, self.channels, self.inputs = steps, channels, inputs
+        row_bytes = steps * channels * np.dtype(accumulator).itemsize
         label = _connected(blocks, positions)
         order = np.argsort(label, kind="stable")
         limit = max(1, TILE_BYTES // max(1, row_bytes))
@@ -50,17 +64,22 @@ class Tiles:
         rows = [(tile, n, min(n + each, samples)) for tile in range(tiles) for n in range(0, samples, each)]
         return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
-    def scratch(self, tasks: np.ndarray, steps: int, channels: int, accumulator: Any, inputs: list[int]) -> Any:
-        """Allocate what `run_tiles` needs for these tasks; `inputs` are the channels of each source."""
-        samples = int((tasks[:, 2] - tasks[:, 1]).max(initial=1))
-        runs = samples * steps
-        sources = [int(np.diff(parts[3]).max()) for parts in self.of_projection] or [0]
-        listed = max((n * c for n, c in zip(sources, inputs, strict=False)), default=0)
+    def scratch(self, samples: int, accumulator: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Allocate what `run_tiles` needs for tasks of that many samples: accumulators, and a tile's events."""
+        targets, sources, events = self._largest
+        runs = samples * self.steps
         return (
-            np.empty((runs * int(np.diff(self.first_target).max()), channels), accumulator),
-            np.empty(runs * max(sources) + 1, np.int64),
-            np.empty(runs * listed + 1, np.int32),
+            np.empty((runs * targets, self.channels), accumulator),
+            np.empty(runs * sources + 1, np.int64),
+            np.empty(runs * events + 1, np.int32),
         )
+
+    @cached_property
+    def _largest(self) -> tuple[int, int, int]:
+        """Targets, sources and events of the largest tile, for one step of a sample."""
+        sources = [int(np.diff(parts[3]).max()) for parts in self.of_projection]
+        events = [n * c for n, c in zip(sources, self.inputs, strict=True)]
+        return int(np.diff(self.first_target).max()), max(sources, default=0), max(events, default=0)
 
 
 def _connected(blocks: list[Blocks], positions: int) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mksgn.deploy.kernels.population import fused_population
 from mksgn.deploy.lava.messages import Layout
 from mksgn.deploy.lava.results import ResultWriter, SharedResults
 from mksgn.deploy.passes.schedule import Window
@@ -50,6 +51,11 @@ class LeafPlan:
         for projection in self.projections:  # cached by the program, for all children that are forked from here
             self.program.fan_outs(projection)
             self.program.fan_outs(projection, nonzero=True)
+        # the kernels are planned and compiled here, once for all children
+        for population in self.members:
+            fused = fused_population(self.program, population, torch.device("cpu"))
+            if fused is not None:
+                fused.compile()
 
     @property
     def projections(self) -> list[AnyProjection]:

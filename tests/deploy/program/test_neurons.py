@@ -2,24 +2,13 @@
 integers, and against NIR's in float.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mksgn.deploy.program.neurons import (
-    FixedNeuron,
-    FixedState,
-    FloatNeuron,
-    FloatState,
-    HalvingState,
-    Membrane,
-    decay,
-    prepare,
-)
+from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron, Membrane, decay, prepare
 from tests.support.graphs import SETTINGS
 
 MAX = 2**23 - 1
@@ -195,38 +184,3 @@ def test_fixed_and_float_make_the_same_decisions_with_half_step_thresholds(curre
         z, w, g = floating.step(a, w)
         assert s.item() == z.item()
         assert h.item() == g.item() * 64
-
-
-def halving(**changes) -> FixedNeuron:
-    return replace(FixedNeuron(2048, np.array([9], np.int32), np.array([4], np.int32), 6, worst=40.0), **changes)
-
-
-@pytest.mark.parametrize(
-    ("neuron", "steps", "kind"),
-    [
-        (halving(), 4, HalvingState),
-        (halving(), None, FixedState),
-        # 64 · 2 sub-units are halved seven times without a fraction, and the bias of 4 · 64 too
-        (halving(), 8, HalvingState),
-        (halving(), 9, FixedState),
-        (halving(bias_mant=np.array([1], np.int32)), 8, FixedState),
-        (halving(dv=2047), 4, FixedState),
-        (halving(du=100), 4, FixedState),
-        (halving(vth=None), 4, FixedState),
-        (halving(worst=MAX / 128), 4, FixedState),
-        (FloatNeuron(0.5, np.ones(1, np.float32), np.zeros(1, np.float32)), 4, FloatState),
-    ],
-)
-def test_the_form_of_a_state(neuron, steps, kind):
-    assert isinstance(prepare(neuron, steps=steps), kind)
-
-
-@SETTINGS
-@given(st.lists(st.integers(-18, 18).map(lambda a: 2 * a), min_size=8, max_size=8))
-def test_halving_in_weight_units_decides_as_sub_units_do(currents):
-    fast, full = prepare(halving(), steps=8), prepare(halving())
-    v, w = (state.start(torch.zeros(1)) for state in (fast, full))
-    for a in currents:
-        s, v, h = fast.step(torch.tensor([float(a)]), v)
-        z, w, g = full.step(torch.tensor([float(a)]), w)
-        assert (s.item(), h.item() / fast.scale, v.v.item()) == (z.item(), g.item() / full.scale, w.v.item() / 64)

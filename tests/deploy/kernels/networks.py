@@ -1,0 +1,77 @@
+"""Small fixed-point programs for the kernels' tests, and a population computed by torch's operators and states."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mksgn.deploy.program import operators as ops
+from mksgn.deploy.program.neurons import FixedNeuron, prepare
+from mksgn.deploy.program.program import Population, Program, Projection
+
+
+def weights(rng: np.random.Generator, *shape: int, largest: int = 127) -> np.ndarray:
+    return (2 * rng.integers(-largest, largest + 1, shape)).astype(np.float32)
+
+
+def conv(rng: np.random.Generator, shape: ops.Shape, outputs: int, kernel: ops.Shape, **geometry) -> ops.Conv:
+    axes = len(kernel)
+    plain = {"stride": (1,) * axes, "padding": (0,) * axes, "dilation": (1,) * axes, "extra_end_padding": (0,) * axes}
+    return ops.Conv(weights(rng, outputs, shape[0], *kernel), **{**plain, **geometry})
+
+
+def graph_conv(rng: np.random.Generator, shape: ops.Shape, outputs: int, edges: int) -> ops.GraphConv:
+    source, target = rng.integers(0, shape[2], (2, edges))
+    return ops.GraphConv(weights(rng, edges, outputs, shape[0]), source, target, shape[2])
+
+
+def neuron(rng: np.random.Generator, shape: ops.Shape, *, halving: bool, remembers: bool, worst: float) -> FixedNeuron:
+    """Draw a neuron; its threshold and decays have a value for all, for each channel or for each neuron."""
+    per = [(), (shape[0], *[1] * (len(shape) - 1)), shape][rng.integers(3)]
+    return FixedNeuron(
+        dv=2048 if halving else rng.integers(0, 4096, per),
+        vth=rng.integers(0, 600, per).astype(np.int32).reshape(per),
+        bias_mant=rng.integers(-300, 300, shape).astype(np.int32),
+        bias_exp=int(rng.integers(0, 8)),
+        du=rng.integers(0, 4095, per) if remembers else None,
+        worst=worst,
+    )
+
+
+def program(shapes: dict[str, ops.Shape], paths: list[ops.Operators], target: ops.Shape, n: FixedNeuron) -> Program:
+    """One population `y`, into which a path from each source leads."""
+    sources = tuple(Population(name, shape, "input") for name, shape in shapes.items())
+    y = Population("y", target, "spiking", neuron=n)
+    projections = tuple(
+        Projection(f"{name}_y", name, "y", path) for (name, _), path in zip(shapes.items(), paths, strict=True)
+    )
+    return Program("fixed", 1.0, None, (*sources, y), projections, ())
+
+
+@dataclass
+class Expected:
+    spikes: Tensor
+    per_neuron: np.ndarray
+    max_current: float
+    max_membrane: float
+
+
+def by_torch(program: Program, inputs: dict[str, Tensor], delays: list[int], extra: Tensor | None) -> Expected:
+    """Compute `y` step by step with float32 sums and the torch form of Loihi's neuron, in sub-units."""
+    y = program["y"]
+    steps, samples = next(iter(inputs.values())).shape[:2]
+    state = prepare(y.neuron)
+    sent, currents, membranes, membrane = [], [], [], None
+    for t in range(steps):
+        total = torch.zeros((samples, *y.shape)) if extra is None else extra[t].float()
+        for projection, delay in zip(program.into("y"), delays, strict=True):
+            if 0 <= t - delay < steps:
+                total = total + projection.current((inputs[projection.sources[0]][t - delay],))
+        membrane = state.start(total) if membrane is None else membrane
+        s, membrane, h = state.step(total, membrane)
+        sent.append(s)
+        currents.append(float(total.abs().max()))
+        membranes.append(float(h.abs().max()) / state.scale)
+    spikes = torch.stack(sent)
+    return Expected(spikes, spikes.sum((0, 1)).numpy(), max(currents), max(membranes))
