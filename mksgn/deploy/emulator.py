@@ -211,21 +211,26 @@ class _Emulation:
         fused, counter = group.fused[population.name], self.event_counters[population.name]
         arrivals: list[tuple[Tensor | None, int]] = []
         for projection in fused.projections:
-            spikes, delay = values[projection.sources[0]].to(group.device), self.program.arrival_delay(projection, 0)
-            if delay:
-                counter.record_deliveries(projection, [_delayed(spikes, delay)])
-            arrivals.append((spikes, delay))
+            spikes = [values[source].to(group.device) for source in projection.sources]
+            delays = [self.program.arrival_delay(projection, i) for i in range(len(spikes))]
+            if any(delays):
+                late = [_delayed(x, delay) for x, delay in zip(spikes, delays, strict=True)]
+                counter.record_deliveries(projection, late)
+                if fused.product is not None:
+                    spikes, delays = late, [0] * len(late)
+            arrivals += zip(spikes, delays, strict=True)
         others = [q for q in self.program.into(population.name) if q not in fused.projections]
         current = self._current(population, others, values, group.device)
-        late = group.late[population.name]
+        late_currents = group.late[population.name]
         steps, samples = next(iter(values.values())).shape[:2]
-        if late and current is None:
+        if late_currents and current is None:
             current = torch.zeros((steps, samples, *population.shape), device=group.device)
-        extra = None if current is None else _with_late(current, late)
+        extra = None if current is None else _with_late(current, late_currents)
         fired = fused.run(arrivals, extra, (steps, samples))
         counter.record_membrane(fired.max_membrane)
         counter.record_current(fired.max_current)
         counter.per_neuron += fired.per_neuron
+        counter.coincidences += fired.coincidences
         return fired.spikes
 
     def _current(
@@ -247,13 +252,13 @@ class _Emulation:
         counter = self.event_counters[projection.target]
         delays = [self.program.arrival_delay(projection, i) for i in range(len(inputs))]
         if not any(delays) and all(x.stride(0) == 0 for x in inputs):
-            once = receive(projection, tuple(x[0] for x in inputs), fixed=self.fixed)
+            once = receive(projection, tuple(x[0] for x in inputs))
             counter.coincidences += steps * once.coincidences
             assert once.current is not None
             return once.current.to(device).expand(steps, samples, *self.program[projection.target].shape)
         late = [_delayed(x, delay) for x, delay in zip(inputs, delays, strict=True)]
         counter.record_deliveries(projection, late)
-        received = receive(projection, tuple(x.flatten(0, 1) for x in late), fixed=self.fixed)
+        received = receive(projection, tuple(x.flatten(0, 1) for x in late))
         counter.coincidences += received.coincidences
         assert received.current is not None
         return received.current.to(device).unflatten(0, (steps, samples))
@@ -283,7 +288,7 @@ class _Emulation:
         counter = self.event_counters[step.population.name]
         for received in step.received:
             counter.record_deliveries(received.projection, list(received.inputs))
-            counter.coincidences += received.coincidences
+        counter.coincidences += step.coincidences
         assert step.sent is not None
         if step.population.location == "chip":
             counter.record_membrane(step.max_membrane)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from mksgn.deploy.event_counts import coincidences, largest
-from mksgn.deploy.kernels import attention
 from mksgn.deploy.kernels.population import fused_population
 from mksgn.deploy.program.neurons import Membrane, State, prepare
 from mksgn.deploy.program.program import AnyProjection, Population, Product, Program
@@ -35,14 +34,11 @@ class Received:
     coincidences: float = 0.0
 
 
-def receive(projection: AnyProjection, inputs: tuple[Tensor, ...], *, fixed: bool) -> Received:
+def receive(projection: AnyProjection, inputs: tuple[Tensor, ...]) -> Received:
     """Compute the current of inputs (N, *source shape)."""
-    if not isinstance(projection, Product):
-        return Received(projection, inputs, projection.current(inputs))
-    if fixed and inputs[0].device.type == "cpu":
-        return Received(projection, inputs, *attention.current(projection, inputs))
     current = projection.current(inputs)
-    return Received(projection, inputs, current, coincidences(projection, current))
+    count = coincidences(projection, current) if isinstance(projection, Product) else 0.0
+    return Received(projection, inputs, current, count)
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,7 @@ class Step:
     current: Tensor | None = None
     max_current: float = 0.0
     max_membrane: float = 0.0
+    coincidences: float = 0.0
 
 
 class GroupStepper:
@@ -65,7 +62,6 @@ class GroupStepper:
 
     def __init__(self, program: Program, members: tuple[Population, ...], device: torch.device | None = None):
         self.members, self.device = members, device or torch.device("cpu")
-        self.fixed = program.precision == "fixed"
         self.incoming = {p.name: program.into(p.name) for p in members}
         fused = {p.name: fused_population(program, p, self.device) for p in members}
         self.fused = {name: plan for name, plan in fused.items() if plan is not None}
@@ -115,15 +111,21 @@ class GroupStepper:
             self.membranes[name] = state.start(current)
         sent, self.membranes[name], membrane = state.step(current, self.membranes[name])
         sent = sent.to(torch.uint8) if population.fires else sent
-        return Step(population, sent, received, current, largest(current), largest(membrane) / state.scale)
+        count = sum(r.coincidences for r in received)
+        return Step(population, sent, received, current, largest(current), largest(membrane) / state.scale, count)
 
     def _fire_fused(self, population: Population, received: tuple[Received, ...], current: Tensor | None) -> Step:
         fused = self.fused[population.name]
-        arrived = {r.projection: r.inputs[0][None] for r in received}
-        arrivals = [(arrived.get(projection), 0) for projection in fused.projections]
+        arrived = {r.projection: r.inputs for r in received}
+        arrivals: list[tuple[Tensor | None, int]] = []
+        for projection in fused.projections:
+            inputs = arrived.get(projection, (None,) * len(projection.sources))
+            arrivals += [(None if x is None else x[None], 0) for x in inputs]
         extra = None if current is None else current[None]
         fired = fused.run(arrivals, extra, (1, self.samples), self.fused_state[population.name])
-        return Step(population, fired.spikes[0], received, None, fired.max_current, fired.max_membrane)
+        return Step(
+            population, fired.spikes[0], received, None, fired.max_current, fired.max_membrane, fired.coincidences
+        )
 
     def _receive(self, population: Population, arrives: Arrival) -> tuple[Received, ...]:
         fused = self.fused.get(population.name)
@@ -139,7 +141,7 @@ class GroupStepper:
                 if fused is not None and projection in fused.projections:
                     received.append(Received(projection, tuple(inputs), None))
                 else:
-                    received.append(receive(projection, tuple(inputs), fixed=self.fixed))
+                    received.append(receive(projection, tuple(inputs)))
         return tuple(received)
 
     def _own(self, source: str, logical_delay: int) -> Tensor | None:

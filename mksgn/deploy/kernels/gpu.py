@@ -105,7 +105,7 @@ def _population(
     delay_b,
     extra,
     neuron,
-    neuron_stride,
+    group,
     tiles,
     kinds,
     targets,
@@ -134,7 +134,7 @@ def _population(
     position = tl.load(targets + start + row, mask=inside, other=0)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     live = inside[:, None] & (column < channels)[None, :]
-    constant = position[:, None] * neuron_stride + column[None, :]
+    constant = (position // group)[:, None] * 4 * channels + column[None, :]
     threshold = tl.load(neuron + constant, mask=live, other=0)
     bias = tl.load(neuron + channels + constant, mask=live, other=0)
     keep_v = tl.load(neuron + 2 * channels + constant, mask=live, other=0)
@@ -165,10 +165,8 @@ def _population(
             driven += _keep(u, keep_u)
             driven = ((driven + HALF_WRAP) & WRAP_MASK) - HALF_WRAP
             u = driven
-        if HALVING:
-            h = ((v + ((v >> 31) & 1)) >> 1) + driven + bias
-        else:
-            h = _keep(v, keep_v) + driven + bias
+        kept = (v + ((v >> 31) & 1)) >> 1 if HALVING else _keep(v, keep_v)
+        h = kept + driven + bias
         h = tl.minimum(tl.maximum(h, -HIGHEST), HIGHEST)
         spike = (h > threshold) & live
         max_current = tl.maximum(max_current, tl.where(live, tl.abs(x), 0))
@@ -241,7 +239,9 @@ class GpuPopulation(FusedPopulation):
 
     def __init__(self, program: Program, population: Population, device: torch.device):
         super().__init__(program, population)
-        self.projections, self.blocks = self.projections[:MOST_PROJECTIONS], self.blocks[:MOST_PROJECTIONS]
+        self.product = None  # torch forms its current
+        self.blocks = self.blocks[:MOST_PROJECTIONS]
+        self.projections = self.projections[: len(self.blocks)]
         self.device = device
 
     def run(
@@ -265,7 +265,7 @@ class GpuPopulation(FusedPopulation):
             *self._inputs_a(arrivals, 1, steps, sent),
             given,
             neuron,
-            0 if len(neuron) == 1 else 4 * self.channels,
+            self._group,
             tiles,
             self._kinds,
             self._targets,
@@ -337,7 +337,7 @@ class GpuPopulation(FusedPopulation):
 
     @cached_property
     def _neuron(self) -> Tensor:
-        """Threshold, bias, and what membrane and current keep in 1/4096, int32 (1 or P, 4, C)."""
+        """Threshold, bias, and what membrane and current keep in 1/4096, int32 (P / group, 4, C)."""
         du = DECAY_STEPS - 1 if self.neuron.du is None else self.neuron.du
         keep_v, keep_u = DECAY_STEPS - np.asarray(self.neuron.dv), DECAY_STEPS - 1 - np.asarray(du)
         assert self.neuron.vth is not None

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mksgn.deploy.kernels import attention
 from mksgn.deploy.kernels.blocks import HALF, Blocks, blocks_of, padded
 from mksgn.deploy.kernels.tiles import Tiles
 from mksgn.deploy.program.neurons import FixedNeuron
@@ -22,6 +21,7 @@ from mksgn.export.loihi import DECAY_STEPS, SUB_UNITS
 
 WORD = 8  # spikes in a word of bytes
 LONG_ROW = 2048  # neurons
+_NO_SPIKES, _NO_MAP = np.empty((0, 0, 0, 0, 0), np.uint8), np.empty((0, 0, 0, 0, 0, 0), np.uint8)
 Plan = tuple[Tiles, list[np.ndarray], int]
 INT16_MAX = np.iinfo(np.int16).max
 
@@ -33,6 +33,7 @@ class Fired:
     Attributes:
         max_current: largest |current|, weight units.
         max_membrane: largest |membrane potential before reset|, weight units.
+        coincidences: of a product.
     """
 
     plan: FusedPopulation
@@ -40,6 +41,7 @@ class Fired:
     counts: np.ndarray  # of spikes, (P, C)
     max_current: float
     max_membrane: float
+    coincidences: int = 0
 
     @property
     def spikes(self) -> Tensor:
@@ -70,11 +72,15 @@ class FusedPopulation:
             if found is not None:
                 blocks[projection] = found
         self.projections = tuple(blocks)
-        self._others = [projection for projection in program.into(population.name) if projection not in blocks]
-        self.positions, self.channels = _layout(population.shape)
-        if not blocks:  # positions mean nothing to it: rows as long as the cache likes
-            self.positions, self.channels = _regrouped(self.positions, self.channels)
         self.blocks = list(blocks.values())
+        self.positions, self.channels = _layout(population.shape)
+        self.product: Product | None = None
+        match program.into(population.name):
+            case (Product() as product,):
+                self.product, self.projections = product, (product,)
+                self.positions, self.channels = _of_product(product, population.shape)
+            case _ if not blocks:  # positions mean nothing to it: rows as long as the cache likes
+                self.positions, self.channels = _regrouped(self.positions, self.channels)
 
     @property
     def remembers(self) -> bool:
@@ -83,9 +89,7 @@ class FusedPopulation:
 
     def compile(self) -> None:
         """Compile the loops, by a step in which nothing arrives."""
-        self.run([(None, 0)] * len(self.projections), None, (1, 1))
-        if any(isinstance(projection, Product) for projection in self._others):
-            attention.compile_loops()
+        self.run([(None, 0)] * sum(len(q.sources) for q in self.projections), None, (1, 1))
 
     def rest(self, samples: int) -> np.ndarray:
         """Return the state at rest, for calls of `run` that go on from each other."""
@@ -101,8 +105,8 @@ class FusedPopulation:
         """Run all steps of some samples.
 
         Args:
-            arrivals: for each of `projections`, the spikes of its source (S, N, *source shape), uint8,
-                and the steps by which they arrive late. None: nothing arrives.
+            arrivals: for each source of `projections`, its spikes (S, N, *source shape), uint8, and the
+                steps by which they arrive late. None: nothing arrives.
             extra: current of other projections, (S, N, *shape), weight units.
             size: steps and samples.
             state: as `rest` returns it; changed. None: the samples start at rest.
@@ -113,24 +117,30 @@ class FusedPopulation:
         if state is None:  # only a current with a memory needs more than the tile's own membranes
             state = self.rest(samples if self.remembers else 0)
         tiles, parts, most = self._plan(steps, samples, torch.get_num_threads())
-        inputs = self._inputs(arrivals, steps, tiles)
+        inputs, product = (
+            self._inputs([] if self.product else arrivals, steps, tiles),
+            self._spikes_of_product(arrivals),
+        )
+        unit = np.int32(HALF if self.product is None else self.product.weight)
         sent = np.empty((steps, samples, self.positions, self.channels), np.uint8)
         given = self._no_current if extra is None else self._rows(extra.int())
 
-        def work(part: np.ndarray) -> tuple[np.ndarray, int, int]:
+        def work(part: np.ndarray) -> tuple[np.ndarray, int, int, int]:
             counts = np.zeros((self.positions, self.channels), np.int64)
-            constants = np.int32(HALF), given, self._constants, self._keep, state
+            constants = unit, given, self._constants, self._group, self._keep, state
             targets, scratch = (tiles.targets, tiles.first_target), tiles.scratch(most, self._accumulator)
-            return counts, *synapses.run_tiles(part, inputs, targets, *constants, sent, counts, scratch)
+            return counts, *synapses.run_tiles(part, inputs, product, targets, *constants, sent, counts, scratch)
 
         if len(parts) == 1:
-            counts, max_current, max_membrane = work(parts[0])
+            counts, max_current, max_membrane, coincidences = work(parts[0])
         else:
             with ThreadPoolExecutor(len(parts)) as pool:
                 done = list(pool.map(work, parts))
             counts = sum(part[0] for part in done)
             max_current, max_membrane = (max(part[i] for part in done) for i in (1, 2))
-        return Fired(self, torch.from_numpy(sent), counts, float(max_current), max_membrane / SUB_UNITS)
+            coincidences = sum(part[3] for part in done)
+        maxima = float(max_current), max_membrane / SUB_UNITS
+        return Fired(self, torch.from_numpy(sent), counts, *maxima, coincidences)
 
     def _plan(self, steps: int, samples: int, threads: int) -> Plan:
         """Return the tiles, each thread's tasks, and the samples of the largest task."""
@@ -153,7 +163,7 @@ class FusedPopulation:
 
     @cached_property
     def _accumulator(self) -> Any:
-        return np.int16 if self.neuron.worst <= HALF * INT16_MAX else np.int32
+        return np.int16 if self.product is not None or self.neuron.worst <= HALF * INT16_MAX else np.int32
 
     @cached_property
     def _constants(self) -> np.ndarray:
@@ -170,11 +180,33 @@ class FusedPopulation:
         keep_v = (DECAY_STEPS - np.asarray(self.neuron.dv)) / DECAY_STEPS
         return self._parameters(keep_v, (DECAY_STEPS - 1 - np.asarray(du)) / DECAY_STEPS)
 
+    @cached_property
+    def _group(self) -> int:
+        """How many positions after each other have the same parameters: all, those of a map's head, or one."""
+        names = ("vth", "bias_mant", "dv", "du")
+        given = [np.asarray(x) for x in (getattr(self.neuron, name) for name in names) if x is not None]
+        shape = self.population.shape
+        own = [np.broadcast_to(x, shape) for x in given]
+        for groups in dict.fromkeys((1, shape[0] if self.positions % max(1, shape[0]) == 0 else 1)):
+            rows = [self._rows(torch.from_numpy(x.copy())[None, None])[0, 0] for x in own]
+            each = [x.reshape(groups, -1, self.channels) for x in rows]
+            if all((x == x[:, :1]).all() for x in each):
+                return self.positions // groups
+        return 1
+
     def _parameters(self, *arrays: np.ndarray) -> np.ndarray:
-        """Stack parameters that broadcast against the shape: (P, arrays, C), or (1, arrays, C) where all rows agree."""
+        """Stack parameters that broadcast against the shape: (P / group, arrays, C)."""
         full = (np.broadcast_to(x, self.population.shape) for x in arrays)
         rows = np.stack([self._rows(torch.from_numpy(x.copy())[None, None])[0, 0] for x in full], axis=1)
-        return np.ascontiguousarray(rows[:1] if (rows == rows[:1]).all() else rows)
+        return np.ascontiguousarray(rows[:: self._group])
+
+    def _spikes_of_product(self, arrivals: list[tuple[Tensor | None, int]]) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return q, k and v, channels last, the map, and the number of heads; of no length without a product."""
+        if self.product is None or arrivals[-1][0] is None:
+            return _NO_SPIKES, _NO_MAP, 1
+        spikes = [x for x, _ in arrivals if x is not None]
+        qkv = channels_last(spikes[-1]).contiguous().numpy()
+        return qkv, spikes[0].contiguous().numpy() if self.product.part == "z" else _NO_MAP, self.product.heads
 
     def _inputs(self, arrivals: list[tuple[Tensor | None, int]], steps: int, tiles: Tiles) -> tuple[Any, ...]:
         """Return what `run_tiles` reads of each projection."""
@@ -233,6 +265,11 @@ def _regrouped(positions: int, channels: int) -> tuple[int, int]:
     """Take several rows for one, as long as it has at most LONG_ROW neurons."""
     several = max(n for n in range(1, max(1, LONG_ROW // channels) + 1) if positions % n == 0)
     return positions // several, channels * several
+
+
+def _of_product(product: Product, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the layout of a product's target: a row is a head's map of a frame, or all channels of a frame."""
+    return (shape[0] * shape[1], shape[2] * shape[3]) if product.part == "m" else (shape[1], shape[0] * shape[2])
 
 
 def channels_last(x: Tensor) -> Tensor:

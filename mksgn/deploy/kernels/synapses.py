@@ -12,6 +12,7 @@ worst sum fits, or int32, in units of `unit` weight units.
 import numpy as np
 from numba import njit
 
+from mksgn.deploy.kernels.attention import fill_map, fill_values
 from mksgn.deploy.kernels.vectors import add_rows, trailing_zeros
 from mksgn.export.loihi import CURRENT_WRAP, MEMBRANE_MAX, SUB_UNITS
 
@@ -127,7 +128,7 @@ def add_counts(total, counts):
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
-def run_tiles(tasks, inputs, tiles, unit, extra, neuron, keep, state, sent, counts, scratch):
+def run_tiles(tasks, inputs, product, tiles, unit, extra, neuron, group, keep, state, sent, counts, scratch):
     """Run tiles of a population over all steps.
 
     Args:
@@ -135,11 +136,15 @@ def run_tiles(tasks, inputs, tiles, unit, extra, neuron, keep, state, sent, coun
         inputs: per projection a tuple of spikes as words, uint64 (S, N, P, C_in / 8); blocks of weights,
             (blocks, C_in, C padded); edges, int32 (edges, 3), and int64 (tiles + 1,) where each tile's begin;
             sources' positions, int64, and where each tile's begin; its delay in steps.
+        product: uint8 qkv (S, N, T, V, 3C), map (S, N, heads, T, V, V) and number of heads, of a population
+            that nothing but a product reaches: its positions are (head, frame) of a map, or frames. Arrays
+            of no length where there is none; a map of no length where the product is q kᵀ.
         tiles: the targets' positions, int64, and int64 (tiles + 1,) where each tile's begin.
         unit: weight units of an accumulator.
         extra: int32 (S, N, P, C), weight units: current of other projections; an axis of 1 is the same for all.
-        neuron: int32 (1 or P, 2, C), threshold and bias in sub-units.
-        keep: float64 (1 or P, 2, C) as in `fire`; (0, 2, C): the membrane keeps a half.
+        neuron: int32 (P / group, 2, C), threshold and bias in sub-units; `group` positions have the same.
+        group: number of those positions.
+        keep: float64 (P / group, 2, C) as in `fire`; (0, 2, C): the membrane keeps a half.
         state: int32 (2, N, P, C), membrane potentials and currents in sub-units; changed. Its axes but
             the last may be 0 long where every sample starts at rest and the current has no memory.
         sent: uint8 (S, N, P, C), spikes; written.
@@ -147,18 +152,25 @@ def run_tiles(tasks, inputs, tiles, unit, extra, neuron, keep, state, sent, coun
         scratch: arrays of accumulators (rows, C padded); events' ends (rows + 1,) int64; events int32.
 
     Returns:
-        Largest |current| in weight units, and largest |membrane potential before reset| in sub-units.
+        Largest |current| in weight units, largest |membrane potential before reset| in sub-units, and the
+        product's coincidences.
     """
     positions, first_target = tiles
     sums_of_all, starts, listed = scratch
     steps, width = sent.shape[0], sent.shape[3]
     resting, no_memory = np.empty(width, np.int32), np.empty(0, np.int32)
     per_neuron = np.zeros(width, np.uint8)
-    max_current, max_membrane = np.int32(0), np.int32(0)
+    max_current, max_membrane, coincidences = np.int32(0), np.int32(0), 0
+    qkv, value_map, heads = product
     for tile, first, end in tasks:
         targets = positions[first_target[tile] : first_target[tile + 1]]
         sums = sums_of_all[: (end - first) * steps * len(targets)]
-        sums[:] = 0
+        if len(value_map):
+            coincidences += fill_values(sums, (first, end), targets, value_map, qkv)
+        elif len(qkv):
+            coincidences += fill_map(sums, (first, end), targets, qkv, heads)
+        else:
+            sums[:] = 0
         for words, weight, edges, first_edge, source_positions, first_source, delay in inputs:
             sources = source_positions[first_source[tile] : first_source[tile + 1]]
             list_tile(words, (first, end), sources, delay, starts, listed)
@@ -166,7 +178,7 @@ def run_tiles(tasks, inputs, tiles, unit, extra, neuron, keep, state, sent, coun
             add_tile(sums, weight, part, len(targets), starts, len(sources), listed)
         for i in range(len(targets)):
             p = targets[i]
-            constants = neuron[p if len(neuron) > 1 else 0]
+            constants = neuron[p // group]
             added = 0
             for n in range(first, end):
                 v, u = resting, no_memory
@@ -179,7 +191,7 @@ def run_tiles(tasks, inputs, tiles, unit, extra, neuron, keep, state, sent, coun
                     more = extra[min(s, extra.shape[0] - 1), min(n, extra.shape[1] - 1), min(p, extra.shape[2] - 1)]
                     out = sent[s, n, p]
                     if len(keep):
-                        current, h = fire(row, unit, more, constants, keep[p if len(keep) > 1 else 0], v, u, out)
+                        current, h = fire(row, unit, more, constants, keep[p // group], v, u, out)
                     else:
                         current, h = fire_halving(row, unit, more, constants, v, out)
                     max_current, max_membrane = max(max_current, current), max(max_membrane, h)
@@ -190,4 +202,4 @@ def run_tiles(tasks, inputs, tiles, unit, extra, neuron, keep, state, sent, coun
                         add_counts(counts[p], per_neuron)
                         added = 0
             add_counts(counts[p], per_neuron)
-    return max_current, max_membrane
+    return max_current, max_membrane, coincidences

@@ -92,7 +92,7 @@ class ResultWriter:
         results, population = self.results, self.results.population
         for received in step.received:
             self._count(received.projection, received.inputs)
-            results.events[COINCIDENCES] += received.coincidences
+        results.events[COINCIDENCES] += step.coincidences
         if step.sent is None:
             assert step.current is not None
             total = step.current.double().numpy() + population.bias

@@ -58,20 +58,28 @@ class Expected:
 
 
 def by_torch(program: Program, inputs: dict[str, Tensor], delays: list[int], extra: Tensor | None) -> Expected:
-    """Compute `y` step by step with float32 sums and the torch form of Loihi's neuron, in sub-units."""
+    """Compute `y` step by step with float32 sums."""
     y = program["y"]
     steps, samples = next(iter(inputs.values())).shape[:2]
-    state = prepare(y.neuron)
-    sent, currents, membranes, membrane = [], [], [], None
+    currents = []
     for t in range(steps):
         total = torch.zeros((samples, *y.shape)) if extra is None else extra[t].float()
         for projection, delay in zip(program.into("y"), delays, strict=True):
             if 0 <= t - delay < steps:
                 total = total + projection.current((inputs[projection.sources[0]][t - delay],))
-        membrane = state.start(total) if membrane is None else membrane
-        s, membrane, h = state.step(total, membrane)
+        currents.append(total)
+    return integrated(y, currents)
+
+
+def integrated(y: Population, currents: list[Tensor]) -> Expected:
+    """Integrate currents, (N, *shape) of each step, by the torch form of Loihi's neuron, in sub-units."""
+    state = prepare(y.neuron)
+    membrane = state.start(currents[0])
+    sent, membranes = [], []
+    for current in currents:
+        s, membrane, h = state.step(current, membrane)
         sent.append(s)
-        currents.append(float(total.abs().max()))
         membranes.append(float(h.abs().max()) / state.scale)
     spikes = torch.stack(sent)
-    return Expected(spikes, spikes.sum((0, 1)).numpy(), max(currents), max(membranes))
+    largest = max(float(current.abs().max()) for current in currents)
+    return Expected(spikes, spikes.sum((0, 1)).numpy(), largest, max(membranes))
