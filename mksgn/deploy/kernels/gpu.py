@@ -25,8 +25,9 @@ WARPS = 4
 MOST_PROJECTIONS = 2  # whose products the kernel forms; the currents of others are given to it
 HIGHEST: tl.constexpr = tl.constexpr(MEMBRANE_MAX)
 SUB: tl.constexpr = tl.constexpr(SUB_UNITS)
-HALF_WRAP: tl.constexpr = tl.constexpr(CURRENT_WRAP // 2 - 1)
-WRAP_MASK: tl.constexpr = tl.constexpr(CURRENT_WRAP - 1)
+HALF_WRAP: tl.constexpr = tl.constexpr(int(CURRENT_WRAP) // 2 - 1)
+WRAP_MASK: tl.constexpr = tl.constexpr(int(CURRENT_WRAP) - 1)
+DECAY_MASK: tl.constexpr = tl.constexpr(DECAY_STEPS - 1)
 DECAY_BITS: tl.constexpr = tl.constexpr(DECAY_STEPS.bit_length() - 1)
 
 
@@ -80,7 +81,7 @@ def _products(
 def _keep(x, share):
     """x times share / 4096, truncated toward zero."""
     product = x.to(tl.int64) * share
-    return ((product + ((product >> 63) & ((1 << DECAY_BITS) - 1))) >> DECAY_BITS).to(tl.int32)
+    return ((product + ((product >> 63) & DECAY_MASK)) >> DECAY_BITS).to(tl.int32)
 
 
 @triton.jit
