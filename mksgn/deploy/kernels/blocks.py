@@ -18,11 +18,13 @@ class Blocks:
         weight: int16 (blocks, C_in, C_out), half of the weights; C_out padded with zeros to whole vectors.
         edges: int32 (edges, 3): block, source position, target position; in the order of blocks.
         positions: number of target positions.
+        shared: whether all targets have the same blocks, but for borders.
     """
 
     weight: np.ndarray
     edges: np.ndarray
     positions: int
+    shared: bool
 
 
 def padded(channels: int) -> int:
@@ -46,13 +48,13 @@ def blocks_of(operators: ops.Operators, shape: ops.Shape) -> Blocks | None:
     return None
 
 
-def _blocks(weight: np.ndarray, edges: list[np.ndarray], positions: int) -> Blocks:
+def _blocks(weight: np.ndarray, edges: list[np.ndarray], positions: int, *, shared: bool) -> Blocks:
     """Weights (blocks, C_out, C_in) float → Blocks; edges as columns."""
     blocks, outputs, inputs = weight.shape
     halves = np.zeros((blocks, inputs, padded(outputs)), np.int16)
     halves[:, :, :outputs] = np.rint(weight / HALF).swapaxes(1, 2)
     table = np.stack([np.ravel(column) for column in np.broadcast_arrays(*edges)], axis=1).astype(np.int32)
-    return Blocks(halves, np.ascontiguousarray(table[np.argsort(table[:, 0], kind="stable")]), positions)
+    return Blocks(halves, np.ascontiguousarray(table[np.argsort(table[:, 0], kind="stable")]), positions, shared)
 
 
 def _convolution(conv: ops.Conv, shape: ops.Shape) -> Blocks:
@@ -66,16 +68,18 @@ def _convolution(conv: ops.Conv, shape: ops.Shape) -> Blocks:
     tap, position = np.nonzero(inside)
     flat = np.ravel_multi_index(tuple(np.clip(source, 0, sizes - 1)), shape[1:])
     weight = conv.weight.reshape(*conv.weight.shape[:2], -1).transpose(2, 0, 1)
-    return _blocks(weight, [tap, flat[tap, position], position], int(np.prod(target)))
+    return _blocks(weight, [tap, flat[tap, position], position], int(np.prod(target)), shared=True)
 
 
 def _graph_convolution(graph: ops.GraphConv, shape: ops.Shape) -> Blocks:
     frames = np.arange(shape[1])[:, None] * graph.joints
     edge = np.arange(len(graph.weight))
-    return _blocks(graph.weight, [edge, frames + graph.source, frames + graph.target], shape[1] * graph.joints)
+    return _blocks(
+        graph.weight, [edge, frames + graph.source, frames + graph.target], shape[1] * graph.joints, shared=False
+    )
 
 
 def _dense(weight: np.ndarray, shape: ops.Shape) -> Blocks:
     channels, positions = shape[0], int(np.prod(shape[1:]))
     blocks = weight.reshape(len(weight), channels, positions).transpose(2, 0, 1)
-    return _blocks(blocks, [np.arange(positions), np.arange(positions), np.zeros(1, int)], 1)
+    return _blocks(blocks, [np.arange(positions), np.arange(positions), np.zeros(1, int)], 1, shared=True)

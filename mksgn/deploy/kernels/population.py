@@ -67,10 +67,10 @@ class FusedPopulation:
         self.population, self.neuron = population, population.neuron
         blocks: dict[AnyProjection, Blocks] = {}
         for projection in program.into(population.name):
-            spiking = isinstance(projection, Projection) and program.sends_spikes(projection.source)
-            found = blocks_of(projection.operators, program[projection.source].shape) if spiking else None
-            if found is not None:
-                blocks[projection] = found
+            if isinstance(projection, Projection) and program.sends_spikes(projection.source):
+                found = blocks_of(projection.operators, program[projection.source].shape)
+                if found is not None:
+                    blocks[projection] = found
         self.projections = tuple(blocks)
         self.blocks = list(blocks.values())
         self.positions, self.channels = _layout(population.shape)
@@ -132,14 +132,14 @@ class FusedPopulation:
             return counts, *synapses.run_tiles(part, inputs, product, targets, *constants, sent, counts, scratch)
 
         if len(parts) == 1:
-            counts, max_current, max_membrane, coincidences = work(parts[0])
+            done = [work(parts[0])]
         else:
             with ThreadPoolExecutor(len(parts)) as pool:
                 done = list(pool.map(work, parts))
-            counts = sum(part[0] for part in done)
-            max_current, max_membrane = (max(part[i] for part in done) for i in (1, 2))
-            coincidences = sum(part[3] for part in done)
-        maxima = float(max_current), max_membrane / SUB_UNITS
+        counts = np.sum([part[0] for part in done], axis=0) if len(done) > 1 else done[0][0]
+        max_current, max_membrane = (max(part[i] for part in done) for i in (1, 2))
+        coincidences = sum(part[3] for part in done)
+        maxima = float(max_current), float(max_membrane) / SUB_UNITS
         return Fired(self, torch.from_numpy(sent), counts, *maxima, coincidences)
 
     def _plan(self, steps: int, samples: int, threads: int) -> Plan:
