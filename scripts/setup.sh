@@ -26,8 +26,8 @@ with_uv() {
     uv pip install --quiet --python "$interpreter" "$@" || { echo "set-up: uv failed, trying pip" >&2 && return 1; }
 }
 
-# Without its warnings of conflicts: Lava's needs are relaxed.
-with_pip() { "$interpreter" -m pip install --quiet --no-warn-conflicts "$@"; }
+# Without bytecode, which Python writes for what it imports, and without warnings that Lava's needs are relaxed.
+with_pip() { "$interpreter" -m pip install --quiet --no-compile --no-warn-conflicts "$@"; }
 
 is_installed() {
     local checkout installed extra
