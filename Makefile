@@ -51,8 +51,9 @@ test-all: TIER :=
 test-all: setup
 	$(call run-tests,$(BIN)/python)
 
-# On Python 3.10: Lava as it was released, and what lava-dl is the oracle of.
-LAVA_TESTS := tests/deploy/lava tests/deploy/test_any_program.py tests/export/lava_dl tests/train/test_neurons.py
+# On Python 3.10: Lava as it was released, and what has lava-dl or the old SpikingJelly as its oracle.
+LAVA_TESTS := tests/deploy/lava tests/deploy/test_any_program.py tests/deploy/placement/test_chips.py tests/export/lava_dl \
+	tests/export/lowering/test_supported_modules.py tests/train/test_benchmark.py tests/train/test_neurons.py
 test-lava-dl: setup-lava-dl
 	$(LAVA_DL_VENV)/bin/python -m pytest $(TIER) $(LAVA_TESTS)
 
