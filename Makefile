@@ -1,33 +1,30 @@
-# make demo | test | test-all | test-interop | lint. Each sets up its environment the first time and re-uses it afterwards.
-PYTHON ?= python3.10
-# Another Python gets an environment of its own, without Lava.
-VENV ?= $(if $(filter python3.10,$(PYTHON)),.venv,.venv-$(PYTHON))
+# make demo | test | test-all | test-lava-dl | test-interop | lint. Each sets up its environment the first time and re-uses
+# it afterwards. Without PYTHON it is made from the newest Python that is there, 3.10 to 3.13.
+PYTHON ?=
+VENV ?= $(if $(PYTHON),.venv-$(notdir $(PYTHON)),.venv)
 BIN := $(VENV)/bin
-# SpikingJelly 2.0 needs a later Python than Lava supports: an environment of its own.
+# lava-dl, an oracle of the tests, needs torch 2.3 and so Python 3.10; SpikingJelly 2.0 needs 3.11: an environment each.
+LAVA_DL_VENV ?= .venv-python3.10
 INTEROP_PYTHON ?= python3.11
 INTEROP_VENV ?= .venv-interop
 DEMO := runs/demo
 
-.PHONY: demo test test-all test-interop coverage lint setup setup-interop schema clean
-
-# $(call set-up,ENVIRONMENT,PYTHON,EXTRA,EXTRA). pyenv hides an interpreter that .python-version does not name.
-# The stamp names the checkout that the environment was installed from: a re-used one is pointed at this one.
-define set-up
-	@if [ ! -x $(1)/bin/python ]; then $(2) -m venv $(1) 2>/dev/null || PYENV_VERSION=$(2:python%=%) $(2) -m venv $(1); fi
-	@stamp=$(1)/.mksgn-installed; \
-	if [ "$$(cat $$stamp 2>/dev/null)" != "$(CURDIR)" ] || [ pyproject.toml -nt $$stamp ] || [ constraints.txt -nt $$stamp ]; then \
-		echo "setting up $(1) (one to two minutes the first time)"; \
-		$(1)/bin/python -m pip install -q -c constraints.txt -e '.[$(3),$(4)]' && echo "$(CURDIR)" > $$stamp; \
-	fi
-endef
+.PHONY: demo test test-all test-lava-dl test-interop coverage lint setup setup-demo setup-lava-dl setup-interop schema clean
 
 setup:
-	$(call set-up,$(VENV),$(PYTHON),lava,dev)
+	@scripts/setup.sh $(VENV) lava,report,dev $(PYTHON)
+
+# Neither lava-dl nor onnx nor the tools of the tests.
+setup-demo:
+	@scripts/setup.sh $(VENV) lava,report $(PYTHON)
+
+setup-lava-dl:
+	@scripts/setup.sh $(LAVA_DL_VENV) lava,report,dev python3.10
 
 setup-interop:
-	$(call set-up,$(INTEROP_VENV),$(INTEROP_PYTHON),interop,dev)
+	@scripts/setup.sh $(INTEROP_VENV) interop,dev $(INTEROP_PYTHON)
 
-demo: setup
+demo: setup-demo
 	$(BIN)/torchrun --standalone --nproc-per-node 2 -m mksgn.train demo --data synthetic --out $(DEMO)
 	$(BIN)/mksgn-export $(DEMO)/model.pt --to nir --quantize 8 --calibration synthetic --verify 20
 	$(BIN)/mksgn-bench run $(DEMO)/model.nir --data synthetic --backend lava --precision fixed -o $(DEMO)
@@ -41,7 +38,9 @@ define run-tests
 	$(1) -m pytest $(TIER) -m serial
 endef
 
-test test-all test-interop coverage: export OMP_NUM_THREADS = 1
+test test-all test-lava-dl test-interop coverage: export OMP_NUM_THREADS = 1
+# A test of Lava skips where it is not installed; under these it must not.
+test test-all test-lava-dl: export MKSGN_LAVA = 1
 
 # The fast tier: every kind of test, in under 4 minutes on two cores.
 test: setup
@@ -52,7 +51,13 @@ test-all: TIER :=
 test-all: setup
 	$(call run-tests,$(BIN)/python)
 
-# All that needs no Lava on a later Python, and our files in SpikingJelly, snnTorch and norse. TIER= runs everything.
+# On Python 3.10: Lava as it was released, and what has lava-dl or the old SpikingJelly as its oracle.
+LAVA_TESTS := tests/deploy/lava tests/deploy/test_any_program.py tests/deploy/placement/test_chips.py tests/export/lava_dl \
+	tests/export/lowering/test_supported_modules.py tests/train/test_benchmark.py tests/train/test_neurons.py
+test-lava-dl: setup-lava-dl
+	$(LAVA_DL_VENV)/bin/python -m pytest $(TIER) $(LAVA_TESTS)
+
+# Without Lava, all that needs none, and our files in SpikingJelly, snnTorch and norse. TIER= runs everything.
 test-interop: export MKSGN_INTEROP = 1
 test-interop: setup-interop
 	$(INTEROP_VENV)/bin/python -m pytest $(TIER) -m 'not serial' -n 2 --dist loadfile

@@ -9,6 +9,8 @@ of their own.
 
 import gc
 import importlib
+import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("fast" if config.getoption("--fast") else "all")
     # As in the commands. Without it, each worker and each child process would start a thread per core.
     torch.set_num_threads(1)
+    if os.environ.get("MKSGN_LAVA") and not importlib.util.find_spec("lava"):
+        raise pytest.UsageError("lava-nc is not installed, and its tests would be skipped: make setup")
 
 
 @pytest.hookimpl(tryfirst=True)

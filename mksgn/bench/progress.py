@@ -90,7 +90,7 @@ class Progress:
             "shapes": {name: x.shape for name, x in counts.items()},
             "trains": {clip: {n: packed.shape for n, packed in trains.items()} for clip, trains in self.trains.items()},
         }
-        arrays: dict[str, np.ndarray] = {
+        arrays: dict[str, Any] = {
             "done": self.done,
             "predictions": self.predictions,
             "seconds": self.seconds,

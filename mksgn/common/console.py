@@ -77,9 +77,11 @@ def track(
         yield from items
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True, console=output) as progress:
+    # Without rich's own thread: items may fork, as Lava's runs do, and a child keeps what another thread has locked.
+    with Progress(*columns, transient=True, console=output, auto_refresh=False) as progress:
         task = progress.add_task(label, total=total)
         for item in items:
             done = size(item)  # before the caller changes the item
             yield item
             progress.advance(task, done)
+            progress.refresh()

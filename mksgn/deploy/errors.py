@@ -1,10 +1,23 @@
 """Errors of this stage. The commands turn them into exit codes."""
 
+import sys
+
 from mksgn.common.errors import BadInputError, MksgnError
 
 
 class DeployError(BadInputError):
     """A graph that cannot be run here: node, type, reason, remedy."""
+
+
+class LavaMissingError(DeployError):
+    """Lava cannot be imported: what Python said, and how to install it on this Python."""
+
+    def __init__(self, error: ImportError) -> None:
+        relaxed = " and pip install --no-deps --ignore-requires-python lava-nc==0.10.0"
+        super().__init__(
+            f"backend lava: Lava cannot be imported ({error}); make setup, or pip install 'mksgn[lava]'"
+            f"{relaxed if sys.version_info >= (3, 11) else ''}, or use --backend emulator"
+        )
 
 
 class ChipLimitError(MksgnError):

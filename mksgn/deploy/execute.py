@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mksgn.deploy import emulator
-from mksgn.deploy.errors import DeployError
+from mksgn.deploy.errors import DeployError, LavaMissingError
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program.program import Program
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
@@ -41,10 +41,7 @@ def run(
         try:
             from mksgn.deploy.lava import network
         except ImportError as error:
-            raise DeployError(
-                f"backend lava: Lava cannot be imported ({error}); it needs Python 3.10 and pip install 'mksgn[lava]', "
-                "or use --backend emulator"
-            ) from error
+            raise LavaMissingError(error) from error
         return network.execute(program, named, record=record, progress=progress)
     raise DeployError(f"backend {backend!r}: choose emulator or lava")
 

@@ -58,7 +58,7 @@ def write_spikes(execution: Execution, path: Path, **more: np.ndarray) -> None:
     `trains/POPULATION` are packed bits of the first samples, and `shape/POPULATION` their shape
     (samples, steps, *shape). `more` are further arrays by name.
     """
-    arrays: dict[str, np.ndarray] = dict(more)
+    arrays: dict[str, Any] = dict(more)
     for name, counters in execution.counters.items():
         if counters.per_neuron.any():
             arrays[f"counts/{name}"] = counters.per_neuron
@@ -72,7 +72,8 @@ def write_spikes(execution: Execution, path: Path, **more: np.ndarray) -> None:
 def write_outputs(execution: Execution, path: Path) -> None:
     """Write outputs by name, (samples, steps, *shape) float32."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **execution.outputs)
+        outputs: dict[str, Any] = dict(execution.outputs)
+        np.savez_compressed(file, **outputs)
 
 
 def read_train(path: Path, population: str) -> np.ndarray:

@@ -10,12 +10,13 @@ first layer and the read-out have real inputs. `mksgn-deploy --describe` counts 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mksgn.train.layers import ConvBN, GraphConvBN, folded_norm
+from mksgn.train.layers import SSC, ConvBN, GraphConvBN, folded_norm
 from mksgn.train.streams import INTEGER_LIMIT, LATTICE_EXPONENT
 from mksgn.train.student import Student
 from mksgn.train.teacher import Teacher
@@ -72,11 +73,12 @@ def teacher_layers(teacher: Teacher) -> list[Described]:
     """Describe a teacher, all streams together. A layer has A_k, W_k, the temporal convolution, and
     its residual paths."""
     config = teacher.config
-    streams, joints = len(config.streams), next(iter(teacher.by_stream.values())).layers[0].graph.joints
+    networks = list(teacher.networks.values())
+    streams, joints = len(networks), networks[0].typed_layers[0].graph.joints
     rows, inputs, frames = [], 3, config.frames
     for i, (width, stride) in enumerate(zip(config.widths, config.strides, strict=True)):
         after = (frames - 1) // stride + 1
-        layers = [net.layers[i] for net in teacher.by_stream.values()]
+        layers = [net.typed_layers[i] for net in networks]
         macs = _graph_macs(layers[0].graph, frames) + _conv_macs(layers[0].conv, after, joints)
         for skip, at in ((layers[0].spatial_skip, frames), (layers[0].skip, after)):
             macs += _conv_macs(skip, at, joints) if isinstance(skip, ConvBN) else 0
@@ -91,10 +93,11 @@ def teacher_layers(teacher: Teacher) -> list[Described]:
 def calibrate_batch_norms(student: Student, bodies: Tensor) -> None:
     """Set an untrained student's batch norm statistics and attention gains from `bodies`, as the
     first batch of training does."""
-    norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
+    # Any: momentum may be None, which torch 2.3 has no type for.
+    norms: list[Any] = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
     kept = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = None  # type: ignore[assignment]  # the mean over the batch, not a running one
+        norm.momentum = None  # the mean over the batch, not a running one
     with torch.no_grad():
         spikes: dict[str, Tensor] = {}
         student.train()(bodies, spikes)
@@ -115,7 +118,7 @@ def _populations(student: Student) -> Iterator[tuple[str, list[nn.Module | nn.Pa
     # stream
     weighting = len(config.streams) * config.stream_channels * frames * joints
     yield "smf", [student.smf], weighting + _conv_macs(student.smf.current, frames, joints)
-    for i, (sgc, stc) in enumerate(zip(student.sgc, student.stc, strict=True)):
+    for i, (sgc, stc) in enumerate(student.blocks):
         name, width, after = f"block{i + 1}", config.widths[i], config.block_frames[i]
         macs = _graph_macs(sgc.graph, frames) + _conv_macs(sgc.skip, frames, joints)
         yield f"{name}_sgc", [sgc.graph, sgc.skip], macs
@@ -139,7 +142,7 @@ def learnt(owned: nn.Module | nn.Parameter) -> int:
     return sum(p.numel() for p in owned.parameters() if p.requires_grad) - masked
 
 
-def _conv_macs(layer: nn.Module, frames: int, joints: int) -> int:
+def _conv_macs(layer: ConvBN | SSC, frames: int, joints: int) -> int:
     """Count a product per output and entry of its kernel."""
     return layer.conv.weight.numel() * frames * joints
 
@@ -180,7 +183,7 @@ def _largest_current(student: Student, name: str) -> Tensor:
         return _excited(student.smf.current, frames, joints, scale=float(share))
     block, _, kind = name.partition("_")
     i = int(block.removeprefix("block")) - 1
-    sgc, stc = student.sgc[i], student.stc[i]
+    sgc, stc = student.blocks[i]
     frames = (config.frames, *config.block_frames)[i]
     if kind == "stc":
         current = _excited(stc.conv, frames, joints) + _excited(stc.skip, frames, joints)

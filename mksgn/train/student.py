@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -112,10 +112,15 @@ class Student(nn.Module):
             y = stc(sgc(y, record), y, record)
         return self.fc(y.mean((0, 3, 4)))
 
+    @property
+    def blocks(self) -> list[tuple[SASGC, STC]]:
+        """The two layers of every block, with the types that a ModuleList does not keep."""
+        return cast("list[tuple[SASGC, STC]]", list(zip(self.sgc, self.stc, strict=True)))
+
     def neurons(self) -> dict[str, LIF]:
         """Return the neurons of each population, by the name under which its spikes are recorded."""
         neurons = {"ssc": self.ssc.sn, "smf": self.smf.sn}
-        for sgc, stc in zip(self.sgc, self.stc, strict=True):
+        for sgc, stc in self.blocks:
             neurons[f"{sgc.name}_sgc"] = sgc.sn
             if sgc.attention is not None:
                 neurons[f"{sgc.name}_qkv"] = sgc.qkv_sn

@@ -10,7 +10,7 @@ R is the identity where the shape allows it, else BN(Conv1x1); the first layer h
 The adjacency is free in all entries [sibling].
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 from pydantic import Field
@@ -100,6 +100,11 @@ class GCN(nn.Module):
             features.append(x)
         return self.fc(x.mean((2, 3))), features
 
+    @property
+    def typed_layers(self) -> list[GCNLayer]:
+        """The layers, with the type that a ModuleList does not keep."""
+        return cast(list[GCNLayer], list(self.layers))
+
 
 class Teacher(nn.Module):
     """Input (L, 3 · streams, T, V), as the student's; output logits (L, classes), the mean over the
@@ -109,6 +114,11 @@ class Teacher(nn.Module):
         super().__init__()
         self.config = config
         self.by_stream = nn.ModuleDict({name: GCN(config) for name in config.streams})
+
+    @property
+    def networks(self) -> dict[str, GCN]:
+        """The network of each stream, with the type that a ModuleDict does not keep."""
+        return cast(dict[str, GCN], dict(self.by_stream.items()))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.look(x)[0].mean(0)

@@ -25,7 +25,8 @@ from tests.support.synapse_walk import Walk
 from tests.support.tiers import examples
 
 LAVA = pytest.param(
-    "lava", marks=pytest.mark.skipif(importlib.util.find_spec("lava") is None, reason="Lava needs Python 3.10")
+    "lava",
+    marks=pytest.mark.skipif(importlib.util.find_spec("lava") is None, reason="lava-nc is not installed: make setup"),
 )
 # no real chips: cores so small that small populations take several
 SMALL = dataclasses.replace(LOIHI2, name="small", neurons_per_core=50, synaptic_bits_per_core=8 * 2000)

@@ -3,6 +3,7 @@
 import enum
 import errno
 import sys
+import threading
 
 import pytest
 import typer
@@ -151,3 +152,10 @@ def test_progress_is_silent_where_there_is_no_terminal(capsys):
 def test_progress_on_a_terminal_hands_on_every_item(monkeypatch):
     monkeypatch.setattr(console.sys.stdout, "isatty", lambda: True, raising=False)
     assert list(track(iter("abc"), 3, "walls")) == ["a", "b", "c"]
+
+
+def test_progress_on_a_terminal_starts_no_thread(monkeypatch):
+    """Lava's Processes are forked while it is shown."""
+    monkeypatch.setattr(console.sys.stdout, "isatty", lambda: True, raising=False)
+    before = threading.active_count()
+    assert [threading.active_count() - before for _ in track(iter("abc"), 3, "walls")] == [0, 0, 0]

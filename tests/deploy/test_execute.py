@@ -30,7 +30,7 @@ def test_lava_that_cannot_be_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "mksgn.deploy.lava", None)
     with pytest.raises(
         DeployError,
-        match=r"backend lava: Lava cannot be imported .*pip install 'mksgn\[lava\]', or use --backend emulator",
+        match=r"backend lava: Lava cannot be imported .*pip install 'mksgn\[lava\]'.*, or use --backend emulator$",
     ):
         run(compile_graph(simple(), precision="float"), np.zeros((1, 1, 2)), backend="lava")
 

@@ -25,7 +25,7 @@ from mksgn.common.errors import MksgnError
 from mksgn.deploy import Execution, Program, compile_graph, emulator, run
 from mksgn.deploy.benchmark.memory import peak_memory
 from mksgn.deploy.benchmark.networks import PaperStudent, conv_chain, graph_chain, paper_student, spike_inputs
-from mksgn.deploy.errors import DeployError
+from mksgn.deploy.errors import LavaMissingError
 from mksgn.train.checkpoint import tool_versions
 from mksgn.train.datasets import open_source
 
@@ -184,9 +184,7 @@ def _lava() -> tuple[Any, Any]:
         from mksgn.deploy.lava import network
         from mksgn.deploy.lava.stock import execute as stock
     except ImportError as error:
-        raise DeployError(
-            f"Lava cannot be imported ({error}); it needs Python 3.10 and pip install 'mksgn[lava]'"
-        ) from error
+        raise LavaMissingError(error) from error
     return network, stock
 
 

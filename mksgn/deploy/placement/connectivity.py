@@ -120,7 +120,7 @@ def link(operators: ops.Operators, shape: Shape) -> Link | None:
                 ((source, before),) = axes[axis]
                 axes[axis] = [(source, _then(matrix, before))]
             elif matrix.all():  # every place of a merged axis: any place of each axis in it
-                (source, before), *others = [(source, m.any(0, keepdims=True)) for source, m in axes[axis]]
+                (source, before), *others = [(source, np.asarray(m.any(0, keepdims=True))) for source, m in axes[axis]]
                 axes[axis] = [(source, np.repeat(before, len(matrix), axis=0))]
                 summed += others
             else:

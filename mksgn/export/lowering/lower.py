@@ -63,7 +63,7 @@ class _Lowering:
         self.conv("smf_conv", fold.fusion(student.smf), "ssc", frames)
         self.lif("smf", config.widths[0], frames, ["smf_conv"])
         source = "smf"
-        for i, (sgc, stc) in enumerate(zip(student.sgc, student.stc, strict=True)):
+        for i, (sgc, stc) in enumerate(student.blocks):
             name, width, stride, after = f"block{i + 1}", config.widths[i], config.strides[i], config.block_frames[i]
             y = self.spatial(name, sgc, source, width, frames)
             conv = self.conv(f"{name}_stc_conv", fold.conv(stc.conv), y, frames, padding="same", stride=stride)

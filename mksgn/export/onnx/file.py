@@ -71,7 +71,7 @@ def from_teacher(model: TrainedTeacher) -> onnx.ModelProto:
     The model's input is (clips, 3 · streams, T, V), as the teacher's normaliser makes it.
     """
     config = model.teacher.config
-    joints, classes = next(iter(model.teacher.by_stream.values())).input_bn.num_features // 3, len(config.classes)
+    joints, classes = next(iter(model.teacher.networks.values())).input_bn.num_features // 3, len(config.classes)
     shape = (3 * len(config.streams), config.frames, joints)
     file = OnnxGraph({"input", "logits", *(f"logits/{stream}" for stream in config.streams)})
     x = file.input("input", shape)
@@ -79,7 +79,7 @@ def from_teacher(model: TrainedTeacher) -> onnx.ModelProto:
     parts = file.split(x.name, names, (CLIPS, 3, *shape[1:]), axis=1)
     logits = [
         _stream_logits(file, stream, net, Signal(part, (3, *shape[1:])))
-        for (stream, net), part in zip(model.teacher.by_stream.items(), parts, strict=True)
+        for (stream, net), part in zip(model.teacher.networks.items(), parts, strict=True)
     ]
     file.output("Mean", logits, "logits", (CLIPS, classes))
     training = {key: value for key, value in model.training.items() if key != "source"}
@@ -119,7 +119,7 @@ def _stream_logits(file: OnnxGraph, stream: str, net: GCN, x: Signal) -> str:
             y = file.apply("Add", y, [branch.name], f"{name}_sum", y.shape)
         return file.apply("Relu", y, [], f"{name}_relu", y.shape)
 
-    for i, layer in enumerate(net.layers, start=1):
+    for i, layer in enumerate(net.typed_layers, start=1):
         at = f"{stream}/layer{i}"
         y = file.graph_conv(f"{at}/graph", x, *fold.graph_conv(layer.graph))
         y = relu(f"{at}/graph", y, layer.spatial_skip, x)

@@ -91,7 +91,7 @@ class Neuron:
 
     def step(self, x: Tensor) -> Tensor:
         """Integrate (L, *shape) for one step; return bool spikes or the membrane potential."""
-        if self.rate_syn is not None:
+        if self.rate_syn is not None and self.w_in is not None:
             u = torch.zeros_like(x) if self.u is None else self.u
             x = self.u = u + self.rate_syn * (self.w_in * x - u)
         current = x if self.r is None else self.r * x

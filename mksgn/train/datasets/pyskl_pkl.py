@@ -202,7 +202,7 @@ def _check(path: Path, name: str, entry: dict, split: str) -> ntu.ClipName:
 def _clip(path: Path, name: str, numbers: ntu.ClipName, array: np.ndarray, frames: int) -> Clip:
     with np.errstate(over="ignore"):  # of float64: infinite, and refused with the other values downstream
         joints = array[:, :frames].astype(np.float32)
-    present = joints.any(axis=(2, 3))
+    present: np.ndarray = np.asarray(joints.any(axis=(2, 3)))
     if not present.any():
         raise BadInputError(f"{path}: {name} is zero in all its frames, expected a body: take it out of the split")
     bodies, seen = present.any(axis=1), present.any(axis=0)

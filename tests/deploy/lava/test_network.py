@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-pytest.importorskip("lava", reason="Lava needs Python 3.10")
+pytest.importorskip("lava", reason="lava-nc is not installed: make setup")
 
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.errors import DeployError

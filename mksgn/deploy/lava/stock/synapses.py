@@ -101,7 +101,7 @@ class Synapses:
         self, name: str, weights: csr_matrix, sources: Ports, target: InPort, members: np.ndarray | None
     ) -> None:
         if members is not None:
-            weights = csr_matrix(diags(members.ravel().astype(self.dtype)) @ weights).astype(self.dtype)
+            weights = csr_matrix(diags(members.ravel(), dtype=self.dtype) @ weights).astype(self.dtype)
             weights.eliminate_zeros()
         for part in self._eight_bits(name, weights):
             process = Sparse(weights=part, name=process_name(name))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("lava.magma", reason="lava-nc is not installed (extra 'lava', Python 3.10)")
+pytest.importorskip("lava.magma", reason="lava-nc is not installed: make setup")
 pytest.importorskip("psutil")
 
 from mksgn.deploy.lava.guard.runtime import LavaRuntimeError

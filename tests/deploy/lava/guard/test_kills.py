@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-pytest.importorskip("lava.magma", reason="lava-nc is not installed (extra 'lava', Python 3.10)")
+pytest.importorskip("lava.magma", reason="lava-nc is not installed: make setup")
 pytest.importorskip("psutil")
 
 from mksgn.deploy.lava.guard.runtime import LavaRuntimeError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("lava.magma", reason="lava-nc is not installed (extra 'lava', Python 3.10)")
+pytest.importorskip("lava.magma", reason="lava-nc is not installed: make setup")
 pytest.importorskip("psutil")
 
 from mksgn.deploy.lava.guard.runtime import LavaRuntimeError

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-pytest.importorskip("lava.magma", reason="lava-nc is not installed (extra 'lava', Python 3.10)")
+pytest.importorskip("lava.magma", reason="lava-nc is not installed: make setup")
 pytest.importorskip("psutil")
 
 from mksgn.deploy.lava.guard.runtime import GuardedRuntime, LavaRuntimeError
