@@ -5,6 +5,7 @@ inference on the same card; a short training in float32 and in bfloat16. One JSO
 It takes a few minutes and needs neither Lava nor a data set.
 """
 
+import dataclasses
 import json
 import os
 import statistics
@@ -12,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ import typer
 
 from mksgn.common.console import new_app, run_app
 from mksgn.deploy import Program, compile_graph, run
+from mksgn.deploy.benchmark.measure import torch_and_emulator
 from mksgn.deploy.benchmark.networks import PaperStudent, conv_chain, graph_chain, paper_student, spike_inputs
 from mksgn.deploy.execution import Counters, Execution
 from mksgn.train import config, loop
@@ -104,40 +105,21 @@ def firing_rate(execution: Execution) -> float:
 
 def speed(program: Program, student: PaperStudent, device: str, clips: int, rounds: int) -> dict[str, Any]:
     """Time the 8-bit program in the emulator and torch's float inference on the same card, in turn."""
-    bodies = np.resize(student.bodies, (clips, *student.bodies.shape[1:]))
-    steps = student.student.config.steps
-    inputs = np.broadcast_to(bodies[:, None], (clips, steps, *bodies.shape[1:]))
-    network, x = student.student.to(device).eval(), torch.from_numpy(bodies)
-
-    @torch.inference_mode()
-    def infer() -> None:
-        for part in x.split(64):
-            network(part.to(device)).cpu()
-
-    def emulate() -> None:
-        run(program, inputs, record=False, device=device)
-
-    pairs = [(timed(infer, device), timed(emulate, device)) for _ in range(rounds + 1)][1:]
-    syn_ops = sum(c.syn_ops for c in run(program, inputs, record=False, device=device).counters.values())
+    many = dataclasses.replace(student, bodies=np.resize(student.bodies, (clips, *student.bodies.shape[1:])))
+    pairs = torch_and_emulator(program, many, rounds, device)
+    syn_ops = sum(c.syn_ops for c in run(program, many.inputs, record=False, device=device).counters.values())
     torch_seconds, seconds = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratios = [a / b for a, b in pairs]
     return {
         "clips": clips,
         "torch_seconds": torch_seconds,
         "emulator_seconds": seconds,
-        "emulator_over_torch": statistics.median(a / b for a, b in pairs),
-        "emulator_over_torch_spread": [min(a / b for a, b in pairs), max(a / b for a, b in pairs)],
+        "emulator_over_torch": statistics.median(ratios),
+        "emulator_over_torch_spread": [min(ratios), max(ratios)],
         "clips_per_second": clips / seconds,
         "syn_ops_per_second": syn_ops / seconds,
         "torch_tf32": torch.backends.cudnn.allow_tf32,
     }
-
-
-def timed(call: Callable[[], object], device: str) -> float:
-    torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    call()
-    torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def training(precision: str, epochs: int, device: str, out: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import nir
@@ -24,10 +25,18 @@ from mksgn.common.console import new_app, output, run_app
 from mksgn.common.errors import MksgnError
 from mksgn.deploy import Execution, Program, compile_graph, emulator, run
 from mksgn.deploy.benchmark.memory import peak_memory
-from mksgn.deploy.benchmark.networks import PaperStudent, conv_chain, graph_chain, paper_student, spike_inputs
+from mksgn.deploy.benchmark.networks import (
+    PaperStudent,
+    conv_chain,
+    graph_chain,
+    paper_student,
+    spike_inputs,
+    trained_student,
+)
 from mksgn.deploy.errors import LavaMissingError
 from mksgn.train.checkpoint import tool_versions
 from mksgn.train.datasets import open_source
+from mksgn.train.parallel import check_device
 
 app = new_app("Measure the speed of the fused Lava Processes and of the emulator.")
 
@@ -60,6 +69,8 @@ def benchmark(
     preset: Annotated[str, typer.Option(help="name of the student's widths")] = "paper",
     rounds: Annotated[int, typer.Option(help="repetitions of each ratio", min=2)] = 5,
     threads: Annotated[int, typer.Option(help="of torch, for torch and the emulator alike", min=1)] = 1,
+    model: Annotated[Path | None, typer.Option(help="a trained student, model.pt, instead of an untrained one")] = None,
+    device: Annotated[str, typer.Option(help="of torch and the emulator; on a GPU without the ratios of Lava")] = "cpu",
     growth: Annotated[bool, typer.Option(help="measure the growth table")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
@@ -67,19 +78,29 @@ def benchmark(
 
     Example: python -m mksgn.deploy.benchmark --data nw-ucla:PATH --split view1-2 --json
     """
+    check_device(device, "float32")
     torch.set_num_threads(threads)
     source = open_source(data, split=split, part="train", limit=max(clips, 16))
-    student = paper_student(source, clips, frames=frames, preset=preset)
+    if model is None:
+        student = paper_student(source, clips, frames=frames, preset=preset)
+    else:
+        student = trained_student(model, source, clips)
+        preset, frames = str(model), student.student.config.frames
     program = compile_graph(student.graph)
     figures: dict[str, Any] = {"preset": preset, "frames": frames, "clips": clips, "slots": slots, "rounds": rounds}
-    figures |= _ratio("fused_over_stock", _stock_and_fused(rounds))
-    figures |= _ratio("emulator_over_torch", _torch_and_emulator(program, student, rounds))
-    pairs, peak = _emulator_and_lava(program, student, lava_clips, slots, rounds)
-    figures |= _ratio("lava_over_emulator", pairs) | peak
-    figures["firing_rate"] = _firing_rate(program, run(program, student.inputs, record=False))
-    if growth:
+    if device == "cpu":
+        figures |= _ratio("fused_over_stock", _stock_and_fused(rounds))
+    figures |= _ratio("emulator_over_torch", torch_and_emulator(program, student, rounds, device))
+    if device == "cpu":
+        pairs, peak = _emulator_and_lava(program, student, lava_clips, slots, rounds)
+        figures |= _ratio("lava_over_emulator", pairs) | peak
+    execution = run(program, student.inputs, record=False, device=device)
+    syn_ops = sum(counters.syn_ops for counters in execution.counters.values())
+    figures["syn_ops_per_second"] = syn_ops / figures["emulator_over_torch_seconds"][1]
+    figures["firing_rate"] = _firing_rate(program, execution)
+    if growth and device == "cpu":
         figures["growth"] = [row for name, values in GROWTH.items() for row in _growth(name, values, rounds)]
-    figures |= {"threads": threads, "versions": tool_versions("torch", "lava-nc", "numpy")}
+    figures |= {"device": device, "threads": threads, "versions": tool_versions("torch", "lava-nc", "numpy", "numba")}
     if as_json:
         print(json.dumps(figures))
         return
@@ -118,16 +139,16 @@ def _stock_and_fused(rounds: int) -> Pairs:
     return pairs
 
 
-def _torch_and_emulator(program: Program, student: PaperStudent, rounds: int) -> Pairs:
+def torch_and_emulator(program: Program, student: PaperStudent, rounds: int, device: str = "cpu") -> Pairs:
     """(b) Run the student in torch (float, steps folded into the batch) and its 8-bit program in the emulator."""
-    x = torch.from_numpy(student.bodies)
+    network, x = student.student.to(device), torch.from_numpy(student.bodies)
 
     @torch.inference_mode()
     def infer() -> None:
-        student.student(x)
+        network(x.to(device)).cpu()
 
     def emulate() -> None:
-        run(program, student.inputs, record=False)
+        run(program, student.inputs, record=False, device=device)
 
     return [(timed(infer), timed(emulate)) for _ in range(rounds + 1)][1:]  # the first round warms both up
 
@@ -209,15 +230,23 @@ def _print(figures: dict[str, Any]) -> None:
     for name, text in (
         ("fused_over_stock", "fused Lava over stock Lava, six Conv(9 x 1) + LIF, 64 channels, 16 x 20"),
         ("emulator_over_torch", f"emulator over torch float, {figures['preset']} student, {figures['clips']} samples"),
-        ("lava_over_emulator", f"Lava over the emulator, {figures['lava_clips']} samples, {figures['slots']} slots"),
+        (
+            "lava_over_emulator",
+            f"Lava over the emulator, {figures.get('lava_clips')} samples, {figures['slots']} slots",
+        ),
     ):
-        low, high = figures[f"{name}_spread"]
-        output.print(f"{text}: {figures[name]:.2f} ({low:.2f} … {high:.2f} in {figures['rounds']} rounds)")
+        if name in figures:
+            low, high = figures[f"{name}_spread"]
+            output.print(f"{text}: {figures[name]:.2f} ({low:.2f} … {high:.2f} in {figures['rounds']} rounds)")
     output.print(
-        f"Lava: {figures['lava_processes']} processes, {figures['lava_pss_bytes'] / 2**30:.2f} GiB PSS, "
-        f"{figures['lava_shared_bytes'] / 2**20:.0f} MiB shared; firing rate {figures['firing_rate']:.1%}; "
-        f"{figures['threads']} thread(s)"
+        f"emulator: {figures['syn_ops_per_second']:.3g} synaptic operations per second; firing rate "
+        f"{figures['firing_rate']:.1%}; {figures['device']}, {figures['threads']} thread(s)"
     )
+    if "lava_processes" in figures:
+        output.print(
+            f"Lava: {figures['lava_processes']} processes, {figures['lava_pss_bytes'] / 2**30:.2f} GiB PSS, "
+            f"{figures['lava_shared_bytes'] / 2**20:.0f} MiB shared"
+        )
     if "growth" in figures:
         title = "seconds of a chain of graph convolutions (growth: exponent from the previous line)"
         table = Table(title=title, title_justify="left")

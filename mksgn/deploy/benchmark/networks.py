@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import nir
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from mksgn.export import export_to_nir
 from mksgn.export.graph.nodes import GraphConv
 from mksgn.export.loihi import HALF_STEP
+from mksgn.train import checkpoint
 from mksgn.train.checkpoint import TrainedModel
 from mksgn.train.config import PRESETS
 from mksgn.train.datasets import ClipSet
@@ -113,3 +115,11 @@ def paper_student(
     model = TrainedModel(student.eval(), normaliser, {"preset": preset, "split": "benchmark"})
     graph = export_to_nir(model, quantize=8, calibration=batch[:8])
     return PaperStudent(student, graph, np.resize(batch, (samples_wanted, *batch.shape[1:])))
+
+
+def trained_student(path: Path, clips: ClipSet, samples_wanted: int) -> PaperStudent:
+    """Read a trained student, and make its 8-bit graph, calibrated on the clips."""
+    model = checkpoint.load(path)
+    batch, _ = body_inputs(clips.clips, model.normaliser)
+    graph = export_to_nir(model, quantize=8, calibration=batch[:8])
+    return PaperStudent(model.student, graph, np.resize(batch, (samples_wanted, *batch.shape[1:])))

@@ -17,8 +17,10 @@ from mksgn.deploy.lava.guard.runtime import LavaRuntimeError
 from mksgn.deploy.lava.leaf_work import LeafPlan
 from mksgn.deploy.lava.messages import Layout
 from mksgn.deploy.lava.processes.leaf import Leaf
+from mksgn.deploy.lava.results import ResultWriter
 from mksgn.deploy.passes.schedule import schedule
-from mksgn.deploy.program.program import Population, Projection
+from mksgn.deploy.program.program import Projection
+from mksgn.deploy.stepper import Step
 from mksgn.export import export_to_nir
 from mksgn.export.verification.verify import compare
 from tests.support.graphs import attention, conv, inp, lif, linear, out
@@ -112,16 +114,20 @@ def test_delays_are_what_makes_it_right(exported):
     assert compare("unbalanced", run(program, inputs).spikes, late.spikes).mismatches > 0
 
 
-def test_an_error_inside_a_leaf_reaches_the_user_with_its_traceback(exported):
+def test_an_error_inside_a_leaf_reaches_the_user_with_its_traceback(exported, monkeypatch):
     graph, inputs = exported
-    program = compile_graph(graph)
-    broken = dataclasses.replace(
-        program["block1_sgc"], neuron=dataclasses.replace(program["block1_sgc"].neuron, vth=np.zeros((7, 7, 7)))
-    )
-    assert isinstance(broken, Population)
+    write = ResultWriter.write
+
+    def fail(writer: ResultWriter, index: int, step: Step) -> None:
+        if step.population.name == "block1_sgc" and index == 2:
+            raise ValueError("no place for these results")
+        write(writer, index, step)
+
+    monkeypatch.setattr(ResultWriter, "write", fail)  # the leaves' processes inherit it
     with pytest.raises(LavaRuntimeError, match="block1_sgc") as caught:
-        run(program.with_populations({"block1_sgc": broken}), inputs, backend="lava")
+        run(compile_graph(graph), inputs, backend="lava")
     assert "Traceback" in caught.value.traceback
+    assert "no place for these results" in caught.value.traceback
 
 
 def test_float_population_in_a_fixed_model_is_refused(exported):
