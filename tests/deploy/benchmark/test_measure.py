@@ -42,6 +42,8 @@ def test_the_growth_is_an_exponent_and_the_report_shows_it(capsys):
         "rounds": 5,
         "threads": 1,
         "firing_rate": 0.125,
+        "syn_ops_per_second": 6.3e9,
+        "device": "cpu",
     }
     figures |= {"lava_processes": 9, "lava_pss_bytes": 2**30, "lava_shared_bytes": 2**20, "growth": rows}
     for name in ("fused_over_stock", "emulator_over_torch", "lava_over_emulator"):
