@@ -45,8 +45,7 @@ def fill_map(sums, samples, frames_of_heads, qkv, heads):
                         query, first = q[w, i], i * joints
                         for j in range(joints):
                             counts[first + j] += set_bits(np.uint32(query & keys[j]))
-                for i in range(joints * joints):
-                    total += counts[i]
+                total += sum_of(counts, joints * joints)
                 row += 1
     return total
 
@@ -84,15 +83,23 @@ def fill_values(sums, samples, frames, m, qkv):
                 for i in range(joints):
                     for w in range(words):
                         for head in range(heads):
-                            keys[head * width : (head + 1) * width] = pack(
-                                m[s, n, head, t, i], w * WORD, min(WORD, joints - w * WORD)
-                            )
+                            word = pack(m[s, n, head, t, i], w * WORD, min(WORD, joints - w * WORD))
+                            for c in range(head * width, (head + 1) * width):
+                                keys[c] = word
                         bits, first = values[w], i * channels
                         for c in range(channels):
                             counts[first + c] += set_bits(np.uint32(keys[c] & bits[c]))
-                for i in range(joints * channels):
-                    total += counts[i]
+                total += sum_of(counts, joints * channels)
                 row += 1
+    return total
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def sum_of(counts, number):
+    """Sum counts in 32 bits, which hold those of a row."""
+    total = np.int32(0)
+    for i in range(number):
+        total = np.int32(total + counts[i])
     return total
 
 
