@@ -121,6 +121,12 @@ def _clear(x):
 
 
 @inner
+def _copy(x, out):
+    for j in range(len(x)):
+        out[j] = x[j]
+
+
+@inner
 def _add(x, total):
     for j in range(len(x)):
         total[j] += x[j]
@@ -166,35 +172,19 @@ def lif_forward(a, gain_a, shift_a, b, gain_b, shift_b, decay, threshold, spikes
             _clear(v)
             for t in range(steps):
                 xa = a[t if len(a) > 1 else 0, body, i:k]
+                ga, sa = gain_a[i:k], shift_a[i:k]
                 if b is None:
-                    _integrate(xa, gain_a[i:k], shift_a[i:k], v[:n], decay, threshold, h[:n])
+                    _integrate(xa, ga, sa, v[:n], decay, threshold, h[:n])
                 else:
                     xb = b[t if len(b) > 1 else 0, body, i:k]
-                    _integrate_two(
-                        xa, gain_a[i:k], shift_a[i:k], xb, gain_b[i:k], shift_b[i:k], v[:n], decay, threshold, h[:n]
-                    )
+                    _integrate_two(xa, ga, sa, xb, gain_b[i:k], shift_b[i:k], v[:n], decay, threshold, h[:n])
                 _fire(h[:n], threshold, spikes[t, body, i:k])
 
 
 @compiled
 def lif_backward(
-    a,
-    gain_a,
-    shift_a,
-    mean_a,
-    b,
-    gain_b,
-    shift_b,
-    mean_b,
-    decay,
-    threshold,
-    slope,
-    grad_spikes,
-    grad_x,
-    sums,
-    start,
-    stop,
-):
+    a, gain_a, shift_a, mean_a, b, gain_b, shift_b, mean_b, decay, threshold, slope, grad_spikes, grad_x, sums, start, stop
+):  # fmt: skip
     """Write dL/dx of `lif_forward`'s current x, and its sums over steps and bodies.
 
     The membranes are computed again: reading the currents costs less than storing membranes.
@@ -216,13 +206,12 @@ def lif_backward(
             _clear(v)
             for t in range(steps):
                 xa = a[t if len(a) > 1 else 0, body, i:k]
+                ga, sa = gain_a[i:k], shift_a[i:k]
                 if b is None:
-                    _integrate(xa, gain_a[i:k], shift_a[i:k], v[:n], decay, threshold, h[t, :n])
+                    _integrate(xa, ga, sa, v[:n], decay, threshold, h[t, :n])
                 else:
                     xb = b[t if len(b) > 1 else 0, body, i:k]
-                    _integrate_two(
-                        xa, gain_a[i:k], shift_a[i:k], xb, gain_b[i:k], shift_b[i:k], v[:n], decay, threshold, h[t, :n]
-                    )
+                    _integrate_two(xa, ga, sa, xb, gain_b[i:k], shift_b[i:k], v[:n], decay, threshold, h[t, :n])
                 _surrogate_gradients(h[t, :n], threshold, slope, ds[t, :n])
             _clear(v)
             _clear(total.reshape(-1))  # of one body: sums over all would lose digits in float32
@@ -241,13 +230,14 @@ def lif_backward(
 def affine(x, gain_x, y, mean, gain_y, shift, out, start, stop):
     """Write gain_x x + gain_y (y - mean) + shift of x, y (S, L, R) and the rest (R,); `out` may be x."""
     steps, bodies, _ = x.shape
+    block = np.empty(BLOCK, np.float32)  # a loop that overwrites what it reads is not vectorised
     for i in range(start, stop, BLOCK):
         k = min(i + BLOCK, stop)
+        row = block[: k - i]
         for t in range(steps):
             for body in range(bodies):
-                _affine(
-                    x[t, body, i:k], gain_x[i:k], y[t, body, i:k], mean[i:k], gain_y[i:k], shift[i:k], out[t, body, i:k]
-                )
+                _affine(x[t, body, i:k], gain_x[i:k], y[t, body, i:k], mean[i:k], gain_y[i:k], shift[i:k], row)
+                _copy(row, out[t, body, i:k])
 
 
 @compiled
