@@ -28,7 +28,7 @@ from mksgn.train.checkpoint import tool_versions
 from mksgn.train.datasets import ClipSet, open_source
 from mksgn.train.describe import calibrate_batch_norms
 from mksgn.train.distill import StudentObjective, weighted_sum
-from mksgn.train.neurons import LIF, SURROGATE_SLOPE
+from mksgn.train.neurons import LIF, SURROGATE_SLOPE, Current, summed
 from mksgn.train.parallel import check_device
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
@@ -57,9 +57,9 @@ class SpikingJellyLIF(nn.Module):
         sigmoid = surrogate.Sigmoid(alpha=SURROGATE_SLOPE)
         self.node = neuron.LIFNode(tau=tau, surrogate_function=sigmoid, step_mode="m")  # backend "torch" is the default
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *currents: Tensor | Current) -> Tensor:
         self.node.reset()
-        return self.node(x)
+        return self.node(summed(currents))
 
 
 def on_spikingjelly(student: Student) -> Student:

@@ -1,9 +1,8 @@
 """The student's layers: SSC, SMF, SA-SGC, STC. The output of a layer is binary; residuals are added
 to the current.
 
-Tensors are (S, L, C, T, V): time steps, bodies, channels, frames, joints. Each layer passes the
-spikes of its populations to `record`, under the names that the NIR file, the program and the event
-counts use.
+Tensors are (S, L, C, T, V): time steps, bodies, channels, frames, joints. Each layer passes its
+populations' spikes to `record`, under the names that NIR file, program and event counts use.
 """
 
 import math
@@ -12,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mksgn.train.neurons import LIF
+from mksgn.train.neurons import LIF, Current
 
 Record = Callable[[str, Tensor], None]
 
@@ -27,8 +26,7 @@ TARGET_RATE = 0.1  # firing rate to which the attention's gains are initialised,
 
 def over_steps(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a stateless module to all steps at once: (S, L, ...) → (S·L, ...) → (S, L, ...)."""
-    y = module(x.flatten(0, 1))
-    return y.unflatten(0, x.shape[:2])
+    return module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 class ConvBN(nn.Module):
@@ -46,8 +44,8 @@ class ConvBN(nn.Module):
         self.bn = nn.BatchNorm2d(outputs)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="linear")
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
+    def forward(self, x: Tensor, *, normalise: bool = True) -> Tensor:
+        return self.bn(self.conv(x)) if normalise else self.conv(x)
 
 
 def skip_path(inputs: int, outputs: int, stride: int = 1) -> ConvBN:
@@ -101,8 +99,7 @@ class SSC(nn.Module):
         self.sn = LIF(tau)
 
     def forward(self, x: Tensor, record: Record) -> Tensor:
-        current = self.bn(self.conv(x))
-        spikes = self.sn(current.unsqueeze(0).expand(self.steps, *current.shape))
+        spikes = self.sn(Current(self.conv(x).unsqueeze(0), self.steps, norm=self.bn))
         record("ssc", spikes)
         return spikes
 
@@ -171,7 +168,7 @@ class SMF(nn.Module):
             self.information.lerp_(information, 0.1)
         weights = self.streams * self.weights(information)
         fused = torch.einsum("slickv,i->slckv", p, weights)
-        spikes = self.sn(over_steps(self.current, fused))
+        spikes = self.sn(current(self.current, fused))
         record("smf", spikes)
         return spikes
 
@@ -201,11 +198,17 @@ class GraphConvBN(nn.Module):
     def masked_adjacency(self) -> Tensor:
         return self.adjacency * self.mask
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, normalise: bool = True) -> Tensor:
         n, c, t, v = x.shape
         spread = self.masked_adjacency().permute(1, 0, 2).reshape(v, self.subsets * v)  # [source, (k, target)]
         y = (x.reshape(-1, v) @ spread).view(n, c, t * self.subsets, v)
-        return self.bn(nn.functional.conv2d(y, self.weight, stride=(self.subsets, 1)))
+        y = nn.functional.conv2d(y, self.weight, stride=(self.subsets, 1))
+        return self.bn(y) if normalise else y
+
+
+def current(branch: ConvBN | GraphConvBN, x: Tensor) -> Current:
+    """Make a branch's current from spikes (S, L, C, T, V); the neuron applies the batch norm."""
+    return Current(over_steps(lambda spikes: branch(spikes, normalise=False), x), len(x), norm=branch.bn)
 
 
 def attention_map_counts(q: Tensor, k: Tensor, heads: int) -> Tensor:
@@ -216,11 +219,10 @@ def attention_map_counts(q: Tensor, k: Tensor, heads: int) -> Tensor:
 
 
 def attention_value_counts(m: Tensor, v: Tensor) -> Tensor:
-    """Count coincidences m v of maps (..., heads, T, V, V) and spikes (..., C, T, V) → (..., C, T,
-    V)."""
+    """Count coincidences m v of maps (..., heads, T, V, V) and spikes (..., C, T, V): (..., C, T, V)."""
     values = v.unflatten(-3, (m.shape[-4], -1)).transpose(-3, -2)  # (..., heads, T, d, V)
-    z = values @ m.transpose(-1, -2)  # sum over keys
-    return z.transpose(-3, -2).flatten(-4, -3)
+    z = m @ values.transpose(-1, -2)  # sum over keys; the gradient of m then lies as m does
+    return z.movedim(-1, -3).flatten(-4, -3)
 
 
 class SpikingSelfAttention(nn.Module):
@@ -269,13 +271,14 @@ class SpikingSelfAttention(nn.Module):
         fresh = self.training and not bool(self.initialised)
         if fresh:
             self.log_gain_m.data.copy_(self._gain_for_rate(counts, self.m_sn))
-        m = self.m_sn(counts * self.log_gain_m.exp().view(-1, 1, 1, 1))
+        m = self.m_sn(Current(counts, len(counts), gain=self.log_gain_m.exp()))
         record(f"{name}.m", m)
-        counts = attention_value_counts(m, v).unflatten(2, (self.heads, -1))
+        counts = attention_value_counts(m, v)
         if fresh:
-            self.log_gain_z.data.copy_(self._gain_for_rate(counts, self.z_sn))
+            self.log_gain_z.data.copy_(self._gain_for_rate(counts.unflatten(2, (self.heads, -1)), self.z_sn))
             self.initialised.fill_(True)
-        z = self.z_sn((counts * self.log_gain_z.exp().view(-1, 1, 1, 1)).flatten(2, 3))
+        gain = self.log_gain_z.exp().repeat_interleave(counts.shape[2] // self.heads)
+        z = self.z_sn(Current(counts, len(counts), gain=gain))
         record(f"{name}.z", z)
         return z
 
@@ -315,14 +318,14 @@ class SASGC(nn.Module):
             self.proj, self.proj_skip, self.proj_sn = ConvBN(outputs, outputs), skip_path(outputs, outputs), LIF(tau)
 
     def forward(self, x: Tensor, record: Record) -> Tensor:
-        y = self.sn(over_steps(self.graph, x) + over_steps(self.skip, x))
+        y = self.sn(current(self.graph, x), current(self.skip, x))
         record(f"{self.name}_sgc", y)
         if self.attention is None:
             return y
-        qkv = self.qkv_sn(over_steps(self.qkv, y))
+        qkv = self.qkv_sn(current(self.qkv, y))
         record(f"{self.name}_qkv", qkv)
         z = self.attention(qkv, record, f"{self.name}_attention")
-        out = self.proj_sn(over_steps(self.proj, z) + over_steps(self.proj_skip, y))
+        out = self.proj_sn(current(self.proj, z), current(self.proj_skip, y))
         record(f"{self.name}_proj", out)
         return out
 
@@ -342,6 +345,6 @@ class STC(nn.Module):
         self.sn = LIF(tau)
 
     def forward(self, y: Tensor, x: Tensor, record: Record) -> Tensor:
-        out = self.sn(over_steps(self.conv, y) + over_steps(self.skip, x))
+        out = self.sn(current(self.conv, y), current(self.skip, x))
         record(f"{self.name}_stc", out)
         return out

@@ -11,7 +11,8 @@ derivative of sigmoid(4 (h - v_th)) [sibling]; the reset is differentiated too, 
 by default.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -27,61 +28,73 @@ def lif_step(x: Tensor, v: Tensor, tau: float, threshold: float | Tensor) -> tup
     return s, h * (1.0 - s)
 
 
-# Elements of a population handled at a time: small enough that a step's operands stay in a core's
-# cache. A pass over whole populations was three times slower on a 2-core machine.
-CHUNK = 1 << 15
-
-
 class _LIFSequence(torch.autograd.Function):
     """All steps of a population at once; stores h only, from which the backward pass recomputes
-    spikes and reset."""
+    spikes and reset. The CPU's float32 has loops of its own (`fused`)."""
 
     @staticmethod
     def forward(ctx, x: Tensor, tau: float, threshold: Tensor) -> Tensor:
-        h, s = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
-        for xs, hs, ss, th in _chunks(x, h, s, threshold=threshold):
-            torch.mul(xs[0], 1.0 / tau, out=hs[0])  # v = 0
-            v = torch.empty_like(hs[0])
-            for t in range(1, len(xs)):
-                torch.lt(hs[t - 1], th, out=v).mul_(hs[t - 1])  # the reset: kept where it was silent
-                torch.sub(xs[t], v, out=hs[t])
-                torch.add(v, hs[t], alpha=1.0 / tau, out=hs[t])
-            torch.ge(hs, th, out=ss)
+        h, v = torch.empty_like(x), torch.empty_like(x[0])
+        torch.mul(x[0], 1.0 / tau, out=h[0])  # v = 0
+        for t in range(1, len(x)):
+            torch.lt(h[t - 1], threshold, out=v).mul_(h[t - 1])  # the reset: kept where it was silent
+            torch.sub(x[t], v, out=h[t])
+            torch.add(v, h[t], alpha=1.0 / tau, out=h[t])
         ctx.save_for_backward(h, threshold)
         ctx.tau = tau
-        return s
+        return (h >= threshold).to(x.dtype)
 
     @staticmethod
     def backward(ctx, grad_s: Tensor):
         h, threshold = ctx.saved_tensors
         decay = 1.0 / ctx.tau
         carried = (1.0 - decay) / decay  # gx is dL/dx = decay dL/dh, and dh[t+1]/dv[t] = 1 - decay
-        grad_x = torch.empty_like(h)
-        for gs, hs, gx, th in _chunks(grad_s, h, grad_x, threshold=threshold):
-            # v = h (1 - s), so dv/dh = (1 - s) - h ds/dh, with ds/dh = slope (g - g^2), g =
-            # sigmoid(slope (h - th))
-            g = torch.add(-SURROGATE_SLOPE * th, hs, alpha=SURROGATE_SLOPE).sigmoid_()
-            torch.addcmul(g, g, g, value=-1.0, out=g).mul_(SURROGATE_SLOPE * decay)
-            torch.mul(gs[-1], g[-1], out=gx[-1])
-            silent = torch.empty_like(hs[0])
-            for t in range(len(hs) - 2, -1, -1):
-                torch.lt(hs[t], th, out=silent)
-                torch.addcmul(gs[t], gx[t + 1], hs[t], value=-carried, out=gx[t]).mul_(g[t])
-                torch.addcmul(gx[t], gx[t + 1], silent, value=1.0 - decay, out=gx[t])
+        # v = h (1 - s), so dv/dh = (1 - s) - h ds/dh, with ds/dh = slope (g - g^2), g = sigmoid(slope
+        # (h - th))
+        g = torch.add(-SURROGATE_SLOPE * threshold, h, alpha=SURROGATE_SLOPE).sigmoid_()
+        torch.addcmul(g, g, g, value=-1.0, out=g).mul_(SURROGATE_SLOPE * decay)
+        grad_x, silent = torch.empty_like(h), torch.empty_like(h[0])
+        torch.mul(grad_s[-1], g[-1], out=grad_x[-1])
+        for t in range(len(h) - 2, -1, -1):
+            torch.lt(h[t], threshold, out=silent)
+            torch.addcmul(grad_s[t], grad_x[t + 1], h[t], value=-carried, out=grad_x[t]).mul_(g[t])
+            torch.addcmul(grad_x[t], grad_x[t + 1], silent, value=1.0 - decay, out=grad_x[t])
         return grad_x, None, None
 
 
-def _chunks(*tensors: Tensor, threshold: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield the same (S, elements) slice of each tensor, and the threshold; a threshold per neuron
-    is not split."""
-    if threshold.numel() > 1:
-        yield (*tensors, threshold)
-        return
-    threshold = threshold.reshape(())  # whatever axes it had, the slices have others
-    flat = [x.reshape(len(x), -1) for x in tensors]
-    size = CHUNK if flat[0].device.type == "cpu" else max(1, flat[0].shape[1])  # a GPU wants few, large launches
-    for i in range(0, flat[0].shape[1], size):
-        yield (*(x[:, i : i + size] for x in flat), threshold)
+@dataclass(frozen=True)
+class Current:
+    """A branch of a population's current that is not computed yet: the neuron computes it in its own
+    pass.
+
+    Attributes:
+        y: A product (S, L, C, ...), or (1, L, C, ...) that all steps receive.
+        steps: S.
+        norm: The batch norm of y, or
+        gain: the gain per channel, (C,).
+    """
+
+    y: Tensor
+    steps: int
+    norm: nn.BatchNorm2d | None = None
+    gain: Tensor | None = None
+
+    def value(self) -> Tensor:
+        """Compute the current (S, L, C, ...)."""
+        y = self.y
+        if self.norm is not None:
+            y = self.norm(y.flatten(0, 1)).unflatten(0, y.shape[:2])
+        if self.gain is not None:
+            y = y * self.gain.view(-1, *[1] * (y.dim() - 3))
+        return y.expand(self.steps, *y.shape[1:])
+
+
+def summed(currents: Sequence[Tensor | Current]) -> Tensor:
+    """Compute the sum (S, L, ...) of a population's branches."""
+    total, *others = (current.value() if isinstance(current, Current) else current for current in currents)
+    for other in others:
+        total = total + other
+    return total
 
 
 def lif(x: Tensor, tau: float, threshold: Tensor) -> Tensor:
@@ -91,7 +104,34 @@ def lif(x: Tensor, tau: float, threshold: Tensor) -> Tensor:
     A current in half precision (mixed precision on a GPU) is integrated in float32: a membrane
     needs more than 8 bits.
     """
-    return _LIFSequence.apply(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x, tau, threshold)
+    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    if _fusable([x], threshold):
+        shape = x.shape
+        y = x if x.dim() > 2 else x.reshape(len(x), 1, 1, -1)
+        return _fused([Current(y[:1] if x.stride(0) == 0 else y, len(x))], tau, threshold).view(shape)
+    return _LIFSequence.apply(x, tau, threshold)
+
+
+def _fusable(tensors: Sequence[Tensor], threshold: Tensor) -> bool:
+    """Tell whether the compiled loops apply. A graph that is traced needs torch's operations."""
+    return (
+        threshold.numel() == 1
+        and all(x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() for x in tensors)
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _fused(currents: Sequence[Current], tau: float, threshold: Tensor) -> Tensor:
+    from mksgn.train import fused
+
+    branches = []
+    for current in currents:
+        y, norm, gain = current.y, current.norm, current.gain
+        if norm is not None:
+            branches.append(fused.Branch(y, fused.normalised(y, norm), norm.weight, norm.bias))
+        else:
+            branches.append(fused.Branch(y, fused.scaled(y.new_ones(y.shape[2]) if gain is None else gain), gain))
+    return fused.fused_lif(branches, currents[0].steps, tau, float(threshold), SURROGATE_SLOPE)
 
 
 class LIF(nn.Module):
@@ -106,8 +146,12 @@ class LIF(nn.Module):
         self.tau = tau
         self.register_buffer("threshold", torch.tensor(threshold), persistent=persistent)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return lif(x, self.tau, self.threshold)
+    def forward(self, *currents: Tensor | Current) -> Tensor:
+        """Compute the spikes of the sum of the branches."""
+        fusable = [current for current in currents if isinstance(current, Current)]
+        if len(fusable) == len(currents) <= 2 and _fusable([current.y for current in fusable], self.threshold):
+            return _fused(fusable, self.tau, self.threshold)
+        return lif(summed(currents), self.tau, self.threshold)
 
     def extra_repr(self) -> str:
         return f"tau={self.tau}, threshold={self.threshold.tolist()}"

@@ -34,7 +34,7 @@ def test_no_neuron_of_ours_is_left_in_the_twin(student_and_bodies, monkeypatch):
     def ours(*arguments):
         raise AssertionError("our neuron was called")
 
-    monkeypatch.setattr(neurons._LIFSequence, "apply", ours)
+    monkeypatch.setattr(neurons, "_fused", ours)
     twin(bodies)
     with pytest.raises(AssertionError, match="our neuron"):
         student(bodies)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mksgn.train import fused
 from mksgn.train.config import PRESETS
 from mksgn.train.datasets import synthetic
 from mksgn.train.describe import (
@@ -20,6 +21,7 @@ from mksgn.train.describe import (
     teacher_layers,
     unable,
 )
+from mksgn.train.neurons import summed
 from mksgn.train.skeletons import adjacency_subsets, graph
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
@@ -250,7 +252,7 @@ def highest_of(population, module, *given):
     """What each neuron of a population came to, over all bodies and steps: the module is run, its
     LIF overheard."""
     currents = []
-    hook = population.register_forward_pre_hook(lambda _, x: currents.append(x[0].double().numpy()))
+    hook = population.register_forward_pre_hook(lambda _, x: currents.append(summed(x).double().numpy()))
     module(*given)
     hook.remove()
     return potentials(currents[0], population.tau).max((0, 1))
@@ -405,7 +407,7 @@ def test_no_membrane_is_ever_seen_above_its_largest(seed, changes):
             norm.bias.data += 0.5 * gain
     currents, tau = {}, student.config.tau
     for name, population in student.neurons().items():
-        population.register_forward_pre_hook(lambda _, x, name=name: currents.__setitem__(name, x[0]))
+        population.register_forward_pre_hook(lambda _, x, name=name: currents.__setitem__(name, summed(x)))
     record = {}
     with torch.no_grad():
         student(x, record)
@@ -526,16 +528,21 @@ def test_what_is_said_of_a_row(rate, unreachable, said):
 # Settling
 
 
-def test_settling_gives_the_statistics_of_the_bodies_and_leaves_the_norms_as_they_were():
+def test_settling_gives_the_statistics_of_the_bodies_and_leaves_the_norms_as_they_were(monkeypatch):
     clips = synthetic.read(12, "train").clips
     x = torch.from_numpy(body_inputs(clips, StreamNormaliser.fit(clips, 8))[0])
     student = build({**SMALL, "graph": "ntu-25", "frames": 8})
     norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [None if i == 2 else 0.01 * (i + 1) for i in range(len(norms))]
-    seen = {}
+    seen, normalised = {}, fused.normalised
+
+    def keep(y, norm):
+        seen[norm] = y.flatten(0, 1).detach().double().numpy()
+        return normalised(y, norm)
+
+    monkeypatch.setattr(fused, "normalised", keep)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-        norm.register_forward_pre_hook(lambda norm, given: seen.__setitem__(norm, given[0].double().numpy()))
     weights = {name: p.detach().clone() for name, p in student.named_parameters()}
     calibrate_batch_norms(student, x)
     assert [norm.momentum for norm in norms] == momenta

@@ -1,6 +1,7 @@
 """Each layer beside the slow, obvious version of its equation: loops over steps, frames, joints and
 channels, in float64."""
 
+import copy
 import itertools
 import math
 
@@ -22,6 +23,7 @@ from mksgn.train.layers import (
     init_bn_biases,
     mutual_information,
 )
+from mksgn.train.neurons import summed
 from mksgn.train.skeletons import adjacency_subsets, graph
 from tests.support.tiers import examples
 
@@ -169,6 +171,11 @@ def random_adjacency(seed, subsets, joints):
     return weight * (torch.rand(subsets, joints, joints, generator=generator) < 0.4)
 
 
+def total(currents):
+    """The current, without a second update of the running statistics."""
+    return summed(copy.deepcopy(currents))
+
+
 @torch.no_grad()
 def run(layer, *inputs):
     """Output, spikes by the name handed to `record`, and the current into each LIF of the layer, by
@@ -176,7 +183,7 @@ def run(layer, *inputs):
     record, currents, hooks = {}, {}, []
     for name, module in layer.named_modules():
         if type(module).__name__ == "LIF":
-            hooks.append(module.register_forward_pre_hook(lambda _, x, name=name: currents.__setitem__(name, x[0])))
+            hooks.append(module.register_forward_pre_hook(lambda _, x, name=name: currents.__setitem__(name, total(x))))
     out = layer(*inputs, record.__setitem__)
     for hook in hooks:
         hook.remove()

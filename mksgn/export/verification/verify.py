@@ -24,7 +24,7 @@ from mksgn.export.verification.folded_student import FoldedStudent
 from mksgn.export.verification.parity import LayerParity, Parity, Rule, compare, with_margins
 from mksgn.export.verification.simulators import Spikes
 from mksgn.train.checkpoint import TrainedTeacher
-from mksgn.train.neurons import LIF, lif_step
+from mksgn.train.neurons import LIF, Current, lif_step, summed
 from mksgn.train.student import Student
 
 BATCH = 16  # samples that run at a time
@@ -156,8 +156,8 @@ def _teacher_forced(student: Student, forced: dict[str, Tensor], record: dict[st
     """Replace the spikes (S, L, *shape) of each population; its own decisions go into `record`."""
 
     def force(name: str) -> Callable[..., Tensor]:
-        def hook(module: LIF, arguments: tuple[Tensor], spikes: Tensor) -> Tensor:
-            record[name] = _decisions(arguments[0], module.tau, module.threshold, forced[name])
+        def hook(module: LIF, currents: tuple[Tensor | Current, ...], spikes: Tensor) -> Tensor:
+            record[name] = _decisions(summed(currents), module.tau, module.threshold, forced[name])
             return forced[name]
 
         return hook
