@@ -21,13 +21,17 @@ find_python() {
     return 1
 }
 
+# Python writes bytecode for what it imports, unless it is told not to, as in many containers: then it is written now.
+bytecode=(--no-compile) uv_bytecode=()
+if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then bytecode=(--compile) uv_bytecode=(--compile-bytecode); fi
+
 with_uv() {
     command -v uv >/dev/null || return
-    uv pip install --quiet --python "$interpreter" "$@" || { echo "set-up: uv failed, trying pip" >&2 && return 1; }
+    uv pip install --quiet "${uv_bytecode[@]}" --python "$interpreter" "$@" || { echo "set-up: uv failed, trying pip" >&2 && return 1; }
 }
 
-# Without bytecode, which Python writes for what it imports, and without warnings that Lava's needs are relaxed.
-with_pip() { "$interpreter" -m pip install --quiet --no-compile --no-warn-conflicts "$@"; }
+# Without warnings that Lava's needs are relaxed.
+with_pip() { "$interpreter" -m pip install --quiet "${bytecode[@]}" --no-warn-conflicts "$@"; }
 
 is_installed() {
     local checkout installed extra

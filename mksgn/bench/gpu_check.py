@@ -39,6 +39,7 @@ def gpu_check(
     clips: Annotated[int, typer.Option(help="samples of the paper student", min=1)] = 256,
     rounds: Annotated[int, typer.Option(help="repetitions of each time", min=1)] = 5,
     preset: Annotated[str, typer.Option(help="name of the timed student's widths")] = "paper",
+    threads: Annotated[int | None, typer.Option(help="of torch, for the host's part; all by default", min=1)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Run all comparisons. Exit code 1 if a spike, output or count differs.
@@ -46,6 +47,7 @@ def gpu_check(
     Example: python -m mksgn.bench.gpu_check --json
     """
     check_device(device, "mixed")
+    torch.set_num_threads(threads or os.cpu_count() or 1)
     figures: dict[str, Any] = {"machine": machine(device), "networks": [], "trainings": []}
     source = open_source("synthetic", split=None, part="train", limit=16)
     students = {name: paper_student(source, 16, frames=16, preset=name) for name in dict.fromkeys(("small", preset))}
