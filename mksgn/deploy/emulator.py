@@ -47,7 +47,7 @@ def host_values(program: Program, inputs: dict[str, np.ndarray]) -> dict[str, np
 def on_host(program: Program, inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, Counters]]:
     """Return `host_values`, and the counters of inputs and of the host's populations."""
     samples, steps = next(iter(inputs.values())).shape[:2]
-    emulation = _Emulation(program, steps, torch.device("cpu"))
+    emulation = _Emulation(program, torch.device("cpu"))
     values = {p.name: inputs[p.name] != 0 for p in program.inputs if p.name not in program.analog}
     parts: dict[str, list[np.ndarray]] = {}
     size = batch_size(program, steps)
@@ -81,13 +81,13 @@ def execute(
         device: torch's name of the device.
     """
     samples, steps = next(iter(inputs.values())).shape[:2]
-    emulation = _Emulation(program, steps, torch.device(device))
+    emulation = _Emulation(program, torch.device(device), torch.get_num_threads())
     outputs: dict[str, list[np.ndarray]] = {output.name: [] for output in program.outputs}
     spikes = {p.name: np.zeros((samples, steps, *p.shape), dtype=bool) for p in program.neurons if record}
     start, size = time.perf_counter(), batch_size(program, steps, device)
     for first in range(0, samples, size):
         chunk = slice(first, min(first + size, samples))
-        with _exact_sums():
+        with _exact_sums(), _one_thread(program, device):
             values = emulation.run(inputs, chunk, keep=set(spikes) | {output.population for output in program.outputs})
         for name in spikes:
             spikes[name][chunk] = _aligned(values[name], program[name])
@@ -117,6 +117,20 @@ def _exact_sums() -> Iterator[None]:
         matmul.allow_tf32 = before
 
 
+@contextmanager
+def _one_thread(program: Program, device: str) -> Iterator[None]:
+    """Let torch use one thread where the compiled loops use several: torch's others would wait for work in a
+    loop, on the same cores.
+    """
+    before = torch.get_num_threads()
+    if program.precision == "fixed" and device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _aligned(x: Tensor, population: Population) -> np.ndarray:
     """Convert (steps, samples, *shape) to (samples, steps, *shape) in NumPy: spikes as bool, the
     others in the file's units.
@@ -132,8 +146,9 @@ def _aligned(x: Tensor, population: Population) -> np.ndarray:
 class _Emulation:
     """Execution groups of a program, ready to run batch after batch, and their event counters."""
 
-    def __init__(self, program: Program, steps: int, device: torch.device):
+    def __init__(self, program: Program, device: torch.device, threads: int = 1):
         self.program, self.device, self.fixed = program, device, program.precision == "fixed"
+        self.threads = threads
         self.event_counters = {p.name: EventCounter(program, p) for p in program.populations}
         self.groups = {name: GroupStepper(program, members, device) for name, members in program.groups.items()}
         self.last_use: dict[str, str] = {}
@@ -226,7 +241,7 @@ class _Emulation:
         if late_currents and current is None:
             current = torch.zeros((steps, samples, *population.shape), device=group.device)
         extra = None if current is None else _with_late(current, late_currents)
-        fired = fused.run(arrivals, extra, (steps, samples))
+        fired = fused.run(arrivals, extra, (steps, samples), threads=self.threads)
         counter.record_membrane(fired.max_membrane)
         counter.record_current(fired.max_current)
         counter.per_neuron += fired.per_neuron

@@ -89,6 +89,7 @@ class GpuPopulation(FusedPopulation):
         extra: Tensor | None,
         size: tuple[int, int],
         state: np.ndarray | None = None,
+        threads: int = 1,
     ) -> Fired:
         assert state is None, "a launch starts at rest"
         steps, samples = size

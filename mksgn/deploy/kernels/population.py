@@ -101,6 +101,7 @@ class FusedPopulation:
         extra: Tensor | None,
         size: tuple[int, int],
         state: np.ndarray | None = None,
+        threads: int = 1,
     ) -> Fired:
         """Run all steps of some samples.
 
@@ -110,13 +111,14 @@ class FusedPopulation:
             extra: current of other projections, (S, N, *shape), weight units.
             size: steps and samples.
             state: as `rest` returns it; changed. None: the samples start at rest.
+            threads: of the compiled loops.
         """
         from mksgn.deploy.kernels import synapses
 
         steps, samples = size
         if state is None:  # only a current with a memory needs more than the tile's own membranes
             state = self.rest(samples if self.remembers else 0)
-        tiles, parts, most = self._plan(steps, samples, torch.get_num_threads())
+        tiles, parts, most = self._plan(steps, samples, threads)
         inputs, product = (
             self._inputs([] if self.product else arrivals, steps, tiles),
             self._spikes_of_product(arrivals),

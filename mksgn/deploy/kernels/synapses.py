@@ -16,6 +16,10 @@ from mksgn.deploy.kernels.attention import fill_map, fill_values
 from mksgn.deploy.kernels.vectors import add_rows, trailing_zeros
 from mksgn.export.loihi import CURRENT_WRAP, MEMBRANE_MAX, SUB_UNITS
 
+# Of attention.py and vectors.py, which are compiled into the loops here. numba uses what it has kept on disk until this
+# file changes: so this line has to change with them.
+INLINED = "b81d7456a4d01b45"
+
 # 32-bit constants: with wider ones the compiler would widen all of a row
 SUB, HIGHEST, LOWEST = np.int32(SUB_UNITS), np.int32(MEMBRANE_MAX), np.int32(-MEMBRANE_MAX)
 HALF_WRAP, WRAP_MASK = np.int32(CURRENT_WRAP // 2 - 1), np.int32(CURRENT_WRAP - 1)

@@ -113,11 +113,10 @@ def test_what_does_not_arrive_is_silent():
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_tiles_and_threads_change_nothing(monkeypatch, threads, tile_bytes):
     monkeypatch.setattr(tiles, "TILE_BYTES", tile_bytes)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     for seed, kind in enumerate(KINDS):
         program, inputs, _, size = draw(kind, seed, halving=False, remembers=False)
         fused = FusedPopulation(program, program["y"])
-        fired = fused.run([(inputs[q.sources[0]], 0) for q in fused.projections], None, size)
+        fired = fused.run([(inputs[q.sources[0]], 0) for q in fused.projections], None, size, threads=threads)
         assert_same(fired, net.by_torch(program, inputs, [0] * len(inputs), None))
 
 
