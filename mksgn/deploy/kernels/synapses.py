@@ -132,6 +132,42 @@ def add_counts(total, counts):
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
+def fire_tile(sums, samples, targets, neurons, sent, counts):
+    """Advance a tile's neurons by all steps; arguments and maxima as in `run_tiles`."""
+    unit, extra, neuron, group, keep, state = neurons
+    steps, width = sent.shape[0], sent.shape[3]
+    resting, no_memory = np.empty(width, np.int32), np.empty(0, np.int32)
+    per_neuron = np.zeros(width, np.uint8)
+    max_current, max_membrane = np.int32(0), np.int32(0)
+    for i in range(len(targets)):
+        p, added = targets[i], 0
+        constants = neuron[p // group]
+        for n in range(samples[0], samples[1]):
+            v, u = resting, no_memory
+            if state.shape[1]:
+                v, u = state[0, n, p], state[1, n, p]
+            else:
+                v[:] = 0
+            for s in range(steps):
+                row = sums[((n - samples[0]) * steps + s) * len(targets) + i]
+                more = extra[min(s, extra.shape[0] - 1), min(n, extra.shape[1] - 1), min(p, extra.shape[2] - 1)]
+                out = sent[s, n, p]
+                if len(keep):
+                    current, h = fire(row, unit, more, constants, keep[p // group], v, u, out)
+                else:
+                    current, h = fire_halving(row, unit, more, constants, v, out)
+                max_current, max_membrane = max(max_current, current), max(max_membrane, h)
+                for k in range(width):
+                    per_neuron[k] = np.uint8(per_neuron[k] + out[k])
+                added += 1
+                if added == 255:  # of a byte
+                    add_counts(counts[p], per_neuron)
+                    added = 0
+        add_counts(counts[p], per_neuron)
+    return max_current, max_membrane
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
 def run_tiles(tasks, inputs, product, tiles, unit, extra, neuron, group, keep, state, sent, counts, scratch):
     """Run tiles of a population over all steps.
 
@@ -161,9 +197,7 @@ def run_tiles(tasks, inputs, product, tiles, unit, extra, neuron, group, keep, s
     """
     positions, first_target = tiles
     sums_of_all, starts, listed = scratch
-    steps, width = sent.shape[0], sent.shape[3]
-    resting, no_memory = np.empty(width, np.int32), np.empty(0, np.int32)
-    per_neuron = np.zeros(width, np.uint8)
+    steps = sent.shape[0]
     max_current, max_membrane, coincidences = np.int32(0), np.int32(0), 0
     qkv, value_map, heads = product
     for tile, first, end in tasks:
@@ -180,30 +214,7 @@ def run_tiles(tasks, inputs, product, tiles, unit, extra, neuron, group, keep, s
             list_tile(words, (first, end), sources, delay, starts, listed)
             part = edges[first_edge[tile] : first_edge[tile + 1]]
             add_tile(sums, weight, part, len(targets), starts, len(sources), listed)
-        for i in range(len(targets)):
-            p = targets[i]
-            constants = neuron[p // group]
-            added = 0
-            for n in range(first, end):
-                v, u = resting, no_memory
-                if state.shape[1]:
-                    v, u = state[0, n, p], state[1, n, p]
-                else:
-                    v[:] = 0
-                for s in range(steps):
-                    row = sums[((n - first) * steps + s) * len(targets) + i]
-                    more = extra[min(s, extra.shape[0] - 1), min(n, extra.shape[1] - 1), min(p, extra.shape[2] - 1)]
-                    out = sent[s, n, p]
-                    if len(keep):
-                        current, h = fire(row, unit, more, constants, keep[p // group], v, u, out)
-                    else:
-                        current, h = fire_halving(row, unit, more, constants, v, out)
-                    max_current, max_membrane = max(max_current, current), max(max_membrane, h)
-                    for k in range(width):
-                        per_neuron[k] = np.uint8(per_neuron[k] + out[k])
-                    added += 1
-                    if added == 255:  # of a byte
-                        add_counts(counts[p], per_neuron)
-                        added = 0
-            add_counts(counts[p], per_neuron)
+        neurons = unit, extra, neuron, group, keep, state
+        current, membrane = fire_tile(sums, (first, end), targets, neurons, sent, counts)
+        max_current, max_membrane = max(max_current, current), max(max_membrane, membrane)
     return max_current, max_membrane, coincidences
