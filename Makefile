@@ -57,10 +57,11 @@ LAVA_TESTS := tests/deploy/lava tests/deploy/test_any_program.py tests/deploy/pl
 test-lava-dl: setup-lava-dl
 	$(LAVA_DL_VENV)/bin/python -m pytest $(TIER) $(LAVA_TESTS)
 
-# Without Lava, all that needs none, and our files in SpikingJelly, snnTorch and norse. TIER= runs everything.
+# Without Lava: what of export and deploy needs none, and our files in SpikingJelly, snnTorch and norse. TIER= runs everything.
+INTEROP_TESTS := tests/export tests/deploy tests/bench/test_neurobench.py tests/train/test_benchmark.py tests/test_imports.py
 test-interop: export MKSGN_INTEROP = 1
 test-interop: setup-interop
-	$(INTEROP_VENV)/bin/python -m pytest $(TIER) -m 'not serial' -n 2 --dist loadfile
+	$(INTEROP_VENV)/bin/python -m pytest $(TIER) -m 'not serial' -n 2 --dist loadfile $(INTEROP_TESTS)
 
 # The fast tier in this process alone: a report of the lines and branches that it reaches.
 coverage: setup

@@ -27,6 +27,7 @@ from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import Teacher, TeacherConfig
 from mksgn.train.transforms import body_inputs
+from tests.support.tiers import one_in
 
 SHARED = {"graph": "nw-ucla-20", "classes": ("sit", "walk", "throw")}
 DEMO = {**PRESETS["demo"]["student"], **SHARED}
@@ -87,7 +88,7 @@ STUDENTS = {
 }
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize("name", one_in(3, list(STUDENTS)))
 def test_the_macs_of_a_student_are_those_that_torch_counts(name):
     values, changes = STUDENTS[name]
     student = build(values, **changes)
@@ -184,7 +185,7 @@ def learnable(student, module):
     )
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize("name", one_in(3, list(STUDENTS)))
 def test_the_parameters_of_a_student_are_each_in_one_row(name):
     values, changes = STUDENTS[name]
     student = build(values, **changes)

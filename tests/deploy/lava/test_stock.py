@@ -14,6 +14,7 @@ from mksgn.deploy.lava.stock import execute as stock
 from mksgn.export import export_to_nir
 from tests.support import graphs as net
 from tests.support.students import calibration, tiny
+from tests.support.tiers import one_in
 
 
 def even(rng: np.random.Generator, *shape: int, most: int = 254, mean: float = 0.0) -> np.ndarray:
@@ -166,7 +167,7 @@ def same(expected, actual) -> None:
 CASES = [small_chain, strided, residual, pooled, attended, looped]
 
 
-@pytest.mark.parametrize("build", CASES)
+@pytest.mark.parametrize("build", one_in(2, CASES))
 def test_stock_fused_and_emulated_spikes_are_the_same(build):
     rng = np.random.default_rng(7)
     g, shape = build(rng)
@@ -180,7 +181,7 @@ def test_stock_fused_and_emulated_spikes_are_the_same(build):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("build", [small_chain, strided, residual, pooled, looped])
+@pytest.mark.parametrize("build", one_in(3, [looped, small_chain, strided, residual, pooled]))
 def test_stock_float_models_decide_alike_on_quantised_numbers(build):
     rng = np.random.default_rng(7)
     g, shape = build(rng)
