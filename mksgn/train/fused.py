@@ -176,9 +176,9 @@ def _grad_y(grad_x: Tensor, y: Tensor, affine: Affine, total: Tensor, dot: Tenso
     if affine.samples:
         gain_y = -gain * affine.inverse_std**2 * dot / affine.samples
         shift = -gain * total / affine.samples
-    gain_x, mean, gain_y, shift = (_expand(v, y.shape[2]).numpy() for v in (gain, affine.mean, gain_y, shift))
+    coefficients = [_expand(v, y.shape[2]).numpy() for v in (gain, affine.mean, gain_y, shift)]
     out = grad_x if in_place else torch.empty_like(grad_x)
-    arguments = grad_x.numpy(), gain_x, y.numpy(), mean, gain_y, shift, out.numpy()
+    arguments = grad_x.numpy(), coefficients[0], y.numpy(), *coefficients[1:], out.numpy()
     run(kernels.affine, out.numel(), out.shape[2], *arguments)
     return out
 
