@@ -7,7 +7,7 @@ import numpy as np
 
 from mksgn.deploy.kernels.blocks import Blocks
 
-TILE_BYTES = 1 << 21  # of accumulators: half of a core's second-level cache
+TILE_BYTES = 1 << 18  # of accumulators: half of a core's second-level cache
 ROUNDS = 32  # a population whose positions hang together over more edges than this is cut anywhere
 
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # edges, first edge, sources, first source, by tile
