@@ -8,7 +8,6 @@ It takes a few minutes and needs neither Lava nor a data set.
 import dataclasses
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,9 +21,9 @@ import typer
 
 from mksgn.common.console import new_app, run_app
 from mksgn.deploy import Program, compile_graph, run
-from mksgn.deploy.benchmark.measure import torch_and_emulator
+from mksgn.deploy.benchmark.measure import firing_rate, ratio_of, torch_and_emulator
 from mksgn.deploy.benchmark.networks import PaperStudent, conv_chain, graph_chain, paper_student, spike_inputs
-from mksgn.deploy.execution import Counters, Execution
+from mksgn.deploy.execution import Counters
 from mksgn.train import config, loop
 from mksgn.train.datasets import open_source
 from mksgn.train.parallel import check_device
@@ -90,7 +89,7 @@ def compare_devices(program: Program, inputs: np.ndarray, device: str) -> dict[s
     return {
         "decisions": sum(x.size for x in on_cpu.spikes.values()),
         "mismatches": sum(int((x != on_device.spikes[name]).sum()) for name, x in on_cpu.spikes.items()),
-        "firing_rate": firing_rate(on_cpu),
+        "firing_rate": firing_rate(program, on_cpu),
         "differences": {"spikes": differing, "outputs": outputs, "counters": counters}
         if differing or outputs or counters
         else {},
@@ -101,23 +100,18 @@ def same_counters(a: Counters, b: Counters) -> bool:
     return all(np.array_equal(value, vars(b)[name]) for name, value in vars(a).items())
 
 
-def firing_rate(execution: Execution) -> float:
-    return float(sum(x.sum() for x in execution.spikes.values()) / sum(x.size for x in execution.spikes.values()))
-
-
 def speed(program: Program, student: PaperStudent, device: str, clips: int, rounds: int) -> dict[str, Any]:
     """Time the 8-bit program in the emulator and torch's float inference on the same card, in turn."""
     many = dataclasses.replace(student, bodies=np.resize(student.bodies, (clips, *student.bodies.shape[1:])))
     pairs = torch_and_emulator(program, many, rounds, device)
     syn_ops = sum(c.syn_ops for c in run(program, many.inputs, record=False, device=device).counters.values())
-    torch_seconds, seconds = (statistics.median(side) for side in zip(*pairs, strict=True))
-    ratios = [a / b for a, b in pairs]
+    ratio = ratio_of("emulator_over_torch", pairs)
+    torch_seconds, seconds = ratio.pop("emulator_over_torch_seconds")
     return {
         "clips": clips,
         "torch_seconds": torch_seconds,
         "emulator_seconds": seconds,
-        "emulator_over_torch": statistics.median(ratios),
-        "emulator_over_torch_spread": [min(ratios), max(ratios)],
+        **ratio,
         "clips_per_second": clips / seconds,
         "syn_ops_per_second": syn_ops / seconds,
         "torch_tf32": torch.backends.cudnn.allow_tf32,

@@ -89,15 +89,15 @@ def benchmark(
     program = compile_graph(student.graph)
     figures: dict[str, Any] = {"preset": preset, "frames": frames, "clips": clips, "slots": slots, "rounds": rounds}
     if device == "cpu":
-        figures |= _ratio("fused_over_stock", _stock_and_fused(rounds))
-    figures |= _ratio("emulator_over_torch", torch_and_emulator(program, student, rounds, device))
+        figures |= ratio_of("fused_over_stock", _stock_and_fused(rounds))
+    figures |= ratio_of("emulator_over_torch", torch_and_emulator(program, student, rounds, device))
     if device == "cpu":
         pairs, peak = _emulator_and_lava(program, student, lava_clips, slots, rounds)
-        figures |= _ratio("lava_over_emulator", pairs) | peak
+        figures |= ratio_of("lava_over_emulator", pairs) | peak
     execution = run(program, student.inputs, record=False, device=device)
     syn_ops = sum(counters.syn_ops for counters in execution.counters.values())
     figures["syn_ops_per_second"] = syn_ops / figures["emulator_over_torch_seconds"][1]
-    figures["firing_rate"] = _firing_rate(program, execution)
+    figures["firing_rate"] = firing_rate(program, execution)
     if growth and device == "cpu":
         figures["growth"] = [row for name, values in GROWTH.items() for row in _growth(name, values, rounds)]
     figures |= {"device": device, "threads": threads, "versions": tool_versions("torch", "lava-nc", "numpy", "numba")}
@@ -113,7 +113,7 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _ratio(name: str, pairs: Pairs) -> dict[str, Any]:
+def ratio_of(name: str, pairs: Pairs) -> dict[str, Any]:
     """Summarise pairs: the median of their ratios, its range, and the median seconds of both sides."""
     ratios = [baseline / compared for baseline, compared in pairs]
     return {
@@ -220,7 +220,7 @@ def _require_same_spikes(program: Program, emulated: Execution, other: Execution
             raise SpikesDifferError(f"{population.name} never fires: the comparison of spikes would be empty")
 
 
-def _firing_rate(program: Program, execution: Execution) -> float:
+def firing_rate(program: Program, execution: Execution) -> float:
     neurons = sum(p.size for p in program.neurons)
     spikes = sum(execution.counters[p.name].spikes for p in program.neurons)
     return spikes / (neurons * execution.samples * execution.steps)

@@ -6,7 +6,7 @@ import numpy as np
 
 from mksgn.deploy.program import operators as ops
 
-LANES = 16  # channels of a vector (mksgn/deploy/kernels/vectors)
+VECTOR = 16  # channels of a vector (mksgn/deploy/kernels/vectors)
 HALF = 2  # weights of a fixed-point program are even: halves are stored
 
 
@@ -29,7 +29,7 @@ class Blocks:
 
 def padded(channels: int) -> int:
     """Round up to whole vectors."""
-    return -(-channels // LANES) * LANES
+    return -(-channels // VECTOR) * VECTOR
 
 
 def blocks_of(operators: ops.Operators, shape: ops.Shape) -> Blocks | None:

@@ -119,10 +119,8 @@ class FusedPopulation:
         if state is None:  # only a current with a memory needs more than the tile's own membranes
             state = self.rest(samples if self.remembers else 0)
         tiles, parts, most = self._plan(steps, samples, threads)
-        inputs, product = (
-            self._inputs([] if self.product else arrivals, steps, tiles),
-            self._spikes_of_product(arrivals),
-        )
+        inputs = self._inputs([] if self.product else arrivals, steps, tiles)
+        product = self._spikes_of_product(arrivals)
         unit = np.int32(HALF if self.product is None else self.product.weight)
         sent = np.empty((steps, samples, self.positions, self.channels), np.uint8)
         given = self._no_current if extra is None else self._rows(extra.int())
@@ -169,13 +167,13 @@ class FusedPopulation:
 
     @cached_property
     def _constants(self) -> np.ndarray:
-        """Threshold and bias in sub-units, int32 (1 or P, 2, C)."""
+        """Threshold and bias in sub-units, int32 (P / group, 2, C)."""
         assert self.neuron.vth is not None
         return self._parameters(self.neuron.vth.astype(np.int32) * SUB_UNITS, self.neuron.bias.astype(np.int32))
 
     @cached_property
     def _keep(self) -> np.ndarray:
-        """What membrane and current keep, float64 (1 or P, 2, C); of no length where the membrane keeps a half."""
+        """What membrane and current keep, float64 (P / group, 2, C); of no length where the membrane keeps a half."""
         if self.neuron.du is None and np.all(np.asarray(self.neuron.dv) == DECAY_STEPS // 2):
             return np.empty((0, 2, self.channels))
         du = DECAY_STEPS - 1 if self.neuron.du is None else self.neuron.du

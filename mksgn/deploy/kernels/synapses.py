@@ -18,7 +18,7 @@ from mksgn.export.loihi import CURRENT_WRAP, MEMBRANE_MAX, SUB_UNITS
 
 # Of attention.py and vectors.py, which are compiled into the loops here. numba uses what it has kept on disk until this
 # file changes: so this line has to change with them.
-INLINED = "b81d7456a4d01b45"
+INLINED = "ad7190632a9e21a8"
 
 # 32-bit constants: with wider ones the compiler would widen all of a row
 SUB, HIGHEST, LOWEST = np.int32(SUB_UNITS), np.int32(MEMBRANE_MAX), np.int32(-MEMBRANE_MAX)

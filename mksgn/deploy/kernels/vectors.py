@@ -7,7 +7,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mksgn.deploy.kernels.blocks import LANES
+from mksgn.deploy.kernels.blocks import VECTOR
 
 WIDE = 4  # vectors that are kept in registers at a time
 
@@ -56,7 +56,7 @@ def add_rows(_, sums, target, weight, block, listed, first, end):
     form by itself, since it cannot know that the arrays do not overlap.
 
     Args:
-        sums: int16 or int32 (rows, C), C a multiple of LANES, contiguous.
+        sums: int16 or int32 (rows, C), C a multiple of VECTOR, contiguous.
         target: row of the accumulators.
         weight: int16 (blocks, C_in, C), contiguous.
         block: index of the block.
@@ -86,13 +86,13 @@ def _columns(
     builder: Any, column: Any, width: Any, vectors: int, sums: Any, rows: Any, listed: Any, start: Any, stop: Any
 ) -> None:
     """Loop over the columns of a row in steps of some vectors, as long as they fit."""
-    lanes = ir.Constant(INT64, vectors * LANES)
-    stored, read = (ir.VectorType(pointer.type.pointee, vectors * LANES) for pointer in (sums, rows))
+    step = ir.Constant(INT64, vectors * VECTOR)
+    stored, read = (ir.VectorType(pointer.type.pointee, vectors * VECTOR) for pointer in (sums, rows))
     head, body, done = (builder.append_basic_block(name) for name in ("columns", "column", "columns_end"))
     builder.branch(head)
     builder.position_at_end(head)
     at = builder.load(column)
-    builder.cbranch(builder.icmp_signed("<=", builder.add(at, lanes), width), body, done)
+    builder.cbranch(builder.icmp_signed("<=", builder.add(at, step), width), body, done)
     builder.position_at_end(body)
     place = builder.bitcast(builder.gep(sums, [at]), stored.as_pointer())
     before = builder.load(place, align=2)
@@ -113,6 +113,6 @@ def _columns(
     builder.cbranch(builder.icmp_signed("<", following, stop), loop, after)
     builder.position_at_end(after)
     builder.store(added, place, align=2)
-    builder.store(builder.add(at, lanes), column)
+    builder.store(builder.add(at, step), column)
     builder.branch(head)
     builder.position_at_end(done)

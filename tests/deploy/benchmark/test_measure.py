@@ -19,7 +19,7 @@ def test_the_command_shows_its_options():
 
 
 def test_ratios_are_of_each_round():
-    assert measure._ratio("a_over_b", [(6.0, 2.0), (1.0, 2.0), (4.0, 4.0)]) == {
+    assert measure.ratio_of("a_over_b", [(6.0, 2.0), (1.0, 2.0), (4.0, 4.0)]) == {
         "a_over_b": 1.0,
         "a_over_b_spread": [0.5, 3.0],
         "a_over_b_seconds": [4.0, 2.0],
@@ -47,7 +47,7 @@ def test_the_growth_is_an_exponent_and_the_report_shows_it(capsys):
     }
     figures |= {"lava_processes": 9, "lava_pss_bytes": 2**30, "lava_shared_bytes": 2**20, "growth": rows}
     for name in ("fused_over_stock", "emulator_over_torch", "lava_over_emulator"):
-        figures |= measure._ratio(name, [(6.0, 2.0)])
+        figures |= measure.ratio_of(name, [(6.0, 2.0)])
     measure._print(figures)
     printed = capsys.readouterr().out
     assert "3.00 (3.00 … 3.00 in 5 rounds)" in printed
