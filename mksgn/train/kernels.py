@@ -91,6 +91,17 @@ def _integrate_two(a, gain_a, shift_a, b, gain_b, shift_b, v, decay, threshold, 
 
 
 @inner
+def _step(a, gain_a, shift_a, b, gain_b, shift_b, t, body, i, k, v, decay, threshold, h):
+    """Integrate step t of the elements i to k of a body, from one branch or two."""
+    xa = a[t if len(a) > 1 else 0, body, i:k]
+    if b is None:
+        _integrate(xa, gain_a[i:k], shift_a[i:k], v, decay, threshold, h)
+    else:
+        xb = b[t if len(b) > 1 else 0, body, i:k]
+        _integrate_two(xa, gain_a[i:k], shift_a[i:k], xb, gain_b[i:k], shift_b[i:k], v, decay, threshold, h)
+
+
+@inner
 def _fire(h, threshold, spikes):
     for j in range(len(h)):
         spikes[j] = ONE if h[j] >= threshold else ZERO
@@ -171,13 +182,7 @@ def lif_forward(a, gain_a, shift_a, b, gain_b, shift_b, decay, threshold, spikes
         for body in range(bodies):
             _clear(v)
             for t in range(steps):
-                xa = a[t if len(a) > 1 else 0, body, i:k]
-                ga, sa = gain_a[i:k], shift_a[i:k]
-                if b is None:
-                    _integrate(xa, ga, sa, v[:n], decay, threshold, h[:n])
-                else:
-                    xb = b[t if len(b) > 1 else 0, body, i:k]
-                    _integrate_two(xa, ga, sa, xb, gain_b[i:k], shift_b[i:k], v[:n], decay, threshold, h[:n])
+                _step(a, gain_a, shift_a, b, gain_b, shift_b, t, body, i, k, v[:n], decay, threshold, h[:n])
                 _fire(h[:n], threshold, spikes[t, body, i:k])
 
 
@@ -205,13 +210,7 @@ def lif_backward(
         for body in range(bodies):
             _clear(v)
             for t in range(steps):
-                xa = a[t if len(a) > 1 else 0, body, i:k]
-                ga, sa = gain_a[i:k], shift_a[i:k]
-                if b is None:
-                    _integrate(xa, ga, sa, v[:n], decay, threshold, h[t, :n])
-                else:
-                    xb = b[t if len(b) > 1 else 0, body, i:k]
-                    _integrate_two(xa, ga, sa, xb, gain_b[i:k], shift_b[i:k], v[:n], decay, threshold, h[t, :n])
+                _step(a, gain_a, shift_a, b, gain_b, shift_b, t, body, i, k, v[:n], decay, threshold, h[t, :n])
                 _surrogate_gradients(h[t, :n], threshold, slope, ds[t, :n])
             _clear(v)
             _clear(total.reshape(-1))  # of one body: sums over all would lose digits in float32
