@@ -39,6 +39,8 @@ define run-tests
 endef
 
 test test-all test-lava-dl test-interop coverage: export OMP_NUM_THREADS = 1
+# Tests start a hundred processes, which import the package: compiled once, whatever the shell says of bytecode.
+test test-all test-lava-dl test-interop coverage: export PYTHONDONTWRITEBYTECODE =
 # A test of Lava skips where it is not installed; under these it must not.
 test test-all test-lava-dl: export MKSGN_LAVA = 1
 

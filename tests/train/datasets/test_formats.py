@@ -248,6 +248,7 @@ def test_pyskl_lists_two_bodies_the_other_way_where_the_first_comes_later(tmp_pa
 # what is done with them
 
 
+@pytest.mark.slow
 def test_trainings_on_three_formats_end_in_the_same_weights(sets, tmp_path):
     models = [
         train(CONFIG, sets[scheme, "train"], sets[scheme, "test"], tmp_path / scheme, seed=1) for scheme in SCHEMES
