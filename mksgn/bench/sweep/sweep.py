@@ -5,17 +5,21 @@
     OUT/sweep.json, sweep.md, pareto-MODEL.png          tables and fronts, written by the command at the end
 
 Each variant of a network is built once and run shard by shard. A shard is a task: if its worker
-dies, another worker runs it again. Sums are formed in the client, which counts each shard once.
+dies, another worker runs it again. Sums are formed in the client, which counts each shard once. Few
+shards are submitted at a time, so that the memory of client, scheduler and workers does not grow
+with the number of clips.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
 
 GRID_FILE = "grid.json"
 SAVE_EVERY_S = 5.0  # of each variant's progress
+SHARDS_PER_THREAD = 4  # submitted and unfinished: the next ones reach a worker while it computes
+CLIPS_ON_WORKERS = 1024  # most clips that stay there for the next variant; of a larger set, they are sent for each
 
 Unfinished = dict[str, tuple[Variant, list[Point]]]
 
@@ -109,7 +115,8 @@ class _Runner:
         self.settings = Settings("emulator", "fixed", compare=grid.compare)
         self.facts = self._data(tasks.Facts.of(clips, grid.seed))
         self.unfinished: Unfinished = {}
-        self.shards: dict[range, Future] = {}
+        self.waiting = self._waiting()
+        self.shards: OrderedDict[range, Future] = OrderedDict()  # clips on the workers, last used last
         self.progress: dict[str, Progress] = {}
         self.saved: dict[str, float] = {}
         self.networks: dict[str, Future] = {}
@@ -138,7 +145,7 @@ class _Runner:
                     progress.save(self._progress_file(label))
 
     def _begin(self, label: str, variant: Variant, model: Future, samples: Future) -> list[Future]:
-        """Submit the tasks of a variant: its network, and its unfinished shards."""
+        """Submit the task that builds a variant's network, and read its progress."""
         network, submitted = self._network_file(label), []
         if network.is_file():
             self.networks[label] = self._data(network.read_bytes())
@@ -151,14 +158,35 @@ class _Runner:
             progress = Progress.load(path)
             check_same(path, progress.identity, json.loads(json.dumps(identity)))
         self.progress[label], self.saved[label] = progress, time.monotonic()
-        for which in shards(~progress.done, self.grid.shard):
-            if which not in self.shards:
-                self.shards[which] = self._data(some(self.clips, which))
+        return submitted + (self._finish(label) if progress.complete else [])
+
+    def _waiting(self) -> Iterator[tuple[str, range]]:
+        """Yield the unfinished shards that are still to be submitted, variant by variant."""
+        for label in self.unfinished:
+            if label in self.progress:  # else it was complete, and its points are written
+                for which in shards(~self.progress[label].done, self.grid.shard):
+                    yield label, which
+
+    def _next_shards(self) -> list[Future]:
+        """Submit shards until there are enough for the workers."""
+        room = SHARDS_PER_THREAD * sum(self.client.nthreads().values())
+        room -= sum(kind == "shard" for kind, _ in self.pending.values())
+        submitted = []
+        for label, which in itertools.islice(self.waiting, max(room, 0)):
             result = self._submit(
-                label, tasks.execute, self.networks[label], self.shards[which], which.start, self.settings
+                label, tasks.execute, self.networks[label], self._clips_of(which), which.start, self.settings
             )
             submitted.append(self._await("shard", (label, which), result))
-        return submitted + (self._finish(label) if progress.complete else [])
+        return submitted
+
+    def _clips_of(self, which: range) -> Future:
+        """Return the clips of a shard, sent unless they are on the workers."""
+        if which not in self.shards:
+            self.shards[which] = self._data(some(self.clips, which))
+        self.shards.move_to_end(which)
+        while sum(map(len, self.shards)) > max(CLIPS_ON_WORKERS, len(which)):
+            self.shards.popitem(last=False)
+        return self.shards[which]
 
     def _finish(self, label: str) -> list[Future]:
         """Submit the tasks that make the folders of a variant's points."""
@@ -183,7 +211,7 @@ class _Runner:
         """Take results as they complete, until no task is left."""
         from distributed import as_completed
 
-        queue = as_completed(first)
+        queue = as_completed([*first, *self._next_shards()])
         first.clear()  # workers free a result when nothing refers to it
         total = sum(int((~progress.done).sum()) for progress in self.progress.values())
         output.print(
@@ -201,9 +229,9 @@ class _Runner:
                 label, clips = which
                 done += len(clips)
                 self._add(label, result)
+                queue.update(self._next_shards())
                 if self.progress[label].complete:
-                    for task in self._finish(label):
-                        queue.add(task)
+                    queue.update(self._finish(label))
             else:
                 self._write(which, result)
             if not sys.stdout.isatty() and time.monotonic() - printed > LINE_EVERY_S:

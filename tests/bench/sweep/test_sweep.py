@@ -110,6 +110,31 @@ def test_a_killed_sweep_continues(folder, one_worker, in_this_process):
         assert (resumed / "points" / name / "manifest.json").stat().st_mtime_ns == written
 
 
+def test_few_shards_are_in_flight_and_clips_are_dropped(folder, one_worker, tmp_path, monkeypatch, in_this_process):
+    out, _ = one_worker
+    submitted, held, add = [], [], sweeps._Runner._add
+    submit = sweeps._Runner._submit
+
+    def counting_submit(runner, label, function, *arguments):
+        submitted.append(function.__name__)
+        return submit(runner, label, function, *arguments)
+
+    def counting_add(runner, label, shard):
+        add(runner, label, shard)
+        held.append((submitted.count("execute") - len(held) - 1, sum(map(len, runner.shards))))
+
+    monkeypatch.setattr(sweeps, "SHARDS_PER_THREAD", 2)
+    monkeypatch.setattr(sweeps, "CLIPS_ON_WORKERS", 4)
+    monkeypatch.setattr(sweeps._Runner, "_submit", counting_submit)
+    monkeypatch.setattr(sweeps._Runner, "_add", counting_add)
+    grid = read(folder / "half.yaml").model_copy(update={"shard": 2})
+    sweep(grid, tmp_path / "few", workers=1)
+    assert submitted.count("execute") == 2 * 12 // 2  # two variants, twelve clips
+    assert {shards for shards, _ in held} == {0, 1}  # without the one that is submitted for the one just added
+    assert max(clips for _, clips in held) == 4
+    assert counts(tmp_path / "few") == half(counts(out))
+
+
 def test_a_finished_sweep_starts_no_cluster(folder, one_worker, monkeypatch):
     out, records = one_worker
     monkeypatch.setattr("mksgn.bench.sweep.sweep.connected", lambda *_: pytest.fail("a cluster was started"))
