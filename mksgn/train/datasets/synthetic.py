@@ -9,17 +9,18 @@ lengths are near those of Drillis and Contini (1966), as in Winter's Biomechanic
 of Human Movement, narrowed at hips and shoulders to where a Kinect v2 places those joints.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mksgn.common.errors import BadInputError
-from mksgn.train.datasets.clips import Clip, ClipSet, check_selection
+from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_selection
 
 SOURCE = SPLIT = "synthetic"
 GRAPH = "ntu-25"
 PARTS = {"train": 0, "test": 1}  # numbers of their random streams
 DEFAULT_LIMIT = {"train": 1000, "test": 200}
+HELD = 2000  # clips, 20 kB each
 
 FRAMES = (32, 64)  # length of a clip, inclusive
 STATURE = (1.5, 1.95)  # metres
@@ -168,10 +169,15 @@ CLASSES = tuple(_ACTIONS)
 
 
 def read(limit: int | None, part: str, seed: int = 0) -> ClipSet:
-    """Make the first `limit` clips of a part (default: 1000 to train, 200 to test)."""
+    """Make the first `limit` clips of a part (default: 1000 to train, 200 to test).
+
+    Of more than `HELD`, each is made whenever it is asked for, so that memory does not grow with their number.
+    """
     check_selection(SOURCE, (SPLIT,), None, part, limit)
     count = DEFAULT_LIMIT[part] if limit is None else limit
-    clips = [clip(index, part, seed) for index in range(count)]
+    clips: Sequence[Clip] = LazyClips(np.arange(count) % len(CLASSES), lambda index: clip(index, part, seed))
+    if count <= HELD:
+        clips = list(clips)
     return ClipSet(SOURCE, SPLIT, part, GRAPH, CLASSES, clips, validation=True)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import open_source, synthetic
+from mksgn.train.datasets.clips import LazyClips
 from mksgn.train.skeletons import bone_pairs, graph
 
 CLASSES = synthetic.CLASSES
@@ -112,6 +113,16 @@ def test_bad_arguments_are_refused():
         synthetic.clip(-1, "train")
     with pytest.raises(BadInputError, match="clip 0 of seed -2"):
         open_source("synthetic", limit=1, seed=-2)
+
+
+def test_clips_of_a_large_set_are_made_when_they_are_asked_for():
+    few, many = synthetic.read(3, "test", seed=4), synthetic.read(synthetic.HELD + 1, "test", seed=4)
+    assert isinstance(few.clips, list)
+    assert isinstance(many.clips, LazyClips)
+    assert list(many.labels) == [index % len(synthetic.CLASSES) for index in range(synthetic.HELD + 1)]
+    for made, held in zip(many.clips[:3], few.clips, strict=True):
+        assert (made.name, made.label) == (held.name, held.label)
+        np.testing.assert_array_equal(made.joints, held.joints)
 
 
 def test_open_source_gives_as_many_as_asked():
