@@ -28,7 +28,7 @@ def row_sums(node: nir.NIRNode, weight: np.ndarray) -> np.ndarray:
     """Sums of |weight| into each neuron, as if there were no borders; of any shape."""
     weight = np.abs(weight)
     if isinstance(node, GraphConv):
-        return np.einsum("koc,kij->oj", weight, np.abs(node.adjacency))
+        return weight.sum(2).T @ np.abs(node.adjacency).sum(1, dtype=np.float64)
     if isinstance(node, nir.Scale):
         return weight
     if isinstance(node, DENSE):
