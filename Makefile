@@ -1,4 +1,4 @@
-# make demo | test | test-all | test-lava-dl | test-interop | lint. Each sets up its environment the first time and re-uses
+# make demo | test | test-all | test-lava-dl | test-interop | benchmark | lint. Each sets up its environment the first time and re-uses
 # it afterwards. Without PYTHON it is made from the newest Python that is there, 3.10 to 3.13.
 PYTHON ?=
 VENV ?= $(if $(PYTHON),.venv-$(notdir $(PYTHON)),.venv)
@@ -9,7 +9,7 @@ INTEROP_PYTHON ?= python3.11
 INTEROP_VENV ?= .venv-interop
 DEMO := runs/demo
 
-.PHONY: demo test test-all test-lava-dl test-interop coverage lint setup setup-demo setup-lava-dl setup-interop schema clean
+.PHONY: demo test test-all test-lava-dl test-interop coverage benchmark lint setup setup-demo setup-lava-dl setup-interop schema clean
 
 setup:
 	@scripts/setup.sh $(VENV) lava,report,dev $(PYTHON)
@@ -68,6 +68,15 @@ test-interop: setup-interop
 # The fast tier in this process alone: a report of the lines and branches that it reaches.
 coverage: setup
 	$(BIN)/python -m pytest $(TIER) --cov=mksgn --cov-branch --cov-report=term:skip-covered --cov-report=html:runs/coverage
+
+# Adds a line of speed ratios to docs/benchmarks.md. The machine has to be idle; 15 minutes.
+BENCHMARK := runs/benchmark
+benchmark: setup setup-interop
+	mkdir -p $(BENCHMARK)
+	$(BIN)/python -m mksgn.deploy.benchmark --no-growth --json > $(BENCHMARK)/one-thread.json
+	$(BIN)/python -m mksgn.deploy.benchmark --no-growth --threads 2 --json > $(BENCHMARK)/two-threads.json
+	$(INTEROP_VENV)/bin/python -m mksgn.train.benchmark --json > $(BENCHMARK)/train.json
+	$(BIN)/python scripts/benchmark_table.py docs/benchmarks.md $(BENCHMARK)/*.json
 
 lint: setup
 	$(BIN)/ruff check .
