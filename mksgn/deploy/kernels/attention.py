@@ -107,11 +107,16 @@ def sum_of(counts, number):
 def pack(spikes, first, count):
     """Pack bytes of 0 or 1, at most 32, into the bits of a word."""
     bits, i = np.uint32(0), 0
-    while i + 8 <= count:  # the product moves the bit of byte n to bit 56 + n
-        byte = np.uint32((load_word(spikes, first + i) * GATHER) >> np.uint64(56))
-        bits |= np.uint32(byte << np.uint32(i))
+    while i + 8 <= count:
+        bits |= np.uint32(np.uint32(gathered(load_word(spikes, first + i))) << np.uint32(i))
         i += 8
     while i < count:
         bits |= np.uint32(np.uint32(spikes[first + i]) << np.uint32(i))
         i += 1
     return bits
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def gathered(word):
+    """Return the lowest bits of a word's 8 bytes, as 8 bits: the product moves that of byte n to bit 56 + n."""
+    return np.uint64(np.uint64(word * GATHER) >> np.uint64(56))

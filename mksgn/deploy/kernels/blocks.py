@@ -15,7 +15,7 @@ class Blocks:
     """Synapses from the channels of source positions to the channels of target positions.
 
     Attributes:
-        weight: int16 (blocks, C_in, C_out), half of the weights; C_out padded with zeros to whole vectors.
+        weight: int8 (blocks, C_in, C_out), half of the weights; C_out padded with zeros to whole vectors.
         edges: int32 (edges, 3): block, source position, target position; in the order of blocks.
         positions: number of target positions.
         shared: whether all targets have the same blocks, but for borders.
@@ -51,7 +51,7 @@ def blocks_of(operators: ops.Operators, shape: ops.Shape) -> Blocks | None:
 def _blocks(weight: np.ndarray, edges: list[np.ndarray], positions: int, *, shared: bool) -> Blocks:
     """Weights (blocks, C_out, C_in) float → Blocks; edges as columns."""
     blocks, outputs, inputs = weight.shape
-    halves = np.zeros((blocks, inputs, padded(outputs)), np.int16)
+    halves = np.zeros((blocks, inputs, padded(outputs)), np.int8)
     halves[:, :, :outputs] = np.rint(weight / HALF).swapaxes(1, 2)
     table = np.stack([np.ravel(column) for column in np.broadcast_arrays(*edges)], axis=1).astype(np.int32)
     return Blocks(halves, np.ascontiguousarray(table[np.argsort(table[:, 0], kind="stable")]), positions, shared)

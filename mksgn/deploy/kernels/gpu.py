@@ -169,7 +169,7 @@ class GpuPopulation(FusedPopulation):
     @cached_property
     def _weights(self) -> list[Tensor]:
         """Halved weights, int8 (blocks, C_in, C)."""
-        return [self._on_device(b.weight[:, :, : self.channels].astype(np.int8)) for b in self.blocks]
+        return [self._on_device(b.weight[:, :, : self.channels]) for b in self.blocks]
 
     @cached_property
     def _neuron(self) -> Tensor:

@@ -215,7 +215,7 @@ class FusedPopulation:
             words = _no_words() if spikes is None else _words(spikes)
             inputs.append((words, blocks.weight, *parts, steps if spikes is None else delay))
         if not inputs:
-            weight, parts = np.zeros((1, 1, padded(self.channels)), np.int16), tiles.nothing
+            weight, parts = np.zeros((1, 1, padded(self.channels)), np.int8), tiles.nothing
             inputs.append((_no_words(), weight, *parts, steps))
         return tuple(inputs)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from mksgn.deploy.kernels.blocks import Blocks
 
+SLACK = 3  # events that may be written after the last
 TILE_BYTES = 1 << 18  # of accumulators: half of a core's second-level cache
 ROUNDS = 32  # a population whose positions hang together over more edges than this is cut anywhere
 
@@ -71,7 +72,7 @@ class Tiles:
         return (
             np.empty((runs * targets, self.channels), accumulator),
             np.empty(runs * sources + 1, np.int64),
-            np.empty(runs * events + 1, np.int32),
+            np.empty(runs * events + SLACK, np.int32),
         )
 
     @cached_property

@@ -16,10 +16,10 @@ INT64 = ir.IntType(64)
 
 @intrinsic
 def trailing_zeros(_, word):
-    """Count the zero bits below the lowest set bit of a uint64 that is not 0."""
+    """Count the zero bits below the lowest set bit of a uint64; 64 if none is set."""
 
     def generate(_context, builder, _signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.uint64), generate
 
@@ -32,6 +32,16 @@ def set_bits(_, word):
         return builder.ctpop(arguments[0])
 
     return types.uint32(types.uint32), generate
+
+
+@intrinsic
+def bits_of_word(_, word):
+    """Count the set bits of a uint64."""
+
+    def generate(_context, builder, _signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
 
 
 @intrinsic
@@ -58,7 +68,7 @@ def add_rows(_, sums, target, weight, block, listed, first, end):
     Args:
         sums: int16 or int32 (rows, C), C a multiple of VECTOR, contiguous.
         target: row of the accumulators.
-        weight: int16 (blocks, C_in, C), contiguous.
+        weight: int8 (blocks, C_in, C), contiguous.
         block: index of the block.
         listed: int32, indices of rows.
         first, end: which of them.
@@ -105,8 +115,8 @@ def _columns(
     total.add_incoming(before, entry)
     index = builder.zext(builder.load(builder.gep(listed, [i])), INT64)
     source = builder.gep(rows, [builder.add(builder.mul(index, width), at)])
-    row = builder.load(builder.bitcast(source, read.as_pointer()), align=2)
-    added = builder.add(total, row if read == stored else builder.sext(row, stored))
+    row = builder.load(builder.bitcast(source, read.as_pointer()), align=1)
+    added = builder.add(total, builder.sext(row, stored))
     following = builder.add(i, ir.Constant(INT64, 1))
     i.add_incoming(following, loop)
     total.add_incoming(added, loop)
