@@ -156,8 +156,7 @@ in_series = (("c", conv(weights(3, 2, 1, 1))), ("f", flatten(3, 4, 6)), ("d", li
 biased = ("d", affine(weights(3, 4), full(0.1, 3)))
 REFUSED = [  # node, precision, graph, reason
     ("Affine", "fixed", into(cubalif(3), affine(weights(3, 4), full(0.1, 3))), "bias enters the synaptic current of n"),
-    ("Affine", "fixed", between(biased, ("late", nir.Delay(full(DT, 3)))), "bias reaches l through a delay or a loop"),
-    ("Affine", "fixed", looped(affine(weights(3, 3), full(0.1, 3))), "bias reaches l through a delay or a loop"),
+    ("Affine", "fixed", between(biased, ("late", nir.Delay(full(DT, 3)))), "bias reaches l through a delay"),
     ("Affine", "fixed", between(*pooled, **strided), "its bias is pooled before l"),
     ("Linear", "fixed", between(*in_series, source=(2, 4, 6)), "weighted nodes in series"),
     ("LIF", "fixed", into(lif(3, threshold=0.3, r=-1.0)), "r or w_in is not positive"),

@@ -1,13 +1,11 @@
 """Any NIR graph by forward Euler, one node at a time, from NIR's equations alone: shares no code with deploy or export.
 
-Linear nodes take no step, incoming edges add up, and an edge that closes a loop carries the value of
-the step before, 0 at first. State starts at 0 in each clip. A nested graph is inlined; its nodes are
-then named "outer.inner".
+Linear nodes take no step and incoming edges add up. A neuron that is evaluated no later than another reads
+that one's output of the step before, 0 at first: loops are cut there. State starts at 0 in each clip. A
+nested graph is inlined; its nodes are then named "outer.inner".
 """
 
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import chain
 
 import nir
 import numpy as np
@@ -50,7 +48,7 @@ def execute(
         Spikes of each population (bool), outputs, and margins |v - threshold| / |threshold|.
 
     Raises:
-        ValueError: For a loop without a neuron or Delay, a delay that is not a whole number of steps, a
+        ValueError: For a loop without a neuron, a delay that is not a whole number of steps, a
             nested graph with several inputs or outputs, or a node type without an equation here.
     """
     run = record(graph, inputs, dt, if_dt, dtype)
@@ -75,47 +73,63 @@ def record(
     if until is not None:
         order = order[: order.index(until) + 1]
     clips, steps = next(iter(inputs.values())).shape[:2]
-    states, functions, resting = [], {}, {}
-    for name, node in nodes.items():
-        known = own_shape(node)
-        resting[name] = dtype(0) if known is None else np.zeros((clips, *known), dtype)
-        if isinstance(node, (*NEURONS, nir.Threshold)):
-            states.append(State(name, node, dt, if_dt, dtype))
-            functions[name] = states[-1].step
-        elif isinstance(node, nir.Delay):
-            functions[name] = DelayLine(node, dt).step
-        elif not isinstance(node, nir.Input | nir.Output):
-            functions[name] = partial(apply, node, dtype=dtype)
-    values: dict[str, np.ndarray] = {}  # a source after its target in this order still holds the step before
+    states = {
+        n: State(n, node, dt, if_dt, dtype) for n, node in nodes.items() if isinstance(node, (*NEURONS, nir.Threshold))
+    }
+    signals = Signals(nodes, sources, order, clips, dt, dtype)
     outputs: dict[str, list[np.ndarray]] = {n: [] for n in order if isinstance(nodes[n], nir.Output)}
-    received = {n for n in order if isinstance(nodes[n], nir.Input)}
     for t in range(steps):
         for name in order:
-            if name in received:
-                values[name] = np.asarray(inputs[name][:, t], dtype)
-                continue
-            x = resting[name]
-            for source in sources[name]:
-                x = x + values.get(source, dtype(0))
-            if name in outputs:
-                outputs[name].append(x)
-            else:
-                values[name] = functions[name](x)
+            if isinstance(nodes[name], nir.Input):
+                signals.sent[name].append(np.asarray(inputs[name][:, t], dtype))
+            elif name in outputs:
+                outputs[name].append(signals.into(name, t, name))
+            elif name in states:
+                signals.sent[name].append(states[name].step(signals.into(name, t, name)))
     run = Run(outputs={name: np.stack(parts, 1) for name, parts in outputs.items()})
-    for state in states:
+    for state in states.values():
         for kind in ("spikes", "margins", "currents", "membranes"):
             getattr(run, kind).update({name: np.stack(parts, 1) for name, parts in state.log[kind].items()})
     return run
 
 
-def own_shape(node: nir.NIRNode) -> tuple[int, ...] | None:
-    """Return the shape of a node that may be evaluated before any of its sources, else None."""
-    if isinstance(node, nir.Delay):
-        return np.shape(node.delay)
-    if isinstance(node, SpikingSelfAttention):
-        shape = node.input_type["input"]
-        return None if shape is None else tuple(int(n) for n in shape)
-    return np.shape(node.v_leak if isinstance(node, CUBA) else node.r) if isinstance(node, NEURONS) else None
+class Signals:
+    """What each node puts out at a time step, as a `reader` gets it; `sent` holds what inputs and neurons did."""
+
+    def __init__(self, nodes, sources, order: list[str], clips: int, dt: float, dtype):
+        self.nodes, self.sources, self.order, self.clips, self.dtype = nodes, sources, order, clips, dtype
+        self.sent: dict[str, list[np.ndarray]] = {n: [] for n in nodes}
+        self.steps = {n: delay_steps(node, dt) for n, node in nodes.items() if isinstance(node, nir.Delay)}
+        self.known: dict[tuple[str, int, str], np.ndarray] = {}
+
+    def into(self, name: str, t: int, reader: str) -> np.ndarray:
+        if not self.sources[name]:
+            return np.zeros((self.clips, *np.shape(self.nodes[name].r)), self.dtype)
+        return sum(self.at(source, t, reader) for source in self.sources[name])
+
+    def at(self, name: str, t: int, reader: str) -> np.ndarray:
+        if isinstance(self.nodes[name], (*NEURONS, nir.Threshold, nir.Input)):
+            then = t - (self.order.index(name) >= self.order.index(reader))
+            return self.sent[name][then] if then >= 0 else np.zeros((self.clips, *self.shape(name)), self.dtype)
+        if (name, t, reader) not in self.known:
+            self.known[name, t, reader] = self.linear(name, t, reader)
+        return self.known[name, t, reader]
+
+    def linear(self, name: str, t: int, reader: str) -> np.ndarray:
+        x = self.into(name, t, reader)
+        if name not in self.steps:
+            return apply(self.nodes[name], x, dtype=self.dtype)
+        y = np.zeros_like(x)
+        for back in np.unique(self.steps[name][self.steps[name] <= t]):
+            y = np.where(self.steps[name] == back, self.into(name, t - back, reader), y)
+        return y
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        node = self.nodes[name]
+        if isinstance(node, SpikingSelfAttention):
+            stacked, *frame = self.shape(self.sources[name][0])
+            return (stacked // 3, *frame)
+        return np.shape(node.threshold if isinstance(node, nir.Threshold) else node.r)
 
 
 # --- the graph as one level, and the order of evaluation ------------------------------------------
@@ -152,23 +166,43 @@ def inline(graph: nir.NIRGraph) -> tuple[dict[str, nir.NIRNode], list[tuple[str,
 def evaluation_order(nodes: dict[str, nir.NIRNode], sources: dict[str, list[str]]) -> list[str]:
     """Return a topological order, ties by name.
 
-    Where only loops are left, it goes on with the first neuron that an evaluated node reaches, else with any state.
+    Where only loops are left, it goes on with the first neuron, by name, of a loop that waits for no other; if an
+    evaluated node reaches some of its neurons through linear nodes, with the first of these. The Thresholds that
+    the neuron reads in the step come before it.
     """
-    opening = {n for n, node in nodes.items() if isinstance(node, NEURONS)}
-    holding = opening | {n for n, node in nodes.items() if isinstance(node, nir.Delay)}
     order: list[str] = []
-    evaluated: set[str] = set()
     waiting = sorted(nodes)
+
+    def upstream(name: str, through=lambda node: True) -> set[str]:
+        found: set[str] = set()
+        new = set(sources[name]) - set(order)
+        while new:
+            found |= new
+            new = {a for n in new if through(nodes[n]) for a in sources[n]} - set(order) - found
+        return found
+
+    def instant(node: nir.NIRNode) -> bool:
+        return not isinstance(node, NEURONS)
+
     while waiting:
-        ready = (n for n in waiting if evaluated.issuperset(sources[n]))
-        reached = (n for n in waiting if n in opening and not evaluated.isdisjoint(sources[n]))
-        held = (n for n in waiting if n in holding)
-        name = next(chain(ready, reached, held), None)
-        if name is None:
-            raise ValueError(f"a loop without a neuron or Delay among {', '.join(waiting)}")
-        order.append(name)
-        evaluated.add(name)
-        waiting.remove(name)
+        evaluated = set(order)
+        ready = [n for n in waiting if evaluated.issuperset(sources[n])]
+        if not ready:
+            above = {n: upstream(n) for n in waiting}
+            loops = [n for n in waiting if isinstance(nodes[n], NEURONS) and all(n in above[m] for m in above[n])]
+            ahead = {n: {m for m in upstream(n, instant) if instant(nodes[m])} for n in loops}
+            reached = [n for n in loops if any(evaluated & set(sources[m]) for m in {n, *ahead[n]})]
+            if not loops:
+                raise ValueError(f"a loop without a neuron among {', '.join(waiting)}")
+            neuron = (reached or loops)[0]
+            thresholds = sorted(m for m in ahead[neuron] if isinstance(nodes[m], nir.Threshold))
+            # of several, one that another reads comes first
+            thresholds.sort(key=lambda m: len([n for n in thresholds if n in upstream(m, instant)]))
+            ready = [*thresholds, neuron]
+        else:
+            ready = ready[:1]
+        order += ready
+        waiting = [n for n in waiting if n not in ready]
     return order
 
 
@@ -245,22 +279,13 @@ class State:
 PARAMETERS = ("r", "v_leak", "v_threshold", "v_reset", "w_in", "threshold")
 
 
-class DelayLine:
-    """y(t) = x(t - delay), element by element; 0 before the clip."""
-
-    def __init__(self, node: nir.Delay, dt: float):
-        delay = np.asarray(node.delay, np.float64) / dt
-        self.steps = np.rint(delay).astype(int)
-        if not np.allclose(delay, self.steps, rtol=1e-5, atol=1e-3) or (self.steps < 0).any():
-            raise ValueError(f"a delay of {delay.max():g} steps of {dt:g} s is no whole number of steps")
-        self.past: list[np.ndarray] = []
-
-    def step(self, x: np.ndarray) -> np.ndarray:
-        self.past.append(x)
-        y = np.zeros_like(x)
-        for back in np.unique(self.steps[self.steps < len(self.past)]):
-            y = np.where(self.steps == back, self.past[-1 - back], y)
-        return y
+def delay_steps(node: nir.Delay, dt: float) -> np.ndarray:
+    """Return whole time steps, element by element."""
+    delay = np.asarray(node.delay, np.float64) / dt
+    steps = np.rint(delay).astype(int)
+    if not np.allclose(delay, steps, rtol=1e-5, atol=1e-3) or (steps < 0).any():
+        raise ValueError(f"a delay of {delay.max():g} steps of {dt:g} s is no whole number of steps")
+    return steps
 
 
 # --- linear nodes ---------------------------------------------------------------------------------

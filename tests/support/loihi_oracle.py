@@ -1,7 +1,7 @@
 """A NIR graph step by step in Loihi's integers, from the graph's floats alone.
 
 Lava's fixed-point equations (LAVA.md) with NIR's semantics: linear nodes take no step, a node receives
-the sum over its incoming edges, an edge that closes a loop carries the value of the step before, Delay
+the sum over its incoming edges, of a neuron that is evaluated no earlier the step before, Delay
 gives x(t - delay), and state starts at 0. Every integer is recovered by rounding, and must be near.
 """
 
@@ -18,37 +18,46 @@ def execute(graph: nir.NIRGraph, inputs: np.ndarray, dt: float = 1e-4) -> dict[s
     """Return the spikes of each population and values of each Output, (T, *shape); `inputs` are (T, *input shape)."""
     sources = {name: [a for a, b in graph.edges if b == name] for name in graph.nodes}
     states = {name: Neuron(node, dt) for name, node in graph.nodes.items() if isinstance(node, NEURONS)}
-    delays = {name: [] for name, node in graph.nodes.items() if isinstance(node, nir.Delay)}
-    order, recorded = evaluation_order(graph, sources), {}
-    values: dict[str, np.ndarray] = {}
+    order = evaluation_order(graph, sources)
+    sent: dict[str, list[np.ndarray]] = {name: [] for name in graph.nodes}
+
+    def at(name: str, t: int, reader: str) -> np.ndarray:
+        """What a node puts out at step t, as `reader` gets it."""
+        node = graph.nodes[name]
+        if isinstance(node, (*NEURONS, nir.Input)):
+            then = t - (order.index(name) >= order.index(reader))
+            return sent[name][then] if then >= 0 else np.zeros(np.shape(node.r))
+        if isinstance(node, nir.Delay):
+            return delayed([into(name, s, reader) for s in range(t + 1)], integers(node.delay / dt))
+        return linear(node, into(name, t, reader))
+
+    def into(name: str, t: int, reader: str) -> np.ndarray:
+        return sum(at(a, t, reader) for a in sources[name])
+
     for t in range(len(inputs)):
-        for name in order:  # a source after its target in this order still holds the step before
-            node = graph.nodes[name]
-            x = (
-                inputs[t].astype(float)
-                if isinstance(node, nir.Input)
-                else sum(values.get(a, 0.0) for a in sources[name])
-            )
-            if name in states:
-                x = states[name].step(x)
-            elif isinstance(node, nir.Delay):
-                delays[name].append(x)
-                x = delayed(delays[name], integers(node.delay / dt))
-            elif not isinstance(node, nir.Input | nir.Output):
-                x = linear(node, x)
-            values[name] = x
-            if name in states or isinstance(node, nir.Output):
-                recorded.setdefault(name, []).append(values[name])
-    return {name: np.stack(steps) for name, steps in recorded.items()}
+        for name in order:
+            if isinstance(graph.nodes[name], nir.Input):
+                sent[name].append(inputs[t].astype(float))
+            elif name in states:
+                sent[name].append(states[name].step(into(name, t, name)))
+            elif isinstance(graph.nodes[name], nir.Output):
+                sent[name].append(into(name, t, name))
+    return {name: np.stack(steps) for name, steps in sent.items() if steps and not isinstance(graph.nodes[name], nir.Input)}
 
 
 def evaluation_order(graph: nir.NIRGraph, sources: dict[str, list[str]]) -> list[str]:
     """Return a topological order; where only loops are left, a neuron that an evaluated node reaches opens one."""
     order: list[str] = []
+
+    def reached(name: str) -> bool:
+        return any(
+            a in order or (a not in order and not isinstance(graph.nodes[a], NEURONS) and reached(a)) for a in sources[name]
+        )
+
     while len(order) < len(sources):
         waiting = [name for name in sources if name not in order]
         ready = [name for name in waiting if set(sources[name]) <= set(order)]
-        looped = [n for n in waiting if isinstance(graph.nodes[n], NEURONS) and set(sources[n]) & set(order)]
+        looped = [n for n in waiting if isinstance(graph.nodes[n], NEURONS) and reached(n)]
         order.append((ready or looped)[0])
     return order
 

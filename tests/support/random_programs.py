@@ -136,15 +136,13 @@ class IntegerBuilder(Builder):
 
     def bound(self) -> None:
         """Reduce weights and biases where a membrane could leave its range; drop a bias where a chip cannot hold it."""
-        order = euler_oracle.evaluation_order(self.nodes, {n: [a for a, b in self.edges if b == n] for n in self.nodes})
         for name, node in list(self.nodes.items()):
             if not isinstance(node, nir.LIF | nir.IF | nir.CubaLIF | nir.LI | nir.Output):
                 continue
             weighted, delayed = self.weighted_sources(name)
             cuba = isinstance(node, nir.CubaLIF)
             for w in weighted:
-                late = cuba or delayed or order.index(w) > order.index(name)  # a loop delays by a step too
-                if late and hasattr(self.nodes[w], "bias"):
+                if (cuba or delayed) and hasattr(self.nodes[w], "bias"):
                     self.nodes[w].bias = np.zeros_like(self.nodes[w].bias)
             while weighted and self.largest_sum(name, 0.0).max() > BIAS:
                 for w in weighted:

@@ -18,10 +18,10 @@ import nir
 import numpy as np
 
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
+from tests.support import euler_oracle
 
 SPIKING = (nir.LIF, nir.IF, nir.CubaLIF, nir.Threshold)
 GRADED = (nir.LI, nir.I, nir.CubaLI)
-HOLDING = (nir.LIF, nir.IF, nir.CubaLIF, *GRADED, SpikingSelfAttention, nir.Delay)
 Place = tuple[int, ...]
 
 
@@ -249,11 +249,12 @@ class Walk:
         self.populations[population], self.bias[population] = shape, np.zeros(shape)
         nothing = each_by_itself(1.0, shape)
         for source in sources:
-            self._back(source, nothing, population, int(not self._before(source, node)))
+            self._back(source, nothing, population, node)
 
-    def _back(self, name: str, after: Taps, target: str, shift: int) -> None:
+    def _back(self, name: str, after: Taps, target: str, reader: str) -> None:
         """Follow node `name`, whose output reaches `target` by `after`, back to its source populations."""
         if self._population(name):
+            shift = int(not self._before(name, reader))
             self.projections.append(Projection(self.sends(name), target, after, shift))
             return
         shape, taps = self.linear(name)
@@ -266,7 +267,7 @@ class Walk:
                 self.bias[target][(slice(None), *end)] += block.weight @ full[(slice(None), *start)]
         through = compose(taps, after)
         for source in self.sources[name]:
-            self._back(source, through, target, shift + int(not self._before(source, name)))
+            self._back(source, through, target, reader)
 
     def linear(self, name: str) -> tuple[Place, Taps]:
         if name not in self._seen:
@@ -313,16 +314,4 @@ class Walk:
         return self.order.index(source) < self.order.index(target)
 
     def _evaluation_order(self) -> list[str]:
-        """Topological as far as possible, ties by name; then the first neuron of a loop by name that has an input.
-
-        A Threshold has no state, so a loop cannot be entered there; it is entered at a Delay only if it has no neuron.
-        """
-        order: list[str] = []
-        waiting = sorted(self.nodes)
-        while waiting:
-            ready = [n for n in waiting if set(self.sources[n]) <= set(order)]
-            held = [n for n in waiting if isinstance(self.nodes[n], HOLDING)]
-            looped = [n for n in held if not isinstance(self.nodes[n], nir.Delay) and set(self.sources[n]) & set(order)]
-            order.append((ready or looped or held)[0])
-            waiting.remove(order[-1])
-        return order
+        return euler_oracle.evaluation_order(self.nodes, self.sources)

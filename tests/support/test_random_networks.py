@@ -137,14 +137,13 @@ def test_without_leaves_features_out():
 
 
 def linear_paths(graph, name) -> list:
-    """Return (weighted node, whether a Delay or loop delays it, area of pools after it) of each path into a node."""
-    order = euler_oracle.evaluation_order(graph.nodes, {n: [a for a, b in graph.edges if b == n] for n in graph.nodes})
+    """Return (weighted node, whether a Delay delays it, area of pools after it) of each path into a node."""
     paths, new = [], [(a, False, 1) for a, b in graph.edges if b == name]
     while new:
         source, delayed, area = new.pop()
         node = graph.nodes[source]
         if hasattr(node, "weight"):
-            paths.append((node, delayed or order.index(source) > order.index(name), area))
+            paths.append((node, delayed, area))
         elif isinstance(node, nir.Delay | nir.SumPool2d | nir.Flatten):
             size = int(np.prod(node.kernel_size)) if isinstance(node, nir.SumPool2d) else 1
             new += [(a, delayed or isinstance(node, nir.Delay), area * size) for a, b in graph.edges if b == source]

@@ -82,7 +82,7 @@ def _check_sources(program: Program, population: Population) -> None:
         )
     if population.late_biases:
         raise DeployError(
-            f"population {population.name}: a bias comes through a delay or a loop, and a chip's bias applies "
+            f"population {population.name}: a bias comes through a delay, and a chip's bias applies "
             "from the first step; put the bias after it"
         )
 

@@ -1,12 +1,14 @@
 """The synaptic current of a node: a sum over linear paths, each from one population, and of biases.
 
-A bias that comes through a delay, or over an edge that closes a loop, starts at a later time step.
+A bias that comes through a delay starts at a later time step; one in a loop does not, because a loop
+is cut at the spikes of a neuron.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import nir
 import numpy as np
@@ -78,8 +80,8 @@ class Signals(LinearPaths):
     def start(self, name: str) -> Signal:
         return Signal(self.shape_of(name), (OperatorPath(name),))
 
-    def late(self, value: Signal, steps: int) -> Signal:
-        return value.late(steps)
+    def retimed(self, value: Signal, retime: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> Signal:
+        return replace(value, paths=retime(value.paths))
 
     def join(self, name: str, values: list[Signal]) -> Signal:
         shapes = {signal.shape for signal in values}

@@ -1,4 +1,9 @@
-"""The order in which the nodes of a flat NIR graph are evaluated within one time step."""
+"""The order in which the nodes of a flat NIR graph are evaluated within one time step.
+
+A loop is cut at the spikes of a neuron: a neuron that is evaluated no later than one whose spikes it
+reads gets those of the step before. Linear nodes take no time, wherever they are in a loop, so that
+their biases, and other signals that join there, arrive in the same step.
+"""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -7,10 +12,11 @@ import networkx
 import nir
 
 from mksgn.export.errors import UnsupportedNodeError
-from mksgn.export.graph.kinds import GRADED, SPIKING
+from mksgn.export.graph.kinds import GRADED, LINEAR, SPIKING
 from mksgn.export.graph.nodes import SpikingSelfAttention
 
-NEURONS = (*SPIKING, *GRADED, SpikingSelfAttention)  # a loop may be opened at these, as at a Delay
+NEURONS = (*SPIKING, *GRADED, SpikingSelfAttention)  # a loop may be opened at these
+MEMORYLESS = (*LINEAR, nir.Threshold)  # and not at these; a Delay belongs to the path on which it lies
 
 
 def sources_of(graph: nir.NIRGraph) -> dict[str, list[str]]:
@@ -32,34 +38,54 @@ def evaluation_order(graph: nir.NIRGraph) -> list[str]:
     """Order the nodes such that each follows its sources, independently of the order in the file.
 
     Nodes whose sources have all been evaluated come next, sorted by name. If only loops are left,
-    one node is evaluated early, with what it has so far: the first neuron by name that has an
-    evaluated source, or else the first neuron or Delay. The edges into it from later nodes carry
-    the value of the previous time step.
+    one that no other feeds is opened at a neuron: the first by name that something evaluated reaches
+    through linear nodes, or else the first. A Threshold between it and the loop's other neurons
+    comes before it. Of the neurons that come later, it reads the spikes of the step before.
 
     Raises:
-        UnsupportedNodeError: A loop contains neither a neuron nor a Delay.
+        UnsupportedNodeError: A loop without a neuron.
     """
     sources = sources_of(graph)
     waiting = {name: set(names) for name, names in sorted(sources.items())}
     order: list[str] = []
     while waiting:
         ready = [name for name, missing in waiting.items() if not missing]
-        if not ready:
-            openable = [n for n in waiting if isinstance(graph.nodes[n], (*NEURONS, nir.Delay))]
-            neurons = [n for n in openable if isinstance(graph.nodes[n], NEURONS)]
-            reached = [n for n in neurons if len(waiting[n]) < len(set(sources[n]))]
-            ready = (reached or openable)[:1]
-        if not ready:
-            raise UnsupportedNodeError(
-                f"nodes {', '.join(_loop(graph, waiting))}: a loop without a neuron or Delay has no order of "
-                "evaluation; put one into it"
-            )
+        ready = ready or _opening(graph, sources, waiting)
         order += ready
         for name in ready:
             del waiting[name]
         for missing in waiting.values():
             missing.difference_update(ready)
     return order
+
+
+def _opening(graph: nir.NIRGraph, sources: dict[str, list[str]], waiting: dict[str, set[str]]) -> list[str]:
+    """The nodes at which the first loop is opened: a neuron, after the Thresholds that it reads."""
+    edges = networkx.DiGraph((source, name) for name, missing in waiting.items() for source in missing)
+    loops = networkx.condensation(edges)
+    first = sorted(n for loop in loops if not loops.in_degree(loop) for n in loops.nodes[loop]["members"])
+    neurons = [name for name in first if isinstance(graph.nodes[name], NEURONS)]
+    if not neurons:
+        raise UnsupportedNodeError(f"nodes {', '.join(_loop(graph, first))}: a loop without a population in it; put one there")
+    ahead = {name: _memoryless_before(graph, waiting, name) for name in neurons}
+    reached = [n for n in neurons if any(len(waiting[m]) < len(set(sources[m])) for m in (n, *ahead[n]))]
+    neuron = (reached or neurons)[0]
+    read = edges.subgraph(ahead[neuron])
+    if not networkx.is_directed_acyclic_graph(read):
+        loop = ", ".join(_loop(graph, ahead[neuron]))
+        raise UnsupportedNodeError(f"nodes {loop}: a loop without a population in it; put one there")
+    ordered = networkx.lexicographical_topological_sort(read)
+    return [*(name for name in ordered if not isinstance(graph.nodes[name], LINEAR)), neuron]
+
+
+def _memoryless_before(graph: nir.NIRGraph, waiting: dict[str, set[str]], name: str) -> set[str]:
+    """The waiting nodes without memory through which signals reach a node within the step."""
+    found: set[str] = set()
+    new = waiting[name]
+    while new:
+        found |= (new := {n for n in new if isinstance(graph.nodes[n], MEMORYLESS)} - found)
+        new = {source for n in new for source in waiting[n]}
+    return found
 
 
 def feed_forward_order(graph: nir.NIRGraph) -> list[str]:

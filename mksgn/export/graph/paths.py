@@ -4,7 +4,7 @@ Linear nodes and delays commute with sums. Any feed-forward net of them between 
 therefore a sum over its paths, each of which starts at one population, attention node or input.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ SOURCES = (nir.Input, *FIRING, *GRADED, SpikingSelfAttention)
 class LinearPath:
     """A path from `source` through linear `nodes`, in the order in which the signal passes them.
 
-    `delay` counts time steps: one for each edge that closes a loop, and what a subclass adds.
+    `delay` counts time steps: one where the path closes a loop, and what a subclass adds.
     """
 
     source: str
@@ -59,11 +59,11 @@ class LinearPaths:
     """The linear paths into each node of a flat graph, from a walk that visits each linear node once.
 
     A node's value is the tuple of its paths. A subclass that carries more along overrides `start` (a
-    source's value), `through` (a linear node's), `join` (a sum over edges) and `late` (a delayed value).
+    source's value), `through` (a linear node's), `join` (a sum over edges) and `retimed` (with other paths).
     """
 
     def __init__(self, graph: nir.NIRGraph, edges: Iterable[Sequence[str]], order: list[str]) -> None:
-        """`order` is that of evaluation: an edge from a later node closes a loop, and takes one time step."""
+        """`order` is that of evaluation: a path from a source to one no later closes a loop, and takes a time step."""
         self.graph = graph
         self.position = {name: i for i, name in enumerate(order)}
         self.sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
@@ -81,17 +81,22 @@ class LinearPaths:
     def join(self, name: str, values: list[Any]) -> Any:
         return joined(name, values)
 
-    def late(self, value: Any, steps: int) -> Any:
-        return delayed(value, steps)
+    def retimed(self, value: Any, retime: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> Any:
+        return retime(value)
 
     def into(self, name: str) -> Any:
-        """The sum over the edges into a node. Raises UnsupportedNodeError where there are none."""
+        """The sum over the edges into a population or Output. Raises UnsupportedNodeError where there are none."""
+
+        def closing_loops(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+            late = [self.position[path.source] >= self.position[name] for path in paths]
+            return tuple(replace(path, delay=path.delay + one) for path, one in zip(paths, late, strict=True))
+
+        return self.retimed(self._sum(name), closing_loops)
+
+    def _sum(self, name: str) -> Any:
         if not self.sources[name]:
             raise UnsupportedNodeError(f"node {name}: no edge leads into it; connect it, or leave it out")
-        closes_loop = {source: self.position[source] >= self.position[name] for source in self.sources[name]}
-        return self.join(
-            name, [self.late(self.output(source), int(closes_loop[source])) for source in self.sources[name]]
-        )
+        return self.join(name, [self.output(source) for source in self.sources[name]])
 
     def output(self, name: str) -> Any:
         """What a node puts out. Raises UnsupportedNodeError for a loop of linear nodes, and for what is no source."""
@@ -107,7 +112,7 @@ class LinearPaths:
                 loop = ", ".join(self._open[self._open.index(name) :])
                 raise UnsupportedNodeError(f"nodes {loop}: a loop without a population in it; put one there")
             self._open.append(name)
-            self.outputs[name] = self.through(name, node, self.into(name))
+            self.outputs[name] = self.through(name, node, self._sum(name))
             self._open.pop()
         return self.outputs[name]
 

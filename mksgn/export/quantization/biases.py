@@ -94,10 +94,10 @@ def check_unbiased(graph: nir.NIRGraph, target: str, paths: list[WeightedPath]) 
             raise UnsupportedNodeError(
                 f"node {path.weighted}: its bias is pooled before {target}; put the bias into a node after the pool"
             )
-        if path.loop_edges or any(isinstance(graph.nodes[n], nir.Delay) for n in path.after):
+        if any(isinstance(graph.nodes[n], nir.Delay) for n in path.after):
             raise UnsupportedNodeError(
-                f"node {path.weighted}: its bias reaches {target} through a delay or a loop, and Loihi's "
-                "bias applies from the first step; put it into a node that leads there directly"
+                f"node {path.weighted}: its bias reaches {target} through a delay, and Loihi's "
+                "bias applies from the first step; put it into a node behind the delay"
             )
         last_axis = isinstance(node, nir.Affine) and node.weight.ndim == 2
         if last_axis and not output and len(source_shape(graph, target)) > 1:

@@ -100,8 +100,8 @@ class Calibration:
         """(S or 1, L, …), the current of one path, with `weighted` in place of its weighted node."""
         names = (*path.before, path.weighted, *path.after)
         x = self.source(path.source)
-        if path.loop_edges or any(isinstance(self.graph.nodes[name], nir.Delay) for name in names):
-            x = _late(np.broadcast_to(x, (self.steps, *x.shape[1:])), np.array(path.loop_edges))
+        if path.late or any(isinstance(self.graph.nodes[name], nir.Delay) for name in names):
+            x = _late(np.broadcast_to(x, (self.steps, *x.shape[1:])), np.array(path.late))
         samples = x.shape[1]
         y = torch.from_numpy(np.array(x, dtype=np.float32)).flatten(0, 1)
         for name in names:

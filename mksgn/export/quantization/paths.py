@@ -36,14 +36,14 @@ class WeightedPath:
         before: Weightless nodes before the weighted one, in the order of the signal.
         weighted: The weighted node.
         after: Weightless nodes after it.
-        loop_edges: Edges of the path that close a loop; each delays it by one time step.
+        late: 1 where the path closes a loop, so that the source's spikes arrive one time step later.
     """
 
     source: str
     before: tuple[str, ...]
     weighted: str
     after: tuple[str, ...]
-    loop_edges: int = 0
+    late: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 It shares no code with the lowering, the student or the deployment, so that agreement with it is
 evidence. Quantisation calibrates with it. Integration is forward Euler in float32 with the time
 step of the file; all state starts at 0, and a node receives the sum over its incoming edges.
-Linear nodes take no time step. An edge that closes a loop carries the value of the previous step, 0
-at first (`mksgn.export.graph.order` says which edge that is).
+Linear nodes take no time step. A neuron reads the spikes of the previous step, none at first, of the
+neurons that are evaluated no earlier than itself (`mksgn.export.graph.order`): there a loop is cut.
 """
 
 from collections import defaultdict
@@ -20,9 +20,10 @@ from torch import Tensor
 from mksgn.export.errors import ExportError, UnsupportedNodeError
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
 from mksgn.export.graph.flatten import flatten
-from mksgn.export.graph.kinds import GRADED, SPIKING
+from mksgn.export.graph.kinds import GRADED, LINEAR, SPIKING
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from mksgn.export.graph.order import evaluation_order, sources_of
+from mksgn.export.graph.paths import source_shape
 from mksgn.export.reference.nodes import Attention, DelayLine, Neuron, linear, neuron, tensor
 
 
@@ -79,22 +80,26 @@ class _Executor:
     """One execution: the states of its nodes, the latest values, and what was recorded."""
 
     def __init__(self, graph: nir.NIRGraph, samples: int, dt: float, if_dt: float | None, margins_of: str | None):
-        self.graph, self.samples, self.margins_of = graph, samples, margins_of
-        self.order, self.sources = evaluation_order(graph), sources_of(graph)
+        self.graph, self.samples, self.dt, self.margins_of = graph, samples, dt, margins_of
+        order, self.sources = evaluation_order(graph), sources_of(graph)
+        self.position = {name: i for i, name in enumerate(order)}
+        self.order = [name for name in order if not isinstance(graph.nodes[name], LINEAR)]
         self.spikes: dict[str, list[np.ndarray]] = defaultdict(list)
         self.outputs: dict[str, list[np.ndarray]] = defaultdict(list)
         self.margins: list[np.ndarray] = []
-        # of nodes that come later in the order: still the value of the previous step
-        self.values: dict[str, Tensor] = {}
-        self.states: dict[str, Neuron | Attention | DelayLine] = {}
+        self.before: dict[str, Tensor] = {}  # what populations and inputs sent in the previous step
+        self.now: dict[str, Tensor] = {}  # and in this one
+        # what a linear node puts out in this step, for readers that see the same of its sources late
+        self.currents: dict[tuple[str, frozenset[str]], Tensor] = {}
+        self.delay_lines: dict[tuple[str, frozenset[str]], DelayLine] = {}
+        self.late: dict[tuple[str, str], frozenset[str]] = {}
+        self.states: dict[str, Neuron | Attention] = {}
         for name in self.order:
             node = graph.nodes[name]
             if isinstance(node, SPIKING + GRADED):
                 self.states[name] = neuron(node, dt, if_dt)
             elif isinstance(node, SpikingSelfAttention):
                 self.states[name] = Attention(node, name, dt, self.record)
-            elif isinstance(node, nir.Delay):
-                self.states[name] = DelayLine(node, name, dt)
 
     def record(self, population: str, state: Neuron, spikes: Tensor) -> None:
         self.spikes[population].append(spikes.numpy())
@@ -102,19 +107,51 @@ class _Executor:
             self.margins.append(state.margin().numpy())
 
     def step(self, inputs: dict[str, Tensor]) -> None:
+        self.before, self.now, self.currents = self.now, {}, {}
         for name in self.order:
             node = self.graph.nodes[name]
             if isinstance(node, nir.Input):
-                self.values[name] = inputs[name]
+                self.now[name] = inputs[name]
             elif isinstance(node, nir.Output):
-                self.outputs[name].append(self.incoming(name, node).numpy())
+                self.outputs[name].append(self.incoming(name, name).numpy())
             else:
-                self.values[name] = self.evaluate(name, node, self.incoming(name, node))
+                self.now[name] = self.evaluate(name, node, self.incoming(name, name))
 
-    def incoming(self, name: str, node: nir.NIRNode) -> Tensor:
-        """Return the sum over the edges into a node, 0 before anything has arrived."""
-        values = [self.values[source] for source in self.sources[name] if source in self.values]
-        return reduce(add, values) if values else torch.zeros(self.samples, *_input_shape(node, name))
+    def incoming(self, name: str, reader: str) -> Tensor:
+        """Return the sum over the edges into a node, as `reader` gets it."""
+        if not self.sources[name]:
+            return torch.zeros(self.samples, *_input_shape(self.graph.nodes[name], name))
+        return reduce(add, [self.output(source, reader) for source in self.sources[name]])
+
+    def output(self, name: str, reader: str) -> Tensor:
+        """Return what a node puts out, as `reader` gets it: of a source that comes no earlier, the previous step's."""
+        node = self.graph.nodes[name]
+        if not isinstance(node, LINEAR):
+            if self.position[name] < self.position[reader]:
+                return self.now[name]
+            rest = self.before.get(name)
+            return torch.zeros(self.samples, *source_shape(self.graph, name)) if rest is None else rest
+        key = name, self.late_sources(name, reader)
+        if key not in self.currents:
+            x = self.incoming(name, reader)
+            if isinstance(node, nir.Delay):
+                line = self.delay_lines.setdefault(key, DelayLine(node, name, self.dt))
+                self.currents[key] = line.step(x)
+            else:
+                self.currents[key] = linear(node, name, x)
+        return self.currents[key]
+
+    def late_sources(self, name: str, reader: str) -> frozenset[str]:
+        """Return the sources of a linear node that come no earlier than `reader`."""
+        if (name, reader) not in self.late:
+            late: set[str] = set()
+            for source in self.sources[name]:
+                if isinstance(self.graph.nodes[source], LINEAR):
+                    late |= self.late_sources(source, reader)
+                elif self.position[source] >= self.position[reader]:
+                    late.add(source)
+            self.late[name, reader] = frozenset(late)
+        return self.late[name, reader]
 
     def evaluate(self, name: str, node: nir.NIRNode, x: Tensor) -> Tensor:
         if isinstance(node, nir.Threshold):
@@ -122,7 +159,7 @@ class _Executor:
             self.spikes[name].append(spikes.numpy())
             return spikes.float()
         if name not in self.states:
-            return linear(node, name, x)
+            return linear(node, name, x)  # names a type without an equation
         state = self.states[name]
         y = state.step(x)
         if isinstance(node, SPIKING):
@@ -155,9 +192,7 @@ def _input_tensors(graph: nir.NIRGraph, inputs: Arrays, steps: int, stepwise: bo
 
 
 def _input_shape(node: nir.NIRNode, name: str) -> tuple[int, ...]:
-    """Read the input shape of a node that is evaluated before its sources from its parameters."""
-    if isinstance(node, nir.Delay):
-        return np.shape(node.delay)
+    """Read the input shape of a node that no edge leads into from its parameters."""
     if isinstance(node, SPIKING + GRADED):
         return np.shape(node.r)
     if isinstance(node, SpikingSelfAttention) and node.input_type["input"] is not None:

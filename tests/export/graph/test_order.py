@@ -30,19 +30,34 @@ def test_a_loop_is_opened_at_the_first_neuron_that_something_reaches():
     assert evaluation_order(graph(nodes, both)) == ["x", "a", "b", "y"]
 
 
-def test_a_loop_that_nothing_reaches_is_opened_at_its_first_neuron_or_delay():
-    nodes = {"late": nir.Delay(f32([DT])), "w": linear([[1.0]]), "n": lif(1), "y": out(1)}
-    assert evaluation_order(graph(nodes, [("late", "w"), ("w", "n"), ("n", "late"), ("n", "y")])) == [
-        "late",
-        "w",
-        "n",
-        "y",
-    ]
+def test_a_loop_that_nothing_reaches_is_opened_at_its_first_neuron():
+    nodes = {"late": nir.Delay(f32([DT])), "w": linear([[1.0]]), "n": lif(1), "m": lif(1), "y": out(1)}
+    edges = [("late", "w"), ("w", "n"), ("n", "m"), ("m", "late"), ("n", "y")]
+    assert evaluation_order(graph(nodes, edges)) == ["m", "late", "w", "n", "y"]
+
+
+def test_a_loop_is_opened_at_a_neuron_that_something_reaches_through_linear_nodes():
+    nodes = {"x": inp(1), "w": linear([[1.0]]), "a": lif(1), "b": lif(1), "y": out(1)}
+    edges = [("x", "w"), ("a", "w"), ("w", "b"), ("b", "a"), ("a", "y")]
+    assert evaluation_order(graph(nodes, edges)) == ["x", "b", "a", "w", "y"]
+
+
+def test_no_edge_between_two_loops_is_taken_for_one_that_closes_a_loop():
+    """b's loop feeds a's, which the input reaches too: a comes after b, whatever their names."""
+    nodes = {"x": inp(1), "a": lif(1), "b": lif(1), "y": out(1)}
+    edges = [("x", "a"), ("x", "b"), ("a", "a"), ("b", "b"), ("b", "a"), ("a", "y")]
+    assert evaluation_order(graph(nodes, edges)) == ["x", "b", "a", "y"]
+
+
+def test_a_threshold_in_a_loop_comes_before_the_neuron_that_reads_it():
+    nodes = {"x": inp(1), "n": lif(1), "w": linear([[1.0]]), "t": nir.Threshold(f32([0.5])), "y": out(1)}
+    edges = [("x", "w"), ("n", "w"), ("w", "t"), ("t", "n"), ("n", "y")]
+    assert evaluation_order(graph(nodes, edges)) == ["x", "t", "n", "w", "y"]
 
 
 def test_a_loop_of_linear_nodes_is_refused_by_name():
     nodes = {"x": inp(1), "n": lif(1), "p": linear([[1.0]]), "q": linear([[1.0]]), "y": out(1)}
-    with pytest.raises(UnsupportedNodeError, match="nodes p, q: a loop without a neuron or Delay"):
+    with pytest.raises(UnsupportedNodeError, match="nodes p, q: a loop without a population"):
         evaluation_order(graph(nodes, [("x", "p"), ("p", "q"), ("q", "p"), ("q", "n"), ("n", "y")]))
 
 

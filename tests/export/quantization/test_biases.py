@@ -75,11 +75,6 @@ def test_a_bias_that_loihi_s_membrane_cannot_get():
     refused(
         *populated(cuba(), affine(np.eye(2), [0, 0.5])), message="node w: its bias enters the synaptic current of n"
     )
-    nodes, edges = populated(lif(2))
-    nodes |= {"back": affine(np.eye(2), [0.5, 0.5])}
-    refused(
-        nodes, [*edges, ("n", "back"), ("back", "n")], message="node back: its bias reaches n through a delay or a loop"
-    )
     nodes = {**populated(lif(2))[0], "w": affine(np.eye(2), [0.5, 0.5]), "d": nir.Delay(f32([DT, DT]))}
     refused(
         nodes, [("x", "w"), ("w", "d"), ("d", "n"), ("n", "y")], message="node w: its bias reaches n through a delay"
