@@ -28,7 +28,7 @@ def settle(builder: Builder, graph: nir.NIRGraph, inputs: dict[str, np.ndarray])
     fields |= {n: (n, "threshold") for n in order if isinstance(nodes[n], nir.Threshold)}
     populations = sorted(fields, key=lambda p: (order.index(fields[p][0]), p))
 
-    looped = bool(builder.used & {"self_loop", "loop", "long_loop", "delay_loop"})
+    looped = bool(builder.used & {"self_loop", "loop", "long_loop", "delay_loop", "joined_loop"})
 
     def run(until=None):
         return euler_oracle.record(graph, inputs, builder.dt, builder.if_dt, until=None if looped else until)

@@ -16,7 +16,7 @@ FEATURES = frozenset(
         *("affine", "linear", "last_axis", "batched", "scale", "pool", "avgpool", "flatten"),
         *("if", "lif", "cubalif", "threshold", "i", "li", "cubali", "leak", "reset", "per_neuron", "attention"),
         *("skip", "direct", "join", "delay", "delay_behind", "per_element"),
-        *("self_loop", "conv_loop", "loop", "long_loop", "delay_loop"),
+        *("self_loop", "conv_loop", "loop", "long_loop", "delay_loop", "joined_loop"),
         *("inputs", "analog", "outputs", "readout", "nested", "names"),
     ]
 )
@@ -328,6 +328,28 @@ class Builder:
             ]
             if pairs and self.may(feature, 8 if feature == "long_loop" else 5):
                 self.loop(*self.draw(st.sampled_from(pairs)), delayed=feature == "delay_loop")
+        self.joined_loop()
+
+    def joined_loop(self) -> None:
+        """Draw a loop that enters through the weights of another signal, which perhaps lead to a second population."""
+        shapes = {s.name: s.shape for s in self.signals}
+        ways = [
+            (s, w, t)
+            for p, w in self.edges
+            for s in self.signals
+            for t in self.signals
+            if hasattr(self.nodes[w], "weight") and shapes.get(p) == s.shape and s.name != p and (w, t.name) in self.edges
+            if isinstance(self.nodes[t.name], euler_oracle.FIRING) and t.name in self.upstream(s.name) and s.depth
+        ]
+        if not ways or not self.may("joined_loop", 8):
+            return
+        source, weighted, target = self.draw(st.sampled_from(ways))
+        if (source.name, weighted) not in self.edges:
+            self.edges.append((source.name, weighted))
+        others = [s for s in self.signals if s.shape == target.shape and isinstance(self.nodes[s.name], euler_oracle.FIRING)]
+        other = self.draw(st.sampled_from([None, *others]))
+        if other is not None and (weighted, other.name) not in self.edges:
+            self.edges.append((weighted, other.name))
 
     def loopable(self, source: Signal, target: Signal) -> bool:
         ends = [self.nodes[s.name] for s in (source, target)]
