@@ -21,6 +21,7 @@ from mksgn.deploy.program.program import Program
 from mksgn.deploy.program.verify import Invariant, delays_compensate, groups_are_joined, integers_fit, verify
 from mksgn.export.graph import files
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
+from mksgn.export.graph.conventions import with_conventions
 from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.metadata import json_of
 from mksgn.export.quantization.quantize import quantize
@@ -44,6 +45,8 @@ def compile_graph(
     dt: float = 1e-4,
     if_dt: float | None = None,
     analog: tuple[str, ...] = (),
+    reset: str = "zero",
+    v_init: str = "zero",
     calibration: Arrays | None = None,
     after: Callable[[str, Program], None] = lambda name, program: None,
 ) -> Program:
@@ -55,6 +58,9 @@ def compile_graph(
         dt: time step in seconds, for files that name none.
         if_dt: time step of IF and I; None: `dt`. 1.0 reads v += r x, as most files with IF mean it.
         analog: names of non-spiking inputs.
+        reset: what a spike does to the membrane where the file does not say: "zero", "subtract" or
+            "subtract-at-once" (mksgn/export/graph/conventions names the frameworks that mean it).
+        v_init: where a membrane starts where the file does not say: "zero", "v_reset" or "leak".
         calibration: for "fixed" and a file that is not quantised: (samples, *input shape) or
             (samples, steps, *input shape), or a dict of either by input's name. The graph is
             quantised by export's own function, whose report is the program's `quantization`.
@@ -72,6 +78,7 @@ def compile_graph(
             raise DeployError(f"{name} {step}: expected a positive number of seconds")
     if not isinstance(graph, nir.NIRGraph):
         graph = files.read(Path(graph))
+    graph = with_conventions(graph, reset, v_init)
     if precision == "fixed" and json_of(graph, "quantization") is None:
         if calibration is None:
             raise DeployError(

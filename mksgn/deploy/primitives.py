@@ -31,8 +31,8 @@ PRIMITIVES = (
         nir.Affine,
         "runs; its bias becomes the population's",
         "runs",
-        "fixed: its bias into a CubaLIF (Loihi's bias enters the membrane), after a Delay or in a loop (Loihi's bias "
-        "acts from the first step), before a pool, or on the last of several axes",
+        "fixed: its bias into a CubaLIF (Loihi's bias enters the membrane), after a Delay (Loihi's bias acts "
+        "from the first step), before a pool, or on the last of several axes",
     ),
     Primitive(
         nir.Linear,
@@ -64,21 +64,20 @@ PRIMITIVES = (
     Primitive(
         nir.IF,
         "runs; `--if-dt 1` reads v += r x, as most files mean it",
-        "runs: dv = 0",
-        "fixed: v_reset other than 0 (Loihi resets to 0)",
+        "runs: dv = 0, potentials shifted to v_reset = 0",
     ),
     Primitive(
         nir.LIF,
         "runs; v_reset and v_leak as given",
-        "runs; v_leak becomes a bias",
-        "fixed: v_reset other than 0, non-positive r; dt/tau above 1 in both",
+        "runs; potentials shifted to v_reset = 0, v_leak becomes a bias",
+        "fixed: non-positive r; dt/tau above 1 in both",
     ),
     Primitive(nir.CubaLI, "runs: outputs its membrane", *MEMBRANE),
     Primitive(
         nir.CubaLIF,
         "runs; the current is updated first, then the membrane",
-        "runs: du and dv",
-        "fixed: v_reset other than 0; a bias into its current",
+        "runs: du and dv, potentials as for LIF",
+        "fixed: a bias into its current",
     ),
     Primitive(
         nir.NIRGraph,

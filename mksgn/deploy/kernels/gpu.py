@@ -119,6 +119,7 @@ class GpuPopulation(FusedPopulation):
             EXTRA=extra is not None,
             HALVING=not len(self._keep),
             REMEMBERS=self.remembers,
+            SUBTRACTS=self.subtracts,
             UNIT=HALF,
             ROWS=ROWS,
             COLUMNS=COLUMNS,
@@ -173,12 +174,15 @@ class GpuPopulation(FusedPopulation):
 
     @cached_property
     def _neuron(self) -> Tensor:
-        """Threshold, bias, and what membrane and current keep in 1/4096, int32 (P / group, 4, C)."""
+        """Threshold, bias, what membrane and current keep in 1/4096, the first membrane potential, and what a
+        spike takes at once and in the next step, int32 (P / group, 7, C).
+        """
         du = DECAY_STEPS - 1 if self.neuron.du is None else self.neuron.du
         keep_v, keep_u = DECAY_STEPS - np.asarray(self.neuron.dv), DECAY_STEPS - 1 - np.asarray(du)
         assert self.neuron.vth is not None
         parameters = (self.neuron.vth.astype(np.int32) * SUB_UNITS, self.neuron.bias, keep_v, keep_u)
-        return self._on_device(self._parameters(*(np.asarray(x, np.int32) for x in parameters)))
+        resets = (0 if x is None else x for x in (self.neuron.initial, self.neuron.subtract, self.neuron.subtract_next))
+        return self._on_device(self._parameters(*(np.asarray(x, np.int32) for x in (*parameters, *resets))))
 
     def _on_device(self, x: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(x)).to(self.device)

@@ -57,7 +57,7 @@ def _keep(x, share):
 def population_kernel(
     a, b, delays, extra, neuron, group, tiles, kinds, targets, sent, counts, highest, size,
     STEPS: tl.constexpr, PROJECTIONS: tl.constexpr, EXTRA: tl.constexpr, HALVING: tl.constexpr,
-    REMEMBERS: tl.constexpr, UNIT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    REMEMBERS: tl.constexpr, SUBTRACTS: tl.constexpr, UNIT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """Run all steps of ROWS rows of one kind and COLUMNS channels. `size` is samples, positions, channels."""
     samples, positions, channels = size
@@ -69,15 +69,19 @@ def population_kernel(
     position = tl.load(targets + start + row, mask=inside, other=0)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     live = inside[:, None] & (column < channels)[None, :]
-    constant = (position // group)[:, None] * 4 * channels + column[None, :]
-    threshold, bias, keep_v, keep_u = (
+    constant = (position // group)[:, None] * 7 * channels + column[None, :]
+    threshold, bias, keep_v, keep_u, v = (
         tl.load(neuron + constant, mask=live, other=0),
         tl.load(neuron + channels + constant, mask=live, other=0),
         tl.load(neuron + 2 * channels + constant, mask=live, other=0),
         tl.load(neuron + 3 * channels + constant, mask=live, other=0),
+        tl.load(neuron + 4 * channels + constant, mask=live, other=0),
     )
-    v = tl.zeros((ROWS, COLUMNS), tl.int32)
-    u, fired, max_current, max_membrane = v, v, v, v
+    if SUBTRACTS:
+        at_once = tl.load(neuron + 5 * channels + constant, mask=live, other=0)
+        in_next = tl.load(neuron + 6 * channels + constant, mask=live, other=0)
+    u = tl.zeros((ROWS, COLUMNS), tl.int32)
+    fired, max_current, max_membrane = u, u, u
     for step in range(STEPS):
         total = tl.zeros((ROWS, COLUMNS), tl.int32)
         if PROJECTIONS > 0:
@@ -98,12 +102,14 @@ def population_kernel(
             u = ((driven + HALF_WRAP) & WRAP_MASK) - HALF_WRAP
             driven = u
         kept = (v + ((v >> 31) & 1)) >> 1 if HALVING else _keep(v, keep_v)
+        if SUBTRACTS:  # v is above the threshold where the step before fired, or `in_next` is 0
+            kept -= tl.where(v > threshold, in_next, 0)
         h = tl.minimum(tl.maximum(kept + driven + bias, -HIGHEST), HIGHEST)
         spike = (h > threshold) & live
         max_current = tl.maximum(max_current, tl.where(live, tl.abs(x), 0))
         max_membrane = tl.maximum(max_membrane, tl.where(live, tl.abs(h), 0))
         fired += spike.to(tl.int32)
-        v = tl.where(spike, 0, h)
+        v = tl.where(spike, h - at_once, h) if SUBTRACTS else tl.where(spike, 0, h)
         tl.store(sent + cell, spike.to(tl.uint8), mask=live)
     tl.atomic_add(counts + position[:, None] * channels + column[None, :], fired, mask=live & (fired > 0))
     tl.atomic_max(highest, tl.max(tl.max(max_current, 1), 0))

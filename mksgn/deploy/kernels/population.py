@@ -21,6 +21,7 @@ from mksgn.export.loihi import DECAY_STEPS, SUB_UNITS
 
 WORD = 8  # spikes in a word of bytes
 LONG_ROW = 2048  # neurons
+INITIAL = 2  # of a neuron's constants
 _NO_SPIKES, _NO_MAP = np.empty((0, 0, 0, 0, 0), np.uint8), np.empty((0, 0, 0, 0, 0, 0), np.uint8)
 Plan = tuple[Tiles, list[np.ndarray], int]
 INT16_MAX = np.iinfo(np.int16).max
@@ -87,13 +88,21 @@ class FusedPopulation:
         """Whether the current has a memory."""
         return self.neuron.du is not None
 
+    @property
+    def subtracts(self) -> bool:
+        """Whether the neurons reset by subtraction."""
+        return self.neuron.subtract is not None or self.neuron.subtract_next is not None
+
     def compile(self) -> None:
         """Compile the loops, by a step in which nothing arrives."""
         self.run([(None, 0)] * sum(len(q.sources) for q in self.projections), None, (1, 1))
 
     def rest(self, samples: int) -> np.ndarray:
-        """Return the state at rest, for calls of `run` that go on from each other."""
-        return np.zeros((2, samples, self.positions, self.channels), np.int32)
+        """Return the state at a sample's start, for calls of `run` that go on from each other."""
+        state = np.zeros((2, samples, self.positions, self.channels), np.int32)
+        if self.neuron.initial is not None:
+            state[0] = np.repeat(self._constants[:, INITIAL], self._group, axis=0)
+        return state
 
     def run(
         self,
@@ -167,14 +176,19 @@ class FusedPopulation:
 
     @cached_property
     def _constants(self) -> np.ndarray:
-        """Threshold and bias in sub-units, int32 (P / group, 2, C)."""
+        """Return the neurons' constants in sub-units, int32 (P / group, 3 or 5, C), as `fire_subtracting` lists them."""
         assert self.neuron.vth is not None
-        return self._parameters(self.neuron.vth.astype(np.int32) * SUB_UNITS, self.neuron.bias.astype(np.int32))
+        constants = [self.neuron.vth.astype(np.int32) * SUB_UNITS, self.neuron.bias, self.neuron.initial]
+        if self.subtracts:
+            constants += [self.neuron.subtract, self.neuron.subtract_next]
+        return self._parameters(*(np.asarray(0 if x is None else x, np.int32) for x in constants))
 
     @cached_property
     def _keep(self) -> np.ndarray:
-        """What membrane and current keep, float64 (P / group, 2, C); of no length where the membrane keeps a half."""
-        if self.neuron.du is None and np.all(np.asarray(self.neuron.dv) == DECAY_STEPS // 2):
+        """What membrane and current keep, float64 (P / group, 2, C); of no length where the membrane keeps a half
+        and is reset to 0.
+        """
+        if self.neuron.du is None and not self.subtracts and np.all(np.asarray(self.neuron.dv) == DECAY_STEPS // 2):
             return np.empty((0, 2, self.channels))
         du = DECAY_STEPS - 1 if self.neuron.du is None else self.neuron.du
         keep_v = (DECAY_STEPS - np.asarray(self.neuron.dv)) / DECAY_STEPS
@@ -183,7 +197,7 @@ class FusedPopulation:
     @cached_property
     def _group(self) -> int:
         """How many positions after each other have the same parameters: all, those of a map's head, or one."""
-        names = ("vth", "bias_mant", "dv", "du")
+        names = ("vth", "bias_mant", "dv", "du", "subtract", "subtract_next", "initial")
         given = [np.asarray(x) for x in (getattr(self.neuron, name) for name in names) if x is not None]
         shape = self.population.shape
         own = [np.broadcast_to(x, shape) for x in given]

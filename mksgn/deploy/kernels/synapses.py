@@ -23,6 +23,7 @@ INLINED = "da9fdcf8316a4959"
 
 # 32-bit constants: with wider ones the compiler would widen all of a row
 SUB, HIGHEST, LOWEST = np.int32(SUB_UNITS), np.int32(MEMBRANE_MAX), np.int32(-MEMBRANE_MAX)
+SUBTRACTING = 5  # constants of a neuron that resets by subtraction
 HALF_WRAP, WRAP_MASK = np.int32(CURRENT_WRAP // 2 - 1), np.int32(CURRENT_WRAP - 1)
 
 
@@ -55,7 +56,7 @@ def fire_halving(sums, unit, extra, neuron, v, spikes):
         sums: int16 or int32 (C,), accumulators.
         unit: int32, weight units of an accumulator.
         extra: int32 (C,), weight units: current from elsewhere.
-        neuron: int32 (2, C), threshold and bias in sub-units.
+        neuron: int32 (3, C), threshold, bias and a sample's first membrane potential in sub-units.
         v: int32 (C,), membrane potentials in sub-units; changed.
         spikes: uint8 (C,), written.
 
@@ -101,6 +102,36 @@ def fire(sums, unit, extra, neuron, keep, v, u, spikes):
         fires = h > threshold[k]
         spikes[k] = fires
         v[k] = np.int32(0) if fires else h
+    return max_current, max_membrane
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def fire_subtracting(sums, unit, extra, neuron, keep, v, u, spikes):
+    """As `fire`, of neurons that reset by subtraction.
+
+    `neuron` is int32 (5, C): threshold, bias, a sample's first membrane potential, and what a spike takes from
+    the membrane at once and in the next step, one of them 0.
+    """
+    threshold, bias, at_once, in_next = neuron[0], neuron[1], neuron[3], neuron[4]
+    keep_v, keep_u = keep[0], keep[1]
+    remembers = len(u) == len(v)
+    max_current, max_membrane = np.int32(0), np.int32(0)
+    for k in range(len(v)):
+        x = np.int32(np.int32(np.int32(sums[k]) * unit) + extra[k])
+        driven = np.int32(x * SUB)
+        if remembers:
+            driven = np.int32(np.int32(np.float64(u[k]) * keep_u[k]) + driven)
+            driven = np.int32(np.int32(np.int32(driven + HALF_WRAP) & WRAP_MASK) - HALF_WRAP)
+            u[k] = driven
+        # v is above the threshold where the step before fired, or `in_next` is 0
+        owed = in_next[k] if v[k] > threshold[k] else np.int32(0)
+        h = np.int32(np.int32(np.int32(np.int32(np.float64(v[k]) * keep_v[k]) - owed) + driven) + bias[k])
+        h = min(max(h, LOWEST), HIGHEST)
+        max_current = max(max_current, max(x, np.int32(-x)))
+        max_membrane = max(max_membrane, max(h, np.int32(-h)))
+        fires = h > threshold[k]
+        spikes[k] = fires
+        v[k] = np.int32(h - at_once[k]) if fires else h
     return max_current, max_membrane
 
 
@@ -156,12 +187,14 @@ def fire_tile(sums, samples, targets, neurons, sent, counts):
             if state.shape[1]:
                 v, u = state[0, n, p], state[1, n, p]
             else:
-                v[:] = 0
+                v[:] = constants[2]
             for s in range(steps):
                 row = sums[((n - samples[0]) * steps + s) * len(targets) + i]
                 more = extra[min(s, extra.shape[0] - 1), min(n, extra.shape[1] - 1), min(p, extra.shape[2] - 1)]
                 out = sent[s, n, p]
-                if len(keep):
+                if len(constants) == SUBTRACTING:
+                    current, h = fire_subtracting(row, unit, more, constants, keep[p // group], v, u, out)
+                elif len(keep):
                     current, h = fire(row, unit, more, constants, keep[p // group], v, u, out)
                 else:
                     current, h = fire_halving(row, unit, more, constants, v, out)
@@ -191,11 +224,12 @@ def run_tiles(tasks, inputs, product, tiles, unit, extra, neuron, group, keep, s
         tiles: the targets' positions, int64, and int64 (tiles + 1,) where each tile's begin.
         unit: weight units of an accumulator.
         extra: int32 (S, N, P, C), weight units: current of other projections; an axis of 1 is the same for all.
-        neuron: int32 (P / group, 2, C), threshold and bias in sub-units; `group` positions have the same.
+        neuron: int32 (P / group, 3, C) as in `fire_halving`, or (P / group, 5, C) as in `fire_subtracting`;
+            `group` positions have the same.
         group: number of those positions.
-        keep: float64 (P / group, 2, C) as in `fire`; (0, 2, C): the membrane keeps a half.
+        keep: float64 (P / group, 2, C) as in `fire`; (0, 2, C): the membrane keeps a half, and is reset to 0.
         state: int32 (2, N, P, C), membrane potentials and currents in sub-units; changed. Its axes but
-            the last may be 0 long where every sample starts at rest and the current has no memory.
+            the last may be 0 long where every sample starts anew and the current has no memory.
         sent: uint8 (S, N, P, C), spikes; written.
         counts: int64 (P, C), spikes; added to.
         scratch: arrays of accumulators (rows, C padded); events' ends (rows + 1,) int64; events int32.

@@ -20,6 +20,7 @@ from mksgn.export.loihi import (
     FLOAT_EXACT,
     HALF_STEP,
     MEMBRANE_LIMIT,
+    MEMBRANE_MAX,
     SUB_UNIT_BITS,
     SUB_UNITS,
     THRESHOLD_LIMIT,
@@ -132,6 +133,9 @@ def _integer_population(population: Population, unit: float) -> Population:
         mantissa.astype(np.int32),
         exponent,
         None if neuron.current_decay is None else decay_integers(population.name, neuron.current_decay, current=True),
+        subtract=_sub_units(population.name, "what a spike subtracts", neuron.subtract, unit),
+        subtract_next=_sub_units(population.name, "what a spike subtracts", neuron.subtract_next, unit),
+        initial=_sub_units(population.name, "the initial membrane potential", neuron.initial, unit),
     )
     return replace(population, unit=unit if population.fires else population.unit * unit, neuron=fixed)
 
@@ -147,14 +151,27 @@ def _check_neuron(name: str, neuron: FloatNeuron) -> None:
         raise DeployError(f"{name}: r or w_in is not positive; fold its sign into the weights")
     if neuron.reset is not None:
         raise DeployError(
-            f"{name}: v_reset is not 0, to which Loihi resets its membrane; shift the node's potentials, or run "
-            "with --precision float"
+            f"{name}: v_reset is not 0, to which Loihi resets its membrane; quantise the file here, which shifts the "
+            "node's potentials (--calibration), or run with --precision float"
         )
     if neuron.input_bias is not None:
         raise DeployError(
             f"{name}: a bias enters the synaptic current, and Loihi's bias the membrane; use Linear for "
             "Affine and v_leak for the bias"
         )
+
+
+def _sub_units(name: str, what: str, x: np.ndarray | None, unit: float) -> np.ndarray | None:
+    """Round a potential to the membrane's sub-units, int32."""
+    if x is None:
+        return None
+    rounded = np.rint(x.astype(np.float64) / unit * SUB_UNITS)
+    if np.abs(rounded).max() > MEMBRANE_MAX:
+        raise RangeError(
+            f"{name}: {what} ({np.abs(rounded).max():.0f}) exceeds {MEMBRANE_MAX} of the 24-bit membrane; quantise "
+            "with fewer bits"
+        )
+    return rounded.astype(np.int32)
 
 
 def _threshold(population: Population, neuron: FloatNeuron, unit: float) -> np.ndarray:

@@ -61,6 +61,7 @@ def convert(name: str, node: nir.NIRNode, dt: float, if_dt: float | None, bias: 
     if np.any(gain <= 0):  # cannot scale the membrane, which stays in the file's units
         unit, factor, drive = np.ones(1), compact(gain), bias * gain
     resting = leak / unit
+    taken = None if membrane.subtract is None else compact(membrane.subtract / unit)
     neuron = FloatNeuron(
         decay=one_if_shared(np.asarray(membrane.decay)),
         threshold=None if threshold is None else compact(threshold / unit),
@@ -68,7 +69,10 @@ def convert(name: str, node: nir.NIRNode, dt: float, if_dt: float | None, bias: 
         current_decay=current_decay,
         input_bias=None if current_decay is None or not np.any(bias) else compact(drive),
         gain=factor,
-        reset=compact(reset / unit) if np.any(reset) else None,
+        reset=compact(reset / unit) if np.any(reset) and taken is None else None,
+        subtract=None if membrane.in_next_step else taken,
+        subtract_next=taken if membrane.in_next_step else None,
+        initial=compact(membrane.initial / unit) if np.any(membrane.initial) else None,
     )
     return Converted(neuron, compact(unit), fires)
 

@@ -43,6 +43,7 @@ def check(placed: Placement | Program, chip: Chip) -> list[str]:
     ]
     violations += _delays(program, chip)
     violations += _graded(program, chip)
+    violations += _subtraction(program, chip)
     if program.precision == "fixed":
         for population in program.populations:
             if population.location == "chip":
@@ -215,6 +216,20 @@ def _graded(program: Program, chip: Chip) -> list[str]:
         _exceeds(p.name, "bits of a message", MEMBRANE_BITS, chip.spike_bits, chip, remedy)
         for p in program.populations
         if p.name in senders
+    ]
+
+
+def _subtraction(program: Program, chip: Chip) -> list[str]:
+    """List the populations whose reset is no part of a fixed neuron."""
+    if chip.neurons == "microcode":
+        return []
+    remedy = "choose a chip with microcode (--chip loihi2), or train with a reset to 0 and deploy with --reset zero"
+    return [
+        f"{p.name}: reset by subtraction, and the neurons of {chip.name} reset to 0; {remedy}"
+        for p in program.populations
+        if p.location == "chip"
+        and p.neuron is not None
+        and (p.neuron.subtract is not None or p.neuron.subtract_next is not None)
     ]
 
 

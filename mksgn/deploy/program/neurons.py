@@ -2,11 +2,13 @@
 
 Fixed point, as Lava's LIF model for the chip computes it, in sub-units of 1/64 weight unit:
 
-    u = wrap(trunc0(u (4095 - du) / 4096) + 64 a)                du = 4095: no memory in the
-    current, u = 64 a v = clip(trunc0(v (4096 - dv) / 4096) + u + bias, ±(2^23 - 1)) s = v > 64 vth;
-    v = 0 where s
+    u = wrap(trunc0(u (4095 - du) / 4096) + 64 a)    du = 4095: no memory in the current, u = 64 a
+    v = clip(trunc0(v (4096 - dv) / 4096) + u + bias, ±(2^23 - 1))
+    s = v > 64 vth;   v = 0 where s
 
-float32 holds each of these integers exactly. Sums beyond 2^24, which it may round, are clipped to
+A neuron that resets by subtraction, a program of Loihi 2's microcode that Lava has no model of, ends with
+v = v - subtract where s, or starts with trunc0(v (4096 - dv) / 4096) - subtract_next where the step before
+fired. Since it leaves v above the threshold then, v > 64 vth says so. float32 holds each of these integers exactly. Sums beyond 2^24, which it may round, are clipped to
 2^23 - 1 in any case.
 """
 
@@ -36,6 +38,11 @@ class FixedNeuron:
     bias_exp: int  # 0 … 7; bias = bias_mant << bias_exp, in sub-units
     du: Decay | None = None  # 12-bit decay: the current keeps (4095 - du) / 4096 per step; None: no memory (4095)
     worst: float = math.inf  # largest |current + bias| that any spikes can cause, in weight units
+    # in sub-units, int32: what a spike takes from the membrane at once, or in the next step after its decay; None of
+    # both: reset to 0
+    subtract: np.ndarray | None = None
+    subtract_next: np.ndarray | None = None
+    initial: np.ndarray | None = None  # membrane at the start of a sample, sub-units, int32; None: 0
 
     @property
     def bias(self) -> np.ndarray:
@@ -50,6 +57,7 @@ class FloatNeuron:
         u = u (1 - current_decay) + gain a + input_bias          current_decay None: u = gain a
         v = v (1 - decay) + (u + bias);   s = v > threshold;   v = reset where s
 
+    With `subtract`, v = v - subtract where s. With `subtract_next`, the next step's v is smaller by it instead.
     Without a threshold the population never fires, and its membrane potential is the output.
     """
 
@@ -60,6 +68,9 @@ class FloatNeuron:
     input_bias: np.ndarray | None = None
     gain: np.ndarray | None = None  # None: 1
     reset: np.ndarray | None = None  # None: 0
+    subtract: np.ndarray | None = None
+    subtract_next: np.ndarray | None = None
+    initial: np.ndarray | None = None  # membrane at the start of a sample; None: 0
 
 
 Neuron = FixedNeuron | FloatNeuron
@@ -120,9 +131,26 @@ class _Resting:
     bias: Tensor | None
     keep_current: Tensor | None
     output_scale: Tensor | None
+    subtract: Tensor | None
+    subtract_next: Tensor | None
+    initial: Tensor | None
 
     def start(self, current: Tensor) -> Membrane:
-        return Membrane(torch.zeros_like(current), None if self.keep_current is None else torch.zeros_like(current))
+        v = torch.zeros_like(current)
+        if self.initial is not None:
+            v += self.initial
+        return Membrane(v, None if self.keep_current is None else torch.zeros_like(current))
+
+    def after_spike(self, h: Tensor, silent: Tensor) -> Tensor:
+        """Return the membrane after a reset by subtraction or to 0; `silent` is 0 where the neuron fired."""
+        if self.subtract is not None:
+            return h - self.subtract * (1 - silent)
+        return h if self.subtract_next is not None else h * silent
+
+    def owed(self, v: Tensor) -> Tensor:
+        """Return what the spikes of the step before take from the membrane in this one."""
+        assert self.threshold is not None
+        return self.subtract_next * (v > self.threshold)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +161,8 @@ class FixedState(_Resting):
 
     def step(self, current: Tensor, state: Membrane) -> tuple[Tensor, Membrane, Tensor]:
         h = decay(state.v, self.keep)
+        if self.subtract_next is not None:
+            h -= self.owed(state.v)
         u = None
         if self.keep_current is None:
             h.add_(current, alpha=SUB_UNITS)
@@ -147,7 +177,7 @@ class FixedState(_Resting):
             assert self.output_scale is not None
             return (h.double() * self.output_scale).float(), Membrane(h, u), h
         s, silent = fire(h, self.threshold)
-        return s, Membrane(h * silent, u), h
+        return s, Membrane(self.after_spike(h, silent), u), h
 
 
 def _fixed_state(neuron: FixedNeuron, device: torch.device | None, unit: float | np.ndarray) -> FixedState:
@@ -159,7 +189,13 @@ def _fixed_state(neuron: FixedNeuron, device: torch.device | None, unit: float |
         if neuron.du is None
         else _tensor((DECAY_STEPS - 1 - np.asarray(neuron.du)) / DECAY_STEPS, device),
         output_scale=_tensor(np.asarray(unit, dtype=np.float64) / SUB_UNITS, device),
+        **_resets(neuron, device),
     )
+
+
+def _resets(neuron: Neuron, device: torch.device | None) -> dict[str, Tensor | None]:
+    values = {name: getattr(neuron, name) for name in ("subtract", "subtract_next", "initial")}
+    return {name: None if x is None else _float32(x, device) for name, x in values.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,10 +217,12 @@ class FloatState(_Resting):
             u = state.u * self.keep_current + u
         kept = None if self.keep_current is None else u
         h = state.v * self.keep + (u + self.bias)
+        if self.subtract_next is not None:
+            h = h - self.owed(state.v)
         if self.threshold is None:
             return h if self.output_scale is None else h * self.output_scale, Membrane(h, kept), h
         s, silent = fire(h, self.threshold)
-        v = h * silent if self.reset is None else torch.where(silent > 0, h, self.reset)
+        v = self.after_spike(h, silent) if self.reset is None else torch.where(silent > 0, h, self.reset)
         return s, Membrane(v, kept), h
 
 
@@ -204,6 +242,7 @@ def _float_state(neuron: FloatNeuron, device: torch.device | None, unit: float |
         input_bias=optional(neuron.input_bias),
         gain=optional(neuron.gain),
         reset=optional(neuron.reset),
+        **_resets(neuron, device),
     )
 
 

@@ -13,7 +13,14 @@ from mksgn.deploy.errors import DeployError, PassError
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FixedNeuron
 from mksgn.deploy.program.program import AnyProjection, Population, Product, Program
-from mksgn.export.loihi import BIAS_EXPONENT_LIMIT, BIAS_MANTISSA_LIMIT, DECAY_BITS, THRESHOLD_LIMIT, WEIGHT_LIMIT
+from mksgn.export.loihi import (
+    BIAS_EXPONENT_LIMIT,
+    BIAS_MANTISSA_LIMIT,
+    DECAY_BITS,
+    MEMBRANE_MAX,
+    THRESHOLD_LIMIT,
+    WEIGHT_LIMIT,
+)
 
 Invariant = Callable[[Program], Iterator[str]]
 
@@ -122,6 +129,9 @@ def _neuron_fits(population: Population) -> Iterator[str]:
         ("threshold", neuron.vth, 0, THRESHOLD_LIMIT),
         ("bias mantissa", neuron.bias_mant, -BIAS_MANTISSA_LIMIT, BIAS_MANTISSA_LIMIT),
         ("bias exponent", neuron.bias_exp, 0, BIAS_EXPONENT_LIMIT),
+        ("subtract", neuron.subtract, 0, MEMBRANE_MAX),
+        ("subtract_next", neuron.subtract_next, 0, MEMBRANE_MAX),
+        ("initial", neuron.initial, -MEMBRANE_MAX, MEMBRANE_MAX),
     ):
         x = np.asarray(0 if values is None else values)
         if x.dtype.kind not in "iu" or x.min() < low or x.max() > high:

@@ -5,12 +5,13 @@ counts the membrane potential in units of the weights. Its threshold is v_thresh
 drives it by v_leak (dt/tau) / gain at each step, as Loihi's bias does (NIR.md).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import nir
 import numpy as np
 
+from mksgn.export.graph.conventions import SUBTRACT, initial_of, reset_of, subtracted
 from mksgn.export.graph.kinds import CURRENT_BASED, LEAKLESS
 
 PerNeuron = float | np.ndarray  # a float where all neurons share it
@@ -24,6 +25,9 @@ class Membrane:
     decay: PerNeuron  # dt / tau_mem; 0: no leak
     current_decay: PerNeuron  # dt / tau_syn; 1: no memory in the current
     leak: np.ndarray  # of the population's shape, in the file's units
+    initial: np.ndarray = field(default_factory=lambda: np.zeros(1))  # at the start of a sample, in the file's units
+    subtract: np.ndarray | None = None  # what a spike takes from the membrane, in the file's units; None: reset to 0
+    in_next_step: bool = False  # and whether it does in the next step, after the decay
 
     @property
     def drive(self) -> np.ndarray:
@@ -41,9 +45,10 @@ def membrane_of(node: nir.NIRNode, dt: float, leakless_step: np.floating[Any]) -
             product with r: the quantiser's is float32, as in the reference execution.
     """
     r = np.asarray(node.r, dtype=np.float64)
+    resets = initial_of(node), subtracted(node), reset_of(node) == SUBTRACT
     if isinstance(node, LEAKLESS):
         gain = leakless_step * np.asarray(node.r, dtype=leakless_step.dtype)
-        return Membrane(np.asarray(gain, dtype=np.float64), np.zeros(r.shape), np.ones(r.shape), np.zeros(r.shape))
+        return Membrane(np.asarray(gain, dtype=np.float64), np.zeros(r.shape), np.ones(r.shape), np.zeros(r.shape), *resets)
     current_based = isinstance(node, CURRENT_BASED)
     with np.errstate(invalid="ignore", over="ignore"):  # time constants are checked by the caller
         decay = dt_over_tau(node.tau_mem if current_based else node.tau, dt)
@@ -51,7 +56,7 @@ def membrane_of(node: nir.NIRNode, dt: float, leakless_step: np.floating[Any]) -
         if current_based:
             current_decay = dt_over_tau(node.tau_syn, dt)
             gain = gain * current_decay * np.asarray(node.w_in, dtype=np.float64)
-        return Membrane(gain, decay, current_decay, np.asarray(node.v_leak, dtype=np.float64) * decay)
+        return Membrane(gain, decay, current_decay, np.asarray(node.v_leak, dtype=np.float64) * decay, *resets)
 
 
 def dt_over_tau(tau: Any, dt: float) -> np.ndarray:

@@ -182,19 +182,24 @@ def agreement(
     Args:
         expected: (S, L, *shape) bool, the spikes of the unquantised population.
         current: (S, L, *shape), the current of the synapses at each step.
-        membrane: The population's decays.
+        membrane: The population's decays; its initial state, and what a spike subtracts, in the same units.
         threshold: What v is compared with.
         drive: What v gets at each step besides u.
     """
     decay, current_decay = membrane.decay, membrane.current_decay
     has_synaptic_state = not np.all(np.asarray(current_decay) == 1)
-    v, u, equal = np.zeros_like(current[0]), np.zeros_like(current[0]), 0
+    v, u, equal = np.zeros_like(current[0]) + membrane.initial, np.zeros_like(current[0]), 0
+    taken = 0.0 if membrane.subtract is None else membrane.subtract
     for t, x in enumerate(current):
         if has_synaptic_state:
             u = u * (1 - current_decay) + x
             x = u + drive
-        v = v * (1 - decay) + x
+        owed = taken * (v > threshold) if membrane.in_next_step else 0.0
+        v = v * (1 - decay) + x - owed
         s = v > threshold
         equal += int((s == expected[t]).sum())
-        v[s] = 0.0
+        if membrane.subtract is None:
+            v[s] = 0.0
+        elif not membrane.in_next_step:
+            v = v - taken * s
     return equal / expected.size

@@ -1,6 +1,7 @@
 """Spiking populations in Loihi's integers: their scale, weights, bias and threshold."""
 
 import math
+from dataclasses import replace
 
 import nir
 import numpy as np
@@ -36,20 +37,14 @@ def loihi_membrane(name: str, node: nir.NIRNode, dt: float, if_dt: float | None)
         )
     if isinstance(node, SPIKING):
         check_finite(name, node.v_threshold)
-        if np.any(node.v_reset):
-            raise UnsupportedNodeError(
-                f"node {name}: v_reset ({np.asarray(node.v_reset).max():.4g}) is not 0, to which Loihi "
-                "resets its membrane; shift the node's potentials"
-            )
         if not np.min(node.v_threshold) > 0:
             raise UnsupportedNodeError(
-                f"node {name}: v_threshold ({np.min(node.v_threshold):.4g}) must lie above 0, "
-                "where a membrane starts; shift the node's potentials"
+                f"node {name}: v_threshold must lie above v_reset, and does by {np.min(node.v_threshold):.4g}; "
+                "correct the node's potentials"
             )
     decay, current_decay = np.asarray(membrane.decay), np.asarray(membrane.current_decay)
-    return Membrane(
-        loihi.one_if_shared(gain), loihi.one_if_shared(decay), loihi.one_if_shared(current_decay), membrane.leak
-    )
+    shared = {"gain": gain, "decay": decay, "current_decay": current_decay}
+    return replace(membrane, **{key: loihi.one_if_shared(x) for key, x in shared.items()})
 
 
 def lattice_rates(membrane: Membrane) -> set[float]:
@@ -73,22 +68,31 @@ def spiking(graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, value
     def rounded_threshold(scale: float) -> PerNeuron:
         return loihi.one_if_shared(np.asarray(loihi.round_threshold(threshold * scale, offset)))
 
+    def in_integers(scale: float) -> Membrane:
+        """The membrane with its initial state, and what a spike subtracts, in integers of `scale`."""
+        taken = None if membrane.subtract is None else np.asarray(rounded_threshold(scale)) - offset
+        return replace(membrane, initial=membrane.initial / membrane.gain * scale, subtract=taken)
+
     def measure(scale: float) -> Candidate:
         weights = {key: loihi.round_weights(w * scale, bits) for key, w in synapses.weights.items()}
         current = values.currents(synapses.nodes, synapses.paths, weights)
         drive: PerNeuron = synapses.biases.integers(scale)[1].astype(np.float32)
         if not current_based:
             current, drive = current + drive, 0.0
-        agreed = agreement(spikes, current, membrane, rounded_threshold(scale), drive)
+        agreed = agreement(spikes, current, in_integers(scale), rounded_threshold(scale), drive)
         return Candidate(scale, agreed, float(np.abs(current).max()))
 
     chosen = choose(limits[binding], min(limit for key, limit in limits.items() if key != "weights"), measure)
     # the largest threshold of the file lies in (0.5, 1]
     unit = 2.0 ** -math.ceil(math.log2(float(np.max(threshold * chosen.scale * membrane.gain))))
     synapses.write(chosen.scale, unit, bits)
-    node.v_threshold = f32(
-        np.broadcast_to(rounded_threshold(chosen.scale) * membrane.gain * unit, node.v_threshold.shape)
-    )
+    factor = membrane.gain * unit  # of an integer, in the file
+    node.v_threshold = f32(np.broadcast_to(rounded_threshold(chosen.scale) * factor, node.v_threshold.shape))
+    if membrane.subtract is not None:  # a whole number
+        node.v_reset = f32(np.broadcast_to(offset * factor, node.v_threshold.shape))
+    if np.any(membrane.initial):
+        initial = np.rint(membrane.initial / membrane.gain * chosen.scale * loihi.SUB_UNITS) / loihi.SUB_UNITS
+        node.metadata["v_init"] = f32(np.broadcast_to(initial * factor, node.v_threshold.shape))
     return PopulationScale(
         round(math.log2(unit)),
         chosen.scale,

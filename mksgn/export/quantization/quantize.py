@@ -35,6 +35,7 @@ import numpy as np
 from mksgn.export import loihi
 from mksgn.export.errors import RangeError, UnsupportedNodeError
 from mksgn.export.graph.arrays import Arrays
+from mksgn.export.graph.conventions import resting_at_zero
 from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.kinds import GRADED, SPIKING
 from mksgn.export.graph.membranes import Membrane, dt_over_tau
@@ -73,7 +74,7 @@ def quantize(
     """
     if bits not in range(2, 9):
         raise RangeError(f"--quantize {bits}: weights have 2 to 8 bits; choose one of them, or none")
-    graph = canonicalize_paths(flatten(graph))
+    graph = resting_at_zero(canonicalize_paths(flatten(graph)))
     membranes = {
         name: loihi_membrane(name, node, dt, if_dt)
         for name, node in graph.nodes.items()

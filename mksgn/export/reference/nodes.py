@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mksgn.export.errors import UnsupportedNodeError
+from mksgn.export.graph.conventions import SUBTRACT, initial_of, reset_of, subtracted
 from mksgn.export.graph.kinds import CURRENT_BASED, SPIKING
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, ints
 
@@ -69,12 +70,13 @@ def tensor(x: Any) -> Tensor:
 
 @dataclass
 class Neuron:
-    """A population and its state, 0 at the start of a sample. Forward Euler, per step:
+    """A population and its state, u = 0 and v = initial at the start of a sample. Forward Euler, per step:
 
         u += rate_syn (-u + w_in x), and x = u                   if there is a synaptic current u
         v += rate ((leak - v) + r x), or v += r x without a rate
         s = v > threshold;  v = reset where s
 
+    With `subtract`, v = v - subtract where s instead, or, `in_next_step`, the next step's v is smaller by it.
     Without a threshold the population outputs its membrane potential v.
     """
 
@@ -85,6 +87,9 @@ class Neuron:
     reset: float | Tensor = 0.0
     rate_syn: Tensor | None = None
     w_in: Tensor | None = None
+    initial: float | Tensor = 0.0
+    subtract: Tensor | None = None
+    in_next_step: bool = False
     u: Tensor | None = None
     v: Tensor | None = None
     before_reset: Tensor | None = None  # the membrane potential that the last step compared
@@ -95,13 +100,18 @@ class Neuron:
             u = torch.zeros_like(x) if self.u is None else self.u
             x = self.u = u + self.rate_syn * (self.w_in * x - u)
         current = x if self.r is None else self.r * x
-        v = torch.zeros_like(current) if self.v is None else self.v
-        v = v + current if self.rate is None else v + self.rate * ((self.leak - v) + current)
+        before = torch.zeros_like(current) + self.initial if self.v is None else self.v
+        v = before + current if self.rate is None else before + self.rate * ((self.leak - before) + current)
+        if self.subtract is not None and self.in_next_step:  # what has fired is still above the threshold
+            v = v - self.subtract * (before > self.threshold)
         self.v = self.before_reset = v
         if self.threshold is None:
             return v
         s = v > self.threshold
-        self.v = torch.where(s, torch.as_tensor(self.reset, dtype=v.dtype).expand_as(v), v)
+        if self.subtract is None:
+            self.v = torch.where(s, torch.as_tensor(self.reset, dtype=v.dtype).expand_as(v), v)
+        elif not self.in_next_step:
+            self.v = v - self.subtract * s
         return s
 
     def margin(self) -> Tensor:
@@ -112,10 +122,13 @@ class Neuron:
 
 
 def neuron(node: nir.NIRNode, dt: float, if_dt: float | None) -> Neuron:
-    """Build a population at rest; I and IF integrate with `if_dt` (seconds) if it is given."""
-    spikes = {}
+    """Build a population at the start of a sample; I and IF integrate with `if_dt` (seconds) if it is given."""
+    spikes: dict[str, Any] = {"initial": tensor(initial_of(node))}
     if isinstance(node, SPIKING):
-        spikes = {"threshold": tensor(node.v_threshold), "reset": tensor(node.v_reset)}
+        spikes |= {"threshold": tensor(node.v_threshold), "reset": tensor(node.v_reset)}
+    taken = subtracted(node)
+    if taken is not None:
+        spikes |= {"subtract": tensor(taken), "in_next_step": reset_of(node) == SUBTRACT}
     if isinstance(node, nir.IF | nir.I):
         return Neuron(None, torch.as_tensor(np.float32(dt if if_dt is None else if_dt)) * tensor(node.r), **spikes)
     synapse = {}

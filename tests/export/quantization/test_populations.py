@@ -142,10 +142,10 @@ def test_conv1d_and_batches_of_matrices():
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        (lif(2, reset=0.25), r"node n: v_reset \(0.25\) is not 0"),
         (lif(2, r=-1), r"node n: r or w_in is not positive \(-0.5\)"),
         (cuba(w_in=-2), "node n: r or w_in is not positive"),
-        (lif(2, threshold=0), r"node n: v_threshold \(0\) must lie above 0"),
+        (lif(2, threshold=0), "node n: v_threshold must lie above v_reset, and does by 0"),
+        (lif(2, threshold=0.25, reset=0.5), "node n: v_threshold must lie above v_reset, and does by -0.25"),
         (nir.Threshold(f32([0.5, 0.5])), "node n: a Threshold has no memory"),
     ],
 )

@@ -37,6 +37,10 @@ def make_lifs(population: Population, window: Window) -> list[Lif]:
             f"population {population.name}: outputs its membrane potential, which stock LIF does not send; "
             "run the fused network"
         )
+    if any(getattr(neuron, name) is not None for name in ("subtract", "subtract_next", "initial")):
+        raise DeployError(
+            f"population {population.name}: stock LIF resets to 0 and starts there; run the fused network"
+        )
     biases, differing = _terms(population, neuron)
     table = np.stack([np.broadcast_to(x, population.shape).ravel() for x in differing.values()])
     kinds, kind_of = np.unique(table, axis=1, return_inverse=True)
