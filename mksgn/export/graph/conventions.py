@@ -18,8 +18,8 @@ ZERO, SUBTRACT, SUBTRACT_AT_ONCE = "zero", "subtract", "subtract-at-once"
 RESETS = {  # what a spike does to the membrane, and the frameworks that mean it
     ZERO: "v = v_reset, as NIR says (norse, SpikingJelly, Lava)",
     SUBTRACT: "the next step's v, after its decay, is smaller by v_threshold - v_reset (snnTorch, spyx)",
-    SUBTRACT_AT_ONCE: "v is smaller by it before the next decay (SpikingJelly with v_reset=None, sinabs, rockpool, "
-    "snnTorch with reset_delay=False)",
+    SUBTRACT_AT_ONCE: "v is smaller by it before the next decay (SpikingJelly with v_reset=None; sinabs and "
+    "rockpool, which may fire several times in a step)",
 }
 V_INITS = {  # where a membrane starts
     ZERO: "0 (snnTorch, spyx, sinabs, rockpool)",
