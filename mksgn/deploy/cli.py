@@ -12,6 +12,7 @@ from mksgn.common.console import new_app, output, run_app
 from mksgn.deploy import arrays, compile_graph, run, run_folder
 from mksgn.deploy.clips import clip_inputs
 from mksgn.deploy.compiler import FIXED_POINT, PASS_NAMES
+from mksgn.deploy.conventions import Reading, conventions
 from mksgn.deploy.describe import describe as describe_program
 from mksgn.deploy.errors import ChipLimitError, DeployError
 from mksgn.deploy.execution import Execution
@@ -23,6 +24,7 @@ from mksgn.deploy.program.program import Program
 from mksgn.deploy.program.text import text
 from mksgn.export import tables
 from mksgn.export.graph import files
+from mksgn.export.graph.conventions import RESETS, V_INITS
 from mksgn.export.graph.metadata import input_normaliser, json_of
 from mksgn.train.datasets import ClipSet, open_source
 from mksgn.train.transforms import body_inputs
@@ -33,6 +35,11 @@ CALIBRATION_CLIPS = 24
 
 
 Arrays = np.ndarray | dict[str, np.ndarray]
+
+
+def _choices(what: str, meanings: dict[str, str]) -> str:
+    return f"{what}. " + "; ".join(f"{value}: {meaning}" for value, meaning in meanings.items())
+
 
 Model = Annotated[Path, typer.Argument(help="a NIR file")]
 Data = Annotated[str | None, typer.Option(help="SOURCE of clips to run")]
@@ -51,6 +58,8 @@ TimeStep = Annotated[float, typer.Option(help="time step in seconds, for files t
 IfTimeStep = Annotated[
     float | None, typer.Option(help="time step of IF and I; 1 reads v += r x, as most files mean it; default: --dt")
 ]
+Reset = Annotated[str, typer.Option(help=_choices("reset where the file names none", RESETS))]
+VInit = Annotated[str, typer.Option(help=_choices("initial state where the file names none", V_INITS))]
 Analog = Annotated[list[str] | None, typer.Option(help="a non-spiking input; may be repeated")]
 Device = Annotated[str, typer.Option(help="device of the emulator: cpu or cuda")]
 ChipName = Annotated[str, typer.Option(help="loihi2 or loihi1")]
@@ -79,6 +88,8 @@ def deploy(
     calibration: Calibration = None,
     dt: TimeStep = 1e-4,
     if_dt: IfTimeStep = None,
+    reset: Reset = "zero",
+    v_init: VInit = "zero",
     analog: Analog = None,
     device: Device = "cpu",
     chip: ChipName = "loihi2",
@@ -98,15 +109,16 @@ def deploy(
     if data is not None and inputs is not None:
         raise DeployError("--data and --inputs: give one of them")
     graph = files.read(model)
+    run_too = calibration or data or inputs or check_limits or print_after
+    precision = _describable(graph, precision) if describe and not run_too else precision
+    reading = Reading(dt, if_dt, reset, v_init, tuple(analog or ()))
+    samples = None if calibration is None else _calibration(graph, calibration, split)
     program = compile_graph(
-        graph,
-        precision=precision,
-        dt=dt,
-        if_dt=if_dt,
-        analog=tuple(analog or ()),
-        calibration=None if calibration is None else _calibration(graph, calibration, split),
-        after=_printer(print_after, precision),
+        graph, precision=precision, calibration=samples, after=_printer(print_after, precision), **reading.options
     )
+    if not print_after:
+        for line in conventions(graph, reading, samples if inputs is None else arrays.load(inputs)):
+            output.print(line)
     _print_scales(graph, program, calibration)
     if describe:
         describe_program(program, _steps(program, inputs))
@@ -126,6 +138,14 @@ def deploy(
         return
     if out is not None:
         _write(out, model, graph, program, execution, facts)
+
+
+def _describable(graph: nir.NIRGraph, precision: str) -> str:
+    """The precision in which a graph can be described: float for one that is not quantised."""
+    if precision == "float" or json_of(graph, "quantization") is not None:
+        return precision
+    output.print("the file is not quantised: described in float; --calibration describes it in fixed point")
+    return "float"
 
 
 def _printer(print_after: str | None, precision: str) -> Callable[[str, Program], None]:
@@ -167,16 +187,12 @@ def _calibration(graph: nir.NIRGraph, source: str, split: str | None) -> Arrays:
     return body_inputs(clips.clips, normaliser)[0]
 
 
-def _steps(program: Program, inputs: Path | None) -> int:
-    """Steps of a sample: those of the arrays, else the file's."""
-    if inputs is None and program.steps is not None:
+def _steps(program: Program, inputs: Path | None) -> int | None:
+    """Steps of a sample: those of the arrays, else the file's; None: neither says."""
+    if inputs is None:
         return program.steps
-    loaded = arrays.load(inputs) if inputs is not None else None
+    loaded = arrays.load(inputs)
     first = next(iter(loaded.values())) if isinstance(loaded, dict) else loaded
-    if first is None or first.ndim < 2:
-        raise DeployError(
-            "--describe: the file does not say how many steps a sample has; give --inputs (samples, steps, …)"
-        )
     return int(first.shape[1])
 
 

@@ -4,23 +4,31 @@ from rich.table import Table
 
 from mksgn.common.console import output
 from mksgn.deploy.passes.schedule import Window, schedule
+from mksgn.deploy.program.neurons import FixedNeuron, Neuron
 from mksgn.deploy.program.program import Population, Program
+from mksgn.deploy.program.text import value_range
+from mksgn.export.loihi import SUB_UNITS
 
 SAMPLES = 3  # samples in the picture
 PICTURE_LIMIT = 96  # time steps
 LOOP = "↺"
 
 
-def describe(program: Program, steps: int) -> None:
-    """Print a row per population, and below when each handles the first samples."""
-    windows = schedule(program, SAMPLES, steps)
-    title = f"{program.precision} point, one sample every {steps} steps, latency {program.latency}"
-    table = Table(title=title, title_justify="left")
+def describe(program: Program, steps: int | None) -> None:
+    """Print a row per population, and below when each handles the first samples.
+
+    Args:
+        program: a balanced program.
+        steps: of a sample; None: not known, and no schedule is printed.
+    """
+    windows = {} if steps is None else schedule(program, SAMPLES, steps)
+    every = "steps of a sample not known" if steps is None else f"one sample every {steps} steps"
+    table = Table(title=f"{program.precision} point, {every}, latency {program.latency}", title_justify="left")
     left = ("population", "kind", "location", "shape")
-    for heading in (*left, "depth", "delays", "reset offset", "first sample's window"):
-        table.add_column(heading, justify="left" if heading in (*left, "delays") else "right")
+    for heading in (*left, "depth", "delays", "reset offset", "first sample's window", "neuron"):
+        table.add_column(heading, justify="left" if heading in (*left, "delays", "neuron") else "right")
     for population in program.populations:
-        window = windows[population.name]
+        window = windows.get(population.name)
         table.add_row(
             population.name,
             population.kind,
@@ -28,11 +36,31 @@ def describe(program: Program, steps: int) -> None:
             " x ".join(map(str, population.shape)),
             str(population.depth),
             _delays(program, population),
-            str(window.offset),
-            f"{window.offset} … {window.offset + window.period - 1}",
+            str(population.depth if window is None else window.offset),
+            "–" if window is None else f"{window.offset} … {window.offset + window.period - 1}",
+            _neuron(population.neuron),
         )
     output.print(table)
-    _picture(program, windows)
+    if steps is None:
+        output.print("(give --inputs, or a file that says how many steps a sample has, for its window)")
+    else:
+        _picture(program, windows)
+
+
+def _neuron(neuron: Neuron | None) -> str:
+    """How a population resets, and where it starts if not at 0."""
+    if neuron is None or (neuron.vth if isinstance(neuron, FixedNeuron) else neuron.threshold) is None:
+        reset = "–"
+    elif neuron.subtract is not None:
+        reset = "subtracts at once"
+    elif neuron.subtract_next is not None:
+        reset = "subtracts in the next step"
+    else:
+        reset = "resets to 0" if getattr(neuron, "reset", None) is None else "resets to v_reset"
+    if neuron is None or neuron.initial is None:
+        return reset
+    per_unit = SUB_UNITS if isinstance(neuron, FixedNeuron) else 1
+    return f"{reset}, starts at {value_range(neuron.initial / per_unit)} weight units"
 
 
 def _delays(program: Program, population: Population) -> str:

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mksgn.common.errors import BadInputError
-from mksgn.deploy import compile_graph
+from mksgn.deploy import compile_graph, run
 from mksgn.deploy.cli import app
 from mksgn.deploy.program.text import text
 from mksgn.export.graph import files
@@ -67,6 +67,48 @@ def test_a_foreign_graph_is_quantised_described_checked_and_run(foreign):
     assert manifest["data"] == {"source": "x.npy", "split": None, "clips": 6}
 
 
+def test_an_unquantised_graph_is_described_in_float(foreign):
+    done = deploy(foreign / "net.nir", "--describe", "--if-dt", "1")
+    assert done.exit_code == 0, done.output
+    for words in ("the file is not quantised", "float point, steps of a sample not known", "b ↺1", "resets to 0"):
+        assert words in done.output
+
+
+def test_what_the_file_leaves_open_is_said(foreign):
+    """The fixture's file names its dt, and its IF has r = 1: the firing rates of both readings are shown."""
+    base = foreign / "net.nir", "--precision", "float", "--inputs", foreign / "x.npy", "--backend", "emulator"
+    said = " ".join(deploy(*base).output.split())
+    assert "time step 0.0001 s, the file's" in said
+    assert "reset zero: v = v_reset, as NIR says" in said
+    rates = [
+        run(compile_graph(foreign / "net.nir", precision="float", if_dt=step), np.load(foreign / "x.npy"))
+        .spikes["a"]
+        .mean()
+        for step in (None, 1.0)
+    ]
+    assert rates[0] == 0 < rates[1]
+    assert f"a: taken as v += r x dt (firing rate {rates[0]:.2%}); r is not 1/dt" in said
+    assert f"v += r x (firing rate {rates[1]:.2%}), which is --if-dt 1" in said
+    told = " ".join(deploy(*base, "--if-dt", "1", "--reset", "subtract").output.split())
+    assert "step of IF and I 1 s (--if-dt)" in told
+    assert "warning" not in told
+    assert "reset subtract: the next step's v" in told
+
+
+def test_an_if_of_r_one_over_dt_is_recognised(tmp_path):
+    one = np.ones(2, F32)
+    node = nir.IF(one / F32(1e-3), one, 0 * one)
+    net = chain(("x", inp(2)), ("d", linear(np.eye(2))), ("n", node), ("y", out(2)))
+    del net.metadata["dt"]
+    files.write(net, tmp_path / "net.nir")
+    np.save(tmp_path / "x.npy", np.ones((1, 3, 2)))
+    base = tmp_path / "net.nir", "--precision", "float", "--inputs", tmp_path / "x.npy", "--backend", "emulator"
+    assert "r is 1/dt, so that v += x" in deploy(*base, "--dt", "1e-3").output
+    said = " ".join(deploy(*base).output.split())
+    assert "time step 0.0001 s, as the file names none (--dt)" in said
+    assert "warning: n: taken as v += r x dt" in said
+
+
 def test_float_and_limit(foreign):
     done = deploy(
         foreign / "net.nir", "--precision", "float", "--inputs", foreign / "x.npy", "--if-dt", "1", "--limit", "2",
@@ -81,8 +123,8 @@ def test_float_and_limit(foreign):
         (["--precision", "float", "--inputs", "none.npy"], "none.npy: cannot be read as .npy or .npz"),
         (["--calibration", "synthetic"],
          "--calibration synthetic: the file carries no normalisation of skeleton clips; give arrays"),
-        (["--precision", "float", "--describe"],
-         "--describe: the file does not say how many steps a sample has; give --inputs"),
+        (["--precision", "float", "--reset", "soft"], "reset 'soft': choose one of zero, subtract, subtract-at-once"),
+        (["--precision", "float", "--v-init", "rest"], "v_init 'rest': choose one of zero, v_reset, leak"),
         (["--data", "synthetic", "--inputs", "x.npy"], "--data and --inputs: give one of them"),
         (["--print-after", "balanced"],
          "--print-after balanced: no such pass with --precision fixed; choose one of ingest, graph-branches, loops"),

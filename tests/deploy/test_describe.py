@@ -12,7 +12,7 @@ def test_rows_and_picture_of_a_loop(capsys):
     describe(compile_graph(recurrent_loop()), 4)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "fixed point, one sample every 4 steps, latency 2"
-    rows = {cells[1]: cells for line in lines if len(cells := [cell.strip() for cell in line.split("│")]) == 10}
+    rows = {cells[1]: cells for line in lines if len(cells := [cell.strip() for cell in line.split("│")]) == 11}
     assert rows["a"][4:9] == ["4", "1", "b ↺1, a ↺3", "1", "1 … 4"]
     assert rows["c"][4:9] == ["3", "2", "x +2", "2", "2 … 5"]  # a logical step, and one that compensates for the loop
     assert [line.split() for line in lines[-3:]] == [

@@ -42,7 +42,9 @@ def execute(graph: nir.NIRGraph, inputs: np.ndarray, dt: float = 1e-4) -> dict[s
                 sent[name].append(states[name].step(into(name, t, name)))
             elif isinstance(graph.nodes[name], nir.Output):
                 sent[name].append(into(name, t, name))
-    return {name: np.stack(steps) for name, steps in sent.items() if steps and not isinstance(graph.nodes[name], nir.Input)}
+    return {
+        name: np.stack(steps) for name, steps in sent.items() if steps and not isinstance(graph.nodes[name], nir.Input)
+    }
 
 
 def evaluation_order(graph: nir.NIRGraph, sources: dict[str, list[str]]) -> list[str]:
@@ -51,7 +53,8 @@ def evaluation_order(graph: nir.NIRGraph, sources: dict[str, list[str]]) -> list
 
     def reached(name: str) -> bool:
         return any(
-            a in order or (a not in order and not isinstance(graph.nodes[a], NEURONS) and reached(a)) for a in sources[name]
+            a in order or (a not in order and not isinstance(graph.nodes[a], NEURONS) and reached(a))
+            for a in sources[name]
         )
 
     while len(order) < len(sources):

@@ -338,7 +338,10 @@ class Builder:
             for p, w in self.edges
             for s in self.signals
             for t in self.signals
-            if hasattr(self.nodes[w], "weight") and shapes.get(p) == s.shape and s.name != p and (w, t.name) in self.edges
+            if hasattr(self.nodes[w], "weight")
+            and shapes.get(p) == s.shape
+            and s.name != p
+            and (w, t.name) in self.edges
             if isinstance(self.nodes[t.name], euler_oracle.FIRING) and t.name in self.upstream(s.name) and s.depth
         ]
         if not ways or not self.may("joined_loop", 8):
@@ -346,7 +349,9 @@ class Builder:
         source, weighted, target = self.draw(st.sampled_from(ways))
         if (source.name, weighted) not in self.edges:
             self.edges.append((source.name, weighted))
-        others = [s for s in self.signals if s.shape == target.shape and isinstance(self.nodes[s.name], euler_oracle.FIRING)]
+        others = [
+            s for s in self.signals if s.shape == target.shape and isinstance(self.nodes[s.name], euler_oracle.FIRING)
+        ]
         other = self.draw(st.sampled_from([None, *others]))
         if other is not None and (weighted, other.name) not in self.edges:
             self.edges.append((weighted, other.name))

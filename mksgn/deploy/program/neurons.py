@@ -6,9 +6,11 @@ Fixed point, as Lava's LIF model for the chip computes it, in sub-units of 1/64 
     v = clip(trunc0(v (4096 - dv) / 4096) + u + bias, ±(2^23 - 1))
     s = v > 64 vth;   v = 0 where s
 
-A neuron that resets by subtraction, a program of Loihi 2's microcode that Lava has no model of, ends with
-v = v - subtract where s, or starts with trunc0(v (4096 - dv) / 4096) - subtract_next where the step before
-fired. Since it leaves v above the threshold then, v > 64 vth says so. float32 holds each of these integers exactly. Sums beyond 2^24, which it may round, are clipped to
+A neuron that resets by subtraction, a program of Loihi 2's microcode that Lava has no model of, ends
+with v = v - subtract where s, or starts with trunc0(v (4096 - dv) / 4096) - subtract_next where the step
+before fired: there v is still above the threshold.
+
+float32 holds each of these integers exactly. Sums beyond 2^24, which it may round, are clipped to
 2^23 - 1 in any case.
 """
 
@@ -150,6 +152,7 @@ class _Resting:
     def owed(self, v: Tensor) -> Tensor:
         """Return what the spikes of the step before take from the membrane in this one."""
         assert self.threshold is not None
+        assert self.subtract_next is not None
         return self.subtract_next * (v > self.threshold)
 
 

@@ -41,17 +41,17 @@ def _population(program: Program, population: Population) -> str:
     if population.neuron is not None:
         parts += _neuron(population.neuron)
     if population.bias is not None:
-        parts.append(f"bias {_range(population.bias)}")
+        parts.append(f"bias {value_range(population.bias)}")
     if population.kind != "input":
-        parts.append(f"unit {_range(population.unit)}")
-    parts += [f"bias from step {first} on {_range(bias)}" for first, bias in population.late_biases]
+        parts.append(f"unit {value_range(population.unit)}")
+    parts += [f"bias from step {first} on {value_range(bias)}" for first, bias in population.late_biases]
     return f"{'input' if population.kind == 'input' else 'population'} {population.name}: {', '.join(parts)}"
 
 
 def _neuron(neuron: Neuron) -> list[str]:
     """Parameters that differ from their defaults."""
     values = {f.name: getattr(neuron, f.name) for f in fields(neuron)}
-    return [f"{name} {_range(x)}" for name, x in values.items() if x is not None and np.isfinite(x).all()]
+    return [f"{name} {value_range(x)}" for name, x in values.items() if x is not None and np.isfinite(x).all()]
 
 
 def _projection(projection: AnyProjection) -> str:
@@ -61,7 +61,7 @@ def _projection(projection: AnyProjection) -> str:
     else:
         weights = ops.weights(projection.operators)
         parts = [_operator(operator) for operator in projection.operators] or ["identity"]
-    parts += [f"{w.size} weight{'s' * (w.size > 1)} {_range(w)}" for w in weights]
+    parts += [f"{w.size} weight{'s' * (w.size > 1)} {value_range(w)}" for w in weights]
     parts.append(f"logical delay {projection.logical_delay}")
     parts.append(f"compensation delay {', '.join(map(str, projection.compensation_delays))}")
     return f"projection {projection.name}: {', '.join(projection.sources)} → {projection.target}: {', '.join(parts)}"
@@ -83,7 +83,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _range(x: object) -> str:
+def value_range(x: object) -> str:
     """Smallest and largest value."""
     values = np.asarray(x, dtype=np.float64)
     low, high = f"{values.min():.6g}", f"{values.max():.6g}"

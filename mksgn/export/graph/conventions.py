@@ -73,7 +73,9 @@ def initial_of(node: nir.NIRNode) -> np.ndarray:
     if not isinstance(v_init, str):
         return np.asarray(v_init, dtype=np.float64)
     if v_init not in V_INITS:
-        raise BadInputError(f"metadata of a {type(node).__name__}: v_init {v_init!r}; choose one of {', '.join(V_INITS)}")
+        raise BadInputError(
+            f"metadata of a {type(node).__name__}: v_init {v_init!r}; choose one of {', '.join(V_INITS)}"
+        )
     potentials = {"v_reset": getattr(node, "v_reset", None), "leak": getattr(node, "v_leak", None)}
     potential = potentials.get(v_init)
     return np.zeros(1) if potential is None else np.asarray(potential, dtype=np.float64)

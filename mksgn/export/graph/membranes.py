@@ -48,7 +48,9 @@ def membrane_of(node: nir.NIRNode, dt: float, leakless_step: np.floating[Any]) -
     resets = initial_of(node), subtracted(node), reset_of(node) == SUBTRACT
     if isinstance(node, LEAKLESS):
         gain = leakless_step * np.asarray(node.r, dtype=leakless_step.dtype)
-        return Membrane(np.asarray(gain, dtype=np.float64), np.zeros(r.shape), np.ones(r.shape), np.zeros(r.shape), *resets)
+        return Membrane(
+            np.asarray(gain, dtype=np.float64), np.zeros(r.shape), np.ones(r.shape), np.zeros(r.shape), *resets
+        )
     current_based = isinstance(node, CURRENT_BASED)
     with np.errstate(invalid="ignore", over="ignore"):  # time constants are checked by the caller
         decay = dt_over_tau(node.tau_mem if current_based else node.tau, dt)

@@ -66,7 +66,9 @@ def _opening(graph: nir.NIRGraph, sources: dict[str, list[str]], waiting: dict[s
     first = sorted(n for loop in loops if not loops.in_degree(loop) for n in loops.nodes[loop]["members"])
     neurons = [name for name in first if isinstance(graph.nodes[name], NEURONS)]
     if not neurons:
-        raise UnsupportedNodeError(f"nodes {', '.join(_loop(graph, first))}: a loop without a population in it; put one there")
+        raise UnsupportedNodeError(
+            f"nodes {', '.join(_loop(graph, first))}: a loop without a population in it; put one there"
+        )
     ahead = {name: _memoryless_before(graph, waiting, name) for name in neurons}
     reached = [n for n in neurons if any(len(waiting[m]) < len(set(sources[m])) for m in (n, *ahead[n]))]
     neuron = (reached or neurons)[0]

@@ -42,9 +42,9 @@ def loihi_membrane(name: str, node: nir.NIRNode, dt: float, if_dt: float | None)
                 f"node {name}: v_threshold must lie above v_reset, and does by {np.min(node.v_threshold):.4g}; "
                 "correct the node's potentials"
             )
-    decay, current_decay = np.asarray(membrane.decay), np.asarray(membrane.current_decay)
-    shared = {"gain": gain, "decay": decay, "current_decay": current_decay}
-    return replace(membrane, **{key: loihi.one_if_shared(x) for key, x in shared.items()})
+    constants = gain, np.asarray(membrane.decay), np.asarray(membrane.current_decay)
+    shared_gain, decay, current_decay = (loihi.one_if_shared(x) for x in constants)
+    return replace(membrane, gain=shared_gain, decay=decay, current_decay=current_decay)
 
 
 def lattice_rates(membrane: Membrane) -> set[float]:

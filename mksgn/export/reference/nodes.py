@@ -102,7 +102,9 @@ class Neuron:
         current = x if self.r is None else self.r * x
         before = torch.zeros_like(current) + self.initial if self.v is None else self.v
         v = before + current if self.rate is None else before + self.rate * ((self.leak - before) + current)
-        if self.subtract is not None and self.in_next_step:  # what has fired is still above the threshold
+        if (
+            self.subtract is not None and self.threshold is not None and self.in_next_step
+        ):  # what has fired is still above the threshold
             v = v - self.subtract * (before > self.threshold)
         self.v = self.before_reset = v
         if self.threshold is None:
@@ -131,7 +133,7 @@ def neuron(node: nir.NIRNode, dt: float, if_dt: float | None) -> Neuron:
         spikes |= {"subtract": tensor(taken), "in_next_step": reset_of(node) == SUBTRACT}
     if isinstance(node, nir.IF | nir.I):
         return Neuron(None, torch.as_tensor(np.float32(dt if if_dt is None else if_dt)) * tensor(node.r), **spikes)
-    synapse = {}
+    synapse: dict[str, Any] = {}
     if isinstance(node, CURRENT_BASED):
         synapse = {"rate_syn": dt_over_tau(dt, tensor(node.tau_syn)), "w_in": tensor(node.w_in)}
     tau = tensor(node.tau_mem if isinstance(node, CURRENT_BASED) else node.tau)

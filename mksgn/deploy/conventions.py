@@ -1,0 +1,108 @@
+"""What a run took for what its file leaves open, and why: the time step, the step of IF, the reset and the initial state."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import nir
+import numpy as np
+
+from mksgn.deploy.compiler import compile_graph
+from mksgn.deploy.execute import run
+from mksgn.export.graph.arrays import Arrays, arrays_by_input
+from mksgn.export.graph.conventions import RESETS, V_INITS, ZERO, reset_of
+from mksgn.export.graph.flatten import flatten
+from mksgn.export.graph.kinds import GRADED, LEAKLESS, SPIKING
+
+SAMPLES = 16  # whose firing rates are compared
+ROUNDED = 1e-5  # relative error that float32 may have left in r
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How `compile_graph` is to read what a file leaves open; fields as its arguments."""
+
+    dt: float = 1e-4
+    if_dt: float | None = None
+    reset: str = ZERO
+    v_init: str = ZERO
+    analog: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def conventions(graph: nir.NIRGraph, reading: Reading, samples: Arrays | None = None) -> list[str]:
+    """Say which time step, step of IF, reset and initial state are taken, and why.
+
+    Args:
+        graph: as it was read.
+        reading: what `compile_graph` gets.
+        samples: (samples, steps, *input shape), or a dict of such arrays, for the firing rates of a warning.
+
+    Returns:
+        Lines to print.
+    """
+    graph = flatten(graph)
+    neurons = [node for node in graph.nodes.values() if isinstance(node, SPIKING + GRADED)]
+    firing = [node for node in neurons if isinstance(node, SPIKING)]
+    own = graph.metadata.get("dt")
+    lines = [
+        f"time step {reading.dt:g} s, as the file names none (--dt)"
+        if own is None
+        else f"time step {own:g} s, the file's"
+    ]
+    if "reset" not in graph.metadata:  # our own files say it
+        named = {reset_of(node) for node in firing if "reset" in node.metadata}
+        lines += _said("reset", firing, reading.reset, RESETS, named)
+        apart = [np.any(getattr(n, p, 0)) for n in neurons for p in ("v_reset", "v_leak")]
+        if any(apart) or reading.v_init != ZERO:  # elsewhere all initial states are the same
+            named = {n.metadata["v_init"] for n in neurons if isinstance(n.metadata.get("v_init"), str)}
+            lines += _said("v-init", neurons, reading.v_init, V_INITS, named)
+    return lines + _step_of_if(graph, reading, samples)
+
+
+def _said(option: str, nodes: list[nir.NIRNode], value: str, known: dict[str, str], named: set[str]) -> list[str]:
+    """A line for an option that the nodes do not settle."""
+    if not nodes:
+        return []
+    if named:
+        return [f"{option} {', '.join(sorted(named))}, the file's"]
+    return [f"{option} {value}: {known[value]}; the file does not say (--{option})"]
+
+
+def _step_of_if(graph: nir.NIRGraph, reading: Reading, samples: Arrays | None) -> list[str]:
+    """Say which step IF and I get; warn, with the firing rates of both, where the file could mean v += r x dt or v += r x."""
+    leakless = {name: node for name, node in graph.nodes.items() if isinstance(node, LEAKLESS)}
+    step = float(graph.metadata.get("dt", reading.dt))
+    unclear = [name for name, node in leakless.items() if not _integrates_its_input(node, step)]
+    if not leakless:
+        return []
+    if reading.if_dt is not None:
+        return [f"step of IF and I {reading.if_dt:g} s (--if-dt)"]
+    if not unclear:
+        return ["step of IF and I: r is 1/dt, so that v += x"]
+    rates = ["", ""]
+    firing = [name for name in unclear if isinstance(leakless[name], SPIKING)]
+    if samples is not None and firing:
+        rates = [_rates(graph, samples, firing, replace(reading, if_dt=each)) for each in (step, 1.0)]
+    return [
+        f"warning: {', '.join(unclear)}: taken as v += r x dt{rates[0]}; r is not 1/dt, and most files then mean "
+        f"v += r x{rates[1]}, which is --if-dt 1"
+    ]
+
+
+def _integrates_its_input(node: nir.NIRNode, dt: float) -> bool:
+    """Whether r = 1/dt, so that v += x."""
+    return bool(np.allclose(np.asarray(node.r, dtype=np.float64) * dt, 1, rtol=ROUNDED, atol=0))
+
+
+def _rates(graph: nir.NIRGraph, samples: Arrays, names: list[str], reading: Reading) -> str:
+    """How often the populations fire in float; nothing for samples without steps."""
+    program = compile_graph(graph, precision="float", **reading.options)
+    inputs = arrays_by_input(samples, [p.name for p in program.inputs])
+    if any(x.ndim != len(program[name].shape) + 2 for name, x in inputs.items()):
+        return ""
+    execution = run(program, {name: x[:SAMPLES] for name, x in inputs.items()}, record=False)
+    counters = [execution.counters[name] for name in names]
+    return f" (firing rate {sum(c.spikes for c in counters) / sum(c.updates for c in counters):.2%})"
