@@ -231,7 +231,7 @@ class State:
             return self.attend(x)
         if kind is nir.Threshold:
             return self.fire(self.name, x, x, get["threshold"], None)
-        v = self.v.get(self.name, self.dtype(0))
+        v = before = self.v.get(self.name, self.initial())
         if kind in (nir.I, nir.IF):
             v = v + self.if_dt * get["r"] * x
         else:
@@ -245,7 +245,20 @@ class State:
             self.note(self.name, currents=x, membranes=v)
             self.v[self.name] = v
             return v
-        return self.fire(self.name, x, v, get["v_threshold"], get["v_reset"])
+        how = node.metadata.get("reset", "zero")
+        if how == "zero":
+            return self.fire(self.name, x, v, get["v_threshold"], get["v_reset"])
+        taken = get["v_threshold"] - get["v_reset"]
+        if how == "subtract":  # the membrane stays above the threshold until the next step
+            v = np.where(before > get["v_threshold"], v - taken, v)
+        spikes = self.fire(self.name, x, v, get["v_threshold"], None)
+        self.v[self.name] = v - taken * spikes if how == "subtract-at-once" else v
+        return spikes
+
+    def initial(self):
+        """Return the membrane at the start of a clip, as the node's metadata say."""
+        where = self.node.metadata.get("v_init", "zero")
+        return self.parameters.get({"v_reset": "v_reset", "leak": "v_leak"}.get(where), self.dtype(0))
 
     def fire(self, name, x, v, threshold, reset) -> np.ndarray:
         spikes = v > threshold

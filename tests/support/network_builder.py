@@ -15,6 +15,7 @@ FEATURES = frozenset(
         *("conv1d", "conv2d", "stride", "dilation", "groups", "rectangular", "same", "graph_conv"),
         *("affine", "linear", "last_axis", "batched", "scale", "pool", "avgpool", "flatten"),
         *("if", "lif", "cubalif", "threshold", "i", "li", "cubali", "leak", "reset", "per_neuron", "attention"),
+        *("subtract", "subtract-at-once", "v_init"),
         *("skip", "direct", "join", "delay", "delay_behind", "per_element"),
         *("self_loop", "conv_loop", "loop", "long_loop", "delay_loop", "joined_loop"),
         *("inputs", "analog", "outputs", "readout", "nested", "names"),
@@ -125,6 +126,18 @@ class Builder:
         leak = between(-0.2, 0.2) if leaks else np.zeros(shape, F32)
         resets = kind in ("if", "lif", "cubalif") and self.may("reset", 3)
         reset = between(-0.3, 0.1) if resets else leak.copy()
+        node = self.with_membrane(kind, tau, tau_syn, r, leak, threshold, reset, w_in)
+        return self.with_conventions(node)
+
+    def with_conventions(self, node: nir.NIRNode) -> nir.NIRNode:
+        """Draw how a neuron resets and where it starts."""
+        if isinstance(node, euler_oracle.FIRING) and self.may("subtract", 3):
+            node.metadata["reset"] = self.one_of("subtract", "subtract-at-once")
+        if isinstance(node, (*euler_oracle.FIRING, *euler_oracle.GRADED)) and self.may("v_init", 4):
+            node.metadata["v_init"] = self.draw(st.sampled_from(["v_reset", "leak"]))
+        return node
+
+    def with_membrane(self, kind: str, tau, tau_syn, r, leak, threshold, reset, w_in) -> nir.NIRNode:
         if kind in ("i", "if"):
             r = r / F32(self.if_dt) / (self.steps if kind == "i" else 1)
             return nir.I(r) if kind == "i" else nir.IF(r, threshold, reset)

@@ -27,8 +27,12 @@ def graph_conv(rng: np.random.Generator, shape: ops.Shape, outputs: int, edges: 
 
 
 def neuron(rng: np.random.Generator, shape: ops.Shape, *, halving: bool, remembers: bool, worst: float) -> FixedNeuron:
-    """Draw a neuron; its threshold and decays have a value for all, for each channel or for each neuron."""
+    """Draw a neuron; its threshold and decays have a value for all, for each channel or for each neuron.
+
+    A third of them reset to 0, the others by subtraction, at once or in the next step; half start elsewhere than at 0.
+    """
     per = [(), (shape[0], *[1] * (len(shape) - 1)), shape][rng.integers(3)]
+    reset = [None, "subtract", "subtract_next"][rng.integers(3)]
     return FixedNeuron(
         dv=2048 if halving else rng.integers(0, 4096, per),
         vth=rng.integers(0, 600, per).astype(np.int32).reshape(per),
@@ -36,6 +40,8 @@ def neuron(rng: np.random.Generator, shape: ops.Shape, *, halving: bool, remembe
         bias_exp=int(rng.integers(0, 8)),
         du=rng.integers(0, 4095, per) if remembers else None,
         worst=worst,
+        initial=rng.integers(-20_000, 20_000, per).astype(np.int32).reshape(per) if rng.integers(2) else None,
+        **({} if reset is None else {reset: rng.integers(0, 600 * 64, per).astype(np.int32).reshape(per)}),
     )
 
 
