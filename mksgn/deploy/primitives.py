@@ -31,7 +31,7 @@ PRIMITIVES = (
         nir.Affine,
         "runs; its bias becomes the population's",
         "runs",
-        "fixed: its bias into a CubaLIF (Loihi's bias enters the membrane), after a Delay (Loihi's bias acts "
+        "fixed: its bias after a Delay (Loihi's bias acts "
         "from the first step), before a pool, or on the last of several axes",
     ),
     Primitive(
@@ -76,8 +76,7 @@ PRIMITIVES = (
     Primitive(
         nir.CubaLIF,
         "runs; the current is updated first, then the membrane",
-        "runs: du and dv, potentials as for LIF",
-        "fixed: a bias into its current",
+        "runs: du and dv, potentials as for LIF; a bias into its current comes from neurons that fire at every step",
     ),
     Primitive(
         nir.NIRGraph,

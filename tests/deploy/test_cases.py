@@ -99,6 +99,25 @@ def nested_bias(seed: int) -> nir.NIRGraph:
     return chain(("x", inp(6)), ("fc", linear(w(7, 6))), ("rec", inner), ("y", out(7)))
 
 
+def biased_currents(seed: int) -> nir.NIRGraph:
+    """snnTorch's RSynaptic: the bias of its recurrent weight enters the synaptic current, some of it very large."""
+    _, w = numbers(seed)
+    bias = np.array([0.6, -0.3, 0.1, 4.0, -4.0, 0.0, 0.3, 0.2], F32)
+    nodes = {
+        "x": inp(6), "w": affine(w(8, 6), w(8)), "n": cubalif(8, 0.9), "back": affine(w(8, 8, mean=-0.1), bias),
+        "v": linear(w(4, 8)), "m": cubalif(4, 0.5), "y": out(4),
+    }  # fmt: skip
+    return graph(nodes, [("x", "w"), ("w", "n"), ("n", "back"), ("back", "n"), ("n", "v"), ("v", "m"), ("m", "y")])
+
+
+def biased_convolution_of_currents(seed: int) -> nir.NIRGraph:
+    rng, w = numbers(seed)
+    shape = (3, 4, 4)
+    node = nir.CubaLIF(*(np.full(shape, v, F32) for v in (2 * DT, 4 * DT, 2, 0.1, 0.6, 0, 2)))
+    first = conv(rng.normal(0.1, 0.3, (3, 2, 3, 3)), w(3), padding=(1, 1), input_shape=(4, 4))
+    return chain(("x", inp(2, 4, 4)), ("c", first), ("n", node), ("y", out(*shape)))
+
+
 def two_inputs_join(seed: int) -> nir.NIRGraph:
     """Two signals and the population's own spikes join before the weights, one of them through a node of its own."""
     _, w = numbers(seed)
@@ -170,11 +189,13 @@ def integrator_below_zero(seed: int) -> nir.NIRGraph:
 def starts_at_zero_above_v_reset(seed: int) -> nir.NIRGraph:
     """NIR's own reading of a v_reset other than 0: the first spike comes from another state than all later ones."""
     _, w = numbers(seed)
-    return chain(("x", inp(6)), ("w", linear(w(9, 6, mean=0.5))), ("n", lif(9, threshold=0.5, leak=-0.3)), ("y", out(9)))
+    return chain(
+        ("x", inp(6)), ("w", linear(w(9, 6, mean=0.5))), ("n", lif(9, threshold=0.5, leak=-0.3)), ("y", out(9))
+    )
 
 
 VARIANTS = [
-    biased_ring, biased_convolution, nested_bias,
+    biased_ring, biased_convolution, nested_bias, biased_currents, biased_convolution_of_currents,
     two_inputs_join, joined_twice, delayed_join,
     subtracting_layers, subtracting_currents, subtracting_integrator,
     starts_at_leak, integrator_below_zero, starts_at_zero_above_v_reset,

@@ -155,7 +155,6 @@ pooled = (("d", conv(weights(3, 2, 1, 1), full(0.1, 3))), ("p", pool((2, 2))))
 in_series = (("c", conv(weights(3, 2, 1, 1))), ("f", flatten(3, 4, 6)), ("d", linear(weights(3, 72))))
 biased = ("d", affine(weights(3, 4), full(0.1, 3)))
 REFUSED = [  # node, precision, graph, reason
-    ("Affine", "fixed", into(cubalif(3), affine(weights(3, 4), full(0.1, 3))), "bias enters the synaptic current of n"),
     ("Affine", "fixed", between(biased, ("late", nir.Delay(full(DT, 3)))), "bias reaches l through a delay"),
     ("Affine", "fixed", between(*pooled, **strided), "its bias is pooled before l"),
     ("Linear", "fixed", between(*in_series, source=(2, 4, 6)), "weighted nodes in series"),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mksgn.deploy.errors import DeployError
+from mksgn.deploy.passes.bias_neurons import bias_neurons
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron
 from mksgn.deploy.program.program import AnyProjection, Population, Product, Program, Projection, float_neuron
@@ -46,6 +47,7 @@ def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
     units = {name: 2.0 ** int(scale["exponent"]) for name, scale in quantization["populations"].items()}
     populations: list[Population] = []
     projections: list[AnyProjection] = []
+    drivers: list[Population] = []  # of synaptic currents, by a bias
     for population in program.populations:
         incoming = program.into(population.name)
         if population.kind == "input" or population.location == "host":
@@ -60,10 +62,19 @@ def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
             raise DeployError(
                 f"population {population.name}: the file gives no unit for it; export it again with --quantize 8"
             )
-        integers = [_integer_projection(projection, unit, population.shape) for projection in incoming]
+        integers: list[AnyProjection] = [
+            _integer_projection(projection, unit, population.shape) for projection in incoming
+        ]
+        if population.neuron is not None and (bias := float_neuron(population).input_bias) is not None:
+            even = _near_integers(f"{population.name}: bias", bias.astype(np.float64) / unit, even=True)
+            driver, synapses = bias_neurons(program, population, even)
+            drivers.append(driver)
+            integers.append(synapses)
+            program = replace(program, populations=(driver, *program.populations))
         projections += integers
         populations.append(_with_worst_sum(program, _integer_population(population, unit), integers))
-    return replace(program, precision="fixed", populations=tuple(populations), projections=tuple(projections))
+    ordered = (*drivers, *populations)  # not among the members of a loop
+    return replace(program, precision="fixed", populations=ordered, projections=tuple(projections))
 
 
 def _check_sources(program: Program, population: Population) -> None:
@@ -154,11 +165,6 @@ def _check_neuron(name: str, neuron: FloatNeuron) -> None:
             f"{name}: v_reset is not 0, to which Loihi resets its membrane; quantise the file here, which shifts the "
             "node's potentials (--calibration), or run with --precision float"
         )
-    if neuron.input_bias is not None:
-        raise DeployError(
-            f"{name}: a bias enters the synaptic current, and Loihi's bias the membrane; use Linear for "
-            "Affine and v_leak for the bias"
-        )
 
 
 def _sub_units(name: str, what: str, x: np.ndarray | None, unit: float) -> np.ndarray | None:
@@ -216,10 +222,13 @@ def _with_worst_sum(program: Program, population: Population, projections: list[
     return replace(population, neuron=replace(neuron, worst=total + bias))
 
 
-def _near_integers(what: str, x: np.ndarray) -> np.ndarray:
-    """As `_integers`, of numbers that float32 has rounded in the file."""
+def _near_integers(what: str, x: np.ndarray, *, even: bool = False) -> np.ndarray:
+    """Return the integers that float32 has rounded in the file; of any size."""
     rounded = np.rint(x)
-    return _integers(what, np.where(np.abs(x - rounded) <= FLOAT_STEP * np.abs(x), rounded, x))
+    near = _integers(what, np.where(np.abs(x - rounded) <= FLOAT_STEP * np.abs(x), rounded, x))
+    if even and np.any(near % 2):
+        raise DeployError(f"{what} are no even integers of the file's unit; export it again with --quantize")
+    return near
 
 
 def _integers(what: str, x: np.ndarray, *, even: bool = False) -> np.ndarray:

@@ -75,6 +75,16 @@ def notes(placed: Placement | Program, chip: Chip) -> list[str]:
             f"and the longest delay {longest}; the spikes stay the same"
         )
     remarks += _parallel_paths(program)
+    remarks += [
+        f"{p.name}: {p.size:,} neuron{'s' * (p.size > 1)} that fire at every step, for a bias into a synaptic current"
+        for p in program.neurons
+        if p.location == "chip" and not program.into(p.name)
+    ]
+    remarks += [
+        f"{p.name}: starts each sample from a membrane other than 0, which the host writes"
+        for p in program.neurons
+        if p.location == "chip" and p.neuron is not None and p.neuron.initial is not None
+    ]
     for group, members in program.groups.items():
         if len(members) > 1:
             remarks.append(

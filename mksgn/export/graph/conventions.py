@@ -17,7 +17,8 @@ from mksgn.export.graph.kinds import GRADED, SPIKING
 ZERO, SUBTRACT, SUBTRACT_AT_ONCE = "zero", "subtract", "subtract-at-once"
 RESETS = {  # what a spike does to the membrane, and the frameworks that mean it
     ZERO: "v = v_reset, as NIR says (norse, SpikingJelly, Lava)",
-    SUBTRACT: "the next step's v, after its decay, is smaller by v_threshold - v_reset (snnTorch; spyx, which sends its spikes a step later)",
+    SUBTRACT: "the next step's v, after its decay, is smaller by v_threshold - v_reset (snnTorch; spyx, which sends its "
+    "spikes a step later)",
     SUBTRACT_AT_ONCE: "v is smaller by it before the next decay (SpikingJelly with v_reset=None; sinabs and "
     "rockpool, which may fire several times in a step)",
 }

@@ -1,4 +1,8 @@
-"""A population's bias in Loihi's integers: those of the linear nodes on its paths, and the drive of its v_leak."""
+"""A population's bias in Loihi's integers: those of the linear nodes on its paths, and the drive of its v_leak.
+
+They add up to the bias of its membrane. Of a neuron with a synaptic current, those of the nodes enter the
+current instead: deploy gives it neurons that fire at every step, whose weights are even.
+"""
 
 import nir
 import numpy as np
@@ -20,6 +24,7 @@ class Biases:
     Attributes:
         drive: (*shape), what v_leak adds to the membrane at each step.
         total: (*shape), the sum of all biases and the drive.
+        to_membrane: (*shape), what of them Loihi's own bias adds to the membrane.
     """
 
     def __init__(self, graph: nir.NIRGraph, name: str, paths: list[WeightedPath], drive: np.ndarray) -> None:
@@ -31,41 +36,40 @@ class Biases:
             _elements(graph, path, shape) if node.bias.any() or len(biased) > 1 else np.zeros(shape, dtype=int)
             for path, node in zip(biased, self.nodes, strict=True)
         ]
-        if isinstance(self.node, CURRENT_BASED):
-            for path, node in zip(biased, self.nodes, strict=True):
-                if node.bias.any():
-                    raise UnsupportedNodeError(
-                        f"node {path.weighted}: its bias enters the synaptic current of {name}, and Loihi's bias "
-                        "the membrane; use Linear for Affine, and v_leak for the bias"
-                    )
         # where all biases reach the same neurons, the first node gets their sum, which is then rounded once
         self.same_neurons = len({n.bias.shape for n in self.nodes}) < 2 and all(
             np.array_equal(p, self.elements[0]) for p in self.elements
         )
+        self.into_current = isinstance(self.node, CURRENT_BASED)
         self.total = self._at_neurons([bias_of(n) for n in self.nodes]) + drive
+        self.to_membrane = drive if self.into_current else self.total
 
     def _at_neurons(self, biases: list[np.ndarray]) -> np.ndarray:
         parts = [np.append(0.0, b)[element] for b, element in zip(biases, self.elements, strict=True)]
         return sum(parts, np.zeros(self.drive.shape))
 
-    def integers(self, scale: float) -> tuple[list[np.ndarray], np.ndarray]:
-        """Each node's bias, and the population's sum with the drive of v_leak, in integers."""
-        total = loihi.round_biases(self.total * scale)
-        separate = 0 if self.same_neurons else len(self.nodes)
-        step = 2 if np.abs(self.total * scale).max() > loihi.BIAS_MANTISSA_LIMIT - separate else 1
+    def integers(self, scale: float) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """Each node's bias, what enters the membrane at each step, and what enters the current, in integers."""
+        separate = 0 if self.same_neurons or self.into_current else len(self.nodes)
+        wide = np.abs(self.to_membrane * scale).max() > loihi.BIAS_MANTISSA_LIMIT - separate
+        step = 2 if wide or self.into_current else 1
         biases = [bias_of(n) for n in self.nodes]
         if self.same_neurons and biases:
             biases = [sum(biases[1:], biases[0]), *(np.zeros_like(b) for b in biases[1:])]
         own = [step * np.rint(b * scale / step) for b in biases]
-        return own, total if self.drive.any() else self._at_neurons(own)
+        membrane = loihi.round_biases(self.to_membrane * scale)
+        if self.into_current:
+            return own, membrane, self._at_neurons(own)
+        return own, membrane if self.drive.any() else self._at_neurons(own), np.zeros(1)
 
     def write(self, scale: float, unit: float, membrane: Membrane) -> None:
         """Set the nodes' biases, and v_leak, to the integers of `scale`, times `unit`."""
-        own, total = self.integers(scale)
+        own, total, _ = self.integers(scale)
         for node, bias in zip(self.nodes, own, strict=True):
             node.bias = f32(bias * unit)
         if self.drive.any():
-            leak = (total - self._at_neurons(own)) * unit * membrane.gain / membrane.decay
+            rest = total if self.into_current else total - self._at_neurons(own)
+            leak = rest * unit * membrane.gain / membrane.decay
             self.node.v_leak = f32(np.broadcast_to(leak, self.node.v_leak.shape))
 
 

@@ -76,7 +76,9 @@ def spiking(graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, value
     def measure(scale: float) -> Candidate:
         weights = {key: loihi.round_weights(w * scale, bits) for key, w in synapses.weights.items()}
         current = values.currents(synapses.nodes, synapses.paths, weights)
-        drive: PerNeuron = synapses.biases.integers(scale)[1].astype(np.float32)
+        _, to_membrane, to_current = synapses.biases.integers(scale)
+        drive: PerNeuron = to_membrane.astype(np.float32)
+        current = current + to_current.astype(np.float32)
         if not current_based:
             current, drive = current + drive, 0.0
         agreed = agreement(spikes, current, in_integers(scale), rounded_threshold(scale), drive)

@@ -26,8 +26,8 @@ class Synapses:
         self.analog = any(path.source in values.analog for path in self.paths)
         peak = input_peak(graph, values.inputs[self.paths[0].source]) if self.analog else 1.0
         sums = sum(worst_sum(graph, path, self.weights[path.weighted]) for path in self.paths)
-        self.largest_bias = float(np.abs(self.biases.total).max())
-        self.worst_sum = sums * peak + self.largest_bias
+        self.largest_bias = float(np.abs(self.biases.to_membrane).max())
+        self.worst_sum = sums * peak + float(np.abs(self.biases.total).max())
         self.largest_weight = max(float(np.abs(w).max(initial=0)) for w in self.weights.values())
 
     def limits(self, bits: int, steps: int, **threshold: float) -> dict[str, float]:

@@ -8,7 +8,7 @@ from mksgn.export.errors import UnsupportedNodeError
 from mksgn.export.graph.nodes import f32
 from mksgn.export.quantization.quantize import quantize
 from mksgn.export.reference.execute import execute
-from tests.export.quantization.networks import cuba, in_units, populated, refused, spikes
+from tests.export.quantization.networks import in_units, populated, refused, spikes
 from tests.support.graphs import DT, affine, conv, flatten, graph, inp, lif, linear, out, pool
 
 
@@ -72,9 +72,6 @@ def test_biases_that_are_none_per_channel_are_refused():
 
 
 def test_a_bias_that_loihi_s_membrane_cannot_get():
-    refused(
-        *populated(cuba(), affine(np.eye(2), [0, 0.5])), message="node w: its bias enters the synaptic current of n"
-    )
     nodes = {**populated(lif(2))[0], "w": affine(np.eye(2), [0.5, 0.5]), "d": nir.Delay(f32([DT, DT]))}
     refused(
         nodes, [("x", "w"), ("w", "d"), ("d", "n"), ("n", "y")], message="node w: its bias reaches n through a delay"
