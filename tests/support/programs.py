@@ -113,6 +113,31 @@ def recurrent_loop() -> nir.NIRGraph:
     )  # fmt: skip
 
 
+def resets() -> nir.NIRGraph:
+    """Reset by subtraction in the next step and at once, a first membrane other than 0, and a bias into a current."""
+    rng = np.random.default_rng(2)
+
+    def even(unit: float, *shape: int) -> np.ndarray:
+        return 2 * unit * rng.integers(-20, 21, shape)
+
+    a, b = quantised_lif(5, 1 / 4, 4), quantised_lif(3, 1 / 2, 2)
+    for node, unit, reset in ((a, 1 / 4, "subtract"), (b, 1 / 2, "subtract-at-once")):
+        node.metadata["reset"] = reset
+        node.v_reset = np.full_like(node.v_threshold, unit / 128 / 2)
+    b.metadata["v_init"] = np.array([-1, 0.5], np.float32) / 2
+    current_based = nir.CubaLIF(
+        *(np.full(3, x, np.float32) for x in (2 * net.DT, 2 * net.DT, 2, 0, (4 + 1 / 128) / 2, 0, 1))
+    )
+    return net.graph(
+        {
+            "x": net.inp(3), "in": net.linear(even(1 / 4, 4, 3)), "a": a, "forth": net.linear(even(1 / 2, 2, 4)), "b": b,
+            "out": net.affine(even(1, 3, 2), [2, -300, 0]), "c": current_based, "y": net.out(3),
+        },
+        [("x", "in"), ("in", "a"), ("a", "forth"), ("forth", "b"), ("b", "out"), ("out", "c"), ("c", "y")],
+        **quantised_metadata(a=-2, b=-1, c=0),
+    )  # fmt: skip
+
+
 def assert_same_program(actual: Program, expected: Program) -> None:
     """Everything but the operators' geometry is equal."""
     for field in ("precision", "dt", "steps", "analog"):

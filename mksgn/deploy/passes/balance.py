@@ -51,7 +51,7 @@ def depths(
     for _ in range(len(depth) + 1):
         late = [q for q, source, steps in edges if depth[q.target] < depth[source] + steps]
         if not late:
-            return depth
+            return depth | _unfed(program, depth, edges)
         for q, source, steps in edges:
             depth[q.target] = max(depth[q.target], depth[source] + steps)
     raise DeployError(
@@ -59,3 +59,11 @@ def depths(
         "synapses that cost "
         "a step each; run the fused network"
     )
+
+
+def _unfed(program: Program, depth: dict[str, int], edges: list[tuple[AnyProjection, str, int]]) -> dict[str, int]:
+    """Depths of populations that nothing feeds: just before what they drive, whose depth asks for no delay then."""
+    fed = {q.target for q in program.projections}
+    unfed = {p.name for p in program.populations if p.kind != "input" and p.name not in fed}
+    latest = {name: [depth[q.target] - steps for q, source, steps in edges if source == name] for name in unfed}
+    return {name: max(0, min(starts)) for name, starts in latest.items() if starts}

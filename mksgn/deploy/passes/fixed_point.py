@@ -73,7 +73,8 @@ def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
             program = replace(program, populations=(driver, *program.populations))
         projections += integers
         populations.append(_with_worst_sum(program, _integer_population(population, unit), integers))
-    ordered = (*drivers, *populations)  # not among the members of a loop
+    first = next((i for i, p in enumerate(populations) if p.kind != "input"), 0)
+    ordered = (*populations[:first], *drivers, *populations[first:])  # not among the members of a loop
     return replace(program, precision="fixed", populations=ordered, projections=tuple(projections))
 
 

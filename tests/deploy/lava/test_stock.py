@@ -269,6 +269,15 @@ def test_what_stock_processes_cannot_do_is_refused():
         stock.execute(compile_graph(g, precision="float"), {"x": net.spikes(rng, 1, 4, *shape)})
 
 
+@pytest.mark.parametrize("options", [{"reset": "subtract"}, {"reset": "subtract-at-once"}])
+def test_a_reset_by_subtraction_is_refused(options):
+    g = net.chain(("x", net.inp(2)), ("d", net.linear(np.eye(2))), ("l", net.lif(2)), ("y", net.out(2)), steps=3)
+    with pytest.raises(
+        DeployError, match=r"^population l: stock LIF resets to 0 and starts there; run the fused network"
+    ):
+        stock.execute(compile_graph(g, precision="float", **options), {"x": np.ones((1, 3, 2))})
+
+
 def test_a_loop_of_two_populations_is_refused():
     nodes = {
         "x": net.inp(2), "d": net.linear(2 * np.eye(2)), "l": neurons(2, threshold=2), "there": net.linear(2 * np.eye(2)),

@@ -294,3 +294,17 @@ def test_overlapping_windows_in_a_chain_are_noted(pooling, noted):
         "each path counts as a synapse, though a chip can store one for each pair"
     )
     assert remarks == ([note] if noted else [])
+
+
+def test_a_reset_by_subtraction_needs_microcode():
+    """Only on a chip of fixed neurons is it a violation; a first membrane other than 0 is a note."""
+    given = program()
+    neuron = replace(given["b"].neuron, subtract=np.array([64], np.int32), initial=np.array([-64], np.int32))
+    changed = given.with_populations({"b": replace(given["b"], neuron=neuron)})
+    assert check(changed, LOIHI2) == []
+    (violation,) = check(changed, LOIHI1)
+    assert violation == (
+        "b: reset by subtraction, and the neurons of loihi1 reset to 0; choose a chip with microcode (--chip loihi2), "
+        "or train with a reset to 0 and deploy with --reset zero"
+    )
+    assert notes(changed, LOIHI1) == ["b: starts each sample from a membrane other than 0, which the host writes"]

@@ -71,6 +71,33 @@ def test_fixed_neuron_equals_lava_s_equations_step_by_step(currents, start, dv, 
         assert (s.item(), v.v.item(), h.item()) == (fired, expected, before)
 
 
+@SETTINGS
+@given(
+    st.lists(st.integers(-131_071, 131_071) | st.integers(-300, 300), min_size=1, max_size=12),
+    MEMBRANES,
+    st.integers(1, 4095) | st.just(2048),
+    st.integers(0, 131_071) | st.integers(0, 300),
+    st.integers(0, MAX) | st.integers(0, 300),
+    st.booleans(),
+)
+def test_a_reset_by_subtraction_step_by_step(currents, start, dv, vth, taken, in_next):
+    """Against Loihi's equations in plain integers: at once, or in the next step after the decay."""
+    x = np.array([taken], np.int32)
+    subtracts = {"subtract_next": x} if in_next else {"subtract": x}
+    constants = np.array([vth], np.int32), np.array([7], np.int32), 6
+    state = prepare(FixedNeuron(dv, *constants, **subtracts, initial=np.array([start], np.int32)))
+    v, expected = state.start(torch.zeros(1, 1)), start
+    for a in currents:
+        kept = trunc0(expected * (4096 - dv), 12)
+        if in_next and expected > vth << 6:
+            kept -= taken
+        before = max(-MAX, min(MAX, kept + (a << 6) + (7 << 6)))
+        fired = before > vth << 6
+        expected = before - taken if fired and not in_next else before
+        s, v, h = state.step(torch.tensor([[float(a)]]), v)
+        assert (s.item(), v.v.item(), h.item()) == (fired, expected, before)
+
+
 def test_a_membrane_is_clipped_at_24_bits_on_both_sides():
     state = prepare(neuron(2048, 131_071))
     v = Membrane(torch.full((1,), float(-MAX)))

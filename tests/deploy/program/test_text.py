@@ -14,12 +14,13 @@ import pytest
 from mksgn.deploy.compiler import PASS_NAMES, compile_graph
 from mksgn.deploy.program.text import text
 from tests.support.graphs import quantised_student_like
-from tests.support.programs import recurrent_loop, residual_chain, simple
+from tests.support.programs import recurrent_loop, resets, residual_chain, simple
 
 FOLDER = Path(__file__).parents[2] / "data" / "programs"
 NETWORKS = {
     "residual_chain": residual_chain,
     "recurrent_loop": recurrent_loop,
+    "resets": resets,
     "attention": lambda: quantised_student_like(np.random.default_rng(0))[1],
 }
 
