@@ -9,6 +9,7 @@ import nir
 import numpy as np
 
 from mksgn.export.errors import UnsupportedNodeError
+from mksgn.export.graph.conventions import ZERO, initial_of, reset_of
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
 from mksgn.export.graph.order import feed_forward_order, sources_of
 from mksgn.export.onnx.graph import CLIPS, FOLDED, OnnxGraph, Signal, require
@@ -100,6 +101,11 @@ class Unrolled:
             if self.averaged:
                 self.file.output("ReduceMean", [values], "logits", (CLIPS, *x.shape), axes=[0], keepdims=0)
         elif isinstance(node, nir.LIF):
+            if reset_of(node) != ZERO or initial_of(node).any():
+                raise UnsupportedNodeError(
+                    f"node {name}: a reset by subtraction, and a state that does not start at 0, are not unrolled; "
+                    "export it --to nir, and run it with mksgn-deploy"
+                )
             rate = np.float32(self.dt) / _f32(node.tau)
             self.signals[name] = self.fire(name, x, rate, node.v_threshold, node.r, node.v_leak, node.v_reset)
         elif isinstance(node, SpikingSelfAttention):

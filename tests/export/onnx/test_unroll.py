@@ -208,6 +208,14 @@ def cuba() -> nir.CubaLIF:
     return nir.CubaLIF(*(np.ones(3, F32) for _ in range(6)))
 
 
+def test_a_reset_or_a_state_that_is_not_unrolled_is_named():
+    for metadata in ({"reset": "subtract"}, {"v_init": np.ones(3, F32)}):
+        node = lif(3)
+        node.metadata |= metadata
+        with pytest.raises(UnsupportedNodeError, match="node a: a reset by subtraction, and a state that does not"):
+            onnx_file.from_nir(network({"x": source(3), "a": node, "y": sink(3)}, "x a y"), steps=STEPS, dt=DT)
+
+
 @pytest.mark.parametrize(
     ("graph", "message"),
     [
