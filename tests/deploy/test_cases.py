@@ -248,6 +248,46 @@ def test_a_variant_survives_a_file(build, tmp_path):
             assert int((fixed[1][name] != train).sum()) == 0, name
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_graded_output_starts_where_it_is_said(backend):
+    """A CubaLI, whose membrane starts at v_leak, and whose synaptic current has a bias."""
+    needs(backend)
+    rng, w = numbers(0)
+    node = nir.CubaLI(*(np.full(3, v, F32) for v in (2 * DT, 4 * DT, 2, 0.5, 2)))
+    g = chain(("x", inp(4)), ("d", affine(w(3, 4), [0.3, -0.2, 2])), ("m", node), ("y", out(3)))
+    x = rng.random((4, 8, 4)) < 0.5
+    floats = run(compile_graph(g, precision="float", v_init="leak"), x, backend=backend).outputs["y"]
+    np.testing.assert_allclose(floats[:, 0], _first_membranes(g, x), rtol=1e-5)
+    fixed = run(compile_graph(g, calibration=x, v_init="leak"), x, backend=backend).outputs["y"]
+    assert np.abs(fixed - floats).max() < 0.02 * np.abs(floats).max()
+
+
+def _first_membranes(g: nir.NIRGraph, x: np.ndarray) -> np.ndarray:
+    """u = (w_in / 2) (W x + b); v = 0.5 + ((0.5 - 0.5) + 2 u) / 4."""
+    current = x[:, 0] @ g.nodes["d"].weight.T + g.nodes["d"].bias
+    return 0.5 + 2 * current / 4
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("reset", ["subtract", "subtract-at-once"])
+def test_an_encoder_on_the_host_resets_as_it_is_said(backend, reset):
+    needs(backend)
+    rng, w = numbers(0)
+    g = chain(
+        ("x", inp(4, analog=True)), ("d", linear(rng.normal(size=(9, 4)))), ("e", lif(9, threshold=0.3, leak=-0.1)),
+        ("w", linear(w(5, 9, mean=0.2))), ("n", lif(5, threshold=0.3)), ("y", out(5)),
+    )  # fmt: skip
+    x = rng.normal(0, 1, (4, 6, 4)).astype(F32)
+    options = {"reset": reset, "v_init": "v_reset"}
+    expected, _, _ = euler_oracle.execute(with_conventions(g, **options), {"x": x}, DT)
+    floats = run(compile_graph(g, precision="float", **options), x, backend=backend)
+    fixed = run(compile_graph(g, calibration=x, **options), x, backend=backend)
+    for name, train in expected.items():
+        assert 0.02 < train.mean() < 0.98, f"{name}: the test is blind"
+        assert int((floats.spikes[name] != train).sum()) == 0, name
+        assert (fixed.spikes[name] == train).mean() > 0.95, name
+
+
 def test_options_do_not_override_a_file():
     g = subtracting_layers(0)
     changed = with_conventions(g, "zero", "leak")

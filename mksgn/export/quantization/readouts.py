@@ -24,6 +24,9 @@ def graded(graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, values
     del limits["threshold"], limits["float32"]
     scale, binding = power_of_two(limits, bits, synapses.weights)
     synapses.write(scale, 1 / scale, bits)
+    if np.any(membrane.initial):  # as numbers: v_leak has been rounded
+        node = graph.nodes[name]
+        node.metadata["v_init"] = f32(np.broadcast_to(membrane.initial, np.shape(node.r)))
     return _scale_of(scale, binding, bits, synapses.weights, synapses.worst_sum)
 
 
