@@ -8,6 +8,7 @@ their number unless spikes are recorded.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -81,20 +82,22 @@ def execute(
         device: torch's name of the device.
     """
     samples, steps = next(iter(inputs.values())).shape[:2]
-    emulation = _Emulation(program, torch.device(device), torch.get_num_threads())
     outputs: dict[str, list[np.ndarray]] = {output.name: [] for output in program.outputs}
     spikes = {p.name: np.zeros((samples, steps, *p.shape), dtype=bool) for p in program.neurons if record}
     start, size = time.perf_counter(), batch_size(program, steps, device)
-    for first in range(0, samples, size):
-        chunk = slice(first, min(first + size, samples))
-        with _exact_sums(), _one_thread(program, device):
-            values = emulation.run(inputs, chunk, keep=set(spikes) | {output.population for output in program.outputs})
-        for name in spikes:
-            spikes[name][chunk] = _aligned(values[name], program[name])
-        for output in program.outputs:
-            value = _aligned(values[output.population], program[output.population])
-            outputs[output.name].append(value.astype(np.float32))
-        progress(chunk.stop - chunk.start)
+    with _threads(torch.get_num_threads()) as (threads, pool):
+        emulation = _Emulation(program, torch.device(device), threads, pool)
+        for first in range(0, samples, size):
+            chunk = slice(first, min(first + size, samples))
+            with _exact_sums(), _one_thread(program, device):
+                keep = set(spikes) | {output.population for output in program.outputs}
+                values = emulation.run(inputs, chunk, keep=keep)
+            for name in spikes:
+                spikes[name][chunk] = _aligned(values[name], program[name])
+            for output in program.outputs:
+                value = _aligned(values[output.population], program[output.population])
+                outputs[output.name].append(value.astype(np.float32))
+            progress(chunk.stop - chunk.start)
     execution = Execution("emulator", program.precision, samples, steps, program.latency, spikes=spikes)
     execution.seconds = time.perf_counter() - start
     execution.outputs = {name: np.concatenate(parts) for name, parts in outputs.items()}
@@ -115,6 +118,16 @@ def _exact_sums() -> Iterator[None]:
             yield
     finally:
         matmul.allow_tf32 = before
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[tuple[int, Executor | None]]:
+    """Yield the number of threads of the compiled loops, and the threads where there are several."""
+    if number == 1:
+        yield number, None
+        return
+    with ThreadPoolExecutor(number) as pool:
+        yield number, pool
 
 
 @contextmanager
@@ -146,9 +159,9 @@ def _aligned(x: Tensor, population: Population) -> np.ndarray:
 class _Emulation:
     """Execution groups of a program, ready to run batch after batch, and their event counters."""
 
-    def __init__(self, program: Program, device: torch.device, threads: int = 1):
+    def __init__(self, program: Program, device: torch.device, threads: int = 1, pool: Executor | None = None):
         self.program, self.device, self.fixed = program, device, program.precision == "fixed"
-        self.threads = threads
+        self.threads, self.pool = threads, pool
         self.event_counters = {p.name: EventCounter(program, p) for p in program.populations}
         self.groups = {name: GroupStepper(program, members, device) for name, members in program.groups.items()}
         self.last_use: dict[str, str] = {}
@@ -241,7 +254,7 @@ class _Emulation:
         if late_currents and current is None:
             current = torch.zeros((steps, samples, *population.shape), device=group.device)
         extra = None if current is None else _with_late(current, late_currents)
-        fired = fused.run(arrivals, extra, (steps, samples), threads=self.threads)
+        fired = fused.run(arrivals, extra, (steps, samples), threads=self.threads, pool=self.pool)
         counter.record_membrane(fired.max_membrane)
         counter.record_current(fired.max_current)
         counter.per_neuron += fired.per_neuron

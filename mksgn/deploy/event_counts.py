@@ -27,7 +27,11 @@ class EventCounter:
 
     def __init__(self, program: Program, population: Population):
         self.program, self.population = program, population
-        self.per_neuron = np.zeros(population.shape, dtype=np.int64)
+        # channels last in memory, as the compiled loops count
+        shape = population.shape
+        self.per_neuron = np.zeros((*shape[1:], *shape[:1]), dtype=np.int64)
+        if shape:
+            self.per_neuron = np.moveaxis(self.per_neuron, -1, 0)
         self.coincidences = 0.0
         self.max_membrane = self.max_current = 0.0
         # deliveries per neuron of a source, where not all of its spikes arrive
@@ -61,7 +65,7 @@ class EventCounter:
             coincidences=round(self.coincidences),
             max_membrane=self.max_membrane,
             max_current=self.max_current,
-            per_neuron=self.per_neuron,
+            per_neuron=np.ascontiguousarray(self.per_neuron),
         )
         for projection in self.program.into(self.population.name):
             every, nonzero = self.program.fan_outs(projection), self.program.fan_outs(projection, nonzero=True)

@@ -2,6 +2,7 @@
 of a Triton kernel.
 """
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -90,6 +91,7 @@ class GpuPopulation(FusedPopulation):
         size: tuple[int, int],
         state: np.ndarray | None = None,
         threads: int = 1,
+        pool: Executor | None = None,
     ) -> Fired:
         assert state is None, "a launch starts at rest"
         steps, samples = size
@@ -126,7 +128,7 @@ class GpuPopulation(FusedPopulation):
             DEPTH=DEPTH,
         )
         max_current, max_membrane = highest.tolist()
-        return Fired(self, sent, counts.cpu().numpy(), float(max_current), max_membrane / SUB_UNITS)
+        return Fired(self, sent, counts.cpu().numpy().astype(np.int64), float(max_current), max_membrane / SUB_UNITS)
 
     def _projection(self, index: int, spikes: Tensor | None, nothing: Tensor) -> tuple[Any, ...]:
         """Return what the kernel reads of a projection; of one that is not there, arrays that are not read."""

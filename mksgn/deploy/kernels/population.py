@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -51,9 +51,8 @@ class Fired:
 
     @property
     def per_neuron(self) -> np.ndarray:
-        """Spikes per neuron, int64 of the population's shape."""
-        counts = self.plan.shaped(torch.from_numpy(self.counts)[None, None])[0, 0]
-        return np.ascontiguousarray(counts.numpy()).astype(np.int64)
+        """Spikes per neuron, int64 of the population's shape, channels last in memory."""
+        return self.plan.shaped(torch.from_numpy(self.counts)[None, None])[0, 0].numpy()
 
 
 class FusedPopulation:
@@ -111,6 +110,7 @@ class FusedPopulation:
         size: tuple[int, int],
         state: np.ndarray | None = None,
         threads: int = 1,
+        pool: Executor | None = None,
     ) -> Fired:
         """Run all steps of some samples.
 
@@ -121,6 +121,7 @@ class FusedPopulation:
             size: steps and samples.
             state: as `rest` returns it; changed. None: the samples start at rest.
             threads: of the compiled loops.
+            pool: these threads; None: the loops run in this one.
         """
         from mksgn.deploy.kernels import synapses
 
@@ -140,12 +141,10 @@ class FusedPopulation:
             targets, scratch = (tiles.targets, tiles.first_target), tiles.scratch(most, self._accumulator)
             return counts, *synapses.run_tiles(part, inputs, product, targets, *constants, sent, counts, scratch)
 
-        if len(parts) == 1:
-            done = [work(parts[0])]
-        else:
-            with ThreadPoolExecutor(len(parts)) as pool:
-                done = list(pool.map(work, parts))
-        counts = np.sum([part[0] for part in done], axis=0) if len(done) > 1 else done[0][0]
+        done = list(map(work, parts) if pool is None else pool.map(work, parts))
+        counts = done[0][0]
+        for part in done[1:]:
+            counts += part[0]
         max_current, max_membrane = (max(part[i] for part in done) for i in (1, 2))
         coincidences = sum(part[3] for part in done)
         maxima = float(max_current), float(max_membrane) / SUB_UNITS
@@ -158,7 +157,8 @@ class FusedPopulation:
             inputs = [b.weight.shape[1] for b in self.blocks]
             tiles = Tiles(self.blocks, self.positions, steps, padded(self.channels), self._accumulator, inputs)
             tasks = tiles.tasks(samples, threads)
-            parts = [part for part in np.array_split(tasks, threads) if len(part)]
+            # each thread gets some of every tile: what is near in space is busy at the same time
+            parts = [np.ascontiguousarray(tasks[i::threads]) for i in range(min(threads, len(tasks)))]
             self._plans[key] = tiles, parts, int((tasks[:, 2] - tasks[:, 1]).max())
         return self._plans[key]
 

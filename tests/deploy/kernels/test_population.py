@@ -1,5 +1,7 @@
 """Fused populations on the CPU give the spikes, counts and maxima of torch's operators and states."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -113,11 +115,13 @@ def test_what_does_not_arrive_is_silent():
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_tiles_and_threads_change_nothing(monkeypatch, threads, tile_bytes):
     monkeypatch.setattr(tiles, "TILE_BYTES", tile_bytes)
-    for seed, kind in enumerate(KINDS):
-        program, inputs, _, size = draw(kind, seed, halving=False, remembers=False)
-        fused = FusedPopulation(program, program["y"])
-        fired = fused.run([(inputs[q.sources[0]], 0) for q in fused.projections], None, size, threads=threads)
-        assert_same(fired, net.by_torch(program, inputs, [0] * len(inputs), None))
+    with ThreadPoolExecutor(threads) as pool:
+        for seed, kind in enumerate(KINDS):
+            program, inputs, _, size = draw(kind, seed, halving=False, remembers=False)
+            fused = FusedPopulation(program, program["y"])
+            arrivals = [(inputs[q.sources[0]], 0) for q in fused.projections]
+            fired = fused.run(arrivals, None, size, threads=threads, pool=pool if threads > 1 else None)
+            assert_same(fired, net.by_torch(program, inputs, [0] * len(inputs), None))
 
 
 def test_more_steps_than_a_byte_counts():
