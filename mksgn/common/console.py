@@ -2,8 +2,9 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import typer
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mksgn.common.errors import MksgnError
+from mksgn.common.errors import MksgnError, MksgnWarning
 
 Item = TypeVar("Item")
 
@@ -35,6 +36,7 @@ def run_app(app: typer.Typer, name: str) -> None:
         # than one as soon as anything else runs (docs/measurements.md). Use more cores by more
         # processes.
         torch.set_num_threads(1)
+    _print_warnings(name)
     try:
         code = app(prog_name=name, standalone_mode=False)
     except MksgnError as error:
@@ -48,6 +50,21 @@ def run_app(app: typer.Typer, name: str) -> None:
     except (KeyboardInterrupt, typer.Abort):
         fail(name, "interrupted", 130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _print_warnings(name: str) -> None:
+    """Print each of our warnings once, as a line on stderr."""
+    others, said = warnings.showwarning, set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, MksgnWarning):
+            others(message, category, *place, **more)
+        elif str(message) not in said:
+            said.add(str(message))
+            print(f"{name}: {message}", file=sys.stderr)
+
+    warnings.simplefilter("always", MksgnWarning)
+    warnings.showwarning = show
 
 
 def fail(name: str, message: str, code: int) -> None:

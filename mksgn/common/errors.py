@@ -17,3 +17,7 @@ def first_line(error: Exception) -> str:
 
 class BadInputError(MksgnError, ValueError):
     """A file, clip or argument that cannot be used as it is."""
+
+
+class MksgnWarning(UserWarning):
+    """What a run does with a file that leaves something open, or holds more than it uses; a line in a command."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mksgn.common.contents import check_content
 from mksgn.common.errors import first_line
 from mksgn.deploy.errors import DeployError
 
@@ -16,6 +17,8 @@ def load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     Raises:
         DeployError: the file is missing, holds no arrays of samples, or holds Python objects.
     """
+    if path.is_file():
+        check_content(path)
     try:
         content = np.load(path, allow_pickle=False)
         arrays = {path.name: content} if isinstance(content, np.ndarray) else dict(content)

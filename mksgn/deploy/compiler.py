@@ -22,8 +22,8 @@ from mksgn.deploy.program.verify import Invariant, delays_compensate, groups_are
 from mksgn.export.graph import files
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
 from mksgn.export.graph.conventions import with_conventions
-from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.metadata import json_of
+from mksgn.export.graph.standard import standard_form
 from mksgn.export.quantization.quantize import quantize
 
 INGEST, FIXED_POINT = "ingest", "fixed-point"  # passes by name; the others are named where they are listed
@@ -78,7 +78,7 @@ def compile_graph(
             raise DeployError(f"{name} {step}: expected a positive number of seconds")
     if not isinstance(graph, nir.NIRGraph):
         graph = files.read(Path(graph))
-    graph = with_conventions(graph, reset, v_init)
+    graph = with_conventions(standard_form(graph), reset, v_init)
     if precision == "fixed" and json_of(graph, "quantization") is None:
         if calibration is None:
             raise DeployError(
@@ -125,7 +125,6 @@ def _quantised(
     graph: nir.NIRGraph, calibration: Arrays, dt: float, if_dt: float | None, analog: tuple[str, ...]
 ) -> nir.NIRGraph:
     """Quantise to 8 bits by export's function; its units reach the program through the metadata."""
-    graph = flatten(graph)
     steps = graph.metadata.get("steps")
     inputs = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
     arrays = arrays_by_input(calibration, inputs, "calibration of", error=DeployError)

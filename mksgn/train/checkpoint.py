@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from mksgn.common.atomic import replacing
+from mksgn.common.contents import check_content
 from mksgn.common.errors import BadInputError
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
@@ -131,6 +132,7 @@ def _read(path: Path, schema: str) -> Any:
     if not path.is_file():
         command = "mksgn-train --out DIR" if schema == SCHEMA else "mksgn-train --teacher --out DIR"
         raise BadInputError(f"{path}: no such file; make one with {command}")
+    check_content(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and EOF errors alike

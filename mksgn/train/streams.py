@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from mksgn.common.errors import BadInputError
-from mksgn.train.datasets.clips import Clip
+from mksgn.train.datasets.clips import Clip, check_finite
 from mksgn.train.skeletons import bone_pairs, graph
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
@@ -156,8 +156,5 @@ def check_joints(clip: Clip) -> np.ndarray:
             f"{clip.name}: {joints.shape[2]} joints, but {clip.graph} has {expected}; name the graph that "
             "the clip was recorded with"
         )
-    bad = np.argwhere(~np.isfinite(joints))
-    if len(bad):
-        m, t, v, _ = bad[0]
-        raise BadInputError(f"{clip.name}: body {m}, frame {t}, joint {v} is not finite; repair or leave out the clip")
+    check_finite(clip.name, joints)
     return joints

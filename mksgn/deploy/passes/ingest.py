@@ -11,12 +11,12 @@ from mksgn.deploy.passes.neurons import convert
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FloatNeuron
 from mksgn.deploy.program.program import AnyProjection, Output, Population, Product, Program, Projection, Shape
-from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.kinds import LINEAR, NEURONS, SPIKING, WEIGHTED
 from mksgn.export.graph.membranes import dt_over_tau
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from mksgn.export.graph.order import evaluation_order
 from mksgn.export.graph.paths import source_shape
+from mksgn.export.graph.standard import standard_form
 
 
 def ingest(
@@ -36,7 +36,7 @@ def ingest(
     Raises:
         BadInputError: A node or connection that cannot run: node, type, reason, remedy.
     """
-    return _Ingest(flatten(graph), dt, if_dt, analog).program()
+    return _Ingest(standard_form(graph), dt, if_dt, analog).program()
 
 
 class _Ingest:

@@ -8,10 +8,15 @@ from typing import Any
 import h5py
 import nir
 import nir.serialization
+import numpy as np
 
 import mksgn.export.graph.nodes  # noqa: F401  registers GraphConv and SpikingSelfAttention
 from mksgn.common.atomic import replacing
+from mksgn.common.contents import check_hdf5
 from mksgn.common.errors import BadInputError, first_line
+from mksgn.export.graph.kinds import GRADED, SPIKING
+
+POPULATIONS = tuple(node.__name__ for node in (*SPIKING, *GRADED))
 
 
 def write(graph: nir.NIRGraph, path: Path) -> None:
@@ -59,8 +64,10 @@ def read(path: Path) -> nir.NIRGraph:
     """
     if not path.is_file():
         raise BadInputError(f"{path}: no such file; make one with mksgn-export model.pt --to nir")
+    check_hdf5(path, "a NIR file")
     try:
         with h5py.File(path, "r") as file:
+            _check_kind(path, file)
             graph = nir.dict2NIRNode(_as_of_today(nir.serialization.hdf2dict(file["node"])))
         if isinstance(graph, nir.NIRGraph) and graph.metadata.get("profile") == "structured":
             graph.infer_types()
@@ -69,6 +76,8 @@ def read(path: Path) -> nir.NIRGraph:
             # where nir fails, only a convolution's input_shape is lost
             with contextlib.suppress(Exception):
                 graph.infer_types()
+    except BadInputError:
+        raise
     except AssertionError as error:  # nir names no reason for a node type that it does not know
         raise BadInputError(
             f"{path}: holds a node that nir {nir.version} and mksgn do not know; export it with primitives of NIR"
@@ -82,8 +91,33 @@ def read(path: Path) -> nir.NIRGraph:
     return graph
 
 
+def _check_kind(path: Path, file: h5py.File) -> None:
+    """Refuse HDF5 of another kind by what it is."""
+    if "node" in file:
+        return
+    if "layer" in file:
+        raise BadInputError(f"{path}: is a network of lava-dl; convert it with mksgn-export {path.name} --to nir")
+    if file.attrs.get("__type__") == "NIRGraphData":
+        raise BadInputError(
+            f"{path}: holds recordings (NIRGraphData), not a graph; compare them with mksgn-bench compare RUN {path.name}"
+        )
+    held = ", ".join(sorted(file)[:5]) or "nothing"
+    raise BadInputError(f"{path}: is HDF5 of another kind, with {held} and no 'node'; name a file that nir.write made")
+
+
 def _as_of_today(node: dict[str, Any]) -> dict[str, Any]:
-    """Convert a node's fields to nir 1.0.8: until 0.2.0 convolutions had no input_shape. Turns off type checks."""
+    """Convert a node's fields to nir 1.0.8, and turn off type checks.
+
+    Until 0.2.0 convolutions had no input_shape. A population's parameters are broadcast to one shape, which nir
+    asks of its constructors; `standard_form` then gives them that of their signal.
+    """
+    if node.get("type") in POPULATIONS:
+        values = {name: value for name, value in node.items() if isinstance(value, np.ndarray | np.generic | float)}
+        if "v_threshold" in values and "v_reset" not in values:
+            values["v_reset"] = np.zeros_like(values["v_threshold"])
+        with contextlib.suppress(ValueError):
+            broadcast = np.broadcast_arrays(*values.values())
+            return node | {name: np.array(value) for name, value in zip(values, broadcast, strict=True)}
     if node.get("type") in ("Conv1d", "Conv2d"):
         return {"input_shape": None, **node}
     if node.get("type") == "NIRGraph":

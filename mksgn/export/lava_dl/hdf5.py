@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from mksgn.common.contents import check_hdf5
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.export.errors import UnsupportedLayerError
 from mksgn.export.loihi import FLOAT_EXACT
@@ -79,6 +80,7 @@ def load(path: Path) -> list[Layer]:
     """
     if not path.is_file():
         raise BadInputError(f"{path}: no such file; slayer's blocks write one with export_hdf5")
+    check_hdf5(path, "a network of lava-dl")
     try:
         with h5py.File(path, "r") as file:
             return _layers(path, file)

@@ -32,6 +32,7 @@ import numpy as np
 from mksgn.common.errors import first_line
 from mksgn.export.errors import ExportError
 from mksgn.export.graph import files
+from mksgn.export.graph.standard import standard_form
 from mksgn.export.lowering import fold
 from mksgn.export.onnx.graph import CLIPS, SCHEMA, OnnxGraph, Signal, tool
 from mksgn.export.onnx.unroll import Unrolled
@@ -62,7 +63,7 @@ def from_nir(graph: nir.NIRGraph, *, steps: int, dt: float) -> onnx.ModelProto:
         raise ExportError(
             f"ONNX: steps is {steps!r} and dt {dt!r}; expected at least one step, and a positive time in seconds"
         )
-    return Unrolled(graph, int(steps), float(dt)).model()
+    return Unrolled(standard_form(graph), int(steps), float(dt)).model()
 
 
 def from_teacher(model: TrainedTeacher) -> onnx.ModelProto:

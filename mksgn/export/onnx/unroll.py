@@ -22,7 +22,6 @@ STATELESS = (nir.Conv2d, nir.Affine, nir.Linear, nir.SumPool2d, nir.Flatten, nir
 REMEDIES = {
     "AvgPool2d": "write it as SumPool2d and Scale",
     "Conv1d": "write it as a Conv2d whose kernel has height 1",
-    "NIRGraph": "move the nodes of the nested graph to the outer one",
     "IF": "write it as a LIF with a long tau and r scaled by it",
 }
 

@@ -36,12 +36,12 @@ from mksgn.export import loihi
 from mksgn.export.errors import RangeError, UnsupportedNodeError
 from mksgn.export.graph.arrays import Arrays
 from mksgn.export.graph.conventions import resting_at_zero
-from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.kinds import GRADED, SPIKING
 from mksgn.export.graph.membranes import Membrane, dt_over_tau
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, f32
 from mksgn.export.graph.order import evaluation_order
 from mksgn.export.graph.paths import source_shape
+from mksgn.export.graph.standard import standard_form
 from mksgn.export.lowering.fold import check_finite, per_edge
 from mksgn.export.quantization.calibration import Calibration, agreement, coincidences
 from mksgn.export.quantization.paths import canonicalize_paths, sources_of
@@ -74,7 +74,7 @@ def quantize(
     """
     if bits not in range(2, 9):
         raise RangeError(f"--quantize {bits}: weights have 2 to 8 bits; choose one of them, or none")
-    graph = resting_at_zero(canonicalize_paths(flatten(graph)))
+    graph = resting_at_zero(canonicalize_paths(standard_form(graph)))
     membranes = {
         name: loihi_membrane(name, node, dt, if_dt)
         for name, node in graph.nodes.items()

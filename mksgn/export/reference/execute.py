@@ -19,11 +19,11 @@ from torch import Tensor
 
 from mksgn.export.errors import ExportError, UnsupportedNodeError
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
-from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.kinds import GRADED, LINEAR, SPIKING
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from mksgn.export.graph.order import evaluation_order, sources_of
 from mksgn.export.graph.paths import source_shape
+from mksgn.export.graph.standard import standard_form
 from mksgn.export.reference.nodes import Attention, DelayLine, Neuron, linear, neuron, tensor
 
 
@@ -68,7 +68,7 @@ def execute(
         ExportError: The inputs do not fit the graph.
         UnsupportedNodeError: A node, or the way nodes are connected, cannot be run.
     """
-    graph = flatten(graph)
+    graph = standard_form(graph)
     tensors, samples = _input_tensors(graph, inputs, steps, stepwise)
     executor = _Executor(graph, samples, dt, if_dt, margins_of)
     for t in range(steps):

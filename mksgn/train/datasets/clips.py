@@ -85,6 +85,17 @@ class ClipSet:
         return np.array([clip.label for clip in self.clips], dtype=np.int64)
 
 
+def check_finite(clip: str, joints: np.ndarray) -> None:
+    """Raise BadInputError for joints (bodies, frames, joints, 3) that are not finite; every reader calls it.
+
+    A sensor that lost a joint often writes NaN. No value is put in its place: it would be a movement that no one made.
+    """
+    bad = np.argwhere(~np.isfinite(joints))
+    if len(bad):
+        m, t, v, _ = bad[0]
+        raise BadInputError(f"{clip}: body {m}, frame {t}, joint {v} is not finite; repair or leave out the clip")
+
+
 def check_selection(source: str, splits: Iterable[str], split: str | None, part: str, limit: int | None = None) -> None:
     """Raise BadInputError, with the choices, for an unknown split or part, or a limit below 1."""
     if split is not None and split not in splits:

@@ -29,7 +29,7 @@ import numpy as np
 
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import ntu
-from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_selection, spread
+from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_finite, check_selection, spread
 from mksgn.train.skeletons import graph
 
 SOURCE = "ctrgcn"
@@ -213,13 +213,14 @@ def _labels(path: Path, name: str, y: _Array) -> np.ndarray:
 
 
 def _clip(path: Path, name: str, x: _Array, index: int, label: int) -> Clip:
-    with np.errstate(over="ignore"):  # too large for float32: infinite, and refused with the other values downstream
+    with np.errstate(over="ignore"):  # too large for float32: infinite, and refused
         row = _rows(path, x, index, 1)[0].astype(np.float32)
     bodies = row.reshape(len(row), BODIES, -1, 3).transpose(1, 0, 2, 3)
+    check_finite(f"{path}: {name}", bodies)
     present = bodies.any(axis=(1, 2, 3))
     if not present.any():
         raise BadInputError(f"{path}: {name} is zero in all {len(row)} frames, expected a body: leave out the row")
-    if np.array_equal(bodies[0], bodies[1], equal_nan=True):
+    if np.array_equal(bodies[0], bodies[1]):
         present[1] = False
     frames = int(row.any(axis=1).sum())
     return Clip(name, label, np.ascontiguousarray(bodies[present, :frames]), ntu.GRAPH)

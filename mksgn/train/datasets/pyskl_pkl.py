@@ -22,7 +22,7 @@ import numpy as np
 
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import ntu
-from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_selection, spread
+from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_finite, check_selection, spread
 from mksgn.train.datasets.plain_pickle import Array, describe, load, show
 from mksgn.train.skeletons import graph
 
@@ -200,8 +200,9 @@ def _check(path: Path, name: str, entry: dict, split: str) -> ntu.ClipName:
 
 
 def _clip(path: Path, name: str, numbers: ntu.ClipName, array: np.ndarray, frames: int) -> Clip:
-    with np.errstate(over="ignore"):  # of float64: infinite, and refused with the other values downstream
+    with np.errstate(over="ignore"):  # of float64: infinite, and refused
         joints = array[:, :frames].astype(np.float32)
+    check_finite(f"{path}: {name}", joints)
     present: np.ndarray = np.asarray(joints.any(axis=(2, 3)))
     if not present.any():
         raise BadInputError(f"{path}: {name} is zero in all its frames, expected a body: take it out of the split")

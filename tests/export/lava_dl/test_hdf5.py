@@ -16,7 +16,7 @@ C = np.full((2, 1, 1, 1), 30)
 CONV_IN = inp(1, 3, 4)
 DAMAGES = {
     "cut": "not a readable HDF5 file .*truncated",
-    "not HDF5": "not a readable HDF5 file",
+    "not HDF5": "is no HDF5 file, as a network of lava-dl is; name another file",
     "foreign": "has no group 'layer', so it is not a lava-dl network",
     "top key": "netx silently drops 'optimizer' next to 'layer'; remove it",
     "gap": "layer 1 of 2 is missing; number them",

@@ -117,10 +117,14 @@ def test_bodies_that_are_none_are_left_out(tmp_path):
     np.testing.assert_array_equal(found[1].joints[0], x[1, :4, :75].reshape(4, 25, 3))
 
 
-def test_nan_is_left_for_the_check_of_joints(tmp_path):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_joints_that_are_not_finite_are_refused_with_their_place(value, tmp_path):
     content = arrays()
-    content["x_test"][1, 2, 3] = np.nan
-    assert np.isnan(ctrgcn_npz.read(write(tmp_path, **content), None, "test").clips[1].joints).sum() == 1
+    content["x_test"][1, 2, 3] = value
+    path = write(tmp_path, **content)
+    with pytest.raises(BadInputError, match=r"body 0, frame 2, joint 1 is not finite; repair or leave out") as caught:
+        ctrgcn_npz.read(path, None, "test").clips[1]
+    assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,16 @@ def test_joints_come_back_as_written(tmp_path, protocol, dtype, frames):
         np.testing.assert_array_equal(clip.joints, centred(by_name[clip.name]["keypoint"]))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_joints_that_are_not_finite_are_refused_with_their_place(tmp_path, value):
+    content = document()
+    content["annotations"][0]["keypoint"][0, 2, 7, 1] = value
+    clips = pyskl_pkl.read(write(tmp_path, content), "xsub", "test").clips
+    message = refused(lambda: [clip.joints for clip in clips])
+    assert message.startswith(str(tmp_path))
+    assert message.endswith("body 0, frame 2, joint 7 is not finite; repair or leave out the clip")
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_arrays_of_any_layout_and_numpy_scalars(tmp_path, protocol):
     content = document()

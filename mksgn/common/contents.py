@@ -1,0 +1,29 @@
+"""What stands in the place of a file: nothing, a pointer of Git LFS, or a file of another kind."""
+
+from pathlib import Path
+
+import h5py
+
+from mksgn.common.errors import BadInputError
+
+LFS_SIGNATURE = b"version https://git-lfs.github.com/spec/"
+
+
+def check_content(path: Path) -> None:
+    """Raise BadInputError for an empty file, and for a Git LFS pointer in place of the file."""
+    with path.open("rb") as file:
+        start = file.read(len(LFS_SIGNATURE))
+    if not start:
+        raise BadInputError(f"{path}: is empty, 0 bytes; its copy or download ended early: fetch the file again")
+    if start == LFS_SIGNATURE:
+        raise BadInputError(
+            f"{path}: is a pointer of Git LFS, not the file itself; run git lfs pull in its repository, or download "
+            "the file"
+        )
+
+
+def check_hdf5(path: Path, what: str) -> None:
+    """Raise BadInputError unless `path` is an HDF5 file; `what` it should be, such as "a NIR file"."""
+    check_content(path)
+    if not h5py.is_hdf5(path):
+        raise BadInputError(f"{path}: is no HDF5 file, as {what} is; name another file, or export it again")

@@ -1,0 +1,58 @@
+"""What stands in the place of a file is named, with a remedy, by every reader that takes files of others."""
+
+import h5py
+import nir
+import numpy as np
+import pytest
+
+from mksgn.common.errors import BadInputError
+from mksgn.deploy import arrays
+from mksgn.export.graph import files
+from mksgn.export.lava_dl import file as lava_dl_file
+from mksgn.train import checkpoint
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:9b0bbd50581d\nsize 2701856\n"
+READERS = {"graph.nir": files.read, "net.net": lava_dl_file.read, "x.npy": arrays.load, "model.pt": checkpoint.load}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty, 0 bytes; .*: fetch the file again"), (POINTER, "is a pointer of Git LFS, .*; run git lfs pull")],
+)
+def test_no_content_and_pointers(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInputError, match=message) as caught:
+        READERS[name](tmp_path / name)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def hdf5_of(kind: str, path) -> None:
+    if kind == "recordings":
+        data = nir.NIRNodeData({"spikes": nir.TimeGriddedData(np.zeros((1, 2, 3), dtype=bool), 1e-4)})
+        nir.write_data(path, nir.NIRGraphData({"lif": data}))
+        return
+    with h5py.File(path, "w") as file:
+        file.create_group("layer/0" if kind == "lava-dl" else "model_weights/dense")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("lava-dl", r"is a network of lava-dl; convert it with mksgn-export other\.nir --to nir"),
+        ("recordings", r"holds recordings \(NIRGraphData\), not a graph; compare them with mksgn-bench compare"),
+        ("keras", "is HDF5 of another kind, with model_weights and no 'node'"),
+    ],
+)
+def test_hdf5_of_another_kind_in_place_of_a_graph(kind, message, tmp_path):
+    path = tmp_path / "other.nir"
+    hdf5_of(kind, path)
+    with pytest.raises(BadInputError, match=message):
+        files.read(path)
+
+
+def test_text_in_place_of_a_graph(tmp_path):
+    (tmp_path / "a.nir").write_text("{}")
+    with pytest.raises(BadInputError, match="is no HDF5 file, as a NIR file is"):
+        files.read(tmp_path / "a.nir")
