@@ -13,6 +13,7 @@ from mksgn.export.errors import RangeError
 
 WEIGHT_BITS = 8
 WEIGHT_LIMIT = 2**WEIGHT_BITS - 2  # mixed-sign Dense and Sparse keep 7 bits and a sign, and clip; Conv clips nothing
+WEIGHT_LEAST = -(2**WEIGHT_BITS)  # also held; the quantiser's weights are symmetric
 THRESHOLD_BITS = 17
 THRESHOLD_LIMIT = 2**THRESHOLD_BITS - 1  # mantissa of vth
 SUB_UNIT_BITS = 6

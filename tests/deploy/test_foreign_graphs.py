@@ -4,6 +4,7 @@
 kind, graphs of the same structure that their authors' other exports have.
 """
 
+import itertools
 import warnings
 
 import h5py
@@ -57,7 +58,7 @@ def chain(shape: tuple[int, ...], *nodes: nir.NIRNode, output: tuple[int, ...] =
     names = {f"n{i}": node for i, node in enumerate(nodes)}
     path = ["input", *names, "output"]
     ends = {"input": nir.Input({"input": np.array(shape)}), "output": nir.Output({"output": np.array(output)})}
-    return nir.NIRGraph(ends | names, list(zip(path, path[1:], strict=False)), type_check=False)
+    return nir.NIRGraph(ends | names, list(itertools.pairwise(path)), type_check=False)
 
 
 def same_everywhere(graph, expected: np.ndarray, x: np.ndarray = X, dt: float = DT) -> None:

@@ -25,6 +25,7 @@ from mksgn.export.loihi import (
     SUB_UNIT_BITS,
     SUB_UNITS,
     THRESHOLD_LIMIT,
+    WEIGHT_LEAST,
     WEIGHT_LIMIT,
     decay_integers,
 )
@@ -193,7 +194,7 @@ def _threshold(population: Population, neuron: FloatNeuron, unit: float) -> np.n
         )
     rounding = FLOAT_STEP * threshold  # by float32, where the gain is no power of two
     above = units - threshold
-    if np.any(above <= -rounding) or np.any(above > HALF_STEP + rounding):
+    if np.any(above < -rounding) or np.any(above > HALF_STEP + rounding):
         raise DeployError(
             f"{population.name}: threshold {units.flat[0]:.6f} is no integer plus half a step of its membrane; "
             "the file was changed after it was quantised: export it again"
@@ -238,9 +239,9 @@ def _integers(what: str, x: np.ndarray, *, even: bool = False) -> np.ndarray:
         raise DeployError(
             f"{what} are no {'even ' if even else ''}integers of the file's unit; export it again with --quantize"
         )
-    if even and np.abs(rounded).max(initial=0) > WEIGHT_LIMIT:
+    if even and (rounded.min(initial=0) < WEIGHT_LEAST or rounded.max(initial=0) > WEIGHT_LIMIT):
         raise RangeError(
-            f"{what} ({np.abs(rounded).max():.0f}) exceed {WEIGHT_LIMIT} of an 8-bit synapse; "
+            f"{what} ({np.abs(rounded).max():.0f}) leave {WEIGHT_LEAST} … {WEIGHT_LIMIT} of an 8-bit synapse; "
             "export it again with --quantize 8"
         )
     return rounded

@@ -19,6 +19,7 @@ from mksgn.export.loihi import (
     DECAY_BITS,
     MEMBRANE_MAX,
     THRESHOLD_LIMIT,
+    WEIGHT_LEAST,
     WEIGHT_LIMIT,
 )
 
@@ -110,7 +111,11 @@ def integers_fit(program: Program) -> Iterator[str]:
             continue
         for weight in [np.array(q.weight)] if isinstance(q, Product) else ops.weights(q.operators):
             half = weight * 0.5
-            if np.abs(weight).max(initial=0) > WEIGHT_LIMIT or (np.rint(half) != half).any():
+            if (
+                weight.min(initial=0) < WEIGHT_LEAST
+                or weight.max(initial=0) > WEIGHT_LIMIT
+                or (np.rint(half) != half).any()
+            ):
                 yield f"projection {q.name}: weights are not even integers up to {WEIGHT_LIMIT}"
     for p in program.populations:
         if p.location == "chip" and p.kind in ("spiking", "graded"):

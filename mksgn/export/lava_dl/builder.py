@@ -1,17 +1,25 @@
 """The conversion of lava-dl's layers, one after the other, to nodes and edges of a NIR graph."""
 
+import json
+from dataclasses import asdict
+from typing import Any
+
 import nir
 import numpy as np
 
+from mksgn.export.graph.kinds import WEIGHTED
 from mksgn.export.graph.metadata import SCHEMA
 from mksgn.export.graph.nodes import f32
+from mksgn.export.graph.weights import weight_of
 from mksgn.export.lava_dl.hdf5 import MAX_CONV, Layer
 from mksgn.export.lava_dl.neurons import Neuron, read_neuron
 from mksgn.export.lava_dl.weights import check_weights, read_delays, read_matrix
-from mksgn.export.loihi import BIAS_MANTISSA_LIMIT, FLOAT_EXACT
+from mksgn.export.loihi import BIAS_MANTISSA_LIMIT, FLOAT_EXACT, WEIGHT_LEAST, WEIGHT_LIMIT
+from mksgn.export.quantization.scales import PopulationScale
 
 BIAS = (-BIAS_MANTISSA_LIMIT - 1, BIAS_MANTISSA_LIMIT)
 INPUT_WEIGHT = 64  # netx's default for an input layer
+INPUT_SYNAPSES = "layer0_scale"
 DENSE = {"shape", "weight", "bias", "delay", "neuron/", "inFeatures", "outFeatures"}
 CONV = {"shape", "weight", "bias", "delay", "neuron/", "inChannels", "outChannels", "kernelSize"}
 KEYS = {  # supported keys by layer type; any other key would be lost
@@ -36,20 +44,43 @@ class Builder:
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
         self.shape: tuple[int, ...] = ()  # output of the last node; () before the first layer
-        self.last = "input"
-        self.populations = 0
+        self.last = ["input"]  # the nodes whose sum is the output of the last layer: one, but after a read-out
+        self.populations: list[str] = []
+        self.readout: Layer | None = None  # a layer without threshold, after which there can be no other
+        self.unused: list[str] = []  # what of the file nothing uses, by its path
         self.typed = True  # whether nir infers the right types of every node
         self.flattened: Layer | None = None  # a flatten layer that no dense layer has followed yet
 
     def graph(self, **metadata: str) -> nir.NIRGraph:
         """Return the network; `metadata` are entries to add."""
         self.check_flattened()
-        self.put("output", nir.Output({"output": np.array(self.shape)}), [self.last])
+        self.put("output", nir.Output({"output": np.array(self.shape)}), self.last)
         entries = {"schema": SCHEMA, "profile": "portable", "source": "lava-dl", "dt": self.dt}
+        entries |= {"quantization": json.dumps(self.quantization())} if self.holds_integers() else {}
         reset = "hard, to 0; all state is 0 at the start of a clip"
         return nir.NIRGraph(
             self.nodes, self.edges, metadata=entries | {"reset": reset} | metadata, type_check=self.typed
         )
+
+    def holds_integers(self) -> bool:
+        """Whether all weights are even and of 8 bits, as SLAYER trains them: then fixed point takes them as they are.
+
+        Those of an input layer are the host's, and may be any.
+        """
+        on_chip = [node for name, node in self.nodes.items() if isinstance(node, WEIGHTED) and name != INPUT_SYNAPSES]
+        weights = [weight_of(node) for node in on_chip]
+        return all(not np.any(w % 2) and w.min() >= WEIGHT_LEAST and w.max() <= WEIGHT_LIMIT for w in weights)
+
+    def quantization(self) -> dict[str, Any]:
+        """What the quantiser would say of Lava's integers: all have the unit 1."""
+        populations = list(self.populations)
+        if self.readout and self.last != populations[-1:]:  # a sum, named as the compiler names it
+            name = self.last[0]
+            if isinstance(self.nodes[name], nir.Delay):
+                name = next(source for source, target in self.edges if target == name)
+            populations.append(name if len(self.last) == 1 else "output")
+        as_they_are = asdict(PopulationScale(0, 1.0, "lava-dl's integers", 0))
+        return {"bits": 8, "exact_on_chip": False, "populations": dict.fromkeys(populations, as_they_are)}
 
     def add(self, layer: Layer) -> None:
         """Append a layer.
@@ -62,14 +93,18 @@ class Builder:
             raise layer.refuse("netx cannot run this type, or silently skips it", f"build the network of {known}")
         if any(key.startswith("weight/") for key in layer.values):
             raise layer.refuse("complex weights are not in NIR", "train with real ones")
+        if self.readout:
+            what = "its values, which are no spikes, would enter another layer"
+            raise self.readout.refuse(f"has no threshold, and {what}", "end the network with it, or give it a neuron")
         for key in sorted(layer.values):
             if ("neuron/" if key.startswith("neuron/") else key) not in KEYS[layer.kind]:
-                raise layer.refuse(f"netx silently drops {key!r}", "remove it if the network runs without it")
+                layer.ignore(key)
         if layer.kind in ("input", "conv"):
             self.check_flattened()
         if self.input_shape and not layer.index and layer.kind != "input":
             self.start(self.input_shape)
         {"input": self.input, "conv": self.conv, "flatten": self.flatten}.get(layer.kind, self.dense)(layer)
+        self.unused += layer.unused
 
     def check_flattened(self) -> None:
         """Refuse a flatten layer that no dense layer follows."""
@@ -82,13 +117,18 @@ class Builder:
         self.edges += [(source, name) for source in sources]
         return name
 
-    def population(self, layer: Layer, neuron: Neuron, sources: list[str], leak: np.ndarray) -> None:
-        """Add the neurons of a layer; `leak` is the bias that v_leak holds."""
+    def population(self, layer: Layer, neuron: Neuron | None, sources: list[str], leak: np.ndarray) -> None:
+        """Add the neurons of a layer, if it has any; `leak` is the bias that v_leak holds."""
+        if neuron is None or neuron.threshold is None:
+            self.readout = layer
+        if neuron is None:
+            self.last = sources
+            return
         if leak.any() and not neuron.v_decay.any():
             what = "neuron/vDecay is 0: NIR's IF cannot hold a bias together with a delay, or one per neuron"
             raise layer.refuse(what, "set it to at least 1")
-        self.last = self.put(f"layer{layer.index}", neuron.node(self.dt, leak), sources)
-        self.populations += 1
+        self.last = [self.put(f"layer{layer.index}", neuron.node(self.dt, leak), sources)]
+        self.populations += self.last
 
     def start(self, shape: tuple[int, ...], signal: str = "spikes") -> None:
         """Add the Input."""
@@ -106,11 +146,13 @@ class Builder:
         if len(shape) not in (1, 3):
             raise layer.refuse(f"shape is {shape}, netx runs (N,) and (C, H, W)", "reshape the input")
         if not any(key.startswith("neuron/") for key in layer.values):
-            if set(layer.values) != {"shape"}:
-                raise layer.refuse("netx silently drops weight and bias of an input without neurons", "remove them")
+            for key in sorted(set(layer.values) & {"weight", "bias"}):
+                layer.ignore(key)
             return self.start(shape)
         self.start(shape, "analog")
         neuron = read_neuron(layer, shape)
+        if neuron is None or neuron.threshold is None:
+            raise layer.refuse("an input without threshold sends no spikes", "give it a neuron that fires")
         if neuron.keeps_current:
             what = f"neuron/iDecay is {neuron.i_decay.min()}: SLAYER filters the input with it, netx does not"
             raise layer.refuse(what, "train the input with current_decay = 1")
@@ -127,7 +169,7 @@ class Builder:
         else:
             kernel = gain * np.eye(shape[0])[:, :, None, None]
             node = nir.Conv2d(shape[1:], f32(kernel), (1, 1), (0, 0), (1, 1), 1, f32(np.full(shape[0], offset)))
-        self.population(layer, neuron, [self.put("layer0_scale", node, ["input"])], np.zeros(shape))
+        self.population(layer, neuron, [self.put(INPUT_SYNAPSES, node, ["input"])], np.zeros(shape))
 
     def conv(self, layer: Layer) -> None:
         """Add a convolution and its neurons."""
@@ -165,7 +207,7 @@ class Builder:
                 leak = values.transpose()  # one per neuron, in netx's order (W, H, C)
             elif values.shape != (outputs,):
                 raise layer.refuse(f"bias has shape {values.shape}", f"write it as {(outputs,)}")
-            elif neuron.keeps_current:
+            elif neuron and neuron.keeps_current:
                 leak = np.broadcast_to(values[:, None, None], shape)
             else:
                 bias = values
@@ -178,13 +220,13 @@ class Builder:
         )
         self.typed &= groups == 1 and tuple(node.output_type["output"]) == shape
         self.shape = shape
-        self.population(layer, neuron, [self.put(f"layer{layer.index}_conv", node, [self.last])], leak)
+        self.population(layer, neuron, [self.put(f"layer{layer.index}_conv", node, self.last)], leak)
 
     def flatten(self, layer: Layer) -> None:
         """Add a Flatten, unless the signal is flat already."""
         if len(self.shape) == 3:
             node = nir.Flatten({"input": np.array(self.shape)}, 0, -1)
-            self.last = self.put(f"layer{layer.index}_flatten", node, [self.last])
+            self.last = [self.put(f"layer{layer.index}_flatten", node, self.last)]
             self.shape = (int(np.prod(self.shape)),)
             self.flattened = layer if layer.kind == "flatten" else None
 
@@ -215,11 +257,13 @@ class Builder:
         if bias.size not in (1, outputs):
             raise layer.refuse(f"bias has {bias.size} values", f"write it as {self.shape}")
         bias, leak = np.broadcast_to(bias, self.shape), np.zeros(self.shape)
-        if neuron.keeps_current or by_output:
+        if neuron and (neuron.keeps_current or by_output):
             bias, leak = leak, bias
         sources = self.synapses(layer.index, parts[0], bias, delay, by_output)
         for recurrent in parts[1:]:
             name = f"layer{layer.index}"
+            if neuron is None or neuron.threshold is None:
+                raise layer.refuse("a loop without threshold feeds back values that are no spikes", "give it a neuron")
             sources.append(self.put(f"{name}_recurrent", nir.Linear(f32(recurrent)), [name]))
         self.population(layer, neuron, sources, leak)
 
@@ -238,16 +282,18 @@ class Builder:
         """
         name, delay_name = f"layer{index}_dense", f"layer{index}_delay"
 
+        (last,) = self.last
+
         def delayed(name: str, steps: np.ndarray, source: str) -> str:
             return self.put(name, nir.Delay(f32(steps * self.dt)), [source]) if steps.any() else source
 
         if by_output:
-            return [delayed(delay_name, delay[:, 0], self.put(name, _linear(weight, bias), [self.last]))]
+            return [delayed(delay_name, delay[:, 0], self.put(name, _linear(weight, bias), [last]))]
         if (delay == delay[:1]).all():
-            return [self.put(name, _linear(weight, bias), [delayed(delay_name, delay[0], self.last)])]
+            return [self.put(name, _linear(weight, bias), [delayed(delay_name, delay[0], last)])]
         branches: list[str] = []
         for steps in np.unique(delay):
-            source = delayed(f"{delay_name}{steps}", np.full(weight.shape[1], steps), self.last)
+            source = delayed(f"{delay_name}{steps}", np.full(weight.shape[1], steps), last)
             node = _linear(np.where(delay == steps, weight, 0), np.zeros_like(bias) if branches else bias)
             branches.append(self.put(f"{name}{steps}", node, [source]))
         return branches

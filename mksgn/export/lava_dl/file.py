@@ -30,12 +30,13 @@ It does not round odd weights of mixed sign: -256 … 254 arrive as they are.
 """
 
 import json
+import warnings
 from pathlib import Path
 
 import nir
 import numpy as np
 
-from mksgn.common.errors import BadInputError
+from mksgn.common.errors import BadInputError, MksgnWarning
 from mksgn.export.lava_dl.builder import Builder
 from mksgn.export.lava_dl.hdf5 import load
 from mksgn.train import checkpoint
@@ -65,5 +66,11 @@ def read(path: Path, *, dt: float = 1e-4, input_shape: tuple[int, ...] | None = 
         builder.add(layer)
     if not builder.populations:
         raise BadInputError(f"{path}: has no layer with neurons; export the whole network")
+    if builder.unused:
+        warnings.warn(
+            f"{path}: netx drops {', '.join(builder.unused)}, and the graph is the network without; remove what is not meant",
+            MksgnWarning,
+            stacklevel=2,
+        )
     versions = checkpoint.tool_versions("mksgn", "nir", "numpy", "h5py")
     return builder.graph(parent=checkpoint.sha256(path), versions=json.dumps(versions))

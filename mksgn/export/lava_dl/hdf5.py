@@ -3,7 +3,7 @@
 Reading executes nothing and follows no link; every error names its layer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,15 @@ class Layer:
     index: int
     kind: str
     values: dict[str, Any]  # str, or a NumPy array of numbers
+    unused: list[str] = field(default_factory=list)  # what neither netx nor this reader uses, by its path
 
     def refuse(self, what: str, remedy: str) -> UnsupportedLayerError:
         """Make an error that says `what` is wrong with this layer."""
         return UnsupportedLayerError(f"{self.path}: layer {self.index} ({self.kind}): {what}; {remedy}")
+
+    def ignore(self, key: str) -> None:
+        """Note that netx drops `key` silently, and what is read is the network without it."""
+        self.unused.append(f"/layer/{self.index}/{key}")
 
     def integers(self, key: str, low: int = -FLOAT_EXACT, high: int = FLOAT_EXACT, remedy: str = SCALE) -> np.ndarray:
         """Read integers in [low, high] as int64; netx truncates fractions and wraps larger values.
@@ -76,7 +81,6 @@ def load(path: Path) -> list[Layer]:
 
     Raises:
         BadInputError: The file is missing, damaged or not a lava-dl network.
-        UnsupportedLayerError: It holds what netx would drop.
     """
     if not path.is_file():
         raise BadInputError(f"{path}: no such file; slayer's blocks write one with export_hdf5")
@@ -98,9 +102,7 @@ def _layers(path: Path, file: h5py.File) -> list[Layer]:
     top = _member(path, file, "layer") if "layer" in file else None
     if not isinstance(top, h5py.Group):
         raise BadInputError(f"{path}: has no group 'layer', so it is not a lava-dl network; use a file of export_hdf5")
-    ignored = sorted(set(file) - {"layer", "simulation"})  # simulation: Ts and tSample of slayerPytorch's training
-    if ignored:
-        raise UnsupportedLayerError(f"{path}: netx silently drops {ignored[0]!r} next to 'layer'; remove it")
+    beside = sorted(set(file) - {"layer", "simulation"})  # simulation: Ts and tSample of slayerPytorch's training
     missing = [str(i) for i in range(max(len(top), 1)) if str(i) not in top]
     if missing:
         raise BadInputError(f"{path}: layer {missing[0]} of {len(top)} is missing; number them from 0 without gaps")
@@ -112,6 +114,7 @@ def _layers(path: Path, file: h5py.File) -> list[Layer]:
         if not isinstance(kind, str):
             raise BadInputError(f"{path}: layer {i} has no 'type'; export it again")
         layers.append(Layer(path, i, kind, values))
+    layers[0].unused += [f"/{name}" for name in beside]
     return layers
 
 

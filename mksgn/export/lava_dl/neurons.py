@@ -30,7 +30,7 @@ class Neuron:
 
     i_decay: np.ndarray
     v_decay: np.ndarray
-    threshold: np.ndarray
+    threshold: np.ndarray | None  # None: a read-out, whose membrane is the output
 
     @property
     def keeps_current(self) -> bool:
@@ -43,22 +43,27 @@ class Neuron:
             dt: Time step in seconds.
             leak: The bias that v_leak holds, in the full shape; 0 if vDecay = 0.
         """
-        threshold, zero = f32(self.threshold), np.zeros(self.threshold.shape, np.float32)
+        fires, integers = self.threshold is not None, {"lava_du": self.i_decay - 1, "lava_dv": self.v_decay}
+        firing: tuple[np.ndarray, ...] = ()
+        if self.threshold is not None:
+            firing = f32(self.threshold), np.zeros(self.threshold.shape, np.float32)
+            integers["lava_vth"] = self.threshold
         if not self.v_decay.any():
-            node: nir.NIRNode = nir.IF(f32(np.full(threshold.shape, 1 / dt)), threshold, zero)
+            r = f32(np.full(self.v_decay.shape, 1 / dt))
+            node: nir.NIRNode = nir.IF(r, *firing) if fires else nir.I(r)
         else:
-            gain = DECAY_STEPS / self.v_decay
-            membrane = (f32(dt * gain), f32(gain), f32(leak * gain), threshold, zero)
-            scale = DECAY_STEPS / self.i_decay
-            cuba = self.keeps_current
-            node = nir.CubaLIF(f32(dt * scale), *membrane, w_in=f32(scale)) if cuba else nir.LIF(*membrane)
-        integers = {"lava_du": self.i_decay - 1, "lava_dv": self.v_decay, "lava_vth": self.threshold}
+            gain, scale = DECAY_STEPS / self.v_decay, DECAY_STEPS / self.i_decay
+            membrane = (f32(dt * gain), f32(gain), f32(leak * gain), *firing)
+            if self.keeps_current:
+                node = (nir.CubaLIF if fires else nir.CubaLI)(f32(dt * scale), *membrane, w_in=f32(scale))
+            else:
+                node = (nir.LIF if fires else nir.LI)(*membrane)
         node.metadata = {key: int(x.flat[0]) for key, x in integers.items() if not np.ptp(x)} | {"lava_bias_exp": 6}
         return node
 
 
-def read_neuron(layer: Layer, shape: tuple[int, ...]) -> Neuron:
-    """Read the neurons of a layer; `shape` starts with the channels.
+def read_neuron(layer: Layer, shape: tuple[int, ...]) -> Neuron | None:
+    """Read the neurons of a layer; `shape` starts with the channels. None for a read-out without memory.
 
     Raises:
         UnsupportedLayerError: The neurons have no equivalent in NIR, or netx would lose part of
@@ -66,15 +71,14 @@ def read_neuron(layer: Layer, shape: tuple[int, ...]) -> Neuron:
     """
     keys = {key.partition("/")[2] for key in layer.values if key.startswith("neuron/")}
     if not keys:
-        what = "has no neuron: SLAYER outputs its current, netx integrates it up to a threshold of 131072"
-        raise layer.refuse(what, "give it a neuron, or leave the layer out")
+        return None  # SLAYER outputs its current
     kind = layer.values.get("neuron/type")
     if not isinstance(kind, str) or kind not in NEURON_TYPES:
         raise layer.refuse(
             f"neurons of type {str(kind)[:80]!r} do not exist in NIR", f"train with {' or '.join(NEURON_TYPES)}"
         )
     for key in sorted(keys - NEURON_KEYS - set(NEURON_FIXED)):
-        raise layer.refuse(f"netx silently drops neuron/{key}", "remove it if the network runs without it")
+        layer.ignore(f"neuron/{key}")
     for key in sorted(keys & set(NEURON_FIXED)):
         values = np.unique(layer.integers(f"neuron/{key}"))
         if values.tolist() != [NEURON_FIXED[key]]:
@@ -89,12 +93,13 @@ def read_neuron(layer: Layer, shape: tuple[int, ...]) -> Neuron:
             )
         return np.broadcast_to(values.reshape(-1, *(1,) * (len(shape) - 1)), shape)
 
-    if np.all(layer.values.get("neuron/vThMant") == READOUT_THRESHOLD):
-        raise layer.refuse(f"vThMant is {READOUT_THRESHOLD}: a read-out that never fires", "leave the layer out")
-    threshold = per_channel("vThMant", THRESHOLD_LIMIT, SCALE)
-    if "theta" in keys and (per_channel("theta", 2**30, SCALE) != threshold * 64).any():
-        raise layer.refuse("neuron/theta is not 64 vThMant, and netx silently drops it", "remove it")
     i_decay, v_decay = (per_channel(key, DECAY_STEPS, "clamp it") for key in ("iDecay", "vDecay"))
+    readout = bool(np.all(layer.values.get("neuron/vThMant") == READOUT_THRESHOLD))
+    if readout and np.all(i_decay == DECAY_STEPS) and np.all(v_decay == DECAY_STEPS):
+        return None
+    threshold = None if readout else per_channel("vThMant", THRESHOLD_LIMIT, SCALE)
+    if threshold is not None and "theta" in keys and (per_channel("theta", 2**30, SCALE) != threshold * 64).any():
+        layer.ignore("neuron/theta (it is not 64 vThMant)")
     neuron = Neuron(i_decay, v_decay, threshold)
     if not i_decay.all() or (not v_decay.all() and (v_decay.any() or neuron.keeps_current)):
         what = "is 0: NIR's time constants are finite, and its IF keeps no current"

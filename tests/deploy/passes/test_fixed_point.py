@@ -166,10 +166,10 @@ def test_the_largest_values_that_fit():
     assert (neuron.vth.item(), neuron.bias_mant.item(), neuron.bias_exp) == (131_071, 4095, 7)
 
 
-@pytest.mark.parametrize("weight", [256, -256, 1000])
+@pytest.mark.parametrize("weight", [256, -258, 1000])
 def test_weights_beyond_8_bits(weight):
     with pytest.raises(
-        RangeError, match=rf"^d: weights \({abs(weight)}\) exceed 254 of an 8-bit synapse; export it again"
+        RangeError, match=rf"^d: weights \({abs(weight)}\) leave -256 … 254 of an 8-bit synapse; export it again"
     ):
         one([[2, weight]])
 
@@ -318,7 +318,8 @@ def test_the_worst_sum_of_products(channels, joints, culprit):
 
 
 @pytest.mark.parametrize(
-    ("gain", "error", "message"), [(3.0, DeployError, "no even integers"), (256.0, RangeError, r"\(256\) exceed 254")]
+    ("gain", "error", "message"),
+    [(3.0, DeployError, "no even integers"), (256.0, RangeError, r"\(256\) leave -256 … 254")],
 )
 def test_the_weight_of_a_product(gain, error, message):
     node = net.attention(1, gain, 2.0, half_step(1), half_step(1))

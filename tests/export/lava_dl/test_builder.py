@@ -1,12 +1,15 @@
 """Layers of lava-dl give netx's spikes, as it runs in Lava; what would be lost is refused."""
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mksgn.common.errors import MksgnWarning
+from mksgn.export.graph.metadata import json_of
 from mksgn.export.lava_dl.file import read
 from tests.support import loihi_oracle as oracle
 from tests.support.lava_dl_files import FLATTEN, Layers, conv, dense, inp, neuron, recurrent, weights, write
@@ -188,8 +191,6 @@ REFUSED: dict[str, tuple[Layers, str]] = {
         )
         for kind in ("pool", "convT", "unpool", "average", "concat", "dense_comp", "Dense", "whatever")
     },
-    "layer's key": ([inp(3), dense(W, mask=W)], "netx silently drops 'mask'; remove it"),
-    "nested key": ([inp(3), dense(W, **{"shape2/x": 1})], "netx silently drops 'shape2/x'"),
     "bias of an IF": (
         [inp(3), dense(W, delay=np.array([1, 2]), bias=np.array([1, 2]), **neuron(v=0))],
         "IF cannot hold a bias",
@@ -213,7 +214,15 @@ REFUSED: dict[str, tuple[Layers, str]] = {
         [CONV_IN, conv(C, (3, 4), delay=np.array([1, 0]))],
         "netx silently drops the delays of a convolution",
     ),
-    "conv's neuron": ([CONV_IN, {k: v for k, v in conv(C, (3, 4)).items() if "/" not in k}], "has no neuron"),
+    "layers after a read-out": (
+        [CONV_IN, {k: v for k, v in conv(C, (3, 4)).items() if "/" not in k}, dense(W)],
+        "has no threshold, and its values, which are no spikes, would enter another layer; end the network with it",
+    ),
+    "a loop without threshold": (
+        [inp(3), recurrent(W, np.eye(len(W), dtype=int), **neuron(vth=2**18 - 1))],
+        "a loop without threshold feeds back values that are no spikes; give it a neuron",
+    ),
+    "an input without threshold": ([inp(3, **neuron(vth=2**18 - 1)), dense(W)], "an input without threshold sends no"),
     "conv's bias": (
         [CONV_IN, conv(C, (3, 4), bias=np.ones((2, 1, 1)))],
         r"bias has shape \(2, 1, 1\); write it as \(2,\)",
@@ -240,7 +249,6 @@ REFUSED: dict[str, tuple[Layers, str]] = {
     ),
     "flatten before a conv": ([CONV_IN, FLATTEN, conv(C, (3, 4))], r"layer 1 \(flatten\): netx drops a flatten"),
     "two axes": ([inp(3, 4), dense(W)], r"shape is \(3, 4\), netx runs \(N,\) and \(C, H, W\)"),
-    "input's weight": ([inp(3, weight=3), dense(W)], "netx silently drops weight and bias of an input without neurons"),
     "input's memory": (
         [inp(3, **neuron(i=1024)), dense(W)],
         r"layer 0 \(input\): neuron/iDecay is 1024: SLAYER filters the input",
@@ -249,10 +257,40 @@ REFUSED: dict[str, tuple[Layers, str]] = {
         [inp(3, weight=[1, 2, 3], **neuron()), dense(W)],
         "weight or bias of the input has more than one value",
     ),
-    "input's delay": ([inp(3, delay=1, **neuron()), dense(W)], "netx silently drops 'delay'"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_would_be_lost_is_refused(name, tmp_path):
     assert_refused(tmp_path / "net.net", *REFUSED[name])
+
+
+UNUSED = {
+    "a layer's key": ([inp(3), dense(W, mask=W)], "/layer/1/mask"),
+    "a nested key": ([inp(3), dense(W, **{"shape2/x": 1})], "/layer/1/shape2/x"),
+    "an input's weight": ([inp(3, weight=3), dense(W)], "/layer/0/weight"),
+    "an input's delay": ([inp(3, delay=1, **neuron()), dense(W)], "/layer/0/delay"),
+    "a neuron's key": ([inp(3), dense(W, **neuron(tauRef=100))], "/layer/1/neuron/tauRef"),
+    "theta": ([inp(3), dense(W, **neuron(theta=100))], r"/layer/1/neuron/theta \(it is not 64 vThMant\)"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSED)
+def test_what_netx_drops_is_reported_and_not_fatal(name, tmp_path):
+    layers, key = UNUSED[name]
+    with pytest.warns(MksgnWarning, match=rf"net\.net: netx drops {key}, and the graph is the network without"):
+        graph = read(write(tmp_path / "net.net", layers))
+    kept = [{k: v for k, v in layer.items() if not re.fullmatch(key.split()[0], f"/layer/{i}/{k}")}
+            for i, layer in enumerate(layers)]  # fmt: skip
+    without = read(write(tmp_path / "without.net", kept))
+    assert sorted(graph.nodes) == sorted(without.nodes)
+    for node, other in ((graph.nodes[n], without.nodes[n]) for n in graph.nodes):
+        for field, value in node.to_dict().items():
+            np.testing.assert_array_equal(value, other.to_dict()[field])
+
+
+def test_integers_are_marked_as_such_where_a_chip_holds_them(tmp_path):
+    even = read(write(tmp_path / "even.net", [inp(3), dense([[-256, 2, 254], [4, 6, 8]])]))
+    assert json_of(even, "quantization")["populations"].keys() == {"layer1"}
+    odd = read(write(tmp_path / "odd.net", [inp(3), dense([[1, -3, 5], [2, 4, 6]])]))
+    assert json_of(odd, "quantization") is None

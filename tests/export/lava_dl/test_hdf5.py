@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mksgn.common.errors import BadInputError
+from mksgn.common.errors import BadInputError, MksgnWarning
 from mksgn.export.lava_dl.file import read
 from tests.support.lava_dl_files import Layers, conv, dense, inp, write
 from tests.support.netx import assert_refused
@@ -18,7 +18,6 @@ DAMAGES = {
     "cut": "not a readable HDF5 file .*truncated",
     "not HDF5": "is no HDF5 file, as a network of lava-dl is; name another file",
     "foreign": "has no group 'layer', so it is not a lava-dl network",
-    "top key": "netx silently drops 'optimizer' next to 'layer'; remove it",
     "gap": "layer 1 of 2 is missing; number them",
     "no layers": "layer 0 of 0 is missing",
     "untyped": "layer 1 has no 'type'",
@@ -65,8 +64,6 @@ def damage(path: Path, how: str) -> None:
         layer = file["layer/1"]
         if how == "foreign":
             file.move("layer", "model_weights")
-        elif how == "top key":
-            file["optimizer"] = 3
         elif how == "gap":
             file.move("layer/1", "layer/2")
         elif how == "no layers":
@@ -113,6 +110,14 @@ def test_damaged_foreign_and_hostile_files(how, tmp_path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(BadInputError, match="no such file; slayer's blocks write one with export_hdf5"):
         read(tmp_path / "none.net")
+
+
+def test_what_lies_beside_the_layers_is_reported_and_not_fatal(tmp_path):
+    path = write(tmp_path / "net.net", [inp(3), dense(W)])
+    with h5py.File(path, "r+") as file:
+        file["optimizer/step"] = 3
+    with pytest.warns(MksgnWarning, match=r"net\.net: netx drops /optimizer, and the graph is the network without"):
+        assert "layer1" in read(path).nodes
 
 
 def test_slayerpytorchs_simulation_group_is_not_the_networks(tmp_path):

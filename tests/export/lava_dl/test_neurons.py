@@ -44,14 +44,6 @@ REFUSED: dict[str, tuple[Layers, str]] = {
     "RF": ([inp(3), dense(W, **neuron(type="RF_PHASE"))], "neurons of type 'RF_PHASE'"),
     "numbers for a type": ([inp(3), dense(W, **neuron(type=np.arange(5)))], r"neurons of type '\[0 1 2 3 4\]' do not"),
     "ALIF": ([inp(3), dense(W, **neuron(type="ALIF", thDecay=3))], "neurons of type 'ALIF'"),
-    "no neuron": (
-        [inp(3), {k: v for k, v in dense(W).items() if "/" not in k}],
-        "has no neuron: .* threshold of 131072; give",
-    ),
-    "a read-out": (
-        [inp(3), dense(W, **neuron(vth=2**18 - 1))],
-        "vThMant is 262143: a read-out that never fires; leave",
-    ),
     "18 bits": ([inp(3), dense(W, **neuron(vth=2**17))], "neuron/vThMant holds 131072, outside 0 … 131071; scale"),
     "negative threshold": ([inp(3), dense(W, **neuron(vth=-1))], "neuron/vThMant holds -1, outside 0"),
     "refractory": (
@@ -65,8 +57,6 @@ REFUSED: dict[str, tuple[Layers, str]] = {
     "message bits": ([inp(3), dense(W, **neuron(messageBits=8))], "neuron/messageBits is 8"),
     "norm's exponent": ([inp(3), dense(W, **neuron(weight_exp=np.array([-2.0])))], "neuron/weight_exp is -2"),
     "synapse's exponent": ([inp(3), dense(W, **neuron(wgtExp=6))], "neuron/wgtExp is 6"),
-    "theta": ([inp(3), dense(W, **neuron(theta=100))], "neuron/theta is not 64 vThMant"),
-    "neuron's key": ([inp(3), dense(W, **neuron(tauRef=100))], "netx silently drops neuron/tauRef; remove it"),
     "an endless current": ([inp(3), dense(W, **neuron(i=0))], "neuron/iDecay is 0: NIR's time constants are finite"),
     "an endless membrane": ([inp(3), dense(W, **neuron(i=1024, v=0))], "neuron/vDecay is 0: NIR's time .* at least 1"),
     "partly endless": ([inp(3), dense(W, **neuron(v=np.array([0, 5])))], "neuron/vDecay is 0"),
