@@ -12,7 +12,7 @@ from mksgn.bench.chip_counts import comparison as chip
 from mksgn.bench.chip_counts import counts as chip_counts
 from mksgn.bench.chip_counts import tables as chip_tables
 from mksgn.bench.claims import Published, published_claims
-from mksgn.bench.compare import tables
+from mksgn.bench.compare import recordings, tables
 from mksgn.bench.compare.gate import Bounds, evaluate_bounds, raise_missed
 from mksgn.bench.compare.runs import clip_names, compare_folders
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
@@ -26,7 +26,9 @@ from mksgn.bench.shards import Settings
 from mksgn.bench.theory import PAPER_MODEL
 from mksgn.bench.verdicts import evaluate_claims, gate
 from mksgn.common.console import new_app, output, run_app
+from mksgn.common.errors import BadInputError
 from mksgn.common.extras import require
+from mksgn.deploy import nir_data
 from mksgn.export.errors import ParityError
 from mksgn.train.datasets import open_source
 
@@ -142,8 +144,13 @@ def check(
 
 @app.command()
 def compare(
-    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="Folder of the reference run, or a run.json.")],
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run to compare, or a run.json.")],
+    reference: Annotated[
+        Path,
+        typer.Argument(metavar="REFERENCE", help="Folder of the reference run, a run.json, or a NIRData recording."),
+    ],
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of the run to compare, a run.json, or a NIRData recording.")
+    ],
     max_drop_accuracy: Annotated[float | None, _limit("Allowed drop of top-1: 0.01 allows 0.98 after 0.99.")] = None,
     max_rise_energy: Annotated[float | None, _limit("Allowed relative rise: 0.05 allows 105 after 100.")] = None,
     under: Annotated[str, typer.Option(metavar="NAME", help="Energy model of --max-rise-energy.")] = PAPER_MODEL,
@@ -160,12 +167,16 @@ def compare(
 ) -> None:
     """Compare two runs, with optional bounds.
 
-    Shows the differences by figure, class and layer; exit code 5 if a bound is missed.
+    Shows the differences by figure, class and layer; exit code 5 if a bound is missed. Where one of the two is a
+    recording that nir.write_data wrote, compares the spikes, decision by decision.
 
     Example: mksgn-bench compare runs/ref runs/new --max-drop-accuracy 0.005 --max-rise-energy 0.05
     """
     rises = (max_rise_energy, max_rise_spikes, max_rise_syn_ops, max_rise_latency, max_rise_cores)
     bounds = Bounds(max_drop_accuracy, *rises, identical=identical, energy_model=under)
+    if recordings.is_recording(reference) or recordings.is_recording(run_folder):
+        _compare_recordings(reference, run_folder, bounds, markdown, as_json=as_json)
+        return
     comparison = compare_folders(reference, run_folder)
     verdicts = evaluate_bounds(comparison, bounds, allow_different_data=allow_different_data)
     if markdown is not None:
@@ -176,6 +187,41 @@ def compare(
         for part in (*tables.tables(comparison, verdicts), *tables.sentences(comparison)):
             output.print(part)
     raise_missed(comparison, verdicts)
+
+
+def _compare_recordings(
+    reference: Path, run_folder: Path, bounds: Bounds, markdown: Path | None, *, as_json: bool
+) -> None:
+    if bounds.limits():
+        raise BadInputError(
+            f"{', '.join(bounds.limits())}: a recording has spikes alone; --identical is its only bound"
+        )
+    comparison = recordings.compare(reference, run_folder)
+    if markdown is not None:
+        write_atomically(markdown, recordings.markdown(comparison))
+    if as_json:
+        print(recordings.as_json(comparison))
+    else:
+        for part in (recordings.show(comparison), *recordings.sentences(comparison)):
+            output.print(part)
+    if bounds.identical and comparison.differ:
+        missed = f"identical: {comparison.differ} of {comparison.decisions} decisions differ"
+        raise BoundMissedError(f"{run_folder} compared with {reference}", [missed])
+
+
+@app.command("nir-data")
+def write_nir_data(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of mksgn-deploy -o or mksgn-bench run.")],
+    out: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+) -> None:
+    """Write a run's spike trains in nir's own data format, for nir.read_data.
+
+    Example: mksgn-bench nir-data runs/foreign -o runs/foreign.h5
+    """
+    recording = nir_data.of_folder(run_folder)
+    nir_data.write(recording, out, nir_data.dt_of_folder(run_folder))
+    samples = len(next(iter(recording.spikes.values()))) if recording.spikes else 0
+    output.print(f"wrote {out}: {len(recording.spikes)} populations, {samples} samples")
 
 
 @app.command("beside", hidden=True)  # its former name

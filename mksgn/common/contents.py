@@ -27,3 +27,13 @@ def check_hdf5(path: Path, what: str) -> None:
     check_content(path)
     if not h5py.is_hdf5(path):
         raise BadInputError(f"{path}: is no HDF5 file, as {what} is; name another file, or export it again")
+
+
+def check_own_content(path: Path, group: h5py.Group) -> None:
+    """Raise BadInputError where an HDF5 file names content of another file, or a link within it."""
+    for name in group:
+        item = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
+        if item is None or (isinstance(item, h5py.Dataset) and (item.is_virtual or item.external)):
+            raise BadInputError(f"{path}: {name!r} in {group.name} is a link, or in another file; copy it into place")
+        if isinstance(item, h5py.Group):
+            check_own_content(path, item)

@@ -76,6 +76,12 @@ def write_outputs(execution: Execution, path: Path) -> None:
         np.savez_compressed(file, **outputs)
 
 
+def recorded(path: Path) -> list[str]:
+    """Names of the populations whose spike trains were stored."""
+    with np.load(path) as arrays:
+        return [name.removeprefix("shape/") for name in arrays.files if name.startswith("shape/")]
+
+
 def read_train(path: Path, population: str) -> np.ndarray:
     """Read spike trains, (samples, steps, *shape) bool, of the samples that were stored."""
     with np.load(path) as arrays:
@@ -95,6 +101,7 @@ def write_manifest(
             "precision": program.precision,
             "populations": len(program.populations),
             "latency_steps": program.latency,
+            "dt": program.dt,
         },
         **facts,
         "machine": machine(),

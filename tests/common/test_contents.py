@@ -40,7 +40,7 @@ def hdf5_of(kind: str, path) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("lava-dl", r"is a network of lava-dl; convert it with mksgn-export other\.nir --to nir"),
+        ("lava-dl", r"is a network of lava-dl; convert it with mksgn-export .*other\.nir --to nir"),
         ("recordings", r"holds recordings \(NIRGraphData\), not a graph; compare them with mksgn-bench compare"),
         ("keras", "is HDF5 of another kind, with model_weights and no 'node'"),
     ],

@@ -96,10 +96,10 @@ def _check_kind(path: Path, file: h5py.File) -> None:
     if "node" in file:
         return
     if "layer" in file:
-        raise BadInputError(f"{path}: is a network of lava-dl; convert it with mksgn-export {path.name} --to nir")
+        raise BadInputError(f"{path}: is a network of lava-dl; convert it with mksgn-export {path} --to nir")
     if file.attrs.get("__type__") == "NIRGraphData":
         raise BadInputError(
-            f"{path}: holds recordings (NIRGraphData), not a graph; compare them with mksgn-bench compare RUN {path.name}"
+            f"{path}: holds recordings (NIRGraphData), not a graph; compare them with mksgn-bench compare RUN {path}"
         )
     held = ", ".join(sorted(file)[:5]) or "nothing"
     raise BadInputError(f"{path}: is HDF5 of another kind, with {held} and no 'node'; name a file that nir.write made")

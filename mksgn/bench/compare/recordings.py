@@ -1,0 +1,161 @@
+"""Compare recorded spikes, decision by decision: those of a run, and those that another simulator or a chip wrote."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from rich.table import Table
+
+from mksgn.bench.compare.tables import NONE
+from mksgn.common.console import table
+from mksgn.common.errors import BadInputError
+from mksgn.deploy import nir_data
+from mksgn.deploy.nir_data import Recording
+
+SCHEMA = "mksgn.compare-recordings/1"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One population in both recordings; `a` is the reference.
+
+    Attributes:
+        decisions: how many were compared.
+        differ: how many of them differ.
+        first: (step, sample, neuron) of the first that differs, the earliest step first.
+    """
+
+    population: str
+    decisions: int
+    differ: int
+    spikes_a: int
+    spikes_b: int
+    first: tuple[int, int, int] | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All populations that both recordings have, in the order of the reference."""
+
+    a: Recording
+    b: Recording
+    samples: int
+    populations: tuple[Difference, ...]
+
+    @property
+    def differ(self) -> int:
+        return sum(population.differ for population in self.populations)
+
+    @property
+    def decisions(self) -> int:
+        return sum(population.decisions for population in self.populations)
+
+
+def is_recording(path: Path) -> bool:
+    """Whether a path names recordings in HDF5, and not a run."""
+    return path.is_file() and h5py.is_hdf5(path)
+
+
+def compare(a: Path, b: Path) -> Comparison:
+    """Compare two recordings, or a recording with a run's folder, sample by sample.
+
+    Where one has more samples, the first ones are compared.
+
+    Args:
+        a: The reference: a run's folder, or a file of nir.write_data.
+        b: What is compared with it.
+
+    Raises:
+        BadInputError: One cannot be read, or they have no population in common, or other steps or neurons.
+    """
+    folders = {path: nir_data.of_folder(path) for path in (a, b) if path.is_dir()}
+    dt = nir_data.dt_of_folder(next(iter(folders))) if folders else _dt(a)
+    first, second = (folders.get(path) or nir_data.read(path, dt) for path in (a, b))
+    common = [name for name in first.spikes if name in second.spikes]
+    if not common:
+        raise BadInputError(
+            f"{b}: no population of the names {', '.join(first.spikes)}; it has {', '.join(second.spikes)}: "
+            "give its nodes the names of the graph's"
+        )
+    samples = min(len(recording.spikes[common[0]]) for recording in (first, second))
+    populations = tuple(
+        _difference(b, name, first.spikes[name][:samples], second.spikes[name][:samples]) for name in common
+    )
+    return Comparison(first, second, samples, populations)
+
+
+def _dt(path: Path) -> float:
+    """The step of time-gridded data, seconds; 1e-4 for events alone."""
+    with h5py.File(path, "r") as file:
+        steps: list[float] = []
+        file.visititems(lambda name, item: steps.append(float(item.attrs["dt"])) if "dt" in item.attrs else None)
+    return steps[0] if steps else 1e-4
+
+
+def _difference(path: Path, name: str, a: np.ndarray, b: np.ndarray) -> Difference:
+    if a.shape != b.shape:
+        raise BadInputError(
+            f"{path}: population {name} has (samples, steps, neurons) {b.shape}, the reference {a.shape}; record the "
+            "same steps, at the same time step"
+        )
+    places = np.argwhere((a != b).swapaxes(0, 1))
+    first = (int(places[0][0]), int(places[0][1]), int(places[0][2])) if len(places) else None
+    return Difference(name, a.size, len(places), int(a.sum()), int(b.sum()), first)
+
+
+def show(comparison: Comparison) -> Table:
+    """The table for the terminal."""
+    headings = ("population", "decisions", "differ", "spikes, a", "spikes, b", "first: step, sample, neuron")
+    rows = [
+        (
+            p.population,
+            f"{p.decisions:,}",
+            f"{p.differ:,}",
+            f"{p.spikes_a:,}",
+            f"{p.spikes_b:,}",
+            NONE if p.first is None else ", ".join(map(str, p.first)),
+        )
+        for p in comparison.populations
+    ]
+    return table("recorded spikes", headings, rows)
+
+
+def sentences(comparison: Comparison) -> Iterator[str]:
+    """What the table does not say."""
+    yield (
+        f"{comparison.differ:,} of {comparison.decisions:,} decisions differ, on {comparison.samples} samples that both "
+        "recorded"
+    )
+    for recording, other in ((comparison.a, comparison.b), (comparison.b, comparison.a)):
+        alone = [name for name in recording.spikes if name not in other.spikes]
+        if alone:
+            yield f"only in {recording.name}: {', '.join(alone)}"
+        for name, events in recording.doubled.items():
+            yield f"{recording.name}: {name}: {events} events share a step with another of the same neuron; one is counted"
+
+
+def as_json(comparison: Comparison) -> str:
+    """The comparison as JSON."""
+    values = {
+        "schema": SCHEMA,
+        "a": comparison.a.name,
+        "b": comparison.b.name,
+        "samples": comparison.samples,
+        "decisions": comparison.decisions,
+        "differ": comparison.differ,
+        "populations": [asdict(population) for population in comparison.populations],
+    }
+    return json.dumps(values, indent=2, ensure_ascii=False)
+
+
+def markdown(comparison: Comparison) -> str:
+    """The comparison for a pull request."""
+    rows: Sequence[str] = [
+        f"| {p.population} | {p.decisions:,} | {p.differ:,} | {p.spikes_a:,} | {p.spikes_b:,} |"
+        for p in comparison.populations
+    ]
+    head = ["| population | decisions | differ | spikes, a | spikes, b |", "|---|---:|---:|---:|---:|"]
+    return "\n\n".join([*sentences(comparison), "\n".join([*head, *rows])]) + "\n"

@@ -1,0 +1,139 @@
+"""Spike recordings in nir's own data format, NIRGraphData: a run's, and those of other simulators and chips.
+
+Each population is a node with the observable `spikes`, of shape (samples, steps, neurons): TimeGriddedData of
+bool, or EventData, as jaxsnn and hxtorch write them. Neurons are counted in C order of the population's shape.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import nir
+import numpy as np
+
+from mksgn.common.atomic import replacing
+from mksgn.common.contents import check_content, check_hdf5, check_own_content
+from mksgn.common.errors import BadInputError, first_line
+from mksgn.deploy.run_folder import SPIKES_FILE, read_manifest, read_train, recorded
+
+SPIKES = "spikes"
+EARLY = 1e-6  # of a step: how far rounding may put an event before its step
+MOST_VALUES = 1 << 31  # of one population's grid of steps
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Spike trains of one source.
+
+    Attributes:
+        name: what to call it.
+        spikes: (samples, steps, neurons) bool by population.
+        doubled: events by population that share their step with another of the same neuron, if any.
+    """
+
+    name: str
+    spikes: Mapping[str, np.ndarray]
+    doubled: Mapping[str, int]
+
+
+def of_folder(folder: Path) -> Recording:
+    """Read the spike trains that a run's folder holds, of its first samples.
+
+    Raises:
+        BadInputError: the folder has no spikes.npz, or it cannot be read.
+    """
+    path = folder / SPIKES_FILE
+    if not path.is_file():
+        raise BadInputError(
+            f"{path}: no such file; make one with mksgn-deploy -o {folder} or mksgn-bench run -o {folder}"
+        )
+    check_content(path)
+    try:
+        trains = {name: read_train(path, name) for name in recorded(path)}
+        spikes = {name: x.reshape(*x.shape[:2], -1) for name, x in trains.items()}
+    except Exception as error:  # zipfile, KeyError, ValueError, … according to where the damage sits
+        raise BadInputError(f"{path}: cannot be read ({first_line(error)}); run the network again") from error
+    return Recording(str(folder), spikes, {})
+
+
+def write(recording: Recording, path: Path, dt: float) -> None:
+    """Write a recording for `nir.read_data`; `dt` is the time step in seconds."""
+    nodes = {
+        name: nir.NIRNodeData({SPIKES: nir.TimeGriddedData(np.asarray(x, dtype=bool), dt)})
+        for name, x in recording.spikes.items()
+    }
+    slashed = sorted(name for name in nodes if "/" in name)
+    if slashed:
+        raise BadInputError(f"{path}: population {slashed[0]}: HDF5 has no '/' in names; rename it in the graph")
+    with replacing(path) as temporary:
+        nir.write_data(str(temporary), nir.NIRGraphData(nodes))
+
+
+def dt_of_folder(folder: Path) -> float:
+    """The time step of a run in seconds; 1e-4 where an older manifest does not say."""
+    program = read_manifest(folder).get("program") or {}
+    return float(program.get("dt", 1e-4))
+
+
+def read(path: Path, dt: float) -> Recording:
+    """Read a recording as steps of `dt` seconds; nested graphs give the names "outer.inner".
+
+    Events become spikes of the step in which they lie. Time-gridded data keep their own steps.
+
+    Raises:
+        BadInputError: the file is missing, damaged, of another kind, or holds no spikes.
+    """
+    if not path.is_file():
+        raise BadInputError(f"{path}: no such file; nir.write_data makes one")
+    check_hdf5(path, "a recording of nir.write_data")
+    try:
+        with h5py.File(path, "r") as file:
+            check_own_content(path, file)
+        data = nir.read_data(str(path))
+        observed = dict(_spikes(data))
+    except BadInputError:
+        raise
+    except Exception as error:  # h5py, KeyError, ValueError, … according to where the damage sits
+        raise BadInputError(
+            f"{path}: no readable recording ({first_line(error)}); write it with nir.write_data"
+        ) from error
+    if not observed:
+        raise BadInputError(f"{path}: no node has the observable {SPIKES!r}; record spikes under that name")
+    spikes, doubled = {}, {}
+    for name, values in observed.items():
+        spikes[name], more = _grid(f"{path}: {name}", values, dt)
+        if more:
+            doubled[name] = more
+    return Recording(str(path), spikes, doubled)
+
+
+def _spikes(data: nir.NIRGraphData, prefix: str = "") -> Iterator[tuple[str, nir.TimeGriddedData | nir.EventData]]:
+    for name, node in data.nodes.items():
+        if isinstance(node, nir.NIRGraphData):
+            yield from _spikes(node, f"{prefix}{name}.")
+        elif SPIKES in node.observables:
+            yield f"{prefix}{name}", node.observables[SPIKES]
+
+
+def _grid(place: str, values: nir.TimeGriddedData | nir.EventData, dt: float) -> tuple[np.ndarray, int]:
+    """(samples, steps, neurons) bool, and how many events fell on a spike that was there already."""
+    if isinstance(values, nir.TimeGriddedData):
+        if not np.isin(values.data, (0, 1)).all():
+            raise BadInputError(f"{place}: spikes are 0 or 1, and other values were recorded; record single spikes")
+        return values.data.astype(bool), 0
+    samples = len(values.idx)
+    steps = round(values.t_max / dt)
+    if not 0 < samples * steps * values.n_neurons <= MOST_VALUES:
+        raise BadInputError(
+            f"{place}: {samples} samples of {steps} steps of {dt:g} s and {values.n_neurons} neurons, expected at most "
+            f"{MOST_VALUES:,} values; check t_max, which is in seconds"
+        )
+    grid = np.zeros((samples, steps, values.n_neurons), dtype=bool)
+    # no event: index -1, or a time beyond the recording (jaxsnn writes twice t_max)
+    sample, event = np.nonzero((values.idx >= 0) & np.isfinite(values.time) & (values.time < values.t_max))
+    neuron, step = values.idx[sample, event], np.floor(values.time[sample, event] / dt + EARLY).astype(np.int64)
+    if neuron.max(initial=0) >= values.n_neurons or step.min(initial=0) < 0:
+        raise BadInputError(f"{place}: an event of a neuron beyond {values.n_neurons}, or before 0 s; record it again")
+    grid[sample, np.minimum(step, steps - 1), neuron] = True
+    return grid, len(sample) - int(grid.sum())
