@@ -122,6 +122,15 @@ def test_scale_threshold_and_delay_of_one_number():
     np.testing.assert_array_equal(out, X @ W2[:, :6].T > 1)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 4)])
+def test_a_bias_of_one_number(shape):
+    expected = spiking(X @ W2[:, :6].T + 0.25)
+    same_everywhere(chain((6,), nir.Affine(W2[:, :6], np.full(shape, 0.25, F32)), lif()), expected)
+    conv = nir.Conv1d(None, W2[:, :1, None], 1, 0, 1, 1, np.full(shape, 0.25, F32))
+    graph = chain((1, 6), conv, lif(), output=(4, 6))
+    same_everywhere(graph, spiking(np.einsum("ntx,c->ntcx", X, W2[:, 0]) + 0.25), X[:, :, None])
+
+
 LEADING = {
     "batch": ((1, 6), (1, 1, 4)),
     "time, as sinabs": ((5, 6), (5, 4)),

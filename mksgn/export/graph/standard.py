@@ -15,6 +15,7 @@ import torch
 from mksgn.common.errors import MksgnWarning
 from mksgn.export.errors import UnsupportedNodeError
 from mksgn.export.graph.flatten import flatten
+from mksgn.export.graph.nodes import GraphConv
 from mksgn.export.graph.shapes import ELEMENTWISE, Shape, Signals, broadcast, infer_shapes, parameters_of
 
 
@@ -22,7 +23,8 @@ def standard_form(graph: nir.NIRGraph) -> nir.NIRGraph:
     """Bring a graph, nested or flat, of a file or of another library's exporter, into one form.
 
     - Nested graphs are flattened.
-    - Tensors, and arrays of other libraries, become arrays of NumPy; a convolution's bias of None becomes 0.
+    - Tensors, and arrays of other libraries, become arrays of NumPy; a bias of None becomes 0, and one of a single
+      number gets the shape that its weights ask for.
     - Leading axes of an Input's shape that the rest of the graph does not have are dropped: those of batch and
       time of the sample that the exporter was given. A warning says so.
     - Parameters of neurons, Scale, Threshold and Delay are broadcast to the shape of their signal. Files
@@ -148,8 +150,15 @@ def _node_with_arrays(node: nir.NIRNode) -> nir.NIRNode:
         for name, value in parameters_of(node).items()
         if hasattr(value, "__array__") and not isinstance(value, np.ndarray | np.generic)
     }
-    if isinstance(node, nir.Conv1d | nir.Conv2d) and node.bias is None:
-        values["bias"] = np.zeros(np.shape(node.weight)[0], dtype=np.float32)
+    if hasattr(node, "bias"):
+        weight = np.shape(node.weight)
+        shape = (
+            weight[:-1] if isinstance(node, nir.Affine) else weight[1:2] if isinstance(node, GraphConv) else weight[:1]
+        )
+        bias = np.float32(0) if node.bias is None else values.get("bias", node.bias)
+        if np.shape(bias) != shape:
+            fitted = broadcast(bias, shape)
+            values |= {} if fitted is None else {"bias": np.array(fitted)}
     if not values:
         return node
     own = copy.copy(node)
