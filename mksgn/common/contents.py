@@ -9,17 +9,21 @@ from mksgn.common.errors import BadInputError
 LFS_SIGNATURE = b"version https://git-lfs.github.com/spec/"
 
 
+def check_pointer(path: Path) -> None:
+    """Raise BadInputError for a Git LFS pointer in place of the file."""
+    with path.open("rb") as file:
+        if file.read(len(LFS_SIGNATURE)) == LFS_SIGNATURE:
+            raise BadInputError(
+                f"{path}: is a pointer of Git LFS, not the file itself; run git lfs pull in its repository, or download "
+                "the file"
+            )
+
+
 def check_content(path: Path) -> None:
     """Raise BadInputError for an empty file, and for a Git LFS pointer in place of the file."""
-    with path.open("rb") as file:
-        start = file.read(len(LFS_SIGNATURE))
-    if not start:
+    if not path.stat().st_size:
         raise BadInputError(f"{path}: is empty, 0 bytes; its copy or download ended early: fetch the file again")
-    if start == LFS_SIGNATURE:
-        raise BadInputError(
-            f"{path}: is a pointer of Git LFS, not the file itself; run git lfs pull in its repository, or download "
-            "the file"
-        )
+    check_pointer(path)
 
 
 def check_hdf5(path: Path, what: str) -> None:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mksgn.common.contents import check_pointer
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import ntu
 from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_finite, check_selection, spread
@@ -104,6 +105,7 @@ def _split(path: Path, split: str | None, classes: int) -> str:
 def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, _Array]:
     """Locate arrays of the .npz without reading them."""
     try:
+        check_pointer(path)
         with path.open("rb") as file:
             with zipfile.ZipFile(file) as archive:
                 members = {member.filename: member for member in archive.infolist()}

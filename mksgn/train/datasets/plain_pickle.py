@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from mksgn.common.contents import check_pointer
 from mksgn.common.errors import BadInputError, first_line
 
 MAX_BYTES = 16 << 30  # ntu120_3danno.pkl, the largest that pyskl distributes, has 2 to 4 GB
@@ -53,11 +54,14 @@ def load(path: Path, remedy: str) -> tuple[Any, int]:
             names anything but arrays of numbers.
     """
     try:
+        check_pointer(path)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_BYTES:
                 raise pickle.UnpicklingError(f"{size} bytes, the limit is {MAX_BYTES}")
             return _Unpickler(file).load(), size
+    except BadInputError:
+        raise
     except OSError as error:
         raise BadInputError(f"{path}: cannot be read ({error.strerror}): {remedy}") from error
     except Exception as error:  # damage makes the unpickler raise almost any error
