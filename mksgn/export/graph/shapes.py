@@ -9,7 +9,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from mksgn.export.graph.kinds import CONVOLUTIONS, DENSE, LINEAR, NEURONS, POOLING
+from mksgn.export.graph.kinds import CONVOLUTIONS, DENSE, NEURONS, POOLING
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, ints
 from mksgn.export.graph.order import sources_of
 
@@ -41,7 +41,7 @@ def broadcast(value: Any, shape: Shape) -> np.ndarray | None:
 
 
 def output_shape(node: nir.NIRNode, shape: Shape) -> Shape | None:
-    """The shape that a linear node or a neuron makes of `shape`; None where it does not take it."""
+    """The shape that a linear node, neuron or attention makes of `shape`; None where it does not take it."""
     if isinstance(node, ELEMENTWISE):
         fit = all(broadcast(value, shape) is not None for value in parameters_of(node).values())
         return shape if fit else None
@@ -149,12 +149,13 @@ def infer_shapes(graph: nir.NIRGraph, inputs: Mapping[str, Shape]) -> Signals | 
                 if signals.into[name] != out[source]:
                     return None
                 continue
-            signals.enter(name, node, out[source])
-            if isinstance(node, (nir.Output, nir.Input)):
-                continue
-            if not isinstance(node, (*LINEAR, *NEURONS, SpikingSelfAttention)):
-                return None
-            shape = output_shape(node, out[source])
+            try:
+                signals.enter(name, node, out[source])
+                if isinstance(node, (nir.Output, nir.Input)):
+                    continue
+                shape = output_shape(node, out[source])
+            except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError):  # fields that are damaged
+                shape = None
             if shape is None:
                 return None
             out[name] = shape

@@ -123,7 +123,8 @@ def _full(node: nir.NIRNode, shape: Shape) -> nir.NIRNode:
 
 def _check_time_constants(name: str, node: nir.NIRNode) -> None:
     for tau in ("tau", "tau_mem", "tau_syn"):
-        if np.isposinf(np.asarray(getattr(node, tau, 0.0), dtype=np.float64)).any():
+        value = np.asarray(getattr(node, tau, 0.0))
+        if value.dtype.kind == "f" and np.isposinf(value).any():
             remedy = (
                 "no node of NIR holds a current for ever; give it a time constant"
                 if tau == "tau_syn"

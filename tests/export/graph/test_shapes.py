@@ -47,3 +47,14 @@ def test_a_signal_that_a_node_does_not_take_has_no_shape(shape):
     graph = chain(("x", inp(*shape)), ("c", conv(np.ones((1, 2, 3, 3)))), ("n", lif(1, 2, 3)), ("y", out(1, 2, 3)))
     assert infer_shapes(graph, {"x": shape}) is None
     assert standard_form(graph) is graph  # the stage that runs it names the node
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("stride", (0, 0)), ("padding", (1, 1, 1)), ("weight", np.float32(1)), ("groups", None), ("dilation", "two")],
+)
+def test_damaged_fields_have_no_shape(field, value):
+    node = conv(np.ones((1, 2, 3, 3)))
+    setattr(node, field, value)
+    graph = chain(("x", inp(2, 5, 5)), ("c", node), ("n", lif(1, 3, 3)), ("y", out(1, 3, 3)))
+    assert infer_shapes(graph, {"x": (2, 5, 5)}) is None
