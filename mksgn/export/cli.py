@@ -168,6 +168,9 @@ def _export_student(options: _Options, trained: TrainedModel) -> None:
         samples, _ = body_inputs(options.clips(trained, "train", CALIBRATION_CLIPS).clips, trained.normaliser)
     profile = options.profile or "structured"
     graph = export_to_nir(trained, dt=dt, profile=profile, quantize=bits, calibration=samples)
+    if "product_units" in graph.metadata:
+        units = graph.metadata["product_units"]
+        output.print(f"attention in stock primitives: {units:,} product units, {len(graph.nodes)} nodes in all")
     if options.to == "onnx":
         _write(onnx_file.write, onnx_file.from_nir(graph, steps=trained.student.config.steps, dt=dt), options.path)
     else:

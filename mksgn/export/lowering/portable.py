@@ -9,33 +9,30 @@ The first Linear gathers the joints i_1 … i_d, the last one places the result 
 keeps its own C_out x C block of weights, no synapse is added, and each joint gets the bias once.
 Both Linear nodes hold only 0 and 1 and act on the last axis. Readers based on torch support that,
 but nir's types cannot express it (NIR.md): read such a file with `type_check=False`. A strided
-convolution is written as one node.
+convolution is written as one node. Attention becomes neurons (portable_attention.py).
 """
 
 import nir
 import numpy as np
 
-from mksgn.export.errors import NotPortableError
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, f32
 from mksgn.export.lowering.fold import per_edge
+from mksgn.export.lowering.portable_attention import expand, product_units, scales
 
 
 def to_portable(graph: nir.NIRGraph) -> nir.NIRGraph:
     """Rewrite a network in stock primitives, with the same spikes under the same population names.
 
+    Attention's populations are an exception: there is one of each kind per head (portable_attention.py).
+
     Raises:
-        NotPortableError: The network has attention. NIR has no primitive for a product of two
-            signals.
+        NotPortableError: Attention of too many product units, or not between convolutions.
     """
     graph.infer_types()
+    units = product_units(graph)
     nodes: dict[str, nir.NIRNode] = {}
     edges = list(graph.edges)
     for name, node in graph.nodes.items():
-        if isinstance(node, SpikingSelfAttention):
-            raise NotPortableError(
-                f"{name}: spiking attention multiplies two signals, for which NIR has no primitive; export with "
-                "--profile structured, or train the student with attention: none"
-            )
         if isinstance(node, GraphConv):
             edges = _branches(name, node, nodes, edges)
         else:
@@ -43,7 +40,11 @@ def to_portable(graph: nir.NIRGraph) -> nir.NIRGraph:
     for name, node in list(nodes.items()):
         if isinstance(node, nir.Conv2d):
             edges = _one_convolution(name, node, nodes, edges)
-    metadata = {**graph.metadata, "profile": "portable"}
+    for name in [name for name, node in nodes.items() if isinstance(node, SpikingSelfAttention)]:
+        edges = expand(name, nodes, edges, float(graph.metadata["dt"]))
+    metadata = {**graph.metadata, "profile": "portable"} | ({"product_units": units} if units else {})
+    if "quantization" in metadata:
+        metadata["quantization"] = scales(graph, metadata["quantization"])
     return nir.NIRGraph(nodes, edges, metadata=metadata, type_check=False)
 
 

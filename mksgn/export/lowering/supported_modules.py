@@ -64,7 +64,7 @@ SUPPORTED = (
         SpikingSelfAttention,
         "two populations and two products, the gains folded into the thresholds",
         (NirAttention,),
-        None,
+        (nir.LIF, nir.Conv2d, nir.Linear),
         ("Reshape", "Transpose", "MatMul", *FIRE),
     ),
     Support(STC, "edges: both branches lead to one population"),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mksgn.export.errors import ExportError
 from mksgn.export.graph.metadata import student_config
+from mksgn.export.lowering.portable_attention import PARTS
 from mksgn.train.layers import Record, attention_map_counts, attention_value_counts, over_steps
 from mksgn.train.neurons import lif
 
@@ -68,9 +69,12 @@ class FoldedStudent(nn.Module):
             over_steps(lambda t: self.graph(f"{block}_sgc_graph", t) + self.conv(f"{block}_sgc_skip", t), x),
         )
         if config.attention == "self":
-            qkv = population(f"{block}_qkv", over_steps(lambda t: self.conv(f"{block}_qkv_conv", t), y))
-            z = self.attention(f"{block}_attention", qkv, record)
-            current = over_steps(lambda t: self.conv(f"{block}_proj_conv", t), z)
+            if f"{block}_attention" in self.nodes:
+                qkv = population(f"{block}_qkv", over_steps(lambda t: self.conv(f"{block}_qkv_conv", t), y))
+                z = self.attention(f"{block}_attention", qkv, record)
+                current = over_steps(lambda t: self.conv(f"{block}_proj_conv", t), z)
+            else:
+                current = self.portable_attention(block, y, population, record)
             y = population(f"{block}_proj", current + over_steps(lambda t: self.conv(f"{block}_proj_skip", t), y))
         conv = over_steps(lambda t: self.conv(f"{block}_stc_conv", t, stride, (config.kernel // 2, 0)), y)
         return population(f"{block}_stc", conv + over_steps(lambda t: self.conv(f"{block}_stc_skip", t, stride), x))
@@ -116,6 +120,29 @@ class FoldedStudent(nn.Module):
         z = torch.zeros_like(z) if self.silence_attention else z
         record(f"{name}.z", z)
         return z
+
+    def portable_attention(self, block: str, y: Tensor, population: Populate, record: Record) -> Tensor:
+        """Return the current after attention, from the populations that stand for it in a portable graph."""
+        name, currents = f"{block}_attention", []
+
+        def convolved(conv: str, x: Tensor) -> Tensor:
+            return over_steps(lambda t: self.conv(conv, t), x)
+
+        for h in range(self.config.heads):
+            q, k, v = (
+                population(f"{block}_qkv_{part}{h}", convolved(f"{block}_qkv_conv_{part}{h}", y)) for part in PARTS
+            )
+            threshold_m, threshold_z = (_t(self.nodes[f"{name}_{part}{h}"].v_threshold) for part in "mz")
+            products = q[..., :, None] * k[..., None, :]  # (S, L, d, T, query, key)
+            m = lif(products.sum(2, keepdim=True), self.config.tau, threshold_m[..., :1, None])
+            values = m * v[..., None, :]
+            z = lif(values.sum(-1), self.config.tau, threshold_z)
+            z = torch.zeros_like(z) if self.silence_attention else z
+            for part, spikes in {"qk": products, "m": m, "mv": values}.items():
+                record(f"{name}_{part}{h}", spikes.flatten(-2))
+            record(f"{name}_z{h}", z)
+            currents.append(convolved(f"{block}_proj_conv_{h}", z))
+        return torch.stack(currents).sum(0)
 
 
 def _t(x: np.ndarray) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 from mksgn.common.errors import first_line
 from mksgn.export.errors import ExportError, MissingToolError
 from mksgn.export.lowering.portable import to_portable
+from mksgn.export.lowering.portable_attention import structured_spikes
 
 Spikes = dict[str, np.ndarray]
 REMEDY = {
@@ -81,7 +82,7 @@ def spikes(
 
     Raises:
         MissingToolError: The simulator is not installed.
-        NotPortableError: The graph has attention and the simulator reads stock primitives only.
+        NotPortableError: The graph's attention is too large for stock primitives, which the simulator reads only.
         ExportError: The simulator's importer refuses the graph, or the simulator fails to run it.
     """
     _check_known(simulator)
@@ -89,7 +90,8 @@ def spikes(
         from mksgn.export.onnx import file as onnx_file
 
         return onnx_file.execute(onnx or onnx_file.from_nir(graph, steps=steps, dt=dt), inputs)[0]
-    if graph.metadata.get("profile") != "portable":
+    structured = None if graph.metadata.get("profile") == "portable" else graph
+    if structured:
         graph = to_portable(graph)
     network = IMPORTERS[simulator](graph, dt)
     populations = [name for name, node in graph.nodes.items() if isinstance(node, nir.LIF)]
@@ -99,7 +101,8 @@ def spikes(
         raise
     except Exception as error:  # another project's code may raise anything
         raise ExportError(f"{simulator} cannot run the file: {first_line(error)}") from error
-    return {name: np.concatenate([part[name] for part in parts]) for name in populations}
+    spikes = {name: np.concatenate([part[name] for part in parts]) for name in populations}
+    return structured_spikes(structured, spikes) if structured else spikes
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ import pytest
 from mksgn.export import export_to_nir
 from mksgn.export.errors import ExportError, MissingToolError, NotPortableError
 from mksgn.export.graph import files
+from mksgn.export.lowering import portable_attention
 from mksgn.export.verification import simulators
 from mksgn.export.verification.folded_student import FoldedStudent
 from mksgn.export.verification.parity import compare
@@ -91,10 +92,22 @@ def test_a_structured_file_goes_to_them_in_its_portable_form():
     assert compare("snntorch", expected, simulators.spikes("snntorch", graph, inputs, 4, 1e-4, batch=5)).mismatches == 0
 
 
+@pytest.mark.parametrize("simulator", ["spikingjelly", "snntorch"])
+def test_attention_as_neurons(simulator):
+    installed(simulator)
+    model, inputs = tiny(widths=(8,))
+    graph = export_to_nir(model, quantize=8, calibration=calibration(model))
+    expected, _ = torch_spikes(FoldedStudent(graph), inputs)
+    parity = compare(simulator, expected, simulators.spikes(simulator, graph, inputs, 4, 1e-4))
+    assert {layer.layer for layer in parity.layers} >= {"block1_qkv", "block1_attention.m", "block1_attention.z"}
+    assert parity.mismatches == 0, parity.first
+
+
 def test_what_cannot_be_asked_is_named(monkeypatch):
     model, inputs = tiny()
     graph = export_to_nir(model, quantize=8, calibration=calibration(model, 2))
-    with pytest.raises(NotPortableError, match="block1_attention: spiking attention multiplies two signals"):
+    monkeypatch.setattr(portable_attention, "MOST_UNITS", 1000)
+    with pytest.raises(NotPortableError, match=r"product units, more than 1,000; export with --profile structured"):
         simulators.spikes("spikingjelly", graph, inputs, 4, 1e-4)
     with pytest.raises(ExportError, match="--against brian: unknown simulator; choose from spikingjelly, snntorch"):
         simulators.spikes("brian", graph, inputs, 4, 1e-4)
