@@ -7,28 +7,24 @@ coordinates, in metres, and the middle of the spine of body 1 in its first frame
 preparation subtracts it. Zero stands for what is not there: the frames after a clip's end, and a
 body in a frame that lacks it.
 
-An array of 7 GB is never loaded. np.load cannot map a member of an .npz into memory, but np.savez
-stores members as they are, so that each clip is read from its own place in the file when it is
-asked for; nothing is held or mapped, and the archive's checksum, which would take reading all of
-it, is not looked at.
+An array of 7 GB is never loaded: each clip is read from its own place in the file when it is asked
+for (mksgn/common/npz).
 
 Source: Chen et al., Channel-wise Topology Refinement Graph Convolution (ICCV 2021),
-data/ntu*/seq_transformation.py and feeders/feeder_ntu.py of its code; the zip and npy formats.
+data/ntu*/seq_transformation.py and feeders/feeder_ntu.py of its code.
 """
 
-import io
 import math
 import os
 import re
-import struct
-import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mksgn.common import npz
 from mksgn.common.contents import check_pointer
 from mksgn.common.errors import BadInputError
+from mksgn.common.npz import StoredArray
 from mksgn.train.datasets import ntu
 from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_finite, check_selection, spread
 from mksgn.train.skeletons import graph
@@ -37,18 +33,7 @@ SOURCE = "ctrgcn"
 SPLITS = ("xsub", "xview", "xsub120", "xset")
 BODIES = 2
 _WORDS = {"cs": "xsub", "csub": "xsub", "xsub": "xsub", "cv": "xview", "xview": "xview", "cset": "xset", "xset": "xset"}
-_LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of a member; its last two say how long the name and the extra field are
-_NPY_HEADER = 1000  # bytes at most; numpy writes 128 for such arrays, and evaluates what it reads as a literal
 _LABEL_ROWS = 4096  # read at once: 4 MB
-
-
-@dataclass(frozen=True)
-class _Array:
-    """Where an array's values lie: C order, from byte `offset` of the file on."""
-
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype
 
 
 def read(path: str | Path, split: str | None, part: str, limit: int | None = None) -> ClipSet:
@@ -102,21 +87,20 @@ def _split(path: Path, split: str | None, classes: int) -> str:
     return chosen
 
 
-def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, _Array]:
+def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, StoredArray]:
     """Locate arrays of the .npz without reading them."""
     try:
         check_pointer(path)
         with path.open("rb") as file:
-            with zipfile.ZipFile(file) as archive:
-                members = {member.filename: member for member in archive.infolist()}
+            members = npz.members(file)
             for name in names:
-                if f"{name}.npy" not in members:
-                    held = ", ".join(sorted(member.removesuffix(".npy") for member in members)[:6])[:200] or "none"
+                if name not in members:
+                    held = ", ".join(sorted(members)[:6])[:200] or "none"
                     raise BadInputError(
                         f"{path}: no array {name}, expected x_train, y_train, x_test, y_test, found {held!a}: "
                         f"{SOURCE}:PATH must be an .npz as CTR-GCN writes it"
                     )
-            return {name: _array(path, file, name, members[f"{name}.npy"]) for name in names}
+            arrays = {name: npz.locate_member(path, file, name, members[name]) for name in names}
     except OSError as error:
         raise BadInputError(
             f"{path}: cannot be read ({error.strerror or error}): {SOURCE}:PATH must be an .npz as "
@@ -124,61 +108,18 @@ def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, _Array]:
             "its get_raw_skes_data.py, get_raw_denoised_data.py and seq_transformation.py, or read the "
             "raw files as ntu:PATH"
         ) from error
-    except (zipfile.BadZipFile, NotImplementedError, struct.error, OverflowError, UnicodeError) as error:
+    except npz.BROKEN as error:
         raise BadInputError(f"{path}: not an .npz ({error}): fetch or write the file again") from error
+    for name, array in arrays.items():
+        if array.fortran:
+            raise BadInputError(
+                f"{path}: {name} is in Fortran order, so that a clip's values do not lie together: "
+                "save it again after np.ascontiguousarray"
+            )
+    return arrays
 
 
-def _array(path: Path, file: io.BufferedReader, name: str, member: zipfile.ZipInfo) -> _Array:
-    if member.flag_bits & 1:
-        raise BadInputError(f"{path}: {name} is encrypted: decrypt the file first")
-    if member.compress_type != zipfile.ZIP_STORED:
-        plain = path.with_name(f"{path.stem}_plain.npz").name
-        raise BadInputError(
-            f"{path}: {name} is compressed, so that no clip can be read by itself: store it plain, in its "
-            "folder, with: "
-            f'python -c "import numpy as np; np.savez({plain!r}, **np.load({path.name!r}))"'
-        )
-    # Sizes are in the archive's directory, in their 64-bit form where needed; only here does it say
-    # where values begin.
-    file.seek(member.header_offset)
-    local = file.read(_LOCAL_HEADER.size)
-    if len(local) < _LOCAL_HEADER.size or not local.startswith(b"PK\x03\x04"):
-        raise zipfile.BadZipFile(f"no {name} where the directory has it")
-    start = member.header_offset + _LOCAL_HEADER.size + sum(_LOCAL_HEADER.unpack(local)[-2:])
-    file.seek(start)
-    head = io.BytesIO(file.read(_NPY_HEADER))
-    shape, fortran, dtype = _header(path, name, head)
-    if dtype.hasobject:
-        raise BadInputError(f"{path}: {name} holds Python objects, a pickle, which may run code: save it as numbers")
-    if fortran and len(shape) > 1:
-        raise BadInputError(
-            f"{path}: {name} is in Fortran order, so that a clip's values do not lie together: "
-            "save it again after np.ascontiguousarray"
-        )
-    expected = head.tell() + math.prod(shape) * dtype.itemsize
-    there = min(member.file_size, os.fstat(file.fileno()).st_size - start)
-    if there < expected:
-        raise BadInputError(f"{path}: {name} has {there} bytes, expected {expected}: fetch or write the file again")
-    return _Array(start + head.tell(), shape, dtype)
-
-
-def _header(path: Path, name: str, head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read shape, Fortran order and dtype; leaves `head` where the values begin."""
-    parsers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    try:
-        version = np.lib.format.read_magic(head)
-        if version not in parsers:
-            raise ValueError(f"version {version[0]}.{version[1]} of the npy format")
-        shape, fortran, dtype = parsers[version](head)
-        if any(length < 0 for length in shape):
-            raise ValueError(f"shape {shape}")
-    except Exception as error:  # numpy evaluates the header as a literal, which fails in every way that Python can
-        problem = str(error).split("\n")[0][:200]
-        raise BadInputError(f"{path}: {name} is not an array ({problem}): fetch or write the file again") from error
-    return shape, fortran, dtype
-
-
-def _check_shapes(path: Path, part: str, x: _Array, y: _Array) -> None:
+def _check_shapes(path: Path, part: str, x: StoredArray, y: StoredArray) -> None:
     row = BODIES * graph(ntu.GRAPH).size * 3
     if x.dtype.kind != "f" or x.dtype.itemsize not in (4, 8):
         raise BadInputError(f"{path}: x_{part} is {x.dtype}, expected float32 or float64: save it as float32")
@@ -199,7 +140,7 @@ def _check_shapes(path: Path, part: str, x: _Array, y: _Array) -> None:
         )
 
 
-def _labels(path: Path, name: str, y: _Array) -> np.ndarray:
+def _labels(path: Path, name: str, y: StoredArray) -> np.ndarray:
     """Read the labels, (clips,) int64, from the one-hot rows."""
     labels = np.empty(y.shape[0], dtype=np.int64)
     for start in range(0, len(labels), _LABEL_ROWS):
@@ -214,7 +155,7 @@ def _labels(path: Path, name: str, y: _Array) -> np.ndarray:
     return labels
 
 
-def _clip(path: Path, name: str, x: _Array, index: int, label: int) -> Clip:
+def _clip(path: Path, name: str, x: StoredArray, index: int, label: int) -> Clip:
     with np.errstate(over="ignore"):  # too large for float32: infinite, and refused
         row = _rows(path, x, index, 1)[0].astype(np.float32)
     bodies = row.reshape(len(row), BODIES, -1, 3).transpose(1, 0, 2, 3)
@@ -228,7 +169,7 @@ def _clip(path: Path, name: str, x: _Array, index: int, label: int) -> Clip:
     return Clip(name, label, np.ascontiguousarray(bodies[present, :frames]), ntu.GRAPH)
 
 
-def _rows(path: Path, array: _Array, start: int, count: int) -> np.ndarray:
+def _rows(path: Path, array: StoredArray, start: int, count: int) -> np.ndarray:
     """Read rows of the first axis."""
     size = math.prod(array.shape[1:])
     offset = array.offset + start * size * array.dtype.itemsize
