@@ -7,7 +7,9 @@ import numpy as np
 import torch
 
 from mksgn.bench.record import Accuracy
+from mksgn.bench.samples import ClipSamples, SampleSet
 from mksgn.bench.shards import shards
+from mksgn.common.errors import BadInputError
 from mksgn.export.graph import files
 from mksgn.train import checkpoint
 from mksgn.train.datasets import ClipSet
@@ -38,8 +40,27 @@ def accuracy_of(
     )
 
 
-def torch_accuracy(model: Path, clips: ClipSet) -> float | None:
+def classes_of(samples: SampleSet, outputs: int) -> tuple[str, ...]:
+    """Names of the classes: those of the data, or the numbers of the output's values.
+
+    Raises:
+        BadInputError: A label that the output has no value for.
+    """
+    if samples.classes is not None:
+        return samples.classes
+    if samples.labels is not None and (largest := int(samples.labels.max())) >= outputs:
+        raise BadInputError(
+            f"{samples.source}: label {largest}, and the decoded output has {outputs} values, of classes 0 to "
+            f"{outputs - 1}; leave out y for a run without accuracy"
+        )
+    return tuple(map(str, range(outputs)))
+
+
+def torch_accuracy(model: Path, data: SampleSet | ClipSet) -> float | None:
     """Top-1 of the unquantised student in torch; None where the file's parent, model.pt, is not in the same folder."""
+    if not isinstance(data, ClipSamples | ClipSet):
+        return None
+    clips = data.clips if isinstance(data, ClipSamples) else data
     parent = model.parent / "model.pt"
     expected = files.read(model).metadata.get("parent")
     if not parent.is_file() or expected is None or checkpoint.sha256(parent) != expected:

@@ -22,6 +22,7 @@ from mksgn.bench.record import Record
 from mksgn.bench.record_io import load, write_atomically
 from mksgn.bench.report.facts import REPORT_FILES
 from mksgn.bench.run import bench
+from mksgn.bench.samples import open_samples
 from mksgn.bench.shards import Settings
 from mksgn.bench.theory import PAPER_MODEL
 from mksgn.bench.verdicts import evaluate_claims, gate
@@ -29,8 +30,11 @@ from mksgn.common.console import new_app, output, run_app
 from mksgn.common.errors import BadInputError
 from mksgn.common.extras import require
 from mksgn.deploy import nir_data
+from mksgn.deploy.decode import HOW, Decoding
+from mksgn.deploy.options import Analog, CompileOptions, IfTimeStep, TimeStep
 from mksgn.export.errors import ParityError
-from mksgn.train.datasets import open_source
+from mksgn.export.quantization.samples import calibration_arrays
+from mksgn.train.datasets.arrays import is_array_source
 
 app = new_app("Count a network's spikes and synaptic operations, price them, and compare them with published energies.")
 
@@ -61,12 +65,22 @@ def _limit(help_text: str) -> Any:
 @app.command()
 def run(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="NIR file.")],
-    data: Annotated[str, typer.Option(metavar="SOURCE", help="Data set; the test part of its split is run.")],
+    data: Annotated[str, typer.Option(metavar="SOURCE", help="Clips, or npz:FILE or npy:X[,Y]; the test part is run.")],
     split: Annotated[str | None, typer.Option(help="Name of the data set's split.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Largest number of clips to run.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Largest number of samples to run.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Time steps of arrays without a time axis.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Seed of synthetic clips.", min=0, max=2**31)] = 0,
     backend: Annotated[str, typer.Option(metavar="[lava|emulator]", help="What executes the network.")] = "lava",
     precision: Annotated[str, typer.Option(metavar="[fixed|float]", help="Arithmetic of the execution.")] = "fixed",
+    calibration: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Samples that quantise a file that is not, for fixed point.")
+    ] = None,
+    dt: TimeStep = 1e-4,
+    if_dt: IfTimeStep = None,
+    analog: Analog = None,
+    decode: Annotated[
+        str, typer.Option(metavar=f"[{'|'.join(HOW)}]", help="How an output becomes a prediction; @OUTPUT of several.")
+    ] = "sum",
     chip: Annotated[str, typer.Option(metavar="[loihi2|loihi1]", help="Chip of the placement.")] = "loihi2",
     compare: Annotated[int | None, typer.Option(help="Clips whose spikes are compared; default: all.", min=0)] = None,
     repeat: Annotated[int, typer.Option(help="Number of times each clip is run, for the spread of times.", min=1)] = 1,
@@ -80,20 +94,34 @@ def run(
     require_claim: RequiredClaims = None,
     out: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/bench"),
 ) -> None:
-    """Run clips, count events and price them.
+    """Run labelled samples through any NIR graph, count events and price them.
 
     Writes the record, spikes, reports, a log and a manifest. A run that was killed continues with --resume and ends
     with the same record; it loses at most the shard in progress.
 
     Example: mksgn-bench run runs/demo/model.nir --data synthetic --limit 100 -o runs/demo
+
+    Example: mksgn-bench run any.nir --data npz:digits.npz --calibration npz:digits.npz --steps 25 --analog input
     """
     options = EvaluationOptions(chip, known_models(energy_model or ()), published_claims(claims or ()))
-    settings = Settings(backend, precision, compare, repeat)  # type: ignore[arg-type]  # Settings checks both names
-    clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
-    for note in clips.notes:
+    compiling = CompileOptions(dt, if_dt, tuple(analog or ()))
+    settings = Settings(backend, precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
+    samples = open_samples(data, split=split, limit=limit, seed=seed, steps=steps)
+    for note in samples.notes:
         output.print(note)
-    record = bench(model, clips, out, settings, seed=seed, options=options, resume=resume, shard=shard)
-    summary.show(record, torch_accuracy(model, clips))
+    record = bench(
+        model,
+        samples,
+        out,
+        settings,
+        seed=None if is_array_source(data) else seed,
+        options=options,
+        resume=resume,
+        shard=shard,
+        steps=steps,
+        calibration=None if calibration is None else calibration_arrays(model, calibration, split),
+    )
+    summary.show(record, torch_accuracy(model, samples))
     if (out / REPORT_FILES[0]).is_file():
         output.print(f"report: {out / REPORT_FILES[0]}")
     _require_claims(out, record, require_claim, options.claims)

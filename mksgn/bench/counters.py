@@ -50,8 +50,14 @@ def messages(placement: Placement, execution: Execution) -> Messages:
     return Messages(sent, received)
 
 
-def layers(program: Program, execution: Execution, placement: Placement) -> list[Layer]:
+def layers(program: Program, execution: Execution, placement: Placement, *, encoder_steps: int = 1) -> list[Layer]:
     """Count the events of each population except the inputs, over the whole run.
+
+    Args:
+        program: The compiled network.
+        execution: Its execution.
+        placement: Its placement on cores.
+        encoder_steps: Steps of a sample at which the host computes: 1 if its inputs are constant.
 
     Returns:
         One layer per population, in topological order.
@@ -61,13 +67,15 @@ def layers(program: Program, execution: Execution, placement: Placement) -> list
         cores[placed.units_of or placed.name] += placed.cores
     sent_and_received = messages(placement, execution)
     return [
-        _layer(program, population, execution, sent_and_received, cores[population.name])
+        _layer(program, population, execution, sent_and_received, cores[population.name], encoder_steps)
         for population in program.populations
         if population.kind != "input"
     ]
 
 
-def _layer(program: Program, population: Population, execution: Execution, axons: Messages, cores: int) -> Layer:
+def _layer(
+    program: Program, population: Population, execution: Execution, axons: Messages, cores: int, encoder_steps: int
+) -> Layer:
     name, counters = population.name, execution.counters[population.name]
     decisions = execution.samples * execution.steps  # of each neuron
     on_host, fires = population.location == "host", population.fires
@@ -81,7 +89,7 @@ def _layer(program: Program, population: Population, execution: Execution, axons
         firing_rate=counters.spikes / (population.size * decisions) if fires else 0.0,
         input_rate=_input_rate(program, population, execution),
         syn_ops=counters.syn_ops,
-        dense_ops=synapses(program, population) * (execution.samples if on_host else decisions),
+        dense_ops=synapses(program, population) * (execution.samples * encoder_steps if on_host else decisions),
         coincidences=counters.coincidences,
         neuron_updates=counters.updates + counters.product_updates,
         product_units=counters.product_updates,
@@ -96,7 +104,9 @@ def _layer(program: Program, population: Population, execution: Execution, axons
     )
 
 
-def totals(program: Program, execution: Execution, rows: Sequence[Layer], clips: int) -> Totals:
+def totals(
+    program: Program, execution: Execution, rows: Sequence[Layer], clips: int, *, encoder_steps: int = 1
+) -> Totals:
     """Compute the totals of a run, per clip and over the bodies present.
 
     Args:
@@ -104,15 +114,22 @@ def totals(program: Program, execution: Execution, rows: Sequence[Layer], clips:
         execution: Its execution; its samples are the bodies.
         rows: The layers of the same run.
         clips: Number of clips that the bodies come from.
+        encoder_steps: As for `layers`.
     """
     effective_macs = sum(
-        _effective_macs(program, program[row.name], execution) for row in rows if row.input_rate is None
+        _effective_macs(program, program[row.name], execution, encoder_steps) for row in rows if row.input_rate is None
     )
     sent = sum(execution.counters[p.name].spikes for p in program.populations if _feeds_chip(program, p))
     weights, zeros, footprint = _weights(program)
     return Totals.model_validate(
         {
-            **totals_of(rows, clips=clips, steps=execution.steps, latency_steps=execution.latency_steps),
+            **totals_of(
+                rows,
+                clips=clips,
+                steps=execution.steps,
+                latency_steps=execution.latency_steps,
+                encoder_steps=encoder_steps,
+            ),
             "host_to_chip_spikes_per_step": sent / (clips * execution.steps),
             "lanes": execution.samples / clips,
             "Effective_MACs": effective_macs / clips,
@@ -122,7 +139,9 @@ def totals(program: Program, execution: Execution, rows: Sequence[Layer], clips:
     )
 
 
-def totals_of(layers: Sequence[Layer], *, clips: int, steps: int, latency_steps: int) -> dict[str, float]:
+def totals_of(
+    layers: Sequence[Layer], *, clips: int, steps: int, latency_steps: int, encoder_steps: int = 1
+) -> dict[str, float]:
     """Compute those totals of run.json that follow from its layers, by name and per clip.
 
     The populations of the host fire, but on no chip: their spikes are counted as sent to it, not
@@ -142,7 +161,7 @@ def totals_of(layers: Sequence[Layer], *, clips: int, steps: int, latency_steps:
         "product_units": sum(layer.product_units for layer in chip) / clips,
         "active_updates": (spikes + coincidences) / clips,
         "host_macs": host_macs / clips,
-        "host_macs_every_step": host_macs * steps / clips,
+        "host_macs_every_step": host_macs * (steps // encoder_steps) / clips,
         "graded_macs": sum(layer.dense_ops for layer in chip if layer.input_rate is None) / clips,
         "latency_steps": latency_steps,
         "Effective_ACs": sum(layer.effective_acs for layer in chip) / clips,
@@ -182,14 +201,14 @@ def _input_rate(program: Program, population: Population, execution: Execution) 
     return weighted / max(1, total)
 
 
-def _effective_macs(program: Program, population: Population, execution: Execution) -> int:
-    """Count the MACs over non-zero weights of a layer with a non-spiking input; on the host once per body."""
+def _effective_macs(program: Program, population: Population, execution: Execution, encoder_steps: int) -> int:
+    """Count the MACs over non-zero weights of a layer with a non-spiking input; on the host at the encoder's steps."""
     products = sum(
         int(fan_out.sum())
         for projection in program.into(population.name)
         for fan_out in program.fan_outs(projection, nonzero=True)
     )
-    return products * execution.samples * (1 if population.location == "host" else execution.steps)
+    return products * execution.samples * (encoder_steps if population.location == "host" else execution.steps)
 
 
 def _feeds_chip(program: Program, population: Population) -> bool:

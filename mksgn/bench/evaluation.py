@@ -4,18 +4,18 @@ import platform
 from dataclasses import dataclass, field
 
 from mksgn.bench import counters, gcn
-from mksgn.bench.accuracy import accuracy_of
+from mksgn.bench.accuracy import accuracy_of, classes_of
 from mksgn.bench.claims import Published, published_claims
 from mksgn.bench.energy_models import EnergyModel, known_models
 from mksgn.bench.progress import Progress
 from mksgn.bench.record import Data, Limit, Mismatch, ModelFile, Parity, Placement, Record, Run
+from mksgn.bench.samples import SampleSet
 from mksgn.bench.shards import Network, Settings
 from mksgn.bench.verdicts import evaluate_claims
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement.chips import chip_named
 from mksgn.deploy.placement.place import place
 from mksgn.deploy.run_folder import environment
-from mksgn.train.datasets import ClipSet
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class EvaluationOptions:
 
 def record_of(
     network: Network,
-    clips: ClipSet,
+    samples: SampleSet,
     settings: Settings,
     progress: Progress,
     execution: Execution,
@@ -37,40 +37,45 @@ def record_of(
     seed: int | None,
     options: EvaluationOptions,
 ) -> Record:
-    """Build the record of a run whose clips are all executed.
+    """Build the record of a run whose samples are all executed.
 
     Args:
         network: The compiled network.
-        clips: The clips of the run.
+        samples: The samples of the run, bound to the network.
         settings: How they were executed.
         progress: Sums over all shards.
         execution: The same as one execution.
         seed: Seed of synthetic clips.
         options: Chip, energy models and published figures.
     """
-    placed = place(network.program, chip_named(options.chip))
-    layers = counters.layers(network.program, execution, placed)
-    parent = network.graph.metadata.get("parent")
+    program, labels = network.program, samples.labels
+    placed = place(program, chip_named(options.chip))
+    encoder_steps = 1 if samples.constant(program) else execution.steps
+    layers = counters.layers(program, execution, placed, encoder_steps=encoder_steps)
+    classes = class_names(network, samples, settings)
     counted = Record(
         model=ModelFile(file=network.model.name, sha256=network.sha256),
-        data=Data(source=clips.source, split=clips.split, clips=len(clips)),
+        data=Data(source=samples.source, split=samples.split, clips=len(samples)),
         seed=seed,
         environment={**environment(), "platform": platform.platform()},
-        parents=[parent] if parent else [],
+        parents=network.parents,
         execution=Run(
             backend=settings.backend,
             precision=settings.precision,
             steps=execution.steps,
             latency_steps=execution.latency_steps,
             seconds=execution.seconds,
-            clips_per_second=len(clips) / execution.seconds,
+            clips_per_second=len(samples) / execution.seconds,
             repeats=settings.repeats,
             seconds_min=float(progress.seconds.min()),
             seconds_max=float(progress.seconds.max()),
+            encoder_steps=encoder_steps,
+            decode=str(settings.decoding),
+            compiling=settings.compiling.departures(),
         ),
-        accuracy=accuracy_of(clips.labels, progress.predictions, clips.classes),
+        accuracy=None if labels is None else accuracy_of(labels, progress.predictions, classes),
         layers=layers,
-        totals=counters.totals(network.program, execution, layers, len(clips)),
+        totals=counters.totals(program, execution, layers, len(samples), encoder_steps=encoder_steps),
         energy=[],
         claims=[],
         parity=_parity(network, progress),
@@ -80,9 +85,17 @@ def record_of(
             chips=placed.chips,
             limits=[Limit(name=name, value=value, max=limit) for name, value, limit in placed.limits],
         ),
-        gcn=gcn.gcn_of(network.graph, progress.bodies / len(clips)),
+        gcn=None if network.graph is None else gcn.gcn_of(network.graph, progress.bodies / len(samples)),
+        student=network.is_student,
     )
     return evaluate_claims(counted, options.models, options.claims)
+
+
+def class_names(network: Network, samples: SampleSet, settings: Settings) -> tuple[str, ...]:
+    """Names of the classes of a run. Raises BadInputError where labels do not fit the decoded output."""
+    output = settings.decoding.check(network.program)
+    (population,) = (o.population for o in network.program.outputs if o.name == output)
+    return classes_of(samples, network.program[population].size)
 
 
 def _parity(network: Network, progress: Progress) -> Parity | None:

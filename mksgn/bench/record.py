@@ -33,9 +33,10 @@ class ModelFile(StrictModel):
 
 class Data(StrictModel):
     source: Name
-    """SOURCE of the command line without its path: synthetic, nw-ucla, …"""
+    """SOURCE of the command line without its path: synthetic, nw-ucla, npz:FILE, …"""
     split: str | None
     clips: Annotated[int, Field(ge=1)]
+    """Samples of the run: clips, or rows of arrays."""
 
 
 class Run(StrictModel):
@@ -53,6 +54,12 @@ class Run(StrictModel):
     repeats: Annotated[int, Field(ge=1)]
     seconds_min: Amount
     seconds_max: Amount
+    encoder_steps: Annotated[int, Field(ge=1)] = 1
+    """Steps at which the host computes the first layer: 1 if its input is the same at each step, else `steps`."""
+    decode: Name = "sum"
+    """How the output's values over the steps become a prediction: sum, max, last or first-spike, @OUTPUT of several."""
+    compiling: dict[str, bool | int | float | str | list[str]] = Field(default_factory=dict)
+    """What was said of what the file leaves open (dt, if_dt, analog, …), where it is not the default."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Run:
@@ -100,7 +107,7 @@ class Layer(StrictModel):
     If linear nodes in series have overlapping windows (a convolution, then a pooling), each path counts as a synapse.
     """
     dense_ops: Count
-    """Synapses x steps x bodies; for an encoder on the host, its MACs, once per body."""
+    """Synapses x steps x bodies; for an encoder on the host, its MACs at each of the encoder_steps of a body."""
     coincidences: Count
     """Product units whose two inputs spiked in the same time step; 0 for every other kind."""
     neuron_updates: Count
@@ -143,7 +150,7 @@ class Totals(StrictModel):
     active_updates: Amount
     """Updates that ended in a spike (of a product unit: in a coincidence), a part of neuron_updates."""
     host_macs: Amount
-    """Multiply-accumulates of the first layer, charged once: its result is the same at every time step."""
+    """Multiply-accumulates of the first layer, at the encoder_steps: charged once where its input is constant."""
     host_macs_every_step: Amount
     """The same, charged S times."""
     graded_macs: Amount
@@ -267,7 +274,9 @@ class Gcn(StrictModel):
 
 
 class Record(StrictModel):
-    """One run. `parity` is null without a comparison, `placement` without a chip, `gcn` without a preset."""
+    """One run. `accuracy` is null without labels, `parity` without a comparison, `placement` without a chip, `gcn`
+    without a preset.
+    """
 
     schema_id: Literal["mksgn.run/1"] = Field(default=SCHEMA, alias="schema")
     model: ModelFile
@@ -285,6 +294,13 @@ class Record(StrictModel):
     parity: Parity | None
     placement: Placement | None
     gcn: Gcn | None
+    student: bool = True
+    """Whether the network is a student of mksgn, the only kind that figures on its presets are compared with."""
+
+    @property
+    def unit(self) -> str:
+        """What a sample of the run is called: a student's are clips."""
+        return "clip" if self.student else "sample"
 
     @model_validator(mode="after")
     def _consistent(self) -> Record:

@@ -11,12 +11,14 @@ from typing import Literal
 import nir
 import numpy as np
 
+from mksgn.bench.samples import Presented, SampleSet
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import compile_graph, spike_bits
 from mksgn.deploy import run as run_program
-from mksgn.deploy.clips import ClipInputs, clip_inputs
+from mksgn.deploy.decode import Decoding
 from mksgn.deploy.emulator import batch_size
 from mksgn.deploy.execution import Counters, Execution
+from mksgn.deploy.options import CompileOptions
 from mksgn.deploy.program.program import Program
 from mksgn.deploy.run_folder import TRAINS
 from mksgn.export.errors import ParityError
@@ -24,8 +26,6 @@ from mksgn.export.graph import files
 from mksgn.export.verification import verify
 from mksgn.export.verification.parity import compare
 from mksgn.train.checkpoint import sha256
-from mksgn.train.datasets import ClipSet
-from mksgn.train.transforms import digest
 
 LAVA_SHARD = 64  # clips; starting a network in Lava takes seconds
 
@@ -42,12 +42,16 @@ class Settings:
         precision: Loihi's fixed point, or float32.
         compare: Number of first clips that are compared spike by spike; None: all.
         repeats: Executions of every clip, for the spread of the times.
+        decoding: How the output becomes a prediction.
+        compiling: What the file leaves open.
     """
 
     backend: Backend = "emulator"
     precision: Literal["fixed", "float"] = "fixed"
     compare: int | None = None
     repeats: int = 1
+    decoding: Decoding = field(default_factory=Decoding)
+    compiling: CompileOptions = field(default_factory=CompileOptions)
 
     def __post_init__(self) -> None:
         for name, known in (("backend", ("lava", "emulator")), ("precision", ("fixed", "float"))):
@@ -60,32 +64,57 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A compiled NIR file, shared by all shards of a run."""
+    """A compiled network, shared by all shards of a run.
+
+    `model` is its file, or for a network in memory the name that its file will have. `graph` is None
+    where only a program was given.
+    """
 
     model: Path
     sha256: str
-    graph: nir.NIRGraph
+    graph: nir.NIRGraph | None
     program: Program
+    presented: int | None = None  # time steps of a sample, where the data say
 
     @classmethod
-    def read(cls, model: Path, precision: str) -> Network:
+    def read(cls, model: Path, precision: str, compiling: CompileOptions | None = None) -> Network:
         """Read and compile a file. Raises BadInputError if that is not possible."""
         graph = files.read(model)
-        return cls(model, sha256(model), graph, compile_graph(graph, precision=precision))
+        options = compiling or CompileOptions()
+        return cls(model, sha256(model), graph, compile_graph(graph, precision=precision, **options.keywords()))
+
+    def presenting(self, samples: SampleSet) -> Network:
+        """Return the network with the time steps of samples that are bound to it."""
+        return replace(self, presented=samples.steps(self.program))
+
+    @property
+    def quantised(self) -> bool:
+        return self.program.quantization is not None
+
+    @property
+    def parents(self) -> list[str]:
+        """The sha256 of the file that the network was made from, if it names one."""
+        parent = None if self.graph is None else self.graph.metadata.get("parent")
+        return [parent] if parent else []
 
     @cached_property
     def student(self) -> verify.FoldedStudent | None:
         """The file's weights in torch; None for a network that is not a student of mksgn."""
-        return verify.FoldedStudent(self.graph) if self.graph.metadata.get("student") is not None else None
+        return verify.FoldedStudent(self.graph) if self.graph is not None and self.is_student else None
+
+    @property
+    def is_student(self) -> bool:
+        return self.graph is not None and self.graph.metadata.get("student") is not None
 
     @property
     def steps(self) -> int:
         """Time steps of a clip."""
-        if self.program.steps is None:
+        steps = self.presented or self.program.steps
+        if steps is None:
             raise BadInputError(
-                f"{self.model}: the file does not say how many steps a clip has; run it with mksgn-deploy --inputs"
+                f"{self.model}: the file does not say how many steps a sample has; give arrays, --data npz:FILE"
             )
-        return self.program.steps
+        return steps
 
     def shard_size(self, backend: str) -> int:
         """Clips of a shard by default: as many as the emulator computes at once, or as one start of Lava serves."""
@@ -174,50 +203,47 @@ def shards(missing: np.ndarray, size: int) -> list[range]:
     return ranges
 
 
-def some(clips: ClipSet, which: range) -> ClipSet:
-    """Take clips out of a set, reading each once."""
-    return replace(clips, clips=list(clips.clips[which.start : which.stop]))
-
-
-def run_shard(network: Network, clips: ClipSet, first: int, settings: Settings) -> Shard:
-    """Run the clips of a shard.
+def run_shard(network: Network, samples: SampleSet, first: int, settings: Settings) -> Shard:
+    """Run the samples of a shard.
 
     Args:
         network: The compiled network.
-        clips: The clips of the shard.
+        samples: The samples of the shard, in memory.
         first: Index of the first of them in the run.
         settings: How they are executed.
 
     Raises:
         ParityError: A repetition gives other spikes.
     """
-    samples = clip_inputs(network.graph, network.program, clips)
-    compared_clips = len(clips) if settings.compare is None else max(0, min(len(clips), settings.compare - first))
-    kept = max(0, min(len(clips), TRAINS - first))
-    execution, seconds = _execute(network.program, samples, settings, record=bool(compared_clips or kept))
+    presented = samples.presented(network.graph, network.program)
+    compared = len(samples) if settings.compare is None else max(0, min(len(samples), settings.compare - first))
+    kept = max(0, min(len(samples), TRAINS - first))
+    execution, seconds = _execute(network.program, presented, settings, record=bool(compared or kept))
     return Shard(
         first=first,
-        names=[clip.name for clip in clips.clips],
-        digests=[digest(clip).hex() for clip in clips.clips],
-        predictions=samples.predictions(execution),
-        bodies=len(samples.inputs),
+        names=samples.names(),
+        digests=[samples.digest(index) for index in range(len(samples))],
+        predictions=presented.predictions(network.program, execution, settings.decoding),
+        bodies=presented.rows,
         counters=execution.counters,
         seconds=seconds,
-        compared=_compare(network, samples, execution, compared_clips, first),
+        compared=_compare(network, presented.first(compared), execution, first),
         trains={
-            first + clip: {name: Packed.of(x[samples.clip_of_body == clip]) for name, x in execution.spikes.items()}
-            for clip in range(kept)
+            first + sample: {
+                name: Packed.of(x[presented.sample_of_row == sample]) for name, x in execution.spikes.items()
+            }
+            for sample in range(kept)
         },
     )
 
 
 def _execute(
-    program: Program, samples: ClipInputs, settings: Settings, *, record: bool
+    program: Program, presented: Presented, settings: Settings, *, record: bool
 ) -> tuple[Execution, tuple[float, ...]]:
-    execution = run_program(program, samples.inputs, backend=settings.backend, record=record)
+    execution = run_program(program, presented.arrays, backend=settings.backend, record=record)
     seconds = [execution.seconds]
     for repeat in range(1, settings.repeats):
-        repetition = run_program(program, samples.inputs, backend=settings.backend, record=record)
+        repetition = run_program(program, presented.arrays, backend=settings.backend, record=record)
         seconds.append(repetition.seconds)
         for name, counters in execution.counters.items():
             if not np.array_equal(counters.per_neuron, repetition.counters[name].per_neuron):
@@ -227,25 +253,25 @@ def _execute(
     return execution, tuple(seconds)
 
 
-def _compare(network: Network, samples: ClipInputs, execution: Execution, clips: int, first: int) -> Compared:
-    """Compare the spikes of the first `clips` clips with torch, and those of Lava with the emulator too."""
-    bodies = int((samples.clip_of_body < clips).sum())
-    if bodies == 0:
+def _compare(network: Network, presented: Presented, execution: Execution, first: int) -> Compared:
+    """Compare the spikes of the first samples with torch, and those of Lava with the emulator too."""
+    if not presented.rows:
         return Compared()
-    inputs = samples.inputs[:bodies]
-    spikes = {name: train[:bodies] for name, train in execution.spikes.items()}
+    spikes = {name: train[: presented.rows] for name, train in execution.spikes.items()}
     references: dict[str, Spikes] = {}
     if execution.backend == "lava":
-        references["emulator"] = run_program(network.program, inputs, backend="emulator").spikes
+        references["emulator"] = run_program(network.program, presented.arrays, backend="emulator").spikes
     if network.student is not None:
-        references["torch"] = verify.torch_spikes(network.student, np.ascontiguousarray(inputs[:, 0]))[0]
+        (inputs,) = presented.arrays.values()
+        if inputs.strides[1] == 0:  # a student presents one value at every step
+            references["torch"] = verify.torch_spikes(network.student, np.ascontiguousarray(inputs[:, 0]))[0]
     layers = {population.name: number for number, population in enumerate(network.program.populations)}
     total = Compared(tuple(references))
     for number, (name, expected) in enumerate(references.items()):
         parity = compare(name, expected, spikes)
         difference = None
         if (at := parity.first) is not None:
-            clip = first + int(samples.clip_of_body[at.sample])
-            difference = (number, layers.get(at.layer, len(layers)), clip, at.step)
+            sample = first + int(presented.sample_of_row[at.sample])
+            difference = (number, layers.get(at.layer, len(layers)), sample, at.step)
         total += Compared((), parity.decisions, parity.mismatches, difference)
     return total

@@ -30,13 +30,13 @@ def show(record: Record, torch_top1: float | None) -> None:
     execution, spread = record.execution, ""
     if execution.repeats > 1:
         spread = f" ({execution.seconds_min:.1f} to {execution.seconds_max:.1f} s in {execution.repeats} repetitions)"
-    speed = f"{execution.seconds:.1f} s{spread}, {execution.clips_per_second:.1f} clips/s on this host"
+    speed = f"{execution.seconds:.1f} s{spread}, {execution.clips_per_second:.1f} {record.unit}s/s on this host"
     output.print(f"{speed}; latency {counted(execution.latency_steps, 'step')}")
 
 
 def _layers_table(record: Record, theory: Theory) -> Table:
     clips = record.data.clips
-    title = f"per clip, over {counted(clips, 'clip')} of {record.data.source}"
+    title = f"per {record.unit}, over {counted(clips, record.unit)} of {record.data.source}"
     table = Table(title=title, title_justify="left")
     table.add_column("population")
     for heading in ("firing rate", "spikes", "syn_ops", "theory SOPs", "µJ at 0.9 pJ"):
@@ -62,19 +62,21 @@ def _figures(record: Record, theory: Theory, torch_top1: float | None) -> list[t
             rows.append(("top-1 in torch, unquantised", f"{torch_top1:7.1%}"))
         how = f"{execution.backend}, {PRECISIONS[execution.precision]}"
         rows.append((f"top-1 in {how}", f"{record.accuracy.top1:7.1%}"))
-    rows.append(("spikes per clip", f"{record.totals.spikes:14,.0f}"))
-    rows.append(("syn_ops per clip", f"{record.totals.syn_ops:14,.0f}"))
-    rows += [_energy(entry) for entry in record.energy if entry.terms]
-    rows.append(("energy per clip, theory", f"{theory.energy_mJ:14.6f} mJ   (paper's formula, measured rates)"))
+    rows.append((f"spikes per {record.unit}", f"{record.totals.spikes:14,.0f}"))
+    rows.append((f"syn_ops per {record.unit}", f"{record.totals.syn_ops:14,.0f}"))
+    rows += [_energy(entry, record.unit) for entry in record.energy if entry.terms]
+    rows.append(
+        (f"energy per {record.unit}, theory", f"{theory.energy_mJ:14.6f} mJ   (paper's formula, measured rates)")
+    )
     return rows
 
 
-def _energy(entry: EnergyEntry) -> tuple[str, str]:
+def _energy(entry: EnergyEntry, unit: str) -> tuple[str, str]:
     if entry.total_mJ is None:
         bound, note = ">=", f"no price: {', '.join(entry.unpriced)}"
     else:
         bound, note = "", f"excludes {', '.join(entry.excludes)}"
-    label = f"energy per clip, {entry.model:<19}{bound:>2}"
+    label = f"energy per {unit}, {entry.model:<19}{bound:>2}"
     return label, f"{entry.priced_mJ:14.6f} mJ   ({entry.evidence}; {note})"
 
 

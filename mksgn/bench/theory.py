@@ -70,6 +70,7 @@ class Theory:
     steps: int  # S
     mac_pJ: float
     ac_pJ: float
+    encoder_steps: int = 1  # at which the first layer computes, in `macs`
 
     @property
     def first_layer_macs(self) -> float:
@@ -98,7 +99,8 @@ class Theory:
     @property
     def energy_every_step_mJ(self) -> float:
         """E with the first layer charged S times."""
-        return (self.mac_pJ * self.first_layer_macs * self.steps + self.ac_pJ * self.theory_sops) * PJ_IN_MJ
+        macs = self.first_layer_macs * (self.steps // self.encoder_steps)
+        return (self.mac_pJ * macs + self.ac_pJ * self.theory_sops) * PJ_IN_MJ
 
     @property
     def strict_mJ(self) -> float:
@@ -108,7 +110,9 @@ class Theory:
         return (self.mac_pJ * macs + self.ac_pJ * sops) * PJ_IN_MJ
 
 
-def paper_formula(layers: Sequence[Layer], *, clips: int, steps: int, model: EnergyModel | None = None) -> Theory:
+def paper_formula(
+    layers: Sequence[Layer], *, clips: int, steps: int, model: EnergyModel | None = None, encoder_steps: int = 1
+) -> Theory:
     """Apply the formula to the layers of a run. Layers on the host are FL_1, all others belong to the sum.
 
     Args:
@@ -116,6 +120,7 @@ def paper_formula(layers: Sequence[Layer], *, clips: int, steps: int, model: Ene
         clips: Number of clips.
         steps: Time steps S of a clip.
         model: Energy model that gives E_MAC and E_AC; None: the paper's.
+        encoder_steps: Steps at which the host computed the first layer; S where its input varies.
 
     Raises:
         BadInputError: The model has no price of a MAC or of a synaptic operation, or there is no
@@ -138,16 +143,19 @@ def paper_formula(layers: Sequence[Layer], *, clips: int, steps: int, model: Ene
             LayerTheory(
                 name=layer.name,
                 macs=macs,
-                strict_macs=dense * steps if first else dense if graded else 0.0,
+                strict_macs=dense * (steps // encoder_steps) if first else dense if graded else 0.0,
                 theory_sops=sops,
                 syn_ops=syn_ops,
                 theory_mJ=(mac * macs + ac * sops) * PJ_IN_MJ,
                 measured_mJ=(mac * (dense if first or graded else 0.0) + ac * syn_ops) * PJ_IN_MJ,
             )
         )
-    return Theory(tuple(rows), steps, mac, ac)
+    return Theory(tuple(rows), steps, mac, ac, encoder_steps)
 
 
 def theory_of(record: Record, model: EnergyModel | None = None) -> Theory:
     """Apply the formula to a run.json."""
-    return paper_formula(record.layers, clips=record.data.clips, steps=record.execution.steps, model=model)
+    run = record.execution
+    return paper_formula(
+        record.layers, clips=record.data.clips, steps=run.steps, model=model, encoder_steps=run.encoder_steps
+    )

@@ -52,7 +52,8 @@ def evaluate_claims(
 ) -> Record:
     """Price a record's events and compare its figures with published ones; its counts stay as they are.
 
-    Entries of the record under other energy models, and its claims of other names, are kept.
+    Entries of the record under other energy models, and its claims of other names, are kept. Figures on a
+    preset of mksgn are left out for a network that is no student of mksgn.
 
     Args:
         record: The run.
@@ -71,13 +72,19 @@ def evaluate_claims(
         energy,
         theory_of(record).energy_mJ,
         network_name(record.gcn),
-        claims,
+        relevant(claims, record),
         data=record.data,
         accuracy=record.accuracy,
     )
     names = {claim.name for claim in rows}
     rows += [claim for claim in record.claims if claim.name not in names]
     return record.model_copy(update={"energy": energy, "claims": rows})
+
+
+def relevant(claims: Iterable[Published] | None, record: Record) -> list[Published]:
+    """Figures that a record states: of a student all, of any other network those that name no preset."""
+    figures = published_claims() if claims is None else claims
+    return [figure for figure in figures if record.student or figure.network is None]
 
 
 def compare_with_published(

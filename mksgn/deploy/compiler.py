@@ -1,6 +1,5 @@
 """Compile any NIR graph into a program: the passes, in order, each verified."""
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import nir
-import numpy as np
 
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.passes.balance import balance
@@ -20,11 +18,11 @@ from mksgn.deploy.passes.loops import join_loops
 from mksgn.deploy.program.program import Program
 from mksgn.deploy.program.verify import Invariant, delays_compensate, groups_are_joined, integers_fit, verify
 from mksgn.export.graph import files
-from mksgn.export.graph.arrays import Arrays, arrays_by_input
+from mksgn.export.graph.arrays import Arrays
 from mksgn.export.graph.conventions import with_conventions
 from mksgn.export.graph.metadata import json_of
 from mksgn.export.graph.standard import standard_form
-from mksgn.export.quantization.quantize import quantize
+from mksgn.export.quantization.any_graph import quantize_any
 
 INGEST, FIXED_POINT = "ingest", "fixed-point"  # passes by name; the others are named where they are listed
 
@@ -48,6 +46,7 @@ def compile_graph(
     reset: str = "zero",
     v_init: str = "zero",
     calibration: Arrays | None = None,
+    steps: int | None = None,
     after: Callable[[str, Program], None] = lambda name, program: None,
 ) -> Program:
     """Compile any NIR graph into a balanced program.
@@ -64,6 +63,7 @@ def compile_graph(
         calibration: for "fixed" and a file that is not quantised: (samples, *input shape) or
             (samples, steps, *input shape), or a dict of either by input's name. The graph is
             quantised by export's own function, whose report is the program's `quantization`.
+        steps: time steps of a sample, where neither the file nor the calibration's arrays say.
         after: called with name and result of each pass.
 
     Raises:
@@ -78,16 +78,19 @@ def compile_graph(
             raise DeployError(f"{name} {step}: expected a positive number of seconds")
     if not isinstance(graph, nir.NIRGraph):
         graph = files.read(Path(graph))
+    if if_dt is None:  # a file that was quantised says what its IF was integrated with
+        if_dt = graph.metadata.get("if_dt")
     graph = with_conventions(standard_form(graph), reset, v_init)
     if precision == "fixed" and json_of(graph, "quantization") is None:
         if calibration is None:
             raise DeployError(
-                "the file is not quantised, and fixed point needs integers: export it with --quantize 8, "
-                "give calibration samples, or run it with --precision float"
+                "the file is not quantised, and fixed point needs integers: quantise it (mksgn-export FILE --to nir "
+                "--quantize 8 --calibration npz:SAMPLES), give calibration samples (--calibration), or run it with "
+                "--precision float"
             )
         # what cannot run at all is named before anything is calibrated
         ingest(graph, dt=dt, if_dt=if_dt, analog=analog)
-        graph = _quantised(graph, calibration, dt, if_dt, analog)
+        graph = quantize_any(graph, 8, calibration, dt=dt, if_dt=if_dt, analog=analog, steps=steps, error=DeployError)
     program = ingest(graph, dt=dt, if_dt=if_dt, analog=analog)
     verify(program, INGEST)
     after(INGEST, program)
@@ -119,41 +122,3 @@ def _fixed_point(program: Program) -> Program:
 
 
 PASS_NAMES = (INGEST, *(compiler_pass.name for compiler_pass in passes("fixed")))
-
-
-def _quantised(
-    graph: nir.NIRGraph, calibration: Arrays, dt: float, if_dt: float | None, analog: tuple[str, ...]
-) -> nir.NIRGraph:
-    """Quantise to 8 bits by export's function; its units reach the program through the metadata."""
-    steps = graph.metadata.get("steps")
-    inputs = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
-    arrays = arrays_by_input(calibration, inputs, "calibration of", error=DeployError)
-    for name, x in arrays.items():
-        node = graph.nodes[name]
-        if x.ndim == len(node.input_type["input"]) + 2:
-            steps = steps or x.shape[1]
-        marked = name in analog or node.metadata.get("signal") == "analog"
-        if not marked and np.isfinite(x).all() and not np.isin(x, (0, 1)).all():
-            raise DeployError(
-                f"calibration of {name}: spikes are 0 or 1, and other values were given; "
-                f"name it in `analog` (--analog {name}) if it is a current"
-            )
-    if steps is None:
-        raise DeployError(
-            "the file does not say how many steps a sample has: give calibration with a step axis, "
-            "(samples, steps, *input shape)"
-        )
-    marked_graph = nir.NIRGraph(
-        {name: _analog(node) if name in analog else node for name, node in graph.nodes.items()},
-        graph.edges,
-        metadata={**graph.metadata, "steps": int(steps)},
-        type_check=False,
-    )
-    return quantize(marked_graph, 8, arrays, int(steps), float(graph.metadata.get("dt", dt)), if_dt)[0]
-
-
-def _analog(node: nir.NIRNode) -> nir.NIRNode:
-    """Return the input marked as non-spiking."""
-    marked = copy.copy(node)
-    marked.metadata = {**node.metadata, "signal": "analog"}
-    return marked

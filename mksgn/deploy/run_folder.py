@@ -90,12 +90,22 @@ def read_train(path: Path, population: str) -> np.ndarray:
 
 
 def write_manifest(
-    folder: Path, files: Iterable[str], *, model: Path, parents: list[str], program: Program, facts: dict[str, Any]
+    folder: Path,
+    files: Iterable[str],
+    *,
+    model: Path | str,
+    parents: list[str],
+    program: Program,
+    facts: dict[str, Any],
+    model_sha256: str | None = None,
 ) -> None:
-    """Write manifest.json: what made the folder's `files`, their hashes, and its own."""
+    """Write manifest.json: what made the folder's `files`, their hashes, and its own.
+
+    `model` is the model's file, whose hash is computed unless `model_sha256` gives it.
+    """
     manifest = {
         "schema": SCHEMA,
-        "model": {"file": model.name, "sha256": sha256(model)},
+        "model": {"file": Path(model).name, "sha256": model_sha256 or sha256(Path(model))},
         "parents": parents,
         "program": {
             "precision": program.precision,

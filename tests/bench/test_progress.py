@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mksgn.bench.progress import Progress, check_same
-from mksgn.bench.shards import Network, Settings, run_shard, shards, some
+from mksgn.bench.samples import as_samples
+from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import run as run_program
 from mksgn.deploy.clips import clip_inputs
@@ -22,7 +23,10 @@ def network(tmp_path_factory):
 @pytest.fixture(scope="module")
 def parts(network):
     clips = some_clips(11)
-    return [run_shard(network, some(clips, which), which.start, Settings()) for which in shards(np.ones(11, bool), 3)]
+    return [
+        run_shard(network, as_samples(clips).take(which), which.start, Settings())
+        for which in shards(np.ones(11, bool), 3)
+    ]
 
 
 def assert_same(one: Progress, other: Progress) -> None:

@@ -89,7 +89,7 @@ def test_an_unknown_precision(precision):
 
 
 def test_an_unquantised_file_in_fixed_point():
-    message = "the file is not quantised, and fixed point needs integers: export it with --quantize 8, give calibration samples, or run it"
+    message = r"the file is not quantised, and fixed point needs integers: quantise it \(mksgn-export FILE"
     with pytest.raises(DeployError, match=message):
         compile_graph(simple(steps=4))
     # the length of a sample decides what a membrane can accumulate

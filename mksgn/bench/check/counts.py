@@ -26,7 +26,9 @@ ROUNDING = 1e-9  # relative
 def check_totals(result: CheckResult, record: Record) -> None:
     """Check `totals` against the layers, and redundant fields against each other."""
     clips, run, totals = record.data.clips, record.execution, record.totals
-    expected = totals_of(record.layers, clips=clips, steps=run.steps, latency_steps=run.latency_steps)
+    expected = totals_of(
+        record.layers, clips=clips, steps=run.steps, latency_steps=run.latency_steps, encoder_steps=run.encoder_steps
+    )
     for name, total in expected.items():
         stated = getattr(totals, name)
         if stated is not None and not _same(stated, total):

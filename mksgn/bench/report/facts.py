@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mksgn.bench.claims import Published, Repriced, published_claims, reprice
+from mksgn.bench.claims import Published, Repriced, reprice
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.gcn import GcnRow, comparison
 from mksgn.bench.record import Accuracy, Claim, EnergyEntry, Layer, Limit, Record
 from mksgn.bench.theory import PAPER_MODEL, LayerTheory, Theory, theory_of
-from mksgn.bench.verdicts import evaluate_claims
+from mksgn.bench.verdicts import evaluate_claims, relevant
 
 REPORT_FILES = ("report.html", "report.md")
 BACKENDS = {"lava": "Lava", "emulator": "the emulator"}
@@ -56,6 +56,11 @@ class Facts:
     @property
     def clips(self) -> int:
         return self.record.data.clips
+
+    @property
+    def unit(self) -> str:
+        """What a sample of the run is called: a student's are clips."""
+        return self.record.unit
 
     @property
     def executed_by(self) -> str:
@@ -156,7 +161,7 @@ def facts_of(
     """
     known = known_models()
     given = known if models is None else list(models)
-    figures = published_claims() if claims is None else list(claims)
+    figures = relevant(claims, record)
     # the formula and the GCN need the known models, whatever was given
     prices = list({model.name: model for model in [*known, *given]}.values())
     theory = theory_of(record, model_named(PAPER_MODEL, prices))

@@ -20,6 +20,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,9 @@ from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.progress import Identity, Progress, check_same
 from mksgn.bench.record import Record
 from mksgn.bench.record_io import load, write_atomically
-from mksgn.bench.run import LINE_EVERY_S, labels_of
-from mksgn.bench.shards import Settings, Shard, shards, some
+from mksgn.bench.run import LINE_EVERY_S
+from mksgn.bench.samples import SampleSet, open_samples
+from mksgn.bench.shards import Settings, Shard, shards
 from mksgn.bench.sweep import tasks
 from mksgn.bench.sweep.cluster import connected
 from mksgn.bench.sweep.grid import Grid, Point, Variant
@@ -37,8 +39,7 @@ from mksgn.common.console import output, track
 from mksgn.common.errors import BadInputError
 from mksgn.deploy.run_folder import MANIFEST_FILE, environment
 from mksgn.train.checkpoint import sha256
-from mksgn.train.datasets import ClipSet, open_source
-from mksgn.train.transforms import digest
+from mksgn.train.datasets import open_source
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -80,15 +81,15 @@ def sweep(
     models = known_models() if models is None else models
     for name in grid.energy_models:
         model_named(name, models)
-    clips = open_source(grid.data, split=grid.split, part="test", limit=grid.limit, seed=grid.seed)
+    clips = open_samples(grid.data, split=grid.split, limit=grid.limit, seed=grid.seed)
     checkpoints = {label: _read(Path(path)) for label, path in grid.axes.model.items()}
     if not len(clips):
         raise BadInputError(f"{grid.data}: no clips")
     request = {
         **grid.model_dump(mode="json", by_alias=True, exclude={"axes": {"model"}, "energy_models": True}),
         "models": {label: sha256(Path(path)) for label, path in grid.axes.model.items()},
-        **labels_of(clips),
-        "joints": [digest(clips.clips[index]).hex() for index in (0, -1)],
+        **clips.identity(),
+        "joints": [clips.digest(index) for index in (0, -1)],
         "environment": environment(),
     }
     _begin(out, request, resume)
@@ -108,7 +109,7 @@ class _Runner:
     """The client: submits tasks, adds up their results and writes them."""
 
     def __init__(
-        self, grid: Grid, out: Path, client: Client, clips: ClipSet, models: list[EnergyModel], request: Identity
+        self, grid: Grid, out: Path, client: Client, clips: SampleSet, models: list[EnergyModel], request: Identity
     ) -> None:
         self.grid, self.out, self.client, self.clips, self.models = grid, out, client, clips, models
         self.request = request
@@ -131,7 +132,7 @@ class _Runner:
         calibration = open_source(
             self.grid.data, split=self.grid.split, part="train", limit=self.grid.calibration, seed=self.grid.seed
         )
-        samples = self._data(some(calibration, range(len(calibration))))
+        samples = self._data(replace(calibration, clips=list(calibration.clips)))
         files = {label: self._data(content) for label, content in checkpoints.items()}
         first: list[Future] = []
         for number, (label, (variant, _)) in enumerate(unfinished.items()):
@@ -182,7 +183,7 @@ class _Runner:
     def _clips_of(self, which: range) -> Future:
         """Return the clips of a shard, sent unless they are on the workers."""
         if which not in self.shards:
-            self.shards[which] = self._data(some(self.clips, which))
+            self.shards[which] = self._data(self.clips.take(which))
         self.shards.move_to_end(which)
         while sum(map(len, self.shards)) > max(CLIPS_ON_WORKERS, len(which)):
             self.shards.popitem(last=False)

@@ -15,6 +15,7 @@ from mksgn.bench import run
 from mksgn.bench.energy_models import EnergyModel
 from mksgn.bench.evaluation import EvaluationOptions
 from mksgn.bench.progress import Progress
+from mksgn.bench.samples import ClipSamples, SampleSet
 from mksgn.bench.shards import Network, Settings, Shard, run_shard
 from mksgn.bench.sweep.grid import Variant
 from mksgn.bench.sweep.variants import graph_of
@@ -61,7 +62,7 @@ def network_of(nir: bytes, precision: str) -> Network:
         return Network.read(path, precision)
 
 
-def execute(nir: bytes, clips: ClipSet, first: int, settings: Settings) -> Shard:
+def execute(nir: bytes, clips: SampleSet, first: int, settings: Settings) -> Shard:
     """Run one shard; `first` is the number of its first clip."""
     _one_thread()
     return run_shard(network_of(nir, settings.precision), clips, first, settings)
@@ -76,13 +77,15 @@ class Facts:
     seed: int
 
     @classmethod
-    def of(cls, clips: ClipSet, seed: int) -> Facts:
+    def of(cls, samples: SampleSet, seed: int) -> Facts:
         """Take the facts of a set of clips."""
+        assert isinstance(samples, ClipSamples)
+        clips = samples.clips
         return cls(replace(clips, clips=LazyClips(clips.labels, _unread)), clips.clips[0], seed)
 
-    def clip_set(self) -> ClipSet:
+    def samples(self) -> SampleSet:
         """Return the set, in which every clip has the joints of the sample."""
-        return replace(self.clips, clips=LazyClips(self.clips.labels, lambda index: self.sample))
+        return ClipSamples(replace(self.clips, clips=LazyClips(self.clips.labels, lambda index: self.sample)))
 
 
 def finish(
@@ -96,7 +99,7 @@ def finish(
         network = replace(network_of(nir, settings.precision), model=out / MODEL_FILE)
         run.finish(
             network,
-            facts.clip_set(),
+            facts.samples(),
             out,
             settings,
             progress,

@@ -69,9 +69,16 @@ def open_source(
     known = SOURCES.get(scheme)
     if known is None:
         forms = ", ".join(known.form for known in SOURCES.values())
-        raise BadInputError(f"unknown source {source!r}: use one of {forms}")
+        raise BadInputError(f"unknown source {source!r}: use one of {forms}{_arrays_hint(source)}")
     takes_path = ":" in known.form
     if takes_path != bool(path) or (colon and not takes_path):
         raise BadInputError(f"source {source!r} must have the form {known.form}")
     check_selection(scheme, known.splits, split, part, limit)
     return known.open(path, split, part, limit, seed)
+
+
+def _arrays_hint(source: str) -> str:
+    """What to say of arrays, which are no clips: networks of one's own take them, and students do not train on them."""
+    if source.endswith((".npz", ".npy")):
+        return f"; for arrays of samples: {'npz' if source.endswith('.npz') else 'npy'}:{source}"
+    return ""

@@ -1,0 +1,285 @@
+"""The data of a run: N samples, labelled or not, that are made into a program's inputs piece by piece.
+
+Clips of skeletons are one kind: one sample may be several bodies, and the file says how joints
+become inputs. Arrays are the other: one row each, presented as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+
+from mksgn.common.errors import BadInputError
+from mksgn.deploy.clips import clip_inputs
+from mksgn.deploy.decode import Decoding
+from mksgn.deploy.execution import Execution
+from mksgn.deploy.program.program import Program
+from mksgn.export.graph.metadata import input_normaliser
+from mksgn.train.datasets import ClipSet, open_source
+from mksgn.train.datasets.arrays import ArraySet, is_array_source, open_arrays
+from mksgn.train.streams import resize
+from mksgn.train.student import body_mean
+from mksgn.train.transforms import digest
+
+
+@dataclass(frozen=True, eq=False)
+class Presented:
+    """Inputs of some samples: arrays (rows, steps, *shape) by input's name, and the sample of each row."""
+
+    arrays: dict[str, np.ndarray]
+    sample_of_row: np.ndarray
+    samples: int
+
+    @property
+    def rows(self) -> int:
+        return len(self.sample_of_row)
+
+    def first(self, samples: int) -> Presented:
+        """Take the rows of the first samples."""
+        rows = int((self.sample_of_row < samples).sum())
+        return Presented({name: x[:rows] for name, x in self.arrays.items()}, self.sample_of_row[:rows], samples)
+
+    def predictions(self, program: Program, execution: Execution, decoding: Decoding) -> np.ndarray:
+        """Return the class of each sample, (samples,): scores are means over the sample's rows."""
+        scores = torch.from_numpy(np.ascontiguousarray(decoding.scores(program, execution)))
+        return body_mean(scores, torch.from_numpy(self.sample_of_row), self.samples).argmax(1).numpy()
+
+
+class SampleSet(ABC):
+    """The samples of a run, in order. `classes` are None where the network's output gives their number."""
+
+    split: str | None = None
+    notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
+
+    @property
+    @abstractmethod
+    def source(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def labels(self) -> np.ndarray | None: ...
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def constant(self, program: Program) -> bool:
+        """Whether every input of a sample is the same at each step."""
+
+    @abstractmethod
+    def take(self, which: range) -> SampleSet:
+        """Read samples into memory, each once."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Names of the samples, which are in memory."""
+
+    @abstractmethod
+    def digest(self, index: int) -> str:
+        """Hash of a sample's values."""
+
+    @abstractmethod
+    def presented(self, graph: nir.NIRGraph | None, program: Program) -> Presented:
+        """Make all samples a program's inputs."""
+
+    def bound(self, program: Program) -> SampleSet:
+        """Check the data against a program's inputs. Raises BadInputError where they do not fit."""
+        return self
+
+    def steps(self, program: Program) -> int | None:
+        """Time steps of a sample; None where neither data nor file say."""
+        return program.steps
+
+    def identity(self) -> dict[str, Any]:
+        """What tells these data from others without reading every sample of a large set of clips."""
+        labels = None
+        if self.labels is not None:
+            labels = hashlib.sha256(np.asarray(self.labels, dtype=np.int64).tobytes()).hexdigest()
+        return {"clips": len(self), "labels": labels}
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of these data besides names and labels."""
+        return {}
+
+    def drawn(self, graph: nir.NIRGraph | None) -> dict[str, np.ndarray]:
+        """Arrays for spikes.npz from which the report draws the first sample."""
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class ClipSamples(SampleSet):
+    """Clips of skeletons."""
+
+    clips: ClipSet
+
+    @property
+    def source(self) -> str:
+        return self.clips.source
+
+    @property
+    def split(self) -> str:  # type: ignore[override]
+        return self.clips.split
+
+    @property
+    def notes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.clips.notes
+
+    @property
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.clips.classes
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.clips.labels
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def constant(self, program: Program) -> bool:
+        return True  # a clip's frames are an axis of its input, which is the same at each step
+
+    def take(self, which: range) -> ClipSamples:
+        return ClipSamples(replace(self.clips, clips=list(self.clips.clips[which.start : which.stop])))
+
+    def names(self) -> list[str]:
+        return [clip.name for clip in self.clips.clips]
+
+    def digest(self, index: int) -> str:
+        return digest(self.clips.clips[index]).hex()
+
+    def presented(self, graph: nir.NIRGraph | None, program: Program) -> Presented:
+        if graph is None:
+            raise BadInputError("a program does not say how clips become its inputs; give its graph, or arrays")
+        inputs = clip_inputs(graph, program, self.clips)
+        (name,) = (p.name for p in program.inputs)
+        return Presented({name: inputs.inputs}, inputs.clip_of_body, len(self))
+
+    def facts(self) -> dict[str, Any]:
+        return {"graph": self.clips.graph}
+
+    def drawn(self, graph: nir.NIRGraph | None) -> dict[str, np.ndarray]:
+        """Joints of the first clip's first body, resampled to the frames that the network sees: (T, V, 3)."""
+        normaliser = None if graph is None else input_normaliser(graph)
+        if normaliser is None:
+            return {}
+        return {"sample/joints": resize(self.clips.clips[0].joints, normaliser.frames)[0].astype(np.float32)}
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySamples(SampleSet):
+    """Arrays by input's name, which `bound` gives them.
+
+    Args:
+        data: The samples.
+        given_steps: Time steps of samples without a time axis; None: what the file says.
+        numbers: Numbers of the samples in the whole set, for their names.
+    """
+
+    data: ArraySet
+    given_steps: int | None = None
+    numbers: range | None = None
+
+    @property
+    def source(self) -> str:
+        return self.data.source
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        return self.data.labels
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def constant(self, program: Program) -> bool:
+        return all(x.ndim == len(program[name].shape) + 1 for name, x in self.data.arrays.items())
+
+    def bound(self, program: Program) -> ArraySamples:
+        """Give the arrays the names of a program's inputs. Raises BadInputError where they do not fit."""
+        data = self.data.by_input([population.name for population in program.inputs])
+        axes = {name: x.ndim - len(program[name].shape) for name, x in data.arrays.items()}
+        for name, x in data.arrays.items():
+            if axes[name] not in (1, 2) or x.shape[axes[name] :] != program[name].shape:
+                shape = ", ".join(map(str, program[name].shape))
+                raise BadInputError(
+                    f"{self.source}: the array for input {name} has shape {x.shape}; expected (samples, steps, {shape}) "
+                    f"or (samples, {shape})"
+                )
+        samples = replace(self, data=data)
+        if samples.steps(program) is None:
+            raise BadInputError(
+                f"{self.source}: samples have no time axis, and the file does not say how many steps to present them; "
+                "give --steps (steps=…)"
+            )
+        return samples
+
+    def steps(self, program: Program) -> int | None:
+        lengths = {name: x.shape[1] for name, x in self.data.arrays.items() if x.ndim > len(program[name].shape) + 1}
+        if self.given_steps is not None and lengths and set(lengths.values()) != {self.given_steps}:
+            raise BadInputError(
+                f"{self.source}: samples have {', '.join(map(str, sorted(set(lengths.values()))))} steps, not "
+                f"{self.given_steps}; leave out --steps (steps=…)"
+            )
+        if len(set(lengths.values())) > 1:
+            raise BadInputError(f"{self.source}: the inputs differ in their steps, {lengths}")
+        return next(iter(lengths.values()), self.given_steps or program.steps)
+
+    def take(self, which: range) -> ArraySamples:
+        return replace(self, data=self.data.take(which), numbers=which)
+
+    def names(self) -> list[str]:
+        return [f"sample {number}" for number in self.numbers or range(len(self))]
+
+    def digest(self, index: int) -> str:
+        return self.data.digest(index)
+
+    def presented(self, graph: nir.NIRGraph | None, program: Program) -> Presented:
+        steps, arrays = self.steps(program), {}
+        for name, x in self.data.arrays.items():
+            values = x[self.data.index] if len(x) != len(self) else x
+            if x.ndim == len(program[name].shape) + 1:  # a view: nothing is stored or computed at every step
+                values = np.broadcast_to(values[:, None], (len(values), steps, *values.shape[1:]))
+            arrays[name] = values
+        return Presented(arrays, np.arange(len(self)), len(self))
+
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "arrays": self.data.sha256}
+
+
+def as_samples(data: SampleSet | ClipSet | ArraySet) -> SampleSet:
+    """Return the samples of data of any kind."""
+    if isinstance(data, ClipSet):
+        return ClipSamples(data)
+    return ArraySamples(data) if isinstance(data, ArraySet) else data
+
+
+def open_samples(
+    source: str, *, split: str | None = None, limit: int | None = None, seed: int = 0, steps: int | None = None
+) -> SampleSet:
+    """Open the test part of a SOURCE, of clips or of arrays.
+
+    Args:
+        source: As on the command line.
+        split: Split of a source of clips.
+        limit: Number of samples.
+        seed: Of synthetic clips.
+        steps: Time steps of arrays without a time axis.
+
+    Raises:
+        BadInputError: What cannot be opened.
+    """
+    if is_array_source(source):
+        if split is not None:
+            raise BadInputError(f"{source}: arrays have no splits; leave out --split")
+        return ArraySamples(open_arrays(source, limit=limit), steps)
+    if steps is not None:
+        raise BadInputError(
+            "--steps is for arrays without a time axis; a student's file says how many steps a clip has"
+        )
+    return ClipSamples(open_source(source, split=split, part="test", limit=limit, seed=seed))

@@ -1,0 +1,76 @@
+"""Quantise any graph, whose file may leave open what a student's says: steps, time step, kind of its inputs."""
+
+import copy
+from collections.abc import Collection
+
+import nir
+import numpy as np
+
+from mksgn.common.errors import BadInputError
+from mksgn.export.errors import ExportError
+from mksgn.export.graph.arrays import Arrays, arrays_by_input
+from mksgn.export.graph.standard import standard_form
+from mksgn.export.quantization.quantize import quantize
+
+
+def quantize_any(
+    graph: nir.NIRGraph,
+    bits: int,
+    calibration: Arrays,
+    *,
+    dt: float = 1e-4,
+    if_dt: float | None = None,
+    analog: Collection[str] = (),
+    steps: int | None = None,
+    error: type[BadInputError] = ExportError,
+) -> nir.NIRGraph:
+    """Return a flat, quantised copy; its metadata holds the scales, the steps and the time steps.
+
+    Args:
+        graph: Any graph; it is not changed.
+        bits: Width of the weights, 2 to 8.
+        calibration: (samples, *input shape) or (samples, steps, *input shape), or a dict of either by
+            input's name.
+        dt: Time step in seconds, for files that name none.
+        if_dt: Time step of IF and I; None: `dt`.
+        analog: Names of non-spiking inputs.
+        steps: Time steps of a sample; None: what the file says, else the calibration's.
+        error: Class of the errors that this function finds itself.
+
+    Raises:
+        BadInputError: Calibration that does not fit, or what the quantiser refuses.
+    """
+    graph = standard_form(graph)
+    inputs = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
+    arrays = arrays_by_input(calibration, inputs, "calibration of", error=error)
+    steps = steps or graph.metadata.get("steps")
+    for name, x in arrays.items():
+        node = graph.nodes[name]
+        if x.ndim == len(node.input_type["input"]) + 2:
+            steps = steps or x.shape[1]
+        marked = name in analog or node.metadata.get("signal") == "analog"
+        if not marked and np.isfinite(x).all() and not np.isin(x, (0, 1)).all():
+            raise error(
+                f"calibration of {name}: spikes are 0 or 1, and other values were given; "
+                f"name it in `analog` (--analog {name}) if it is a current"
+            )
+    if steps is None:
+        raise error(
+            "the file does not say how many steps a sample has: give calibration with a step axis, "
+            "(samples, steps, *input shape), or --steps"
+        )
+    dt = float(graph.metadata.get("dt", dt))
+    marked_graph = nir.NIRGraph(
+        {name: _analog(node) if name in analog else node for name, node in graph.nodes.items()},
+        graph.edges,
+        metadata={**graph.metadata, "steps": int(steps), "dt": dt, **({} if if_dt is None else {"if_dt": if_dt})},
+        type_check=False,
+    )
+    return quantize(marked_graph, bits, arrays, int(steps), dt, if_dt)[0]
+
+
+def _analog(node: nir.NIRNode) -> nir.NIRNode:
+    """Return the input marked as non-spiking."""
+    marked = copy.copy(node)
+    marked.metadata = {**node.metadata, "signal": "analog"}
+    return marked
