@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from mksgn.deploy.execution import Execution
 from mksgn.deploy.program.program import Program
 from mksgn.export.graph.metadata import input_normaliser
 from mksgn.train.datasets import ClipSet, open_source
-from mksgn.train.datasets.arrays import ArraySet, is_array_source, open_arrays
+from mksgn.train.datasets.arrays import ArraySet, array_set, collected, is_array_source, open_arrays
 from mksgn.train.streams import resize
 from mksgn.train.student import body_mean
 from mksgn.train.transforms import digest
@@ -283,3 +284,24 @@ def open_samples(
             "--steps is for arrays without a time axis; a student's file says how many steps a clip has"
         )
     return ClipSamples(open_source(source, split=split, part="test", limit=limit, seed=seed))
+
+
+def given_samples(inputs: Any, labels: Any = None, *, steps: int | None = None) -> ArraySamples:
+    """Return samples that Python holds.
+
+    Args:
+        inputs: An array or a tensor, a dict of them by input's name, or an iterable of (x, y), of single
+            samples or of batches.
+        labels: Class of each sample; None for none.
+        steps: Time steps of samples without a time axis.
+
+    Raises:
+        BadInputError: Samples that do not fit each other.
+    """
+    if isinstance(inputs, ArraySet):
+        return ArraySamples(inputs, steps)
+    if isinstance(inputs, Mapping):
+        return ArraySamples(array_set(inputs, labels), steps)
+    if isinstance(inputs, np.ndarray | torch.Tensor) or labels is not None:
+        return ArraySamples(array_set({"x": inputs}, labels), steps)
+    return ArraySamples(collected(inputs), steps)

@@ -34,6 +34,11 @@ def show(record: Record, torch_top1: float | None) -> None:
     output.print(f"{speed}; latency {counted(execution.latency_steps, 'step')}")
 
 
+def lines(record: Record) -> str:
+    """Return accuracy, counts and energies of a run as text, a line each."""
+    return "\n".join(f"{label:<40} {text}" for label, text in _figures(record, theory_of(record), None))
+
+
 def _layers_table(record: Record, theory: Theory) -> Table:
     clips = record.data.clips
     title = f"per {record.unit}, over {counted(clips, record.unit)} of {record.data.source}"

@@ -61,7 +61,8 @@ def _check_inputs(program: Program, inputs: dict[str, np.ndarray]) -> None:
             )
         if name not in program.analog and not np.isin(x, (0, 1)).all():
             raise DeployError(
-                f"input {name}: spikes are 0 or 1, and other values were given; name it in `analog` if it is a current"
+                f"input {name}: spikes are 0 or 1, and other values were given; name it in `analog` (--analog {name}) "
+                "if it is a current"
             )
     if len(lengths) != 1:
         raise DeployError(f"inputs differ in samples or steps: {sorted(lengths)}")

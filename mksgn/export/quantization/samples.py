@@ -14,7 +14,7 @@ from mksgn.train.datasets.arrays import is_array_source, open_arrays
 from mksgn.train.transforms import body_inputs
 
 CLIPS = 24  # of a data set of skeletons
-SAMPLES = 512  # of arrays, at most: quantisation looks at a few decisions of each neuron
+SAMPLES, BYTES = 512, 1 << 28  # of arrays: all of them up to so many bytes, and of more so many, spread over them
 
 
 def calibration_arrays(
@@ -33,7 +33,9 @@ def calibration_arrays(
     if isinstance(graph, Path):
         graph = files.read(graph)
     if is_array_source(source):
-        samples = open_arrays(source, part="train", limit=SAMPLES).by_input(list(flatten(graph).inputs))
+        samples = open_arrays(source, part="train").by_input(list(flatten(graph).inputs))
+        of_one = max(1, sum(x[:1].nbytes for x in samples.arrays.values()))
+        samples = samples.limited(max(SAMPLES, BYTES // of_one))
         return dict(samples.take(range(len(samples))).arrays)
     normaliser = input_normaliser(graph)
     if normaliser is None:

@@ -1,0 +1,229 @@
+"""`measure`: what a network spends on labelled samples, and whether it is right, from Python."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import nir
+import numpy as np
+
+from mksgn.bench import folder, summary
+from mksgn.bench.claims import Published
+from mksgn.bench.energy_models import EnergyModel, known_models
+from mksgn.bench.evaluation import EvaluationOptions, class_names, record_of
+from mksgn.bench.progress import Progress
+from mksgn.bench.record import EnergyEntry, Layer, Record
+from mksgn.bench.run import check_parity, execution_of, finish, quantised_graph
+from mksgn.bench.samples import SampleSet, as_samples, given_samples
+from mksgn.bench.shards import Network, Settings, run_shard, shards
+from mksgn.common.errors import BadInputError
+from mksgn.deploy import compile_graph
+from mksgn.deploy.decode import Decoding
+from mksgn.deploy.options import CompileOptions
+from mksgn.deploy.program.program import Program
+from mksgn.deploy.program.text import text
+from mksgn.export.graph import files
+from mksgn.export.graph.arrays import Arrays
+from mksgn.export.graph.metadata import json_of
+from mksgn.train.checkpoint import sha256
+
+GRAPH_FILE, PROGRAM_FILE = "model.nir", "program.txt"  # of what was given in memory
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A measured run.
+
+    Attributes:
+        record: The record, as run.json holds it.
+        predictions: Class of each sample, (samples,) int64.
+    """
+
+    record: Record
+    predictions: np.ndarray
+    network: Network
+    samples: SampleSet
+    settings: Settings
+    progress: Progress
+    options: EvaluationOptions
+    model: bytes | None = None  # content of the file of a network in memory
+
+    @property
+    def accuracy(self) -> float | None:
+        """Top-1, a fraction; None without labels."""
+        return None if self.record.accuracy is None else self.record.accuracy.top1
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Counts of each population over the whole run, in network order."""
+        return self.record.layers
+
+    @property
+    def energy(self) -> dict[str, EnergyEntry]:
+        """The run under every energy model by its name, mJ per sample; `total_mJ` is None where an event has no price."""
+        return {entry.model: entry for entry in self.record.energy}
+
+    def __str__(self) -> str:
+        """Accuracy, counts and energies, a line each."""
+        return summary.lines(self.record)
+
+    def save(self, out: Path | str) -> Path:
+        """Write the run's folder, as `mksgn-bench run` does, without reports; return it.
+
+        A network in memory is written into it too. Files of an earlier run there are replaced.
+
+        Raises:
+            BadInputError: The folder cannot be written.
+        """
+        out = Path(out)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            folder.clear(out)
+            if self.model is not None:
+                (out / self.network.model.name).write_bytes(self.model)
+        except OSError as error:
+            raise BadInputError(f"{out}: cannot be written ({error.strerror or error})") from error
+        finish(
+            self.network,
+            self.samples,
+            out,
+            self.settings,
+            self.progress,
+            seed=None,
+            options=self.options,
+            reports=False,
+        )
+        return out
+
+    def report(self, out: Path | str) -> Path:
+        """Write the run's folder with report.html and report.md; return the page's path.
+
+        Raises:
+            MissingExtraError: The extra `report` is not installed.
+        """
+        page, _ = folder.write_reports(self.save(out))
+        return page
+
+
+def measure(
+    network: nir.NIRGraph | Program | str | Path,
+    inputs: Arrays | Iterable[Any],
+    labels: Any = None,
+    *,
+    precision: Literal["fixed", "float"] | None = None,
+    calibration: Arrays | None = None,
+    steps: int | None = None,
+    decode: str = "sum",
+    backend: Literal["emulator", "lava"] = "emulator",
+    compare: int | None = None,
+    chip: str = "loihi2",
+    energy_models: Sequence[EnergyModel] | None = None,
+    claims: Sequence[Published] = (),
+    **compiling: Any,
+) -> Run:
+    """Run samples through a network, count its events, and price them.
+
+    Args:
+        network: A NIR graph, the path of its file, or a program that is compiled already.
+        inputs: (samples, steps, *input shape), or (samples, *input shape) which are presented at every
+            step; a dict of such arrays by input's name; or an iterable of (x, y), of single samples or of
+            batches, such as a torch DataLoader.
+        labels: Class of each sample, (samples,), or one-hot rows; None for a run without accuracy.
+        precision: "fixed" or "float"; None: fixed for a quantised network or with `calibration`.
+        calibration: Samples like `inputs` that quantise a graph, for fixed point.
+        steps: Time steps of samples without a time axis; None: what the file says.
+        decode: How an output becomes a prediction: sum, max, last or first-spike, of several outputs
+            HOW@OUTPUT (mksgn/deploy/decode).
+        backend: What executes the network. A run in Lava is compared with the emulator.
+        compare: Samples whose spikes are compared; None: all.
+        chip: Chip of the placement.
+        energy_models: Models to price with; None: the known ones.
+        claims: Published figures to compare with.
+        compiling: What the file leaves open, as for `compile_graph`: dt, if_dt, analog, …
+
+    Raises:
+        BadInputError: A network that cannot run, or samples that do not fit it.
+        ParityError: Spikes of a quantised network differ between executions.
+    """
+    known = _precision(network, precision, calibration)
+    options = CompileOptions(
+        **{**compiling, **({"analog": _names(compiling["analog"])} if "analog" in compiling else {})}
+    )
+    settings = Settings(backend, known, compare, 1, Decoding.of(decode), options)
+    compiled, content = _network(network, settings, calibration, steps)
+    samples = as_samples(given_samples(inputs, labels, steps=steps)).bound(compiled.program)
+    compiled = compiled.presenting(samples)
+    class_names(compiled, samples, settings)
+    progress = Progress({}, len(samples))
+    for which in shards(~progress.done, compiled.shard_size(backend)):
+        progress.add(run_shard(compiled, samples.take(which), which.start, settings))
+    evaluation = EvaluationOptions(chip, known_models() if energy_models is None else list(energy_models), list(claims))
+    execution = execution_of(compiled, settings, progress)
+    record = record_of(compiled, samples, settings, progress, execution, seed=None, options=evaluation)
+    check_parity(compiled, record, "its .record")
+    return Run(record, progress.predictions, compiled, samples, settings, progress, evaluation, content)
+
+
+def price_execution(program: Program, execution: Any, *, constant: bool = False) -> list[EnergyEntry]:
+    """Price an execution per sample under every known energy model, without a record.
+
+    Args:
+        program: The compiled network.
+        execution: Its execution.
+        constant: Whether a sample is the same at each step, so that the host computes once.
+    """
+    from mksgn.bench import counters
+    from mksgn.bench.energy_models import price
+    from mksgn.deploy.placement.chips import chip_named
+    from mksgn.deploy.placement.place import place
+
+    once = 1 if constant else execution.steps
+    rows = counters.layers(program, execution, place(program, chip_named("loihi2")), encoder_steps=once)
+    totals = counters.totals(program, execution, rows, execution.samples, encoder_steps=once)
+    return [price(model, totals, steps=execution.steps) for model in known_models()]
+
+
+def _precision(
+    network: nir.NIRGraph | Program | str | Path, precision: str | None, calibration: Arrays | None
+) -> Literal["fixed", "float"]:
+    if isinstance(network, Program):
+        if precision not in (None, network.precision):
+            raise BadInputError(f"precision {precision!r}: the program was compiled for {network.precision}")
+        return network.precision
+    if precision is not None:
+        return precision  # type: ignore[return-value]  # Settings checks it
+    if calibration is not None:
+        return "fixed"
+    graph = network if isinstance(network, nir.NIRGraph) else files.read(Path(network))
+    return "float" if json_of(graph, "quantization") is None else "fixed"
+
+
+def _names(analog: str | Iterable[str] | None) -> tuple[str, ...]:
+    return (analog,) if isinstance(analog, str) else tuple(analog or ())
+
+
+def _network(
+    network: nir.NIRGraph | Program | str | Path, settings: Settings, calibration: Arrays | None, steps: int | None
+) -> tuple[Network, bytes | None]:
+    """Compile; return the network, and the content of its file unless it has one."""
+    if isinstance(network, Program):
+        content = text(network).encode()
+        return Network(Path(PROGRAM_FILE), hashlib.sha256(content).hexdigest(), None, network), content
+    path = None if isinstance(network, nir.NIRGraph) else Path(network)
+    graph = network if isinstance(network, nir.NIRGraph) else files.read(Path(network))
+    if calibration is not None and settings.precision == "fixed" and json_of(graph, "quantization") is None:
+        parent = None if path is None else sha256(path)
+        graph, path = quantised_graph(graph, calibration, settings, steps=steps, parent=parent), None
+    program = compile_graph(graph, precision=settings.precision, **settings.compiling.keywords())
+    if path is not None:
+        return Network(path, sha256(path), graph, program), None
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary) / GRAPH_FILE
+        files.write(graph, file)
+        content = file.read_bytes()
+    return Network(Path(GRAPH_FILE), hashlib.sha256(content).hexdigest(), graph, program), content
