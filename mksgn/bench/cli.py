@@ -31,7 +31,7 @@ from mksgn.common.errors import BadInputError
 from mksgn.common.extras import require
 from mksgn.deploy import nir_data
 from mksgn.deploy.decode import HOW, Decoding
-from mksgn.deploy.options import Analog, CompileOptions, IfTimeStep, TimeStep
+from mksgn.deploy.options import Analog, Reading, IfTimeStep, TimeStep
 from mksgn.export.errors import ParityError
 from mksgn.export.quantization.samples import calibration_arrays
 from mksgn.train.datasets.arrays import is_array_source
@@ -104,7 +104,7 @@ def run(
     Example: mksgn-bench run any.nir --data npz:digits.npz --calibration npz:digits.npz --steps 25 --analog input
     """
     options = EvaluationOptions(chip, known_models(energy_model or ()), published_claims(claims or ()))
-    compiling = CompileOptions(dt, if_dt, tuple(analog or ()))
+    compiling = Reading(dt, if_dt, tuple(analog or ()))
     settings = Settings(backend, precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
     samples = open_samples(data, split=split, limit=limit, seed=seed, steps=steps)
     for note in samples.notes:

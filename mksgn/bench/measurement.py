@@ -24,7 +24,7 @@ from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import compile_graph
 from mksgn.deploy.decode import Decoding
-from mksgn.deploy.options import CompileOptions
+from mksgn.deploy.options import Reading
 from mksgn.deploy.program.program import Program
 from mksgn.deploy.program.text import text
 from mksgn.export.graph import files
@@ -151,7 +151,7 @@ def measure(
         ParityError: Spikes of a quantised network differ between executions.
     """
     known = _precision(network, precision, calibration)
-    options = CompileOptions(
+    options = Reading(
         **{**compiling, **({"analog": _names(compiling["analog"])} if "analog" in compiling else {})}
     )
     settings = Settings(backend, known, compare, 1, Decoding.of(decode), options)
@@ -167,25 +167,6 @@ def measure(
     record = record_of(compiled, samples, settings, progress, execution, seed=None, options=evaluation)
     check_parity(compiled, record, "its .record")
     return Run(record, progress.predictions, compiled, samples, settings, progress, evaluation, content)
-
-
-def price_execution(program: Program, execution: Any, *, constant: bool = False) -> list[EnergyEntry]:
-    """Price an execution per sample under every known energy model, without a record.
-
-    Args:
-        program: The compiled network.
-        execution: Its execution.
-        constant: Whether a sample is the same at each step, so that the host computes once.
-    """
-    from mksgn.bench import counters
-    from mksgn.bench.energy_models import price
-    from mksgn.deploy.placement.chips import chip_named
-    from mksgn.deploy.placement.place import place
-
-    once = 1 if constant else execution.steps
-    rows = counters.layers(program, execution, place(program, chip_named("loihi2")), encoder_steps=once)
-    totals = counters.totals(program, execution, rows, execution.samples, encoder_steps=once)
-    return [price(model, totals, steps=execution.steps) for model in known_models()]
 
 
 def _precision(
@@ -219,7 +200,7 @@ def _network(
     if calibration is not None and settings.precision == "fixed" and json_of(graph, "quantization") is None:
         parent = None if path is None else sha256(path)
         graph, path = quantised_graph(graph, calibration, settings, steps=steps, parent=parent), None
-    program = compile_graph(graph, precision=settings.precision, **settings.compiling.keywords())
+    program = compile_graph(graph, precision=settings.precision, **settings.compiling.options)
     if path is not None:
         return Network(path, sha256(path), graph, program), None
     with tempfile.TemporaryDirectory() as temporary:

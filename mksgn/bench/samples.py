@@ -19,6 +19,7 @@ import torch
 from mksgn.common.errors import BadInputError
 from mksgn.deploy.clips import clip_inputs
 from mksgn.deploy.decode import Decoding
+from mksgn.deploy.execute import present
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program.program import Program
 from mksgn.export.graph.metadata import input_normaliser
@@ -241,12 +242,11 @@ class ArraySamples(SampleSet):
         return self.data.digest(index)
 
     def presented(self, graph: nir.NIRGraph | None, program: Program) -> Presented:
-        steps, arrays = self.steps(program), {}
-        for name, x in self.data.arrays.items():
-            values = x[self.data.index] if len(x) != len(self) else x
-            if x.ndim == len(program[name].shape) + 1:  # a view: nothing is stored or computed at every step
-                values = np.broadcast_to(values[:, None], (len(values), steps, *values.shape[1:]))
-            arrays[name] = values
+        steps, index = self.steps(program), self.data.index
+        arrays = {
+            name: present(program, name, x if len(x) == len(self) else x[index], steps)
+            for name, x in self.data.arrays.items()
+        }
         return Presented(arrays, np.arange(len(self)), len(self))
 
     def identity(self) -> dict[str, Any]:

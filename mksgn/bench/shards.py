@@ -18,7 +18,7 @@ from mksgn.deploy import run as run_program
 from mksgn.deploy.decode import Decoding
 from mksgn.deploy.emulator import batch_size
 from mksgn.deploy.execution import Counters, Execution
-from mksgn.deploy.options import CompileOptions
+from mksgn.deploy.options import Reading
 from mksgn.deploy.program.program import Program
 from mksgn.deploy.run_folder import TRAINS
 from mksgn.export.errors import ParityError
@@ -51,7 +51,7 @@ class Settings:
     compare: int | None = None
     repeats: int = 1
     decoding: Decoding = field(default_factory=Decoding)
-    compiling: CompileOptions = field(default_factory=CompileOptions)
+    compiling: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
         for name, known in (("backend", ("lava", "emulator")), ("precision", ("fixed", "float"))):
@@ -77,11 +77,11 @@ class Network:
     presented: int | None = None  # time steps of a sample, where the data say
 
     @classmethod
-    def read(cls, model: Path, precision: str, compiling: CompileOptions | None = None) -> Network:
+    def read(cls, model: Path, precision: str, compiling: Reading | None = None) -> Network:
         """Read and compile a file. Raises BadInputError if that is not possible."""
         graph = files.read(model)
-        options = compiling or CompileOptions()
-        return cls(model, sha256(model), graph, compile_graph(graph, precision=precision, **options.keywords()))
+        options = compiling or Reading()
+        return cls(model, sha256(model), graph, compile_graph(graph, precision=precision, **options.options))
 
     def presenting(self, samples: SampleSet) -> Network:
         """Return the network with the time steps of samples that are bound to it."""

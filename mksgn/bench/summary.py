@@ -69,14 +69,15 @@ def _figures(record: Record, theory: Theory, torch_top1: float | None) -> list[t
         rows.append((f"top-1 in {how}", f"{record.accuracy.top1:7.1%}"))
     rows.append((f"spikes per {record.unit}", f"{record.totals.spikes:14,.0f}"))
     rows.append((f"syn_ops per {record.unit}", f"{record.totals.syn_ops:14,.0f}"))
-    rows += [_energy(entry, record.unit) for entry in record.energy if entry.terms]
+    rows += [energy_line(entry, record.unit) for entry in record.energy if entry.terms]
     rows.append(
         (f"energy per {record.unit}, theory", f"{theory.energy_mJ:14.6f} mJ   (paper's formula, measured rates)")
     )
     return rows
 
 
-def _energy(entry: EnergyEntry, unit: str) -> tuple[str, str]:
+def energy_line(entry: EnergyEntry, unit: str) -> tuple[str, str]:
+    """Return the label and the text of an energy per sample, which is called `unit`."""
     if entry.total_mJ is None:
         bound, note = ">=", f"no price: {', '.join(entry.unpriced)}"
     else:

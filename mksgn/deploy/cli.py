@@ -5,17 +5,19 @@ from pathlib import Path
 from typing import Annotated
 
 import nir
-import numpy as np
 import typer
 
 from mksgn.common.console import new_app, output, run_app
 from mksgn.deploy import arrays, compile_graph, run, run_folder
 from mksgn.deploy.clips import clip_inputs
 from mksgn.deploy.compiler import FIXED_POINT, PASS_NAMES
-from mksgn.deploy.conventions import Reading, conventions
+from mksgn.deploy.conventions import conventions
+from mksgn.deploy.decode import Decoding
 from mksgn.deploy.describe import describe as describe_program
 from mksgn.deploy.errors import ChipLimitError, DeployError
+from mksgn.deploy.execute import present
 from mksgn.deploy.execution import Execution
+from mksgn.deploy.options import Analog, IfTimeStep, Reading, Reset, TimeStep, VInit
 from mksgn.deploy.placement import check
 from mksgn.deploy.placement.chips import chip_named
 from mksgn.deploy.placement.place import place
@@ -24,25 +26,16 @@ from mksgn.deploy.program.program import Program
 from mksgn.deploy.program.text import text
 from mksgn.export import tables
 from mksgn.export.graph import files
-from mksgn.export.graph.conventions import RESETS, V_INITS
-from mksgn.export.graph.metadata import input_normaliser, json_of
+from mksgn.export.graph.arrays import Arrays
+from mksgn.export.graph.metadata import json_of
+from mksgn.export.quantization.samples import calibration_arrays
 from mksgn.train.datasets import ClipSet, open_source
-from mksgn.train.transforms import body_inputs
+from mksgn.train.datasets.arrays import ArraySet, is_array_source, open_arrays
 
 app = new_app("Compile a NIR graph for Loihi-compatible simulation, and run it.")
 
-CALIBRATION_CLIPS = 24
-
-
-Arrays = np.ndarray | dict[str, np.ndarray]
-
-
-def _choices(what: str, meanings: dict[str, str]) -> str:
-    return f"{what}. " + "; ".join(f"{value}: {meaning}" for value, meaning in meanings.items())
-
-
 Model = Annotated[Path, typer.Argument(help="a NIR file")]
-Data = Annotated[str | None, typer.Option(help="SOURCE of clips to run")]
+Data = Annotated[str | None, typer.Option(help="SOURCE of clips to run, or npz:FILE or npy:X[,Y]: labelled arrays")]
 Inputs = Annotated[
     Path | None, typer.Option(help="arrays to run: .npy (samples, steps, *shape), or .npz by input's name")
 ]
@@ -52,15 +45,9 @@ Seed = Annotated[int, typer.Option(help="seed of synthetic clips", min=0, max=2*
 Backend = Annotated[str, typer.Option(help="lava or emulator")]
 Precision = Annotated[str, typer.Option(help="fixed or float")]
 Calibration = Annotated[
-    str | None, typer.Option(help="SOURCE, .npy or .npz that quantises an unquantised file, for --precision fixed")
+    str | None, typer.Option(help="SOURCE or arrays that quantise an unquantised file, for --precision fixed")
 ]
-TimeStep = Annotated[float, typer.Option(help="time step in seconds, for files that name none")]
-IfTimeStep = Annotated[
-    float | None, typer.Option(help="time step of IF and I; 1 reads v += r x, as most files mean it; default: --dt")
-]
-Reset = Annotated[str, typer.Option(help=_choices("reset where the file names none", RESETS))]
-VInit = Annotated[str, typer.Option(help=_choices("initial state where the file names none", V_INITS))]
-Analog = Annotated[list[str] | None, typer.Option(help="a non-spiking input; may be repeated")]
+Steps = Annotated[int | None, typer.Option(help="time steps of arrays without a time axis", min=1)]
 Device = Annotated[str, typer.Option(help="device of the emulator: cpu or cuda")]
 ChipName = Annotated[str, typer.Option(help="loihi2 or loihi1")]
 Check = Annotated[bool, typer.Option("--check", help="check the program against the chip's limits; exit code 4")]
@@ -71,7 +58,7 @@ PrintAfter = Annotated[
     str | None, typer.Option(metavar="PASS", help=f"print the program after a pass: {', '.join(PASS_NAMES)}")
 ]
 Out = Annotated[
-    Path | None, typer.Option("-o", "--output", help="folder for spikes.npz, outputs.npz, cores.png, manifest.json")
+    Path | None, typer.Option("-o", "--output", help="folder for spikes, outputs, counters.json and manifest.json")
 ]
 
 
@@ -86,6 +73,7 @@ def deploy(
     backend: Backend = "lava",
     precision: Precision = "fixed",
     calibration: Calibration = None,
+    steps: Steps = None,
     dt: TimeStep = 1e-4,
     if_dt: IfTimeStep = None,
     reset: Reset = "zero",
@@ -113,20 +101,24 @@ def deploy(
     precision = _describable(graph, precision) if describe and not run_too else precision
     reading = Reading(dt, if_dt, reset, v_init, tuple(analog or ()))
     samples = None if calibration is None else _calibration(graph, calibration, split)
+    after = _printer(print_after, precision)
     program = compile_graph(
-        graph, precision=precision, calibration=samples, after=_printer(print_after, precision), **reading.options
+        graph, precision=precision, calibration=samples, steps=steps, after=after, **reading.options
     )
     if not print_after:
         for line in conventions(graph, reading, samples if inputs is None else arrays.load(inputs)):
             output.print(line)
     _print_scales(graph, program, calibration)
     if describe:
-        describe_program(program, _steps(program, inputs))
+        describe_program(program, steps or _steps(program, inputs))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     if check_limits:
         _check(program, chip, out)
-    if data is not None:
+    if data is not None and is_array_source(data):
+        labelled = open_arrays(data, limit=limit).by_input([p.name for p in program.inputs])
+        execution, facts = _run_samples(program, labelled, steps, backend, device)
+    elif data is not None:
         clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
         execution, facts = _run_clips(graph, program, clips, backend, device)
     elif inputs is not None:
@@ -175,16 +167,9 @@ def _print_scales(graph: nir.NIRGraph, program: Program, calibration: str | None
 
 
 def _calibration(graph: nir.NIRGraph, source: str, split: str | None) -> Arrays:
-    if arrays.is_array_file(source):
+    if arrays.is_array_file(source) and not is_array_source(source):
         return arrays.load(Path(source))
-    normaliser = input_normaliser(graph)
-    if normaliser is None:
-        raise DeployError(
-            f"--calibration {source}: the file carries no normalisation of skeleton clips; "
-            "give arrays in a .npy or .npz file"
-        )
-    clips = open_source(source, split=split, part="train", limit=CALIBRATION_CLIPS)
-    return body_inputs(clips.clips, normaliser)[0]
+    return calibration_arrays(graph, source, split)
 
 
 def _steps(program: Program, inputs: Path | None) -> int | None:
@@ -221,6 +206,20 @@ def _run_arrays(
     return execution, {"source": path.name, "split": None, "clips": execution.samples}
 
 
+def _run_samples(
+    program: Program, samples: ArraySet, steps: int | None, backend: str, device: str
+) -> tuple[Execution, dict[str, object]]:
+    """As `_run_clips`, for labelled arrays."""
+    inputs = {name: present(program, name, x, steps) for name, x in samples.take(range(len(samples))).arrays.items()}
+    execution = run(program, inputs, backend=backend, device=device)
+    what = f"{execution.samples} samples of {execution.steps} steps"
+    if samples.labels is not None:
+        correct = int((Decoding().scores(program, execution).argmax(1) == samples.labels).sum())
+        what = f"top-1 {correct / execution.samples:.1%} on {what}"
+    _print_run(program, execution, what, "sample", execution.samples)
+    return execution, {"source": samples.source, "split": None, "clips": execution.samples}
+
+
 def _print_run(program: Program, execution: Execution, what: str, unit: str, count: int) -> None:
     spikes = sum(c.spikes for c in execution.counters.values())
     output.print(
@@ -230,6 +229,10 @@ def _print_run(program: Program, execution: Execution, what: str, unit: str, cou
     silent = [p.name for p in program.neurons if not execution.counters[p.name].spikes]
     if silent:
         output.print(f"never fired in this run: {', '.join(silent)}")
+    from mksgn.bench.pricing import energy_lines  # the stage after this one; nothing else here knows it
+
+    for line in energy_lines(program, execution, count, unit):
+        output.print(line)
 
 
 def _write(
@@ -237,15 +240,17 @@ def _write(
 ) -> None:
     run_folder.write_spikes(execution, out / run_folder.SPIKES_FILE)
     run_folder.write_outputs(execution, out / "outputs.npz")
+    run_folder.write_counters(execution, out / "counters.json")
     facts = {
         "data": data,
         "execution": {"backend": execution.backend, "precision": execution.precision, "steps": execution.steps},
     }
     parent = graph.metadata.get("parent")
-    written = [name for name in (run_folder.SPIKES_FILE, "outputs.npz", "cores.png") if (out / name).is_file()]
+    names = (run_folder.SPIKES_FILE, "outputs.npz", "counters.json", "cores.png")
+    written = [name for name in names if (out / name).is_file()]
     parents = [parent] if parent else []
     run_folder.write_manifest(out, written, model=model, parents=parents, program=program, facts=facts)
-    output.print(f"wrote {out / 'spikes.npz'}, outputs.npz and manifest.json")
+    output.print(f"wrote {out / 'spikes.npz'}, outputs.npz, counters.json and manifest.json")
 
 
 def _check(program: Program, chip_name: str, out: Path | None) -> None:

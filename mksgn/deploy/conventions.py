@@ -1,13 +1,13 @@
 """What a run took for what its file leaves open, and why: the time step, the step of IF, the reset and the initial state."""
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import replace
 
 import nir
 import numpy as np
 
 from mksgn.deploy.compiler import compile_graph
 from mksgn.deploy.execute import run
+from mksgn.deploy.options import Reading
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
 from mksgn.export.graph.conventions import RESETS, V_INITS, ZERO, reset_of
 from mksgn.export.graph.flatten import flatten
@@ -15,21 +15,6 @@ from mksgn.export.graph.kinds import GRADED, LEAKLESS, SPIKING
 
 SAMPLES = 16  # whose firing rates are compared
 ROUNDED = 1e-5  # relative error that float32 may have left in r
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How `compile_graph` is to read what a file leaves open; fields as its arguments."""
-
-    dt: float = 1e-4
-    if_dt: float | None = None
-    reset: str = ZERO
-    v_init: str = ZERO
-    analog: tuple[str, ...] = ()
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def conventions(graph: nir.NIRGraph, reading: Reading, samples: Arrays | None = None) -> list[str]:

@@ -36,14 +36,42 @@ def run(
     named = arrays_by_input(inputs, [p.name for p in program.inputs], error=DeployError)
     _check_inputs(program, named)
     if backend == "emulator":
-        return emulator.execute(program, named, record=record, progress=progress, device=device)
-    if backend == "lava":
+        execution = emulator.execute(program, named, record=record, progress=progress, device=device)
+    elif backend == "lava":
         try:
             from mksgn.deploy.lava import network
         except ImportError as error:
             raise LavaMissingError(error) from error
-        return network.execute(program, named, record=record, progress=progress)
-    raise DeployError(f"backend {backend!r}: choose emulator or lava")
+        execution = network.execute(program, named, record=record, progress=progress)
+    else:
+        raise DeployError(f"backend {backend!r}: choose emulator or lava")
+    execution.constant = all(x.strides[1] == 0 for x in named.values())
+    return execution
+
+
+def present(program: Program, name: str, x: np.ndarray, steps: int | None = None) -> np.ndarray:
+    """Return samples of an input with their time axis: those without one are presented at every step.
+
+    The result is then a view that repeats one value: nothing is stored, or computed at every step.
+
+    Args:
+        program: a compiled program.
+        name: name of the input.
+        x: (samples, steps, *input shape) or (samples, *input shape).
+        steps: time steps of samples without a time axis; None: what the file says.
+
+    Raises:
+        DeployError: nothing says how many steps.
+    """
+    if x.ndim != len(program[name].shape) + 1:
+        return x
+    steps = steps or program.steps
+    if steps is None:
+        raise DeployError(
+            f"input {name}: samples have no time axis, and the file does not say how many steps to present them; "
+            "give --steps (steps=…)"
+        )
+    return np.broadcast_to(x[:, None], (len(x), steps, *x.shape[1:]))
 
 
 def _check_inputs(program: Program, inputs: dict[str, np.ndarray]) -> None:

@@ -59,6 +59,8 @@ class Execution:
         spikes: (samples, steps, *shape) bool by population; empty where recording was off.
         counters: events by population.
         seconds: duration of the run, without compiling and starting.
+        constant: whether each input was a view that repeats one value over the steps, so that the host
+            computed it once.
     """
 
     backend: str
@@ -70,6 +72,7 @@ class Execution:
     spikes: dict[str, np.ndarray] = field(default_factory=dict)
     counters: dict[str, Counters] = field(default_factory=dict)
     seconds: float = 0.0
+    constant: bool = False
 
     def logits(self) -> np.ndarray:
         """Return the mean of the only output over the steps, (samples, classes)."""

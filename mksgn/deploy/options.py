@@ -1,30 +1,42 @@
 """What a NIR file leaves open, and a user says: the options of compiling, of every command and of `measure`."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 import typer
+
+from mksgn.export.graph.conventions import RESETS, V_INITS, ZERO
+
+
+def _choices(what: str, meanings: dict[str, str]) -> str:
+    return f"{what}. " + "; ".join(f"{value}: {meaning}" for value, meaning in meanings.items())
+
 
 TimeStep = Annotated[float, typer.Option(help="time step in seconds, for files that name none")]
 IfTimeStep = Annotated[
     float | None, typer.Option(help="time step of IF and I; 1 reads v += r x, as most files mean it; default: --dt")
 ]
+Reset = Annotated[str, typer.Option(help=_choices("reset where the file names none", RESETS))]
+VInit = Annotated[str, typer.Option(help=_choices("initial state where the file names none", V_INITS))]
 Analog = Annotated[list[str] | None, typer.Option(help="a non-spiking input; may be repeated")]
 
 
 @dataclass(frozen=True)
-class CompileOptions:
-    """The keyword arguments of `compile_graph` that change what a graph computes."""
+class Reading:
+    """How `compile_graph` is to read what a file leaves open; fields as its arguments."""
 
     dt: float = 1e-4
     if_dt: float | None = None
+    reset: str = ZERO
+    v_init: str = ZERO
     analog: tuple[str, ...] = ()
 
-    def keywords(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def options(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def departures(self) -> dict[str, Any]:
-        """Those that are not the default, as JSON holds them."""
+        """The options that are not the default, as JSON holds them."""
         values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
         return {
             name: list(value) if isinstance(value, tuple) else value

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,17 @@ def recorded(path: Path) -> list[str]:
     """Names of the populations whose spike trains were stored."""
     with np.load(path) as arrays:
         return [name.removeprefix("shape/") for name in arrays.files if name.startswith("shape/")]
+
+
+def write_counters(execution: Execution, path: Path) -> None:
+    """Write the counters of each population over the run, as JSON by its name."""
+    counters = {
+        name: {field.name: getattr(c, field.name) for field in fields(c) if field.name != "per_neuron"}
+        for name, c in execution.counters.items()
+    }
+    facts = {"samples": execution.samples, "steps": execution.steps, "populations": counters}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def read_train(path: Path, population: str) -> np.ndarray:

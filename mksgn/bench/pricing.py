@@ -1,0 +1,30 @@
+"""An execution's energies without a record: what mksgn-deploy prints."""
+
+from collections.abc import Iterator
+
+from mksgn.bench import counters
+from mksgn.bench.energy_models import known_models, price
+from mksgn.bench.summary import energy_line
+from mksgn.deploy.execution import Execution
+from mksgn.deploy.placement.chips import LOIHI2
+from mksgn.deploy.placement.place import place
+from mksgn.deploy.program.program import Program
+
+
+def energy_lines(program: Program, execution: Execution, samples: int, unit: str) -> Iterator[str]:
+    """Yield synaptic operations per sample, and the energy under each energy model, a line each.
+
+    Args:
+        program: The compiled network.
+        execution: Its execution; messages are those of a placement on Loihi 2.
+        samples: Samples of the execution; of a clip, several bodies are one.
+        unit: What a sample is called.
+    """
+    once = 1 if execution.constant else execution.steps
+    rows = counters.layers(program, execution, place(program, LOIHI2), encoder_steps=once)
+    totals = counters.totals(program, execution, rows, samples, encoder_steps=once)
+    yield f"{f'syn_ops per {unit}':<40} {totals.syn_ops:14,.0f}"
+    for model in known_models():
+        if (entry := price(model, totals, steps=execution.steps)).terms:
+            label, text = energy_line(entry, unit)
+            yield f"{label:<40} {text}"
