@@ -16,9 +16,12 @@ from mksgn.common.console import new_app, output, run_app
 from mksgn.export import tables
 from mksgn.export.errors import ExportError
 from mksgn.export.graph import files
+from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.metadata import json_of
 from mksgn.export.lava_dl import file as lava_dl_file
 from mksgn.export.onnx import file as onnx_file
+from mksgn.export.quantization.any_graph import quantize_any
+from mksgn.export.quantization.samples import calibration_arrays
 from mksgn.export.to_nir import check_options, export_to_nir
 from mksgn.export.verification import simulators
 from mksgn.export.verification.folded_student import FoldedStudent
@@ -50,9 +53,14 @@ class _Options:
     dt: float
     verify_clips: int
     against: str
+    steps: int | None
+    if_dt: float | None
+    analog: list[str] | None
 
     @property
     def path(self) -> Path:
+        if self.out is None and self.to == "nir" and self.model.suffix == ".nir":
+            return self.model.with_name(f"{self.model.stem}_quantized.nir")
         return self.out or self.model.with_suffix(f".{self.to}")
 
     @property
@@ -79,7 +87,9 @@ class _Options:
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="model.pt or teacher.pt of mksgn-train, or a network.net of lava-dl")],
+    model: Annotated[
+        Path, typer.Argument(help="model.pt or teacher.pt of mksgn-train, a network.net of lava-dl, or any NIR file")
+    ],
     to: Annotated[str, typer.Option(help="format: nir or onnx")] = "nir",
     out: Annotated[Path | None, typer.Option("-o", "--output", help="file to write; default: next to MODEL")] = None,
     profile: Annotated[
@@ -87,7 +97,7 @@ def export(
     ] = None,
     quantize: Annotated[str | None, typer.Option(help="bits per weight: 2 to 8 (default 8), or none")] = None,
     calibration: Annotated[
-        str | None, typer.Option(help="SOURCE of the clips for --quantize and --verify; no default")
+        str | None, typer.Option(help="SOURCE for --quantize and --verify: of clips, or npz:FILE or npy:X; no default")
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="split of these clips; default: the one that the model was trained on")
@@ -97,6 +107,11 @@ def export(
         int, typer.Option("--verify", help="compare executions of the written file on N clips", min=0)
     ] = 0,
     against: Annotated[str, typer.Option(help=f"more executions for --verify, if installed: {','.join(REMEDY)}")] = "",
+    steps: Annotated[int | None, typer.Option(help="time steps of a sample, for a NIR file that names none")] = None,
+    if_dt: Annotated[
+        float | None, typer.Option(help="time step of a NIR file's IF and I; 1 reads v += r x; default: --dt")
+    ] = None,
+    analog: Annotated[list[str] | None, typer.Option(help="a NIR file's non-spiking input; may be repeated")] = None,
 ) -> None:
     """Fold batch norms, quantise, write, and verify.
 
@@ -105,12 +120,18 @@ def export(
     of the NIR graph and writes parity.json. For a teacher it compares logits with torch's. The exit
     code is 3 if they differ.
 
+    A NIR file of any network is quantised on arrays, and written again or as ONNX.
+
     Example: mksgn-export runs/demo/model.pt --quantize 8 --calibration synthetic --verify 10
+
+    Example: mksgn-export any.nir --to nir --quantize 8 --calibration npz:samples.npz
     """
     options = _Options(**locals())
     _check(options)
     if h5py.is_hdf5(model):
-        _export_lava_dl(options)
+        with h5py.File(model, "r") as file:
+            is_graph = "node" in file
+        _export_graph(options) if is_graph else _export_lava_dl(options)
     elif isinstance(trained := checkpoint.load_either(model), TrainedTeacher):
         _export_teacher(options, trained)
     else:
@@ -140,6 +161,42 @@ def _export_lava_dl(options: _Options) -> None:
             f"{options.model}: a lava-dl network can only be written with --to nir, and not be verified on clips"
         )
     _write(files.write, lava_dl_file.read(options.model, dt=options.dt), options.path)
+
+
+def _export_graph(options: _Options) -> None:
+    """Quantise a NIR file of any network, and write it."""
+    if options.profile or options.verify_clips:
+        raise ExportError(
+            f"{options.model}: --profile and --verify are for students, this is a NIR file; compare its executions with "
+            "mksgn-bench run"
+        )
+    graph, dt = files.read(options.model), options.dt
+    if options.quantize != "none" and (options.quantize or options.to == "nir" or options.calibration):
+        if options.calibration is None:
+            raise ExportError(f"{options.model}: give samples that choose the scales, e.g. --calibration npz:FILE")
+        if json_of(graph, "quantization") is not None:
+            raise ExportError(f"{options.model}: is quantised already; give the file that it was made from")
+        samples = calibration_arrays(graph, options.calibration, options.split)
+        graph = quantize_any(
+            graph,
+            options.bits or 8,
+            samples,
+            dt=dt,
+            if_dt=options.if_dt,
+            analog=options.analog or (),
+            steps=options.steps,
+        )
+        graph.metadata["parent"] = checkpoint.sha256(options.model)
+        tables.scales(json_of(graph, "quantization"))
+    if options.to == "nir":
+        _write(files.write, graph, options.path)
+        return
+    steps = options.steps or graph.metadata.get("steps")
+    if steps is None:
+        raise ExportError(f"{options.model}: the file does not say how many steps a sample has; give --steps")
+    model = onnx_file.from_nir(flatten(graph), steps=int(steps), dt=float(graph.metadata.get("dt", dt)))
+    _write(onnx_file.write, model, options.path)
+    output.print("its inputs are constant over the steps: (samples, *shape)")
 
 
 def _export_teacher(options: _Options, teacher: TrainedTeacher) -> None:

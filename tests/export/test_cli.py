@@ -108,7 +108,7 @@ REFUSED = [
     ({"model": "teacher.pt", "to": "onnx", "profile": "portable"}, "are for students, this is a teacher"),
     ({"model": "teacher.pt"}, "write it with --to onnx"),
     ({"model": "teacher.pt", "to": "onnx", "verify_clips": 1}, "name them, e.g. --calibration synthetic"),
-    ({"model": "some.nir", "out": "other.nir"}, "is a NIR file already"),
+    ({"model": "some.nir", "out": "other.nir"}, "no readable NIR file"),
     ({"out": "folder", "quantize": "none"}, "is a directory; name a file in it"),
 ]
 

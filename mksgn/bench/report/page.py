@@ -87,7 +87,7 @@ def layers(facts: Facts) -> BarChart:
     columns = [Column("Firing rate, per neuron and step", rates, [numbers.share(rate) for rate in rates], "%")]
     for title, counts in (("Spikes", [r.spikes for r in rows]), ("Synaptic operations", [r.syn_ops for r in rows])):
         columns.append(_amounts(title, [number / facts.clips for number in counts]))
-    caption = "Means per clip; populations in network order."
+    caption = f"Means per {facts.unit}; populations in network order."
     return bar_chart("layers", "Layer by layer", caption, [row.name for row in rows], columns)
 
 
@@ -102,7 +102,7 @@ def theory(facts: Facts) -> BarChart:
     return bar_chart(
         "theory",
         "Theory and measurement",
-        "Synaptic operations per clip; the number is measured / theory.",
+        f"Synaptic operations per {facts.unit}; the number is measured / theory.",
         [row.name for row in rows],
         [Column("", [row.syn_ops for row in rows], ratios, marks=[row.theory_sops for row in rows])],
         legend=(("measured", "measured: events of this run"), ("theorymark", "theory: the paper's formula")),
