@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +16,16 @@ from mksgn.bench.energy_models import EnergyModel, known_models
 from mksgn.bench.evaluation import EvaluationOptions, class_names, record_of
 from mksgn.bench.progress import Progress
 from mksgn.bench.record import EnergyEntry, Layer, Record
-from mksgn.bench.run import check_parity, execution_of, finish, quantised_graph
+from mksgn.bench.run import check_parity, compiled_file, execution_of, finish, quantised_graph
 from mksgn.bench.samples import SampleSet, as_samples, given_samples
 from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.common.errors import BadInputError
-from mksgn.deploy import compile_graph
 from mksgn.deploy.decode import Decoding
 from mksgn.deploy.options import Reading
 from mksgn.deploy.program.program import Program
-from mksgn.deploy.program.text import text
 from mksgn.export.graph import files
 from mksgn.export.graph.arrays import Arrays
 from mksgn.export.graph.metadata import json_of
-from mksgn.train.checkpoint import sha256
 
 GRAPH_FILE, PROGRAM_FILE = "model.nir", "program.txt"  # of what was given in memory
 
@@ -51,7 +46,6 @@ class Run:
     settings: Settings
     progress: Progress
     options: EvaluationOptions
-    model: bytes | None = None  # content of the file of a network in memory
 
     @property
     def accuracy(self) -> float | None:
@@ -84,8 +78,6 @@ class Run:
         try:
             out.mkdir(parents=True, exist_ok=True)
             folder.clear(out)
-            if self.model is not None:
-                (out / self.network.model.name).write_bytes(self.model)
         except OSError as error:
             raise BadInputError(f"{out}: cannot be written ({error.strerror or error})") from error
         finish(
@@ -155,7 +147,7 @@ def measure(
         **{**compiling, **({"analog": _names(compiling["analog"])} if "analog" in compiling else {})}
     )
     settings = Settings(backend, known, compare, 1, Decoding.of(decode), options)
-    compiled, content = _network(network, settings, calibration, steps)
+    compiled = _network(network, settings, calibration, steps)
     samples = as_samples(given_samples(inputs, labels, steps=steps)).bound(compiled.program)
     compiled = compiled.presenting(samples)
     class_names(compiled, samples, settings)
@@ -166,7 +158,7 @@ def measure(
     execution = execution_of(compiled, settings, progress)
     record = record_of(compiled, samples, settings, progress, execution, seed=None, options=evaluation)
     check_parity(compiled, record, "its .record")
-    return Run(record, progress.predictions, compiled, samples, settings, progress, evaluation, content)
+    return Run(record, progress.predictions, compiled, samples, settings, progress, evaluation)
 
 
 def _precision(
@@ -190,21 +182,11 @@ def _names(analog: str | Iterable[str] | None) -> tuple[str, ...]:
 
 def _network(
     network: nir.NIRGraph | Program | str | Path, settings: Settings, calibration: Arrays | None, steps: int | None
-) -> tuple[Network, bytes | None]:
-    """Compile; return the network, and the content of its file unless it has one."""
+) -> Network:
     if isinstance(network, Program):
-        content = text(network).encode()
-        return Network(Path(PROGRAM_FILE), hashlib.sha256(content).hexdigest(), None, network), content
-    path = None if isinstance(network, nir.NIRGraph) else Path(network)
-    graph = network if isinstance(network, nir.NIRGraph) else files.read(Path(network))
-    if calibration is not None and settings.precision == "fixed" and json_of(graph, "quantization") is None:
-        parent = None if path is None else sha256(path)
-        graph, path = quantised_graph(graph, calibration, settings, steps=steps, parent=parent), None
-    program = compile_graph(graph, precision=settings.precision, **settings.compiling.options)
-    if path is not None:
-        return Network(path, sha256(path), graph, program), None
-    with tempfile.TemporaryDirectory() as temporary:
-        file = Path(temporary) / GRAPH_FILE
-        files.write(graph, file)
-        content = file.read_bytes()
-    return Network(Path(GRAPH_FILE), hashlib.sha256(content).hexdigest(), graph, program), content
+        return Network.of_program(network, PROGRAM_FILE)
+    if isinstance(network, nir.NIRGraph):
+        if calibration is not None and settings.precision == "fixed" and json_of(network, "quantization") is None:
+            network = quantised_graph(network, calibration, settings, steps=steps)
+        return Network.of(network, GRAPH_FILE, settings.precision, settings.compiling)
+    return compiled_file(Path(network), settings, calibration, steps)

@@ -19,6 +19,7 @@ from mksgn.bench.report.facts import PRECISIONS, REPORT_FILES
 from mksgn.bench.samples import SampleSet, as_samples
 from mksgn.bench.schemas import StrictModel
 from mksgn.bench.shards import Network, Settings, run_shard, shards
+from mksgn.common.atomic import replacing
 from mksgn.common.console import output, track
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import run_folder
@@ -75,9 +76,7 @@ def bench(
         ParityError: Spikes of a quantised file differ anywhere. Everything is written by then.
     """
     options, samples = options or EvaluationOptions(), as_samples(data)
-    if calibration is not None and settings.precision == "fixed":
-        model = _quantised(model, out, calibration, settings, steps)
-    network = Network.read(model, settings.precision, settings.compiling)
+    network = compiled_file(model, settings, calibration, steps)
     samples = samples.bound(network.program)
     network = network.presenting(samples)
     class_names(network, samples, settings)  # labels that do not fit are refused before anything runs
@@ -95,17 +94,16 @@ def bench(
     return record
 
 
-def _quantised(model: Path, out: Path, calibration: Arrays, settings: Settings, steps: int | None) -> Path:
-    """Quantise a file into the run's folder; return the file to run."""
+def compiled_file(model: Path, settings: Settings, calibration: Arrays | None, steps: int | None) -> Network:
+    """Compile a file; one that is to be quantised becomes a network of its own, whose file the run writes."""
+    if calibration is None or settings.precision != "fixed":
+        return Network.read(model, settings.precision, settings.compiling)
     graph = files.read(model)
     if json_of(graph, "quantization") is not None:
         output.print(f"{model} is quantised already: calibration is not used")
-        return model
-    path = out / QUANTIZED_FILE
-    if path.resolve() == model.resolve():
-        raise BadInputError(f"{model}: the run would overwrite the file; choose another folder (-o)")
-    files.write(quantised_graph(graph, calibration, settings, steps=steps, parent=sha256(model)), path)
-    return path
+        return Network.read(model, settings.precision, settings.compiling)
+    quantised = quantised_graph(graph, calibration, settings, steps=steps, parent=sha256(model))
+    return Network.of(quantised, QUANTIZED_FILE, settings.precision, settings.compiling)
 
 
 def quantised_graph(
@@ -160,6 +158,9 @@ def finish(
     """
     execution = execution_of(network, settings, progress)
     record = record_of(network, samples, settings, progress, execution, seed=seed, options=options)
+    if network.content is not None:
+        with replacing(out / network.model.name) as temporary:
+            temporary.write_bytes(network.content)
     save(record, out / RUN_FILE)
     run_folder.write_spikes(execution, out / run_folder.SPIKES_FILE, **samples.drawn(network.graph))
     folder.log(out, f"finished: {counted(len(samples), record.unit)}")

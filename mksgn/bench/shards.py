@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import tempfile
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +22,7 @@ from mksgn.deploy.emulator import batch_size
 from mksgn.deploy.execution import Counters, Execution
 from mksgn.deploy.options import Reading
 from mksgn.deploy.program.program import Program
+from mksgn.deploy.program.text import text
 from mksgn.deploy.run_folder import TRAINS
 from mksgn.export.errors import ParityError
 from mksgn.export.graph import files
@@ -66,8 +69,8 @@ class Settings:
 class Network:
     """A compiled network, shared by all shards of a run.
 
-    `model` is its file, or for a network in memory the name that its file will have. `graph` is None
-    where only a program was given.
+    `model` is its file. Of a network in memory it is the name that its file will have in the run's
+    folder, and `content` is that file. `graph` is None where only a program was given.
     """
 
     model: Path
@@ -75,6 +78,7 @@ class Network:
     graph: nir.NIRGraph | None
     program: Program
     presented: int | None = None  # time steps of a sample, where the data say
+    content: bytes | None = None
 
     @classmethod
     def read(cls, model: Path, precision: str, compiling: Reading | None = None) -> Network:
@@ -82,6 +86,22 @@ class Network:
         graph = files.read(model)
         options = compiling or Reading()
         return cls(model, sha256(model), graph, compile_graph(graph, precision=precision, **options.options))
+
+    @classmethod
+    def of(cls, graph: nir.NIRGraph, name: str, precision: str, compiling: Reading) -> Network:
+        """Compile a graph in memory, whose file gets that name."""
+        program = compile_graph(graph, precision=precision, **compiling.options)
+        with tempfile.TemporaryDirectory() as temporary:
+            file = Path(temporary) / name
+            files.write(graph, file)
+            content = file.read_bytes()
+        return cls(Path(name), hashlib.sha256(content).hexdigest(), graph, program, content=content)
+
+    @classmethod
+    def of_program(cls, program: Program, name: str) -> Network:
+        """Take a compiled program, whose file is its text."""
+        content = text(program).encode()
+        return cls(Path(name), hashlib.sha256(content).hexdigest(), None, program, content=content)
 
     def presenting(self, samples: SampleSet) -> Network:
         """Return the network with the time steps of samples that are bound to it."""
