@@ -71,7 +71,7 @@ def _figures(record: Record, theory: Theory, torch_top1: float | None) -> list[t
     rows.append((f"syn_ops per {record.unit}", f"{record.totals.syn_ops:14,.0f}"))
     rows += [energy_line(entry, record.unit) for entry in record.energy if entry.terms]
     rows.append(
-        (f"energy per {record.unit}, theory", f"{theory.energy_mJ:14.6f} mJ   (paper's formula, measured rates)")
+        (f"energy per {record.unit}, theory", f"{_millijoule(theory.energy_mJ)}   (paper's formula, measured rates)")
     )
     return rows
 
@@ -83,7 +83,12 @@ def energy_line(entry: EnergyEntry, unit: str) -> tuple[str, str]:
     else:
         bound, note = "", f"excludes {', '.join(entry.excludes)}"
     label = f"energy per {unit}, {entry.model:<19}{bound:>2}"
-    return label, f"{entry.priced_mJ:14.6f} mJ   ({entry.evidence}; {note})"
+    return label, f"{_millijoule(entry.priced_mJ)}   ({entry.evidence}; {note})"
+
+
+def _millijoule(energy: float) -> str:
+    """Format an energy in a column; a small network's has too many zeros for fixed decimals."""
+    return f"{energy:14.6f} mJ" if energy >= 1e-4 or energy == 0 else f"{energy:14.3e} mJ"
 
 
 def _in_unit(value: float, unit: str) -> str:

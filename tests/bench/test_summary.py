@@ -25,7 +25,7 @@ def test_accuracies_counts_energies_claims_and_parity_have_a_line_each(capsys):
         "top-1 in lava, fixed point               75.0%",
         "spikes per clip                                   200",
         "syn_ops per clip                                3,000",
-        "energy per clip, theory                      0.000049 mJ   (paper's formula, measured rates)",
+        "energy per clip, theory                     4.924e-05 mJ   (paper's formula, measured rates)",
         "energy per sample, v5: published 0.596 mJ, this run 4.87e-05 mJ (verdict in the report)",
         "reduction against a multimodal GCN: published 98.0 %, this run over 99.99 % (verdict in the report)",
         "accuracy, NW-UCLA: published 92.3 %, this run – (verdict in the report)",
@@ -35,7 +35,7 @@ def test_accuracies_counts_energies_claims_and_parity_have_a_line_each(capsys):
         assert line in text
     (total,) = (line for line in text if "horowitz45-fp32" in line)
     assert total.startswith(
-        "energy per clip, horowitz45-fp32             0.000049 mJ   (declared; excludes neuron_updates, "
+        "energy per clip, horowitz45-fp32            4.870e-05 mJ   (declared; excludes neuron_updates, "
     )
     (bound,) = (line for line in text if "davies2018" in line)
     assert bound.startswith(

@@ -1,6 +1,7 @@
 """Read and write .nir files: atomically, deterministically, with errors in one line."""
 
 import contextlib
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,12 @@ POPULATIONS = tuple(node.__name__ for node in (*SPIKING, *GRADED))
 
 
 def write(graph: nir.NIRGraph, path: Path) -> None:
-    """Write a graph; the same graph gives the same bytes. Raises BadInputError as `put` does."""
+    """Write a graph; the same graph gives the same bytes.
+
+    Raises:
+        BadInputError: As `put` does, or a convolution without its input_shape, which nir cannot infer.
+    """
+    graph = _with_input_shapes(graph)
 
     def uncached(temporary: Path) -> None:
         # With HDF5's cache a chunk lies where it is flushed, which is when the last reference to its data set
@@ -29,6 +35,28 @@ def write(graph: nir.NIRGraph, path: Path) -> None:
             nir.write(file.id, graph)
 
     put(path, uncached)
+
+
+def _with_input_shapes(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """Return the graph with the input_shape of its convolutions, which may be left out in memory and not in a file."""
+    if not _without_input_shape(graph):
+        return graph
+    graph = copy.deepcopy(graph)
+    with contextlib.suppress(Exception):
+        graph.infer_types()
+    if missing := _without_input_shape(graph):
+        raise BadInputError(f"node {missing}: nir cannot infer its input_shape, which a file must hold; set it")
+    return graph
+
+
+def _without_input_shape(graph: nir.NIRGraph) -> str:
+    """Name a convolution without input_shape; "" if there is none."""
+    for name, node in graph.nodes.items():
+        if isinstance(node, nir.NIRGraph) and (inner := _without_input_shape(node)):
+            return f"{name}.{inner}"
+        if isinstance(node, nir.Conv1d | nir.Conv2d) and node.input_shape is None:
+            return name
+    return ""
 
 
 def put(path: Path, write: Callable[[Path], object]) -> None:
