@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.cli import app
+from mksgn.deploy.errors import DeployError
 from mksgn.deploy.program.text import text
 from mksgn.export.graph import files
 from tests.support.graphs import chain, inp, lif, linear, out
@@ -107,6 +108,39 @@ def test_an_if_of_r_one_over_dt_is_recognised(tmp_path):
     said = " ".join(deploy(*base).output.split())
     assert "time step 0.0001 s, as the file names none (--dt)" in said
     assert "warning: n: taken as v += r x dt" in said
+def test_labelled_arrays_give_an_accuracy_and_a_run_leaves_its_counters(foreign):
+    x = np.load(foreign / "x.npy")
+    np.savez(foreign / "data.npz", x_train=x, x_test=x[:4], y_test=[0, 1, 2, 0], y_train=np.zeros(6))
+    data = f"npz:{foreign / 'data.npz'}"
+    done = deploy(
+        foreign / "net.nir", "--calibration", data, "--data", data, "--if-dt", "1", "--backend", "emulator",
+        "-o", foreign / "run",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    outputs = np.load(foreign / "run" / "outputs.npz")["y"]
+    correct = (outputs.sum(1).argmax(1) == [0, 1, 2, 0]).mean()
+    assert f"emulator fixed: top-1 {correct:.1%} on 4 samples of 7 steps" in done.output
+    counters = json.loads((foreign / "run" / "counters.json").read_text())
+    syn_ops = sum(population["syn_ops"] for population in counters["populations"].values()) / 4
+    assert f"syn_ops per sample {syn_ops:,.0f}" in " ".join(done.output.split())
+    assert "energy per sample, davies2018-loihi1" in done.output
+    assert "counters.json" in json.loads((foreign / "run" / "manifest.json").read_text())["files"]
+
+
+def test_samples_without_a_time_axis_are_presented_at_each_step(foreign):
+    np.save(foreign / "once.npy", np.eye(5))
+    words = (
+        foreign / "net.nir",
+        "--data",
+        f"npy:{foreign / 'once.npy'}",
+        "--precision",
+        "float",
+        "--backend",
+        "emulator",
+    )
+    assert "5 samples of 3 steps" in deploy(*words, "--steps", "3").output
+    with pytest.raises(DeployError, match=r"samples have no time axis.*give --steps"):
+        deploy(*words)
 
 
 def test_float_and_limit(foreign):

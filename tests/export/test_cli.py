@@ -9,12 +9,19 @@ import pytest
 import torch
 
 from mksgn.common.errors import BadInputError
+from mksgn.deploy import compile_graph, run
 from mksgn.export import cli
 from mksgn.export.errors import ExportError, ParityError
 from mksgn.export.graph import files
+from mksgn.export.graph.metadata import json_of
+from mksgn.export.onnx import file as onnx_file
+from mksgn.export.quantization.any_graph import quantize_any
 from mksgn.train import checkpoint
 from mksgn.train.checkpoint import TrainedTeacher
 from mksgn.train.teacher import Teacher, TeacherConfig
+from tests.support.graphs import chain, lif, linear
+from tests.support.graphs import inp as inp_node
+from tests.support.graphs import out as out_node
 from tests.support.lava_dl_files import FLATTEN, conv, dense, inp, write
 from tests.support.students import tiny
 
@@ -86,6 +93,71 @@ def test_verify_runs_the_onnx_file_that_was_written(folder, tmp_path, monkeypatc
     monkeypatch.setattr(cli.onnx_file, "write", spoilt)
     with pytest.raises(ParityError, match=r"onnxruntime ↔ NIR reference\), first in block1_sgc"):
         cli.export(folder / "model.pt", to="onnx", out=tmp_path / "m.onnx", calibration="synthetic", verify_clips=2)
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A network of another framework, without metadata, and samples for it."""
+    rng = np.random.default_rng(0)
+    graph = chain(
+        ("x", inp_node(5)),
+        ("w", linear(rng.normal(0.2, 0.6, (6, 5)))),
+        ("n", nir.IF(np.ones(6, np.float32), np.ones(6, np.float32), np.zeros(6, np.float32))),
+        ("r", linear(rng.normal(0.2, 0.6, (3, 6)))),
+        ("y", out_node(3)),
+    )
+    graph.metadata = {}
+    files.write(graph, tmp_path / "net.nir")
+    x = rng.random((8, 6, 5)) < 0.5
+    np.savez(tmp_path / "x.npz", x_train=x, x_test=x[:2])
+    return tmp_path
+
+
+def test_any_nir_file_is_quantised_and_runs_as_it_is(foreign, capsys):
+    path, source = foreign / "net.nir", f"npz:{foreign / 'x.npz'}"
+    cli.export(path, quantize="5", calibration=source, if_dt=1.0)
+    assert "5-bit weights" in capsys.readouterr().out
+    written = files.read(foreign / "net_quantized.nir")
+    assert json_of(written, "quantization")["bits"] == 5
+    assert (written.metadata["parent"], written.metadata["steps"]) == (checkpoint.sha256(path), 6)
+    x = np.load(foreign / "x.npz")["x_train"]
+    expected = run(compile_graph(quantize_any(files.read(path), 5, x, if_dt=1.0), if_dt=1.0), x)
+    actual = run(compile_graph(foreign / "net_quantized.nir"), x)  # which says how its IF is integrated
+    np.testing.assert_array_equal(actual.spikes["n"], expected.spikes["n"])
+    assert expected.spikes["n"].any()
+    with pytest.raises(ExportError, match="is quantised already"):
+        cli.export(foreign / "net_quantized.nir", out=foreign / "b.nir", calibration=source)
+
+
+def test_any_nir_file_as_onnx_or_the_node_that_has_no_encoding(foreign):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'mksgn[onnx]'")
+    with pytest.raises(BadInputError, match=r"node n: IF.*write it as a LIF"):
+        cli.export(foreign / "net.nir", to="onnx", quantize="none", steps=4)
+    graph = files.read(foreign / "net.nir")
+    graph.nodes["n"] = lif(6)
+    files.write(graph, foreign / "lif.nir")
+    with pytest.raises(ExportError, match="how many steps a sample has; give --steps"):
+        cli.export(foreign / "lif.nir", to="onnx", quantize="none")
+    cli.export(foreign / "lif.nir", to="onnx", calibration=f"npz:{foreign / 'x.npz'}")
+    once = np.eye(5, dtype=np.float32)
+    spikes = onnx_file.execute(foreign / "lif.onnx", once)[0]["n"]
+    quantised = quantize_any(graph, 8, np.load(foreign / "x.npz")["x_train"])
+    expected = run(compile_graph(quantised), np.broadcast_to(once[:, None], (5, 6, 5))).spikes["n"]
+    np.testing.assert_array_equal(np.asarray(spikes), expected)
+    assert expected.any()
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({}, "give samples that choose the scales, e.g. --calibration npz:FILE"),
+        ({"calibration": "synthetic"}, "carries no normalisation of skeleton clips; give arrays, npz:FILE"),
+        ({"profile": "portable"}, "are for students, this is a NIR file"),
+    ],
+)
+def test_what_a_nir_file_lacks_is_named(foreign, options, fault):
+    with pytest.raises(ExportError, match=fault):
+        cli.export(foreign / "net.nir", **options)
 
 
 REFUSED = [
