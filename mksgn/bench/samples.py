@@ -10,6 +10,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import nir
@@ -23,7 +24,7 @@ from mksgn.deploy.execute import present
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program.program import Program
 from mksgn.export.graph.metadata import input_normaliser
-from mksgn.train.datasets import ClipSet, open_source
+from mksgn.train.datasets import Clip, ClipSet, LazyClips, open_source
 from mksgn.train.datasets.arrays import ArraySet, array_set, collected, is_array_source, open_arrays
 from mksgn.train.streams import resize
 from mksgn.train.student import body_mean
@@ -78,6 +79,14 @@ class SampleSet(ABC):
     @abstractmethod
     def take(self, which: range) -> SampleSet:
         """Read samples into memory, each once."""
+
+    def read(self) -> SampleSet:
+        """Read all samples into memory."""
+        return self.take(range(len(self)))
+
+    @abstractmethod
+    def described(self) -> SampleSet:
+        """Return what a record says of the samples, and the first of them, which is all of them that is kept."""
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -149,6 +158,10 @@ class ClipSamples(SampleSet):
 
     def take(self, which: range) -> ClipSamples:
         return ClipSamples(replace(self.clips, clips=list(self.clips.clips[which.start : which.stop])))
+
+    def described(self) -> ClipSamples:
+        sample = self.clips.clips[0]
+        return ClipSamples(replace(self.clips, clips=LazyClips(self.labels, partial(_same, sample))))
 
     def names(self) -> list[str]:
         return [clip.name for clip in self.clips.clips]
@@ -235,6 +248,10 @@ class ArraySamples(SampleSet):
     def take(self, which: range) -> ArraySamples:
         return replace(self, data=self.data.take(which), numbers=which)
 
+    def described(self) -> ArraySamples:
+        first = {name: np.array(x[self.data.index[:1]]) for name, x in self.data.arrays.items()}
+        return replace(self, data=replace(self.data, arrays=first))
+
     def names(self) -> list[str]:
         return [f"sample {number}" for number in self.numbers or range(len(self))]
 
@@ -251,6 +268,10 @@ class ArraySamples(SampleSet):
 
     def identity(self) -> dict[str, Any]:
         return {**super().identity(), "arrays": self.data.sha256}
+
+
+def _same(clip: Clip, index: int) -> Clip:
+    return clip
 
 
 def as_samples(data: SampleSet | ClipSet | ArraySet) -> SampleSet:
@@ -275,15 +296,25 @@ def open_samples(
     Raises:
         BadInputError: What cannot be opened.
     """
-    if is_array_source(source):
-        if split is not None:
-            raise BadInputError(f"{source}: arrays have no splits; leave out --split")
-        return ArraySamples(open_arrays(source, limit=limit), steps)
+    data = open_data(source, split=split, limit=limit, seed=seed)
+    if isinstance(data, ArraySet):
+        return ArraySamples(data, steps)
     if steps is not None:
         raise BadInputError(
             "--steps is for arrays without a time axis; a student's file says how many steps a clip has"
         )
-    return ClipSamples(open_source(source, split=split, part="test", limit=limit, seed=seed))
+    return ClipSamples(data)
+
+
+def open_data(
+    source: str, *, split: str | None = None, part: str = "test", limit: int | None = None, seed: int = 0
+) -> ClipSet | ArraySet:
+    """Open a part of a SOURCE, of clips or of arrays. Raises BadInputError for what cannot be opened."""
+    if not is_array_source(source):
+        return open_source(source, split=split, part=part, limit=limit, seed=seed)
+    if split is not None:
+        raise BadInputError(f"{source}: arrays have no splits; leave out --split")
+    return open_arrays(source, part=part, limit=limit)
 
 
 def given_samples(inputs: Any, labels: Any = None, *, steps: int | None = None) -> ArraySamples:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
 from mksgn.bench.schemas import StrictModel, read_yaml
+from mksgn.bench.shards import Settings
+from mksgn.deploy.decode import Decoding
+from mksgn.deploy.options import Reading
 from mksgn.deploy.placement.chips import chip_named
 
 SCHEMA = "mksgn.sweep/1"
@@ -21,7 +24,7 @@ class Axes(StrictModel):
     """The axes of the grid; the points are their product. An axis left out keeps the trained network's value."""
 
     model: dict[Label, str]
-    """Path of a model.pt by label, relative to the grid's folder; one for each width, preset or training."""
+    """Path of a model.pt, or of any NIR file, by label, relative to the grid's folder."""
     steps: tuple[Annotated[int, Field(ge=1, le=64)], ...] = ()
     """Time steps S; empty for the model's own."""
     threshold: tuple[Annotated[float, Field(gt=0, le=100)], ...] = (1.0,)
@@ -60,8 +63,29 @@ class Grid(StrictModel):
     shard: Annotated[int, Field(ge=1)] = 32
     """Clips of one task."""
     axes: Axes
+    dt: float = 1e-4
+    """What a NIR file of another network leaves open: its time step,"""
+    if_dt: float | None = None
+    """that of its IF and I,"""
+    analog: tuple[str, ...] = ()
+    """its non-spiking inputs,"""
+    decode: str = "sum"
+    """and how its output becomes a prediction."""
     energy_models: Annotated[tuple[str, ...], Field(min_length=1)] = ("horowitz45-fp32",)
     """Energy models with a Pareto front each."""
+
+    def request(self) -> dict[str, Any]:
+        """The grid as JSON without the paths of its models; of what a file leaves open, only what is not the default."""
+        left_open = {"dt", "if_dt", "analog", "decode"}
+        given = {name for name in left_open if getattr(self, name) != type(self).model_fields[name].default}
+        exclude: Any = {"axes": {"model"}, "energy_models": True, **dict.fromkeys(left_open - given, True)}
+        return self.model_dump(mode="json", by_alias=True, exclude=exclude)
+
+    @property
+    def settings(self) -> Settings:
+        """How the points are executed."""
+        compiling = Reading(self.dt, self.if_dt, self.analog)
+        return Settings(compare=self.compare, decoding=Decoding.of(self.decode), compiling=compiling)
 
     def variants(self) -> Iterator[Variant]:
         """Yield the networks to run. Chips and energy models do not change spikes."""

@@ -20,7 +20,6 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +28,8 @@ from mksgn.bench.progress import Identity, Progress, check_same
 from mksgn.bench.record import Record
 from mksgn.bench.record_io import load, write_atomically
 from mksgn.bench.run import LINE_EVERY_S
-from mksgn.bench.samples import SampleSet, open_samples
-from mksgn.bench.shards import Settings, Shard, shards
+from mksgn.bench.samples import SampleSet, as_samples, open_data
+from mksgn.bench.shards import Shard, shards
 from mksgn.bench.sweep import tasks
 from mksgn.bench.sweep.cluster import connected
 from mksgn.bench.sweep.grid import Grid, Point, Variant
@@ -39,7 +38,7 @@ from mksgn.common.console import output, track
 from mksgn.common.errors import BadInputError
 from mksgn.deploy.run_folder import MANIFEST_FILE, environment
 from mksgn.train.checkpoint import sha256
-from mksgn.train.datasets import open_source
+from mksgn.train.datasets.arrays import is_array_source
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -81,12 +80,14 @@ def sweep(
     models = known_models() if models is None else models
     for name in grid.energy_models:
         model_named(name, models)
-    clips = open_samples(grid.data, split=grid.split, limit=grid.limit, seed=grid.seed)
+    clips = as_samples(open_data(grid.data, split=grid.split, limit=grid.limit, seed=grid.seed))
     checkpoints = {label: _read(Path(path)) for label, path in grid.axes.model.items()}
     if not len(clips):
         raise BadInputError(f"{grid.data}: no clips")
+    if clips.labels is None:
+        raise BadInputError(f"{grid.data}: a sweep weighs accuracy against energy, and there are no labels; add y")
     request = {
-        **grid.model_dump(mode="json", by_alias=True, exclude={"axes": {"model"}, "energy_models": True}),
+        **grid.request(),
         "models": {label: sha256(Path(path)) for label, path in grid.axes.model.items()},
         **clips.identity(),
         "joints": [clips.digest(index) for index in (0, -1)],
@@ -113,8 +114,9 @@ class _Runner:
     ) -> None:
         self.grid, self.out, self.client, self.clips, self.models = grid, out, client, clips, models
         self.request = request
-        self.settings = Settings("emulator", "fixed", compare=grid.compare)
-        self.facts = self._data(tasks.Facts.of(clips, grid.seed))
+        self.settings = grid.settings
+        self.facts = self._data(clips.described())
+        self.seed = None if is_array_source(grid.data) else grid.seed
         self.unfinished: Unfinished = {}
         self.waiting = self._waiting()
         self.shards: OrderedDict[range, Future] = OrderedDict()  # clips on the workers, last used last
@@ -129,10 +131,9 @@ class _Runner:
     def run(self, unfinished: Unfinished, checkpoints: dict[str, bytes]) -> None:
         """Run the unfinished variants; `checkpoints` are the files of their models by label."""
         self.unfinished = unfinished
-        calibration = open_source(
-            self.grid.data, split=self.grid.split, part="train", limit=self.grid.calibration, seed=self.grid.seed
-        )
-        samples = self._data(replace(calibration, clips=list(calibration.clips)))
+        grid = self.grid
+        calibration = open_data(grid.data, split=grid.split, part="train", limit=grid.calibration, seed=grid.seed)
+        samples = self._data(as_samples(calibration).read())
         files = {label: self._data(content) for label, content in checkpoints.items()}
         first: list[Future] = []
         for number, (label, (variant, _)) in enumerate(unfinished.items()):
@@ -151,7 +152,7 @@ class _Runner:
         if network.is_file():
             self.networks[label] = self._data(network.read_bytes())
         else:
-            self.networks[label] = self._submit(label, tasks.build, variant, model, samples)
+            self.networks[label] = self._submit(label, tasks.build, variant, model, samples, self.settings)
             submitted.append(self._await("network", label, self.networks[label]))
         path, identity = self._progress_file(label), {**self.request, "variant": label}
         progress = Progress(identity, len(self.clips))
@@ -191,7 +192,7 @@ class _Runner:
 
     def _finish(self, label: str) -> list[Future]:
         """Submit the tasks that make the folders of a variant's points."""
-        arguments = (self.networks[label], self.facts, self.settings, self.progress[label])
+        arguments = (self.networks[label], self.facts, self.seed, self.settings, self.progress[label])
         return [
             self._await("point", point, self._submit(label, tasks.finish, *arguments, point.chip, self.models))
             for point in self.unfinished[label][1]
@@ -311,7 +312,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}; name a model.pt that mksgn-train wrote") from error
+        raise BadInputError(
+            f"{path}: {error.strerror}; name a model.pt that mksgn-train wrote, or a NIR file"
+        ) from error
 
 
 def _result(future: Future, which: Any) -> Any:

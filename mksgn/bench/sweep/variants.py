@@ -1,4 +1,4 @@
-"""Variants of a trained student: another number of time steps, scaled thresholds, and other weight bits."""
+"""Variants of a trained student, or of any network: another number of time steps, scaled thresholds, and other weight bits."""
 
 import json
 from dataclasses import replace
@@ -8,11 +8,18 @@ import nir
 import numpy as np
 
 from mksgn.bench.sweep.grid import Variant
+from mksgn.common.errors import BadInputError
+from mksgn.deploy.options import Reading
 from mksgn.export import export_to_nir
+from mksgn.export.graph import files
+from mksgn.export.graph.flatten import flatten
+from mksgn.export.graph.metadata import json_of
 from mksgn.export.graph.nodes import SpikingSelfAttention
+from mksgn.export.quantization.any_graph import quantize_any
 from mksgn.export.quantization.quantize import quantize
 from mksgn.train import checkpoint
 from mksgn.train.checkpoint import TrainedModel
+from mksgn.train.datasets.arrays import ArraySet
 from mksgn.train.student import Student
 
 DT = 1e-4  # seconds, the default of mksgn-export
@@ -30,6 +37,31 @@ def graph_of(variant: Variant, calibration: np.ndarray) -> nir.NIRGraph:
     scale_thresholds(graph, variant.threshold)
     graph.metadata["variant"] = json.dumps(variant.model_dump(include={"steps", "threshold", "bits"}))
     return quantize(graph, variant.bits, calibration, trained.student.config.steps, DT)[0]
+
+
+def graph_of_file(variant: Variant, calibration: ArraySet, compiling: Reading) -> nir.NIRGraph:
+    """As `graph_of`, of the NIR file of any network.
+
+    Args:
+        variant: The file and what to change.
+        calibration: Samples that choose the scales of quantisation, in memory.
+        compiling: What the file leaves open.
+    """
+    path = Path(variant.path)
+    graph = flatten(files.read(path))
+    if json_of(graph, "quantization") is not None:
+        raise BadInputError(f"{variant.model}: {path.name} is quantised already; name the file that it was made from")
+    scale_thresholds(graph, variant.threshold)
+    quantised = quantize_any(
+        graph,
+        variant.bits,
+        calibration.by_input(list(graph.inputs)).arrays,
+        **compiling.options,
+        steps=variant.steps,
+    )
+    quantised.metadata["parent"] = checkpoint.sha256(path)
+    quantised.metadata["variant"] = json.dumps(variant.model_dump(include={"steps", "threshold", "bits"}))
+    return quantised
 
 
 def with_steps(trained: TrainedModel, steps: int | None) -> TrainedModel:

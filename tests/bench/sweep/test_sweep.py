@@ -14,14 +14,20 @@ import numpy as np
 import psutil
 import pytest
 
+from mksgn.bench.check.check import check
+from mksgn.bench.energy_models import known_models
 from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
 from mksgn.bench.sweep import sweep as sweeps
 from mksgn.bench.sweep.grid import read, size
+from mksgn.bench.sweep.pareto import rows
 from mksgn.bench.sweep.sweep import sweep
 from mksgn.common.errors import BadInputError
 from mksgn.deploy.run_folder import environment
+from mksgn.export.graph import files
 from mksgn.train.datasets import open_source
+from mksgn.train.datasets.arrays import open_arrays
+from tests.support import graphs as net
 from tests.support.bench_runs import without_times
 from tests.support.sweep_grids import GRID
 
@@ -161,7 +167,7 @@ def test_progress_with_other_clips_is_refused(folder, one_worker, tmp_path, monk
         clips = open_source(*arguments, **more)
         return replace(clips, clips=[replace(clip, joints=clip.joints + np.float32(0.25)) for clip in clips.clips])
 
-    monkeypatch.setattr(sweeps, "open_source", moved)
+    monkeypatch.setattr(sweeps, "open_data", moved)
     with pytest.raises(BadInputError, match="begun with joints "):
         sweep(grid, out, workers=1, resume=True)
 
@@ -183,3 +189,46 @@ def test_a_worker_of_another_version_is_refused():
         BadInputError, match=r"worker tcp://b: torch 9\.9, here .*; install the same versions on all workers"
     ):
         sweeps._check_versions(Cluster(torch="9.9"), here)
+
+
+def test_any_network_on_labelled_arrays_is_swept(tmp_path):
+    """Bits and steps of another framework's network; a point is the record of an ordinary run of its file."""
+    rng = np.random.default_rng(0)
+    graph = net.chain(
+        ("input", net.inp(6, analog=False)),
+        ("0", net.affine(rng.normal(0, 0.6, (8, 6)), rng.normal(0, 0.1, 8))),
+        ("1", net.lif(8, threshold=0.5)),
+        ("2", net.linear(rng.normal(0, 0.6, (3, 8)))),
+        ("3", net.lif(3, threshold=0.3)),
+        ("output", net.out(3)),
+    )
+    graph.metadata = {}
+    files.write(graph, tmp_path / "net.nir")
+    x = rng.random((20, 6), dtype=np.float32)
+    np.savez(tmp_path / "x.npz", x_train=x, x_test=x[:10], y_test=np.arange(10) % 3, y_train=np.zeros(20))
+    (tmp_path / "grid.yaml").write_text(
+        f"""
+schema: mksgn.sweep/1
+data: npz:{tmp_path / "x.npz"}
+shard: 4
+analog: [input]
+axes:
+  model: {{net: net.nir}}
+  steps: [3, 7]
+  bits: [4, 8]
+"""
+    )
+    grid = read(tmp_path / "grid.yaml")
+    records = sweep(grid, tmp_path / "out", workers=1)
+    assert list(records) == [f"net-S{steps}-th1-b{bits}-loihi2" for steps in (3, 7) for bits in (4, 8)]
+    points = rows(grid, records, known_models())
+    assert [(row.steps, row.bits) for row in points] == [(3, 4), (3, 8), (7, 4), (7, 8)]
+    assert points[0].spikes < points[2].spikes
+    network, data = tmp_path / "out" / "networks" / "net-S7-th1-b8.nir", open_arrays(grid.data)
+    bench(network, data, tmp_path / "single", replace(grid.settings, compare=8), seed=None)
+    single = without_times(tmp_path / "single")
+    single["model"]["file"] = "model.nir"
+    assert counts(tmp_path / "out")["net-S7-th1-b8-loihi2"] == single
+    assert sweep(grid, tmp_path / "out", workers=1, resume=True) == records
+    for out in (tmp_path / "out" / "points").iterdir():
+        check(out, near=[tmp_path / "net.nir", tmp_path / "out" / "networks"], strict=True).raise_faults()
