@@ -186,6 +186,10 @@ def test_a_saved_run_passes_its_check_and_equals_that_of_the_command(tmp_path):
     assert not comparison.other_data
     assert comparison.predictions == 0
     assert all(layer.same for layer in comparison.layers)
+    other = x.copy()
+    other[5, 0] ^= True
+    changed = measure(tmp_path / "net.nir", other, y, calibration=x, **options).save(tmp_path / "changed")
+    assert compare_folders(tmp_path / "run", changed).other_data == ("1 of 12 samples have different values",)
     # the quantised file says what its IF was integrated with
     again = measure(tmp_path / "run" / "quantized.nir", x, y)
     assert again.layers == measured.layers

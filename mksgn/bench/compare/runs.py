@@ -17,6 +17,7 @@ from mksgn.bench.record import Layer, Record
 from mksgn.bench.record_io import load
 from mksgn.common.errors import BadInputError
 from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE
+from mksgn.train.datasets.arrays import KINDS as ARRAY_KINDS
 
 LAYER_COUNTS = (
     "spikes", "syn_ops", "effective_acs", "coincidences", "neuron_updates", "product_units", "axon_out", "spikes_in",
@@ -195,6 +196,8 @@ def _conditions(a: Record, b: Record) -> Iterator[Condition]:
             "backend": r.execution.backend,
             "precision": r.execution.precision,
             "steps": str(r.execution.steps),
+            "decode": r.execution.decode,
+            **{name: str(value) for name, value in r.execution.compiling.items()},
             "chip": "–" if r.placement is None else r.placement.chip,
             **{f"environment: {name}": value for name, value in r.environment.items()},
         }
@@ -205,10 +208,14 @@ def _conditions(a: Record, b: Record) -> Iterator[Condition]:
 
 
 def _other_data(a: Record, b: Record, first: Manifest | None, second: Manifest | None) -> Iterator[str]:
-    """Yield how the runs' data differ. Paths of data sets are ignored if manifests name the clips."""
+    """Yield how the runs' data differ. Paths of data sets are ignored if manifests name the clips.
+
+    Arrays have no names: they are the same if their values are, whether from a file or from memory.
+    """
     named = first is not None and second is not None
     kinds = [r.data.source.partition(":")[0] if named else r.data.source for r in (a, b)]
-    if kinds[0] != kinds[1]:
+    arrays = named and set(kinds) <= {*ARRAY_KINDS, "arrays", "samples"}
+    if kinds[0] != kinds[1] and not arrays:
         yield f"data {a.data.source} and {b.data.source}"
     elif kinds[0] == "synthetic" and a.seed != b.seed:
         yield f"synthetic clips of seed {a.seed} and {b.seed}"
@@ -218,7 +225,10 @@ def _other_data(a: Record, b: Record, first: Manifest | None, second: Manifest |
         yield f"{a.data.clips} and {b.data.clips} clips"
     elif first is not None and second is not None:
         different = sum(x != y for x, y in zip(first.data.clips, second.data.clips, strict=True))
-        if different:
+        changed = sum(x != y for x, y in zip(first.data.digests, second.data.digests, strict=True)) if arrays else 0
+        if changed:
+            yield f"{changed} of {a.data.clips} samples have different values"
+        elif different:
             yield f"{different} of {a.data.clips} clips have different names or another order"
         elif (first.data.labels, first.data.classes) != (second.data.labels, second.data.classes):
             yield "different labels or classes"

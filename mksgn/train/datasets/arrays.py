@@ -24,7 +24,7 @@ from mksgn.common import npz
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.train.datasets.clips import spread_over
 
-FORMS = ("npz:FILE", "npy:X[,Y]")
+KINDS, FORMS = ("npz", "npy"), ("npz:FILE", "npy:X[,Y]")
 LABELS = "y"
 LOADED = 1 << 30  # bytes of a compressed array
 _HASHED = 1 << 26  # bytes read at once
@@ -96,7 +96,7 @@ class ArraySet:
 
 
 def is_array_source(source: str) -> bool:
-    return source.partition(":")[0] in ("npz", "npy")
+    return source.partition(":")[0] in KINDS
 
 
 def open_arrays(source: str, *, part: str = "test", limit: int | None = None) -> ArraySet:
