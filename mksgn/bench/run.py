@@ -34,6 +34,9 @@ from mksgn.train.checkpoint import sha256
 from mksgn.train.datasets import ClipSet
 from mksgn.train.datasets.arrays import ArraySet
 
+SAVE_SHARE = (
+    10  # saving takes at most one part in so many of the time: shards of milliseconds are saved several at once
+)
 LINE_EVERY_S = 30.0  # between lines of progress where there is no terminal for a progress bar
 QUANTIZED_FILE = "quantized.nir"  # in the run's folder: what a file that is not quantised was made into
 
@@ -249,7 +252,7 @@ def _begin(out: Path, identity: Identity, samples: SampleSet, repeats: int, resu
 def _execute(
     network: Network, samples: SampleSet, out: Path, settings: Settings, progress: Progress, size: int
 ) -> None:
-    """Run the samples that are missing, and save the progress after every shard."""
+    """Run the samples that are missing, and save the progress after every shard that takes longer than saving it."""
     remaining = shards(~progress.done, size)
     count, unit = sum(map(len, remaining)), "clip" if network.is_student else "sample"
     if not remaining:
@@ -258,13 +261,18 @@ def _execute(
         f"running {counted(count, unit)} on {settings.backend}, {PRECISIONS[settings.precision]}, {size} at a time"
     )
     last_line = time.monotonic()
+    saved = cost = 0.0  # when progress was last saved, and what that took: it grows with the number of samples
     for which in track(remaining, count, f"{unit}s", len):
         shard = run_shard(network, samples.take(which), which.start, settings)
         if not progress.done.any():  # the samples can be run, so an earlier run in this folder can go
             folder.clear(out)
             folder.log(out, "begun: " + ", ".join(f"{name} {value}" for name, value in progress.identity.items()))
         progress.add(shard)
-        progress.save(out / folder.PROGRESS_FILE)
+        if progress.complete or time.monotonic() - saved >= SAVE_SHARE * cost:
+            begun = time.monotonic()
+            progress.save(out / folder.PROGRESS_FILE)
+            saved = time.monotonic()
+            cost = saved - begun
         folder.log(out, f"{unit}s {which.start} to {which.stop - 1} done")
         if not sys.stdout.isatty() and time.monotonic() - last_line > LINE_EVERY_S:
             last_line = time.monotonic()
