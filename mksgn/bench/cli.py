@@ -31,7 +31,7 @@ from mksgn.common.errors import BadInputError
 from mksgn.common.extras import require
 from mksgn.deploy import nir_data
 from mksgn.deploy.decode import HOW, Decoding
-from mksgn.deploy.options import Analog, Reading, IfTimeStep, TimeStep
+from mksgn.deploy.options import Analog, IfTimeStep, Reading, Reset, TimeStep, VInit
 from mksgn.export.errors import ParityError
 from mksgn.export.quantization.samples import calibration_arrays
 from mksgn.train.datasets.arrays import is_array_source
@@ -40,6 +40,12 @@ app = new_app("Count a network's spikes and synaptic operations, price them, and
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the unfinished work in the output folder.")]
+Calibration = Annotated[
+    str | None, typer.Option(metavar="SOURCE", help="Samples that quantise a file that is not, for fixed point.")
+]
+Decode = Annotated[
+    str, typer.Option(metavar=f"[{'|'.join(HOW)}]", help="How an output becomes a prediction; @OUTPUT of several.")
+]
 ModelFiles = Annotated[
     list[Path] | None,
     typer.Option("--energy-model", metavar="FILE", help="YAML file of additional energy models; may be repeated."),
@@ -72,15 +78,13 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of synthetic clips.", min=0, max=2**31)] = 0,
     backend: Annotated[str, typer.Option(metavar="[lava|emulator]", help="What executes the network.")] = "lava",
     precision: Annotated[str, typer.Option(metavar="[fixed|float]", help="Arithmetic of the execution.")] = "fixed",
-    calibration: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Samples that quantise a file that is not, for fixed point.")
-    ] = None,
+    calibration: Calibration = None,
     dt: TimeStep = 1e-4,
     if_dt: IfTimeStep = None,
+    reset: Reset = "zero",
+    v_init: VInit = "zero",
     analog: Analog = None,
-    decode: Annotated[
-        str, typer.Option(metavar=f"[{'|'.join(HOW)}]", help="How an output becomes a prediction; @OUTPUT of several.")
-    ] = "sum",
+    decode: Decode = "sum",
     chip: Annotated[str, typer.Option(metavar="[loihi2|loihi1]", help="Chip of the placement.")] = "loihi2",
     compare: Annotated[int | None, typer.Option(help="Clips whose spikes are compared; default: all.", min=0)] = None,
     repeat: Annotated[int, typer.Option(help="Number of times each clip is run, for the spread of times.", min=1)] = 1,
@@ -104,7 +108,7 @@ def run(
     Example: mksgn-bench run any.nir --data npz:digits.npz --calibration npz:digits.npz --steps 25 --analog input
     """
     options = EvaluationOptions(chip, known_models(energy_model or ()), published_claims(claims or ()))
-    compiling = Reading(dt, if_dt, tuple(analog or ()))
+    compiling = Reading(dt, if_dt, reset, v_init, tuple(analog or ()))
     settings = Settings(backend, precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
     samples = open_samples(data, split=split, limit=limit, seed=seed, steps=steps)
     for note in samples.notes:

@@ -59,20 +59,7 @@ def record_of(
         seed=seed,
         environment={**environment(), "platform": platform.platform()},
         parents=network.parents,
-        execution=Run(
-            backend=settings.backend,
-            precision=settings.precision,
-            steps=execution.steps,
-            latency_steps=execution.latency_steps,
-            seconds=execution.seconds,
-            clips_per_second=len(samples) / execution.seconds,
-            repeats=settings.repeats,
-            seconds_min=float(progress.seconds.min()),
-            seconds_max=float(progress.seconds.max()),
-            encoder_steps=encoder_steps,
-            decode=str(settings.decoding),
-            compiling=settings.compiling.departures(),
-        ),
+        execution=_run(execution, settings, progress, len(samples), encoder_steps),
         accuracy=None if labels is None else accuracy_of(labels, progress.predictions, classes),
         layers=layers,
         totals=counters.totals(program, execution, layers, len(samples), encoder_steps=encoder_steps),
@@ -89,6 +76,23 @@ def record_of(
         student=network.is_student,
     )
     return evaluate_claims(counted, options.models, options.claims)
+
+
+def _run(execution: Execution, settings: Settings, progress: Progress, samples: int, encoder_steps: int) -> Run:
+    return Run(
+        backend=settings.backend,
+        precision=settings.precision,
+        steps=execution.steps,
+        latency_steps=execution.latency_steps,
+        seconds=execution.seconds,
+        clips_per_second=samples / execution.seconds,
+        repeats=settings.repeats,
+        seconds_min=float(progress.seconds.min()),
+        seconds_max=float(progress.seconds.max()),
+        encoder_steps=encoder_steps,
+        decode=str(settings.decoding),
+        compiling=settings.compiling.departures(),
+    )
 
 
 def class_names(network: Network, samples: SampleSet, settings: Settings) -> tuple[str, ...]:

@@ -143,9 +143,7 @@ def measure(
         ParityError: Spikes of a quantised network differ between executions.
     """
     known = _precision(network, precision, calibration)
-    options = Reading(
-        **{**compiling, **({"analog": _names(compiling["analog"])} if "analog" in compiling else {})}
-    )
+    options = Reading(**{**compiling, **({"analog": _names(compiling["analog"])} if "analog" in compiling else {})})
     settings = Settings(backend, known, compare, 1, Decoding.of(decode), options)
     compiled = _network(network, settings, calibration, steps)
     samples = as_samples(given_samples(inputs, labels, steps=steps)).bound(compiled.program)

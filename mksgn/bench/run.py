@@ -23,6 +23,7 @@ from mksgn.common.atomic import replacing
 from mksgn.common.console import output, track
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import run_folder
+from mksgn.deploy.conventions import conventions
 from mksgn.deploy.decode import Decoding
 from mksgn.deploy.execution import Execution
 from mksgn.export.errors import ParityError
@@ -83,6 +84,9 @@ def bench(
     samples = samples.bound(network.program)
     network = network.presenting(samples)
     class_names(network, samples, settings)  # labels that do not fit are refused before anything runs
+    if not network.is_student:
+        for line in conventions(files.read(model), settings.compiling):
+            output.print(line)
     size = shard or network.shard_size(settings.backend)
     identity = _identity(network, samples, settings, options, seed, size)
     out.mkdir(parents=True, exist_ok=True)
@@ -113,10 +117,7 @@ def quantised_graph(
     graph: nir.NIRGraph, calibration: Arrays, settings: Settings, *, steps: int | None = None, parent: str | None = None
 ) -> nir.NIRGraph:
     """Quantise a graph to 8 bits; its metadata name the parent, the sha256 of its file."""
-    compiling = settings.compiling
-    quantised = quantize_any(
-        graph, 8, calibration, dt=compiling.dt, if_dt=compiling.if_dt, analog=compiling.analog, steps=steps
-    )
+    quantised = quantize_any(graph, 8, calibration, **settings.compiling.options, steps=steps)
     if parent is not None:
         quantised.metadata["parent"] = parent
     return quantised

@@ -115,12 +115,8 @@ def deploy(
         out.mkdir(parents=True, exist_ok=True)
     if check_limits:
         _check(program, chip, out)
-    if data is not None and is_array_source(data):
-        labelled = open_arrays(data, limit=limit).by_input([p.name for p in program.inputs])
-        execution, facts = _run_samples(program, labelled, steps, backend, device)
-    elif data is not None:
-        clips = open_source(data, split=split, part="test", limit=limit, seed=seed)
-        execution, facts = _run_clips(graph, program, clips, backend, device)
+    if data is not None:
+        execution, facts = _run_source(graph, program, data, (split, limit, seed, steps), backend, device)
     elif inputs is not None:
         execution, facts = _run_arrays(program, inputs, limit, backend, device)
     else:
@@ -179,6 +175,23 @@ def _steps(program: Program, inputs: Path | None) -> int | None:
     loaded = arrays.load(inputs)
     first = next(iter(loaded.values())) if isinstance(loaded, dict) else loaded
     return int(first.shape[1])
+
+
+def _run_source(
+    graph: nir.NIRGraph,
+    program: Program,
+    source: str,
+    selection: tuple[str | None, int | None, int, int | None],
+    backend: str,
+    device: str,
+) -> tuple[Execution, dict[str, object]]:
+    """Run the test part of a SOURCE of clips or arrays; `selection` is its split, limit, seed and steps."""
+    split, limit, seed, steps = selection
+    if is_array_source(source):
+        labelled = open_arrays(source, limit=limit).by_input([p.name for p in program.inputs])
+        return _run_samples(program, labelled, steps, backend, device)
+    clips = open_source(source, split=split, part="test", limit=limit, seed=seed)
+    return _run_clips(graph, program, clips, backend, device)
 
 
 def _run_clips(

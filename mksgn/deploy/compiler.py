@@ -24,6 +24,10 @@ from mksgn.export.graph.metadata import json_of
 from mksgn.export.graph.standard import standard_form
 from mksgn.export.quantization.any_graph import quantize_any
 
+NOT_QUANTISED = (
+    "the file is not quantised, and fixed point needs integers: quantise it (mksgn-export FILE --to nir --quantize 8 "
+    "--calibration npz:SAMPLES), give calibration samples (--calibration), or run it with --precision float"
+)
 INGEST, FIXED_POINT = "ingest", "fixed-point"  # passes by name; the others are named where they are listed
 
 
@@ -71,11 +75,7 @@ def compile_graph(
             reason and remedy.
         PassError: a pass broke an invariant.
     """
-    if precision not in ("fixed", "float"):
-        raise DeployError(f"precision {precision!r}: choose fixed or float")
-    for name, step in (("dt", dt), ("if_dt", if_dt)):
-        if step is not None and not 0 < step < math.inf:
-            raise DeployError(f"{name} {step}: expected a positive number of seconds")
+    _check_options(precision, dt, if_dt)
     if not isinstance(graph, nir.NIRGraph):
         graph = files.read(Path(graph))
     if if_dt is None:  # a file that was quantised says what its IF was integrated with
@@ -83,11 +83,7 @@ def compile_graph(
     graph = with_conventions(standard_form(graph), reset, v_init)
     if precision == "fixed" and json_of(graph, "quantization") is None:
         if calibration is None:
-            raise DeployError(
-                "the file is not quantised, and fixed point needs integers: quantise it (mksgn-export FILE --to nir "
-                "--quantize 8 --calibration npz:SAMPLES), give calibration samples (--calibration), or run it with "
-                "--precision float"
-            )
+            raise DeployError(NOT_QUANTISED)
         # what cannot run at all is named before anything is calibrated
         ingest(graph, dt=dt, if_dt=if_dt, analog=analog)
         graph = quantize_any(graph, 8, calibration, dt=dt, if_dt=if_dt, analog=analog, steps=steps, error=DeployError)
@@ -101,6 +97,14 @@ def compile_graph(
         verify(program, compiler_pass.name, established)
         after(compiler_pass.name, program)
     return program
+
+
+def _check_options(precision: str, dt: float, if_dt: float | None) -> None:
+    if precision not in ("fixed", "float"):
+        raise DeployError(f"precision {precision!r}: choose fixed or float")
+    for name, step in (("dt", dt), ("if_dt", if_dt)):
+        if step is not None and not 0 < step < math.inf:
+            raise DeployError(f"{name} {step}: expected a positive number of seconds")
 
 
 def passes(precision: str) -> tuple[Pass, ...]:

@@ -16,6 +16,7 @@ from mksgn.common.console import new_app, output, run_app
 from mksgn.export import tables
 from mksgn.export.errors import ExportError
 from mksgn.export.graph import files
+from mksgn.export.graph.conventions import RESETS, V_INITS, ZERO
 from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.metadata import json_of
 from mksgn.export.lava_dl import file as lava_dl_file
@@ -56,6 +57,8 @@ class _Options:
     steps: int | None
     if_dt: float | None
     analog: list[str] | None
+    reset: str
+    v_init: str
 
     @property
     def path(self) -> Path:
@@ -112,6 +115,8 @@ def export(
         float | None, typer.Option(help="time step of a NIR file's IF and I; 1 reads v += r x; default: --dt")
     ] = None,
     analog: Annotated[list[str] | None, typer.Option(help="a NIR file's non-spiking input; may be repeated")] = None,
+    reset: Annotated[str, typer.Option(help=f"reset of a NIR file's neurons: {', '.join(RESETS)}")] = ZERO,
+    v_init: Annotated[str, typer.Option(help=f"initial state of a NIR file's neurons: {', '.join(V_INITS)}")] = ZERO,
 ) -> None:
     """Fold batch norms, quantise, write, and verify.
 
@@ -184,6 +189,8 @@ def _export_graph(options: _Options) -> None:
             dt=dt,
             if_dt=options.if_dt,
             analog=options.analog or (),
+            reset=options.reset,
+            v_init=options.v_init,
             steps=options.steps,
         )
         graph.metadata["parent"] = checkpoint.sha256(options.model)

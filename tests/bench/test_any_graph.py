@@ -260,6 +260,7 @@ def test_the_commands_take_it(folder):
     assert "--calibration" in text
     text = command("run", folder / "net.nir", *options, "--calibration", data, "-o", folder / "run")
     assert "running 12 samples on emulator, fixed point" in text
+    assert "time step 0.0001 s, as the file names none (--dt)" in text
     assert "syn_ops per sample" in text
     command("run", folder / "net.nir", *options, "--precision", "float", "-o", folder / "float")
     assert "no fault found" in command("check", folder / "run", "--strict", "--near", folder / "net.nir")

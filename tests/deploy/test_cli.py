@@ -108,6 +108,8 @@ def test_an_if_of_r_one_over_dt_is_recognised(tmp_path):
     said = " ".join(deploy(*base).output.split())
     assert "time step 0.0001 s, as the file names none (--dt)" in said
     assert "warning: n: taken as v += r x dt" in said
+
+
 def test_labelled_arrays_give_an_accuracy_and_a_run_leaves_its_counters(foreign):
     x = np.load(foreign / "x.npy")
     np.savez(foreign / "data.npz", x_train=x, x_test=x[:4], y_test=[0, 1, 2, 0], y_train=np.zeros(6))

@@ -67,6 +67,10 @@ class Grid(StrictModel):
     """What a NIR file of another network leaves open: its time step,"""
     if_dt: float | None = None
     """that of its IF and I,"""
+    reset: str = "zero"
+    """its reset,"""
+    v_init: str = "zero"
+    """its initial state,"""
     analog: tuple[str, ...] = ()
     """its non-spiking inputs,"""
     decode: str = "sum"
@@ -76,7 +80,7 @@ class Grid(StrictModel):
 
     def request(self) -> dict[str, Any]:
         """The grid as JSON without the paths of its models; of what a file leaves open, only what is not the default."""
-        left_open = {"dt", "if_dt", "analog", "decode"}
+        left_open = {"dt", "if_dt", "reset", "v_init", "analog", "decode"}
         given = {name for name in left_open if getattr(self, name) != type(self).model_fields[name].default}
         exclude: Any = {"axes": {"model"}, "energy_models": True, **dict.fromkeys(left_open - given, True)}
         return self.model_dump(mode="json", by_alias=True, exclude=exclude)
@@ -84,7 +88,7 @@ class Grid(StrictModel):
     @property
     def settings(self) -> Settings:
         """How the points are executed."""
-        compiling = Reading(self.dt, self.if_dt, self.analog)
+        compiling = Reading(self.dt, self.if_dt, self.reset, self.v_init, self.analog)
         return Settings(compare=self.compare, decoding=Decoding.of(self.decode), compiling=compiling)
 
     def variants(self) -> Iterator[Variant]:

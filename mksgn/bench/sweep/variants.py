@@ -53,11 +53,7 @@ def graph_of_file(variant: Variant, calibration: ArraySet, compiling: Reading) -
         raise BadInputError(f"{variant.model}: {path.name} is quantised already; name the file that it was made from")
     scale_thresholds(graph, variant.threshold)
     quantised = quantize_any(
-        graph,
-        variant.bits,
-        calibration.by_input(list(graph.inputs)).arrays,
-        **compiling.options,
-        steps=variant.steps,
+        graph, variant.bits, calibration.by_input(list(graph.inputs)).arrays, **compiling.options, steps=variant.steps
     )
     quantised.metadata["parent"] = checkpoint.sha256(path)
     quantised.metadata["variant"] = json.dumps(variant.model_dump(include={"steps", "threshold", "bits"}))

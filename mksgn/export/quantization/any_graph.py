@@ -9,6 +9,7 @@ import numpy as np
 from mksgn.common.errors import BadInputError
 from mksgn.export.errors import ExportError
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
+from mksgn.export.graph.conventions import ZERO, with_conventions
 from mksgn.export.graph.standard import standard_form
 from mksgn.export.quantization.quantize import quantize
 
@@ -21,6 +22,8 @@ def quantize_any(
     dt: float = 1e-4,
     if_dt: float | None = None,
     analog: Collection[str] = (),
+    reset: str = ZERO,
+    v_init: str = ZERO,
     steps: int | None = None,
     error: type[BadInputError] = ExportError,
 ) -> nir.NIRGraph:
@@ -34,13 +37,15 @@ def quantize_any(
         dt: Time step in seconds, for files that name none.
         if_dt: Time step of IF and I; None: `dt`.
         analog: Names of non-spiking inputs.
+        reset: What a spike does to the membrane where the file does not say.
+        v_init: Where a membrane starts where the file does not say.
         steps: Time steps of a sample; None: what the file says, else the calibration's.
         error: Class of the errors that this function finds itself.
 
     Raises:
         BadInputError: Calibration that does not fit, or what the quantiser refuses.
     """
-    graph = standard_form(graph)
+    graph = with_conventions(standard_form(graph), reset, v_init)
     inputs = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
     arrays = arrays_by_input(calibration, inputs, "calibration of", error=error)
     steps = steps or graph.metadata.get("steps")
