@@ -60,8 +60,8 @@ test-lava-dl: setup-lava-dl
 	$(LAVA_DL_VENV)/bin/python -m pytest $(TIER) $(LAVA_TESTS)
 
 # Without Lava: what of export and deploy needs none, and our files in SpikingJelly, snnTorch and norse. TIER= runs everything.
-INTEROP_TESTS := tests/export tests/deploy tests/bench/test_any_graph.py tests/bench/test_neurobench.py tests/train/test_benchmark.py \
-	tests/test_examples.py tests/test_imports.py
+INTEROP_TESTS := tests/export tests/deploy tests/bench/test_any_graph.py tests/bench/test_neurobench.py \
+	tests/train/test_benchmark.py tests/test_examples.py tests/test_imports.py
 test-interop: export MKSGN_INTEROP = 1
 test-interop: setup-interop
 	$(INTEROP_VENV)/bin/python -m pytest $(TIER) -m 'not serial' -n 2 --dist loadfile $(INTEROP_TESTS)

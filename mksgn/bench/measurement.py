@@ -17,7 +17,7 @@ from mksgn.bench.evaluation import EvaluationOptions, class_names, record_of
 from mksgn.bench.progress import Progress
 from mksgn.bench.record import EnergyEntry, Layer, Record
 from mksgn.bench.run import check_parity, compiled_file, execution_of, finish, quantised_graph
-from mksgn.bench.samples import SampleSet, as_samples, given_samples
+from mksgn.bench.samples import SampleSet, given_samples
 from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.common.errors import BadInputError
 from mksgn.deploy.decode import Decoding
@@ -124,7 +124,7 @@ def measure(
         network: A NIR graph, the path of its file, or a program that is compiled already.
         inputs: (samples, steps, *input shape), or (samples, *input shape) which are presented at every
             step; a dict of such arrays by input's name; or an iterable of (x, y), of single samples or of
-            batches, such as a torch DataLoader.
+            batches, such as a torch DataLoader; for a student also clips, as open_source returns them.
         labels: Class of each sample, (samples,), or one-hot rows; None for a run without accuracy.
         precision: "fixed" or "float"; None: fixed for a quantised network or with `calibration`.
         calibration: Samples like `inputs` that quantise a graph, for fixed point.
@@ -146,7 +146,7 @@ def measure(
     options = Reading(**{**compiling, **({"analog": _names(compiling["analog"])} if "analog" in compiling else {})})
     settings = Settings(backend, known, compare, 1, Decoding.of(decode), options)
     compiled = _network(network, settings, calibration, steps)
-    samples = as_samples(given_samples(inputs, labels, steps=steps)).bound(compiled.program)
+    samples = given_samples(inputs, labels, steps=steps).bound(compiled.program)
     compiled = compiled.presenting(samples)
     class_names(compiled, samples, settings)
     progress = Progress({}, len(samples))
@@ -182,6 +182,8 @@ def _network(
     network: nir.NIRGraph | Program | str | Path, settings: Settings, calibration: Arrays | None, steps: int | None
 ) -> Network:
     if isinstance(network, Program):
+        if given := settings.compiling.departures():
+            raise BadInputError(f"{', '.join(given)}: the program is compiled already; give its graph with them")
         return Network.of_program(network, PROGRAM_FILE)
     if isinstance(network, nir.NIRGraph):
         if calibration is not None and settings.precision == "fixed" and json_of(network, "quantization") is None:

@@ -317,18 +317,20 @@ def open_data(
     return open_arrays(source, part=part, limit=limit)
 
 
-def given_samples(inputs: Any, labels: Any = None, *, steps: int | None = None) -> ArraySamples:
+def given_samples(inputs: Any, labels: Any = None, *, steps: int | None = None) -> SampleSet:
     """Return samples that Python holds.
 
     Args:
         inputs: An array or a tensor, a dict of them by input's name, or an iterable of (x, y), of single
-            samples or of batches.
+            samples or of batches; clips too.
         labels: Class of each sample; None for none.
         steps: Time steps of samples without a time axis.
 
     Raises:
         BadInputError: Samples that do not fit each other.
     """
+    if isinstance(inputs, SampleSet | ClipSet):
+        return as_samples(inputs)
     if isinstance(inputs, ArraySet):
         return ArraySamples(inputs, steps)
     if isinstance(inputs, Mapping):

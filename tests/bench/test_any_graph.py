@@ -26,6 +26,7 @@ from mksgn.train.checkpoint import sha256
 from mksgn.train.datasets.arrays import array_set
 from tests.bench.test_brute_force import LAVA
 from tests.support import graphs as net
+from tests.support.bench_runs import some_clips, student_files
 from tests.support.brute_force import count
 
 STEPS, SAMPLES = 9, 12
@@ -233,6 +234,17 @@ def test_what_does_not_fit_is_named_before_anything_runs():
     ):
         with pytest.raises(BadInputError, match=fault):
             measure(graph, inputs, **options)
+    with pytest.raises(BadInputError, match="dt: the program is compiled already; give its graph"):
+        measure(compile_graph(graph, precision="float"), x, dt=1e-3)
+
+
+def test_a_student_is_measured_on_its_clips_as_the_command_does(tmp_path):
+    model = student_files(tmp_path)
+    measured = measure(model, some_clips(6))
+    record = bench(model, some_clips(6), tmp_path / "run", Settings(), seed=None)
+    assert (measured.layers, measured.accuracy) == (record.layers, record.accuracy.top1)
+    assert measured.record.parity == record.parity
+    assert measured.record.student
 
 
 # --- a run's folder
