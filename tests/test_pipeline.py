@@ -126,6 +126,7 @@ def test_two_executions_that_differ_end_with_code_3(folder, tmp_path):
     options = cli._Options(
         model=folder / "model.pt", to="nir", out=Path(shutil.copy(folder / "model.pt", tmp_path)), profile=None,
         quantize="none", calibration="synthetic", split=None, dt=1e-4, verify_clips=2, against="",
+        steps=None, if_dt=None, analog=None, reset="zero", v_init="zero",
     )  # fmt: skip
     with pytest.raises(ParityError, match="first in block3_stc") as caught:
         cli._verify(options, graph, trained)
@@ -163,7 +164,6 @@ def test_bad_inputs_end_with_code_2_and_one_line(folder, tmp_path, run_command):
         ("bench", ["run", *nan], ["a01_s01_e00_v02", "frame 0"]),
         ("deploy", [nir, "--backend", "abacus", "--data", "synthetic", "--limit", 1], ["abacus", "lava"]),
         ("export", [pt, "--bits", 8], ["--bits"]),
-        ("export", [pt, "--profile", "portable", *SYNTHETIC], ["block1_attention", "--profile structured"]),
         ("export", [pt], ["--calibration synthetic"]),
         ("export", [pt, *SYNTHETIC, "--against", "brian", "--verify", 1], ["brian", "onnxruntime"]),
         ("export", [pt, *SYNTHETIC, "--against", "norse"], ["--verify 10"]),

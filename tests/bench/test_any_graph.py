@@ -258,14 +258,11 @@ def folder(tmp_path):
     return tmp_path
 
 
-def command(*words, code=0):
-    call = [sys.executable, "-m", "mksgn.bench.cli", *map(str, words)]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+def test_the_commands_take_it(folder, run_command):
+    def command(*words, code=0):
+        printed = run_command("bench", *words, code=code)
+        return printed.out + printed.err
 
-
-def test_the_commands_take_it(folder):
     data = f"npz:{folder / 'data.npz'}"
     options = ("--data", data, "--backend", "emulator")
     text = command("run", folder / "net.nir", *options, "-o", folder / "run", code=2)

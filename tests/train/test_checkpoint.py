@@ -147,17 +147,20 @@ def test_a_pickle_bomb_is_refused_and_does_not_go_off(model, path, tmp_path, for
 
 def test_a_truncated_file_is_refused(path):
     whole = path.read_bytes()
-    for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+    for length in (1, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         assert "refused" in refused(path)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\x00" * 64, b"PK\x03\x04", b"epochs: 3\n", b"\x80\x02", bytes(range(256)) * 8]
-)
+@pytest.mark.parametrize("content", [b"\x00" * 64, b"PK\x03\x04", b"epochs: 3\n", b"\x80\x02", bytes(range(256)) * 8])
 def test_a_foreign_file_is_refused(path, content):
     path.write_bytes(content)
     assert "use a model.pt written by mksgn-train" in refused(path)
+
+
+def test_an_empty_file_is_named_so(path):
+    path.write_bytes(b"")
+    assert "is empty, 0 bytes" in refused(path)
 
 
 @pytest.mark.parametrize("said", ["first line\nsecond line\n\nadvice", "", "\n"])
