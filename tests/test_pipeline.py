@@ -38,9 +38,9 @@ def folder(tmp_path_factory) -> Path:
     config = out / "tiny.yaml"
     config.write_text(
         "student: {frames: 8, stream_channels: 4, widths: [8, 8, 8, 16, 16, 16], heads: 2}\n"
-        "epochs: 2\nbatch: 12\nlearning_rate: 0.03\n"
+        "epochs: 1\nbatch: 12\nlearning_rate: 0.03\n"
     )
-    start_command("train", config, "--data", "synthetic", "--limit", 64, "--out", out)
+    start_command("train", config, "--data", "synthetic", "--limit", 36, "--out", out)
     start_command("export", out / "model.pt", "--quantize", 8, *SYNTHETIC, "--verify", 4)
     return out
 
@@ -63,7 +63,7 @@ def test_bench_writes_a_record_that_validates(folder, tmp_path, run_command, bac
     if backend == "lava":
         pytest.importorskip("lava", reason="lava-nc is not installed: make setup")
     jsonschema = pytest.importorskip("jsonschema")
-    arguments = ("run", folder / "model.nir", "--data", "synthetic", "--limit", 6, "--backend", backend, "-o", tmp_path)
+    arguments = ("run", folder / "model.nir", "--data", "synthetic", "--limit", 4, "--backend", backend, "-o", tmp_path)
     printed = start_command("bench", *arguments) if backend == "lava" else run_command("bench", *arguments).out
     assert "0 mismatches" in printed
     run = json.loads((tmp_path / "run.json").read_text())

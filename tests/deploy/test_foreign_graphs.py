@@ -19,6 +19,7 @@ from mksgn.export.errors import UnsupportedNodeError
 from mksgn.export.onnx import file as onnx_file
 from mksgn.export.reference.execute import execute
 from tests.support.paths import DATA
+from tests.support.tiers import one_in
 
 F32, FOREIGN = np.float32, DATA / "foreign"
 X, EXPECTED = np.load(FOREIGN / "x.npy"), np.load(FOREIGN / "expected.npy")
@@ -122,7 +123,7 @@ def test_scale_threshold_and_delay_of_one_number():
     np.testing.assert_array_equal(out, X @ W2[:, :6].T > 1)
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (1, 4)])
+@pytest.mark.parametrize("shape", [(), pytest.param((1,), marks=pytest.mark.slow), (1, 4)])
 def test_a_bias_of_one_number(shape):
     expected = spiking(X @ W2[:, :6].T + 0.25)
     same_everywhere(chain((6,), nir.Affine(W2[:, :6], np.full(shape, 0.25, F32)), lif()), expected)
@@ -138,8 +139,8 @@ LEADING = {
 }
 
 
-@pytest.mark.parametrize("full", [True, False], ids=["full parameters", "one number"])
-@pytest.mark.parametrize(("shape", "output"), LEADING.values(), ids=LEADING)
+@pytest.mark.parametrize("full", one_in(2, [True, False]), ids=["full parameters", "one number"])
+@pytest.mark.parametrize(("shape", "output"), one_in(2, list(LEADING.values())), ids=LEADING)
 def test_leading_axes_of_an_input_are_dropped_and_it_is_said_once(shape, output, full):
     names = ("tau", "r", "v_leak", "v_threshold", "v_reset") if full else ()
     layers = (nir.Linear(W1), lif(**dict.fromkeys(names, (8,))), nir.Linear(W2), lif(**dict.fromkeys(names, (4,))))
@@ -182,12 +183,15 @@ def tensors(node: nir.NIRNode, convert) -> nir.NIRNode:
 
 @pytest.mark.parametrize(
     "convert",
-    [
-        torch.tensor,
-        lambda x: torch.nn.Parameter(torch.tensor(x)),
-        lambda x: torch.tensor(x, dtype=torch.float64),
-        lambda x: torch.tensor(np.repeat(x, 2, -1) if x.ndim else x)[..., ::2] if x.ndim else torch.tensor(x),
-    ],
+    one_in(
+        2,
+        [
+            torch.tensor,
+            lambda x: torch.nn.Parameter(torch.tensor(x)),
+            lambda x: torch.tensor(x, dtype=torch.float64),
+            lambda x: torch.tensor(np.repeat(x, 2, -1) if x.ndim else x)[..., ::2] if x.ndim else torch.tensor(x),
+        ],
+    ),
     ids=["tensors", "parameters", "float64", "strided views"],
 )
 def test_tensors_in_a_graph_in_memory(convert):

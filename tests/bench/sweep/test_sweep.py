@@ -191,6 +191,7 @@ def test_a_worker_of_another_version_is_refused():
         sweeps._check_versions(Cluster(torch="9.9"), here)
 
 
+@pytest.mark.slow
 def test_any_network_on_labelled_arrays_is_swept(tmp_path):
     """Bits and steps of another framework's network; a point is the record of an ordinary run of its file."""
     rng = np.random.default_rng(0)
