@@ -75,7 +75,7 @@ def test_bench_writes_a_record_that_validates(folder, tmp_path, run_command, bac
     alive = [layer for layer in run["layers"] if layer["kind"] != "readout"]
     assert all(layer["spikes"] > 0 for layer in alive), [layer["name"] for layer in alive if not layer["spikes"]]
     assert run["totals"]["syn_ops"] > 0
-    assert sum(layer["syn_ops"] for layer in run["layers"]) == round(run["totals"]["syn_ops"] * 6)
+    assert sum(layer["syn_ops"] for layer in run["layers"]) == round(run["totals"]["syn_ops"] * 4)
     page = (tmp_path / "report.html").read_text()
     assert "block6_stc" in page
     assert "0.596" in page
