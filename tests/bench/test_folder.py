@@ -35,6 +35,7 @@ def test_a_report_without_its_packages_names_the_extra(tmp_path, monkeypatch):
         write_reports(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_needs_none_of_the_extras():
     """torch imports jinja2 by itself, so the modules that need it are looked for instead."""
     code = (

@@ -90,6 +90,7 @@ def test_a_file_that_tells_no_preset_has_no_gcn():
     assert gcn_of(untold, 1) is None
 
 
+@pytest.mark.slow
 def test_a_file_as_export_writes_it_tells_its_gcn(tmp_path: Path):
     student = Student(StudentConfig(graph="nw-ucla-20", classes=CLASSES, **PRESETS["demo"]["student"])).eval()
     units = StreamNormaliser("nw-ucla-20", student.config.frames, dict.fromkeys(STREAMS, 0.01))

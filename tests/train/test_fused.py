@@ -171,6 +171,7 @@ def test_a_process_forked_after_the_pool_was_made_does_not_hang(monkeypatch):
     assert os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_import_numba():
     code = "import sys, mksgn.train.student; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

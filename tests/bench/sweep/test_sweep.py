@@ -116,6 +116,7 @@ def test_a_killed_sweep_continues(folder, one_worker, in_this_process):
         assert (resumed / "points" / name / "manifest.json").stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_few_shards_are_in_flight_and_clips_are_dropped(folder, one_worker, tmp_path, monkeypatch, in_this_process):
     out, _ = one_worker
     submitted, held, add = [], [], sweeps._Runner._add

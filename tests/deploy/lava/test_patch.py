@@ -105,6 +105,7 @@ def test_a_changed_file_is_refused(tmp_path, times):
         patch._PatchingLoader(name, str(path)).get_code(name)
 
 
+@pytest.mark.slow
 def test_a_refusal_is_one_line_of_the_command(tmp_path):
     """`lava` is there and `lava-nc` is not: refused on a later Python, before anything of Lava is imported."""
     (tmp_path / "lava").mkdir()

@@ -306,6 +306,7 @@ def test_a_signal_to_a_command(
     assert len(errors.splitlines()) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "number", "send", "expected"),
     [(DEPLOY, SIGTERM, TO_PARENT, -SIGTERM), pytest.param(BENCH, SIGINT, TO_GROUP, 130, marks=pytest.mark.slow)],

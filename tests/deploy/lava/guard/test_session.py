@@ -28,6 +28,7 @@ def test_a_model_that_never_ends_when_asked_is_killed() -> None:
         runtime.run(4)
 
 
+@pytest.mark.slow
 def test_a_stopped_child_does_not_keep_the_guard_from_stopping() -> None:
     source, relay, _ = faulty.chain()
     with guard(source) as runtime, ends_soon(clock_of(relay)):

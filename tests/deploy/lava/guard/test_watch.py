@@ -59,6 +59,7 @@ def test_a_process_that_does_not_send() -> None:
     assert DEADLINE_S < time.monotonic() - began < DEADLINE_S + SOON_S
 
 
+@pytest.mark.slow
 def test_processes_that_chatter_meet_the_deadline_of_their_steps() -> None:
     """Each message is progress, so that only the limit of the whole call can end endless messages."""
     source, relay, _ = faulty.chain("before:chatter")
