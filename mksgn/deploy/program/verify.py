@@ -5,6 +5,7 @@ program. The checks read shapes, names and weights; they run no operator.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -44,9 +45,9 @@ def names_resolve(program: Program) -> Iterator[str]:
         ("population", [p.name for p in program.populations]),
         ("output", [o.name for o in program.outputs]),
     ):
-        for name in dict.fromkeys(names):
-            if names.count(name) > 1:
-                yield f"{what} {name} exists {names.count(name)} times"
+        for name, count in Counter(names).items():
+            if count > 1:
+                yield f"{what} {name} exists {count} times"
     for q in program.projections:
         for end in (*q.sources, q.target):
             if end not in populations:
@@ -94,8 +95,8 @@ def sources_come_first(program: Program) -> Iterator[str]:
 def groups_are_joined(program: Program) -> Iterator[str]:
     """Members of an execution group are neighbours, and projections between groups lead forward."""
     runs = [group for group, _ in itertools.groupby(p.group for p in program.populations)]
-    for group in dict.fromkeys(runs):
-        if runs.count(group) > 1:
+    for group, count in Counter(runs).items():
+        if count > 1:
             yield f"execution group {group} is not contiguous"
     position = {group: i for i, group in enumerate(runs)}
     for q in program.projections:

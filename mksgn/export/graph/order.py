@@ -47,15 +47,24 @@ def evaluation_order(graph: nir.NIRGraph) -> list[str]:
     """
     sources = sources_of(graph)
     waiting = {name: set(names) for name, names in sorted(sources.items())}
-    order: list[str] = []
+    targets: dict[str, list[str]] = {name: [] for name in sources}
+    for name, missing in waiting.items():
+        for source in missing:
+            targets[source].append(name)
+    ready, order = [name for name, missing in waiting.items() if not missing], []
     while waiting:
-        ready = [name for name, missing in waiting.items() if not missing]
         ready = ready or _opening(graph, sources, waiting)
         order += ready
         for name in ready:
             del waiting[name]
-        for missing in waiting.values():
-            missing.difference_update(ready)
+        freed = []
+        for source in ready:
+            for name in targets[source]:
+                if name in waiting:
+                    waiting[name].remove(source)
+                    if not waiting[name]:
+                        freed.append(name)
+        ready = sorted(freed)
     return order
 
 
