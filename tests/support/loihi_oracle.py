@@ -48,7 +48,8 @@ def execute(graph: nir.NIRGraph, inputs: np.ndarray, dt: float = 1e-4) -> dict[s
 
 
 def evaluation_order(graph: nir.NIRGraph, sources: dict[str, list[str]]) -> list[str]:
-    """Return a topological order; where only loops are left, a neuron that an evaluated node reaches opens one."""
+    """Return a topological order; where only loops are left, a neuron that an evaluated node reaches opens one that
+    no other feeds."""
     order: list[str] = []
 
     def reached(name: str) -> bool:
@@ -57,11 +58,20 @@ def evaluation_order(graph: nir.NIRGraph, sources: dict[str, list[str]]) -> list
             for a in sources[name]
         )
 
+    def before(name: str) -> set[str]:
+        found: set[str] = set()
+        new = {a for a in sources[name] if a not in order}
+        while new:
+            found |= new
+            new = {a for n in new for a in sources[n] if a not in order} - found
+        return found
+
     while len(order) < len(sources):
         waiting = [name for name in sources if name not in order]
         ready = [name for name in waiting if set(sources[name]) <= set(order)]
-        looped = [n for n in waiting if isinstance(graph.nodes[n], NEURONS) and reached(n)]
-        order.append((ready or looped)[0])
+        looped = [n for n in waiting if isinstance(graph.nodes[n], NEURONS) and not ready and reached(n)]
+        first = [n for n in looped if all(n in before(m) for m in before(n))]
+        order.append((ready or first)[0])
     return order
 
 
