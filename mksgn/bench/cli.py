@@ -27,7 +27,6 @@ from mksgn.bench.shards import Settings
 from mksgn.bench.theory import PAPER_MODEL
 from mksgn.bench.verdicts import evaluate_claims, gate
 from mksgn.common.console import new_app, output, run_app
-from mksgn.common.errors import BadInputError
 from mksgn.common.extras import require
 from mksgn.deploy import nir_data
 from mksgn.deploy.decode import HOW, Decoding
@@ -224,10 +223,7 @@ def compare(
 def _compare_recordings(
     reference: Path, run_folder: Path, bounds: Bounds, markdown: Path | None, *, as_json: bool
 ) -> None:
-    if bounds.limits():
-        raise BadInputError(
-            f"{', '.join(bounds.limits())}: a recording has spikes alone; --identical is its only bound"
-        )
+    recordings.check_bounds(bounds)
     comparison = recordings.compare(reference, run_folder)
     if markdown is not None:
         write_atomically(markdown, recordings.markdown(comparison))
@@ -236,9 +232,8 @@ def _compare_recordings(
     else:
         for part in (recordings.show(comparison), *recordings.sentences(comparison)):
             output.print(part)
-    if bounds.identical and comparison.differ:
-        missed = f"identical: {comparison.differ} of {comparison.decisions} decisions differ"
-        raise BoundMissedError(f"{run_folder} compared with {reference}", [missed])
+    if bounds.identical:
+        recordings.raise_different(comparison, f"{run_folder} compared with {reference}")
 
 
 @app.command("nir-data")

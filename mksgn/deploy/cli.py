@@ -101,10 +101,8 @@ def deploy(
     precision = _describable(graph, precision) if describe and not run_too else precision
     reading = Reading(dt, if_dt, reset, v_init, tuple(analog or ()))
     samples = None if calibration is None else _calibration(graph, calibration, split)
-    after = _printer(print_after, precision)
-    program = compile_graph(
-        graph, precision=precision, calibration=samples, steps=steps, after=after, **reading.options
-    )
+    options = {"steps": steps, "after": _printer(print_after, precision), **reading.options}
+    program = compile_graph(graph, precision=precision, calibration=samples, **options)
     if not print_after:
         for line in conventions(graph, reading, samples if inputs is None else arrays.load(inputs)):
             output.print(line)
@@ -121,11 +119,15 @@ def deploy(
         execution, facts = _run_arrays(program, inputs, limit, backend, device)
     else:
         if not (describe or check_limits or print_after):
-            size = f"{len(program.populations)} populations, latency {program.latency} steps"
-            output.print(f"{model}: {size}; give --data or --inputs to run it")
+            _print_size(model, program)
         return
     if out is not None:
         _write(out, model, graph, program, execution, facts)
+
+
+def _print_size(model: Path, program: Program) -> None:
+    size = f"{len(program.populations)} populations, latency {program.latency} steps"
+    output.print(f"{model}: {size}; give --data or --inputs to run it")
 
 
 def _describable(graph: nir.NIRGraph, precision: str) -> str:

@@ -9,7 +9,9 @@ import h5py
 import numpy as np
 from rich.table import Table
 
+from mksgn.bench.compare.gate import Bounds
 from mksgn.bench.compare.tables import NONE
+from mksgn.bench.errors import BoundMissedError
 from mksgn.common.console import table
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import nir_data
@@ -159,3 +161,18 @@ def markdown(comparison: Comparison) -> str:
     ]
     head = ["| population | decisions | differ | spikes, a | spikes, b |", "|---|---:|---:|---:|---:|"]
     return "\n\n".join([*sentences(comparison), "\n".join([*head, *rows])]) + "\n"
+
+
+def check_bounds(bounds: Bounds) -> None:
+    """Raise BadInputError for a bound on what a recording does not hold."""
+    if bounds.limits():
+        raise BadInputError(
+            f"{', '.join(bounds.limits())}: a recording has spikes alone; --identical is its only bound"
+        )
+
+
+def raise_different(comparison: Comparison, compared: str) -> None:
+    """Raise BoundMissedError, which names what was compared, if any decision differs."""
+    if comparison.differ:
+        missed = f"identical: {comparison.differ} of {comparison.decisions} decisions differ"
+        raise BoundMissedError(compared, [missed])
