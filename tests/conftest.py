@@ -13,6 +13,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,8 @@ settings.register_profile("fast", max_examples=10, derandomize=True, deadline=No
 # `nothing_left` compares threads, descriptors and shared memory before and after a test; `helper` is the
 # process whose trainings are killed at given moments.
 SERIAL_FIXTURES = {"nothing_left", "helper"}
+# Where they are: `-m serial` need not import all other files.
+SERIAL_PLACES = ("tests/deploy/lava/guard/", "tests/bench/test_run.py", "tests/train/test_loop_killed.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,11 +43,23 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("lava-nc is not installed, and its tests would be skipped: make setup")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the files without serial tests where only these are run; None: as usual."""
+    if config.getoption("markexpr") != "serial" or not collection_path.name.startswith("test_"):
+        return None
+    here = collection_path.relative_to(config.rootpath).as_posix()
+    return True if collection_path.is_file() and not here.startswith(SERIAL_PLACES) else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if SERIAL_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("serial")
+        if item.get_closest_marker("serial") and not item.nodeid.startswith(SERIAL_PLACES):
+            raise pytest.UsageError(
+                f"{item.nodeid}: a serial test outside SERIAL_PLACES (tests/conftest.py); add its file"
+            )
     if config.getoption("--fast"):
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)

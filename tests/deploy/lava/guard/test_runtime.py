@@ -128,17 +128,17 @@ with guard(source) as runtime: runtime.run(2)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "output"),
     [
         # multiprocessing used before: the same start method is not refused, another is, with the remedy.
         ("multiprocessing.Queue()" + RUN + "print('fine')", "fine"),
-        pytest.param(
+        (
             "multiprocessing.set_start_method('spawn')\n"
             "try: import mksgn.deploy.lava.guard.runtime\n"
             "except Exception as error: print(type(error).__name__, error)",
             "LavaRuntimeError.*'fork', force",
-            marks=pytest.mark.slow,
         ),
     ],
     ids=["fork", "spawn"],
