@@ -22,7 +22,7 @@ from hypothesis import settings
 
 # Two workers share two cores, so that no single example has a meaningful deadline.
 settings.register_profile("all", deadline=None)
-settings.register_profile("fast", max_examples=10, derandomize=True, deadline=None)
+settings.register_profile("fast", max_examples=6, derandomize=True, deadline=None)
 
 # `nothing_left` compares threads, descriptors and shared memory before and after a test; `helper` is the
 # process whose trainings are killed at given moments.

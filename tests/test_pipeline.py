@@ -1,7 +1,6 @@
 """The whole toolchain through its commands: synthetic clips → model.pt → model.nir → real Lava → run.json, report.
 
-The fixture and the run on Lava are processes of their own, as a user starts them; the other commands
-run in this process.
+The fixture's commands are processes of their own, as a user starts them; the others run in this process.
 """
 
 import json
@@ -64,7 +63,7 @@ def test_bench_writes_a_record_that_validates(folder, tmp_path, run_command, bac
         pytest.importorskip("lava", reason="lava-nc is not installed: make setup")
     jsonschema = pytest.importorskip("jsonschema")
     arguments = ("run", folder / "model.nir", "--data", "synthetic", "--limit", 4, "--backend", backend, "-o", tmp_path)
-    printed = start_command("bench", *arguments) if backend == "lava" else run_command("bench", *arguments).out
+    printed = run_command("bench", *arguments).out
     assert "0 mismatches" in printed
     run = json.loads((tmp_path / "run.json").read_text())
     schema = json.loads((Path(record.__file__).parent / "data" / "run.schema.json").read_text())
