@@ -1,7 +1,7 @@
 """The executed part of a run: sums over its shards, and the file from which an interrupted run resumes.
 
-The file is replaced as a whole after every shard. A process that dies at any moment loses the shard
-in progress and nothing else.
+The file is replaced as a whole after a shard, for at most a tenth of the time (run.py). A process that
+dies at any moment loses the shards since then and nothing else.
 """
 
 from __future__ import annotations
@@ -172,5 +172,5 @@ def _split(joined: np.ndarray, shapes: Mapping[str, Sequence[int]]) -> dict[str,
 
 
 def _narrow(counts: np.ndarray) -> np.ndarray:
-    """Convert to the smallest unsigned type that holds the counts: the file is written after every shard."""
+    """Convert to the smallest unsigned type that holds the counts: the file is written again and again."""
     return counts.astype(np.min_scalar_type(int(counts.max(initial=0))), copy=False)

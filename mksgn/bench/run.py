@@ -253,7 +253,7 @@ def _begin(out: Path, identity: Identity, samples: SampleSet, repeats: int, resu
 def _execute(
     network: Network, samples: SampleSet, out: Path, settings: Settings, progress: Progress, size: int
 ) -> None:
-    """Run the samples that are missing, and save the progress after every shard that takes longer than saving it."""
+    """Run the samples that are missing, and save the progress, for at most a tenth of the time."""
     remaining = shards(~progress.done, size)
     count, unit = sum(map(len, remaining)), "clip" if network.is_student else "sample"
     if not remaining:

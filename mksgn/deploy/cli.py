@@ -1,6 +1,6 @@
 """mksgn-deploy: model.nir → a program, and its spikes in Lava or in the emulator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -103,20 +103,20 @@ def deploy(
     samples = None if calibration is None else _calibration(graph, calibration, split)
     options = {"steps": steps, "after": _printer(print_after, precision), **reading.options}
     program = compile_graph(graph, precision=precision, calibration=samples, **options)
-    if not print_after:
-        for line in conventions(graph, reading, samples if inputs is None else arrays.load(inputs)):
-            output.print(line)
+    given = None if inputs is None else arrays.load(inputs)
+    for line in () if print_after else conventions(graph, reading, samples if given is None else given):
+        output.print(line)
     _print_scales(graph, program, calibration)
     if describe:
-        describe_program(program, steps or _steps(program, inputs))
+        describe_program(program, steps or _steps(program, given))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     if check_limits:
         _check(program, chip, out)
     if data is not None:
         execution, facts = _run_source(graph, program, data, (split, limit, seed, steps), backend, device)
-    elif inputs is not None:
-        execution, facts = _run_arrays(program, inputs, limit, backend, device)
+    elif inputs is not None and given is not None:
+        execution, facts = _run_arrays(program, inputs.name, given, limit, backend, device)
     else:
         if not (describe or check_limits or print_after):
             _print_size(model, program)
@@ -170,12 +170,11 @@ def _calibration(graph: nir.NIRGraph, source: str, split: str | None) -> Arrays:
     return calibration_arrays(graph, source, split)
 
 
-def _steps(program: Program, inputs: Path | None) -> int | None:
+def _steps(program: Program, inputs: Arrays | None) -> int | None:
     """Steps of a sample: those of the arrays, else the file's; None: neither says."""
     if inputs is None:
         return program.steps
-    loaded = arrays.load(inputs)
-    first = next(iter(loaded.values())) if isinstance(loaded, dict) else loaded
+    first = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
     return int(first.shape[1])
 
 
@@ -209,16 +208,15 @@ def _run_clips(
 
 
 def _run_arrays(
-    program: Program, path: Path, limit: int | None, backend: str, device: str
+    program: Program, source: str, inputs: Arrays, limit: int | None, backend: str, device: str
 ) -> tuple[Execution, dict[str, object]]:
-    """As `_run_clips`, for arrays in a file."""
-    inputs = arrays.load(path)
-    limited = {name: x[:limit] for name, x in inputs.items()} if isinstance(inputs, dict) else inputs[:limit]
+    """As `_run_clips`, for arrays of a file of the name `source`."""
+    limited = {name: x[:limit] for name, x in inputs.items()} if isinstance(inputs, Mapping) else inputs[:limit]
     execution = run(program, limited, backend=backend, device=device)
     _print_run(
         program, execution, f"{execution.samples} samples of {execution.steps} steps", "sample", execution.samples
     )
-    return execution, {"source": path.name, "split": None, "clips": execution.samples}
+    return execution, {"source": source, "split": None, "clips": execution.samples}
 
 
 def _run_samples(

@@ -14,12 +14,12 @@ from numba import njit
 
 from mksgn.deploy.kernels.attention import fill_map, fill_values, gathered
 from mksgn.deploy.kernels.tiles import SLACK
-from mksgn.deploy.kernels.vectors import add_rows, bits_of_word, trailing_zeros
+from mksgn.deploy.kernels.vectors import add_rows, set_bits, trailing_zeros
 from mksgn.export.loihi import CURRENT_WRAP, MEMBRANE_MAX, SUB_UNITS
 
 # Of attention.py and vectors.py, which are compiled into the loops here. numba uses what it has kept on disk until this
 # file changes: so this line has to change with them.
-INLINED = "da9fdcf8316a4959"
+INLINED = "44b60dd3d9e7a5cd"
 
 # 32-bit constants: with wider ones the compiler would widen all of a row
 SUB, HIGHEST, LOWEST = np.int32(SUB_UNITS), np.int32(MEMBRANE_MAX), np.int32(-MEMBRANE_MAX)
@@ -38,7 +38,7 @@ def list_events(words, listed):
         mask = np.uint64(0)
         for i in range(min(8, len(words) - first)):
             mask |= np.uint64(gathered(words[first + i]) << np.uint64(8 * i))
-        end = count + bits_of_word(mask)
+        end = count + np.int64(set_bits(mask))
         # four at a time: the processor foresees how often more easily than for single ones
         for place in range(count, end, SLACK + 1):
             for k in range(SLACK + 1):

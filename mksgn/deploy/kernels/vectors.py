@@ -26,22 +26,12 @@ def trailing_zeros(_, word):
 
 @intrinsic
 def set_bits(_, word):
-    """Count the set bits of a uint32."""
+    """Count the set bits of an unsigned word, as a word of its type."""
 
     def generate(_context, builder, _signature, arguments):
         return builder.ctpop(arguments[0])
 
-    return types.uint32(types.uint32), generate
-
-
-@intrinsic
-def bits_of_word(_, word):
-    """Count the set bits of a uint64."""
-
-    def generate(_context, builder, _signature, arguments):
-        return builder.ctpop(arguments[0])
-
-    return types.int64(types.uint64), generate
+    return word(word), generate
 
 
 @intrinsic

@@ -102,7 +102,7 @@ def _layers(path: Path, file: h5py.File) -> list[Layer]:
     top = _member(path, file, "layer") if "layer" in file else None
     if not isinstance(top, h5py.Group):
         raise BadInputError(f"{path}: has no group 'layer', so it is not a lava-dl network; use a file of export_hdf5")
-    beside = sorted(set(file) - {"layer", "simulation"})  # simulation: Ts and tSample of slayerPytorch's training
+    others = sorted(set(file) - {"layer", "simulation"})  # simulation: Ts and tSample of slayerPytorch's training
     missing = [str(i) for i in range(max(len(top), 1)) if str(i) not in top]
     if missing:
         raise BadInputError(f"{path}: layer {missing[0]} of {len(top)} is missing; number them from 0 without gaps")
@@ -114,7 +114,7 @@ def _layers(path: Path, file: h5py.File) -> list[Layer]:
         if not isinstance(kind, str):
             raise BadInputError(f"{path}: layer {i} has no 'type'; export it again")
         layers.append(Layer(path, i, kind, values))
-    layers[0].unused += [f"/{name}" for name in beside]
+    layers[0].unused += [f"/{name}" for name in others]
     return layers
 
 
