@@ -1,5 +1,7 @@
 """Terminal behaviour of the four commands: errors in one line, exit codes, progress bars."""
 
+import atexit
+import gc
 import os
 import sys
 import warnings
@@ -37,6 +39,8 @@ def run_app(app: typer.Typer, name: str) -> None:
         # processes.
         torch.set_num_threads(1)
     _print_warnings(name)
+    # The interpreter would traverse all modules' objects once more before it ends: up to a second after Ctrl-C.
+    atexit.register(gc.freeze)
     try:
         code = app(prog_name=name, standalone_mode=False)
     except MksgnError as error:
