@@ -93,8 +93,11 @@ class TrainConfig:
     temperature: Real = Field(default=4.0, ge=1e-3, le=1e3)  # of the soft labels
     rate_weight: Weight = 0.0  # lambda: what a mean firing rate of 1 adds to the loss
     rate_floor: Share = 0.0  # populations that fire less than this are not penalised
-    # about the vertical axis, and a third of it about x; the sibling models rotate by 60 about both
-    rotate_degrees: Real = Field(default=30.0, ge=0, le=180)
+    rate_phase: Annotated[Real, Field(ge=0, le=0.95)] = 0.0  # share of the epochs without time steps (Student.rates)
+    rotate_degrees: Real = Field(default=30.0, ge=0, le=180)  # about the vertical axis
+    tilt_degrees: Real | None = Field(default=None, ge=0, le=180)  # about x; default: a third of rotate_degrees
+    mirror: Share = 0.0  # share of the clips whose left and right are exchanged
+    frame_sampling: Literal["even", "random"] = "even"  # random: drawn with repetition and sorted [sibling]
     scale: tuple[Factor, Factor] = (0.8, 1.25)  # smallest and largest
     crop: Share = 0.7  # smallest share of a clip that a training window covers
 

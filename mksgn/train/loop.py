@@ -209,6 +209,9 @@ class Trainer:
             generator = torch.Generator().manual_seed(
                 (self.task.seed * 1_000_003 + epoch) * self.group.size + self.group.rank
             )
+        rates = epoch < int(self.config.rate_phase * self.config.epochs)
+        if isinstance(self.objective, StudentObjective):
+            self.objective.network.use_rates(rates)
         self.objective.train()
         totals = torch.zeros(len(self.objective.weights) + 1, dtype=torch.float64, device=self.device)
         for index in self.task.progress(batches, len(batches), f"epoch {epoch + 1}/{self.config.epochs}"):
@@ -222,7 +225,13 @@ class Trainer:
             raise BadInputError(
                 f"epoch {epoch + 1}: the loss is not finite; lower learning_rate (now {self.config.learning_rate})"
             )
-        line: Line = {"epoch": epoch + 1, "loss": loss, "losses": by_name, "train_top1": correct / len(self.data)}
+        line: Line = {
+            "epoch": epoch + 1,
+            **({"phase": "rates"} if rates else {}),
+            "loss": loss,
+            "losses": by_name,
+            "train_top1": correct / len(self.data),
+        }
         last = epoch + 1 == self.config.epochs
         if last or (self.task.held_out.validation and (epoch + 1) % EVALUATE_EVERY == 0):
             line |= evaluate(

@@ -12,7 +12,7 @@ by default.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -144,10 +144,18 @@ class LIF(nn.Module):
         """`persistent` says whether the threshold is part of the state_dict."""
         super().__init__()
         self.tau = tau
+        self.rate_steps = 0  # > 0: the output is the mean rate over that many steps of a constant current
         self.register_buffer("threshold", torch.tensor(threshold), persistent=persistent)
 
     def forward(self, *currents: Tensor | Current) -> Tensor:
-        """Compute the spikes of the sum of the branches."""
+        """Compute the spikes of the sum of the branches, or, with `rate_steps`, their mean rate (1, ...)."""
+        if self.rate_steps:
+            parts = [c if isinstance(c, Current) else Current(c, 1) for c in currents]
+            held = [replace(part, steps=self.rate_steps) for part in parts]
+            return self._spikes(*held).mean(0, keepdim=True)
+        return self._spikes(*currents)
+
+    def _spikes(self, *currents: Tensor | Current) -> Tensor:
         fusable = [current for current in currents if isinstance(current, Current)]
         if len(fusable) == len(currents) <= 2 and _fusable([current.y for current in fusable], self.threshold):
             return _fused(fusable, self.tau, self.threshold)

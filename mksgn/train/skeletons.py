@@ -135,3 +135,10 @@ def bone_pairs(graph: SkeletonGraph) -> np.ndarray:
     for child, parent in graph.bones:
         parents[child] = parent
     return parents
+
+
+def mirror_pairs(graph: SkeletonGraph) -> np.ndarray:
+    """Return each joint's partner on the other side, (V,) int64; a joint in the middle is its own."""
+    sides = {"left": "right", "right": "left"}
+    partner = [" ".join(sides.get(word, word) for word in name.split()) for name in graph.joints]
+    return np.array([graph.joints.index(name) for name in partner], dtype=np.int64)

@@ -132,6 +132,15 @@ class Student(nn.Module):
             neurons[f"{stc.name}_stc"] = stc.sn
         return neurons
 
+    def use_rates(self, active: bool) -> None:
+        """Train without time steps: a population passes on the mean rate that a constant current gives it.
+
+        A rate has at most S + 1 values, those of S steps of the same neuron; the products are computed once instead of
+        at every step. The weights are those of the spiking network.
+        """
+        for neuron in self.neurons().values():
+            neuron.rate_steps = self.config.steps if active else 0
+
 
 class Spikes(Protocol):
     """Receives spikes by population: a dict that keeps them, or a counter."""

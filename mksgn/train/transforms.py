@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mksgn.train.config import TrainConfig
 from mksgn.train.datasets.clips import Clip
+from mksgn.train.skeletons import graph, mirror_pairs
 from mksgn.train.streams import StreamNormaliser, check_joints, resize
 
 STORED_FRAMES = 64  # every training clip is stored at this length; windows are cut from it
@@ -58,9 +59,15 @@ class TrainingClips:
         joints, present = self.joints[index], self.present[index]
         length, start = sample_windows(len(joints), joints.shape[2], config.crop, generator)
         rotations = sample_rotations(len(joints), config, generator)
+        mirrored = torch.rand(len(joints), generator=generator) < config.mirror if config.mirror else None
         inputs = []
         for normaliser in normalisers:
-            cut = window(joints, length, start, normaliser.frames)
+            position = start[:, None] + length[:, None] * sample_positions(
+                len(joints), normaliser.frames, config, generator
+            )
+            cut = window(joints, position)
+            if mirrored is not None:
+                cut = mirror(cut, mirrored, normaliser.graph)
             inputs.append(normaliser(rotate(cut, rotations))[present])
         return inputs, present.nonzero()[:, 0], self.labels[index]
 
@@ -72,10 +79,16 @@ def sample_windows(clips: int, frames: int, least: float, generator: torch.Gener
     return length, torch.rand(clips, generator=generator) * (frames - 1 - length)
 
 
-def window(joints: Tensor, length: Tensor, start: Tensor, frames: int) -> Tensor:
-    """Cut a window of each clip and resample it: (B, M, 64, V, 3) → (B, M, frames, V, 3)."""
+def sample_positions(clips: int, frames: int, config: TrainConfig, generator: torch.Generator) -> Tensor:
+    """Place frames in windows, (clips or 1, frames), 0 at the window's first frame and 1 at its last."""
+    if config.frame_sampling == "even":
+        return torch.linspace(0, 1, frames)[None]
+    return torch.rand(clips, frames, generator=generator).sort(dim=1).values
+
+
+def window(joints: Tensor, position: Tensor) -> Tensor:
+    """Resample clips (B, M, 64, V, 3) at positions (B, frames) in stored frames: (B, M, frames, V, 3)."""
     b, t = joints.shape[0], joints.shape[2]
-    position = start[:, None] + length[:, None] * torch.linspace(0, 1, frames)
     low = position.floor().clamp_(0, t - 2).long()
     weight = (position - low)[:, None, :, None, None]
     row = torch.arange(b)[:, None]
@@ -85,11 +98,9 @@ def window(joints: Tensor, length: Tensor, start: Tensor, frames: int) -> Tensor
 
 
 def sample_rotations(b: int, config: TrainConfig, generator: torch.Generator) -> Tensor:
-    """Draw matrices (b, 3, 3): a rotation about the vertical axis and, by up to a third of the
-    angle, about x, times a scale."""
-    angle = (torch.rand(b, 2, generator=generator) * 2 - 1) * torch.tensor(
-        [config.rotate_degrees, config.rotate_degrees / 3]
-    ).deg2rad()
+    """Draw matrices (b, 3, 3): a rotation about the vertical axis, then one about x, times a scale."""
+    tilt = config.rotate_degrees / 3 if config.tilt_degrees is None else config.tilt_degrees
+    angle = (torch.rand(b, 2, generator=generator) * 2 - 1) * torch.tensor([config.rotate_degrees, tilt]).deg2rad()
     scale = config.scale[0] + (config.scale[1] - config.scale[0]) * torch.rand(b, generator=generator)
     (cy, cx), (sy, sx) = angle.cos().unbind(1), angle.sin().unbind(1)
     zero, one = torch.zeros(b), torch.ones(b)
@@ -101,6 +112,12 @@ def sample_rotations(b: int, config: TrainConfig, generator: torch.Generator) ->
 def rotate(joints: Tensor, rotations: Tensor) -> Tensor:
     """Rotate and scale joints (B, M, T, V, 3), each clip by its matrix (B, 3, 3)."""
     return torch.einsum("bij,bmtvj->bmtvi", rotations, joints)
+
+
+def mirror(joints: Tensor, chosen: Tensor, graph_name: str) -> Tensor:
+    """Exchange left and right of the chosen clips (B,) of joints (B, M, T, V, 3): each joint and its partner, and x."""
+    reflected = joints[:, :, :, mirror_pairs(graph(graph_name))] * torch.tensor([-1.0, 1.0, 1.0])
+    return torch.where(chosen.view(-1, 1, 1, 1, 1), reflected, joints)
 
 
 def digest(clip: Clip) -> bytes:

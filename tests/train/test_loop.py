@@ -271,6 +271,21 @@ def test_a_new_training_never_leaves_another_one_s_model_beside_its_own_lines(tm
 # what is refused
 
 
+def test_after_a_phase_of_rates_the_student_spikes(tmp_path):
+    config = replace(CONFIG, epochs=4, rate_phase=0.5)
+    model = run(tmp_path / "whole", config)
+    assert [line.get("phase") for line in metrics(tmp_path / "whole")] == ["rates", "rates", None, None]
+    spikes = {}
+    inputs, _ = body_inputs(HELD_OUT.clips, model.normaliser)
+    with torch.no_grad():
+        model.student(torch.from_numpy(inputs), spikes)
+    assert all(len(s) == 4 and ((s == 0) | (s == 1)).all() for s in spikes.values())
+    with pytest.raises(Interrupted):
+        run(tmp_path / "resumed", config, stop_after=2)
+    assert_same_weights(model, run(tmp_path / "resumed", config, resume=True))
+    assert without_time(metrics(tmp_path / "resumed")) == without_time(metrics(tmp_path / "whole"))
+
+
 def test_a_teacher_of_another_split_is_refused(tmp_path):
     """It may have learnt from the clips that are held out here."""
     teacher = train_teacher(SMALL_TEACHER, TRAINING, HELD_OUT, tmp_path / "teacher")

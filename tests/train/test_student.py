@@ -262,3 +262,32 @@ def test_body_mean_is_differentiable_and_shares_the_gradient():
     logits = torch.zeros(3, 2, requires_grad=True)
     body_mean(logits, torch.tensor([0, 0, 1]), 2)[:, 0].sum().backward()
     assert logits.grad.tolist() == [[0.5, 0.0], [0.5, 0.0], [1.0, 0.0]]
+
+
+# a network of rates
+
+
+def test_a_rate_is_that_of_the_neuron_under_a_constant_current(tiny, inputs):
+    """Each population's rates are the mean of its spikes, were the network run on the rates before it at every step."""
+    rates, spikes = {}, {}
+    with torch.no_grad():
+        tiny.use_rates(True)
+        tiny(inputs, rates)
+        tiny.use_rates(False)
+        tiny(inputs, spikes)
+        for name, values in rates.items():
+            assert values.shape == (1, *spikes[name].shape[1:])
+            assert set((values * 4).unique().tolist()) <= {0.0, 1.0, 2.0, 3.0, 4.0}
+        held = rates["ssc"].expand(4, *rates["ssc"].shape[1:])
+        seen = {}
+        tiny.smf(held, seen.__setitem__)
+        assert torch.equal(seen["smf"].mean(0, keepdim=True), rates["smf"])
+        assert torch.equal(spikes["ssc"].mean(0, keepdim=True), rates["ssc"])  # the encoder's current is constant
+    assert all(((s == 0) | (s == 1)).all() for s in spikes.values())
+
+
+def test_every_parameter_learns_from_rates(tiny, inputs):
+    tiny.train().use_rates(True)
+    torch.nn.functional.cross_entropy(tiny(inputs), torch.arange(6) % 4).backward()
+    still = [name for name, p in tiny.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert not still

@@ -16,7 +16,9 @@ from mksgn.train.transforms import (
     STORED_FRAMES,
     TrainingClips,
     body_inputs,
+    mirror,
     rotate,
+    sample_positions,
     sample_rotations,
     sample_windows,
     window,
@@ -31,7 +33,8 @@ def seeded(seed=0):
 
 def cut(joints, frames, least, generator):
     """A random window of each clip (B, M, 64, V, 3)."""
-    return window(joints, *sample_windows(len(joints), joints.shape[2], least, generator), frames)
+    length, start = sample_windows(len(joints), joints.shape[2], least, generator)
+    return window(joints, start[:, None] + length[:, None] * torch.linspace(0, 1, frames))
 
 
 def rotated_and_scaled(joints, config, generator):
@@ -57,6 +60,21 @@ def normaliser(clips):
 
 
 # windows
+
+
+def test_random_frames_rise_inside_the_window_and_differ_between_clips():
+    config = TrainConfig(frame_sampling="random")
+    position = sample_positions(200, 16, config, seeded())
+    assert position.shape == (200, 16)
+    assert (position.diff(dim=1) >= 0).all()
+    assert 0 <= position.min() < 0.02 < 0.98 < position.max() <= 1
+    assert len(position.unique(dim=0)) == 200
+    # uniform: the k-th of 16 sorted numbers has mean (k + 1) / 17
+    assert (position.mean(0) - torch.arange(1, 17) / 17).abs().max() < 0.04
+
+
+def test_even_frames_reach_both_ends_of_the_window():
+    torch.testing.assert_close(sample_positions(3, 5, STILL, seeded())[0], torch.tensor([0, 0.25, 0.5, 0.75, 1]))
 
 
 @pytest.mark.parametrize("least", [0.1, 0.5, 0.7, 1.0])
@@ -144,6 +162,39 @@ def test_scale_is_one_number_per_clip_inside_its_range():
     factor = factor[:, 0, 0, 0, 0]
     assert 0.8 - 1e-4 <= factor.min() < 0.82
     assert 1.23 < factor.max() <= 1.25 + 1e-4
+
+
+def test_tilt_is_a_third_of_the_rotation_or_its_own_entry():
+    """The image of the vertical axis leaves it by the tilt alone: the rotation about it comes first."""
+    for config, most in [
+        (TrainConfig(rotate_degrees=60), 20.0),
+        (TrainConfig(rotate_degrees=60, tilt_degrees=50), 50.0),
+    ]:
+        matrices = sample_rotations(2000, replace(config, scale=(1.0, 1.0)), seeded())
+        tilt = torch.rad2deg(torch.acos(matrices[:, 1, 1].clamp(-1, 1)))
+        assert 0.95 * most < tilt.max() <= most + 0.1
+
+
+@pytest.mark.parametrize("name", ["ntu-25", "nw-ucla-20"])
+def test_mirroring_exchanges_the_sides_and_keeps_all_lengths(name):
+    joints = torch.randn(2, 1, 4, graph(name).size, 3, generator=seeded())
+    mirrored = mirror(joints, torch.tensor([True, False]), name)
+    assert torch.equal(mirrored[1], joints[1])
+    left, right = (graph(name).joints.index(f"{side} elbow") for side in ("left", "right"))
+    assert torch.equal(mirrored[0, :, :, left], joints[0, :, :, right] * torch.tensor([-1.0, 1.0, 1.0]))
+    parents = bone_pairs(graph(name))
+    lengths = [sorted((x - x[:, :, parents]).norm(dim=-1).flatten().tolist()) for x in (joints[0], mirrored[0])]
+    assert lengths[0] == pytest.approx(lengths[1])  # a bone becomes its partner
+    assert torch.equal(mirror(mirrored, torch.tensor([True, False]), name), joints)
+
+
+def test_a_share_of_the_clips_is_mirrored(clips, normaliser):
+    data, index = TrainingClips(clips[:1]), torch.zeros(400, dtype=torch.long)
+    config = replace(STILL, mirror=0.25)
+    (x,), _, _ = data.batch(index, [normaliser], config, seeded())
+    (still,), _, _ = data.batch(index[:1], [normaliser], STILL, seeded())
+    same = (x.view(400, -1) == still.view(1, -1)).all(1).float().mean()
+    assert 0.68 < same < 0.82
 
 
 def test_a_rotated_clip_has_the_bones_of_the_clip(clips):

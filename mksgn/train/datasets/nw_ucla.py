@@ -16,7 +16,7 @@ import os
 import re
 import reprlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,11 +39,23 @@ CLASSES = (
     "throw",
     "carry",
 )
-SPLITS: dict[str, dict[str, tuple[int, ...]]] = {  # split -> part -> views
-    "xview": {"train": (1, 2), "test": (3,)},  # the benchmark's own
-    "view1-2": {"train": (1,), "test": (2,)},  # for those who have no view 3, and for model selection
+SUBJECTS = tuple(range(1, 11))
+
+
+class Part(NamedTuple):
+    """The clips of one part of a split: those of these views, performed by these subjects."""
+
+    views: tuple[int, ...]
+    subjects: tuple[int, ...] = SUBJECTS
+
+
+SPLITS: dict[str, dict[str, Part]] = {
+    "xview": {"train": Part((1, 2)), "test": Part((3,))},  # the benchmark's own
+    # for those who have no view 3, and for model selection: inside the benchmark's training split [ours]
+    "view1-2": {"train": Part((1,)), "test": Part((2,))},
+    "subject-val": {"train": Part((1, 2), SUBJECTS[:7]), "test": Part((1, 2), SUBJECTS[7:])},
 }
-VALIDATION = ("view1-2",)  # its test part lies inside the benchmark's training split
+VALIDATION = ("view1-2", "subject-val")
 _LARGEST = float(np.finfo(np.float32).max)
 _NAME = re.compile(r"a(\d{2})_s(\d{2})_e(\d{2})_v(\d{2})")
 
@@ -56,17 +68,18 @@ def read(path: str | Path, split: str, part: str) -> ClipSet:
     """
     check_selection(SOURCE, SPLITS, split, part)
     folder = _clip_folder(Path(path))
-    views = SPLITS[split][part]
+    views, subjects = SPLITS[split][part]
     by_view: dict[int, list[Path]] = {view: [] for view in views}
     for file in sorted(folder.glob("*.json")):
-        view = _numbers(file)[3]
-        if view in by_view:
+        _, subject, _, view = _numbers(file)
+        if view in by_view and subject in subjects:
             by_view[view].append(file)
     for view, files in by_view.items():
         if not files:
             others = " or ".join(f"--split {other}" for other in SPLITS if other != split)
+            whose = "" if subjects == SUBJECTS else f" by subjects {subjects[0]} to {subjects[-1]}"
             raise BadInputError(
-                f"{folder}: no clip of view {view}, which the {part} part of split {split} needs: "
+                f"{folder}: no clip of view {view}{whose}, which the {part} part of split {split} needs: "
                 f"add the files *_v{view:02d}.json, or use {others}"
             )
     chosen = sorted(file for files in by_view.values() for file in files)

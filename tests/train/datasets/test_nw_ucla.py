@@ -169,6 +169,24 @@ def test_open_source_spreads_a_limit_over_the_classes(clips):
         assert np.ptp(np.bincount(some.labels, minlength=10)) <= 1
 
 
+def test_subject_val_holds_out_people(clips):
+    for subject in (8, 10):
+        for view in (1, 2):
+            write(clips / "all_sqe", subject=subject, view=view)
+    parts = {part: nw_ucla.read(clips, "subject-val", part) for part in ("train", "test")}
+    assert {part: {clip.subject for clip in found.clips} for part, found in parts.items()} == {
+        "train": {1, 2, 3},
+        "test": {8, 10},
+    }
+    assert [len(found) for found in parts.values()] == [60, 4]
+    assert all(found.validation for found in parts.values())
+
+
+def test_a_view_without_the_subjects_of_a_part_is_named(clips):
+    message = refused(lambda: nw_ucla.read(clips, "subject-val", "test"))
+    assert "no clip of view 1 by subjects 8 to 10, which the test part of split subject-val needs" in message
+
+
 def test_open_source_takes_the_benchmarks_split_by_default(clips):
     assert len(open_source(f"nw-ucla:{clips}", part="train")) == 60
     with pytest.raises(BadInputError, match="view 3"):
@@ -184,7 +202,7 @@ def test_open_source_takes_the_benchmarks_split_by_default(clips):
         ("nw-ucla:", {}, "must have the form nw-ucla:PATH"),
         ("synthetic:10", {}, "must have the form synthetic"),
         ("synthetic:", {}, "must have the form synthetic"),
-        ("nw-ucla:here", {"split": "xsub"}, "no split 'xsub': use one of xview, view1-2"),
+        ("nw-ucla:here", {"split": "xsub"}, "no split 'xsub': use one of xview, view1-2, subject-val"),
         ("synthetic", {"split": "xview"}, "no split 'xview': use one of synthetic"),
         ("synthetic", {"part": "val"}, "no part 'val': use train or test"),
         ("synthetic", {"limit": 0}, "limit 0 .* at least 1"),
@@ -201,6 +219,8 @@ def test_the_real_clips():
     train = nw_ucla.read(REAL, "view1-2", "train")
     test = nw_ucla.read(REAL / "all_sqe", "view1-2", "test")
     assert (len(train), len(test)) == (516, 504)
+    by_subject = [nw_ucla.read(REAL, "subject-val", part) for part in ("train", "test")]
+    assert [len(found) for found in by_subject] == [723, 297]
     lengths = {clip.name: clip.joints.shape[1] for clip in train.clips + test.clips}
     assert (min(lengths.values()), max(lengths.values())) == (1, 201)
     assert lengths["a02_s09_e04_v02"] == 1
