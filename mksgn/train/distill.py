@@ -4,13 +4,14 @@
     L_soft = tau² KL(softmax(z_T / tau) ‖ softmax(z_S / tau)), tau = 4 [ours]
     L_feat = mean_l mse(mean_S student_l, mean_S FTM_l(teacher_l)) [ours]; teacher 4, 7, 10 ↔ student 2, 4, 6
     FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F_l)))))    [ours]; "feature translation module" [paper]
-    R = mean firing rate over all neurons and steps, above a floor per population [ours]: penalises energy
+    R = mean firing rate over all neurons and steps, above a floor per population [ours]: penalises energy;
+        with `rate_cost = synapses` each neuron weighs as many synapses as its spikes reach
 
 The FTM exists in training only and is trained with the student. The teacher is frozen, in
 evaluation mode.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from mksgn.train.config import TrainConfig
 from mksgn.train.layers import ConvBN, init_bn_biases
 from mksgn.train.neurons import LIF
 from mksgn.train.student import Student, StudentConfig, body_mean
+from mksgn.train.synapses import fan_out
 from mksgn.train.teacher import Teacher, TeacherConfig
 
 
@@ -104,17 +106,23 @@ def soft_label_loss(teacher: Tensor, student: Tensor, temperature: float) -> Ten
     return temperature**2 * F.kl_div(actual, target, reduction="none", log_target=True).sum(1)
 
 
-def mean_firing_rate(spikes: dict[str, Tensor], floor: float = 0.0) -> Tensor:
-    """Compute the mean firing rate per body (L,) over all populations' neurons and steps; spikes
-    are (S, L, *shape).
+def mean_firing_rate(
+    spikes: dict[str, Tensor], floor: float = 0.0, weights: Mapping[str, float] | None = None
+) -> Tensor:
+    """Compute the mean firing rate per body (L,) over all populations' neurons and steps.
 
-    Only a population's rate above `floor` counts: a penalty on the rest would silence those that
-    fire least.
+    Args:
+        spikes: By population, (S, L, *shape).
+        floor: Only a population's rate above it counts: a penalty on the rest would silence those
+            that fire least.
+        weights: What a neuron of each population weighs in the mean; None: all the same.
     """
-    decisions = [s[:, 0].numel() for s in spikes.values()]
-    events = [s.flatten(2).sum((0, 2)) for s in spikes.values()]
-    above = [(e - floor * d).clamp_min(0) for e, d in zip(events, decisions, strict=True)]
-    return torch.stack(above).sum(0) / sum(decisions)
+    weight = dict.fromkeys(spikes, 1.0) if weights is None else weights
+    decisions = {name: s[:, 0].numel() for name, s in spikes.items()}
+    above = [
+        weight[name] * (s.flatten(2).sum((0, 2)) - floor * decisions[name]).clamp_min(0) for name, s in spikes.items()
+    ]
+    return torch.stack(above).sum(0) / sum(weight[name] * count for name, count in decisions.items())
 
 
 class StudentObjective(nn.Module):
@@ -126,6 +134,7 @@ class StudentObjective(nn.Module):
     def __init__(self, student: Student, config: TrainConfig, distillation: Distillation | None = None):
         super().__init__()
         self.network, self.config, self.distillation = student, config, distillation
+        self.fan_out = fan_out(student) if config.rate_cost == "synapses" else None
         self.weights = {"cross_entropy": 1.0}
         if distillation is not None:
             self.weights |= {"soft_label": config.soft_label_weight, "feature": config.feature_weight}
@@ -152,7 +161,8 @@ class StudentObjective(nn.Module):
             losses["feature"] = body_mean(feature[:, None], clip_of, clips)[:, 0]
         if self.config.rate_weight:
             assert spikes is not None
-            losses["rate"] = body_mean(mean_firing_rate(spikes, self.config.rate_floor)[:, None], clip_of, clips)[:, 0]
+            rate = mean_firing_rate(spikes, self.config.rate_floor, self.fan_out)
+            losses["rate"] = body_mean(rate[:, None], clip_of, clips)[:, 0]
         return losses, logits
 
 

@@ -28,6 +28,7 @@ from mksgn.train.distill import (
 from mksgn.train.loop import train
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
+from mksgn.train.synapses import fan_out
 from mksgn.train.teacher import Teacher, TeacherConfig
 from tests.support.tiers import examples
 
@@ -302,6 +303,28 @@ def test_the_mean_firing_rate_is_over_all_neurons_and_steps():
     for population in record.values():
         assert not population.grad[:, 0].any()
         np.testing.assert_allclose(array(population.grad[:, 1]), 1 / (4 * neurons), rtol=1e-12)
+
+
+def test_a_rate_by_synapses_is_the_share_of_the_synaptic_operations_that_could_be():
+    record = {"a": spikes(0, 4, 2, 3, 2, 5, rate=0.6), "c": spikes(2, 4, 2, 7)}
+    operations = 12.0 * array(record["a"]).sum((0, 2, 3, 4)) + 2.5 * array(record["c"]).sum((0, 2))
+    most = 12.0 * 4 * 30 + 2.5 * 4 * 7
+    np.testing.assert_allclose(array(mean_firing_rate(record, weights={"a": 12.0, "c": 2.5})), operations / most)
+
+
+def test_a_student_is_penalised_by_its_synapses_where_the_config_says_so():
+    student = Student(StudentConfig(**STUDENT))
+    x = torch.randn(3, 12, 6, 20, generator=torch.Generator().manual_seed(0))
+    losses = {}
+    for cost in ("neurons", "synapses"):
+        objective = StudentObjective(student, TrainConfig(rate_weight=1.0, rate_cost=cost)).eval()
+        losses[cost], _ = objective([x], torch.arange(3), torch.zeros(3, dtype=torch.long))
+    record = {}
+    student(x, record)
+    by_synapse = mean_firing_rate(record, weights=fan_out(student))
+    torch.testing.assert_close(losses["synapses"]["rate"], by_synapse)
+    torch.testing.assert_close(losses["neurons"]["rate"], mean_firing_rate(record))
+    assert not torch.equal(losses["neurons"]["rate"], losses["synapses"]["rate"])
 
 
 def test_the_mean_firing_rate_of_a_student_counts_each_population_once():
