@@ -13,48 +13,10 @@ from mksgn.common.errors import BadInputError
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
 
 
-def _teacher(frames: int, width: int, kernel: int) -> dict[str, Any]:
-    return {"frames": frames, "widths": [width] * 4 + [2 * width] * 3 + [4 * width] * 3, "kernel": kernel}
-
-
-# `paper` has the widths of CTR-GCN's baseline [ours]; the smaller ones are for tests, demos and
-# CPUs. A rate_weight of 0.3 removes two thirds of the demo's spikes at the same accuracy
-# (docs/training.md).
+_PRESET_FILES = Path(__file__).parent / "data" / "presets"
 PRESETS: dict[str, dict[str, Any]] = {
-    # The synthetic clips already vary in size, speed, phase and view: little augmentation, few
-    # epochs.
-    "demo": {
-        "student": {"frames": 8, "stream_channels": 8, "widths": [8, 16, 16, 32, 32, 32], "heads": 2},
-        "teacher": _teacher(8, 16, kernel=5),
-        "epochs": 10,
-        "batch": 24,
-        "learning_rate": 1e-2,
-        "label_smoothing": 0.05,
-        "rate_weight": 0.3,
-        "rate_floor": 0.05,
-        "rotate_degrees": 0.0,
-        "scale": (0.95, 1.05),
-        "crop": 0.95,
-    },
-    "small": {
-        "student": {"frames": 16, "stream_channels": 16, "widths": [16, 32, 64, 64, 128, 128], "heads": 4},
-        "teacher": _teacher(16, 32, kernel=5),
-        "epochs": 60,
-        "batch": 16,
-        "learning_rate": 6e-3,
-        "rate_weight": 0.3,
-        "rotate_degrees": 60.0,
-    },
-    "paper": {
-        "student": {"frames": 64, "stream_channels": 64, "widths": [64, 64, 128, 128, 256, 256], "heads": 8},
-        "teacher": _teacher(64, 64, kernel=9),
-        "epochs": 65,
-        "batch": 64,
-        "learning_rate": 2e-3,
-        "rate_weight": 0.3,
-    },
+    name: yaml.safe_load((_PRESET_FILES / f"{name}.yaml").read_text()) for name in ("demo", "small", "paper")
 }
-
 
 Share = Annotated[Real, Field(ge=0, le=1)]
 Weight = Annotated[Real, Field(ge=0, le=1e6)]
