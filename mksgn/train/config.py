@@ -55,6 +55,7 @@ class TrainConfig:
     temperature: Real = Field(default=4.0, ge=1e-3, le=1e3)  # of the soft labels
     rate_weight: Weight = 0.0  # lambda: what a mean firing rate of 1 adds to the loss
     rate_floor: Share = 0.0  # populations that fire less than this are not penalised
+    attention_floor: Share = 0.0  # firing rate below which attention's maps and values are pulled up (distill.py)
     rate_cost: Literal["neurons", "synapses"] = "neurons"  # what a rate is a mean over (distill.py)
     rate_phase: Annotated[Real, Field(ge=0, le=0.95)] = 0.0  # share of the epochs without time steps (Student.rates)
     rotate_degrees: Real = Field(default=30.0, ge=0, le=180)  # about the vertical axis

@@ -1,11 +1,12 @@
 """The losses of student and teacher, each a value per clip and logged separately.
 
-    L = CE + alpha L_soft + beta L_feat + lambda R          [paper] for the two kinds of distillation
+    L = CE + alpha L_soft + beta L_feat + lambda R + L_silence    [paper] for the two kinds of distillation
     L_soft = tau² KL(softmax(z_T / tau) ‖ softmax(z_S / tau)), tau = 4 [ours]
     L_feat = mean_l mse(mean_S student_l, mean_S FTM_l(teacher_l)) [ours]; teacher 4, 7, 10 ↔ student 2, 4, 6
     FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F_l)))))    [ours]; "feature translation module" [paper]
     R = mean firing rate over all neurons and steps, above a floor per population [ours]: penalises energy;
         with `rate_cost = synapses` each neuron weighs as many synapses as its spikes reach
+    L_silence = mean over attention's m and z of max(0, 1 - rate / attention_floor) [ours]: keeps attention firing
 
 The FTM exists in training only and is trained with the student. The teacher is frozen, in
 evaluation mode.
@@ -125,6 +126,13 @@ def mean_firing_rate(
     return torch.stack(above).sum(0) / sum(weight[name] * count for name, count in decisions.items())
 
 
+def silence(spikes: dict[str, Tensor], least: float) -> Tensor:
+    """Compute how far attention's maps and values fire below `least`, as a share of it, per body (L,); the mean over m
+    and z of all blocks."""
+    rates = [s.flatten(2).mean((0, 2)) for name, s in spikes.items() if name.endswith((".m", ".z"))]
+    return (1 - torch.stack(rates) / least).clamp_min(0).mean(0)
+
+
 class StudentObjective(nn.Module):
     """The student and its losses; with a `distillation`, its modules and losses too. Holds
     everything that is trained."""
@@ -140,6 +148,8 @@ class StudentObjective(nn.Module):
             self.weights |= {"soft_label": config.soft_label_weight, "feature": config.feature_weight}
         if config.rate_weight:
             self.weights["rate"] = config.rate_weight
+        if config.attention_floor and student.config.attention == "self":
+            self.weights["silence"] = 1.0
 
     def forward(self, bodies: Sequence[Tensor], clip_of: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Compute losses per clip (B,) by name, and logits (B, classes).
@@ -163,6 +173,10 @@ class StudentObjective(nn.Module):
             assert spikes is not None
             rate = mean_firing_rate(spikes, self.config.rate_floor, self.fan_out)
             losses["rate"] = body_mean(rate[:, None], clip_of, clips)[:, 0]
+        if "silence" in self.weights:
+            assert spikes is not None
+            below = silence(spikes, self.config.attention_floor)
+            losses["silence"] = body_mean(below[:, None], clip_of, clips)[:, 0]
         return losses, logits
 
 

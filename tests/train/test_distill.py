@@ -23,7 +23,9 @@ from mksgn.train.distill import (
     TeacherObjective,
     layer_pairs,
     mean_firing_rate,
+    silence,
     soft_label_loss,
+    weighted_sum,
 )
 from mksgn.train.loop import train
 from mksgn.train.streams import StreamNormaliser
@@ -325,6 +327,34 @@ def test_a_student_is_penalised_by_its_synapses_where_the_config_says_so():
     torch.testing.assert_close(losses["synapses"]["rate"], by_synapse)
     torch.testing.assert_close(losses["neurons"]["rate"], mean_firing_rate(record))
     assert not torch.equal(losses["neurons"]["rate"], losses["synapses"]["rate"])
+
+
+def test_silence_is_how_far_attention_fires_below_its_floor():
+    record = {"a.m": torch.zeros(2, 2, 5, 10), "a.z": torch.zeros(2, 2, 10), "a_sgc": torch.zeros(2, 2, 4)}
+    record["a.m"][0, 0, 0, 0] = 1  # 1 of the first body's 100 decisions
+    record["a.z"][:, 0, 0] = 1  # 2 of 20
+    below = silence(record, least=0.02)
+    torch.testing.assert_close(below, torch.tensor([0.25, 1.0]))  # half below and not below; both silent
+
+
+def test_a_floor_keeps_attention_firing():
+    """Against a strong penalty on all spikes, a few steps of the optimiser leave more of them in attention."""
+    x, labels = torch.randn(6, 12, 6, 20, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    rates = {}
+    for floor in (0.0, 0.2):
+        torch.manual_seed(0)
+        student = Student(StudentConfig(**STUDENT))
+        objective = StudentObjective(student, TrainConfig(rate_weight=20.0, attention_floor=floor)).train()
+        optimizer = torch.optim.Adam(student.parameters(), 1e-2)
+        for _ in range(15):
+            losses, _ = objective([x], torch.arange(6), labels)
+            optimizer.zero_grad()
+            weighted_sum(losses, objective.weights).backward()
+            optimizer.step()
+        record = {}
+        student(x, record)
+        rates[floor] = min(float(s.mean()) for name, s in record.items() if name.endswith((".m", ".z")))
+    assert rates[0.0] < rates[0.2]
 
 
 def test_the_mean_firing_rate_of_a_student_counts_each_population_once():
