@@ -12,7 +12,6 @@ from pydantic.dataclasses import dataclass
 from mksgn.common.errors import BadInputError
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
 
-
 _PRESET_FILES = Path(__file__).parent / "data" / "presets"
 PRESETS: dict[str, dict[str, Any]] = {
     name: yaml.safe_load((_PRESET_FILES / f"{name}.yaml").read_text()) for name in ("demo", "small", "paper")

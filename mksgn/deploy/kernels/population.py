@@ -21,6 +21,7 @@ from mksgn.export.loihi import DECAY_STEPS, SUB_UNITS
 
 WORD = 8  # spikes in a word of bytes
 LONG_ROW = 2048  # neurons
+JOINED = 1024  # neurons that are advanced in one row: their variables stay in the first-level cache
 INITIAL = 2  # of a neuron's constants
 _NO_SPIKES, _NO_MAP = np.empty((0, 0, 0, 0, 0), np.uint8), np.empty((0, 0, 0, 0, 0, 0), np.uint8)
 Plan = tuple[Tiles, list[np.ndarray], int]
@@ -134,12 +135,12 @@ class FusedPopulation:
         unit = np.int32(HALF if self.product is None else self.product.weight)
         sent = np.empty((steps, samples, self.positions, self.channels), np.uint8)
         given = self._no_current if extra is None else self._rows(extra.int())
+        neurons = unit, given, self._repeated_constants, self._group, self._repeated_keep, state
 
         def work(part: np.ndarray) -> tuple[np.ndarray, int, int, int]:
             counts = np.zeros((self.positions, self.channels), np.int64)
-            constants = unit, given, self._constants, self._group, self._keep, state
             targets, scratch = (tiles.targets, tiles.first_target), tiles.scratch(most, self._accumulator)
-            return counts, *synapses.run_tiles(part, inputs, product, targets, *constants, sent, counts, scratch)
+            return counts, *synapses.run_tiles(part, inputs, product, targets, *neurons, sent, counts, scratch)
 
         done = list(map(work, parts) if pool is None else pool.map(work, parts))
         counts = done[0][0]
@@ -168,7 +169,7 @@ class FusedPopulation:
 
     @cached_property
     def _no_current(self) -> np.ndarray:
-        return np.zeros((1, 1, 1, self.channels), np.int32)
+        return np.zeros((1, 1, 1, self._joined * self.channels), np.int32)
 
     @cached_property
     def _accumulator(self) -> Any:
@@ -193,6 +194,20 @@ class FusedPopulation:
         du = DECAY_STEPS - 1 if self.neuron.du is None else self.neuron.du
         keep_v = (DECAY_STEPS - np.asarray(self.neuron.dv)) / DECAY_STEPS
         return self._parameters(keep_v, (DECAY_STEPS - 1 - np.asarray(du)) / DECAY_STEPS)
+
+    @cached_property
+    def _joined(self) -> int:
+        """How many positions may be advanced in one row."""
+        unpadded = padded(self.channels) == self.channels
+        return min(self._group, max(1, JOINED // self.channels)) if unpadded else 1
+
+    @cached_property
+    def _repeated_constants(self) -> np.ndarray:
+        return np.tile(self._constants, self._joined)
+
+    @cached_property
+    def _repeated_keep(self) -> np.ndarray:
+        return np.tile(self._keep, self._joined)
 
     @cached_property
     def _group(self) -> int:

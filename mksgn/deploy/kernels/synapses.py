@@ -13,16 +13,17 @@ import numpy as np
 from numba import njit
 
 from mksgn.deploy.kernels.attention import fill_map, fill_values, gathered
-from mksgn.deploy.kernels.tiles import SLACK
-from mksgn.deploy.kernels.vectors import add_rows, set_bits, trailing_zeros
+from mksgn.deploy.kernels.vectors import add_rows, list_bits, set_bits
 from mksgn.export.loihi import CURRENT_WRAP, MEMBRANE_MAX, SUB_UNITS
 
 # Of attention.py and vectors.py, which are compiled into the loops here. numba uses what it has kept on disk until this
 # file changes: so this line has to change with them.
-INLINED = "44b60dd3d9e7a5cd"
+INLINED = "5b09a040d32f6d09"
 
 # 32-bit constants: with wider ones the compiler would widen all of a row
 SUB, HIGHEST, LOWEST = np.int32(SUB_UNITS), np.int32(MEMBRANE_MAX), np.int32(-MEMBRANE_MAX)
+# the places of the set bits of each byte, from the lowest
+PLACES = np.array([[*(k for k in range(8) if mask >> k & 1), *[0] * 8][:8] for mask in range(256)], np.int32)
 SUBTRACTING = 5  # constants of a neuron that resets by subtraction
 HALF_WRAP, WRAP_MASK = np.int32(CURRENT_WRAP // 2 - 1), np.int32(CURRENT_WRAP - 1)
 
@@ -34,17 +35,10 @@ def list_events(words, listed):
     What follows them in `listed` is overwritten, up to `SLACK` more.
     """
     count = 0
-    for first in range(0, len(words), 8):
-        mask = np.uint64(0)
-        for i in range(min(8, len(words) - first)):
-            mask |= np.uint64(gathered(words[first + i]) << np.uint64(8 * i))
-        end = count + np.int64(set_bits(mask))
-        # four at a time: the processor foresees how often more easily than for single ones
-        for place in range(count, end, SLACK + 1):
-            for k in range(SLACK + 1):
-                listed[place + k] = 8 * first + trailing_zeros(mask)
-                mask &= np.uint64(mask - np.uint64(1))
-        count = end
+    for i in range(len(words)):
+        mask = gathered(words[i])
+        list_bits(listed, count, PLACES, np.int64(mask), 8 * i)
+        count += np.int64(set_bits(mask))
     return count
 
 
@@ -164,48 +158,102 @@ def add_tile(sums, weight, edges, targets, starts, sources, listed):
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
-def add_counts(total, counts):
-    """Add counts to a total, and set them to 0."""
-    for k in range(len(total)):
-        total[k] += counts[k]
-        counts[k] = 0
+def add_counts(total, positions, counts):
+    """Add counts of positions, one after the other, to the total (P, C), and set them to 0."""
+    width = total.shape[1]
+    for i in range(len(positions)):
+        row = total[positions[i]]
+        for k in range(width):
+            row[k] += counts[i * width + k]
+    counts[:] = 0
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def same_neurons(targets, first, group, most):
+    """Return the end of the targets from `first` on that have the same constants, at most `most` of them."""
+    end = first + 1
+    while end < min(first + most, len(targets)) and targets[end] // group == targets[first] // group:
+        end += 1
+    return end
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def gather_rows(rows, positions, joined):
+    """Copy rows (P, C) at positions one after the other."""
+    width = rows.shape[1]
+    for i in range(len(positions)):
+        row = rows[positions[i]]
+        for k in range(width):
+            joined[i * width + k] = row[k]
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def scatter_rows(joined, positions, rows):
+    """Copy what lies one after the other to the rows (P, C) at positions."""
+    width = rows.shape[1]
+    for i in range(len(positions)):
+        row = rows[positions[i]]
+        for k in range(width):
+            row[k] = joined[i * width + k]
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
 def fire_tile(sums, samples, targets, neurons, sent, counts):
-    """Advance a tile's neurons by all steps; arguments and maxima as in `run_tiles`."""
+    """Advance a tile's neurons by all steps; arguments and maxima as in `run_tiles`.
+
+    Positions with the same constants are joined to one row: a row costs the same few comparisons
+    however long it is.
+    """
     unit, extra, neuron, group, keep, state = neurons
     steps, width = sent.shape[0], sent.shape[3]
-    resting, no_memory = np.empty(width, np.int32), np.empty(0, np.int32)
-    per_neuron = np.zeros(width, np.uint8)
+    most = neuron.shape[2] // width
+    v_of_row, u_of_row = np.empty(most * width, np.int32), np.empty(most * width if state.shape[1] else 0, np.int32)
+    current_of_row, spikes = np.empty(most * width, np.int32), np.empty(most * width, np.uint8)
+    per_neuron = np.zeros(most * width, np.uint8)
     max_current, max_membrane = np.int32(0), np.int32(0)
-    for i in range(len(targets)):
-        p, added = targets[i], 0
-        constants = neuron[p // group]
+    first = 0
+    while first < len(targets):
+        end = same_neurons(targets, first, group, most)
+        joined, size, added = targets[first:end], (end - first) * width, 0
+        constants, v = neuron[joined[0] // group], v_of_row[:size]
+        u = u_of_row[:size] if state.shape[1] else u_of_row
+        in_order, start = joined[-1] - joined[0] == end - first - 1, joined[0] * width
         for n in range(samples[0], samples[1]):
-            v, u = resting, no_memory
             if state.shape[1]:
-                v, u = state[0, n, p], state[1, n, p]
+                gather_rows(state[0, n], joined, v)
+                gather_rows(state[1, n], joined, u)
             else:
-                v[:] = constants[2]
+                v[:] = constants[2, :size]
             for s in range(steps):
-                row = sums[((n - samples[0]) * steps + s) * len(targets) + i]
-                more = extra[min(s, extra.shape[0] - 1), min(n, extra.shape[1] - 1), min(p, extra.shape[2] - 1)]
-                out = sent[s, n, p]
+                row = ((n - samples[0]) * steps + s) * len(targets) + first
+                accumulated = sums[row : row + end - first].reshape(-1)
+                more = extra[min(s, extra.shape[0] - 1), min(n, extra.shape[1] - 1), 0]
+                if extra.shape[2] > 1:
+                    gather_rows(extra[min(s, extra.shape[0] - 1), min(n, extra.shape[1] - 1)], joined, current_of_row)
+                    more = current_of_row
+                out = sent[s, n].reshape(-1)[start : start + size] if in_order else spikes[:size]
                 if len(constants) == SUBTRACTING:
-                    current, h = fire_subtracting(row, unit, more, constants, keep[p // group], v, u, out)
+                    current, h = fire_subtracting(
+                        accumulated, unit, more, constants, keep[joined[0] // group], v, u, out
+                    )
                 elif len(keep):
-                    current, h = fire(row, unit, more, constants, keep[p // group], v, u, out)
+                    current, h = fire(accumulated, unit, more, constants, keep[joined[0] // group], v, u, out)
                 else:
-                    current, h = fire_halving(row, unit, more, constants, v, out)
+                    current, h = fire_halving(accumulated, unit, more, constants, v, out)
                 max_current, max_membrane = max(max_current, current), max(max_membrane, h)
-                for k in range(width):
+                if not in_order:
+                    scatter_rows(out, joined, sent[s, n])
+                for k in range(size):
                     per_neuron[k] = np.uint8(per_neuron[k] + out[k])
                 added += 1
                 if added == 255:  # of a byte
-                    add_counts(counts[p], per_neuron)
+                    add_counts(counts, joined, per_neuron)
                     added = 0
-        add_counts(counts[p], per_neuron)
+            if state.shape[1]:
+                scatter_rows(v, joined, state[0, n])
+                scatter_rows(u, joined, state[1, n])
+        add_counts(counts, joined, per_neuron)
+        first = end
     return max_current, max_membrane
 
 
@@ -223,11 +271,13 @@ def run_tiles(tasks, inputs, product, tiles, unit, extra, neuron, group, keep, s
             of no length where there is none; a map of no length where the product is q kᵀ.
         tiles: the targets' positions, int64, and int64 (tiles + 1,) where each tile's begin.
         unit: weight units of an accumulator.
-        extra: int32 (S, N, P, C), weight units: current of other projections; an axis of 1 is the same for all.
-        neuron: int32 (P / group, 3, C) as in `fire_halving`, or (P / group, 5, C) as in `fire_subtracting`;
-            `group` positions have the same.
+        extra: int32 (S, N, P, C), weight units: current of other projections; an axis of 1 is the same for all,
+            with a P of 1 repeated as `neuron` is.
+        neuron: int32 (P / group, 3, R C) as in `fire_halving`, or (P / group, 5, R C) as in `fire_subtracting`;
+            `group` positions have the same, repeated for up to R positions that are advanced in one row. More
+            than one where accumulators have no padding.
         group: number of those positions.
-        keep: float64 (P / group, 2, C) as in `fire`; (0, 2, C): the membrane keeps a half, and is reset to 0.
+        keep: float64 (P / group, 2, R C) as in `fire`; of no length: the membrane keeps a half, and is reset to 0.
         state: int32 (2, N, P, C), membrane potentials and currents in sub-units; changed. Its axes but
             the last may be 0 long where every sample starts anew and the current has no memory.
         sent: uint8 (S, N, P, C), spikes; written.

@@ -7,7 +7,7 @@ import numpy as np
 
 from mksgn.deploy.kernels.blocks import Blocks
 
-SLACK = 3  # events that may be written after the last
+SLACK = 8  # events, and accumulators, that may be written after the last
 TILE_BYTES = 1 << 18  # of accumulators: half of a core's second-level cache
 ROUNDS = 32  # a population whose positions hang together over more edges than this is cut anywhere
 
@@ -70,7 +70,7 @@ class Tiles:
         targets, sources, events = self._largest
         runs = samples * self.steps
         return (
-            np.empty((runs * targets, self.channels), accumulator),
+            np.empty(runs * targets * self.channels + SLACK, accumulator)[:-SLACK].reshape(-1, self.channels),
             np.empty(runs * sources + 1, np.int64),
             np.empty(runs * events + SLACK, np.int32),
         )
