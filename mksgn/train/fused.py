@@ -114,24 +114,28 @@ def normalised(y: Tensor, norm: nn.BatchNorm2d) -> Affine:
 
 class _FusedLIF(torch.autograd.Function):
     """Spikes (S, L, C, ...) of the sum of one or two branches, each y (S or 1, L, C, ...) with the
-    weight and bias (C,) that its affine has absorbed, or None."""
+    weight and bias (C,) that its affine has absorbed, or None; with `rates` their mean (1, L, C, ...) under constant
+    currents y (1, L, C, ...)."""
 
     @staticmethod
-    def forward(ctx, steps, tau, threshold, slope, affines, *branches):
+    def forward(ctx, steps, rates, tau, threshold, slope, affines, *branches):
         from mksgn.train import kernels
 
         shape = branches[0].shape[1:]  # (L, C, ...)
         rows = [_rows(y) for y in branches[::3]]
-        spikes = rows[0].new_empty(steps, *rows[0].shape[1:])
+        ctx.rate_steps = (steps,) if rates else ()
+        spikes = rows[0].new_empty(1 if rates else steps, *rows[0].shape[1:])
         ctx.scalars = [rows[0].numpy().dtype.type(value) for value in (1.0 / tau, threshold, slope)]
         coefficients = [
             [_expand(v, spikes.shape[2]) for v in (affine.gain, affine.shift, affine.mean)] for affine in affines
         ]
         arguments = _numpy_pairs([[y, *c[:2]] for y, c in zip(rows, coefficients, strict=True)])
-        run(kernels.lif_forward, spikes.numel(), spikes.shape[2], *arguments, *ctx.scalars[:2], spikes.numpy())
+        kernel = kernels.rate_forward if rates else kernels.lif_forward
+        outputs = (spikes.numpy(), *ctx.rate_steps)
+        run(kernel, spikes.numel(), spikes.shape[2], *arguments, *ctx.scalars[:2], *outputs)
         ctx.save_for_backward(*rows)
         ctx.shape, ctx.affines, ctx.coefficients = shape, affines, coefficients
-        return spikes.view(steps, *shape)
+        return spikes.view(-1, *shape)
 
     @staticmethod
     def backward(ctx, grad_spikes):
@@ -142,17 +146,18 @@ class _FusedLIF(torch.autograd.Function):
         grad_x, length = torch.empty_like(grad_spikes), grad_spikes.shape[2]
         sums = torch.empty(3, length, dtype=torch.float64)
         arguments = _numpy_pairs([[y, *c] for y, c in zip(rows, ctx.coefficients, strict=True)])
-        outputs = grad_spikes.numpy(), grad_x.numpy(), sums.numpy()
-        run(kernels.lif_backward, grad_x.numel(), length, *arguments, *ctx.scalars, *outputs)
+        kernel = kernels.rate_backward if ctx.rate_steps else kernels.lif_backward
+        outputs = (grad_spikes.numpy(), grad_x.numpy(), sums.numpy(), *ctx.rate_steps)
+        run(kernel, grad_x.numel(), length, *arguments, *ctx.scalars, *outputs)
         total, *dots = _by_channel(sums, ctx.shape[1])
         gradients: list[Tensor | None] = []
         for i, (y, affine, dot) in enumerate(zip(rows, ctx.affines, dots, strict=False)):
-            needed = ctx.needs_input_grad[5 + 3 * i : 8 + 3 * i]
+            needed = ctx.needs_input_grad[6 + 3 * i : 9 + 3 * i]
             last = i == len(rows) - 1  # its gradient may overwrite that of the sum
             grad_y = _grad_y(grad_x, y, affine, total, dot, in_place=last).view(-1, *ctx.shape) if needed[0] else None
             gradients += [grad_y, (dot * affine.inverse_std).float() if needed[1] else None]
             gradients += [total.float() if needed[2] else None]
-        return (None, None, None, None, None, *gradients)
+        return (None, None, None, None, None, None, *gradients)
 
 
 def _numpy_pairs(branches: list[list[Tensor]]) -> list[Any]:
@@ -193,7 +198,10 @@ class Branch(NamedTuple):
     bias: Tensor | None = None
 
 
-def fused_lif(branches: Sequence[Branch], steps: int, tau: float, threshold: float, slope: float) -> Tensor:
-    """Compute the spikes (S, L, C, ...) of the sum of one or two branches on the CPU."""
+def fused_lif(
+    branches: Sequence[Branch], steps: int, tau: float, threshold: float, slope: float, *, rates: bool = False
+) -> Tensor:
+    """Compute the spikes (S, L, C, ...) of the sum of one or two branches on the CPU; with `rates` their mean
+    (1, L, C, ...), of branches that are constant."""
     tensors = [tensor for branch in branches for tensor in (branch.y, branch.weight, branch.bias)]
-    return _FusedLIF.apply(steps, tau, threshold, slope, [branch.affine for branch in branches], *tensors)
+    return _FusedLIF.apply(steps, rates, tau, threshold, slope, [branch.affine for branch in branches], *tensors)

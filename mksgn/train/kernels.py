@@ -108,6 +108,18 @@ def _fire(h, threshold, spikes):
 
 
 @inner
+def _count(h, threshold, count):
+    for j in range(len(h)):
+        count[j] += ONE if h[j] >= threshold else ZERO
+
+
+@inner
+def _divide(x, divisor, out):
+    for j in range(len(x)):
+        out[j] = x[j] / divisor
+
+
+@inner
 def _surrogate_gradients(h, threshold, slope, ds):
     for j in range(len(h)):
         ds[j] = _surrogate_gradient(h[j] - threshold, slope)
@@ -223,6 +235,63 @@ def lif_backward(
                     _add_product(gx, b[t if len(b) > 1 else 0, body, i:k], mean_b[i:k], total[2, :n])
             for row in range(3):
                 _add(total[row, :n], sums[row, i:k])
+
+
+@compiled
+def rate_forward(a, gain_a, shift_a, b, gain_b, shift_b, decay, threshold, rates, steps, start, stop):
+    """Write the mean over `steps` steps of the spikes of a constant current.
+
+    Arguments as in `lif_forward`, with a, b and `rates` (1, L, R).
+    """
+    bodies = rates.shape[1]
+    h, v, count = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for i in range(start, stop, BLOCK):
+        k = min(i + BLOCK, stop)
+        n = k - i
+        for body in range(bodies):
+            _clear(v)
+            _clear(count)
+            for _ in range(steps):
+                _step(a, gain_a, shift_a, b, gain_b, shift_b, 0, body, i, k, v[:n], decay, threshold, h[:n])
+                _count(h[:n], threshold, count[:n])
+            _divide(count[:n], np.float32(steps), rates[0, body, i:k])
+
+
+@compiled
+def rate_backward(
+    a, gain_a, shift_a, mean_a, b, gain_b, shift_b, mean_b, decay, threshold, slope, grad_rates, grad_x, sums, steps, start, stop
+):  # fmt: skip
+    """Write dL/dx of `rate_forward`'s constant current x, and its sums over bodies.
+
+    Arguments as in `lif_backward`, with gradients (1, L, R).
+    """
+    bodies = grad_rates.shape[1]
+    h, ds = np.empty((steps, BLOCK), np.float32), np.empty((steps, BLOCK), np.float32)
+    v, grad = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    gx, total, product = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty((2, BLOCK), np.float32)
+    for i in range(start, stop, BLOCK):
+        k = min(i + BLOCK, stop)
+        n = k - i
+        sums[:, i:k] = 0.0
+        for body in range(bodies):
+            _clear(v)
+            for t in range(steps):
+                _step(a, gain_a, shift_a, b, gain_b, shift_b, 0, body, i, k, v[:n], decay, threshold, h[t, :n])
+                _surrogate_gradients(h[t, :n], threshold, slope, ds[t, :n])
+            _divide(grad_rates[0, body, i:k], np.float32(steps), grad[:n])
+            _clear(v)
+            _clear(total)
+            for t in range(steps - 1, -1, -1):
+                _step_back(grad[:n], h[t, :n], ds[t, :n], v[:n], decay, threshold, gx[:n])
+                _add(gx[:n], total[:n])
+            _copy(total[:n], grad_x[0, body, i:k])
+            _add(total[:n], sums[0, i:k])
+            _clear(product.reshape(-1))
+            _add_product(total[:n], a[0, body, i:k], mean_a[i:k], product[0, :n])
+            _add(product[0, :n], sums[1, i:k])
+            if b is not None:
+                _add_product(total[:n], b[0, body, i:k], mean_b[i:k], product[1, :n])
+                _add(product[1, :n], sums[2, i:k])
 
 
 @compiled

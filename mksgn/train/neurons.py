@@ -121,7 +121,7 @@ def _fusable(tensors: Sequence[Tensor], threshold: Tensor) -> bool:
     )
 
 
-def _fused(currents: Sequence[Current], tau: float, threshold: Tensor) -> Tensor:
+def _fused(currents: Sequence[Current], tau: float, threshold: Tensor, *, rates: bool = False) -> Tensor:
     from mksgn.train import fused
 
     branches = []
@@ -131,7 +131,7 @@ def _fused(currents: Sequence[Current], tau: float, threshold: Tensor) -> Tensor
             branches.append(fused.Branch(y, fused.normalised(y, norm), norm.weight, norm.bias))
         else:
             branches.append(fused.Branch(y, fused.scaled(y.new_ones(y.shape[2]) if gain is None else gain), gain))
-    return fused.fused_lif(branches, currents[0].steps, tau, float(threshold), SURROGATE_SLOPE)
+    return fused.fused_lif(branches, currents[0].steps, tau, float(threshold), SURROGATE_SLOPE, rates=rates)
 
 
 class LIF(nn.Module):
@@ -149,17 +149,15 @@ class LIF(nn.Module):
 
     def forward(self, *currents: Tensor | Current) -> Tensor:
         """Compute the spikes of the sum of the branches, or, with `rate_steps`, their mean rate (1, ...)."""
-        if self.rate_steps:
+        rates = self.rate_steps > 0
+        if rates:
             parts = [c if isinstance(c, Current) else Current(c, 1) for c in currents]
-            held = [replace(part, steps=self.rate_steps) for part in parts]
-            return self._spikes(*held).mean(0, keepdim=True)
-        return self._spikes(*currents)
-
-    def _spikes(self, *currents: Tensor | Current) -> Tensor:
+            currents = tuple(replace(part, steps=self.rate_steps) for part in parts)
         fusable = [current for current in currents if isinstance(current, Current)]
         if len(fusable) == len(currents) <= 2 and _fusable([current.y for current in fusable], self.threshold):
-            return _fused(fusable, self.tau, self.threshold)
-        return lif(summed(currents), self.tau, self.threshold)
+            return _fused(fusable, self.tau, self.threshold, rates=rates)
+        spikes = lif(summed(currents), self.tau, self.threshold)
+        return spikes.mean(0, keepdim=True) if rates else spikes
 
     def extra_repr(self) -> str:
         return f"tau={self.tau}, threshold={self.threshold.tolist()}"

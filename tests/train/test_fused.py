@@ -40,12 +40,12 @@ def norm_of(channels, generator, training):
     return norm.train(training)
 
 
-def branches_of(draw_shape, branches, training, seed):
+def branches_of(draw_shape, branches, training, seed, constant=False):
     steps, bodies, channels, frames, joints = draw_shape
     generator = torch.Generator().manual_seed(seed)
     currents = []
     for _ in range(branches):
-        y = torch.randn(steps, bodies, channels, frames, joints, generator=generator) * 1.3 + 0.4
+        y = torch.randn(1 if constant else steps, bodies, channels, frames, joints, generator=generator) * 1.3 + 0.4
         currents.append(Current(y, steps, norm=norm_of(channels, generator, training)))
     return currents, generator
 
@@ -73,18 +73,38 @@ def test_spikes_at_inference_are_those_of_the_separate_modules(shape, branches, 
         assert torch.equal(LIF(tau)(*currents), torch.stack(expected))
 
 
-@given(shapes, st.sampled_from([1, 2]), st.booleans(), st.sampled_from([2.0, 3.0]), st.integers(0, 2**31))
+def rate_lif(tau, steps):
+    """A neuron that outputs its mean rate under a constant current."""
+    neuron = LIF(tau)
+    neuron.rate_steps = steps
+    return neuron
+
+
+@given(shapes, st.sampled_from([1, 2]), st.sampled_from([1.5, 2.0, 4.0]), st.integers(0, 2**31))
 @settings(max_examples=examples(40), deadline=None)
-def test_gradients_and_running_statistics_are_those_of_autograd_in_float64(shape, branches, training, tau, seed):
-    currents, generator = branches_of(shape, branches, training, seed)
+def test_rates_are_the_means_of_the_spikes_of_constant_currents(shape, branches, tau, seed):
+    currents, _ = branches_of(shape, branches, False, seed, constant=True)
+    with torch.no_grad():
+        torch.testing.assert_close(rate_lif(tau, shape[0])(*currents), LIF(tau)(*currents).mean(0, keepdim=True))
+
+
+@given(
+    shapes, st.sampled_from([1, 2]), st.booleans(), st.booleans(), st.sampled_from([2.0, 3.0]), st.integers(0, 2**31)
+)
+@settings(max_examples=examples(40), deadline=None)
+def test_gradients_and_running_statistics_are_those_of_autograd_in_float64(shape, branches, training, rates, tau, seed):
+    currents, generator = branches_of(shape, branches, training, seed, constant=rates)
     exact = [Current(c.y.double(), c.steps, norm=copy.deepcopy(c.norm).double()) for c in currents]
     for current in (*currents, *exact):
         current.y.requires_grad_()
     x = summed(exact)
     x.retain_grad()
-    spikes, expected = LIF(tau)(*currents), surrogate_lif(x, tau, 1.0)
+    expected = surrogate_lif(x, tau, 1.0)
     # a membrane within float32's rounding of the threshold: another function's gradient
-    assume(torch.equal(spikes.double(), expected.detach().round()))
+    with torch.no_grad():
+        assume(torch.equal(LIF(tau)(*copy.deepcopy(currents)).double(), expected.detach().round()))
+    neuron = rate_lif(tau, shape[0]) if rates else LIF(tau)
+    spikes, expected = neuron(*currents), expected.mean(0, keepdim=True) if rates else expected
     weight = torch.randn(spikes.shape, generator=generator)
     (spikes * weight).sum().backward()
     (expected * weight).sum().backward()
