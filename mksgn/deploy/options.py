@@ -1,14 +1,15 @@
 """What a NIR file leaves open, and a user says: the options of compiling, of every command and of `measure`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 import typer
 
-from mksgn.export.graph.conventions import RESETS, V_INITS, ZERO
+from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO
 
 
-def _choices(what: str, meanings: dict[str, str]) -> str:
+def _choices(what: str, meanings: Mapping[Any, str]) -> str:
     return f"{what}. " + "; ".join(f"{value}: {meaning}" for value, meaning in meanings.items())
 
 
@@ -18,6 +19,8 @@ IfTimeStep = Annotated[
 ]
 Reset = Annotated[str, typer.Option(help=_choices("reset where the file names none", RESETS))]
 VInit = Annotated[str, typer.Option(help=_choices("initial state where the file names none", V_INITS))]
+Integration = Annotated[str, typer.Option(help=_choices("a step of a neuron where the file names none", INTEGRATIONS))]
+SpikeDelay = Annotated[int, typer.Option(help=_choices("steps until a spike leaves its neuron", SPIKE_DELAYS))]
 Analog = Annotated[list[str] | None, typer.Option(help="a non-spiking input; may be repeated")]
 
 
@@ -29,6 +32,8 @@ class Reading:
     if_dt: float | None = None
     reset: str = ZERO
     v_init: str = ZERO
+    integration: str = EULER
+    spike_delay: int = 0
     analog: tuple[str, ...] = ()
 
     @property
