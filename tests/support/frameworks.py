@@ -9,7 +9,7 @@ import importlib
 import importlib.metadata
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.kinds import FIRING
 
 SAMPLES, STEPS = 4, 40
+STATELESS = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.Flatten)
 X = (np.random.default_rng(1).random((SAMPLES, STEPS, 6)) < 0.4).astype(np.float32)
 IMAGES = (np.random.default_rng(2).random((SAMPLES, STEPS, 1, 8, 8)) < 0.4).astype(np.float32)
 
@@ -35,12 +36,14 @@ class Recorded:
         x: Input spikes, (samples, steps, *shape).
         spikes: What each layer of neurons fired in the framework, in network order; (samples, steps, *shape).
         weights: The framework's weighted layers as dense matrices, (outputs, inputs) of flat shapes.
+        network: The framework's network as a module of (samples, steps, *shape), where it computes step by step.
     """
 
     graph: nir.NIRGraph
     x: np.ndarray
     spikes: list[np.ndarray]
     weights: list[np.ndarray]
+    network: torch.nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -107,26 +110,45 @@ def seeded(*modules: torch.nn.Module, gain: float) -> list[torch.nn.Module]:
     return list(modules)
 
 
-@torch.no_grad()
-def stepwise(layers: Sequence[torch.nn.Module], x: np.ndarray, call: Callable[..., torch.Tensor]) -> list[np.ndarray]:
-    """Simulate step by step; `call(layer, input)` returns a layer's output. What each layer fired is returned."""
-    fired: dict[int, list[np.ndarray]] = {}
-    for t in range(x.shape[1]):
-        y = torch.from_numpy(x[:, t])
-        for i, layer in enumerate(layers):
-            y = call(layer, y)
-            if not isinstance(layer, torch.nn.Linear | torch.nn.Conv2d | torch.nn.Flatten):
-                fired.setdefault(i, []).append(y.numpy())
-    return [np.stack(train, 1) for train in fired.values()]
+class Stepwise(torch.nn.Module):
+    """Layers that take a step at a time, over samples that have steps.
+
+    Args:
+        call: `call(layer, input)` returns a layer's output.
+        reset: Sets all states to those of a sample's start.
+    """
+
+    def __init__(self, layers: Sequence[torch.nn.Module], call: Callable[..., torch.Tensor], reset: Callable[[], Any]):
+        super().__init__()
+        self.layers, self.call, self.reset = torch.nn.ModuleList(layers), call, reset
+        self.spikes: list[np.ndarray] = []  # what each layer of neurons fired last
+
+    @torch.no_grad()
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.reset()
+        fired: dict[int, list[np.ndarray]] = {}
+        for t in range(x.shape[1]):
+            y = x[:, t]
+            for i, layer in enumerate(self.layers):
+                y = self.call(layer, y)
+                if not isinstance(layer, STATELESS):
+                    fired.setdefault(i, []).append(y.numpy())
+        self.spikes = [np.stack(train, 1) for train in fired.values()]
+        return torch.from_numpy(self.spikes[-1])
+
+    def recorded(self, graph: nir.NIRGraph, x: np.ndarray) -> Recorded:
+        """Simulate, and return what was recorded."""
+        self(torch.from_numpy(x))
+        return Recorded(graph, x, self.spikes, matrices(self.layers, x), self)
 
 
-def matrices(layers: Sequence[torch.nn.Module], x: np.ndarray) -> list[np.ndarray]:
+def matrices(layers: Iterable[torch.nn.Module], x: np.ndarray) -> list[np.ndarray]:
     """The dense matrices of the weighted layers."""
     found, y = [], torch.zeros(1, *x.shape[2:])
     for layer in layers:
         if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
             found.append(dense(layer, y.shape[1:]))
-        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d | torch.nn.Flatten):
+        if isinstance(layer, STATELESS):
             y = layer(y)
     return found
 
@@ -153,10 +175,9 @@ def snntorch_network(kind: str, reset: dict[str, Any], *, image: bool = False) -
             layers += [torch.nn.Linear(8, 4), neuron("Leaky", 4, beta=0.8, output=True)]
         layers, x = seeded(*layers, gain=2.0 if image else 3.0), IMAGES if image else X
         network = torch.nn.Sequential(*layers)
-        utils.reset(network)
-        spikes = stepwise(layers, x, lambda layer, y: out[0] if isinstance(out := layer(y), tuple) else out)
         graph = export_to_nir(network, torch.from_numpy(x[:1, 0]), ignore_dims=[0])
-        return Recorded(graph, x, spikes, matrices(layers, x))
+        call = lambda layer, y: out[0] if isinstance(out := layer(y), tuple) else out  # noqa: E731
+        return Stepwise(layers, call, lambda: utils.reset(network)).recorded(graph, x)
 
     return build
 
@@ -179,8 +200,8 @@ def norse_network(cell: str, gain: float) -> Callable[[], Recorded]:
             out, states[layer] = layer(y, states.get(layer))
             return out
 
-        spikes = stepwise(layers, X, call)
-        return Recorded(to_nir(norse.SequentialState(*layers), torch.rand(1, 6)), X, spikes, matrices(layers, X))
+        graph = to_nir(norse.SequentialState(*layers), torch.rand(1, 6))
+        return Stepwise(layers, call, states.clear).recorded(graph, X)
 
     return build
 
@@ -198,11 +219,9 @@ def spikingjelly_network(*, image: bool = False, v_reset: float = 0.0) -> Callab
         layers += [layer.Flatten(), layer.Linear(72, 4)] if image else [layer.Linear(8, 4)]
         layers = seeded(*layers, last, gain=12.0 if image else 8.0)
         network, x = torch.nn.Sequential(*layers), IMAGES if image else X
-        functional.reset_net(network)
-        spikes = stepwise(layers, x, lambda layer, y: layer(y))
-        functional.reset_net(network)
         graph = export_to_nir(network, torch.from_numpy(x[:1, 0]))
-        return Recorded(graph, x, spikes, matrices(layers, x))
+        call, reset = (lambda layer, y: layer(y)), (lambda: functional.reset_net(network))
+        return Stepwise(layers, call, reset).recorded(graph, x)
 
     return build
 
