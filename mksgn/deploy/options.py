@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
+import nir
 import typer
 
-from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO
+from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO, with_conventions
+from mksgn.export.graph.standard import standard_form
 
 
 def _choices(what: str, meanings: Mapping[Any, str]) -> str:
@@ -39,6 +41,18 @@ class Reading:
     @property
     def options(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def applied(self, graph: nir.NIRGraph) -> nir.NIRGraph:
+        """Return the graph with what it leaves open written into it, as `compile_graph` reads it."""
+        return with_conventions(
+            standard_form(graph),
+            self.reset,
+            self.v_init,
+            integration=self.integration,
+            spike_delay=self.spike_delay,
+            dt=self.dt,
+            if_dt=self.if_dt,
+        )
 
     def departures(self) -> dict[str, Any]:
         """The options that are not the default, as JSON holds them."""
