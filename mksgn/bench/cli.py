@@ -87,11 +87,9 @@ def run(
     analog: Analog = None,
     decode: Decode = "sum",
     chip: Annotated[str, typer.Option(metavar="[loihi2|loihi1]", help="Chip of the placement.")] = "loihi2",
-    compare: Annotated[int | None, typer.Option(help="Clips whose spikes are compared; default: all.", min=0)] = None,
-    repeat: Annotated[int, typer.Option(help="Number of times each clip is run, for the spread of times.", min=1)] = 1,
-    shard: Annotated[
-        int | None, typer.Option(help="Samples saved together; default: a batch; in Lava 64.", min=1)
-    ] = None,
+    compare: Annotated[int | None, typer.Option(help="Samples whose spikes are compared; default: all.", min=0)] = None,
+    repeat: Annotated[int, typer.Option(help="Times that each sample is run, for the spread of times.", min=1)] = 1,
+    shard: Annotated[int | None, typer.Option(help="Samples saved together: a batch; in Lava 64.", min=1)] = None,
     resume: Resume = False,
     energy_model: ModelFiles = None,
     claims: ClaimFiles = None,
@@ -192,7 +190,7 @@ def compare(
     max_rise_cores: Annotated[float | None, _limit("Allowed relative rise.")] = None,
     identical: Annotated[bool, typer.Option("--identical", help="Require equal counts and predictions.")] = False,
     allow_different_data: Annotated[
-        bool, typer.Option("--allow-different-data", help="Evaluate the bounds even if the runs have different clips.")
+        bool, typer.Option("--allow-different-data", help="Evaluate the bounds even if the runs' samples differ.")
     ] = False,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
