@@ -61,7 +61,7 @@ test-lava-dl: setup-lava-dl
 
 # Without Lava: what of export and deploy needs none, and our files in SpikingJelly, snnTorch and norse. TIER= runs everything.
 INTEROP_TESTS := tests/export tests/deploy tests/bench/test_any_graph.py tests/bench/test_neurobench.py \
-	tests/bench/test_syn_ops_of_frameworks.py \
+	tests/bench/test_syn_ops_of_frameworks.py tests/bench/test_tonic.py \
 	tests/train/test_benchmark.py tests/test_examples.py tests/test_imports.py
 test-interop: export MKSGN_INTEROP = 1
 test-interop: setup-interop

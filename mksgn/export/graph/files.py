@@ -111,7 +111,9 @@ def read(path: Path) -> nir.NIRGraph:
         BadInputError: A file that is missing, truncated, or no NIR graph.
     """
     if not path.is_file():
-        raise BadInputError(f"{path}: no such file; make one with mksgn-export model.pt --to nir")
+        raise BadInputError(
+            f"{path}: no such file; make one with mksgn-export model.pt --to nir, or with your framework's exporter to NIR"
+        )
     check_hdf5(path, "a NIR file")
     try:
         with h5py.File(path, "r") as file:
