@@ -47,7 +47,8 @@ def conventions(graph: nir.NIRGraph, reading: Reading, samples: Arrays | None = 
             lines += _said("v-init", neurons, reading.v_init, V_INITS, named)
         leaky = [node for node in neurons if not isinstance(node, LEAKLESS) or reading.integration != EULER]
         named = {n.metadata["integration"] for n in neurons if "integration" in n.metadata}
-        lines += _said("integration", leaky, reading.integration, INTEGRATIONS, named)
+        if "quantization" not in graph.metadata:
+            lines += _said("integration", leaky, reading.integration, INTEGRATIONS, named)
         if reading.spike_delay or "spike_delay" in graph.metadata:
             own_delay = graph.metadata.get("spike_delay")
             named = set() if own_delay is None else {str(own_delay)}

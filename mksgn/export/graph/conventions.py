@@ -81,6 +81,7 @@ def with_conventions(
         return graph
     graph = flatten(graph)
     ours = "reset" in graph.metadata  # says where its state starts as well (mksgn/export/lowering)
+    integration = EULER if ours or "quantization" in graph.metadata else integration  # integers were made with Euler's
     nodes, dt = dict(graph.nodes), float(graph.metadata.get("dt", dt))
     for name, node in nodes.items():
         said = set(named) if ours else set(node.metadata)
@@ -88,7 +89,7 @@ def with_conventions(
         if isinstance(node, SPIKING + GRADED) and missing:
             nodes[name] = copy.copy(node)
             nodes[name].metadata = {**node.metadata, **missing}
-        nodes[name] = integrated(nodes[name], EULER if ours else integration, dt, if_dt)
+        nodes[name] = integrated(nodes[name], integration, dt, if_dt)
     edges = graph.edges
     if spike_delay and not ours and "spike_delay" not in graph.metadata:
         edges = _delayed(nodes, edges, spike_delay * dt)

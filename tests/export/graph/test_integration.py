@@ -140,6 +140,16 @@ def test_a_quantised_file_says_it_and_the_options_do_not_act_twice(tmp_path):
         np.testing.assert_array_equal(found.outputs["y"], expected.outputs["y"])
 
 
+def test_the_integers_of_a_file_are_not_integrated_in_another_way():
+    rng = np.random.default_rng(7)
+    g, x = two_layers(rng), spikes(rng, 6, 30, 6)
+    quantised = quantize_any(g, 8, x)
+    found = [
+        run(compile_graph(quantised, **options), x).spikes["b"] for options in ({}, {"integration": "exponential"})
+    ]
+    np.testing.assert_array_equal(*found)
+
+
 def test_a_node_may_name_its_integration():
     rng = np.random.default_rng(8)
     g, x = two_layers(rng), spikes(rng, 6, 30, 6)
