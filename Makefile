@@ -1,5 +1,5 @@
-# make demo | test | test-all | test-lava-dl | test-interop | benchmark | lint. Each sets up its environment the first time and re-uses
-# it afterwards. Without PYTHON it is made from the newest Python that is there, 3.10 to 3.13.
+# make demo | test | test-all | test-lava-dl | test-interop | benchmark | interop-table | lint. Each sets up its environment
+# the first time and re-uses it afterwards. Without PYTHON it is made from the newest Python that is there, 3.10 to 3.13.
 PYTHON ?=
 VENV ?= $(if $(PYTHON),.venv-$(notdir $(PYTHON)),.venv)
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ INTEROP_PYTHON ?= python3.11
 INTEROP_VENV ?= .venv-interop
 DEMO := runs/demo
 
-.PHONY: demo test test-all test-lava-dl test-interop coverage benchmark lint setup setup-demo setup-lava-dl setup-interop schema clean
+.PHONY: demo test test-all test-lava-dl test-interop coverage benchmark interop-table lint setup setup-demo setup-lava-dl setup-interop schema clean
 
 setup:
 	@scripts/setup.sh $(VENV) lava,report,dev $(PYTHON)
@@ -61,6 +61,7 @@ test-lava-dl: setup-lava-dl
 
 # Without Lava: what of export and deploy needs none, and our files in SpikingJelly, snnTorch and norse. TIER= runs everything.
 INTEROP_TESTS := tests/export tests/deploy tests/bench/test_any_graph.py tests/bench/test_neurobench.py \
+	tests/bench/test_syn_ops_of_frameworks.py tests/bench/test_tonic.py \
 	tests/train/test_benchmark.py tests/test_examples.py tests/test_imports.py
 test-interop: export MKSGN_INTEROP = 1
 test-interop: setup-interop
@@ -78,6 +79,11 @@ benchmark: setup setup-interop
 	$(BIN)/python -m mksgn.deploy.benchmark --no-growth --threads 2 --json > $(BENCHMARK)/two-threads.json
 	$(INTEROP_VENV)/bin/python -m mksgn.train.benchmark --json > $(BENCHMARK)/train.json
 	$(BIN)/python scripts/benchmark_table.py docs/benchmarks.md $(BENCHMARK)/*.json
+
+# Measures the lines of docs/interop.md again; with Lava, which test-interop does without.
+interop-table:
+	@scripts/setup.sh $(INTEROP_VENV)-lava interop,lava,dev $(INTEROP_PYTHON)
+	OMP_NUM_THREADS=1 $(INTEROP_VENV)-lava/bin/python -m scripts.interop_table docs/interop.md
 
 lint: setup
 	$(BIN)/ruff check .

@@ -62,5 +62,11 @@ if [[ ,$extras, == *,lava,* ]] && "$interpreter" -c 'import sys; sys.exit(sys.ve
     lava=(-c constraints.txt --no-deps lava-nc)
     with_uv --python-version 3.10 "${lava[@]}" || with_pip --ignore-requires-python "${lava[@]}"
 fi
+
+# sinabs runs with nir 1.0.8, but asks for an older one.
+if [[ ,$extras, == *,interop,* ]]; then
+    sinabs=(-c constraints.txt --no-deps sinabs)
+    with_uv "${sinabs[@]}" || with_pip "${sinabs[@]}"
+fi
 printf '%s\n' "$PWD" "$extras" >"$stamp"
 echo "set up in $((SECONDS - start)) s"

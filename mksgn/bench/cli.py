@@ -30,7 +30,7 @@ from mksgn.common.console import new_app, output, run_app
 from mksgn.common.extras import require
 from mksgn.deploy import nir_data
 from mksgn.deploy.decode import HOW, Decoding
-from mksgn.deploy.options import Analog, IfTimeStep, Reading, Reset, TimeStep, VInit
+from mksgn.deploy.options import Analog, IfTimeStep, Integration, Reading, Reset, SpikeDelay, TimeStep, VInit
 from mksgn.export.errors import ParityError
 from mksgn.export.quantization.samples import calibration_arrays
 from mksgn.train.datasets.arrays import is_array_source
@@ -82,15 +82,14 @@ def run(
     if_dt: IfTimeStep = None,
     reset: Reset = "zero",
     v_init: VInit = "zero",
+    integration: Integration = "euler",
+    spike_delay: SpikeDelay = 0,
     analog: Analog = None,
     decode: Decode = "sum",
     chip: Annotated[str, typer.Option(metavar="[loihi2|loihi1]", help="Chip of the placement.")] = "loihi2",
-    compare: Annotated[int | None, typer.Option(help="Clips whose spikes are compared; default: all.", min=0)] = None,
-    repeat: Annotated[int, typer.Option(help="Number of times each clip is run, for the spread of times.", min=1)] = 1,
-    shard: Annotated[
-        int | None,
-        typer.Option(help="Clips that are committed together; default: one batch of the emulator, 64 in Lava.", min=1),
-    ] = None,
+    compare: Annotated[int | None, typer.Option(help="Samples whose spikes are compared; default: all.", min=0)] = None,
+    repeat: Annotated[int, typer.Option(help="Times that each sample is run, for the spread of times.", min=1)] = 1,
+    shard: Annotated[int | None, typer.Option(help="Samples saved together: a batch; in Lava 64.", min=1)] = None,
     resume: Resume = False,
     energy_model: ModelFiles = None,
     claims: ClaimFiles = None,
@@ -107,7 +106,7 @@ def run(
     Example: mksgn-bench run any.nir --data npz:digits.npz --calibration npz:digits.npz --steps 25 --analog input
     """
     options = EvaluationOptions(chip, known_models(energy_model or ()), published_claims(claims or ()))
-    compiling = Reading(dt, if_dt, reset, v_init, tuple(analog or ()))
+    compiling = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
     settings = Settings(backend, precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
     samples = open_samples(data, split=split, limit=limit, seed=seed, steps=steps)
     for note in samples.notes:
@@ -191,7 +190,7 @@ def compare(
     max_rise_cores: Annotated[float | None, _limit("Allowed relative rise.")] = None,
     identical: Annotated[bool, typer.Option("--identical", help="Require equal counts and predictions.")] = False,
     allow_different_data: Annotated[
-        bool, typer.Option("--allow-different-data", help="Evaluate the bounds even if the runs have different clips.")
+        bool, typer.Option("--allow-different-data", help="Evaluate the bounds even if the runs' samples differ.")
     ] = False,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

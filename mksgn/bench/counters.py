@@ -174,12 +174,12 @@ def totals_of(
 
 
 def _kind(program: Program, population: Population) -> str:
-    """Name a layer after its input: encoder, product, readout, or the kinds of its projections."""
+    """Name a layer after its input: encoder, product, readout, bias (fires by itself), or the kinds of its projections."""
     if population.location == "host":
         return "encoder"
     if population.kind == "readout":
         return "readout"
-    return "+".join(dict.fromkeys(projection.kind for projection in program.into(population.name)))
+    return "+".join(dict.fromkeys(projection.kind for projection in program.into(population.name))) or "bias"
 
 
 def _input_rate(program: Program, population: Population, execution: Execution) -> float | None:

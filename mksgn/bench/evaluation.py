@@ -112,5 +112,9 @@ def _parity(network: Network, progress: Progress) -> Parity | None:
         names = [*(p.name for p in network.program.populations), "a population that the program lacks"]
         first = Mismatch(layer=names[layer], clip=clip, step=step)
     return Parity(
-        against=", ".join(compared.against), decisions=compared.decisions, mismatches=compared.mismatches, first=first
+        against=", ".join(compared.against),
+        decisions=compared.decisions,
+        mismatches=compared.mismatches,
+        first=first,
+        rounding=compared.rounding,
     )

@@ -238,11 +238,20 @@ class Parity(StrictModel):
     decisions: Count
     mismatches: Count
     first: Mismatch | None
+    rounding: Count = 0
+    """Of the mismatches, those from NIR's reference execution, whose float32 states are not rounded to Loihi's bits."""
+
+    @property
+    def faults(self) -> int:
+        """Mismatches from an execution that has to give the same spikes, for a quantised network."""
+        return self.mismatches - self.rounding
 
     @model_validator(mode="after")
     def _consistent(self) -> Parity:
         if self.mismatches > self.decisions:
             raise ValueError(f"mismatches ({self.mismatches}) exceeds decisions ({self.decisions})")
+        if self.rounding > self.mismatches:
+            raise ValueError(f"rounding ({self.rounding}) exceeds mismatches ({self.mismatches})")
         if self.first is not None and not self.mismatches:
             raise ValueError("first mismatch given, though mismatches is 0")
         return self

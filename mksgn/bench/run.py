@@ -309,7 +309,7 @@ def _manifest_facts(
 def check_parity(network: Network, record: Record, where: object) -> None:
     """Raises ParityError for a quantised network whose spikes differ anywhere; `where` the record is."""
     parity = record.parity
-    if parity is None or not parity.mismatches or not network.quantised:
+    if parity is None or not parity.faults or not network.quantised:
         return
     raise ParityError(
         f"{network.model}: {parity.mismatches} of {parity.decisions} decisions differ from {parity.against}, first in "

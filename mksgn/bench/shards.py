@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,10 +27,12 @@ from mksgn.deploy.program.text import text
 from mksgn.deploy.run_folder import TRAINS
 from mksgn.export.errors import ParityError
 from mksgn.export.graph import files
+from mksgn.export.reference.execute import execute
 from mksgn.export.verification import verify
 from mksgn.export.verification.parity import compare
 from mksgn.train.checkpoint import sha256
 
+NIR_REFERENCE = "NIR reference"
 LAVA_SHARD = 64  # clips; starting a network in Lava takes seconds
 
 Backend = Literal["emulator", "lava"]
@@ -78,6 +81,7 @@ class Network:
     graph: nir.NIRGraph | None
     program: Program
     presented: int | None = None  # time steps of a sample, where the data say
+    compiling: Reading = field(default_factory=Reading)
     content: bytes | None = None
 
     @classmethod
@@ -85,7 +89,8 @@ class Network:
         """Read and compile a file. Raises BadInputError if that is not possible."""
         graph = files.read(model)
         options = compiling or Reading()
-        return cls(model, sha256(model), graph, compile_graph(graph, precision=precision, **options.options))
+        program = compile_graph(graph, precision=precision, **options.options)
+        return cls(model, sha256(model), graph, program, compiling=options)
 
     @classmethod
     def of(cls, graph: nir.NIRGraph, name: str, precision: str, compiling: Reading) -> Network:
@@ -95,7 +100,8 @@ class Network:
             file = Path(temporary) / name
             files.write(graph, file)
             content = file.read_bytes()
-        return cls(Path(name), hashlib.sha256(content).hexdigest(), graph, program, content=content)
+        sha = hashlib.sha256(content).hexdigest()
+        return cls(Path(name), sha, graph, program, content=content, compiling=compiling)
 
     @classmethod
     def of_program(cls, program: Program, name: str) -> Network:
@@ -122,6 +128,19 @@ class Network:
         """The file's weights in torch; None for a network that is not a student of mksgn."""
         return verify.FoldedStudent(self.graph) if self.graph is not None and self.is_student else None
 
+    def reference(self, inputs: Mapping[str, np.ndarray]) -> Spikes | None:
+        """Return the spikes of NIR's reference execution, (samples, steps, *shape); None where only a program is given.
+
+        Args:
+            inputs: (samples, steps, *input shape) by input.
+        """
+        if self.graph is None:
+            return None
+        if_dt = self.graph.metadata.get("if_dt") if self.compiling.if_dt is None else self.compiling.if_dt
+        graph = self.compiling.applied(self.graph)
+        run = execute(graph, dict(inputs), self.steps, self.program.dt, stepwise=True, if_dt=if_dt)
+        return {name: train.swapaxes(0, 1) for name, train in run.spikes.items()}
+
     @property
     def is_student(self) -> bool:
         return self.graph is not None and self.graph.metadata.get("student") is not None
@@ -146,13 +165,14 @@ class Compared:
     """Decisions (one neuron at one step) compared with other executions.
 
     `first` is (execution, layer, clip, step) of the first difference by layer: later layers may
-    only inherit it.
+    only inherit it. `rounding` are the mismatches from an execution that rounds otherwise.
     """
 
     against: tuple[str, ...] = ()
     decisions: int = 0
     mismatches: int = 0
     first: tuple[int, int, int, int] | None = None
+    rounding: int = 0
 
     def __add__(self, other: Compared) -> Compared:
         return Compared(
@@ -160,6 +180,7 @@ class Compared:
             self.decisions + other.decisions,
             self.mismatches + other.mismatches,
             min((x for x in (self.first, other.first) if x is not None), default=None),
+            self.rounding + other.rounding,
         )
 
 
@@ -274,7 +295,11 @@ def _execute(
 
 
 def _compare(network: Network, presented: Presented, execution: Execution, first: int) -> Compared:
-    """Compare the spikes of the first samples with torch, and those of Lava with the emulator too."""
+    """Compare the spikes of the first samples with another execution, and those of Lava with the emulator too.
+
+    A student's are compared with torch, exactly. Any other network's are compared with the reference execution, which
+    holds states in float32, where the emulator rounds decays and membranes to Loihi's bits.
+    """
     if not presented.rows:
         return Compared()
     spikes = {name: train[: presented.rows] for name, train in execution.spikes.items()}
@@ -285,13 +310,18 @@ def _compare(network: Network, presented: Presented, execution: Execution, first
         (inputs,) = presented.arrays.values()
         if inputs.strides[1] == 0:  # a student presents one value at every step
             references["torch"] = verify.torch_spikes(network.student, np.ascontiguousarray(inputs[:, 0]))[0]
+    elif (reference := network.reference(presented.arrays)) is not None:
+        references[NIR_REFERENCE] = reference
     layers = {population.name: number for number, population in enumerate(network.program.populations)}
     total = Compared(tuple(references))
     for number, (name, expected) in enumerate(references.items()):
-        parity = compare(name, expected, spikes)
+        # neurons that hold a bias are the compiler's own, and in no file
+        common = {key: train for key, train in spikes.items() if key in expected} if name == NIR_REFERENCE else spikes
+        parity = compare(name, expected, common)
         difference = None
         if (at := parity.first) is not None:
             sample = first + int(presented.sample_of_row[at.sample])
             difference = (number, layers.get(at.layer, len(layers)), sample, at.step)
-        total += Compared((), parity.decisions, parity.mismatches, difference)
+        rounding = parity.mismatches if name == NIR_REFERENCE else 0
+        total += Compared((), parity.decisions, parity.mismatches, difference, rounding)
     return total

@@ -26,7 +26,8 @@ def show(record: Record, torch_top1: float | None) -> None:
         output.print(f"{claim.name}: published {published}, this run {here} (verdict in the report)")
     if (parity := record.parity) is not None:
         mismatches = f"{parity.mismatches:,} mismatch{'' if parity.mismatches == 1 else 'es'}"
-        output.print(f"parity against {parity.against}: {mismatches} in {parity.decisions:,} decisions")
+        rounding = f" ({parity.rounding:,} of rounding)" if parity.rounding else ""
+        output.print(f"parity against {parity.against}: {mismatches}{rounding} in {parity.decisions:,} decisions")
     execution, spread = record.execution, ""
     if execution.repeats > 1:
         spread = f" ({execution.seconds_min:.1f} to {execution.seconds_max:.1f} s in {execution.repeats} repetitions)"

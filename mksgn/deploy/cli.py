@@ -17,7 +17,7 @@ from mksgn.deploy.describe import describe as describe_program
 from mksgn.deploy.errors import ChipLimitError, DeployError
 from mksgn.deploy.execute import present
 from mksgn.deploy.execution import Execution
-from mksgn.deploy.options import Analog, IfTimeStep, Reading, Reset, TimeStep, VInit
+from mksgn.deploy.options import Analog, IfTimeStep, Integration, Reading, Reset, SpikeDelay, TimeStep, VInit
 from mksgn.deploy.placement import check
 from mksgn.deploy.placement.chips import chip_named
 from mksgn.deploy.placement.place import place
@@ -78,6 +78,8 @@ def deploy(
     if_dt: IfTimeStep = None,
     reset: Reset = "zero",
     v_init: VInit = "zero",
+    integration: Integration = "euler",
+    spike_delay: SpikeDelay = 0,
     analog: Analog = None,
     device: Device = "cpu",
     chip: ChipName = "loihi2",
@@ -99,7 +101,7 @@ def deploy(
     graph = files.read(model)
     run_too = calibration or data or inputs or check_limits or print_after
     precision = _describable(graph, precision) if describe and not run_too else precision
-    reading = Reading(dt, if_dt, reset, v_init, tuple(analog or ()))
+    reading = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
     samples = None if calibration is None else _calibration(graph, calibration, split)
     options = {"steps": steps, "after": _printer(print_after, precision), **reading.options}
     program = compile_graph(graph, precision=precision, calibration=samples, **options)

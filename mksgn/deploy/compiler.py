@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nir
 
@@ -49,6 +50,8 @@ def compile_graph(
     analog: tuple[str, ...] = (),
     reset: str = "zero",
     v_init: str = "zero",
+    integration: str = "euler",
+    spike_delay: int = 0,
     calibration: Arrays | None = None,
     steps: int | None = None,
     after: Callable[[str, Program], None] = lambda name, program: None,
@@ -64,6 +67,9 @@ def compile_graph(
         reset: what a spike does to the membrane where the file does not say: "zero", "subtract" or
             "subtract-at-once" (mksgn/export/graph/conventions names the frameworks that mean it).
         v_init: where a membrane starts where the file does not say: "zero", "v_reset" or "leak".
+        integration: what a step does where the file does not say: "euler", "euler-unit", "euler-unit-current",
+            "exponential" or "exponential-unit".
+        spike_delay: steps until a spike leaves its neuron where the file does not say: 0 or 1.
         calibration: for "fixed" and a file that is not quantised: (samples, *input shape) or
             (samples, steps, *input shape), or a dict of either by input's name. The graph is
             quantised by export's own function, whose report is the program's `quantization`.
@@ -80,7 +86,8 @@ def compile_graph(
         graph = files.read(Path(graph))
     if if_dt is None:  # a file that was quantised says what its IF was integrated with
         if_dt = graph.metadata.get("if_dt")
-    graph = with_conventions(standard_form(graph), reset, v_init)
+    open_points: dict[str, Any] = {"integration": integration, "spike_delay": spike_delay, "dt": dt, "if_dt": if_dt}
+    graph = with_conventions(standard_form(graph), reset, v_init, **open_points)
     if precision == "fixed" and json_of(graph, "quantization") is None:
         if calibration is None:
             raise DeployError(NOT_QUANTISED)

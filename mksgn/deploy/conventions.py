@@ -1,4 +1,4 @@
-"""What a run took for what its file leaves open, and why: the time step, the step of IF, the reset and the initial state."""
+"""What a run took for what its file leaves open, and why: time steps, reset, initial state, integration, spike delay."""
 
 from dataclasses import replace
 
@@ -9,16 +9,17 @@ from mksgn.deploy.compiler import compile_graph
 from mksgn.deploy.execute import run
 from mksgn.deploy.options import Reading
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
-from mksgn.export.graph.conventions import RESETS, V_INITS, ZERO, reset_of
+from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO, reset_of
 from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.kinds import GRADED, LEAKLESS, SPIKING
 
+_SPIKE_DELAYS = {str(steps): meaning for steps, meaning in SPIKE_DELAYS.items()}
 SAMPLES = 16  # whose firing rates are compared
 ROUNDED = 1e-5  # relative error that float32 may have left in r
 
 
 def conventions(graph: nir.NIRGraph, reading: Reading, samples: Arrays | None = None) -> list[str]:
-    """Say which time step, step of IF, reset and initial state are taken, and why.
+    """Say which time step, step of IF, reset, initial state, integration and spike delay are taken, and why.
 
     Args:
         graph: as it was read.
@@ -44,6 +45,14 @@ def conventions(graph: nir.NIRGraph, reading: Reading, samples: Arrays | None = 
         if any(apart) or reading.v_init != ZERO:  # elsewhere all initial states are the same
             named = {n.metadata["v_init"] for n in neurons if isinstance(n.metadata.get("v_init"), str)}
             lines += _said("v-init", neurons, reading.v_init, V_INITS, named)
+        leaky = [node for node in neurons if not isinstance(node, LEAKLESS) or reading.integration != EULER]
+        named = {n.metadata["integration"] for n in neurons if "integration" in n.metadata}
+        if "quantization" not in graph.metadata:
+            lines += _said("integration", leaky, reading.integration, INTEGRATIONS, named)
+        if reading.spike_delay or "spike_delay" in graph.metadata:
+            own_delay = graph.metadata.get("spike_delay")
+            named = set() if own_delay is None else {str(own_delay)}
+            lines += _said("spike-delay", firing, str(reading.spike_delay), _SPIKE_DELAYS, named)
     return lines + _step_of_if(graph, reading, samples)
 
 

@@ -1,14 +1,17 @@
 """What a NIR file leaves open, and a user says: the options of compiling, of every command and of `measure`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
+import nir
 import typer
 
-from mksgn.export.graph.conventions import RESETS, V_INITS, ZERO
+from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO, with_conventions
+from mksgn.export.graph.standard import standard_form
 
 
-def _choices(what: str, meanings: dict[str, str]) -> str:
+def _choices(what: str, meanings: Mapping[Any, str]) -> str:
     return f"{what}. " + "; ".join(f"{value}: {meaning}" for value, meaning in meanings.items())
 
 
@@ -18,6 +21,8 @@ IfTimeStep = Annotated[
 ]
 Reset = Annotated[str, typer.Option(help=_choices("reset where the file names none", RESETS))]
 VInit = Annotated[str, typer.Option(help=_choices("initial state where the file names none", V_INITS))]
+Integration = Annotated[str, typer.Option(help=_choices("a step of a neuron where the file names none", INTEGRATIONS))]
+SpikeDelay = Annotated[int, typer.Option(help=_choices("steps until a spike leaves its neuron", SPIKE_DELAYS))]
 Analog = Annotated[list[str] | None, typer.Option(help="a non-spiking input; may be repeated")]
 
 
@@ -29,11 +34,25 @@ class Reading:
     if_dt: float | None = None
     reset: str = ZERO
     v_init: str = ZERO
+    integration: str = EULER
+    spike_delay: int = 0
     analog: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def applied(self, graph: nir.NIRGraph) -> nir.NIRGraph:
+        """Return the graph with what it leaves open written into it, as `compile_graph` reads it."""
+        return with_conventions(
+            standard_form(graph),
+            self.reset,
+            self.v_init,
+            integration=self.integration,
+            spike_delay=self.spike_delay,
+            dt=self.dt,
+            if_dt=self.if_dt,
+        )
 
     def departures(self) -> dict[str, Any]:
         """The options that are not the default, as JSON holds them."""

@@ -16,7 +16,7 @@ from mksgn.common.console import new_app, output, run_app
 from mksgn.export import tables
 from mksgn.export.errors import ExportError
 from mksgn.export.graph import files
-from mksgn.export.graph.conventions import RESETS, V_INITS, ZERO
+from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, V_INITS, ZERO
 from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.metadata import json_of
 from mksgn.export.lava_dl import file as lava_dl_file
@@ -59,6 +59,8 @@ class _Options:
     analog: list[str] | None
     reset: str
     v_init: str
+    integration: str
+    spike_delay: int
 
     @property
     def path(self) -> Path:
@@ -117,6 +119,10 @@ def export(
     analog: Annotated[list[str] | None, typer.Option(help="a NIR file's non-spiking input; may be repeated")] = None,
     reset: Annotated[str, typer.Option(help=f"reset of a NIR file's neurons: {', '.join(RESETS)}")] = ZERO,
     v_init: Annotated[str, typer.Option(help=f"initial state of a NIR file's neurons: {', '.join(V_INITS)}")] = ZERO,
+    integration: Annotated[
+        str, typer.Option(help=f"a step of a NIR file's neurons: {', '.join(INTEGRATIONS)}")
+    ] = EULER,
+    spike_delay: Annotated[int, typer.Option(help="steps until a spike leaves a NIR file's neuron: 0 or 1")] = 0,
 ) -> None:
     """Fold batch norms, quantise, write, and verify.
 
@@ -191,6 +197,8 @@ def _export_graph(options: _Options) -> None:
             analog=options.analog or (),
             reset=options.reset,
             v_init=options.v_init,
+            integration=options.integration,
+            spike_delay=options.spike_delay,
             steps=options.steps,
         )
         graph.metadata["parent"] = checkpoint.sha256(options.model)

@@ -15,6 +15,7 @@ from mksgn.bench.check.findings import CheckResult
 from mksgn.bench.counters import totals_of
 from mksgn.bench.energy_models import EnergyModel, known_models, price
 from mksgn.bench.manifest import Manifest
+from mksgn.bench.numbers import counted
 from mksgn.bench.record import RUN_FILE, Accuracy, Layer, Record
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.deploy import spike_bits
@@ -156,7 +157,7 @@ def check_predictions(result: CheckResult, record: Record, manifest: Manifest) -
         if not _same(getattr(record.accuracy, name), getattr(expected, name)):
             result.fault(RUN_FILE, f"accuracy.{name} does not follow from the manifest's predictions and labels")
     result.checked.append(
-        f"{RUN_FILE}: accuracy and confusion from the predictions and labels of {len(predictions)} clips"
+        f"{RUN_FILE}: accuracy and confusion from the predictions and labels of {counted(len(predictions), record.unit)}"
     )
 
 

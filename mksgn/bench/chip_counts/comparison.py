@@ -63,6 +63,7 @@ class ChipComparison:
     on_host: tuple[str, ...]  # populations computed on the host
     energies: tuple[EnergyRow, ...]
     verdict: str
+    unit: str  # what a sample of the run is called
 
 
 def compare_chip(record: Record, chip: ChipCounts, *, clips: Sequence[str] | None = None) -> ChipComparison:
@@ -103,6 +104,7 @@ def compare_chip(record: Record, chip: ChipCounts, *, clips: Sequence[str] | Non
         on_host=tuple(layer.name for layer in record.layers if layer.place == "host"),
         energies=energies,
         verdict=_verdict(record, energies, chip),
+        unit=record.unit,
     )
 
 
@@ -113,7 +115,8 @@ def _check_same_run(record: Record, chip: ChipCounts, clips: Sequence[str] | Non
         if not condition:
             raise BadInputError(f"{chip.name}: {difference}; {remedy}")
 
-    again = "run the record's clips on the chip, in the manifest's order, or run mksgn-bench on the chip's clips"
+    units = f"{record.unit}s"
+    again = f"run the record's {units} on the chip, in the manifest's order, or run mksgn-bench on the chip's {units}"
     require(
         chip.model_sha256 in (None, record.model.sha256),
         f"the chip ran model {(chip.model_sha256 or '')[:16]}…, the record {record.model.sha256[:16]}…",
@@ -122,13 +125,13 @@ def _check_same_run(record: Record, chip: ChipCounts, clips: Sequence[str] | Non
     limit = f"mksgn-bench run --limit {chip.clips.count} runs as many; compare with that run, or {again}"
     require(
         chip.clips.count == record.data.clips,
-        f"{chip.clips.count} clips on the chip, {record.data.clips} in the record",
+        f"{chip.clips.count} {units} on the chip, {record.data.clips} in the record",
         limit if chip.clips.count < record.data.clips else again,
     )
     kinds = [None if s is None else s.partition(":")[0] for s in (chip.clips.source, record.data.source)]
     require(
         kinds[0] in (None, kinds[1]),
-        f"clips of {chip.clips.source} on the chip, of {record.data.source} in the record",
+        f"{units} of {chip.clips.source} on the chip, of {record.data.source} in the record",
         again,
     )
     require(
@@ -138,7 +141,7 @@ def _check_same_run(record: Record, chip: ChipCounts, clips: Sequence[str] | Non
     )
     require(
         chip.clips.names_sha256 is None or clips is None or chip.clips.names_sha256 == clip_digest(clips),
-        "other clips than the record's, or the same in another order (names_sha256)",
+        f"other {units} than the record's, or the same in another order (names_sha256)",
         again,
     )
 
@@ -206,7 +209,7 @@ def _verdict(record: Record, energies: Sequence[EnergyRow], chip: ChipCounts) ->
     nearest = min(possible, key=lambda row: abs(log(row.ratio)))
     text = (
         f"The closest energy model is {nearest.model}: {'at least ' if nearest.bound else ''}{nearest.record_mJ:.3g} "
-        f"mJ per clip, {nearest.measured_mJ:.3g} mJ measured ({nearest.part}), a ratio of {nearest.ratio:.3g}. "
+        f"mJ per {record.unit}, {nearest.measured_mJ:.3g} mJ measured ({nearest.part}), a ratio of {nearest.ratio:.3g}. "
         f"It leaves out {', '.join(nearest.left_out) or 'nothing'}."
     )
     above = [row.model for row in possible if row.record_mJ > row.measured_mJ]

@@ -36,7 +36,7 @@ def tables(comparison: ChipComparison, *, every: bool = False) -> list[Table]:
         for row in comparison.energies
     ]
     title = "counters over the run" if every else "counters over the run that differ"
-    parts = ((title, COUNTER_HEADINGS, counters), ("mJ per clip", ENERGY_HEADINGS, energies))
+    parts = ((title, COUNTER_HEADINGS, counters), (f"mJ per {comparison.unit}", ENERGY_HEADINGS, energies))
     return [table(title, headings, rows, LEFT_ALIGNED) for title, headings, rows in parts if rows]
 
 

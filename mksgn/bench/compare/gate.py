@@ -69,8 +69,8 @@ def evaluate_bounds(comparison: Comparison, bounds: Bounds, *, allow_different_d
     """
     if bounds and comparison.other_data and not allow_different_data:
         raise BadInputError(
-            f"{' and '.join(comparison.names)} ran different clips ({'; '.join(comparison.other_data)}), so no bound "
-            "can be evaluated; run both on the same clips, or add --allow-different-data"
+            f"{' and '.join(comparison.names)} ran different {comparison.unit}s ({'; '.join(comparison.other_data)}), so no "
+            f"bound can be evaluated; run both on the same {comparison.unit}s, or add --allow-different-data"
         )
     verdicts = []
     for name, limit in bounds.limits().items():
@@ -106,7 +106,7 @@ def _drop(comparison: Comparison, limit: float) -> Verdict:
     accuracy = comparison["accuracy"]
     if accuracy.a is None or accuracy.b is None:
         name = comparison.names[accuracy.a is not None]
-        raise BadInputError(f"{name}: no accuracy, since its clips have no labels; omit that bound")
+        raise BadInputError(f"{name}: no accuracy, since its {comparison.unit}s have no labels; omit that bound")
     drop = accuracy.a - accuracy.b
     kept = drop <= limit + ROUNDING
     text = f"{accuracy.a:.4f} to {accuracy.b:.4f}, a drop of {drop:.4f}; {limit:g} allowed"

@@ -103,10 +103,20 @@ class Comparison:
         return next(value for value in (*self.metrics, *self.energies) if value.name == name)
 
     @property
+    def unit(self) -> str:
+        """What a sample of both runs is called."""
+        return unit_of(self.a, self.b)
+
+    @property
     def dropped_classes(self) -> list[Difference]:
         """Classes with a lower recall than in the reference, largest drop first."""
         dropped = [recall for recall in self.classes if recall.change is not None and recall.change < 0]
         return sorted(dropped, key=lambda recall: recall.change or 0.0)
+
+
+def unit_of(a: Record, b: Record) -> str:
+    """What a sample of two runs is called: where they differ, sample."""
+    return a.unit if a.unit == b.unit else "sample"
 
 
 def compare(
@@ -222,14 +232,14 @@ def _other_data(a: Record, b: Record, first: Manifest | None, second: Manifest |
     if a.data.split != b.data.split:
         yield f"split {a.data.split} and {b.data.split}"
     if a.data.clips != b.data.clips:
-        yield f"{a.data.clips} and {b.data.clips} clips"
+        yield f"{a.data.clips} and {b.data.clips} {unit_of(a, b)}s"
     elif first is not None and second is not None:
         different = sum(x != y for x, y in zip(first.data.clips, second.data.clips, strict=True))
         changed = sum(x != y for x, y in zip(first.data.digests, second.data.digests, strict=True)) if arrays else 0
         if changed:
             yield f"{changed} of {a.data.clips} samples have different values"
         elif different:
-            yield f"{different} of {a.data.clips} clips have different names or another order"
+            yield f"{different} of {a.data.clips} {unit_of(a, b)}s have different names or another order"
         elif (first.data.labels, first.data.classes) != (second.data.labels, second.data.classes):
             yield "different labels or classes"
 
@@ -240,7 +250,7 @@ def _metrics(a: Record, b: Record) -> Iterator[Difference]:
 
     yield difference("accuracy", "top-1", lambda r: r.accuracy.top1 if r.accuracy else None)
     for name in TOTALS:
-        yield Difference(name, "per clip", getattr(a.totals, name), getattr(b.totals, name))
+        yield Difference(name, f"per {unit_of(a, b)}", getattr(a.totals, name), getattr(b.totals, name))
     latency = "steps, first input to last output"
     yield difference("latency", latency, lambda r: r.execution.steps + r.execution.latency_steps)
     yield difference("cores", "", lambda r: r.placement.cores if r.placement else None)
@@ -252,7 +262,9 @@ def _energies(a: Record, b: Record) -> Iterator[Difference]:
         other = entries.get(entry.model)
         if other is not None and (entry.terms or other.terms):
             bound = entry.total_mJ is None or other.total_mJ is None
-            yield Difference(f"energy, {entry.model}", "mJ per clip", entry.priced_mJ, other.priced_mJ, bound)
+            yield Difference(
+                f"energy, {entry.model}", f"mJ per {unit_of(a, b)}", entry.priced_mJ, other.priced_mJ, bound
+            )
 
 
 def _classes(a: Record, b: Record) -> Iterator[Difference]:
@@ -270,7 +282,7 @@ def _layers(
         values = []
         for field in (*LAYER_COUNTS, *LAYER_LEVELS):
             clips = (a.data.clips, b.data.clips) if field in LAYER_COUNTS else (1, 1)
-            unit = "per clip" if field in LAYER_COUNTS else ""
+            unit = f"per {unit_of(a, b)}" if field in LAYER_COUNTS else ""
             values.append(Difference(field, unit, _value(one, field, clips[0]), _value(two, field, clips[1])))
         only = "b" if one is None else "a" if two is None else None
         yield LayerDifference(name, tuple(values), only, None if only or counts is None else _neurons(name, *counts))

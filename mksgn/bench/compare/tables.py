@@ -85,10 +85,13 @@ def sentences(comparison: Comparison) -> list[str]:
     lines = []
     if comparison.other_data:
         lines.append(
-            f"The runs have different clips ({'; '.join(comparison.other_data)}), so their figures are not comparable."
+            f"The runs have different {comparison.unit}s ({'; '.join(comparison.other_data)}), so their figures are not "
+            "comparable."
         )
     if comparison.predictions is not None:
-        lines.append(f"The predictions of {comparison.predictions} of {comparison.a.data.clips} clips differ.")
+        lines.append(
+            f"The predictions of {comparison.predictions} of {comparison.a.data.clips} {comparison.unit}s differ."
+        )
     same = sum(layer.same for layer in comparison.layers)
     lines.append(f"{same} of {len(comparison.layers)} layers are equal in every count.")
     return lines
@@ -99,7 +102,7 @@ def _grids(comparison: Comparison, verdicts: Sequence[Verdict]) -> Iterator[Grid
     if conditions:
         yield Grid("conditions that differ", ("", "a", "b"), conditions)
     figures = (*comparison.metrics, *comparison.energies)
-    yield Grid("per clip", ("", "a", "b", "change", "rise"), [_row(value) for value in figures])
+    yield Grid(f"per {comparison.unit}", ("", "a", "b", "change", "rise"), [_row(value) for value in figures])
     dropped = comparison.dropped_classes
     if dropped:
         yield Grid("recall that dropped", ("class", "a", "b", "change"), [_row(value)[:4] for value in dropped])
@@ -131,7 +134,7 @@ def _layer_row(layer: LayerDifference) -> tuple[str, ...]:
 
 def _row(value: Difference) -> tuple[str, ...]:
     a, b = (NONE if x is None else f"{'≥ ' if value.bound else ''}{_number(x)}" for x in (value.a, value.b))
-    unit = f" ({value.unit})" if value.unit and value.unit not in ("per clip", "mJ per clip", "recall") else ""
+    unit = f" ({value.unit})" if value.unit and not value.unit.startswith(("per ", "mJ per ", "recall")) else ""
     change = NONE if value.change is None else "0"
     if value.change:
         change = f"{value.change:+,{'.0f' if abs(value.change) >= 1e4 else '.4g'}}"

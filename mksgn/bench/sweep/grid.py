@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -71,6 +72,10 @@ class Grid(StrictModel):
     """its reset,"""
     v_init: str = "zero"
     """its initial state,"""
+    integration: str = "euler"
+    """how its neurons are integrated,"""
+    spike_delay: int = 0
+    """when their spikes leave them,"""
     analog: tuple[str, ...] = ()
     """its non-spiking inputs,"""
     decode: str = "sum"
@@ -80,7 +85,7 @@ class Grid(StrictModel):
 
     def request(self) -> dict[str, Any]:
         """The grid as JSON without the paths of its models; of what a file leaves open, only what is not the default."""
-        left_open = {"dt", "if_dt", "reset", "v_init", "analog", "decode"}
+        left_open = {"decode", *(field.name for field in fields(Reading))}
         given = {name for name in left_open if getattr(self, name) != type(self).model_fields[name].default}
         exclude: Any = {"axes": {"model"}, "energy_models": True, **dict.fromkeys(left_open - given, True)}
         return self.model_dump(mode="json", by_alias=True, exclude=exclude)
@@ -88,7 +93,7 @@ class Grid(StrictModel):
     @property
     def settings(self) -> Settings:
         """How the points are executed."""
-        compiling = Reading(self.dt, self.if_dt, self.reset, self.v_init, self.analog)
+        compiling = Reading(**{field.name: getattr(self, field.name) for field in fields(Reading)})
         return Settings(compare=self.compare, decoding=Decoding.of(self.decode), compiling=compiling)
 
     def variants(self) -> Iterator[Variant]:

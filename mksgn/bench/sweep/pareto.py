@@ -18,12 +18,12 @@ from mksgn.common.console import table
 from mksgn.common.extras import require
 
 SCHEMA = "mksgn.sweep_result/1"
-HEADINGS = ("point", "top-1", "mJ per clip", "spikes", "syn_ops", "latency", "cores", "mismatches")
+HEADINGS = ("point", "top-1", "mJ per {unit}", "spikes", "syn_ops", "latency", "cores", "mismatches")
 
 
 @dataclass(frozen=True)
 class Energy:
-    """Energy per clip; a lower bound if the model has no price for an event that occurred."""
+    """Energy per sample; a lower bound if the model has no price for an event that occurred."""
 
     mJ: float  # noqa: N815 - a unit
     lower_bound: bool
@@ -31,7 +31,7 @@ class Energy:
 
 @dataclass(frozen=True)
 class Row:
-    """One point: its coordinates and its results. Counts are means per clip."""
+    """One point: its coordinates and its results. Counts are means per sample."""
 
     label: str
     model: str
@@ -45,8 +45,9 @@ class Row:
     latency_steps: int
     cores: int
     chips: int
-    mismatches: int | None  # of decisions with torch, on the clips that were compared
+    mismatches: int | None  # with another execution, on the samples that were compared
     energy: dict[str, Energy]
+    unit: str = "clip"  # what a sample is called
 
 
 def rows(grid: Grid, records: dict[str, Record], models: list[EnergyModel]) -> list[Row]:
@@ -80,6 +81,7 @@ def _row(point: Point, record: Record, models: list[EnergyModel]) -> Row:
         chips=record.placement.chips,
         mismatches=None if record.parity is None else record.parity.mismatches,
         energy=priced,
+        unit=record.unit,
     )
 
 
@@ -123,7 +125,11 @@ def front_table(points: list[Row], model: str) -> Table:
     """Return all points under one energy model as a table for the terminal; those on the front are marked."""
     best = {row.label for row in front(points, model)}
     cells = [_cells(row, model, "* " if row.label in best else "  ") for row in points if model in row.energy]
-    return table(f"accuracy and energy under {model}; * on the Pareto front", HEADINGS, cells)
+    return table(f"accuracy and energy under {model}; * on the Pareto front", _headings(points), cells)
+
+
+def _headings(points: list[Row]) -> tuple[str, ...]:
+    return tuple(heading.format(unit=points[0].unit) for heading in HEADINGS)
 
 
 def _cells(row: Row, model: str, mark: str) -> tuple[str, ...]:
@@ -145,7 +151,7 @@ def markdown(points: list[Row], fronts: dict[str, list[Row]]) -> str:
     lines = []
     for model, best in fronts.items():
         labels = {row.label for row in best}
-        lines += [f"## {model}", "", f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
+        lines += [f"## {model}", "", f"| {' | '.join(_headings(points))} |", "|---" * len(HEADINGS) + "|"]
         for row in points:
             if model in row.energy:
                 lines.append(f"| {' | '.join(_cells(row, model, '**front** ' if row.label in labels else ''))} |")
@@ -172,7 +178,7 @@ def _draw(points: list[Row], best: list[Row], model: str, path: Path) -> None:
         axes.annotate(text, (x, y), textcoords="offset points", xytext=(5, -11), fontsize=8)
     bound = any(row.energy[model].lower_bound for row in points)
     axes.set_xscale("log")
-    axes.set_xlabel(f"mJ per clip under {model}{', a lower bound' if bound else ''}")
+    axes.set_xlabel(f"mJ per {points[0].unit} under {model}{', a lower bound' if bound else ''}")
     axes.set_ylabel("top-1, %")
     axes.grid(alpha=0.3)
     axes.legend(title="network", fontsize=8)

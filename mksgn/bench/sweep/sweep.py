@@ -83,7 +83,7 @@ def sweep(
     clips = as_samples(open_data(grid.data, split=grid.split, limit=grid.limit, seed=grid.seed))
     checkpoints = {label: _read(Path(path)) for label, path in grid.axes.model.items()}
     if not len(clips):
-        raise BadInputError(f"{grid.data}: no clips")
+        raise BadInputError(f"{grid.data}: no samples")
     if clips.labels is None:
         raise BadInputError(f"{grid.data}: a sweep weighs accuracy against energy, and there are no labels; add y")
     request = {
@@ -217,10 +217,10 @@ class _Runner:
         first.clear()  # workers free a result when nothing refers to it
         total = sum(int((~progress.done).sum()) for progress in self.progress.values())
         output.print(
-            f"{len(self.unfinished)} networks, {total:,} clips to run on {len(self.client.nthreads())} workers"
+            f"{len(self.unfinished)} networks, {total:,} samples to run on {len(self.client.nthreads())} workers"
         )
         printed, done = time.monotonic(), 0
-        for future in track(queue, total, "clips", self._size):
+        for future in track(queue, total, "samples", self._size):
             kind, which = self.pending.pop(future)
             result = _result(future, which)
             if kind == "network":
@@ -238,7 +238,7 @@ class _Runner:
                 self._write(which, result)
             if not sys.stdout.isatty() and time.monotonic() - printed > LINE_EVERY_S:
                 printed = time.monotonic()
-                output.print(f"{done:,} of {total:,} clips")
+                output.print(f"{done:,} of {total:,} samples")
 
     def _size(self, future: Future) -> int:
         kind, which = self.pending.get(future, ("", None))

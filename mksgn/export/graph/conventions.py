@@ -1,24 +1,28 @@
-"""What a NIR file leaves open about its neurons, and frameworks do differently: the reset and the initial state.
+"""What a NIR file leaves open about its neurons, and frameworks do differently: reset, initial state, integration.
 
-A node's metadata may say `reset`, one of RESETS, and `v_init`, one of V_INITS or the potentials themselves.
-`with_conventions` writes the metadata where a file says nothing; every execution, the quantiser and the
-compiler read it. Other readers of NIR ignore it.
+A node's metadata may say `reset`, one of RESETS, `v_init`, one of V_INITS or the potentials themselves, and
+`integration`, one of INTEGRATIONS. `with_conventions` writes the metadata where a file says nothing; every execution,
+the quantiser and the compiler read it. Other readers of NIR ignore it. Integration and spike delay become parameters
+and Delay nodes instead, which all readers know.
 """
 
 import copy
+from collections.abc import Mapping
+from typing import Any
 
+import networkx
 import nir
 import numpy as np
 
 from mksgn.common.errors import BadInputError
 from mksgn.export.graph.flatten import flatten
-from mksgn.export.graph.kinds import GRADED, SPIKING
+from mksgn.export.graph.integration import EULER, INTEGRATIONS, integrated
+from mksgn.export.graph.kinds import FIRING, GRADED, SPIKING
 
 ZERO, SUBTRACT, SUBTRACT_AT_ONCE = "zero", "subtract", "subtract-at-once"
 RESETS = {  # what a spike does to the membrane, and the frameworks that mean it
     ZERO: "v = v_reset, as NIR says (norse, SpikingJelly, Lava)",
-    SUBTRACT: "the next step's v, after its decay, is smaller by v_threshold - v_reset (snnTorch; spyx, which sends its "
-    "spikes a step later)",
+    SUBTRACT: "the next step's v, after its decay, is smaller by v_threshold - v_reset (snnTorch, spyx)",
     SUBTRACT_AT_ONCE: "v is smaller by it before the next decay (SpikingJelly with v_reset=None; sinabs and "
     "rockpool, which may fire several times in a step)",
 }
@@ -29,35 +33,100 @@ V_INITS = {  # where a membrane starts
 }
 
 
-def with_conventions(graph: nir.NIRGraph, reset: str = ZERO, v_init: str = ZERO) -> nir.NIRGraph:
-    """Write a reset and an initial state into the metadata of the neurons whose file names none.
+SPIKE_DELAYS = {  # steps from a threshold that is passed to the spike that leaves
+    0: "at once, as NIR says",
+    1: "in the next step, except into the neurons themselves (spyx)",
+}
+_KNOWN: dict[str, Mapping[Any, str]] = {
+    "reset": RESETS,
+    "v_init": V_INITS,
+    "integration": INTEGRATIONS,
+    "spike_delay": SPIKE_DELAYS,
+}
+
+
+def with_conventions(
+    graph: nir.NIRGraph,
+    reset: str = ZERO,
+    v_init: str = ZERO,
+    *,
+    integration: str = EULER,
+    spike_delay: int = 0,
+    dt: float = 1e-4,
+    if_dt: float | None = None,
+) -> nir.NIRGraph:
+    """Write what the user says of the neurons into those whose file says nothing.
 
     Args:
         graph: Any graph; it is not changed.
         reset: One of RESETS.
         v_init: One of V_INITS.
+        integration: One of INTEGRATIONS.
+        spike_delay: One of SPIKE_DELAYS.
+        dt: Time step in seconds, for files that name none.
+        if_dt: What IF and I integrate with in place of it, seconds.
 
     Returns:
-        The graph, flat, or `graph` itself where both are NIR's own.
+        The graph, flat, or `graph` itself where all are NIR's own.
 
     Raises:
-        BadInputError: An unknown reset or initial state.
+        BadInputError: An unknown value; a spike delay within a loop of several neurons.
     """
-    for name, value, known in (("reset", reset, RESETS), ("v_init", v_init, V_INITS)):
-        if value not in known:
-            raise BadInputError(f"{name} {value!r}: choose one of {', '.join(known)}")
-    if (reset, v_init) == (ZERO, ZERO):
+    named = {"reset": reset, "v_init": v_init, "integration": integration, "spike_delay": spike_delay}
+    for name, known in _KNOWN.items():
+        if named[name] not in known:
+            raise BadInputError(f"{name} {named[name]!r}: choose one of {', '.join(map(str, known))}")
+    own = (node.metadata.get("integration", EULER) != EULER for node in flatten(graph).nodes.values())
+    if tuple(named.values()) == (ZERO, ZERO, EULER, 0) and not any(own):
         return graph
     graph = flatten(graph)
-    nodes = dict(graph.nodes)
+    ours = "reset" in graph.metadata  # says where its state starts as well (mksgn/export/lowering)
+    integration = EULER if ours or "quantization" in graph.metadata else integration  # integers were made with Euler's
+    nodes, dt = dict(graph.nodes), float(graph.metadata.get("dt", dt))
     for name, node in nodes.items():
-        # a file's own "reset" says where its state starts as well (mksgn/export/lowering)
-        said = {"reset", "v_init"} if "reset" in graph.metadata else set(node.metadata)
-        missing = {key: value for key, value in (("reset", reset), ("v_init", v_init)) if key not in said}
+        said = set(named) if ours else set(node.metadata)
+        missing = {key: named[key] for key in ("reset", "v_init") if key not in said}
         if isinstance(node, SPIKING + GRADED) and missing:
             nodes[name] = copy.copy(node)
             nodes[name].metadata = {**node.metadata, **missing}
-    return nir.NIRGraph(nodes, graph.edges, metadata=dict(graph.metadata), type_check=False)
+        nodes[name] = integrated(nodes[name], integration, dt, if_dt)
+    edges = graph.edges
+    if spike_delay and not ours and "spike_delay" not in graph.metadata:
+        edges = _delayed(nodes, edges, spike_delay * dt)
+    metadata = dict(graph.metadata) | ({"spike_delay": spike_delay} if spike_delay else {})
+    return nir.NIRGraph(nodes, edges, metadata=metadata, type_check=False)
+
+
+def _delayed(nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]], seconds: float) -> list[tuple[str, str]]:
+    """Add a Delay behind each firing neuron to `nodes`; return the edges through them.
+
+    A neuron's spikes to itself arrive in the next step as they are, where the loop is cut.
+    """
+    looped = networkx.DiGraph(edges)
+    loop_of = {name: loop for loop in networkx.strongly_connected_components(looped) for name in loop}
+    delayed = []
+    for source, target in edges:
+        if not isinstance(nodes[source], FIRING):
+            delayed.append((source, target))
+            continue
+        if target in loop_of[source] and source != target:
+            others = sorted(n for n in loop_of[source] if isinstance(nodes[n], FIRING) and n != source)
+            if others:
+                raise BadInputError(
+                    f"spike_delay: {source} and {others[0]} are in one loop, where the next step is already the one "
+                    "that NIR's loops take; write the delays into the file as Delay nodes"
+                )
+        if target in loop_of[source]:
+            delayed.append((source, target))
+            continue
+        delay = f"{source}.spike_delay"
+        if delay not in nodes:
+            node = nodes[source]
+            shape = np.shape(node.threshold if isinstance(node, nir.Threshold) else node.v_threshold)
+            nodes[delay] = nir.Delay(np.full(shape, seconds, dtype=np.float32))
+            delayed.append((source, delay))
+        delayed.append((delay, target))
+    return delayed
 
 
 def reset_of(node: nir.NIRNode) -> str:

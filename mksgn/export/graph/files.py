@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import numpy as np
 import mksgn.export.graph.nodes  # noqa: F401  registers GraphConv and SpikingSelfAttention
 from mksgn.common.atomic import replacing
 from mksgn.common.contents import check_hdf5
-from mksgn.common.errors import BadInputError, first_line
+from mksgn.common.errors import BadInputError, MksgnWarning, first_line
 from mksgn.export.graph.kinds import GRADED, SPIKING
+from mksgn.export.graph.shapes import ELEMENTWISE, parameters_of
+from mksgn.export.graph.standard import standard_form
 
 POPULATIONS = tuple(node.__name__ for node in (*SPIKING, *GRADED))
 
@@ -23,9 +26,16 @@ POPULATIONS = tuple(node.__name__ for node in (*SPIKING, *GRADED))
 def write(graph: nir.NIRGraph, path: Path) -> None:
     """Write a graph; the same graph gives the same bytes.
 
+    What nir.write refuses, single numbers for the parameters of a population as norse and sinabs write them, is
+    brought into standard form first.
+
     Raises:
         BadInputError: As `put` does, or a convolution without its input_shape, which nir cannot infer.
     """
+    if _has_single_numbers(graph):
+        with warnings.catch_warnings():  # said where the graph is compiled
+            warnings.simplefilter("ignore", MksgnWarning)
+            graph = standard_form(graph)
     graph = _with_input_shapes(graph)
 
     def uncached(temporary: Path) -> None:
@@ -35,6 +45,16 @@ def write(graph: nir.NIRGraph, path: Path) -> None:
             nir.write(file.id, graph)
 
     put(path, uncached)
+
+
+def _has_single_numbers(graph: nir.NIRGraph) -> bool:
+    """Whether a neuron's or a scale's parameter has no axis, which nir cannot compress."""
+    return any(
+        _has_single_numbers(node)
+        if isinstance(node, nir.NIRGraph)
+        else isinstance(node, ELEMENTWISE) and 0 in map(np.ndim, parameters_of(node).values())
+        for node in graph.nodes.values()
+    )
 
 
 def _with_input_shapes(graph: nir.NIRGraph) -> nir.NIRGraph:
@@ -91,7 +111,9 @@ def read(path: Path) -> nir.NIRGraph:
         BadInputError: A file that is missing, truncated, or no NIR graph.
     """
     if not path.is_file():
-        raise BadInputError(f"{path}: no such file; make one with mksgn-export model.pt --to nir")
+        raise BadInputError(
+            f"{path}: no such file; make one with mksgn-export model.pt --to nir, or with your framework's exporter to NIR"
+        )
     check_hdf5(path, "a NIR file")
     try:
         with h5py.File(path, "r") as file:

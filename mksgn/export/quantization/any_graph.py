@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Collection
+from typing import Any
 
 import nir
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from mksgn.common.errors import BadInputError
 from mksgn.export.errors import ExportError
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
-from mksgn.export.graph.conventions import ZERO, with_conventions
+from mksgn.export.graph.conventions import EULER, ZERO, with_conventions
 from mksgn.export.graph.standard import standard_form
 from mksgn.export.quantization.quantize import quantize
 
@@ -24,6 +25,8 @@ def quantize_any(
     analog: Collection[str] = (),
     reset: str = ZERO,
     v_init: str = ZERO,
+    integration: str = EULER,
+    spike_delay: int = 0,
     steps: int | None = None,
     error: type[BadInputError] = ExportError,
 ) -> nir.NIRGraph:
@@ -39,13 +42,16 @@ def quantize_any(
         analog: Names of non-spiking inputs.
         reset: What a spike does to the membrane where the file does not say.
         v_init: Where a membrane starts where the file does not say.
+        integration: What a step does where the file does not say.
+        spike_delay: Steps until a spike leaves its neuron, where the file does not say.
         steps: Time steps of a sample; None: what the file says, else the calibration's.
         error: Class of the errors that this function finds itself.
 
     Raises:
         BadInputError: Calibration that does not fit, or what the quantiser refuses.
     """
-    graph = with_conventions(standard_form(graph), reset, v_init)
+    open_points: dict[str, Any] = {"integration": integration, "spike_delay": spike_delay, "dt": dt, "if_dt": if_dt}
+    graph = with_conventions(standard_form(graph), reset, v_init, **open_points)
     inputs = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
     arrays = arrays_by_input(calibration, inputs, "calibration of", error=error)
     steps = steps or graph.metadata.get("steps")

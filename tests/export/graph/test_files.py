@@ -14,6 +14,7 @@ import pytest
 from mksgn.export import export_to_nir
 from mksgn.export.graph import files
 from mksgn.train import checkpoint
+from tests.support.graphs import F32, chain, inp, out
 from tests.support.paths import ROOT
 from tests.support.students import calibration, tiny
 
@@ -130,3 +131,16 @@ def test_a_synapse_takes_at_most_a_byte_and_a_half(tmp_path):
                 synapses += np.count_nonzero(node.weight)
     assert synapses > 10_000
     assert stored / synapses < 1.5
+
+
+def test_single_numbers_are_written_for_every_neuron(tmp_path):
+    """As norse and sinabs hand them over; nir.write raises a TypeError."""
+    one = {name: np.array(value, F32) for name, value in (("tau", 2e-4), ("r", 1), ("v_leak", 0), ("v_threshold", 1))}
+    graph = chain(("x", inp(3)), ("n", nir.LIF(**one, v_reset=np.array(0, F32))), ("y", out(3)))
+    with pytest.raises(TypeError):
+        nir.write(tmp_path / "theirs.nir", graph)
+    files.write(graph, tmp_path / "ours.nir")
+    assert files.read(tmp_path / "ours.nir").nodes["n"].tau.tolist() == [F32(2e-4)] * 3
+    nested = chain(("x", inp(3)), ("sub", graph), ("y", out(3)))
+    files.write(nested, tmp_path / "nested.nir")
+    assert files.read(tmp_path / "nested.nir").nodes["sub.n"].v_threshold.shape == (3,)
