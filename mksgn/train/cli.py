@@ -83,17 +83,7 @@ def train(
         return
     if teacher and distill is not None:
         raise BadInputError("--teacher trains a teacher, --distill a student: give one of them")
-    if quantization_aware is None and configuration and configuration.endswith(".pt"):
-        raise BadInputError(
-            f"{configuration}: is trained; train it on with --quantization-aware BITS, or look at it with --describe"
-        )
-    if quantization_aware is None:
-        settings, start = config.load(configuration or "demo", epochs=epochs, changes=changes or ()), None
-    else:
-        model = _start(configuration, out, teacher)
-        start = checkpoint.load(model)
-        preset = start.training.get("preset")
-        settings = config.load_for_fine_tuning(model, preset, quantization_aware, epochs=epochs, changes=changes or ())
+    settings, start = _settings(configuration, quantization_aware, out, epochs, changes or (), teacher=teacher)
     check_device(device, settings.precision)
     options: dict[str, Any] = (
         {} if teacher else {"teacher": distill and checkpoint.load_teacher(distill), "start": start}
@@ -115,20 +105,31 @@ def train(
         output.print(f"wrote {file}  sha256 {checkpoint.sha256(file)[:16]}…")
 
 
-def _start(configuration: str | None, out: Path, teacher: bool) -> Path:
-    """Return the model that a quantisation-aware training starts from, which OUT must not hold."""
+def _settings(
+    configuration: str | None, bits: int | None, out: Path, epochs: int | None, changes: Sequence[str], *, teacher: bool
+) -> tuple[config.TrainConfig, checkpoint.TrainedModel | None]:
+    """Return the settings, and the model that a quantisation-aware training starts from, which OUT must not hold."""
+    name = configuration or "demo"
+    if bits is None:
+        if name.endswith(".pt"):
+            raise BadInputError(
+                f"{name}: is trained; train it on with --quantization-aware BITS, or look at it with --describe"
+            )
+        return config.load(name, epochs=epochs, changes=changes), None
     if teacher:
         raise BadInputError(
             "--teacher trains a teacher, which has no spikes and is not quantised; leave one option out"
         )
-    model = Path(configuration or "demo")
+    model = Path(name)
     if model.suffix != ".pt":
         raise BadInputError(
-            f"--quantization-aware starts from a trained model, and CONFIG is {model}; train it first, and give its model.pt"
+            f"--quantization-aware starts from a trained model, and CONFIG is {name}; train it first, and give its model.pt"
         )
-    if model.is_file() and model.resolve().parent == out.resolve():
+    start = checkpoint.load(model)
+    if model.resolve().parent == out.resolve():
         raise BadInputError(f"--out {out}: holds the model that the training starts from; name another folder")
-    return model
+    preset = start.training.get("preset")
+    return config.load_for_fine_tuning(model, preset, bits, epochs=epochs, changes=changes), start
 
 
 def print_epoch(settings: config.TrainConfig, held_out: ClipSet, line: dict[str, Any]) -> None:

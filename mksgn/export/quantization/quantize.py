@@ -29,6 +29,7 @@ import json
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict
+from typing import Any
 
 import nir
 import numpy as np
@@ -84,17 +85,14 @@ def quantize(
     if bits not in range(2, 9):
         raise RangeError(f"--quantize {bits}: weights have 2 to 8 bits; choose one of them, or none")
     graph = canonical(graph)
-    membranes = {
-        name: loihi_membrane(name, node, dt, if_dt)
-        for name, node in graph.nodes.items()
-        if isinstance(node, SPIKING + GRADED)
-    }
+    neurons = {name: node for name, node in graph.nodes.items() if isinstance(node, SPIKING + GRADED)}
+    membranes = {name: loihi_membrane(name, node, dt, if_dt) for name, node in neurons.items()}
     values: Calibration | FixedScales
-    if scales is None:
+    if scales is not None:
+        values = fixed_scales(graph, scales, steps)
+    else:
         assert calibration is not None
         values = Calibration(graph, calibration, steps, dt, if_dt)
-    else:
-        values = fixed_scales(graph, scales, steps)
     quantised = with_edge_weights(graph)
     found: dict[str, PopulationScale] = {}
     rates = {rate for membrane in membranes.values() for rate in lattice_rates(membrane)}
@@ -111,13 +109,9 @@ def quantize(
             found |= readout(quantised, name, bits, values)
         elif isinstance(node, nir.Threshold):
             _check_threshold(quantised, name, values.analog)
-    quantised.metadata["quantization"] = json.dumps(
-        {
-            "bits": bits,
-            "exact_on_chip": all(loihi.exact_on_chip(rate, steps) for rate in rates),
-            "populations": {name: asdict(scale) for name, scale in found.items()},
-        }
-    )
+    entry: dict[str, Any] = {"bits": bits, "exact_on_chip": all(loihi.exact_on_chip(rate, steps) for rate in rates)}
+    entry["populations"] = {name: asdict(scale) for name, scale in found.items()}
+    quantised.metadata["quantization"] = json.dumps(entry)
     return quantised, found
 
 
