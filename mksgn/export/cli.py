@@ -68,9 +68,10 @@ class _Options:
             return self.model.with_name(f"{self.model.stem}_quantized.nir")
         return self.out or self.model.with_suffix(f".{self.to}")
 
-    @property
-    def bits(self) -> int | None:
-        return None if self.quantize == "none" else int(self.quantize or 8)
+    def bits(self, trained: TrainedModel) -> int | None:
+        """Return the width of the weights; by default the one that a model was trained for, or 8."""
+        default = 8 if trained.quantization is None else trained.quantization.bits
+        return None if self.quantize == "none" else int(self.quantize or default)
 
     @property
     def simulators(self) -> tuple[str, ...]:
@@ -100,7 +101,9 @@ def export(
     profile: Annotated[
         str | None, typer.Option(help="structured (default), or portable: stock NIR primitives only")
     ] = None,
-    quantize: Annotated[str | None, typer.Option(help="bits per weight: 2 to 8 (default 8), or none")] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="bits per weight: 2 to 8 (default: what it was trained for, or 8), or none")
+    ] = None,
     calibration: Annotated[
         str | None, typer.Option(help="SOURCE for --quantize and --verify: of clips, or npz:FILE or npy:X; no default")
     ] = None,
@@ -130,6 +133,9 @@ def export(
     compares the spikes of torch (and of onnxruntime, for an ONNX file) with the reference execution
     of the NIR graph and writes parity.json. For a teacher it compares logits with torch's. The exit
     code is 3 if they differ.
+
+    A model of mksgn-train --quantization-aware brings its scales: the file is the network that was
+    trained, and no clips are needed.
 
     A NIR file of any network is quantised on arrays, and written again or as ONNX.
 
@@ -190,7 +196,7 @@ def _export_graph(options: _Options) -> None:
         samples = calibration_arrays(graph, options.calibration, options.split)
         graph = quantize_any(
             graph,
-            options.bits or 8,
+            int(options.quantize or 8),
             samples,
             dt=dt,
             if_dt=options.if_dt,
@@ -233,10 +239,11 @@ def _export_teacher(options: _Options, teacher: TrainedTeacher) -> None:
 
 
 def _export_student(options: _Options, trained: TrainedModel) -> None:
-    bits, dt = options.bits, options.dt
-    options.require_clips(bits is not None or options.verify_clips > 0)
+    bits, dt = options.bits(trained), options.dt
+    calibrated = bits is not None and trained.quantization is None
+    options.require_clips(calibrated or options.verify_clips > 0)
     samples = None
-    if bits is not None:
+    if calibrated:
         samples, _ = body_inputs(options.clips(trained, "train", CALIBRATION_CLIPS).clips, trained.normaliser)
     profile = options.profile or "structured"
     graph = export_to_nir(trained, dt=dt, profile=profile, quantize=bits, calibration=samples)

@@ -41,7 +41,7 @@ def export_to_nir(
             primitives only.
         quantize: Bits per weight, 2 to 8; None leaves the weights in float32.
         calibration: Inputs (L, 3 · streams, T, V) as the model's normaliser makes them; needed to
-            quantise.
+            quantise, unless the model was trained for so many bits, and brings its scales.
 
     Raises:
         ExportError: The student cannot be exported; the subclass names the reason.
@@ -53,7 +53,27 @@ def export_to_nir(
     if trained.path is not None:
         graph.metadata["parent"] = sha256(trained.path)
     if quantize is not None:
-        if calibration is None or not len(calibration):
-            raise ExportError("quantize needs calibration clips, whose spikes decide the scales; give calibration=…")
-        graph, _ = quantize_graph(graph, quantize, calibration, trained.student.config.steps, dt)
+        graph = quantized(graph, trained, quantize, calibration, dt)
     return to_portable(graph) if profile == "portable" else graph
+
+
+def quantized(
+    graph: nir.NIRGraph, trained: TrainedModel, bits: int, calibration: np.ndarray | None, dt: float
+) -> nir.NIRGraph:
+    """Quantise a student's graph, by the scales that it was trained with, or else by calibration.
+
+    Raises:
+        ExportError: It was trained for another number of bits, there are no calibration clips, or the
+            quantiser refuses the graph.
+    """
+    steps, own = trained.student.config.steps, trained.quantization
+    if own is not None:
+        if bits != own.bits:
+            raise ExportError(
+                f"{trained.path or 'the model'}: was trained for {own.bits} bits, not {bits}; quantise it to {own.bits}, or "
+                "the model that this training started from to other widths"
+            )
+        return quantize_graph(graph, bits, None, steps, dt, scales=own.scales)[0]
+    if calibration is None or not len(calibration):
+        raise ExportError("quantize needs calibration clips, whose spikes decide the scales; give calibration=…")
+    return quantize_graph(graph, bits, calibration, steps, dt)[0]

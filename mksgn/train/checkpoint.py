@@ -8,13 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from mksgn.common.atomic import replacing
 from mksgn.common.contents import check_content
 from mksgn.common.errors import BadInputError
+from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import Teacher, TeacherConfig
@@ -25,15 +28,34 @@ TEACHER_SCHEMA = "mksgn.teacher/1"
 Network = TypeVar("Network", Student, Teacher)
 
 
+@raising_bad_input("quantization")
+@checked_dataclass(frozen=True, config=NO_OTHER_ENTRIES)
+class Quantization:
+    """How a student is quantised that was trained for it.
+
+    `bits` is the width of its weights, sign included. `scales` holds the integers per unit of the
+    unquantised network, for each population and for the "readout".
+    """
+
+    bits: Annotated[Integer, Field(ge=2, le=8)]
+    scales: dict[str, Annotated[Real, Field(gt=0)]]
+
+    def check(self, student: Student) -> None:
+        """Raise BadInputError unless there is a scale for each population of this student."""
+        if set(self.scales) != {*student.neurons(), "readout"}:
+            raise BadInputError("quantization: its populations are not the student's")
+
+
 @dataclass
 class TrainedModel:
     """A student with what it needs to run on raw clips. `training` has source, split, seed, epochs,
-    accuracy."""
+    accuracy. `quantization` is there after quantisation-aware training."""
 
     student: Student
     normaliser: StreamNormaliser
     training: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None  # the file that it was read from
+    quantization: Quantization | None = None
 
 
 @dataclass
@@ -71,7 +93,8 @@ def save_atomically(values: dict[str, Any], path: Path) -> None:
 
 
 def save(model: TrainedModel, path: Path) -> None:
-    _save(SCHEMA, model.student, model.normaliser, model.training, path)
+    quantization = {} if model.quantization is None else {"quantization": plain(model.quantization)}
+    _save(SCHEMA, model.student, model.normaliser, model.training, path, **quantization)
 
 
 def load(path: Path) -> TrainedModel:
@@ -101,7 +124,15 @@ def load_either(path: Path) -> TrainedModel | TrainedTeacher:
 
 
 def _student(path: Path, values: Any) -> TrainedModel:
-    return TrainedModel(*_built(path, values, SCHEMA, lambda config: Student(StudentConfig(**config))), path=path)
+    built = _built(path, values, SCHEMA, lambda config: Student(StudentConfig(**config)))
+    model = TrainedModel(*built, path=path)
+    if "quantization" in values:
+        try:
+            model.quantization = Quantization(**values["quantization"])
+            model.quantization.check(model.student)
+        except Exception as error:  # a damaged entry raises almost any error
+            raise _damaged(path, error) from error
+    return model
 
 
 def _teacher(path: Path, values: Any) -> TrainedTeacher:
@@ -110,7 +141,14 @@ def _teacher(path: Path, values: Any) -> TrainedTeacher:
     )
 
 
-def _save(schema: str, network: Student | Teacher, normaliser: StreamNormaliser, training: dict, path: Path) -> None:
+def _save(
+    schema: str,
+    network: Student | Teacher,
+    normaliser: StreamNormaliser,
+    training: dict,
+    path: Path,
+    **more: dict[str, Any],
+) -> None:
     save_atomically(
         {
             "schema": schema,
@@ -118,6 +156,7 @@ def _save(schema: str, network: Student | Teacher, normaliser: StreamNormaliser,
             "normaliser": normaliser.to_dict(),
             "state": network.state_dict(),
             "training": training,
+            **more,
             "versions": tool_versions("mksgn", "torch", "numpy"),
         },
         path,
@@ -158,11 +197,13 @@ def _built(
         network.load_state_dict(values["state"])
         normaliser = StreamNormaliser.from_dict(values["normaliser"])
     except Exception as error:  # a damaged config or state raises almost any error
-        raise BadInputError(
-            f"{path}: incomplete or damaged model ({str(error).splitlines()[0][:160]}); train it again"
-        ) from error
+        raise _damaged(path, error) from error
     if normaliser.streams != network.config.streams:
         raise BadInputError(
             f"{path}: units of streams {normaliser.streams} for a network of {network.config.streams}; train it again"
         )
     return network.eval(), normaliser, values.get("training", {})
+
+
+def _damaged(path: Path, error: Exception) -> BadInputError:
+    return BadInputError(f"{path}: incomplete or damaged model ({str(error).splitlines()[0][:160]}); train it again")

@@ -30,7 +30,11 @@ FORMS = ", ".join(source.form for source in SOURCES.values())
 @app.command()
 def train(
     configuration: Annotated[
-        str | None, typer.Argument(metavar="[CONFIG]", help="demo (the default), small, paper, or a YAML file")
+        str | None,
+        typer.Argument(
+            metavar="[CONFIG]",
+            help="demo (the default), small, paper, or a YAML file; a model.pt with --quantization-aware or --describe",
+        ),
     ] = None,
     data: Annotated[str, typer.Option(help=f"SOURCE: {FORMS}")] = "synthetic",
     out: Annotated[Path, typer.Option(help="folder for model.pt, metrics.jsonl and config.json")] = Path("runs/train"),
@@ -45,6 +49,12 @@ def train(
     teacher: Annotated[bool, typer.Option("--teacher", help="train the GCN teacher: OUT/teacher.pt")] = False,
     distill: Annotated[
         Path | None, typer.Option(metavar="TEACHER.PT", help="distil this teacher into the student")
+    ] = None,
+    quantization_aware: Annotated[
+        int | None,
+        typer.Option(
+            metavar="BITS", help="train the model.pt in CONFIG's place on as its file of BITS, 2 to 8", min=2, max=8
+        ),
     ] = None,
     describe: Annotated[
         bool,
@@ -62,17 +72,22 @@ def train(
     With a teacher: mksgn-train demo --teacher --out runs/teacher, then
     mksgn-train demo --distill runs/teacher/teacher.pt --out runs/demo
 
+    For few bits: mksgn-train runs/demo/model.pt --quantization-aware 4 --data synthetic --out runs/demo-4bit, then
+    mksgn-export runs/demo-4bit/model.pt
+
     On several cores or GPUs: torchrun --nproc-per-node 2 -m mksgn.train demo --data synthetic --out runs/demo
     """
     if describe:
         for name in config.PRESETS if configuration is None else [configuration]:
             print_description(name, changes or (), data, split, limit, seed, teacher=teacher)
         return
-    settings = config.load(configuration or "demo", epochs=epochs, changes=changes or ())
-    check_device(device, settings.precision)
     if teacher and distill is not None:
         raise BadInputError("--teacher trains a teacher, --distill a student: give one of them")
-    options: dict[str, Any] = {} if teacher else {"teacher": distill and checkpoint.load_teacher(distill)}
+    settings, start = _settings(configuration, quantization_aware, out, epochs, changes or (), teacher=teacher)
+    check_device(device, settings.precision)
+    options: dict[str, Any] = (
+        {} if teacher else {"teacher": distill and checkpoint.load_teacher(distill), "start": start}
+    )
     training = open_source(data, split=split, part="train", limit=limit, seed=seed)
     held_out = open_source(data, split=split, part="test", seed=seed)
     options |= {"seed": seed, "device": device, "resume": resume, "report": partial(print_epoch, settings, held_out)}
@@ -80,6 +95,7 @@ def train(
     if leads:
         options["progress"] = track
         what = f"{'the teacher of ' if teacher else ''}{settings.preset} on {len(training)} clips"
+        what = f"{configuration}, quantised to {quantization_aware} bits, on {len(training)} clips" if start else what
         output.print(f"training {what} of {training.source}, {len(training.classes)} classes")
         for note in dict.fromkeys((*training.notes, *held_out.notes)):
             output.print(f"note: {note}")
@@ -87,6 +103,33 @@ def train(
     if leads:
         file = out / ("teacher.pt" if teacher else "model.pt")
         output.print(f"wrote {file}  sha256 {checkpoint.sha256(file)[:16]}…")
+
+
+def _settings(
+    configuration: str | None, bits: int | None, out: Path, epochs: int | None, changes: Sequence[str], *, teacher: bool
+) -> tuple[config.TrainConfig, checkpoint.TrainedModel | None]:
+    """Return the settings, and the model that a quantisation-aware training starts from, which OUT must not hold."""
+    name = configuration or "demo"
+    if bits is None:
+        if name.endswith(".pt"):
+            raise BadInputError(
+                f"{name}: is trained; train it on with --quantization-aware BITS, or look at it with --describe"
+            )
+        return config.load(name, epochs=epochs, changes=changes), None
+    if teacher:
+        raise BadInputError(
+            "--teacher trains a teacher, which has no spikes and is not quantised; leave one option out"
+        )
+    model = Path(name)
+    if model.suffix != ".pt":
+        raise BadInputError(
+            f"--quantization-aware starts from a trained model, and CONFIG is {name}; train it first, and give its model.pt"
+        )
+    start = checkpoint.load(model)
+    if model.resolve().parent == out.resolve():
+        raise BadInputError(f"--out {out}: holds the model that the training starts from; name another folder")
+    preset = start.training.get("preset")
+    return config.load_for_fine_tuning(model, preset, bits, epochs=epochs, changes=changes), start
 
 
 def print_epoch(settings: config.TrainConfig, held_out: ClipSet, line: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from mksgn.common.errors import BadInputError
@@ -16,6 +16,10 @@ _PRESET_FILES = Path(__file__).parent / "data" / "presets"
 PRESETS: dict[str, dict[str, Any]] = {
     name: yaml.safe_load((_PRESET_FILES / f"{name}.yaml").read_text()) for name in ("demo", "small", "paper")
 }
+
+# Of a quantisation-aware training, which starts from a trained model (docs/training.md): epochs, and the share of the
+# learning rate that the model was trained with.
+FINE_TUNING_EPOCHS, FINE_TUNING_RATE = 5, 0.3
 
 Share = Annotated[Real, Field(ge=0, le=1)]
 Weight = Annotated[Real, Field(ge=0, le=1e6)]
@@ -63,6 +67,17 @@ class TrainConfig:
     frame_sampling: Literal["even", "random"] = "even"  # random: drawn with repetition and sorted [sibling]
     scale: tuple[Factor, Factor] = (0.8, 1.25)  # smallest and largest
     crop: Share = 0.7  # smallest share of a clip that a training window covers
+    quantization_aware: Annotated[Integer, Field(ge=2, le=8)] | None = None  # bits per weight in the forward pass
+
+    @model_validator(mode="after")
+    def _check_quantization(self) -> "TrainConfig":
+        if self.quantization_aware is not None and self.rate_phase:
+            raise ValueError(
+                f"quantization_aware trains on spikes from the start; set rate_phase=0 (now {self.rate_phase})"
+            )
+        if self.quantization_aware is not None and self.precision != "float32":
+            raise ValueError("quantization_aware computes exact integers; set precision=float32")
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain containers, as JSON and model.pt hold them."""
@@ -81,17 +96,60 @@ def load(name: str, *, epochs: int | None = None, changes: Sequence[str] = ()) -
         BadInputError: An unknown name or entry, or a value out of range.
     """
     if name in PRESETS:
-        values = {"preset": name, **deepcopy(PRESETS[name])}
+        return _with_changes(name, {"preset": name, **deepcopy(PRESETS[name])}, epochs, changes)
+    path = Path(name)
+    if not path.is_file():
+        raise BadInputError(f"config {name}: neither a preset ({', '.join(PRESETS)}) nor a YAML file")
+    return _with_changes(name, _read(path), epochs, changes)
+
+
+def load_for_fine_tuning(
+    model: Path, preset: str | None, bits: int, *, epochs: int | None = None, changes: Sequence[str] = ()
+) -> TrainConfig:
+    """Load the settings of a quantisation-aware training: those that its model was trained with, for fewer epochs
+    and with a lower learning rate.
+
+    Args:
+        model: The model.pt. The config.json beside it has the settings.
+        preset: The preset that the model was trained with, for want of a config.json.
+        bits: Bits per weight.
+        epochs: Replaces the number of epochs.
+        changes: As those of `load`, but none of the networks'.
+
+    Raises:
+        BadInputError: There is neither, or a change that a trained model does not allow.
+    """
+    for change in changes:
+        if change.startswith(("student.", "teacher.")):
+            raise BadInputError(f"--set {change}: {model} is trained, its networks can't be changed")
+    path = model.with_name("config.json")
+    if path.is_file():
+        values = _read(path)
+    elif preset in PRESETS:
+        values = {"preset": preset, **deepcopy(PRESETS[preset])}
     else:
-        path = Path(name)
-        if not path.is_file():
-            raise BadInputError(f"config {name}: neither a preset ({', '.join(PRESETS)}) nor a YAML file")
-        try:
-            values = yaml.safe_load(path.read_text()) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise BadInputError(f"config {name}: no valid YAML ({str(error).splitlines()[0]})") from error
-        if not isinstance(values, dict):
-            raise BadInputError(f"config {name}: expected a mapping of entries such as epochs: 40")
+        raise BadInputError(f"{model}: how it was trained is not known; put its config.json beside it")
+    trained = _with_changes(str(path), values | {"quantization_aware": None}, None, ())
+    tuning = {
+        "epochs": FINE_TUNING_EPOCHS,
+        "learning_rate": FINE_TUNING_RATE * trained.learning_rate,
+        "rate_phase": 0.0,
+        "quantization_aware": bits,
+    }
+    return _with_changes(str(model), trained.to_dict() | tuning, epochs, changes)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInputError(f"config {path}: no valid YAML ({str(error).splitlines()[0]})") from error
+    if not isinstance(values, dict):
+        raise BadInputError(f"config {path}: expected a mapping of entries such as epochs: 40")
+    return values
+
+
+def _with_changes(name: str, values: dict[str, Any], epochs: int | None, changes: Sequence[str]) -> TrainConfig:
     for change in changes:
         _apply(values, change)
     if epochs is not None:

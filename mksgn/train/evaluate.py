@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from mksgn.train.datasets.clips import Clip, ClipSet
 from mksgn.train.parallel import Group
 from mksgn.train.streams import StreamNormaliser
-from mksgn.train.student import SpikeCount, Spikes, Student, body_mean
+from mksgn.train.student import SpikeCount, Spikes, body_mean
+from mksgn.train.teacher import Teacher
 from mksgn.train.transforms import body_inputs
 
 EVALUATION_BODIES = EVALUATION_CLIPS = 64
@@ -82,7 +83,7 @@ def evaluate(
     for i in range(0, len(share), EVALUATION_CLIPS):
         clips = [held_out.clips[index] for index in share[i : i + EVALUATION_CLIPS]]
         inputs, clip_of_body = body_inputs(clips, normaliser)
-        spikes = count if isinstance(network, Student) else None
+        spikes = None if isinstance(network, Teacher) else count
         logits = predict(network, inputs, clip_of_body, len(clips), group.device, spikes)
         hit = logits.argmax(1).numpy() == np.array([clip.label for clip in clips])
         copied = copies_of(clips)

@@ -77,8 +77,8 @@ def folded_norm(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     inference is g y + b."""
     assert bn.running_mean is not None
     assert bn.running_var is not None
-    gain = bn.weight.detach().double() / torch.sqrt(bn.running_var.double() + bn.eps)
-    return gain, bn.bias.detach().double() - gain * bn.running_mean.double()
+    gain = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)
+    return gain, bn.bias.double() - gain * bn.running_mean.double()
 
 
 class SSC(nn.Module):

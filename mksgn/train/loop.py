@@ -71,6 +71,7 @@ def train(
     out: Path,
     *,
     teacher: TrainedTeacher | None = None,
+    start: TrainedModel | None = None,
     **options: Any,
 ) -> TrainedModel:
     """Train a student and leave model.pt, metrics.jsonl, config.json and state.pt (for --resume) in
@@ -85,30 +86,67 @@ def train(
         held_out: Clips to evaluate on.
         out: Folder for the files.
         teacher: The student learns from it too (mksgn/train/distill).
+        start: The model that a quantisation-aware training starts from, which it leaves as it is.
         **options: `seed`, `device`, `resume`, `report`, `progress` (see `Task`).
 
     Raises:
-        BadInputError: An empty part, a teacher of another split, a loss that is not finite, or a
-            state of another training.
+        BadInputError: An empty part, a teacher or a start of another split, a loss that is not finite,
+            or a state of another training.
     """
     task = Task(config, training, held_out, out, **options)
-    student = Student(StudentConfig(**{**config.student, **task.data}))
-    normalisers = [StreamNormaliser.fit(training.clips, student.config.frames, student.config.streams)]
+    if (start is None) != (config.quantization_aware is None):
+        raise BadInputError(
+            "quantization_aware and a trained model to start from need each other; give both or neither"
+        )
+    network: Any
+    if start is None:
+        network = student = Student(StudentConfig(**{**config.student, **task.data}))
+        normalisers = [StreamNormaliser.fit(training.clips, student.config.frames, student.config.streams)]
+    else:
+        network = _quantization_aware(start, task)
+        student, normalisers = network.student, [start.normaliser]
     distillation = None
     if teacher is not None:
-        split = teacher.training.get("split", training.split)
-        if split != training.split:
-            raise BadInputError(
-                f"the teacher was trained on split {split}, the student is on {training.split}: the teacher may have "
-                f"seen the held-out clips; train a teacher with --split {training.split}"
-            )
+        _check_split("teacher", teacher.training, training)
         distillation = Distillation(student.config, teacher.teacher)
         normalisers.append(teacher.normaliser)
-    trainer = Trainer(task, StudentObjective(student, config, distillation), normalisers)
+    trainer = Trainer(task, StudentObjective(network, config, distillation), normalisers)
     facts = trainer.run() | ({} if teacher is None else {"teacher": teacher.training})
     model = TrainedModel(student.cpu().eval(), normalisers[0], facts)
+    if start is not None:
+        model.training["start"] = start.training
+        model.quantization = network.quantization
     trainer.finish(lambda: save(model, trainer.folder.product))
     return model
+
+
+def _quantization_aware(start: TrainedModel, task: Task) -> Any:
+    """Make the network of a quantisation-aware training from a copy of a trained student.
+
+    Raises:
+        BadInputError: The student is of another data set or split, or cannot be quantised.
+    """
+    from mksgn.export.quantization.aware import quantization_aware
+
+    config, training = start.student.config, task.training
+    for what, own, given in [("graph", config.graph, training.graph), ("classes", config.classes, training.classes)]:
+        if own != given:
+            raise BadInputError(
+                f"the model's {what}: {own}, the data's {what}: {given}; name the data that it was trained on with --data"
+            )
+    _check_split("model", start.training, training)
+    assert task.config.quantization_aware is not None
+    return quantization_aware(start, task.config.quantization_aware, training)
+
+
+def _check_split(what: str, facts: dict[str, Any], training: ClipSet) -> None:
+    """Raise BadInputError for a network that may have seen the held-out clips."""
+    split = facts.get("split", training.split)
+    if split != training.split:
+        raise BadInputError(
+            f"the {what} was trained on split {split}, the student is on {training.split}: the {what} may have "
+            f"seen the held-out clips; train a {what} with --split {training.split}"
+        )
 
 
 def train_teacher(
@@ -116,6 +154,8 @@ def train_teacher(
 ) -> TrainedTeacher:
     """Train a teacher and leave teacher.pt and the other files of `train` in `out`; arguments as
     there."""
+    if config.quantization_aware is not None:
+        raise BadInputError("quantization_aware is for students; a teacher has no spikes and is not quantised")
     task = Task(config, training, held_out, out, **options)
     teacher = Teacher(TeacherConfig(**{**config.teacher, **task.data}))
     normaliser = StreamNormaliser.fit(training.clips, teacher.config.frames, teacher.config.streams)
@@ -146,6 +186,7 @@ class Trainer:
         settings = {
             **self.config.to_dict(),
             "network": objective.network.config.to_dict(),
+            "start_digest": self._start_digest(),
             "seed": task.seed,
             "source": task.training.source,
             "split": task.training.split,
@@ -158,6 +199,13 @@ class Trainer:
             json.dumps(settings),
             {"objective": objective, "optimizer": self.optimizer, "schedule": self.schedule},
         )
+
+    def _start_digest(self) -> str | None:
+        """Digest of the weights and scales that a quantisation-aware training starts from."""
+        network = self.objective.network
+        if isinstance(network, Student | Teacher):
+            return None
+        return weights_digest(network.student, json.dumps(network.quantization.scales))
 
     def run(self) -> dict[str, Any]:
         """Train for all epochs that are left; returns the facts to store with the model."""
@@ -210,7 +258,7 @@ class Trainer:
                 (self.task.seed * 1_000_003 + epoch) * self.group.size + self.group.rank
             )
         rates = epoch < int(self.config.rate_phase * self.config.epochs)
-        if isinstance(self.objective, StudentObjective):
+        if isinstance(self.objective.network, Student):
             self.objective.network.use_rates(rates)
         self.objective.train()
         totals = torch.zeros(len(self.objective.weights) + 1, dtype=torch.float64, device=self.device)

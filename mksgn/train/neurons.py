@@ -33,7 +33,7 @@ class _LIFSequence(torch.autograd.Function):
     spikes and reset. The CPU's float32 has loops of its own (`fused`)."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, tau: float, threshold: Tensor) -> Tensor:
+    def forward(ctx, x: Tensor, tau: float, threshold: Tensor, slope: float | Tensor) -> Tensor:
         h, v = torch.empty_like(x), torch.empty_like(x[0])
         torch.mul(x[0], 1.0 / tau, out=h[0])  # v = 0
         for t in range(1, len(x)):
@@ -41,25 +41,26 @@ class _LIFSequence(torch.autograd.Function):
             torch.sub(x[t], v, out=h[t])
             torch.add(v, h[t], alpha=1.0 / tau, out=h[t])
         ctx.save_for_backward(h, threshold)
-        ctx.tau = tau
+        ctx.tau, ctx.slope = tau, slope
         return (h >= threshold).to(x.dtype)
 
     @staticmethod
     def backward(ctx, grad_s: Tensor):
         h, threshold = ctx.saved_tensors
+        slope = torch.as_tensor(ctx.slope, dtype=h.dtype, device=h.device)
         decay = 1.0 / ctx.tau
         carried = (1.0 - decay) / decay  # gx is dL/dx = decay dL/dh, and dh[t+1]/dv[t] = 1 - decay
         # v = h (1 - s), so dv/dh = (1 - s) - h ds/dh, with ds/dh = slope (g - g^2), g = sigmoid(slope
         # (h - th))
-        g = torch.add(-SURROGATE_SLOPE * threshold, h, alpha=SURROGATE_SLOPE).sigmoid_()
-        torch.addcmul(g, g, g, value=-1.0, out=g).mul_(SURROGATE_SLOPE * decay)
+        g = torch.addcmul(-slope * threshold, h, slope).sigmoid_()
+        torch.addcmul(g, g, g, value=-1.0, out=g).mul_(slope * decay)
         grad_x, silent = torch.empty_like(h), torch.empty_like(h[0])
         torch.mul(grad_s[-1], g[-1], out=grad_x[-1])
         for t in range(len(h) - 2, -1, -1):
             torch.lt(h[t], threshold, out=silent)
             torch.addcmul(grad_s[t], grad_x[t + 1], h[t], value=-carried, out=grad_x[t]).mul_(g[t])
             torch.addcmul(grad_x[t], grad_x[t + 1], silent, value=1.0 - decay, out=grad_x[t])
-        return grad_x, None, None
+        return grad_x, None, None, None
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,9 @@ def summed(currents: Sequence[Tensor | Current]) -> Tensor:
     return total
 
 
-def lif(x: Tensor, tau: float, threshold: Tensor) -> Tensor:
-    """Compute the spikes of all steps of currents (S, ...); `threshold` broadcasts against x[0].
-    The state starts at 0.
+def lif(x: Tensor, tau: float, threshold: Tensor, slope: float | Tensor = SURROGATE_SLOPE) -> Tensor:
+    """Compute the spikes of all steps of currents (S, ...); `threshold` and the surrogate's `slope` broadcast against
+    x[0]. The state starts at 0.
 
     A current in half precision (mixed precision on a GPU) is integrated in float32: a membrane
     needs more than 8 bits.
@@ -108,8 +109,27 @@ def lif(x: Tensor, tau: float, threshold: Tensor) -> Tensor:
     if _fusable([x], threshold):
         shape = x.shape
         y = x if x.dim() > 2 else x.reshape(len(x), 1, 1, -1)
-        return _fused([Current(y[:1] if x.stride(0) == 0 else y, len(x))], tau, threshold).view(shape)
-    return _LIFSequence.apply(x, tau, threshold)
+        return _fused([Current(y[:1] if x.stride(0) == 0 else y, len(x))], tau, threshold, float(slope)).view(shape)
+    return _LIFSequence.apply(x, tau, threshold, slope)
+
+
+def lif_of_currents(
+    currents: Sequence[Tensor | Current],
+    tau: float,
+    threshold: Tensor,
+    slope: float = SURROGATE_SLOPE,
+    *,
+    rates: bool = False,
+) -> Tensor:
+    """Compute the spikes (S, ...) of the sum of a population's branches, in one pass over them where that is possible.
+
+    With `rates` the branches are constant, and the result is the mean over the steps, (1, ...).
+    """
+    fusable = [current for current in currents if isinstance(current, Current)]
+    if len(fusable) == len(currents) <= 2 and _fusable([current.y for current in fusable], threshold):
+        return _fused(fusable, tau, threshold, slope, rates=rates)
+    spikes = lif(summed(currents), tau, threshold, slope)
+    return spikes.mean(0, keepdim=True) if rates else spikes
 
 
 def _fusable(tensors: Sequence[Tensor], threshold: Tensor) -> bool:
@@ -121,7 +141,7 @@ def _fusable(tensors: Sequence[Tensor], threshold: Tensor) -> bool:
     )
 
 
-def _fused(currents: Sequence[Current], tau: float, threshold: Tensor, *, rates: bool = False) -> Tensor:
+def _fused(currents: Sequence[Current], tau: float, threshold: Tensor, slope: float, *, rates: bool = False) -> Tensor:
     from mksgn.train import fused
 
     branches = []
@@ -131,7 +151,7 @@ def _fused(currents: Sequence[Current], tau: float, threshold: Tensor, *, rates:
             branches.append(fused.Branch(y, fused.normalised(y, norm), norm.weight, norm.bias))
         else:
             branches.append(fused.Branch(y, fused.scaled(y.new_ones(y.shape[2]) if gain is None else gain), gain))
-    return fused.fused_lif(branches, currents[0].steps, tau, float(threshold), SURROGATE_SLOPE, rates=rates)
+    return fused.fused_lif(branches, currents[0].steps, tau, float(threshold), slope, rates=rates)
 
 
 class LIF(nn.Module):
@@ -149,15 +169,11 @@ class LIF(nn.Module):
 
     def forward(self, *currents: Tensor | Current) -> Tensor:
         """Compute the spikes of the sum of the branches, or, with `rate_steps`, their mean rate (1, ...)."""
-        rates = self.rate_steps > 0
-        if rates:
+        if self.rate_steps:
             parts = [c if isinstance(c, Current) else Current(c, 1) for c in currents]
-            currents = tuple(replace(part, steps=self.rate_steps) for part in parts)
-        fusable = [current for current in currents if isinstance(current, Current)]
-        if len(fusable) == len(currents) <= 2 and _fusable([current.y for current in fusable], self.threshold):
-            return _fused(fusable, self.tau, self.threshold, rates=rates)
-        spikes = lif(summed(currents), self.tau, self.threshold)
-        return spikes.mean(0, keepdim=True) if rates else spikes
+            held = [replace(part, steps=self.rate_steps) for part in parts]
+            return lif_of_currents(held, self.tau, self.threshold, rates=True)
+        return lif_of_currents(currents, self.tau, self.threshold)
 
     def extra_repr(self) -> str:
         return f"tau={self.tau}, threshold={self.threshold.tolist()}"

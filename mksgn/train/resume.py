@@ -91,9 +91,9 @@ class TrainingFolder:
         save_atomically({**states, "metrics": lines, "settings": self.settings}, self.state)
 
 
-def weights_digest(network: nn.Module) -> str:
-    """Compute a digest of a network's weights, whatever device they are on."""
-    digest = hashlib.blake2b(digest_size=16)
+def weights_digest(network: nn.Module, more: str = "") -> str:
+    """Compute a digest of a network's weights, whatever device they are on, and of `more`."""
+    digest = hashlib.blake2b(more.encode(), digest_size=16)
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -10,12 +10,13 @@ import torch
 
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import compile_graph, run
-from mksgn.export import cli
+from mksgn.export import cli, export_to_nir
 from mksgn.export.errors import ExportError, ParityError
 from mksgn.export.graph import files
 from mksgn.export.graph.metadata import json_of
 from mksgn.export.onnx import file as onnx_file
 from mksgn.export.quantization.any_graph import quantize_any
+from mksgn.export.quantization.aware import choose_scales
 from mksgn.train import checkpoint
 from mksgn.train.checkpoint import TrainedTeacher
 from mksgn.train.teacher import Teacher, TeacherConfig
@@ -23,7 +24,7 @@ from tests.support.graphs import chain, lif, linear
 from tests.support.graphs import inp as inp_node
 from tests.support.graphs import out as out_node
 from tests.support.lava_dl_files import FLATTEN, conv, dense, inp, write
-from tests.support.students import tiny
+from tests.support.students import calibration, tiny
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +202,24 @@ def test_what_is_refused_leaves_no_trace(folder, options, message):
     after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "some.nir"}
     assert {k: v for k, v in after.items() if k.is_file()} == {k: v for k, v in before.items() if k.is_file()}
     assert not (folder / "new").exists()
+
+
+def test_a_model_that_was_trained_for_its_width_needs_no_clips(tmp_path):
+    model, _ = tiny(attention="none")
+    inputs = calibration(model)
+    model.quantization = choose_scales(model.student, model.normaliser, 3, inputs)
+    checkpoint.save(model, tmp_path / "model.pt")
+    cli.export(tmp_path / "model.pt")
+    graph = files.read(tmp_path / "model.nir")
+    entry = json_of(graph, "quantization")
+    assert entry["bits"] == 3
+    assert entry["populations"]["smf"]["agreement"] is None
+    model.quantization = None
+    calibrated = export_to_nir(model, quantize=3, calibration=inputs)
+    for name, node in calibrated.nodes.items():  # the same scales, the same file
+        if hasattr(node, "weight"):
+            np.testing.assert_array_equal(graph.nodes[name].weight, node.weight)
+    with pytest.raises(ExportError, match=r"model\.pt: was trained for 3 bits, not 8; quantise it to 3"):
+        cli.export(tmp_path / "model.pt", quantize="8")
+    cli.export(tmp_path / "model.pt", quantize="none", out=tmp_path / "float.nir")
+    assert json_of(files.read(tmp_path / "float.nir"), "quantization") is None

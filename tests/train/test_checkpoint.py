@@ -6,13 +6,23 @@ import io
 import os
 import pickle
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
 
 from mksgn.common.errors import BadInputError
 from mksgn.train import checkpoint
-from mksgn.train.checkpoint import SCHEMA, TrainedModel, load, save, save_atomically, sha256, tool_versions
+from mksgn.train.checkpoint import (
+    SCHEMA,
+    Quantization,
+    TrainedModel,
+    load,
+    save,
+    save_atomically,
+    sha256,
+    tool_versions,
+)
 from mksgn.train.datasets import synthetic
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
@@ -220,6 +230,38 @@ def test_a_damaged_model_is_refused(path, damage):
     damage(values)
     torch.save(values, path)
     assert "incomplete or damaged model" in refused(path)
+
+
+@pytest.fixture
+def quantised(model, path):
+    """The file of a student that was trained for 4 bits."""
+    scales = dict.fromkeys([*model.student.neurons(), "readout"], 12.5)
+    save(replace(model, quantization=Quantization(4, scales)), path)
+    return path
+
+
+def test_bits_and_scales_come_back(quantised, model):
+    assert load(quantised).quantization == Quantization(4, dict.fromkeys([*model.student.neurons(), "readout"], 12.5))
+    assert torch.load(quantised, weights_only=True)["quantization"]["scales"]["ssc"] == 12.5
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: entry.update(bits=9),
+        lambda entry: entry.pop("bits"),
+        lambda entry: entry["scales"].pop("ssc"),
+        lambda entry: entry["scales"].update(other=1.0),
+        lambda entry: entry["scales"].update(ssc=0.0),
+        lambda entry: entry["scales"].update(ssc=float("inf")),
+        lambda entry: entry.update(scales=None),
+    ],
+)
+def test_damaged_bits_and_scales_are_refused(quantised, damage):
+    values = torch.load(quantised, weights_only=True)
+    damage(values["quantization"])
+    torch.save(values, quantised)
+    assert "incomplete or damaged model (quantization" in refused(quantised)
 
 
 def test_a_missing_file_is_refused_with_the_remedy(tmp_path):

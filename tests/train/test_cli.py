@@ -372,3 +372,62 @@ def test_describe_refuses_clips_of_another_skeleton(run, tmp_path):
     normaliser = StreamNormaliser("nw-ucla-20", 4, dict.fromkeys(STREAMS, 0.01))
     checkpoint.save(checkpoint.TrainedModel(student, normaliser), tmp_path / "model.pt")
     assert_one_line(run(tmp_path / "model.pt", "--describe"), "give clips of nw-ucla-20")
+
+
+@pytest.fixture
+def fine_tuned(run, tiny, tmp_path):
+    """A trained model, and what the command says of training it on for 4 bits."""
+    tiny.write_text(TINY + "learning_rate: 0.01\nrate_phase: 0.5\n")
+    assert run(tiny, "--out", tmp_path / "start", "--limit", 12)[0] == 0
+    return tmp_path / "start" / "model.pt"
+
+
+def test_a_model_is_trained_on_for_few_bits_with_its_own_settings(run, fine_tuned, tmp_path):
+    code, said, err = run(fine_tuned, "--quantization-aware", 4, "--limit", 12, "--epochs", 1, "--out", tmp_path / "q")
+    assert (code, err) == (0, "")
+    assert said.startswith(f"training {fine_tuned}, quantised to 4 bits, on 12 clips of synthetic")
+    model, settings = checkpoint.load(tmp_path / "q" / "model.pt"), json.loads((tmp_path / "q/config.json").read_text())
+    assert model.quantization.bits == settings["quantization_aware"] == 4
+    assert model.training["start"] == checkpoint.load(fine_tuned).training
+    changed = {"epochs": 1, "learning_rate": 0.003, "rate_phase": 0.0, "quantization_aware": 4}
+    before = json.loads((fine_tuned.parent / "config.json").read_text())
+    assert settings == before | changed
+    again = run(
+        tmp_path / "q/model.pt", "--quantization-aware", 2, "--limit", 12, "--epochs", 1, "--out", tmp_path / "2"
+    )
+    assert (again[0], again[2]) == (0, "")  # from 4 bits to 2
+    assert checkpoint.load(tmp_path / "2" / "model.pt").quantization.bits == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["MODEL"], "is trained; train it on with --quantization-aware BITS"),
+        (["demo", "--quantization-aware", 4], "--quantization-aware starts from a trained model, and CONFIG is demo"),
+        (["absent.pt", "--quantization-aware", 4], "absent.pt: no such file; make one with mksgn-train --out DIR"),
+        (["MODEL", "--quantization-aware", 9], "Invalid value for '--quantization-aware'"),
+        (["MODEL", "--quantization-aware", 4, "--teacher"], "which has no spikes and is not quantised"),
+        (
+            ["MODEL", "--quantization-aware", 4, "--out", "start"],
+            "--out start: holds the model that the training starts",
+        ),
+        (["MODEL", "--quantization-aware", 4, "--set", "rate_phase=0.5"], "set rate_phase=0 (now 0.5)"),
+        (["MODEL", "--quantization-aware", 4, "--set", "precision=mixed"], "set precision=float32"),
+        (["MODEL", "--quantization-aware", 4, "--set", "student.heads=4"], "is trained, its networks can't be changed"),
+        (["demo", "--set", "quantization_aware=4"], "give both or neither"),
+    ],
+)
+def test_what_a_quantisation_aware_training_lacks_is_named(run, fine_tuned, arguments, said):
+    arguments = [fine_tuned if argument == "MODEL" else argument for argument in arguments]
+    code, _, err = run(*arguments, *(["--limit", 4] if "give both" in said else []))
+    assert_one_line((code, "", err), said)
+    assert checkpoint.load(fine_tuned).quantization is None
+
+
+def test_without_a_config_the_model_s_preset_is_taken_or_asked_for(run, fine_tuned, tmp_path):
+    (fine_tuned.parent / "config.json").unlink()
+    code, _, err = run(fine_tuned, "--quantization-aware", 4, "--limit", 12, "--out", tmp_path / "q")
+    assert_one_line((code, "", err), "how it was trained is not known; put its config.json beside it")
+    settings = config.load_for_fine_tuning(fine_tuned, "demo", 4)
+    assert (settings.preset, settings.epochs, settings.quantization_aware) == ("demo", config.FINE_TUNING_EPOCHS, 4)
+    assert settings.learning_rate == pytest.approx(config.FINE_TUNING_RATE * 1e-2)

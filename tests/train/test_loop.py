@@ -339,3 +339,44 @@ def test_resuming_another_training_or_a_damaged_one_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInputError, match="is a file; name a folder"):
         train(CONFIG, synthetic.read(8, "train"), held_out, tmp_path / "file")
+
+
+# quantisation-aware
+
+
+@pytest.mark.parametrize("distilled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_quantisation_aware_training_is_resumed_bitwise(whole, tmp_path, distilled):
+    config = replace(CONFIG, quantization_aware=4, rate_weight=0.3, learning_rate=1e-3)
+    options = {"start": whole[0]}
+    if distilled:
+        options["teacher"] = train_teacher(SMALL_TEACHER, TRAINING, HELD_OUT, tmp_path / "teacher")
+    uninterrupted = run(tmp_path / "whole", config, **options)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "cut", config, stop_after=1, **options)
+    resumed = run(tmp_path / "cut", config, resume=True, **options)
+    assert_same_weights(resumed, uninterrupted)
+    assert resumed.quantization == uninterrupted.quantization
+    assert without_time(metrics(tmp_path / "cut")) == without_time(metrics(tmp_path / "whole"))
+    assert set(metrics(tmp_path / "cut")[0]["losses"]) >= {"cross_entropy", "rate"}
+    assert checkpoint.load(tmp_path / "cut" / "model.pt").quantization == uninterrupted.quantization
+    assert not torch.equal(resumed.student.fc.weight, whole[0].student.fc.weight)
+
+
+def test_a_quantisation_aware_training_is_not_resumed_from_another_start_or_width(whole, tmp_path):
+    config = replace(CONFIG, quantization_aware=4, epochs=1)
+    run(tmp_path, config, start=whole[0])
+    other = run(tmp_path / "other", seed=1)
+    with pytest.raises(BadInputError, match=r"is of another training .start_digest"):
+        run(tmp_path, config, start=other, resume=True)
+    with pytest.raises(BadInputError, match=r"is of another training .quantization_aware 4 → 3"):
+        run(tmp_path, replace(config, quantization_aware=3), start=whole[0], resume=True)
+
+
+def test_a_quantisation_aware_training_needs_its_model_s_data(whole, tmp_path):
+    config, classes = replace(CONFIG, quantization_aware=4), ("a", "b")
+    with pytest.raises(BadInputError, match=r"the model's classes: .*; name the data that it was trained on"):
+        train(config, replace(TRAINING, classes=classes), HELD_OUT, tmp_path, start=whole[0])
+    with pytest.raises(BadInputError, match=r"the model was trained on split synthetic, the student is on view1-2"):
+        train(config, replace(TRAINING, split="view1-2"), HELD_OUT, tmp_path, start=whole[0])
+    with pytest.raises(BadInputError, match="give both or neither"):
+        train(CONFIG, TRAINING, HELD_OUT, tmp_path, start=whole[0])

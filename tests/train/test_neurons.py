@@ -55,6 +55,22 @@ def test_a_constant_input_of_one_never_fires_and_two_always_does():
     assert lif(2 * x, 2.0, torch.tensor(1.0)).sum() == 4
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # the compiled loops, and torch's
+@pytest.mark.parametrize("per_neuron", [False, True])
+def test_a_neuron_in_other_units_has_the_same_spikes_and_gradient(dtype, per_neuron):
+    """Currents and threshold c times as large, and a slope of 1/c."""
+    torch.manual_seed(0)
+    x = (torch.randn(6, 2, 3, 5) * 2).to(dtype).requires_grad_()
+    c = torch.full((5,), 0.37) if per_neuron else torch.tensor(0.37)
+    weight, grads = torch.randn(6, 2, 3, 5), []
+    for factor, slope in ((torch.ones(()), SURROGATE_SLOPE), (c, SURROGATE_SLOPE / c)):
+        spikes = lif(x * factor, 2.0, factor * torch.ones(()), slope if per_neuron else float(slope))
+        grads.append((spikes, *torch.autograd.grad((spikes * weight).sum(), x)))
+    assert torch.equal(grads[0][0], grads[1][0])
+    torch.testing.assert_close(grads[0][1], grads[1][1], rtol=1e-4, atol=1e-6)
+    assert grads[0][0].any()
+
+
 @pytest.mark.parametrize("shape", [(4, 3, 5), (4, 70_000)])
 def test_a_threshold_per_neuron_and_populations_longer_than_a_chunk(shape):
     torch.manual_seed(0)

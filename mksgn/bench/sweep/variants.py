@@ -16,7 +16,7 @@ from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.metadata import json_of
 from mksgn.export.graph.nodes import SpikingSelfAttention
 from mksgn.export.quantization.any_graph import quantize_any
-from mksgn.export.quantization.quantize import quantize
+from mksgn.export.to_nir import quantized
 from mksgn.train import checkpoint
 from mksgn.train.checkpoint import TrainedModel
 from mksgn.train.datasets.arrays import ArraySet
@@ -36,7 +36,7 @@ def graph_of(variant: Variant, calibration: np.ndarray) -> nir.NIRGraph:
     graph = export_to_nir(trained, dt=DT)
     scale_thresholds(graph, variant.threshold)
     graph.metadata["variant"] = json.dumps(variant.model_dump(include={"steps", "threshold", "bits"}))
-    return quantize(graph, variant.bits, calibration, trained.student.config.steps, DT)[0]
+    return quantized(graph, trained, variant.bits, calibration, DT)
 
 
 def graph_of_file(variant: Variant, calibration: ArraySet, compiling: Reading) -> nir.NIRGraph:

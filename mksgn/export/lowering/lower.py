@@ -11,6 +11,7 @@ from typing import Any
 
 import nir
 import numpy as np
+from torch import Tensor
 
 from mksgn.export.graph.metadata import SCHEMA
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, f32
@@ -38,18 +39,29 @@ def lower(student: Student, normaliser: StreamNormaliser, *, dt: float = 1e-4) -
         ExportError: A module or a weight cannot be exported.
     """
     check_student(student)
-    return _Lowering(student, dt).graph(normaliser)
+    lowering = Lowering(student, normaliser, dt=dt)
+    return nir.NIRGraph(lowering.nodes, lowering.edges, metadata=lowering.metadata())
 
 
-class _Lowering:
-    """The nodes and edges of one graph, with a method per part of the student that adds them."""
+class Lowering:
+    """The nodes and edges of one graph, with a method per part of the student that adds them.
 
-    def __init__(self, student: Student, dt: float):
+    Attributes:
+        nodes: The nodes by name, in float32.
+        edges: The edges.
+        folded: What the nodes' numbers are rounded from, by name, with the gradient of the student's
+            parameters: weight and bias, of a graph convolution adjacency, weight and bias, of attention
+            the thresholds of m and z.
+    """
+
+    def __init__(self, student: Student, normaliser: StreamNormaliser, *, dt: float = 1e-4):
         self.student, self.config, self.dt, self.neurons = student, student.config, dt, student.neurons()
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
+        self.folded: dict[str, tuple[Tensor, ...]] = {}
+        self._add_all(normaliser)
 
-    def graph(self, normaliser: StreamNormaliser) -> nir.NIRGraph:
+    def _add_all(self, normaliser: StreamNormaliser) -> None:
         config, student = self.config, self.student
         frames, joints = config.frames, config.joints
         self.nodes["input"] = nir.Input({"input": np.array([3 * len(config.streams), frames, joints])})
@@ -71,7 +83,6 @@ class _Lowering:
             source = self.lif(f"{name}_stc", width, after, [conv, skip])
             frames = after
         self.readout(source, frames)
-        return nir.NIRGraph(self.nodes, self.edges, metadata=self.metadata())
 
     def metadata(self) -> dict[str, Any]:
         return {
@@ -87,11 +98,17 @@ class _Lowering:
             "student": json.dumps(self.config.to_dict()),
         }
 
+    def numbers(self, name: str, folded: tuple[Tensor, ...]) -> tuple[np.ndarray, ...]:
+        """Keep a node's tensors in `folded`; return them as arrays, which have to be finite."""
+        self.folded[name] = folded
+        values = fold.arrays(folded)
+        fold.check_finite(name, *values)
+        return values
+
     def spatial(self, name: str, layer: SASGC, source: str, width: int, frames: int) -> str:
         """Add an SA-SGC layer; return the name of its last population."""
-        adjacency, weight, bias = fold.graph_conv(layer.graph)
         graph, skip = f"{name}_sgc_graph", f"{name}_sgc_skip"
-        fold.check_finite(graph, adjacency, weight, bias)
+        adjacency, weight, bias = self.numbers(graph, fold.graph_conv(layer.graph))
         self.nodes[graph] = GraphConv(f32(adjacency), f32(weight), f32(bias))
         self.edges.append((source, graph))
         self.conv(skip, fold.conv(layer.skip), source, frames)
@@ -100,8 +117,7 @@ class _Lowering:
             return y
         self.conv(f"{name}_qkv_conv", fold.conv(layer.qkv), y, frames)
         qkv = self.lif(f"{name}_qkv", 3 * width, frames, [f"{name}_qkv_conv"])
-        threshold_m, threshold_z = fold.attention_thresholds(layer.attention)
-        fold.check_finite(f"{name}_attention", threshold_m, threshold_z)
+        threshold_m, threshold_z = self.numbers(f"{name}_attention", fold.attention_thresholds(layer.attention))
         one = np.ones(self.config.heads, dtype=np.float32)
         self.nodes[f"{name}_attention"] = SpikingSelfAttention(
             self.config.heads,
@@ -119,7 +135,7 @@ class _Lowering:
     def conv(
         self,
         name: str,
-        folded: tuple[np.ndarray, np.ndarray],
+        folded: tuple[Tensor, Tensor],
         source: str,
         frames: int,
         *,
@@ -132,8 +148,7 @@ class _Lowering:
         of kernel 1. The strided form would not type-check, because nir computes the output type of
         both axes from the kernel's height (NIR.md).
         """
-        weight, bias = folded
-        fold.check_finite(name, weight, bias)
+        weight, bias = self.numbers(name, folded)
         split = stride > 1 and weight.shape[2] > 1
         if weight.shape[2] == 1:
             padding = (0, 0)  # what "same" means, which is only defined for stride 1
@@ -176,8 +191,7 @@ class _Lowering:
         window = np.array([frames, joints])
         self.nodes["readout_pool"] = nir.SumPool2d(window, window, np.array([0, 0]))
         self.nodes["readout_flatten"] = nir.Flatten({"input": np.array([fc.in_features, 1, 1])}, -3, -1)
-        weight, bias = fold.array(fc.weight) / (frames * joints), fold.array(fc.bias)
-        fold.check_finite("readout", weight, bias)
+        weight, bias = self.numbers("readout", (fc.weight.double() / (frames * joints), fc.bias.double()))
         self.nodes["readout"] = nir.Affine(f32(weight), f32(bias))
         self.nodes["output"] = nir.Output({"output": np.array([fc.out_features])})
         self.edges += pairwise([source, "readout_pool", "readout_flatten", "readout", "output"])

@@ -106,12 +106,14 @@ def _stream_logits(file: OnnxGraph, stream: str, net: GCN, x: Signal) -> str:
     wrong wherever a kernel is padded.
     """
     # fold takes any batch norm; this one is a BatchNorm1d
-    gain, shift = (p.reshape(3, 1, -1) for p in fold.batch_norm(net.input_bn))  # type: ignore[arg-type]
+    norm = fold.arrays(fold.batch_norm(net.input_bn))  # type: ignore[arg-type]
+    gain, shift = (p.reshape(3, 1, -1) for p in norm)
     x = file.apply("Mul", x, [file.constant(f"{stream}/norm/gain", gain)], f"{stream}/norm/scaled", x.shape)
     x = file.apply("Add", x, [file.constant(f"{stream}/norm/shift", shift)], f"{stream}/norm", x.shape)
 
     def conv(name: str, layer: Any, x: Signal) -> Signal:
-        return file.conv(name, x, *fold.conv(layer), layer.conv.stride, layer.conv.padding * 2)
+        weight, bias = fold.arrays(fold.conv(layer))
+        return file.conv(name, x, weight, bias, layer.conv.stride, layer.conv.padding * 2)
 
     def relu(name: str, y: Signal, skip: Any, x: Signal) -> Signal:
         """Add ReLU(y + skip(x)), where the skip path is absent, the identity or a convolution."""
@@ -122,7 +124,7 @@ def _stream_logits(file: OnnxGraph, stream: str, net: GCN, x: Signal) -> str:
 
     for i, layer in enumerate(net.typed_layers, start=1):
         at = f"{stream}/layer{i}"
-        y = file.graph_conv(f"{at}/graph", x, *fold.graph_conv(layer.graph))
+        y = file.graph_conv(f"{at}/graph", x, *fold.arrays(fold.graph_conv(layer.graph)))
         y = relu(f"{at}/graph", y, layer.spatial_skip, x)
         x = relu(f"{at}/conv", conv(f"{at}/conv", layer.conv, y), layer.skip, x)
     pooled = file.add("ReduceMean", [x.name], f"{stream}/pool", (CLIPS, x.shape[0]), axes=[2, 3], keepdims=0)

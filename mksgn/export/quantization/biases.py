@@ -41,8 +41,12 @@ class Biases:
             np.array_equal(p, self.elements[0]) for p in self.elements
         )
         self.into_current = isinstance(self.node, CURRENT_BASED)
-        self.total = self._at_neurons([bias_of(n) for n in self.nodes]) + drive
-        self.to_membrane = drive if self.into_current else self.total
+        self.read()
+
+    def read(self) -> None:
+        """Take the biases from the nodes."""
+        self.total = self._at_neurons([bias_of(n) for n in self.nodes]) + self.drive
+        self.to_membrane = self.drive if self.into_current else self.total
 
     def _at_neurons(self, biases: list[np.ndarray]) -> np.ndarray:
         parts = [np.append(0.0, b)[element] for b, element in zip(biases, self.elements, strict=True)]

@@ -16,6 +16,7 @@ from mksgn.export.graph.nodes import SpikingSelfAttention
 from mksgn.export.graph.paths import source_shape
 from mksgn.export.graph.weights import set_weight
 from mksgn.export.quantization.paths import WeightedPath
+from mksgn.export.quantization.scales import FixedScales
 from mksgn.export.reference import execute as reference
 from mksgn.export.reference.nodes import delay_steps, linear, map_counts, split_heads, value_counts
 from mksgn.train.streams import INTEGER_LIMIT
@@ -73,6 +74,10 @@ class Calibration:
     def spikes(self, population: str) -> np.ndarray:
         """(S, L, *shape) bool."""
         return self.run.spikes[population]
+
+    def firing_rate(self, population: str) -> float:
+        """Spikes per neuron and step."""
+        return float(self.spikes(population).mean())
 
     def source(self, name: str) -> np.ndarray:
         """(S, L, …) float32, the output of a population, attention node or input; (1, L, …) of a constant input."""
@@ -166,9 +171,11 @@ def input_lattice(graph: nir.NIRGraph) -> float:
     return 1.0 if normaliser is None else 2.0**normaliser.lattice_exponent
 
 
-def input_peak(graph: nir.NIRGraph, inputs: np.ndarray) -> float:
+def input_peak(graph: nir.NIRGraph, values: Calibration | FixedScales, name: str) -> float:
     """The largest |value| of an analog input: where its streams saturate, or the samples' if the file does not say."""
-    return float(np.abs(inputs).max()) if input_normaliser(graph) is None else INTEGER_LIMIT * input_lattice(graph)
+    if input_normaliser(graph) is None and isinstance(values, Calibration):
+        return float(np.abs(values.inputs[name]).max())
+    return INTEGER_LIMIT * input_lattice(graph)
 
 
 def agreement(

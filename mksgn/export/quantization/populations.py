@@ -13,7 +13,7 @@ from mksgn.export.graph.membranes import Membrane, PerNeuron, membrane_of
 from mksgn.export.graph.nodes import f32
 from mksgn.export.lowering.fold import check_finite
 from mksgn.export.quantization.calibration import Calibration, agreement, input_lattice
-from mksgn.export.quantization.scales import Candidate, PopulationScale, choose
+from mksgn.export.quantization.scales import FINER, FINER_OF_TWO_BITS, Candidate, FixedScales, PopulationScale, choose
 from mksgn.export.quantization.synapses import Synapses
 
 
@@ -53,58 +53,86 @@ def lattice_rates(membrane: Membrane) -> set[float]:
     return rates - {0.0, 1.0} or {1.0}
 
 
-def spiking(graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, values: Calibration) -> PopulationScale:
-    """Quantise the population `name` and the weights on the paths into it, in place."""
-    node, synapses = graph.nodes[name], Synapses(graph, name, membrane, values)
-    threshold = loihi.one_if_shared(np.asarray(node.v_threshold, dtype=np.float64) / membrane.gain)
-    # of even weights times the steps of an analog input
-    finest = min(1.0, 2.0 * input_lattice(graph)) if synapses.analog else 1.0
-    offset, lattice = _offset_and_lattice(graph, membrane, finest, values.steps)
-    limits = synapses.limits(bits, values.steps, threshold=float(np.max(threshold)), offset=offset, lattice=lattice)
-    binding = min(limits, key=lambda key: limits[key])
-    spikes = values.spikes(name)
-    current_based = isinstance(node, CURRENT_BASED)
+class SpikingPopulation:
+    """A spiking population that is to be quantised, and the weights on the paths into it.
 
-    def rounded_threshold(scale: float) -> PerNeuron:
-        return loihi.one_if_shared(np.asarray(loihi.round_threshold(threshold * scale, offset)))
+    Args:
+        graph: The graph, whose nodes `write` changes.
+        name: The population.
+        membrane: Its constants.
+        values: The calibration samples, or the scales that replace them.
+    """
 
-    def in_integers(scale: float) -> Membrane:
+    def __init__(self, graph: nir.NIRGraph, name: str, membrane: Membrane, values: Calibration | FixedScales) -> None:
+        self.name, self.node, self.membrane, self.values = name, graph.nodes[name], membrane, values
+        self.synapses = Synapses(graph, name, membrane, values)
+        self.threshold = loihi.one_if_shared(np.asarray(self.node.v_threshold, dtype=np.float64) / membrane.gain)
+        # of even weights times the steps of an analog input
+        finest = min(1.0, 2.0 * input_lattice(graph)) if self.synapses.analog else 1.0
+        self.offset, self.lattice = _offset_and_lattice(graph, membrane, finest, values.steps)
+
+    def quantise(self, bits: int) -> PopulationScale:
+        """Choose the scale, and write the integers."""
+        values, synapses = self.values, self.synapses
+        limits = synapses.limits(
+            bits, values.steps, threshold=float(np.max(self.threshold)), offset=self.offset, lattice=self.lattice
+        )
+        binding = min(limits, key=lambda key: limits[key])
+        if isinstance(values, FixedScales):
+            chosen = values.check(self.name, limits)
+        else:
+            others = min(limit for key, limit in limits.items() if key != "weights")
+            factors = FINER_OF_TWO_BITS if bits == 2 else FINER
+            chosen = choose(limits[binding], others, lambda scale: self._measure(scale, bits, values), factors)
+        self.write(chosen.scale, bits)
+        return PopulationScale(
+            round(math.log2(self.unit(chosen.scale))),
+            chosen.scale,
+            binding,
+            loihi.count_saturated(synapses.weights.values(), chosen.scale, bits),
+            chosen.agreement,
+            firing_rate=values.firing_rate(self.name),
+            worst_sum=float(synapses.worst_sum * chosen.scale),
+            largest_sum=chosen.largest_sum,
+        )
+
+    def unit(self, scale: float) -> float:
+        """What an integer of `scale` is in the file, whose largest threshold lies in (0.5, 1]."""
+        return 2.0 ** -math.ceil(math.log2(float(np.max(self.threshold * scale * self.membrane.gain))))
+
+    def write(self, scale: float, bits: int) -> None:
+        """Replace weights, biases and threshold by the integers of `scale`, in units of the file."""
+        unit, node, membrane = self.unit(scale), self.node, self.membrane
+        self.synapses.write(scale, unit, bits)
+        factor = membrane.gain * unit  # of an integer, in the file
+        node.v_threshold = f32(np.broadcast_to(self._rounded_threshold(scale) * factor, node.v_threshold.shape))
+        if membrane.subtract is not None:  # a whole number
+            node.v_reset = f32(np.broadcast_to(self.offset * factor, node.v_threshold.shape))
+        if np.any(membrane.initial):
+            initial = np.rint(membrane.initial / membrane.gain * scale * loihi.SUB_UNITS) / loihi.SUB_UNITS
+            node.metadata["v_init"] = f32(np.broadcast_to(initial * factor, node.v_threshold.shape))
+
+    def _rounded_threshold(self, scale: float) -> PerNeuron:
+        return loihi.one_if_shared(np.asarray(loihi.round_threshold(self.threshold * scale, self.offset)))
+
+    def _in_integers(self, scale: float) -> Membrane:
         """The membrane with its initial state, and what a spike subtracts, in integers of `scale`."""
-        taken = None if membrane.subtract is None else np.asarray(rounded_threshold(scale)) - offset
+        membrane = self.membrane
+        taken = None if membrane.subtract is None else np.asarray(self._rounded_threshold(scale)) - self.offset
         return replace(membrane, initial=membrane.initial / membrane.gain * scale, subtract=taken)
 
-    def measure(scale: float) -> Candidate:
+    def _measure(self, scale: float, bits: int, values: Calibration) -> Candidate:
+        synapses = self.synapses
         weights = {key: loihi.round_weights(w * scale, bits) for key, w in synapses.weights.items()}
         current = values.currents(synapses.nodes, synapses.paths, weights)
         _, to_membrane, to_current = synapses.biases.integers(scale)
         drive: PerNeuron = to_membrane.astype(np.float32)
         current = current + to_current.astype(np.float32)
-        if not current_based:
+        if not isinstance(self.node, CURRENT_BASED):
             current, drive = current + drive, 0.0
-        agreed = agreement(spikes, current, in_integers(scale), rounded_threshold(scale), drive)
+        spikes, threshold = values.spikes(self.name), self._rounded_threshold(scale)
+        agreed = agreement(spikes, current, self._in_integers(scale), threshold, drive)
         return Candidate(scale, agreed, float(np.abs(current).max()))
-
-    chosen = choose(limits[binding], min(limit for key, limit in limits.items() if key != "weights"), measure)
-    # the largest threshold of the file lies in (0.5, 1]
-    unit = 2.0 ** -math.ceil(math.log2(float(np.max(threshold * chosen.scale * membrane.gain))))
-    synapses.write(chosen.scale, unit, bits)
-    factor = membrane.gain * unit  # of an integer, in the file
-    node.v_threshold = f32(np.broadcast_to(rounded_threshold(chosen.scale) * factor, node.v_threshold.shape))
-    if membrane.subtract is not None:  # a whole number
-        node.v_reset = f32(np.broadcast_to(offset * factor, node.v_threshold.shape))
-    if np.any(membrane.initial):
-        initial = np.rint(membrane.initial / membrane.gain * chosen.scale * loihi.SUB_UNITS) / loihi.SUB_UNITS
-        node.metadata["v_init"] = f32(np.broadcast_to(initial * factor, node.v_threshold.shape))
-    return PopulationScale(
-        round(math.log2(unit)),
-        chosen.scale,
-        binding,
-        loihi.count_saturated(synapses.weights.values(), chosen.scale, bits),
-        chosen.agreement,
-        firing_rate=float(spikes.mean()),
-        worst_sum=float(synapses.worst_sum * chosen.scale),
-        largest_sum=chosen.largest_sum,
-    )
 
 
 def _offset_and_lattice(graph: nir.NIRGraph, membrane: Membrane, finest: float, steps: int) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """Read-outs in Loihi's integers: graded neurons, and weighted nodes that lead to an Output. They keep their units."""
 
 import math
+from collections.abc import Iterable
 
 import nir
 import numpy as np
@@ -13,16 +14,20 @@ from mksgn.export.lowering.fold import check_finite
 from mksgn.export.quantization.biases import check_unbiased
 from mksgn.export.quantization.calibration import Calibration
 from mksgn.export.quantization.paths import pooled, weighted_paths
-from mksgn.export.quantization.scales import PopulationScale, power_of_two
+from mksgn.export.quantization.scales import FixedScales, PopulationScale, power_of_two
 from mksgn.export.quantization.synapses import Synapses, worst_sum
 
 
-def graded(graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, values: Calibration) -> PopulationScale:
+def graded(
+    graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, values: Calibration | FixedScales
+) -> PopulationScale:
     """Quantise a LI, I or CubaLI that leads to Outputs, in place; its scale is a power of two."""
     synapses = Synapses(graph, name, membrane, values)
     limits = synapses.limits(bits, values.steps)
     del limits["threshold"], limits["float32"]
     scale, binding = power_of_two(limits, bits, synapses.weights)
+    if isinstance(values, FixedScales):
+        scale = values.check(name, limits).scale
     synapses.write(scale, 1 / scale, bits)
     if np.any(membrane.initial):  # as numbers: v_leak has been rounded
         node = graph.nodes[name]
@@ -30,7 +35,9 @@ def graded(graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, values
     return _scale_of(scale, binding, bits, synapses.weights, synapses.worst_sum)
 
 
-def readout(graph: nir.NIRGraph, output: str, bits: int) -> dict[str, PopulationScale]:
+def readout(
+    graph: nir.NIRGraph, output: str, bits: int, values: Calibration | FixedScales
+) -> dict[str, PopulationScale]:
     """Quantise the weighted nodes that lead to an Output, in place; their scale is a power of two.
 
     Several paths into one Output are one sum, and share its unit.
@@ -58,13 +65,20 @@ def readout(graph: nir.NIRGraph, output: str, bits: int) -> dict[str, Population
         "weights": loihi.weight_limit(bits) / max(largest, loihi.NEGLIGIBLE),
         "float32": (loihi.FLOAT_EXACT - 1) / max(worst, loihi.NEGLIGIBLE),
     }
-    scale, binding = power_of_two(limits, bits, weights)
-    for name, node in nodes.items():
-        set_weight(node, loihi.round_weights(weights[name] * scale, bits) / scale)
-        if hasattr(node, "bias"):
-            node.bias = f32(np.rint(biases[name] * scale) / scale)
     key = paths[0].weighted if len(paths) == 1 else output
+    scale, binding = power_of_two(limits, bits, weights)
+    if isinstance(values, FixedScales):
+        scale = values.check(key, limits).scale
+    write_readout(nodes.values(), scale, bits)
     return {key: _scale_of(scale, binding, bits, weights, worst)}
+
+
+def write_readout(nodes: Iterable[nir.NIRNode], scale: float, bits: int) -> None:
+    """Replace weights and biases by the integers of `scale`, a power of two, in the units that they have."""
+    for node in nodes:
+        set_weight(node, loihi.round_weights(weight_of(node) * scale, bits) / scale)
+        if hasattr(node, "bias"):
+            node.bias = f32(np.rint(bias_of(node) * scale) / scale)
 
 
 def _scale_of(

@@ -1,14 +1,18 @@
 """How one population was quantised, and the choice of its scale."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
 
 from mksgn.export import loihi
+from mksgn.export.errors import RangeError
 
 FINER = (1.0, 1.12, 1.26, 1.41, 1.59, 1.78, 2.0)  # scales tried above the one that saturates nothing
+# Weights of 2 bits are -2, 0 and 2: the scale that saturates none sets all below half of the largest to 0.
+FINER_OF_TWO_BITS = (*FINER, *(2 * factor for factor in FINER[1:]))
 
 
 @dataclass
@@ -32,23 +36,59 @@ class PopulationScale:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A scale that was tried on the calibration samples."""
+    """A scale that was tried on the calibration samples, or, without measurements, one that was fixed before."""
 
     scale: float
-    agreement: float  # share of equal decisions
-    largest_sum: float
+    agreement: float | None = None  # share of equal decisions
+    largest_sum: float | None = None
 
 
-def choose(finest: float, limit: float, measure: Callable[[float], Candidate]) -> Candidate:
+@dataclass(frozen=True)
+class FixedScales:
+    """Scales that quantisation-aware training keeps, by the keys of the metadata; they replace calibration samples.
+
+    Attributes:
+        scales: Integers per unit of the unquantised network.
+        steps: Time steps of a sample.
+        analog: Names of non-spiking inputs, of which the file says how large they get.
+    """
+
+    scales: Mapping[str, float]
+    steps: int
+    analog: AbstractSet[str]
+
+    def check(self, name: str, limits: Mapping[str, float]) -> Candidate:
+        """Return a population's scale, which may clip weights and has to fit all other ranges.
+
+        Raises:
+            RangeError: It does not fit one.
+        """
+        others = {key: limit for key, limit in limits.items() if key != "weights"}
+        binding = min(others, key=lambda key: others[key])
+        if self.scales[name] > others[binding]:
+            raise RangeError(
+                f"{name}: {binding} allows a scale of {others[binding]:.4g}, and the training kept {self.scales[name]:.4g}; "
+                "train it again with a smaller learning_rate"
+            )
+        return Candidate(self.scales[name])
+
+    def firing_rate(self, name: str) -> None:
+        """There are no samples to measure one on."""
+
+
+def choose(
+    finest: float, limit: float, measure: Callable[[float], Candidate], factors: tuple[float, ...] = FINER
+) -> Candidate:
     """Choose the scale whose spikes agree best, the coarsest of equal ones.
 
     Args:
         finest: The finest scale that saturates no weight, always tried.
         limit: What no other scale may exceed.
         measure: Gives the candidate of a scale.
+        factors: What the finest is multiplied by.
     """
-    candidates = [measure(finest * factor) for factor in FINER if finest * factor <= limit or factor == 1.0]
-    return max(candidates, key=lambda candidate: candidate.agreement)  # the first of equal ones
+    candidates = [measure(finest * factor) for factor in factors if finest * factor <= limit or factor == 1.0]
+    return max(candidates, key=lambda candidate: candidate.agreement or 0.0)  # the first of equal ones
 
 
 def power_of_two(limits: dict[str, float], bits: int, weights: dict[str, np.ndarray]) -> tuple[float, str]:

@@ -11,24 +11,30 @@ from mksgn.export.lowering.fold import check_finite
 from mksgn.export.quantization.biases import Biases, check_unbiased
 from mksgn.export.quantization.calibration import Calibration, input_peak
 from mksgn.export.quantization.paths import WeightedPath, pooled, weighted_paths
+from mksgn.export.quantization.scales import FixedScales
 
 
 class Synapses:
     """Weights on the linear paths into a population, its biases, and the largest sums they can cause."""
 
-    def __init__(self, graph: nir.NIRGraph, name: str, membrane: Membrane, values: Calibration) -> None:
+    def __init__(self, graph: nir.NIRGraph, name: str, membrane: Membrane, values: Calibration | FixedScales) -> None:
         self.membrane = membrane
         self.paths = _paths_into(graph, name, values)
         self.nodes = {path.weighted: graph.nodes[path.weighted] for path in self.paths}
-        self.weights = {key: weight_of(node) for key, node in self.nodes.items()}
         self.biases = Biases(graph, name, self.paths, membrane.drive)
+        self.read()
         check_finite(name, *self.weights.values(), self.biases.total)
         self.analog = any(path.source in values.analog for path in self.paths)
-        peak = input_peak(graph, values.inputs[self.paths[0].source]) if self.analog else 1.0
+        peak = input_peak(graph, values, self.paths[0].source) if self.analog else 1.0
         sums = sum(worst_sum(graph, path, self.weights[path.weighted]) for path in self.paths)
         self.largest_bias = float(np.abs(self.biases.to_membrane).max())
         self.worst_sum = sums * peak + float(np.abs(self.biases.total).max())
         self.largest_weight = max(float(np.abs(w).max(initial=0)) for w in self.weights.values())
+
+    def read(self) -> None:
+        """Take weights and biases from the nodes."""
+        self.weights = {key: weight_of(node) for key, node in self.nodes.items()}
+        self.biases.read()
 
     def limits(self, bits: int, steps: int, **threshold: float) -> dict[str, float]:
         """The largest scale that each of Loihi's ranges allows; `threshold` gives loihi.Demand the rest."""
@@ -46,7 +52,7 @@ class Synapses:
         self.biases.write(scale, unit, self.membrane)
 
 
-def _paths_into(graph: nir.NIRGraph, name: str, values: Calibration) -> list[WeightedPath]:
+def _paths_into(graph: nir.NIRGraph, name: str, values: Calibration | FixedScales) -> list[WeightedPath]:
     """The linear paths into a population. Analog inputs and spikes may not meet in one population."""
     paths = weighted_paths(graph, name)
     check_unbiased(graph, name, paths)

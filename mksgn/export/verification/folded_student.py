@@ -16,9 +16,9 @@ from mksgn.export.errors import ExportError
 from mksgn.export.graph.metadata import student_config
 from mksgn.export.lowering.portable_attention import PARTS
 from mksgn.train.layers import Record, attention_map_counts, attention_value_counts, over_steps
-from mksgn.train.neurons import lif
+from mksgn.train.neurons import SURROGATE_SLOPE, Current, lif, lif_of_currents
 
-Populate = Callable[[str, Tensor], Tensor]  # a population's name and current → its spikes
+Populate = Callable[..., Tensor]  # a population's name and the currents of its branches → its spikes
 
 
 class FoldedStudent(nn.Module):
@@ -48,25 +48,43 @@ class FoldedStudent(nn.Module):
         config = self.config
         record: Record = spikes.__setitem__ if spikes is not None else (lambda name, value: None)
 
-        def population(name: str, current: Tensor) -> Tensor:
-            s = lif(current, config.tau, torch.from_numpy(self.nodes[name].v_threshold))
+        def population(name: str, *currents: Tensor) -> Tensor:
+            branches = [Current(current, config.steps) for current in currents]
+            s = lif_of_currents(branches, config.tau, self.threshold(name, x.device), self.slope(name))
             record(name, s)
             return s
 
-        current = self.conv("ssc_conv", x, padding=1)
-        y = population("ssc", current.unsqueeze(0).expand(config.steps, *current.shape))
+        y = population("ssc", self.conv("ssc_conv", x, padding=1).unsqueeze(0))
         y = population("smf", over_steps(lambda t: self.conv("smf_conv", t), y))
         for i, stride in enumerate(config.strides, start=1):
             y = self.block(f"block{i}", y, stride, population, record)
-        fc = self.nodes["readout"]
-        pooled = y.sum((3, 4)) @ _t(fc.weight).T + _t(fc.bias)
+        pooled = y.sum((3, 4)) @ self.number("readout", "weight", x).T + self.number("readout", "bias", x)
         return pooled.mean(0)
+
+    def number(self, name: str, field: str, like: Tensor) -> Tensor:
+        """Return a node's weight, bias, or the like as float32, on the device of another tensor."""
+        return _t(getattr(self.nodes[name], field)).to(like.device)
+
+    def threshold(self, name: str, device: torch.device) -> Tensor:
+        """Return a population's threshold: one for all neurons, of its shape where they differ."""
+        values = self.nodes[name].v_threshold
+        return _t(values.flat[0] if np.ptp(values) == 0 else values).to(device)
+
+    def slope(self, name: str) -> float:
+        """Return the slope of a population's surrogate gradient."""
+        return SURROGATE_SLOPE
+
+    def per_head(self, name: str, part: str, like: Tensor) -> tuple[Tensor, Tensor, float | Tensor]:
+        """Return gain, threshold and slope of attention's population `part`, each (heads, 1, 1, 1)."""
+        gain, threshold = (self.number(name, f"{field}_{part}", like) for field in ("gain", "threshold"))
+        return gain.view(-1, 1, 1, 1), threshold.view(-1, 1, 1, 1), SURROGATE_SLOPE
 
     def block(self, block: str, x: Tensor, stride: int, population: Populate, record: Record) -> Tensor:
         config = self.config
         y = population(
             f"{block}_sgc",
-            over_steps(lambda t: self.graph(f"{block}_sgc_graph", t) + self.conv(f"{block}_sgc_skip", t), x),
+            over_steps(lambda t: self.graph(f"{block}_sgc_graph", t), x),
+            over_steps(lambda t: self.conv(f"{block}_sgc_skip", t), x),
         )
         if config.attention == "self":
             if f"{block}_attention" in self.nodes:
@@ -75,13 +93,13 @@ class FoldedStudent(nn.Module):
                 current = over_steps(lambda t: self.conv(f"{block}_proj_conv", t), z)
             else:
                 current = self.portable_attention(block, y, population, record)
-            y = population(f"{block}_proj", current + over_steps(lambda t: self.conv(f"{block}_proj_skip", t), y))
+            y = population(f"{block}_proj", current, over_steps(lambda t: self.conv(f"{block}_proj_skip", t), y))
         conv = over_steps(lambda t: self.conv(f"{block}_stc_conv", t, stride, (config.kernel // 2, 0)), y)
-        return population(f"{block}_stc", conv + over_steps(lambda t: self.conv(f"{block}_stc_skip", t, stride), x))
+        return population(f"{block}_stc", conv, over_steps(lambda t: self.conv(f"{block}_stc_skip", t, stride), x))
 
     def conv(self, name: str, x: Tensor, stride: int = 1, padding: int | tuple[int, int] = 0) -> Tensor:
-        node = self.nodes[name]
-        return F.conv2d(x, _t(node.weight), _t(node.bias), (stride, 1), padding)
+        weight, bias = self.number(name, "weight", x), self.number(name, "bias", x)
+        return F.conv2d(x, weight, bias, (stride, 1), padding)
 
     def graph(self, name: str, x: Tensor) -> Tensor:
         """Apply a GraphConv, or the branches that stand for it in a portable graph.
@@ -90,15 +108,14 @@ class FoldedStudent(nn.Module):
         """
         if name not in self.nodes:
             return self.branches(name, x)
-        node = self.nodes[name]
-        adjacency, weight = node.adjacency, _t(node.weight)
-        subset, source, target = np.nonzero(adjacency)
-        values = torch.from_numpy(adjacency[subset, source, target]).float().view(-1, 1, 1)
+        adjacency, weight = self.nodes[name].adjacency, self.number(name, "weight", x)
+        subset, source, target = (torch.from_numpy(i).to(x.device) for i in np.nonzero(adjacency))
+        values = self.number(name, "adjacency", x)[subset, source, target].view(-1, 1, 1)
         n, c, t, v = x.shape
-        columns = x.permute(3, 1, 0, 2).reshape(v, c, n * t)[torch.from_numpy(source)]
-        products = torch.bmm(weight[torch.from_numpy(subset)] * values, columns)
-        y = torch.zeros(v, weight.shape[1], n * t).index_add_(0, torch.from_numpy(target), products)
-        return y.view(v, -1, n, t).permute(2, 1, 3, 0) + _t(node.bias).view(-1, 1, 1)
+        columns = x.permute(3, 1, 0, 2).reshape(v, c, n * t)[source]
+        products = torch.bmm(weight[subset] * values, columns)
+        y = x.new_zeros(v, weight.shape[1], n * t).index_add_(0, target, products)
+        return y.view(v, -1, n, t).permute(2, 1, 3, 0) + self.number(name, "bias", x).view(-1, 1, 1)
 
     def branches(self, name: str, x: Tensor) -> Tensor:
         """Apply the branches of a portable graph convolution, one per joint."""
@@ -109,14 +126,13 @@ class FoldedStudent(nn.Module):
         return torch.cat(targets, dim=3)
 
     def attention(self, name: str, qkv: Tensor, record: Record) -> Tensor:
-        node, heads = self.nodes[name], self.config.heads
+        tau, heads = self.config.tau, self.config.heads
         q, k, v = qkv.chunk(3, dim=2)
-        per_head = [_t(p).view(-1, 1, 1, 1) for p in (node.gain_m, node.gain_z, node.threshold_m, node.threshold_z)]
-        gain_m, gain_z, threshold_m, threshold_z = per_head
-        m = lif(gain_m * attention_map_counts(q, k, heads), self.config.tau, threshold_m)
+        gain, threshold, slope = self.per_head(name, "m", qkv)
+        m = lif(gain * attention_map_counts(q, k, heads), tau, threshold, slope)
         record(f"{name}.m", m)
-        z = gain_z * attention_value_counts(m, v).unflatten(2, (heads, -1))
-        z = lif(z, self.config.tau, threshold_z).flatten(2, 3)
+        gain, threshold, slope = self.per_head(name, "z", qkv)
+        z = lif(gain * attention_value_counts(m, v).unflatten(2, (heads, -1)), tau, threshold, slope).flatten(2, 3)
         z = torch.zeros_like(z) if self.silence_attention else z
         record(f"{name}.z", z)
         return z

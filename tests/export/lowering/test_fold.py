@@ -19,7 +19,7 @@ def random(*shape) -> torch.Tensor:
 
 
 def conv(x, weight, bias, **how):
-    return torch.nn.functional.conv2d(x, torch.from_numpy(weight), torch.from_numpy(bias), **how)
+    return torch.nn.functional.conv2d(x, weight, bias, **how)
 
 
 @torch.no_grad()
@@ -52,7 +52,7 @@ def test_fusion(student):
 @torch.no_grad()
 def test_graph_conv_and_its_form_per_edge(student):
     layer = student.sgc[0].graph
-    adjacency, weight, bias = fold.graph_conv(layer)
+    adjacency, weight, bias = fold.arrays(fold.graph_conv(layer))
     x = random(2, 8, 8, 25)
     spread = np.einsum("kij,ncti->knctj", adjacency, x.numpy())
     want = layer(x).numpy()
@@ -67,7 +67,9 @@ def test_graph_conv_and_its_form_per_edge(student):
 
 def test_attention_thresholds(student):
     layer = student.sgc[0].attention
-    for threshold, log_gain in zip(fold.attention_thresholds(layer), (layer.log_gain_m, layer.log_gain_z), strict=True):
+    for threshold, log_gain in zip(
+        fold.arrays(fold.attention_thresholds(layer)), (layer.log_gain_m, layer.log_gain_z), strict=True
+    ):
         np.testing.assert_allclose(threshold * np.exp(log_gain.detach().numpy()), 1.0)
 
 

@@ -1,0 +1,77 @@
+"""The quantiser of one student for many steps of training: scales and structure stay, weights change."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import nir
+
+from mksgn.export.graph.kinds import SPIKING
+from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
+from mksgn.export.graph.order import evaluation_order
+from mksgn.export.quantization.attention import AttentionPopulation
+from mksgn.export.quantization.paths import weighted_paths
+from mksgn.export.quantization.populations import SpikingPopulation, loihi_membrane
+from mksgn.export.quantization.quantize import by_edge, canonical, fixed_scales, with_edge_weights
+from mksgn.export.quantization.readouts import write_readout
+
+
+class FixedQuantiser:
+    """Writes the integers that `quantize` with the same scales writes, and no more: it checks no range.
+
+    Args:
+        graph: A student's unquantised graph.
+        bits: Width of the weights, 2 to 8, sign included.
+        scales: Of each population and of the read-out.
+        dt: Time step, seconds.
+
+    Attributes:
+        nodes: The quantised nodes by name; `quantise` changes them.
+        factors: What one unit of the unquantised network is in the file, by the weighted node's name.
+        units: What one integer is in the file, likewise.
+        membrane_factors: `factors` by the population's name.
+    """
+
+    def __init__(self, graph: nir.NIRGraph, bits: int, scales: Mapping[str, float], dt: float) -> None:
+        quantised = with_edge_weights(canonical(graph))
+        values = fixed_scales(graph, scales, int(graph.metadata["steps"]))
+        self.nodes, self._write = quantised.nodes, list[Callable[[], None]]()
+        self.factors: dict[str, float] = {}
+        self.units: dict[str, float] = {}
+        self.membrane_factors: dict[str, float] = {}
+        for name in evaluation_order(quantised):
+            node = quantised.nodes[name]
+            if isinstance(node, SPIKING):
+                membrane = loihi_membrane(name, node, dt, None)
+                population = SpikingPopulation(quantised, name, membrane, values)
+                self._write += [population.synapses.read, partial(population.write, scales[name], bits)]
+                unit = population.unit(scales[name])
+                self._keep_units(population.synapses.nodes, scales[name], unit)
+                self.membrane_factors[name] = scales[name] * unit
+            elif isinstance(node, SpikingSelfAttention):
+                for part in "mz":
+                    attention = AttentionPopulation(quantised, name, part, dt, values)
+                    self._write.append(partial(attention.write, scales[attention.name]))
+            elif isinstance(node, nir.Output):
+                (path,) = weighted_paths(quantised, name)
+                readout, scale = {path.weighted: quantised.nodes[path.weighted]}, scales[path.weighted]
+                self._write.append(partial(write_readout, readout.values(), scale, bits))
+                self._keep_units(readout, scale, 1 / scale)
+
+    def _keep_units(self, names: Mapping[str, nir.NIRNode], scale: float, unit: float) -> None:
+        self.factors |= dict.fromkeys(names, scale * unit)
+        self.units |= dict.fromkeys(names, unit)
+
+    def quantise(self, nodes: Mapping[str, nir.NIRNode]) -> None:
+        """Write the integers of a student's unquantised nodes, as the lowering makes them."""
+        for name, node in nodes.items():
+            own = self.nodes[name]
+            if isinstance(node, GraphConv):
+                edges = by_edge(node)
+                own.adjacency, own.weight, own.bias = edges.adjacency, edges.weight, edges.bias
+            elif isinstance(node, SpikingSelfAttention):
+                for field in ("gain_m", "gain_z", "threshold_m", "threshold_z"):
+                    setattr(own, field, getattr(node, field))
+            elif name in self.factors:
+                own.weight, own.bias = node.weight, node.bias
+        for write in self._write:
+            write()
