@@ -96,13 +96,13 @@ def train(
         options["progress"] = track
         what = f"{'the teacher of ' if teacher else ''}{settings.preset} on {len(training)} clips"
         what = f"{configuration}, quantised to {quantization_aware} bits, on {len(training)} clips" if start else what
-        output.print(f"training {what} of {training.source}, {len(training.classes)} classes")
+        output.print(f"training {what} of {training.source}, {len(training.classes)} classes", soft_wrap=True)
         for note in dict.fromkeys((*training.notes, *held_out.notes)):
             output.print(f"note: {note}")
     (loop.train_teacher if teacher else loop.train)(settings, training, held_out, out, **options)
     if leads:
         file = out / ("teacher.pt" if teacher else "model.pt")
-        output.print(f"wrote {file}  sha256 {checkpoint.sha256(file)[:16]}…")
+        output.print(f"wrote {file}  sha256 {checkpoint.sha256(file)[:16]}…", soft_wrap=True)
 
 
 def _settings(
