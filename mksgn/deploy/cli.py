@@ -96,11 +96,9 @@ def deploy(
 
     Example: mksgn-deploy runs/demo/model.nir --data synthetic --limit 8 --backend lava -o runs/deploy
     """
-    if data is not None and inputs is not None:
-        raise DeployError("--data and --inputs: give one of them")
-    graph = files.read(model)
-    run_too = calibration or data or inputs or check_limits or print_after
-    precision = _describable(graph, precision) if describe and not run_too else precision
+    graph = _graph_of(model, data, inputs)
+    if describe and not (calibration or data or inputs or check_limits or print_after):
+        precision = _describable(graph, precision)
     reading = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
     samples = None if calibration is None else _calibration(graph, calibration, split)
     options = {"steps": steps, "after": _printer(print_after, precision), **reading.options}
@@ -125,6 +123,13 @@ def deploy(
         return
     if out is not None:
         _write(out, model, graph, program, execution, facts)
+
+
+def _graph_of(model: Path, data: str | None, inputs: Path | None) -> nir.NIRGraph:
+    """Read the graph of a command whose options are not at odds."""
+    if data is not None and inputs is not None:
+        raise DeployError("--data and --inputs: give one of them")
+    return files.read(model)
 
 
 def _print_size(model: Path, program: Program) -> None:

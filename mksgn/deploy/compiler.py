@@ -70,15 +70,13 @@ def compile_graph(
         integration: what a step does where the file does not say: "euler", "euler-unit", "euler-unit-current",
             "exponential" or "exponential-unit".
         spike_delay: steps until a spike leaves its neuron where the file does not say: 0 or 1.
-        calibration: for "fixed" and a file that is not quantised: (samples, *input shape) or
-            (samples, steps, *input shape), or a dict of either by input's name. The graph is
-            quantised by export's own function, whose report is the program's `quantization`.
+        calibration: for "fixed" and a file that is not quantised, as in `quantize_any`, whose report is
+            the program's `quantization`.
         steps: time steps of a sample, where neither the file nor the calibration's arrays say.
         after: called with name and result of each pass.
 
     Raises:
-        BadInputError: the graph cannot be run; the stage that finds the fault names node, type,
-            reason and remedy.
+        BadInputError: the graph cannot be run; the error names node, type, reason and remedy.
         PassError: a pass broke an invariant.
     """
     _check_options(precision, dt, if_dt)
@@ -91,8 +89,7 @@ def compile_graph(
     if precision == "fixed" and json_of(graph, "quantization") is None:
         if calibration is None:
             raise DeployError(NOT_QUANTISED)
-        # what cannot run at all is named before anything is calibrated
-        ingest(graph, dt=dt, if_dt=if_dt, analog=analog)
+        ingest(graph, dt=dt, if_dt=if_dt, analog=analog)  # names what cannot run before anything is calibrated
         graph = quantize_any(graph, 8, calibration, dt=dt, if_dt=if_dt, analog=analog, steps=steps, error=DeployError)
     program = ingest(graph, dt=dt, if_dt=if_dt, analog=analog)
     verify(program, INGEST)

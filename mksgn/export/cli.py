@@ -122,9 +122,7 @@ def export(
     analog: Annotated[list[str] | None, typer.Option(help="a NIR file's non-spiking input; may be repeated")] = None,
     reset: Annotated[str, typer.Option(help=f"reset of a NIR file's neurons: {', '.join(RESETS)}")] = ZERO,
     v_init: Annotated[str, typer.Option(help=f"initial state of a NIR file's neurons: {', '.join(V_INITS)}")] = ZERO,
-    integration: Annotated[
-        str, typer.Option(help=f"a step of a NIR file's neurons: {', '.join(INTEGRATIONS)}")
-    ] = EULER,
+    integration: Annotated[str, typer.Option(help=f"step of a NIR file's neurons: {', '.join(INTEGRATIONS)}")] = EULER,
     spike_delay: Annotated[int, typer.Option(help="steps until a spike leaves a NIR file's neuron: 0 or 1")] = 0,
 ) -> None:
     """Fold batch norms, quantise, write, and verify.

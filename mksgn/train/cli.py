@@ -27,41 +27,41 @@ DESCRIBED_CLIPS = 16
 FORMS = ", ".join(source.form for source in SOURCES.values())
 
 
+Configuration = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[CONFIG]",
+        help="demo (the default), small, paper, or a YAML file; a model.pt with --quantization-aware or --describe",
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="change an entry, e.g. student.attention=none; repeatable"),
+]
+Distill = Annotated[Path | None, typer.Option(metavar="TEACHER.PT", help="distil this teacher into the student")]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        metavar="BITS", help="train the model.pt in CONFIG's place on as its file of BITS, 2 to 8", min=2, max=8
+    ),
+]
+DESCRIBE = "do not train; print parameters, MACs and firing rates of CONFIG, or of a model.pt"
+
+
 @app.command()
 def train(
-    configuration: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[CONFIG]",
-            help="demo (the default), small, paper, or a YAML file; a model.pt with --quantization-aware or --describe",
-        ),
-    ] = None,
+    configuration: Configuration = None,
     data: Annotated[str, typer.Option(help=f"SOURCE: {FORMS}")] = "synthetic",
     out: Annotated[Path, typer.Option(help="folder for model.pt, metrics.jsonl and config.json")] = Path("runs/train"),
     split: Annotated[str | None, typer.Option(help="name of the benchmark's split, e.g. xview or view1-2")] = None,
     epochs: Annotated[int | None, typer.Option(help="number of epochs; default: the config's", min=1)] = None,
     limit: Annotated[int | None, typer.Option(help="train on at most N clips", min=1)] = None,
     seed: Annotated[int, typer.Option(help="seed of weights, batches and synthetic clips", min=0, max=2**31)] = 0,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="change an entry, e.g. student.attention=none; repeatable"),
-    ] = None,
+    changes: Changes = None,
     teacher: Annotated[bool, typer.Option("--teacher", help="train the GCN teacher: OUT/teacher.pt")] = False,
-    distill: Annotated[
-        Path | None, typer.Option(metavar="TEACHER.PT", help="distil this teacher into the student")
-    ] = None,
-    quantization_aware: Annotated[
-        int | None,
-        typer.Option(
-            metavar="BITS", help="train the model.pt in CONFIG's place on as its file of BITS, 2 to 8", min=2, max=8
-        ),
-    ] = None,
-    describe: Annotated[
-        bool,
-        typer.Option(
-            "--describe", help="do not train; print parameters, MACs and firing rates of CONFIG, or of a model.pt"
-        ),
-    ] = False,
+    distill: Distill = None,
+    quantization_aware: Bits = None,
+    describe: Annotated[bool, typer.Option("--describe", help=DESCRIBE)] = False,
     resume: Annotated[bool, typer.Option("--resume", help="continue the training in OUT")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:

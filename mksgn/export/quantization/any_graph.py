@@ -59,12 +59,8 @@ def quantize_any(
         node = graph.nodes[name]
         if x.ndim == len(node.input_type["input"]) + 2:
             steps = steps or x.shape[1]
-        marked = name in analog or node.metadata.get("signal") == "analog"
-        if not marked and np.isfinite(x).all() and not np.isin(x, (0, 1)).all():
-            raise error(
-                f"calibration of {name}: spikes are 0 or 1, and other values were given; "
-                f"name it in `analog` (--analog {name}) if it is a current"
-            )
+        if name not in analog and node.metadata.get("signal") != "analog":
+            _check_spikes(name, x, error)
     if steps is None:
         raise error(
             "the file does not say how many steps a sample has: give calibration with a step axis, "
@@ -78,6 +74,15 @@ def quantize_any(
         type_check=False,
     )
     return quantize(marked_graph, bits, arrays, int(steps), dt, if_dt)[0]
+
+
+def _check_spikes(name: str, x: np.ndarray, error: type[BadInputError]) -> None:
+    """Check that an input's samples are spikes."""
+    if np.isfinite(x).all() and not np.isin(x, (0, 1)).all():
+        raise error(
+            f"calibration of {name}: spikes are 0 or 1, and other values were given; "
+            f"name it in `analog` (--analog {name}) if it is a current"
+        )
 
 
 def _analog(node: nir.NIRNode) -> nir.NIRNode:

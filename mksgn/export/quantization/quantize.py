@@ -29,7 +29,6 @@ import json
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict
-from typing import Any
 
 import nir
 import numpy as np
@@ -109,9 +108,8 @@ def quantize(
             found |= readout(quantised, name, bits, values)
         elif isinstance(node, nir.Threshold):
             _check_threshold(quantised, name, values.analog)
-    entry: dict[str, Any] = {"bits": bits, "exact_on_chip": all(loihi.exact_on_chip(rate, steps) for rate in rates)}
-    entry["populations"] = {name: asdict(scale) for name, scale in found.items()}
-    quantised.metadata["quantization"] = json.dumps(entry)
+    populations, exact = {n: asdict(s) for n, s in found.items()}, all(loihi.exact_on_chip(r, steps) for r in rates)
+    quantised.metadata["quantization"] = json.dumps({"bits": bits, "exact_on_chip": exact, "populations": populations})
     return quantised, found
 
 
