@@ -337,6 +337,7 @@ def test_silence_is_how_far_attention_fires_below_its_floor():
     torch.testing.assert_close(below, torch.tensor([0.25, 1.0]))  # half below and not below; both silent
 
 
+@pytest.mark.slow
 def test_a_floor_keeps_attention_firing():
     """Against a strong penalty on all spikes, a few steps of the optimiser leave more of them in attention."""
     x, labels = torch.randn(6, 12, 6, 20, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
@@ -494,6 +495,7 @@ def test_the_gradients_of_the_losses_reach_the_student_and_the_translation():
 # What is trained
 
 
+@pytest.mark.slow
 def test_the_teacher_is_neither_trained_nor_kept_nor_put_into_training_mode():
     teacher = build_teacher().float()
     before = state_of(teacher)

@@ -362,6 +362,7 @@ def test_a_quantisation_aware_training_is_resumed_bitwise(whole, tmp_path, disti
     assert not torch.equal(resumed.student.fc.weight, whole[0].student.fc.weight)
 
 
+@pytest.mark.slow
 def test_a_quantisation_aware_training_is_not_resumed_from_another_start_or_width(whole, tmp_path):
     config = replace(CONFIG, quantization_aware=4, epochs=1)
     run(tmp_path, config, start=whole[0])

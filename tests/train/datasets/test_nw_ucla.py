@@ -219,9 +219,14 @@ def test_the_real_clips():
     train = nw_ucla.read(REAL, "view1-2", "train")
     test = nw_ucla.read(REAL / "all_sqe", "view1-2", "test")
     assert (len(train), len(test)) == (516, 504)
-    by_subject = [nw_ucla.read(REAL, "subject-val", part) for part in ("train", "test")]
-    assert [len(found) for found in by_subject] == [723, 297]
     lengths = {clip.name: clip.joints.shape[1] for clip in train.clips + test.clips}
     assert (min(lengths.values()), max(lengths.values())) == (1, 201)
     assert lengths["a02_s09_e04_v02"] == 1
     np.testing.assert_array_equal(np.unique(train.labels), np.arange(10))
+
+
+@pytest.mark.slow
+@real_clips
+def test_the_real_clips_by_subject():
+    by_subject = [nw_ucla.read(REAL, "subject-val", part) for part in ("train", "test")]
+    assert [len(found) for found in by_subject] == [723, 297]
