@@ -34,7 +34,7 @@ demo: setup-demo
 # One thread in torch, as the commands set it: the children that tests start share two cores with Lava's Processes.
 TIER := --fast
 define run-tests
-	$(1) -m pytest $(TIER) -m 'not serial' -n 2 --dist loadfile
+	$(1) -m pytest $(TIER) -m 'not serial' -n 2
 	$(1) -m pytest $(TIER) -m serial
 endef
 
@@ -65,7 +65,7 @@ INTEROP_TESTS := tests/export tests/deploy tests/bench/test_any_graph.py tests/b
 	tests/train/test_benchmark.py tests/test_examples.py tests/test_imports.py
 test-interop: export MKSGN_INTEROP = 1
 test-interop: setup-interop
-	$(INTEROP_VENV)/bin/python -m pytest $(TIER) -m 'not serial' -n 2 --dist loadfile $(INTEROP_TESTS)
+	$(INTEROP_VENV)/bin/python -m pytest $(TIER) -m 'not serial' -n 2 $(INTEROP_TESTS)
 
 # The fast tier in this process alone: a report of the lines and branches that it reaches.
 coverage: setup
