@@ -344,7 +344,7 @@ def test_resuming_another_training_or_a_damaged_one_is_refused(tmp_path):
 # quantisation-aware
 
 
-@pytest.mark.parametrize("distilled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("distilled", [False, True])
 def test_a_quantisation_aware_training_is_resumed_bitwise(whole, tmp_path, distilled):
     config = replace(CONFIG, quantization_aware=4, rate_weight=0.3, learning_rate=1e-3)
     options = {"start": whole[0]}

@@ -31,7 +31,7 @@ CHANGES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("bits", "changes"), one_in(4, list(itertools.product((None, 3, 8), CHANGES))))
+@pytest.mark.parametrize(("bits", "changes"), one_in(9, list(itertools.product((None, 3, 8), CHANGES))))
 def test_stock_primitives_and_the_same_spikes(changes, bits, tmp_path):
     model, inputs = tiny(attention="none", **changes)
     samples = calibration(model) if bits else None
