@@ -66,6 +66,7 @@ class TrainConfig:
     mirror: Share = 0.0  # share of the clips whose left and right are exchanged
     frame_sampling: Literal["even", "random"] = "even"  # random: drawn with repetition and sorted [sibling]
     scale: tuple[Factor, Factor] = (0.8, 1.25)  # smallest and largest
+    mix: Share = 0.0  # share of the clips that are mixed with another one, and their labels with its
     crop: Share = 0.7  # smallest share of a clip that a training window covers
     quantization_aware: Annotated[Integer, Field(ge=2, le=8)] | None = None  # bits per weight in the forward pass
 

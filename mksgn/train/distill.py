@@ -204,5 +204,10 @@ def weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor
     return torch.stack([losses[name].sum() * weight for name, weight in weights.items()]).sum()
 
 
+def label_of(labels: Tensor) -> Tensor:
+    """Return the class (B,) of labels (B,), or of mixed ones (B, classes) the largest."""
+    return labels if labels.dim() == 1 else labels.argmax(1)
+
+
 def cross_entropy(logits: Tensor, labels: Tensor, config: TrainConfig) -> Tensor:
     return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing, reduction="none")

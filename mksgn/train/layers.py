@@ -247,6 +247,7 @@ class SpikingSelfAttention(nn.Module):
         self.log_gain_m = nn.Parameter(torch.zeros(heads))
         self.log_gain_z = nn.Parameter(torch.zeros(heads))
         self.register_buffer("initialised", torch.tensor(False))
+        self._has_gains = False  # `initialised`, known without asking the GPU
 
     @torch.no_grad()
     def _gain_for_rate(self, counts: Tensor, neuron: LIF) -> Tensor:
@@ -268,7 +269,8 @@ class SpikingSelfAttention(nn.Module):
     def forward(self, qkv: Tensor, record: Record, name: str) -> Tensor:
         q, k, v = qkv.chunk(3, dim=2)
         counts = attention_map_counts(q, k, self.heads)
-        fresh = self.training and not bool(self.initialised)
+        fresh = self.training and not self._has_gains and not bool(self.initialised)
+        self._has_gains |= self.training
         if fresh:
             self.log_gain_m.data.copy_(self._gain_for_rate(counts, self.m_sn))
         m = self.m_sn(Current(counts, len(counts), gain=self.log_gain_m.exp()))

@@ -16,7 +16,7 @@ from mksgn.train import optimizers
 from mksgn.train.checkpoint import TrainedModel, TrainedTeacher, save, save_teacher
 from mksgn.train.config import TrainConfig
 from mksgn.train.datasets.clips import ClipSet
-from mksgn.train.distill import Distillation, StudentObjective, TeacherObjective, weighted_sum
+from mksgn.train.distill import Distillation, StudentObjective, TeacherObjective, label_of, weighted_sum
 from mksgn.train.evaluate import evaluate
 from mksgn.train.parallel import Group
 from mksgn.train.resume import TrainingFolder, weights_digest
@@ -180,9 +180,10 @@ class Trainer:
             distillation.teacher.to(self.device)
         if self.device != "cpu":  # cuDNN would round the operands of convolutions to 10 bits
             torch.backends.cudnn.allow_tf32 = self.config.precision == "mixed"
-        self.data = TrainingClips(task.training.clips)
+        self.data = TrainingClips(task.training.clips, self.device, len(task.training.classes))
         steps = self.config.epochs * math.ceil(len(self.data) / self.config.batch)
         self.optimizer, self.schedule = optimizers.build(objective, self.config, steps)
+        self.rates, self.passes = False, self.recordable_passes()
         settings = {
             **self.config.to_dict(),
             "network": objective.network.config.to_dict(),
@@ -258,8 +259,9 @@ class Trainer:
                 (self.task.seed * 1_000_003 + epoch) * self.group.size + self.group.rank
             )
         rates = epoch < int(self.config.rate_phase * self.config.epochs)
-        if isinstance(self.objective.network, Student):
+        if isinstance(self.objective.network, Student) and rates != self.rates:
             self.objective.network.use_rates(rates)
+            self.rates, self.passes = rates, self.recordable_passes()
         self.objective.train()
         totals = torch.zeros(len(self.objective.weights) + 1, dtype=torch.float64, device=self.device)
         for index in self.task.progress(batches, len(batches), f"epoch {epoch + 1}/{self.config.epochs}"):
@@ -301,19 +303,32 @@ class Trainer:
         """
         share = self.group.share(index)
         batch, clip_of, labels = self.data.batch(share, self.normalisers, self.config, generator)
-        batch, clip_of, labels = [x.to(self.device) for x in batch], clip_of.to(self.device), labels.to(self.device)
         if self.group.size > 1 and self.schedule.last_epoch == 0:
             with torch.no_grad():  # the first batch sets the attention's gains; all take the first process's
                 self.objective(batch, clip_of, labels)
             self.group.take_from_leader(self.objective)
+        sums = self.passes(len(index), clip_of, labels, *batch)
+        self.group.sum_gradients(self.objective.parameters())
+        nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.clip_gradient)
+        self.optimizer.step()
+        self.schedule.step()
+        return sums
+
+    def recordable_passes(self) -> Callable[..., Tensor]:
+        """Make what computes a step's gradients. A quantisation-aware network computes on the CPU between its layers,
+        which a GPU cannot record."""
+        if self.device == "cpu" or self.config.quantization_aware is not None:
+            return self.forward_and_backward
+        from mksgn.train.gpu import Recorded
+
+        return Recorded(self.forward_and_backward, list(self.objective.parameters()))
+
+    def forward_and_backward(self, clips: int, clip_of: Tensor, labels: Tensor, *batch: Tensor) -> Tensor:
+        """Compute the gradients of a step's share of `clips` clips; returns the sums of `step`."""
         mixed = self.config.precision == "mixed"
         with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=mixed):
             losses, logits = self.objective(batch, clip_of, labels)
         sums = torch.stack([losses[name].sum() for name in self.objective.weights])
         self.optimizer.zero_grad(set_to_none=True)
-        (weighted_sum(losses, self.objective.weights) / len(index)).backward()
-        self.group.sum_gradients(self.objective.parameters())
-        nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.clip_gradient)
-        self.optimizer.step()
-        self.schedule.step()
-        return torch.cat([sums.detach().double(), (logits.argmax(1) == labels).sum().double()[None]])
+        (weighted_sum(losses, self.objective.weights) / clips).backward()
+        return torch.cat([sums.detach().double(), (logits.argmax(1) == label_of(labels)).sum().double()[None]])

@@ -80,14 +80,18 @@ class Current:
     norm: nn.BatchNorm2d | None = None
     gain: Tensor | None = None
 
-    def value(self) -> Tensor:
-        """Compute the current (S, L, C, ...)."""
+    def computed(self) -> Tensor:
+        """Compute the current, (S, L, C, ...) or (1, L, C, ...) as y is."""
         y = self.y
         if self.norm is not None:
             y = self.norm(y.flatten(0, 1)).unflatten(0, y.shape[:2])
         if self.gain is not None:
             y = y * self.gain.view(-1, *[1] * (y.dim() - 3))
-        return y.expand(self.steps, *y.shape[1:])
+        return y
+
+    def value(self) -> Tensor:
+        """Compute the current (S, L, C, ...)."""
+        return self.computed().expand(self.steps, *self.y.shape[1:])
 
 
 def summed(currents: Sequence[Tensor | Current]) -> Tensor:
@@ -110,6 +114,10 @@ def lif(x: Tensor, tau: float, threshold: Tensor, slope: float | Tensor = SURROG
         shape = x.shape
         y = x if x.dim() > 2 else x.reshape(len(x), 1, 1, -1)
         return _fused([Current(y[:1] if x.stride(0) == 0 else y, len(x))], tau, threshold, float(slope)).view(shape)
+    if _on_gpu(threshold) and x.dtype == torch.float32 and isinstance(slope, float):
+        from mksgn.train.gpu import gpu_lif
+
+        return gpu_lif([x[:1] if x.stride(0) == 0 else x], len(x), tau, threshold, slope)
     return _LIFSequence.apply(x, tau, threshold, slope)
 
 
@@ -128,6 +136,11 @@ def lif_of_currents(
     fusable = [current for current in currents if isinstance(current, Current)]
     if len(fusable) == len(currents) <= 2 and _fusable([current.y for current in fusable], threshold):
         return _fused(fusable, tau, threshold, slope, rates=rates)
+    if len(fusable) == len(currents) <= 2 and _on_gpu(threshold):
+        from mksgn.train.gpu import gpu_lif
+
+        computed = [current.computed() for current in fusable]
+        return gpu_lif(computed, fusable[0].steps, tau, threshold, slope, rates=rates)
     spikes = lif(summed(currents), tau, threshold, slope)
     return spikes.mean(0, keepdim=True) if rates else spikes
 
@@ -139,6 +152,11 @@ def _fusable(tensors: Sequence[Tensor], threshold: Tensor) -> bool:
         and all(x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() for x in tensors)
         and not torch.compiler.is_compiling()
     )
+
+
+def _on_gpu(threshold: Tensor) -> bool:
+    """Tell whether the Triton kernel applies: a GPU, and one threshold for all neurons."""
+    return threshold.is_cuda and threshold.numel() == 1 and not torch.compiler.is_compiling()
 
 
 def _fused(currents: Sequence[Current], tau: float, threshold: Tensor, slope: float, *, rates: bool = False) -> Tensor:

@@ -19,11 +19,12 @@ def build(module: nn.Module, config: TrainConfig, steps: int) -> tuple[Optimizer
     """Build the optimiser of a module's trainable parameters, and its schedule over `steps`
     steps."""
     groups = weight_groups(module, config.weight_decay)
+    fused = all(p.is_cuda for p in groups[0]["params"])  # one launch for all parameters
     optimizer: Optimizer
     if config.optimizer == "sgd":
-        optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=MOMENTUM, nesterov=True)
+        optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=MOMENTUM, nesterov=True, fused=fused)
     else:
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
     return optimizer, LambdaLR(optimizer, share_of_rate(config, steps))
 
 

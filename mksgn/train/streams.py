@@ -122,15 +122,18 @@ class StreamNormaliser:
         integers = torch.round(streams / units).clamp_(-INTEGER_LIMIT, INTEGER_LIMIT)
         return integers.mul_(2.0**self.lattice_exponent).flatten(2, 3).contiguous()
 
-    def clip(self, clip: Clip) -> np.ndarray:
-        """Map a clip to (M, 3 · streams, frames, V); raises BadInputError for joints that do not
-        fit the graph."""
+    def check(self, clip: Clip) -> np.ndarray:
+        """Return a clip's joints (M, T, V, 3) float32; raises BadInputError for joints that do not fit the graph."""
         if clip.graph != self.graph:
             raise BadInputError(
                 f"{clip.name}: joints of graph {clip.graph}, but the model was trained on {self.graph}; "
                 f"give clips of {self.graph}"
             )
-        return self(torch.from_numpy(resize(check_joints(clip), self.frames)[None]))[0].numpy()
+        return check_joints(clip)
+
+    def clip(self, clip: Clip) -> np.ndarray:
+        """Map a clip to (M, 3 · streams, frames, V); raises BadInputError as `check`."""
+        return self(torch.from_numpy(resize(self.check(clip), self.frames)[None]))[0].numpy()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mksgn.train.config import TrainConfig
 from mksgn.train.datasets.clips import Clip
@@ -17,20 +18,22 @@ STORED_FRAMES = 64  # every training clip is stored at this length; windows are 
 
 class TrainingClips:
     """All training clips in memory, resampled to one length: joints (N, M, 64, V, 3), present (N,
-    M)."""
+    M).
 
-    def __init__(self, clips: Sequence[Clip]):
+    Batches are made on `device`; what is random is drawn on the CPU, the same for all devices.
+    `classes` is the number of classes of mixed labels; by default the largest label and those below.
+    """
+
+    def __init__(self, clips: Sequence[Clip], device: str = "cpu", classes: int | None = None):
         bodies, labels, self.digests = [], [], set()
         for clip in clips:  # read once: the clips may be on disk
             bodies.append(resize(check_joints(clip), STORED_FRAMES))
             labels.append(clip.label)
             self.digests.add(digest(clip))
-        shape = (len(bodies), max(map(len, bodies)), *bodies[0].shape[1:])
-        self.joints, self.present = torch.zeros(shape), torch.zeros(shape[:2], dtype=torch.bool)
-        for n, body in enumerate(bodies):
-            self.joints[n, : len(body)], self.present[n, : len(body)] = torch.from_numpy(body), True
-            bodies[n] = body[:0].copy()  # frees the copied joints: there may be 40,000 clips
+        joints, self.present = stacked(bodies)
+        self.joints = joints.to(device)
         self.labels = torch.tensor(labels)
+        self.classes = classes or 1 + max(labels)
 
     @property
     def fingerprint(self) -> str:
@@ -53,23 +56,31 @@ class TrainingClips:
         and scaled alike.
 
         Returns:
-            Bodies (L, 3 · streams, T, V) for each normaliser, the clip of each body (L,), and
-            labels (B,).
+            Bodies (L, 3 · streams, T, V) for each normaliser, the clip of each body (L,), and labels (B,), or
+            with `mix` the share of each class (B, classes).
         """
-        joints, present = self.joints[index], self.present[index]
+        device, joints, present = self.joints.device, self.joints[index.to(self.joints.device)], self.present[index]
+        clip_of, body = present.nonzero(as_tuple=True)
         length, start = sample_windows(len(joints), joints.shape[2], config.crop, generator)
-        rotations = sample_rotations(len(joints), config, generator)
+        rotations = sample_rotations(len(joints), config, generator).to(device)
         mirrored = torch.rand(len(joints), generator=generator) < config.mirror if config.mirror else None
+        mixture = sample_mixture(len(joints), config.mix, generator) if config.mix else None
         inputs = []
         for normaliser in normalisers:
             position = start[:, None] + length[:, None] * sample_positions(
                 len(joints), normaliser.frames, config, generator
             )
-            cut = window(joints, position)
+            cut = window(joints, position.to(device))
             if mirrored is not None:
-                cut = mirror(cut, mirrored, normaliser.graph)
-            inputs.append(normaliser(rotate(cut, rotations))[present])
-        return inputs, present.nonzero()[:, 0], self.labels[index]
+                cut = mirror(cut, mirrored.to(device), normaliser.graph)
+            cut = rotate(cut, rotations)
+            if mixture is not None:
+                cut = mix(centred(cut, normaliser.graph), *mixture)
+            inputs.append(normaliser(cut)[clip_of, body])
+        labels = self.labels[index]
+        if mixture is not None:
+            labels = mix(F.one_hot(labels, self.classes).float(), *mixture)
+        return inputs, clip_of.to(device), labels.to(device)
 
 
 def sample_windows(clips: int, frames: int, least: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -91,7 +102,7 @@ def window(joints: Tensor, position: Tensor) -> Tensor:
     b, t = joints.shape[0], joints.shape[2]
     low = position.floor().clamp_(0, t - 2).long()
     weight = (position - low)[:, None, :, None, None]
-    row = torch.arange(b)[:, None]
+    row = torch.arange(b, device=joints.device)[:, None]
     x = joints.transpose(1, 2)  # (B, 64, M, V, 3)
     left, right = x[row, low].transpose(1, 2), x[row, low + 1].transpose(1, 2)
     return left * (1 - weight) + right * weight
@@ -116,8 +127,27 @@ def rotate(joints: Tensor, rotations: Tensor) -> Tensor:
 
 def mirror(joints: Tensor, chosen: Tensor, graph_name: str) -> Tensor:
     """Exchange left and right of the chosen clips (B,) of joints (B, M, T, V, 3): each joint and its partner, and x."""
-    reflected = joints[:, :, :, mirror_pairs(graph(graph_name))] * torch.tensor([-1.0, 1.0, 1.0])
+    reflected = joints[:, :, :, mirror_pairs(graph(graph_name))] * torch.tensor([-1.0, 1.0, 1.0], device=joints.device)
     return torch.where(chosen.view(-1, 1, 1, 1, 1), reflected, joints)
+
+
+def sample_mixture(clips: int, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw each clip's partner in the batch, and the clip's own share in their mixture, both (clips,): between a half
+    and 1, and 1 for clips that are not among the `share` to be mixed."""
+    partner = torch.randperm(clips, generator=generator)
+    chosen = torch.rand(clips, generator=generator) < share
+    return partner, torch.where(chosen, 0.5 + 0.5 * torch.rand(clips, generator=generator), 1.0)
+
+
+def mix(x: Tensor, partner: Tensor, own: Tensor) -> Tensor:
+    """Mix each clip of x (B, ...) with its partner (B,), of which `own` (B,) is the clip's own share."""
+    return torch.lerp(x[partner.to(x.device)], x, own.to(x.device).view(-1, *[1] * (x.dim() - 1)))
+
+
+def centred(joints: Tensor, graph_name: str) -> Tensor:
+    """Subtract the origin of `four_streams` from joints (B, M, T, V, 3)."""
+    centre = graph(graph_name).centre
+    return joints - joints[:, :1, :1, centre : centre + 1]
 
 
 def digest(clip: Clip) -> bytes:
@@ -129,5 +159,15 @@ def digest(clip: Clip) -> bytes:
 def body_inputs(clips: Sequence[Clip], normaliser: StreamNormaliser) -> tuple[np.ndarray, np.ndarray]:
     """Compute the inputs (L, 3 · streams, T, V) of the bodies present in clips, and the clip of
     each body (L,)."""
-    bodies = [normaliser.clip(clip) for clip in clips]
-    return np.concatenate(bodies), np.repeat(np.arange(len(clips)), [len(b) for b in bodies])
+    joints, present = stacked([resize(normaliser.check(clip), normaliser.frames) for clip in clips])
+    return normaliser(joints)[present].numpy(), present.nonzero()[:, 0].numpy()
+
+
+def stacked(bodies: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Stack clips' joints (M, T, V, 3) of different numbers of bodies: joints (N, M, T, V, 3), present (N, M)."""
+    shape = (len(bodies), max(map(len, bodies)), *bodies[0].shape[1:])
+    joints, present = torch.zeros(shape), torch.zeros(shape[:2], dtype=torch.bool)
+    for n, body in enumerate(bodies):
+        joints[n, : len(body)], present[n, : len(body)] = torch.from_numpy(body), True
+        bodies[n] = body[:0].copy()  # frees the joints: there may be 40,000 clips
+    return joints, present

@@ -16,8 +16,11 @@ from mksgn.train.transforms import (
     STORED_FRAMES,
     TrainingClips,
     body_inputs,
+    centred,
     mirror,
+    mix,
     rotate,
+    sample_mixture,
     sample_positions,
     sample_rotations,
     sample_windows,
@@ -293,3 +296,32 @@ def test_a_damaged_clip_is_refused_before_training(clips):
     joints[0, 2, 4, 1] = np.nan
     with pytest.raises(BadInputError, match="clip-9: body 0, frame 2, joint 4 is not finite"):
         TrainingClips([*clips, Clip("clip-9", 0, joints, "ntu-25")])
+
+
+def test_a_mixture_keeps_at_least_half_of_each_clip_and_mixes_the_share_asked_for():
+    partner, own = sample_mixture(4000, 0.3, seeded())
+    assert sorted(partner.tolist()) == list(range(4000))
+    assert own.min() >= 0.5
+    assert 0.27 < (own < 1).float().mean() < 0.33
+    assert torch.equal(sample_mixture(10, 0.0, seeded())[1], torch.ones(10))
+    x = torch.tensor([[1.0, 2.0], [5.0, 6.0]])
+    mixed = mix(x, torch.tensor([1, 0]), torch.tensor([0.75, 1.0]))
+    assert torch.equal(mixed, torch.tensor([[2.0, 3.0], [5.0, 6.0]]))
+
+
+def test_mixed_clips_are_mixtures_of_joints_about_their_origin_and_so_are_their_labels(clips, normaliser):
+    data, index = TrainingClips(clips, classes=12), torch.arange(12)
+    config = replace(STILL, mix=1.0)
+    (x,), clip_of, labels = data.batch(index, [normaliser], config, seeded())
+    sample_windows(12, 64, 1.0, generator := seeded())  # what a batch draws before
+    sample_rotations(12, config, generator)
+    partner, own = sample_mixture(12, 1.0, generator)
+    joints = centred(torch.from_numpy(np.stack([resize(c.joints[:1], 8)[0] for c in clips])[:, None]), normaliser.graph)
+    expected = normaliser(joints[partner] * (1 - own.view(-1, 1, 1, 1, 1)) + joints * own.view(-1, 1, 1, 1, 1))
+    first_bodies = x[torch.searchsorted(clip_of, torch.arange(12))]
+    steps = (first_bodies - expected[:, 0]).abs() * 32
+    assert steps.max() <= 1  # of the input's lattice: windows are cut from 64 frames
+    assert (steps > 0.5).float().mean() < 0.2
+    classes = torch.eye(12)[data.labels]
+    assert torch.allclose(labels, classes * own[:, None] + classes[partner] * (1 - own[:, None]))
+    assert torch.equal(labels.argmax(1)[own > 0.5], data.labels[own > 0.5])
