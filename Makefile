@@ -30,7 +30,7 @@ demo: setup-demo
 	$(BIN)/mksgn-bench run $(DEMO)/model.nir --data synthetic --backend lava --precision fixed -o $(DEMO)
 	$(BIN)/mksgn-bench check $(DEMO)
 
-# Two workers share the tests, a file at a time. What kills processes or counts what is left of them runs alone afterwards.
+# Two workers share the tests. What kills processes or counts what is left of them runs alone afterwards.
 # One thread in torch, as the commands set it: the children that tests start share two cores with Lava's Processes.
 TIER := --fast
 define run-tests

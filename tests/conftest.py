@@ -3,7 +3,7 @@
 `make test` runs the fast tier: `--fast` leaves out the tests marked `slow` and lowers the number of
 examples of each property. `make test-all` runs everything, and so does pytest without options.
 
-Both run most tests in parallel, a file per worker, and then the tests marked `serial` in a process
+Both run most tests in parallel, and then the tests marked `serial` in a process
 of their own.
 """
 

@@ -28,6 +28,7 @@ from tests.bench.test_brute_force import LAVA
 from tests.support import graphs as net
 from tests.support.bench_runs import some_clips, student_files
 from tests.support.brute_force import count
+from tests.support.tiers import one_in
 
 STEPS, SAMPLES = 9, 12
 
@@ -96,7 +97,7 @@ def made(name):
 
 
 @pytest.mark.parametrize("backend", ["emulator", LAVA])
-@pytest.mark.parametrize("precision", ["float", "fixed"])
+@pytest.mark.parametrize("precision", one_in(2, ["fixed", "float"]))
 @pytest.mark.parametrize("name", NETWORKS)
 def test_synaptic_operations_are_those_of_brute_force(name, precision, backend):
     graph, x, options = made(name)
@@ -134,7 +135,7 @@ def test_a_current_that_varies_is_charged_at_every_step_and_a_constant_one_once(
     assert film.record.energy[0].total_mJ == film.record.energy[0].total_every_step_mJ
 
 
-@pytest.mark.parametrize("precision", ["float", "fixed"])
+@pytest.mark.parametrize("precision", one_in(2, ["float", "fixed"]))
 @pytest.mark.parametrize("name", NETWORKS)
 def test_its_decisions_are_compared_with_nir_s_reference(name, precision):
     graph, x, options = made(name)

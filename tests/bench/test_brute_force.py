@@ -69,7 +69,7 @@ def assert_covers_all_kinds_of_event(census: Census) -> None:
 # --- programs
 
 
-@pytest.mark.parametrize("backend", ["emulator", LAVA])
+@pytest.mark.parametrize("backend", [pytest.param("emulator", marks=pytest.mark.slow), LAVA])
 def test_a_student(backend):
     """On cores so small that spikes go to several of them."""
     g, inputs = student(stream_channels=2, widths=(4, 8), frames=7)
@@ -96,7 +96,7 @@ def test_a_quantised_graph_by_hand(backend):
     assert_covers_all_kinds_of_event(census)
 
 
-@settings(RANDOM, max_examples=examples(40))
+@settings(RANDOM, max_examples=examples(40, 5))
 @given(random_programs())
 def test_random_programs_in_fixed_point(network):
     """Recurrent, delayed, pooled, grouped. The counters count each path over linear nodes in series."""
@@ -109,7 +109,7 @@ def test_random_programs_in_fixed_point(network):
         assert layer.syn_ops <= census.layers[name].syn_ops
 
 
-@settings(RANDOM, max_examples=examples(40))
+@settings(RANDOM, max_examples=examples(40, 5))
 @given(random_networks(without=("nested", "analog", "i", "li", "cubali")))
 def test_random_networks_in_float(network):
     differ, _, _ = both(

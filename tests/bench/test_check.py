@@ -20,6 +20,7 @@ from mksgn.common.errors import BadInputError
 from mksgn.deploy.run_folder import update_manifest
 from tests.support.bench_folders import CLIPS, make_run
 from tests.support.records import small_run
+from tests.support.tiers import examples
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_a_flipped_byte_anywhere_is_found(run, name):
     path = run / name
     whole = path.read_bytes()
     rng = random.Random(name)
-    places = {0, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(4))}
+    places = {0, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(examples(4, 1)))}
     for place in places:
         spoilt = bytearray(whole)
         spoilt[place] ^= rng.randrange(1, 256)

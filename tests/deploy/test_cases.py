@@ -17,6 +17,7 @@ from mksgn.export.graph.metadata import json_of
 from mksgn.export.quantization.quantize import quantize
 from tests.support import euler_oracle
 from tests.support.graphs import DT, F32, affine, chain, conv, graph, inp, lif, linear, out
+from tests.support.tiers import one_in
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
 OPTIONS = {  # and the decisions that 8-bit weights and Loihi's truncating decay change
@@ -225,7 +226,7 @@ def test_a_variant_runs_as_its_equations_say(build, backend):
             assert fixed.counters[name].syn_ops == emulated.counters[name].syn_ops, name
 
 
-@pytest.mark.parametrize("build", VARIANTS)
+@pytest.mark.parametrize("build", one_in(3, VARIANTS))
 def test_a_variant_survives_a_file(build, tmp_path):
     """What the metadata say of a neuron is in the file, quantised or not. With tau = 2 dt and few steps, Loihi's
     decay truncates nothing: the quantised file's float and fixed-point executions decide alike.

@@ -94,7 +94,7 @@ MIXED = {
 }
 
 
-@pytest.mark.parametrize("shapes", MIXED.values(), ids=MIXED)
+@pytest.mark.parametrize("shapes", one_in(3, list(MIXED.values())), ids=MIXED)
 def test_parameters_broadcast_to_their_signal(shapes):
     graph = chain((6,), nir.Linear(W1), lif(**shapes), nir.Linear(W2), lif())
     same_everywhere(graph, two_layers())
@@ -186,7 +186,7 @@ def tensors(node: nir.NIRNode, convert) -> nir.NIRNode:
 @pytest.mark.parametrize(
     "convert",
     one_in(
-        2,
+        4,
         [
             torch.tensor,
             lambda x: torch.nn.Parameter(torch.tensor(x)),
@@ -248,7 +248,7 @@ def recurrent(nested: bool) -> nir.NIRGraph:
 
 
 @pytest.mark.filterwarnings("ignore::mksgn.common.errors.MksgnWarning")
-@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize("nested", one_in(2, [True, False]))
 def test_recurrence_flat_and_nested_with_one_number_and_a_batch_axis(nested):
     graph = recurrent(nested)
     back = (graph.nodes["1"].nodes["w_rec"] if nested else graph.nodes["1.w_rec"]).weight

@@ -16,6 +16,7 @@ from mksgn.export.lava_dl.file import read
 from tests.support import loihi_oracle as oracle
 from tests.support.lava_dl_files import FLATTEN, Layers, conv, dense, inp, neuron, recurrent, write
 from tests.support.paths import DATA
+from tests.support.tiers import one_in
 
 FOREIGN, STEPS = DATA / "foreign", 40
 BACKENDS = ["emulator", "lava"]
@@ -77,7 +78,7 @@ NETWORKS: dict[str, Layers] = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", one_in(2, BACKENDS))
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_decision_differs_from_lavas_integers(name, backend, tmp_path):
     graph = read(write(tmp_path / "net.net", NETWORKS[name]))
@@ -114,7 +115,7 @@ READOUTS = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", one_in(2, BACKENDS))
 @pytest.mark.parametrize("name", READOUTS)
 def test_a_last_layer_without_threshold_is_read_out(name, backend, tmp_path):
     layer, decays = READOUTS[name]

@@ -25,6 +25,7 @@ from tests.support.graphs import inp as inp_node
 from tests.support.graphs import out as out_node
 from tests.support.lava_dl_files import FLATTEN, conv, dense, inp, write
 from tests.support.students import calibration, tiny
+from tests.support.tiers import one_in
 
 
 @pytest.fixture(scope="module")
@@ -62,23 +63,16 @@ def test_a_teacher_becomes_an_onnx_file_that_is_compared_with_torch(folder, tmp_
         cli.export(folder / "teacher.pt", to="onnx", out=path, calibration="synthetic", verify_clips=3)
 
 
-def test_a_portable_onnx_file_gives_the_same_spikes(folder, tmp_path):
+@pytest.mark.parametrize(("profile", "quantize"), one_in(2, [("portable", "8"), ("structured", "none")]))
+def test_a_portable_onnx_file_gives_the_same_spikes(folder, tmp_path, profile, quantize):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'mksgn[onnx]'")
     path = tmp_path / "m.onnx"
-    for profile, quantize in (("portable", "8"), ("structured", "none")):
-        cli.export(
-            folder / "model.pt",
-            to="onnx",
-            out=path,
-            profile=profile,
-            quantize=quantize,
-            calibration="synthetic",
-            verify_clips=2,
-        )
-        parity = json.loads((tmp_path / "parity.json").read_text())
-        assert parity["sha256"] == checkpoint.sha256(path)
-        assert [c["against"].partition(" ")[0] for c in parity["comparisons"]] == ["torch", "onnxruntime"]
-        assert parity["mismatches"] <= (0 if quantize == "8" else 10)
+    options = {"profile": profile, "quantize": quantize, "calibration": "synthetic", "verify_clips": 2}
+    cli.export(folder / "model.pt", to="onnx", out=path, **options)
+    parity = json.loads((tmp_path / "parity.json").read_text())
+    assert parity["sha256"] == checkpoint.sha256(path)
+    assert [c["against"].partition(" ")[0] for c in parity["comparisons"]] == ["torch", "onnxruntime"]
+    assert parity["mismatches"] <= (0 if quantize == "8" else 10)
 
 
 def test_verify_runs_the_onnx_file_that_was_written(folder, tmp_path, monkeypatch):

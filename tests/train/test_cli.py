@@ -1,8 +1,10 @@
 """mksgn-train as a user meets it."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -200,10 +202,10 @@ def test_a_teacher_and_a_student_at_once_are_refused(run, tmp_path):
 
 
 def test_a_student_learns_from_a_teacher_and_tells_its_losses_apart(run, taught, tmp_path):
-    shared = ("--limit", 20, "--seed", 1)
+    shared = ("--limit", 12, "--seed", 1)
     code, said, err = run(taught, "--teacher", "--out", tmp_path / "teacher", *shared)
     assert (code, err) == (0, "")
-    assert said.startswith("training the teacher of custom on 20 clips")
+    assert said.startswith("training the teacher of custom on 12 clips")
     file = tmp_path / "teacher" / "teacher.pt"
     assert f"sha256 {checkpoint.sha256(file)[:16]}" in said
     assert not (tmp_path / "teacher" / "model.pt").exists()
@@ -374,12 +376,23 @@ def test_describe_refuses_clips_of_another_skeleton(run, tmp_path):
     assert_one_line(run(tmp_path / "model.pt", "--describe"), "give clips of nw-ucla-20")
 
 
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """The folder of a model that the command trained, once for all tests of this file."""
+    out = tmp_path_factory.mktemp("trained")
+    (out / "tiny.yaml").write_text(TINY + "learning_rate: 0.01\nrate_phase: 0.5\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["mksgn-train", f"{out}/tiny.yaml", "--out", f"{out}/start", "--limit", "12"])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+    assert caught.value.code == 0
+    return out / "start"
+
+
 @pytest.fixture
-def fine_tuned(run, tiny, tmp_path):
-    """A trained model, and what the command says of training it on for 4 bits."""
-    tiny.write_text(TINY + "learning_rate: 0.01\nrate_phase: 0.5\n")
-    assert run(tiny, "--out", tmp_path / "start", "--limit", 12)[0] == 0
-    return tmp_path / "start" / "model.pt"
+def fine_tuned(start, tmp_path):
+    """A copy of the model, to be trained on."""
+    return Path(shutil.copytree(start, tmp_path / "start")) / "model.pt"
 
 
 def test_a_model_is_trained_on_for_few_bits_with_its_own_settings(run, fine_tuned, tmp_path):

@@ -167,7 +167,7 @@ def same(expected, actual) -> None:
 CASES = [small_chain, strided, residual, pooled, attended, looped]
 
 
-@pytest.mark.parametrize("build", one_in(2, CASES))
+@pytest.mark.parametrize("build", one_in(4, CASES))
 def test_stock_fused_and_emulated_spikes_are_the_same(build):
     rng = np.random.default_rng(7)
     g, shape = build(rng)

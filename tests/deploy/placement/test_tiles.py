@@ -12,6 +12,7 @@ from mksgn.deploy.placement.connectivity import groups
 from mksgn.deploy.placement.place import place
 from tests.support.graphs import chain, conv, inp, lattice, lif, linear, out
 from tests.support.placements import assert_placed, dense, student, tiny
+from tests.support.tiers import one_in
 
 
 def test_the_examples_in_the_docstrings():
@@ -19,7 +20,9 @@ def test_the_examples_in_the_docstrings():
     assert failed == 0 < attempted
 
 
-@pytest.mark.parametrize("limits", [{"neurons": 7}, {"bits": 900}, {"inputs": 24}, {"neurons": 17, "inputs": 30}])
+@pytest.mark.parametrize(
+    "limits", one_in(3, [{"neurons": 7}, {"bits": 900}, {"inputs": 24}, {"neurons": 17, "inputs": 30}])
+)
 def test_no_other_choice_of_equal_parts_needs_fewer_cores(limits):
     """Every choice of parts per axis, of which the ones within the limits are found core by core."""
     chip = tiny(**limits)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import cache
 
 import h5py
 import nir
@@ -19,6 +20,7 @@ from tests.support.paths import ROOT
 from tests.support.students import calibration, tiny
 
 
+@cache
 def graphs(profile: str) -> nir.NIRGraph:
     model, _ = tiny(attention="none" if profile == "portable" else "self")
     return export_to_nir(model, quantize=8, calibration=calibration(model), profile=profile)

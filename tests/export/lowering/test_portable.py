@@ -91,6 +91,7 @@ def test_each_joint_gets_the_bias_once_and_a_joint_without_edges_too():
 def test_attention_as_neurons_has_the_same_spikes(bits, changes, tmp_path):
     model, inputs = tiny(**changes)
     samples = calibration(model) if bits else None
+    inputs = inputs[:4]
     structured = export_to_nir(model, quantize=bits, calibration=samples)
     files.write(to_portable(structured), tmp_path / "model.nir")
     portable = files.read(tmp_path / "model.nir")

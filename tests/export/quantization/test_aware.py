@@ -28,7 +28,7 @@ from mksgn.train.transforms import body_inputs
 from tests.support.students import tiny
 from tests.support.tiers import one_in
 
-TRAINING = synthetic.read(24, "train")
+TRAINING = synthetic.read(12, "train")
 
 
 def bodies(model: TrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,7 +65,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("bits", "changes"), one_in(9, CASES))
+@pytest.mark.parametrize(("bits", "changes"), one_in(12, CASES))
 def test_the_forward_pass_is_the_exported_file(bits, changes, tmp_path):
     network, saved, inputs = trained(bits, **changes)
     checkpoint.save(saved, tmp_path / "model.pt")

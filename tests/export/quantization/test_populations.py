@@ -65,7 +65,7 @@ def test_loihi_s_equations_on_the_file_s_integers(kind, seed, steps, bits):
 
 @pytest.mark.parametrize("kind", ["LIF", "IF"])
 def test_where_nothing_is_cut_the_chip_decides_as_float32(kind):
-    for seed in range(20):
+    for seed in range(examples(20)):
         rng = np.random.default_rng(seed)
         g = network(rng, kind, dyadic=True)
         for node in g.nodes.values():

@@ -455,6 +455,7 @@ def test_members_larger_than_4_gib_and_beyond_it(tmp_path, far):
     path.unlink()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """All clips of a file of 720 MB, in a process that ends as large as it began."""
     path = sparse_npz(tmp_path / "NTU60_CS.npz", 4000)

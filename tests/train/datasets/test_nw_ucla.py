@@ -214,6 +214,7 @@ def test_open_source_refuses_what_does_not_exist(source, options, message):
         open_source(source, **options)
 
 
+@pytest.mark.slow
 @real_clips
 def test_the_real_clips():
     train = nw_ucla.read(REAL, "view1-2", "train")
