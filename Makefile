@@ -34,8 +34,8 @@ demo: setup-demo
 # One thread in torch, as the commands set it: the children that tests start share two cores with Lava's Processes.
 TIER := --fast
 define run-tests
-	$(1) -m pytest $(TIER) -m 'not serial' -n 2
-	$(1) -m pytest $(TIER) -m serial
+	$(1) -m pytest $(TIER) -m 'not serial' -n 2 $(2)
+	$(1) -m pytest $(TIER) -m serial $(2)
 endef
 
 test test-all test-lava-dl test-interop coverage: export OMP_NUM_THREADS = 1
@@ -57,7 +57,7 @@ test-all: setup
 LAVA_TESTS := tests/deploy/lava tests/deploy/test_any_program.py tests/deploy/placement/test_chips.py tests/export/lava_dl \
 	tests/export/lowering/test_supported_modules.py tests/train/test_benchmark.py tests/train/test_neurons.py
 test-lava-dl: setup-lava-dl
-	$(LAVA_DL_VENV)/bin/python -m pytest $(TIER) $(LAVA_TESTS)
+	$(call run-tests,$(LAVA_DL_VENV)/bin/python,$(LAVA_TESTS))
 
 # Without Lava: what of export and deploy needs none, and our files in SpikingJelly, snnTorch and norse. TIER= runs everything.
 INTEROP_TESTS := tests/export tests/deploy tests/bench/test_any_graph.py tests/bench/test_neurobench.py \
