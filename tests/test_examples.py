@@ -6,9 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nir
 import pytest
+from typer.testing import CliRunner
 
 from mksgn.bench import load
+from mksgn.bench.cli import app
+from mksgn.export import export_to_nir
+from mksgn.train import checkpoint as checkpoints
+from mksgn.train.datasets import open_source
+from mksgn.train.transforms import body_inputs
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "examples" / "digits.py"
@@ -50,3 +57,20 @@ def test_the_digits_are_right_and_decided_as_snntorch_decides(tmp_path):
     record = load(tmp_path / "runs" / "digits")
     assert f"fixed {record.accuracy.top1:.1%}" in done.stdout
     assert record.execution.compiling == {"analog": ["input"]}
+
+
+@pytest.mark.slow
+def test_the_trained_demo_recognises_the_synthetic_actions_on_a_chips_integers(tmp_path):
+    checkpoint = ROOT / "examples" / "demo" / "model.pt"
+    assert checkpoint.stat().st_size < 1_000_000
+    clips = open_source("synthetic", split=None, part="train", limit=24)
+    trained = checkpoints.load(checkpoint)
+    calibration, _ = body_inputs(clips.clips, trained.normaliser)
+    nir.write(tmp_path / "model.nir", export_to_nir(trained, quantize=8, calibration=calibration))
+    result = CliRunner().invoke(
+        app, f"run {tmp_path}/model.nir --data synthetic --limit 60 --backend emulator -o {tmp_path}/run".split()
+    )
+    assert result.exit_code == 0, result.output
+    record = load(tmp_path / "run")
+    assert record.accuracy.top1 >= 0.95
+    assert record.parity.mismatches == 0
