@@ -26,7 +26,7 @@ class Benchmark(StrictModel):
     """The test part of a data set's split."""
 
     sources: Annotated[list[Name], Field(min_length=1)]
-    """What SOURCE may begin with: nw-ucla, ntu, ctrgcn, pyskl."""
+    """What SOURCE may begin with: nw-ucla, ntu, ctrgcn, pyskl, utd-mhad."""
     split: Name
     clips: Annotated[int, Field(ge=1)]
     """Clips of the test part. A run of fewer is not the benchmark."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mksgn.common.errors import BadInputError
-from mksgn.train.datasets import ctrgcn_npz, ntu, ntu_skeleton, nw_ucla, pyskl_pkl, synthetic
+from mksgn.train.datasets import ctrgcn_npz, ntu, ntu_skeleton, nw_ucla, pyskl_pkl, synthetic, utd_mhad
 from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_selection, spread
 
 __all__ = ["SOURCES", "Clip", "ClipSet", "LazyClips", "open_source"]
@@ -43,6 +43,11 @@ SOURCES: dict[str, Source] = {
         pyskl_pkl.SPLITS,
         lambda path, split, part, limit, seed: pyskl_pkl.read(path, split, part, limit),
     ),
+    "utd-mhad": Source(
+        "utd-mhad:PATH",
+        tuple(utd_mhad.SPLITS),
+        lambda path, split, part, limit, seed: spread(utd_mhad.read(path, split or "xsub", part), limit),
+    ),
 }
 
 
@@ -53,8 +58,8 @@ def open_source(
 
     Args:
         source: `synthetic`, or a scheme and a path, such as `nw-ucla:PATH` (see SOURCES).
-        split: One of the source's; default: nw-ucla xview, ntu and pyskl xsub, of a ctrgcn file
-            the one that its name says.
+        split: One of the source's; default: nw-ucla xview, ntu, pyskl and utd-mhad xsub, of a
+            ctrgcn file the one that its name says.
         part: "train" or "test".
         limit: Number of clips. `synthetic` makes that many (default: 1000 to train, 200 to test).
             Of a larger recorded set, clips spread evenly over the list sorted by class and name
