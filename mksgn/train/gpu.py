@@ -19,10 +19,10 @@ class _GpuLIF(torch.autograd.Function):
     (1, ...)."""
 
     @staticmethod
-    def forward(ctx, steps, rates, tau, threshold, slope, *currents):
+    def forward(ctx, steps, rates, tau, threshold, slope, *branches):
         from mksgn.train.gpu_kernel import forward_kernel
 
-        currents = [x.contiguous() for x in currents]
+        currents = [x.contiguous() for x in branches]
         spikes = torch.empty(1 if rates else steps, *currents[0].shape[1:], device=threshold.device)
         ctx.scalars = 1.0 / tau, slope
         ctx.constants = {"STEPS": steps, "RATES": rates, "BLOCK": BLOCK} | {

@@ -228,6 +228,8 @@ class Mask:
 Operator = Conv | GraphConv | Dense | SumPool | Flatten | Scale | Mask
 Operators = tuple[Operator, ...]
 
+OUTPUT_AXIS = {"conv": 0, "graph_conv": 1, "dense": -2}  # of a weight, where an operator has output channels
+
 
 def apply(operators: Operators, x: Tensor) -> Tensor:
     for operator in operators:
@@ -259,14 +261,30 @@ def worst_sum(operators: Operators, shape: Shape, peak: float = 1.0) -> float:
     return float(apply(absolute, torch.full((1, *shape), peak)).max())
 
 
+def _synapses(operator: Operator, nonzero: bool, *, summed: bool) -> Operator:
+    """Replace weights by 1, or with `nonzero` by 0 where they are 0; `summed` over the output channels, if there are."""
+    if not isinstance(operator, _Weighted):
+        return operator
+    weight = operator.weight
+    axis = OUTPUT_AXIS.get(operator.kind) if summed and getattr(operator, "groups", 1) == 1 else None
+    if axis is None:
+        return replace(operator, weight=(weight != 0 if nonzero else np.ones_like(weight)).astype(np.float32))
+    if nonzero:
+        return replace(operator, weight=np.count_nonzero(weight, axis, keepdims=True).astype(np.float32))
+    shape = list(weight.shape)
+    shape[axis] = 1
+    return replace(operator, weight=np.full(shape, weight.shape[axis], np.float32))
+
+
 def fan_out(operators: Operators, shape: Shape, *, nonzero: bool = False) -> np.ndarray:
     """Count the synapses that leave each source neuron, int64, of `shape`; with `nonzero`, those
     whose weight is not 0.
 
     The operators themselves account for borders and strides: with every weight replaced by 1, the
-    gradient of the sum of all outputs is the number of paths from a source neuron.
+    gradient of the sum of all outputs is the number of paths from a source neuron. The last operator
+    sums them already, so that its weights take the memory of one output channel.
     """
-    pattern = with_weights(operators, (lambda w: (w != 0).astype(np.float32)) if nonzero else np.ones_like)
+    pattern = tuple(_synapses(op, nonzero, summed=op is operators[-1]) for op in operators)
     with torch.enable_grad():
         x = torch.zeros((1, *shape), requires_grad=True)
         apply(pattern, x).sum().backward()
