@@ -2,7 +2,7 @@
 passes of a training step as one CUDA graph.
 
 A step of the `small` student consists of some thousand small operations; a GPU waits for their
-launches (docs/deploy.md).
+launches (docs/training.md). Operations that ask the GPU for a value, as `bool(tensor)`, cannot be recorded.
 """
 
 from collections.abc import Callable, Sequence

@@ -30,7 +30,7 @@ def lif_step(x: Tensor, v: Tensor, tau: float, threshold: float | Tensor) -> tup
 
 class _LIFSequence(torch.autograd.Function):
     """All steps of a population at once; stores h only, from which the backward pass recomputes
-    spikes and reset. The CPU's float32 has loops of its own (`fused`)."""
+    spikes and reset. For float64, thresholds per neuron and traced graphs; else `fused` and `gpu` compute it."""
 
     @staticmethod
     def forward(ctx, x: Tensor, tau: float, threshold: Tensor, slope: float | Tensor) -> Tensor:
