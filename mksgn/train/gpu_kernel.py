@@ -9,6 +9,15 @@ import triton.language as tl
 
 
 @triton.jit
+def _current(a, b, i, inside, size, STEP: tl.constexpr, STEPS_A: tl.constexpr, STEPS_B: tl.constexpr):
+    """Load the current a + b of a step; STEPS_B is 0 where there is no b."""
+    x = tl.load(a + (STEP % STEPS_A) * size + i, mask=inside, other=0).to(tl.float32)
+    if STEPS_B:
+        x += tl.load(b + (STEP % STEPS_B) * size + i, mask=inside, other=0).to(tl.float32)
+    return x
+
+
+@triton.jit
 def _membrane(
     a, b, i, inside, size, decay, threshold, UP_TO: tl.constexpr, STEPS_A: tl.constexpr, STEPS_B: tl.constexpr
 ):
@@ -16,10 +25,7 @@ def _membrane(
     v = tl.zeros(i.shape, tl.float32)
     h = v
     for t in tl.static_range(UP_TO + 1):
-        x = tl.load(a + (t % STEPS_A) * size + i, mask=inside, other=0).to(tl.float32)
-        if STEPS_B:
-            x += tl.load(b + (t % STEPS_B) * size + i, mask=inside, other=0).to(tl.float32)
-        h = v + (x - v) * decay
+        h = v + (_current(a, b, i, inside, size, t, STEPS_A, STEPS_B) - v) * decay
         v = tl.where(h >= threshold, 0.0, h)
     return h
 
@@ -36,10 +42,7 @@ def forward_kernel(
     v = tl.zeros(i.shape, tl.float32)
     count = v
     for t in tl.static_range(STEPS):
-        x = tl.load(a + (t % STEPS_A) * size + i, mask=inside, other=0).to(tl.float32)
-        if STEPS_B:
-            x += tl.load(b + (t % STEPS_B) * size + i, mask=inside, other=0).to(tl.float32)
-        h = v + (x - v) * decay
+        h = v + (_current(a, b, i, inside, size, t, STEPS_A, STEPS_B) - v) * decay
         fired = h >= limit
         v = tl.where(fired, 0.0, h)
         if RATES:

@@ -134,13 +134,14 @@ def lif_of_currents(
     With `rates` the branches are constant, and the result is the mean over the steps, (1, ...).
     """
     fusable = [current for current in currents if isinstance(current, Current)]
-    if len(fusable) == len(currents) <= 2 and _fusable([current.y for current in fusable], threshold):
-        return _fused(fusable, tau, threshold, slope, rates=rates)
-    if len(fusable) == len(currents) <= 2 and _on_gpu(threshold):
-        from mksgn.train.gpu import gpu_lif
+    if len(fusable) == len(currents) <= 2:
+        if _fusable([current.y for current in fusable], threshold):
+            return _fused(fusable, tau, threshold, slope, rates=rates)
+        if _on_gpu(threshold):
+            from mksgn.train.gpu import gpu_lif
 
-        computed = [current.computed() for current in fusable]
-        return gpu_lif(computed, fusable[0].steps, tau, threshold, slope, rates=rates)
+            computed = [current.computed() for current in fusable]
+            return gpu_lif(computed, fusable[0].steps, tau, threshold, slope, rates=rates)
     spikes = lif(summed(currents), tau, threshold, slope)
     return spikes.mean(0, keepdim=True) if rates else spikes
 

@@ -54,6 +54,11 @@ def resize(joints: np.ndarray, frames: int) -> np.ndarray:
     return joints[:, low] * (1.0 - weight) + joints[:, high] * weight
 
 
+def centred(joints: Tensor, centre: int) -> Tensor:
+    """Subtract from joints (B, M, T, V, 3) the centre joint of the first body's first frame [sibling]."""
+    return joints - joints[:, :1, :1, centre : centre + 1]
+
+
 def four_streams(joints: Tensor, parents: np.ndarray, centre: int) -> Tensor:
     """Compute the streams (B, M, 4, 3, T, V), in the order of `STREAMS`, of joints (B, M, T, V, 3),
     in metres.
@@ -61,7 +66,7 @@ def four_streams(joints: Tensor, parents: np.ndarray, centre: int) -> Tensor:
     The centre joint of the first body's first frame is the origin [sibling]; a bone runs from the
     parent to the child; motion is the difference to the next frame, 0 in the last one [sibling].
     """
-    joint = joints - joints[:, :1, :1, centre : centre + 1]
+    joint = centred(joints, centre)
     bone = joints - joints[:, :, :, torch.as_tensor(parents, device=joints.device)]
 
     def motion(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mksgn.train.config import TrainConfig
 from mksgn.train.datasets.clips import Clip
 from mksgn.train.skeletons import graph, mirror_pairs
-from mksgn.train.streams import StreamNormaliser, check_joints, resize
+from mksgn.train.streams import StreamNormaliser, centred, check_joints, resize
 
 STORED_FRAMES = 64  # every training clip is stored at this length; windows are cut from it
 
@@ -75,7 +75,7 @@ class TrainingClips:
                 cut = mirror(cut, mirrored.to(device), normaliser.graph)
             cut = rotate(cut, rotations)
             if mixture is not None:
-                cut = mix(centred(cut, normaliser.graph), *mixture)
+                cut = mix(centred(cut, graph(normaliser.graph).centre), *mixture)
             inputs.append(normaliser(cut)[clip_of, body])
         labels = self.labels[index]
         if mixture is not None:
@@ -142,12 +142,6 @@ def sample_mixture(clips: int, share: float, generator: torch.Generator) -> tupl
 def mix(x: Tensor, partner: Tensor, own: Tensor) -> Tensor:
     """Mix each clip of x (B, ...) with its partner (B,), of which `own` (B,) is the clip's own share."""
     return torch.lerp(x[partner.to(x.device)], x, own.to(x.device).view(-1, *[1] * (x.dim() - 1)))
-
-
-def centred(joints: Tensor, graph_name: str) -> Tensor:
-    """Subtract the origin of `four_streams` from joints (B, M, T, V, 3)."""
-    centre = graph(graph_name).centre
-    return joints - joints[:, :1, :1, centre : centre + 1]
 
 
 def digest(clip: Clip) -> bytes:

@@ -2,9 +2,6 @@
 interpreter on the CPU; and a recorded training step those of the same step launched operation by operation.
 """
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ import torch
 
 from mksgn.train import config, loop
 from mksgn.train.datasets import synthetic
+from tests.support.triton_interpreter import assert_same
 
 CASES = """
 import torch
@@ -39,10 +37,7 @@ print("same")
 
 @pytest.mark.slow
 def test_the_kernels_in_tritons_interpreter():
-    pytest.importorskip("triton", reason="Triton is not installed", minversion="3.0")
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run([sys.executable, "-c", CASES], capture_output=True, text=True, check=False, env=environment)
-    assert done.stdout.strip().endswith("same"), done.stdout + done.stderr
+    assert_same(CASES)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -11,12 +11,11 @@ from mksgn.train.config import TrainConfig
 from mksgn.train.datasets import synthetic
 from mksgn.train.datasets.clips import Clip
 from mksgn.train.skeletons import bone_pairs, graph
-from mksgn.train.streams import StreamNormaliser, resize
+from mksgn.train.streams import StreamNormaliser, centred, resize
 from mksgn.train.transforms import (
     STORED_FRAMES,
     TrainingClips,
     body_inputs,
-    centred,
     mirror,
     mix,
     rotate,
@@ -316,7 +315,8 @@ def test_mixed_clips_are_mixtures_of_joints_about_their_origin_and_so_are_their_
     sample_windows(12, 64, 1.0, generator := seeded())  # what a batch draws before
     sample_rotations(12, config, generator)
     partner, own = sample_mixture(12, 1.0, generator)
-    joints = centred(torch.from_numpy(np.stack([resize(c.joints[:1], 8)[0] for c in clips])[:, None]), normaliser.graph)
+    bones = graph(normaliser.graph)
+    joints = centred(torch.from_numpy(np.stack([resize(c.joints[:1], 8)[0] for c in clips])[:, None]), bones.centre)
     expected = normaliser(joints[partner] * (1 - own.view(-1, 1, 1, 1, 1)) + joints * own.view(-1, 1, 1, 1, 1))
     first_bodies = x[torch.searchsorted(clip_of, torch.arange(12))]
     steps = (first_bodies - expected[:, 0]).abs() * 32

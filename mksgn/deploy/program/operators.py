@@ -271,9 +271,8 @@ def _synapses(operator: Operator, nonzero: bool, *, summed: bool) -> Operator:
         return replace(operator, weight=(weight != 0 if nonzero else np.ones_like(weight)).astype(np.float32))
     if nonzero:
         return replace(operator, weight=np.count_nonzero(weight, axis, keepdims=True).astype(np.float32))
-    shape = list(weight.shape)
-    shape[axis] = 1
-    return replace(operator, weight=np.full(shape, weight.shape[axis], np.float32))
+    one = weight.take([0], axis)
+    return replace(operator, weight=np.full_like(one, weight.shape[axis], dtype=np.float32))
 
 
 def fan_out(operators: Operators, shape: Shape, *, nonzero: bool = False) -> np.ndarray:
@@ -284,7 +283,8 @@ def fan_out(operators: Operators, shape: Shape, *, nonzero: bool = False) -> np.
     gradient of the sum of all outputs is the number of paths from a source neuron. The last operator
     sums them already, so that its weights take the memory of one output channel.
     """
-    pattern = tuple(_synapses(op, nonzero, summed=op is operators[-1]) for op in operators)
+    last = len(operators) - 1
+    pattern = tuple(_synapses(op, nonzero, summed=i == last) for i, op in enumerate(operators))
     with torch.enable_grad():
         x = torch.zeros((1, *shape), requires_grad=True)
         apply(pattern, x).sum().backward()

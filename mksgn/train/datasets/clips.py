@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -83,6 +85,17 @@ class ClipSet:
         if isinstance(self.clips, LazyClips):
             return self.clips.labels
         return np.array([clip.label for clip in self.clips], dtype=np.int64)
+
+
+def clip_folder(path: Path, name: str, pattern: str, what: str) -> Path:
+    """Find the folder of a data set's files: `path`, or its folder `name`; raises BadInputError, which ends with
+    `what` the path must be, where no file matches `pattern`."""
+    path = Path(os.path.expanduser(path))  # Path.expanduser raises for an unknown user
+    folder = path if path.name == name or not (path / name).is_dir() else path / name
+    if not folder.is_dir() or next(folder.glob(pattern), None) is None:
+        problem = "holds no clip" if folder.is_dir() else "is not a folder"
+        raise BadInputError(f"{path} {problem}: {what}")
+    return folder
 
 
 def check_finite(clip: str, joints: np.ndarray) -> None:

@@ -12,7 +12,6 @@ in CTR-GCN.
 """
 
 import json
-import os
 import re
 import reprlib
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mksgn.common.errors import BadInputError
-from mksgn.train.datasets.clips import Clip, ClipSet, check_selection
+from mksgn.train.datasets.clips import Clip, ClipSet, check_selection, clip_folder
 from mksgn.train.skeletons import graph
 
 SOURCE = "nw-ucla"
@@ -58,6 +57,11 @@ SPLITS: dict[str, dict[str, Part]] = {
 VALIDATION = ("view1-2", "subject-val")
 _LARGEST = float(np.finfo(np.float32).max)
 _NAME = re.compile(r"a(\d{2})_s(\d{2})_e(\d{2})_v(\d{2})")
+_FOLDER = (
+    f"{SOURCE}:PATH must be the folder all_sqe, or the one that holds it, with a file per "
+    "clip, such as all_sqe/a01_s01_e00_v01.json; the data set's skeletons come in this form with "
+    "the code of CTR-GCN and of models based on it"
+)
 
 
 def read(path: str | Path, split: str, part: str) -> ClipSet:
@@ -67,7 +71,7 @@ def read(path: str | Path, split: str, part: str) -> ClipSet:
     or part, a folder or view that is not there, and whatever `read_clip` refuses.
     """
     check_selection(SOURCE, SPLITS, split, part)
-    folder = _clip_folder(Path(path))
+    folder = clip_folder(Path(path), "all_sqe", "*.json", _FOLDER)
     views, subjects = SPLITS[split][part]
     by_view: dict[int, list[Path]] = {view: [] for view in views}
     for file in sorted(folder.glob("*.json")):
@@ -120,19 +124,6 @@ def read_clip(path: str | Path) -> Clip:
             f"({CLASSES[label]}): correct the label or remove the file"
         )
     return Clip(path.stem, label, _joints(path, record["skeletons"])[None], GRAPH, subject=subject, view=view)
-
-
-def _clip_folder(path: Path) -> Path:
-    path = Path(os.path.expanduser(path))  # Path.expanduser raises for an unknown user
-    folder = path if path.name == "all_sqe" or not (path / "all_sqe").is_dir() else path / "all_sqe"
-    if not folder.is_dir() or next(folder.glob("*.json"), None) is None:
-        problem = "holds no clip" if folder.is_dir() else "is not a folder"
-        raise BadInputError(
-            f"{path} {problem}: {SOURCE}:PATH must be the folder all_sqe, or the one that holds it, with a file per "
-            "clip, such as all_sqe/a01_s01_e00_v01.json; the data set's skeletons come in this form with "
-            "the code of CTR-GCN and of models based on it"
-        )
-    return folder
 
 
 def _numbers(path: Path) -> tuple[int, int, int, int]:

@@ -18,7 +18,6 @@ Skeleton_joint_order.txt in the authors' sample code.
 """
 
 import io
-import os
 import re
 import warnings
 from pathlib import Path
@@ -28,7 +27,7 @@ import numpy as np
 
 from mksgn.common.errors import BadInputError
 from mksgn.common.extras import require
-from mksgn.train.datasets.clips import Clip, ClipSet, check_finite, check_selection
+from mksgn.train.datasets.clips import Clip, ClipSet, check_finite, check_selection, clip_folder
 from mksgn.train.skeletons import graph
 
 SOURCE = "utd-mhad"
@@ -56,6 +55,10 @@ VALIDATION = ("xsub-val",)
 JOINTS = ("head", "centre of shoulders", "spine", "centre of hips", *graph(GRAPH).joints[4:])
 _ORDER = [JOINTS.index(name) for name in graph(GRAPH).joints]
 _NAME = re.compile(r"a([1-9][0-9]?)_s([1-9])_t([1-9])_skeleton")
+_FOLDER = (
+    f"{SOURCE}:PATH must be the folder Skeleton, or the one that holds it, with a file per "
+    "clip, such as Skeleton/a1_s1_t1_skeleton.mat; unpack Skeleton.zip of the data set's page"
+)
 _FETCH = "fetch the file again"
 _ELEMENT_TYPES = (1, 2, 3, 4, 5, 6, 7, 9, 12, 13)  # MATLAB 5's codes of numbers
 # the variable's name as an element of MATLAB 5, in either byte order: type 1 or 16, size, text filled up to 8 bytes
@@ -76,7 +79,7 @@ def read(path: str | Path, split: str, part: str) -> ClipSet:
     or subject that is not there, and whatever `read_clip` refuses.
     """
     check_selection(SOURCE, SPLITS, split, part)
-    folder = _clip_folder(Path(path))
+    folder = clip_folder(Path(path), "Skeleton", "*.mat", _FOLDER)
     by_subject: dict[int, list[Path]] = {subject: [] for subject in SPLITS[split][part]}
     for file in sorted(folder.glob("*.mat")):
         _, subject = _numbers(file)
@@ -122,18 +125,6 @@ def read_clip(path: str | Path) -> Clip:
         joints = found.transpose(2, 0, 1).astype(np.float32)[None]
     check_finite(str(path), joints)
     return Clip(path.stem, action - 1, joints[:, :, _ORDER], GRAPH, subject=subject)
-
-
-def _clip_folder(path: Path) -> Path:
-    path = Path(os.path.expanduser(path))  # Path.expanduser raises for an unknown user
-    folder = path if path.name == "Skeleton" or not (path / "Skeleton").is_dir() else path / "Skeleton"
-    if not folder.is_dir() or next(folder.glob("*.mat"), None) is None:
-        problem = "holds no clip" if folder.is_dir() else "is not a folder"
-        raise BadInputError(
-            f"{path} {problem}: {SOURCE}:PATH must be the folder Skeleton, or the one that holds it, with a file per "
-            "clip, such as Skeleton/a1_s1_t1_skeleton.mat; unpack Skeleton.zip of the data set's page"
-        )
-    return folder
 
 
 def _numbers(path: Path) -> tuple[int, int]:

@@ -3,11 +3,9 @@
 On a machine with a GPU, `python -m mksgn.bench.gpu_check` compares whole networks.
 """
 
-import os
-import subprocess
-import sys
-
 import pytest
+
+from tests.support.triton_interpreter import assert_same
 
 CASES = """
 import numpy as np, torch
@@ -48,7 +46,4 @@ print("same")
 
 @pytest.mark.slow
 def test_the_kernel_in_tritons_interpreter():
-    pytest.importorskip("triton", reason="Triton is not installed", minversion="3.0")
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run([sys.executable, "-c", CASES], capture_output=True, text=True, check=False, env=environment)
-    assert done.stdout.strip().endswith("same"), done.stdout + done.stderr
+    assert_same(CASES)

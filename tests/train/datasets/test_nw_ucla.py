@@ -10,6 +10,7 @@ import pytest
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets import nw_ucla, open_source
 from tests.support.paths import NW_UCLA
+from tests.support.refusals import refusal
 
 REAL = NW_UCLA
 real_clips = pytest.mark.skipif(not REAL.is_dir(), reason="the NW-UCLA clips are not on this machine")
@@ -41,11 +42,7 @@ def clips(tmp_path):
 
 def refused(path_or_call):
     """The one line that reading is refused with."""
-    with pytest.raises(BadInputError) as caught:
-        path_or_call() if callable(path_or_call) else nw_ucla.read_clip(path_or_call)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
+    return refusal(path_or_call if callable(path_or_call) else lambda: nw_ucla.read_clip(path_or_call))
 
 
 def test_a_clip_holds_what_its_file_says(tmp_path):
