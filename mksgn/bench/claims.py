@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mksgn.bench.energy_models import EnergyModel, known_models, model_named
-from mksgn.bench.schemas import DATA, Name, Positive, StrictModel, Text, json_schema_of, read_yaml, unique
+from mksgn.bench.energy_models import DATA, EnergyModel, known_models, model_named
 from mksgn.common.errors import BadInputError
+from mksgn.common.schemas import Name, Positive, StrictModel, Text, json_schema_of, read_yaml, unique
 
 SCHEMA = "mksgn.claims/1"
 UNITS = {"energy": "mJ", "reduction": "fraction", "accuracy": "fraction"}

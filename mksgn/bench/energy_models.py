@@ -20,10 +20,11 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from mksgn.bench.record import EnergyEntry, Evidence, Totals
-from mksgn.bench.schemas import DATA, Amount, Name, Positive, StrictModel, Text, json_schema_of, read_yaml, unique
+from mksgn.bench.record import EnergyEntry, Totals
 from mksgn.common.errors import BadInputError
+from mksgn.common.schemas import Amount, Evidence, Name, Positive, StrictModel, Text, json_schema_of, read_yaml, unique
 
+DATA = Path(__file__).parent / "data"
 PJ_IN_MJ = 1e-9  # mJ per pJ
 SCHEMA = "mksgn.energy_models/1"
 

@@ -9,8 +9,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from mksgn.bench.numbers import counted
 from mksgn.bench.record import RUN_FILE, ModelFile
-from mksgn.bench.schemas import LenientModel, Name, Sha256
 from mksgn.common.errors import BadInputError
+from mksgn.common.schemas import LenientModel, Name, Sha256
 from mksgn.common.validation import one_line
 from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE, read_manifest
 from mksgn.train.checkpoint import sha256

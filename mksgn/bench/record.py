@@ -16,14 +16,12 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from mksgn.bench.schemas import Amount, Count, Fraction, Name, Sha256, StrictModel, json_schema_of
+from mksgn.common.schemas import Amount, Count, Evidence, Fraction, Name, Sha256, StrictModel, json_schema_of
 
 SCHEMA: Final = "mksgn.run/1"
 RUN_FILE = "run.json"
 # fields of `execution` in which two equal runs may differ
 TIMES = ("seconds", "seconds_min", "seconds_max", "clips_per_second")
-
-Evidence = Literal["measured", "simulated", "derived", "declared", "unstated"]
 
 
 class ModelFile(StrictModel):

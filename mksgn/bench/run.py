@@ -17,11 +17,11 @@ from mksgn.bench.record import RUN_FILE, Record
 from mksgn.bench.record_io import load, save
 from mksgn.bench.report.facts import PRECISIONS, REPORT_FILES
 from mksgn.bench.samples import SampleSet, as_samples
-from mksgn.bench.schemas import StrictModel
 from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.common.atomic import replacing
 from mksgn.common.console import output, track
 from mksgn.common.errors import BadInputError
+from mksgn.common.schemas import StrictModel
 from mksgn.deploy import run_folder
 from mksgn.deploy.conventions import conventions
 from mksgn.deploy.decode import Decoding

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from mksgn.bench.claims import SCHEMA, ClaimsFile, Published, published_claims, reprice
-from mksgn.bench.schemas import DATA, json_schema_of
+from mksgn.bench.energy_models import DATA
 from mksgn.common.errors import BadInputError
+from mksgn.common.schemas import json_schema_of
 
 OWN = """
 schema: mksgn.claims/1

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mksgn.bench.energy_models import (
+    DATA,
     EVENTS,
     SCHEMA,
     EnergyModel,
@@ -22,8 +23,8 @@ from mksgn.bench.energy_models import (
     price,
 )
 from mksgn.bench.record import EnergyEntry, Totals
-from mksgn.bench.schemas import DATA, json_schema_of
 from mksgn.common.errors import BadInputError
+from mksgn.common.schemas import json_schema_of
 from tests.support.paths import DOCS
 
 ZERO = {name: 0 for name, field in Totals.model_fields.items() if field.is_required()}

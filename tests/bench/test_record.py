@@ -5,10 +5,11 @@ import json
 import jsonschema
 import pytest
 
+from mksgn.bench.energy_models import DATA
 from mksgn.bench.record import SCHEMA, EnergyEntry, Record
 from mksgn.bench.record_io import load, save
-from mksgn.bench.schemas import DATA, json_schema_of
 from mksgn.common.errors import BadInputError
+from mksgn.common.schemas import json_schema_of
 from tests.support.records import changed, small_run
 
 

@@ -18,8 +18,8 @@ from pydantic import Field, model_validator
 
 from mksgn.bench.energy_models import Anchor, EnergyModel, ModelsFile
 from mksgn.bench.record import Record
-from mksgn.bench.schemas import Amount, Name, Sha256, StrictModel, read_yaml
 from mksgn.common.errors import BadInputError
+from mksgn.common.schemas import Amount, Name, Sha256, StrictModel, read_yaml
 
 SCHEMA = "mksgn.chip_counts/1"
 

@@ -14,11 +14,11 @@ from typing import Any
 from markupsafe import Markup
 
 from mksgn.bench import numbers
+from mksgn.bench.energy_models import DATA
 from mksgn.bench.report import charts, clip, templates
 from mksgn.bench.report.charts import BarChart, Column, EnergyChart, bar_chart, energy_chart
 from mksgn.bench.report.clip import Clip
 from mksgn.bench.report.facts import MOST_PREDICTIONS, Facts
-from mksgn.bench.schemas import DATA
 
 TEMPLATE, STYLE, SCRIPT = "report.html", "report.css", "report.js"
 POLICY = (

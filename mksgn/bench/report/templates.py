@@ -7,9 +7,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from mksgn.bench import numbers
+from mksgn.bench.energy_models import DATA
 from mksgn.bench.gcn import CAVEATS
 from mksgn.bench.report.facts import Facts
-from mksgn.bench.schemas import DATA
 from mksgn.bench.theory import PAPER_MODEL
 
 FILTERS = (

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from mksgn.bench.schemas import StrictModel, read_yaml
 from mksgn.bench.shards import Settings
+from mksgn.common.schemas import StrictModel, read_yaml
 from mksgn.deploy.decode import Decoding
 from mksgn.deploy.options import Reading
 from mksgn.deploy.placement.chips import chip_named

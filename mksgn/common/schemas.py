@@ -1,4 +1,4 @@
-"""What the file formats of the bench share: base models, reading YAML, JSON Schemas, faults in one line."""
+"""What the file formats of all stages share: base models, reading YAML, JSON Schemas, faults in one line."""
 
 import json
 from collections.abc import Iterable
@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from mksgn.common.errors import BadInputError
 from mksgn.common.validation import one_line
 
-DATA = Path(__file__).parent / "data"
 # A tenth of the time of yaml.safe_load, where PyYAML has been built with libyaml, as its wheels are.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -22,10 +21,11 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, StringConstraints(min_length=1)]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Evidence = Literal["measured", "simulated", "derived", "declared", "unstated"]  # declared: without a method
 
 
 class StrictModel(BaseModel):
-    """Base of every file that the bench defines: immutable, no unknown fields, no NaN or infinity.
+    """Base of every file that a stage defines: immutable, no unknown fields, no NaN or infinity.
 
     The docstring under a field becomes its description in the JSON Schema.
     """
@@ -36,7 +36,7 @@ class StrictModel(BaseModel):
 
 
 class LenientModel(BaseModel):
-    """Base of what the bench reads from another stage's file: immutable, unknown fields are ignored."""
+    """Base of what is read from another stage's file: immutable, unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -101,7 +101,7 @@ def json_schema_of(kind: type[BaseModel], title: str, mode: Literal["validation"
         kind: Model of the whole file.
         title: Name of the schema with its version.
         mode: `validation` for a file that a person writes, where fields with a default are
-            optional; `serialization` for a file that the bench writes, where every field is
+            optional; `serialization` for a file that a command writes, where every field is
             present, if only as null.
     """
     schema = {
