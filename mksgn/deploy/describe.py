@@ -23,7 +23,8 @@ def describe(program: Program, steps: int | None) -> None:
     """
     windows = {} if steps is None else schedule(program, SAMPLES, steps)
     every = "steps of a sample not known" if steps is None else f"one sample every {steps} steps"
-    table = Table(title=f"{program.precision} point, {every}, latency {program.latency}", title_justify="left")
+    units = f" ({program.unit_steps} in product units, which take no step below)" if program.unit_steps else ""
+    table = Table(title=f"{program.precision} point, {every}, latency {program.latency}{units}", title_justify="left")
     left = ("population", "kind", "location", "shape")
     for heading in (*left, "depth", "delays", "reset offset", "first sample's window", "neuron"):
         table.add_column(heading, justify="left" if heading in (*left, "delays", "neuron") else "right")

@@ -144,12 +144,13 @@ def _run(
 ) -> float:
     """Run one connected part; return the seconds without compiling and starting."""
     total = run_length(program, -(-samples // slots), steps)
+    latency = program.latency - program.unit_steps
     config = Loihi2SimCfg(select_tag=TAGS[program.precision])
     with GuardedRuntime(process, config, deadline_s=DEADLINE_S) as runtime:
         start, done = time.perf_counter(), 0
         for first in range(0, total, STEPS_PER_CALL):
             runtime.run(min(STEPS_PER_CALL, total - first))
-            finished = min(samples, max(0, (first + STEPS_PER_CALL - program.latency) // steps) * slots)
+            finished = min(samples, max(0, (first + STEPS_PER_CALL - latency) // steps) * slots)
             progress(finished - done)
             done = finished
         seconds = time.perf_counter() - start

@@ -12,7 +12,7 @@ from mksgn.deploy.program.program import AnyProjection, Product, Program
 
 
 def balance(program: Program) -> Program:
-    """Set depths, and the compensation delays that make all paths to a population equally long."""
+    """Set depths, here and on the chip, and the compensation delays that make all paths to a population equally long."""
     depth = depths(program)
     projections: list[AnyProjection] = []
     for q in program.projections:
@@ -23,8 +23,14 @@ def balance(program: Program) -> Program:
             projections.append(replace(q, compensation_delays=delays))
         else:
             projections.append(replace(q, compensation_delay=delays[0]))
-    populations = tuple(replace(p, depth=depth[p.name]) for p in program.populations)
+    on_chip = depths(program, chip_steps)
+    populations = tuple(replace(p, depth=depth[p.name], chip_depth=on_chip[p.name]) for p in program.populations)
     return replace(program, populations=populations, projections=tuple(projections))
+
+
+def chip_steps(projection: AnyProjection) -> int:
+    """Time steps from a source to the target on the chip, where a product's units are neurons that take one too."""
+    return 1 + isinstance(projection, Product)
 
 
 def depths(

@@ -6,7 +6,7 @@ not a violation.
 
 import numpy as np
 
-from mksgn.deploy.passes.balance import depths
+from mksgn.deploy.passes.balance import chip_steps
 from mksgn.deploy.placement import axons
 from mksgn.deploy.placement.chips import RESOURCES, Chip
 from mksgn.deploy.placement.connectivity import link
@@ -68,11 +68,10 @@ def notes(placed: Placement | Program, chip: Chip) -> list[str]:
             f"{p.cores:,} core{'s' * (p.cores > 1)} and one more time step"
         )
     if units:
-        latency, delays = _with_units(program)
-        longest = max(delays.values(), default=0)
+        longest = max(_chip_delays(program).values(), default=0)
         remarks.append(
-            f"attention: product units as neurons make the latency {latency} steps instead of {program.latency}, "
-            f"and the longest delay {longest}; the spikes stay the same"
+            f"attention: of the latency of {program.latency} steps, {program.unit_steps} are those of product units, "
+            f"which Lava computes within a step; the longest delay is {longest}; the spikes are the same"
         )
     remarks += _parallel_paths(program)
     remarks += [
@@ -174,41 +173,26 @@ def _weights(program: Program, chip: Chip) -> list[str]:
 def _delays(program: Program, chip: Chip) -> list[str]:
     if chip.delay is None:
         return []
-    _, delays = _with_units(program)
     return [
         _exceeds(
             f"{q.name} from {source}", "synaptic delay", delay, chip.delay, chip,
             "put populations into the short branch, or cut the long one",
         )
-        for (q, source), delay in delays.items()
+        for (q, source), delay in _chip_delays(program).items()
         if delay > chip.delay
     ]  # fmt: skip
 
 
-def _with_units(program: Program) -> tuple[int, dict[tuple[AnyProjection, str], int]]:
-    """Find the latency, and the delays by projection and source, if product units were neurons that take a time step.
-
-    A program without products keeps its delays.
-    """
-    own = {
-        (q, source): program.synaptic_delay(q, i)
+def _chip_delays(program: Program) -> dict[tuple[AnyProjection, str], int]:
+    """Find the synaptic delays by projection and source where product units are neurons that take a time step."""
+    return {
+        (q, source): program[q.target].chip_depth - program[source].chip_depth - chip_steps(q) + q.logical_delay
+        if program.crosses_synapses(q, source)
+        else 0
         for q in program.projections
         if program[q.target].location == "chip"
-        for i, source in enumerate(q.sources)
+        for source in q.sources
     }
-    if not any(isinstance(q, Product) for q in program.projections):
-        return program.latency, own
-
-    def steps(q: AnyProjection) -> int:
-        return 1 + isinstance(q, Product)
-
-    depth = depths(program, steps)
-    delays = {
-        (q, source): depth[q.target] - depth[source] - steps(q) + q.logical_delay
-        for q, source in own
-        if program.crosses_synapses(q, source)
-    }
-    return max((depth[output.population] for output in program.outputs), default=0), delays
 
 
 def _graded(program: Program, chip: Chip) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mksgn.deploy.program import operators as ops
-from mksgn.deploy.program.program import Population, Product, Program, Projection
+from mksgn.deploy.program.program import Population, Product, Program, Projection, SynapseKind
 
 Shape = tuple[int, ...]
 
@@ -48,6 +48,7 @@ class Edge:
     link: Link | None
     fan_in: np.ndarray
     fan_out: np.ndarray | None = None
+    kind: SynapseKind = "sparse"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ def _edge(program: Program, projection: Projection) -> Edge:
     for axis in range(fan_in.ndim):
         if (fan_in == fan_in.take([0], axis)).all():
             fan_in = fan_in.take([0], axis)
-    return Edge(projection.source, shape, pattern, fan_in, fan_out)
+    return Edge(projection.source, shape, pattern, fan_in, fan_out, projection.synapse_kind)
 
 
 def link(operators: ops.Operators, shape: Shape) -> Link | None:

@@ -23,6 +23,7 @@ Axons are exact except for masks (a delay per neuron) and merged axes (Flatten b
 where they are upper bounds. What the host sends counts as input axons; read-outs send nothing.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,6 +33,7 @@ from mksgn.deploy.placement import tiles
 from mksgn.deploy.placement.chips import RESOURCES, Chip
 from mksgn.deploy.placement.connectivity import Group, Shape, groups
 from mksgn.deploy.placement.tiles import Bounds
+from mksgn.deploy.placement.work import Work
 from mksgn.deploy.program.program import Population, Program
 from mksgn.export.loihi import WEIGHT_BITS
 
@@ -62,11 +64,7 @@ class PopulationPlacement:
 
     def core_of(self) -> np.ndarray:
         """The core of each neuron: int64, of the population's shape."""
-        core = np.zeros((1,) * len(self.shape), dtype=np.int64)
-        for axis, edges in enumerate(self.bounds):
-            part = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
-            core = core * (len(edges) - 1) + part.reshape([-1 if i == axis else 1 for i in range(len(self.shape))])
-        return np.broadcast_to(core + self.first_core, self.shape)
+        return np.broadcast_to(tiles.tile_of(self.bounds) + self.first_core, self.shape)
 
 
 @dataclass(frozen=True)
@@ -121,25 +119,34 @@ def synapses(program: Program, population: Population) -> int:
     )
 
 
-def place(program: Program, chip: Chip) -> Placement:
+def place(program: Program, chip: Chip, work: Work | None = None, on_chip: list[Group] | None = None) -> Placement:
     """Place one instance of the program on as few cores as equal tiles of its populations need.
+
+    With `work`, on as few as let no tile work more than that in a time step. `on_chip` are the
+    program's groups, where they are known already.
 
     Groups are cut from the last to the first, because a neuron's output axons follow from its
     targets' tiles. Inside a loop they follow from the tiles of the previous attempt; in the last
     attempt they follow from the synapses, each of which reaches one core at most.
     """
-    on_chip = groups(program)
+    on_chip = groups(program) if on_chip is None else on_chip
     cuts: dict[str, Bounds] = {}
     for attempt in range(ATTEMPTS):
-        cuts, looped = _cut_all(on_chip, chip, cuts, bounded=attempt == ATTEMPTS - 1)
+        cuts, looped = _cut_all(on_chip, chip, cuts, work, bounded=attempt == ATTEMPTS - 1)
         placement = _placement(program, chip, on_chip, cuts)
         if not looped or not any(_overfull(p, chip) for p in placement.populations):
             break
     return placement
 
 
+def cores_needed(on_chip: list[Group], chip: Chip, work: Work) -> int:
+    """Count the cores that a placement would need, without making it."""
+    cuts, _ = _cut_all(on_chip, chip, {}, work, bounded=False)
+    return sum(math.prod(tiles.parts(bounds)) for bounds in cuts.values())
+
+
 def _cut_all(
-    on_chip: list[Group], chip: Chip, previous: dict[str, Bounds], *, bounded: bool
+    on_chip: list[Group], chip: Chip, previous: dict[str, Bounds], work: Work | None, *, bounded: bool
 ) -> tuple[dict[str, Bounds], bool]:
     """Cut every group; also say whether a loop made the cuts of the `previous` attempt stand in for some."""
     cuts: dict[str, Bounds] = {}
@@ -161,7 +168,7 @@ def _cut_all(
             for source in on_chip
             if source.name not in cuts and source is not group and tiles.edges_from(source.name, group)
         }
-        cuts[group.name] = tiles.cut(group, output_axons[group.name], chip, sources)
+        cuts[group.name] = tiles.cut(group, output_axons[group.name], chip, sources, work)
         for source in sources:
             reached = tiles.cores_reached(tiles.edges_from(source, group), group, cuts[group.name])
             output_axons[source] = output_axons[source] + reached

@@ -17,6 +17,7 @@ from mksgn.deploy.placement import axons
 from mksgn.deploy.placement.axons import Bounds, Choices
 from mksgn.deploy.placement.chips import Chip
 from mksgn.deploy.placement.connectivity import Edge, Group, Link, Shape
+from mksgn.deploy.placement.work import Work
 from mksgn.export.loihi import WEIGHT_BITS
 
 
@@ -44,7 +45,9 @@ class Source:
         return np.maximum(np.maximum(self.fewest, evenly), self.size * np.maximum(self.most, most) / limit)
 
 
-def cut(group: Group, output_axons: np.ndarray, chip: Chip, sources: dict[str, Source]) -> Bounds:
+def cut(
+    group: Group, output_axons: np.ndarray, chip: Chip, sources: dict[str, Source], work: Work | None = None
+) -> Bounds:
     """Choose the equal tiles that need the fewest cores, those of the sources included.
 
     A choice n cuts axis a into n_a nearly equal parts, which gives Π_a n_a tiles of one core each.
@@ -77,6 +80,7 @@ def cut(group: Group, output_axons: np.ndarray, chip: Chip, sources: dict[str, S
     Args:
         output_axons: int64, broadcasts against the group's shape.
         sources: those of the group's sources that lie on the chip and are cut later, by name.
+        work: what a tile may work in a time step; where no choice works that little, the least comes first.
     """
     limits = np.maximum(chip.capacities, single_neuron_needs(group, output_axons, chip))
     choices = [_splits(length) for length in group.shape]
@@ -90,9 +94,12 @@ def cut(group: Group, output_axons: np.ndarray, chip: Chip, sources: dict[str, S
         & (least <= limits[2])
         & (out.total <= limits[3] * cores)
     )
+    over = np.zeros(cores.shape)
+    if work is not None:
+        over = np.maximum(work.expected(group, choices, cores, neurons, out.total) - work.most, 0.0)
     needed, crossed = _costs(group, choices, cores, sources, chip.output_axons_per_core)
     candidates = np.argwhere(possible)
-    order = np.lexsort((*candidates.T[::-1], crossed[possible], needed[possible]))
+    order = np.lexsort((*candidates.T[::-1], crossed[possible], needed[possible], over[possible]))
     for index in candidates[order]:
         bounds = tuple(splits[i] for splits, i in zip(choices, index, strict=True))
         fits = WEIGHT_BITS * fan_in.over(bounds).max() <= limits[1] and out.over(bounds).max() <= limits[3]
@@ -238,3 +245,20 @@ def edges_from(source: str, target: Group) -> list[Edge]:
 def parts(bounds: Bounds) -> tuple[int, ...]:
     """The number of parts per axis."""
     return tuple(len(b) - 1 for b in bounds)
+
+
+def tile_of(bounds: Bounds) -> np.ndarray:
+    """The tile of each neuron, of the population's shape: int64, counted from 0."""
+    tile = np.zeros((1,) * len(bounds), dtype=np.int64)
+    for axis, edges in enumerate(bounds):
+        part = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+        tile = tile * (len(edges) - 1) + part.reshape([-1 if i == axis else 1 for i in range(len(bounds))])
+    return tile
+
+
+def tile_sums(values: np.ndarray, bounds: Bounds) -> np.ndarray:
+    """Sum (…, *shape) over each tile: (…, tiles)."""
+    first = values.ndim - len(bounds)
+    for axis, edges in enumerate(bounds):
+        values = np.add.reduceat(values, edges[:-1], axis=first + axis)
+    return values.reshape(*values.shape[:first], -1)

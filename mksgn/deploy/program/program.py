@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +17,7 @@ from mksgn.deploy.program.neurons import FloatNeuron, Neuron
 
 Shape = tuple[int, ...]
 Location = Literal["host", "chip"]
+SynapseKind = Literal["dense", "sparse", "convolution"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,9 @@ class Population:
         bias: of a read-out, in units of its weights.
         unit: value of one weight unit in the file's units; of a graded population, of one unit of
             its membrane potential.
-        depth: time step, from 0, at which the population handles the first step of a sample.
+        depth: time step, from 0, at which the population handles the first step of a sample, where a
+            product is computed within a step, as in Lava.
+        chip_depth: the same on the chip, whose product units are neurons that take a step.
         group: execution group, which is computed as one: the population by itself, or all
             populations of a recurrent loop.
         late_biases: (first step, currents) that come through delays, so that they begin at a later
@@ -44,6 +47,7 @@ class Population:
     bias: np.ndarray | None = None
     unit: float | np.ndarray = 1.0
     depth: int = 0
+    chip_depth: int = 0
     group: str = ""
     late_biases: tuple[tuple[int, np.ndarray], ...] = ()
 
@@ -91,6 +95,21 @@ class Projection:
         weighted = (op.kind for op in self.operators if hasattr(op, "weight"))
         return next(weighted, self.operators[0].kind if self.operators else "identity")
 
+    @property
+    def synapse_kind(self) -> SynapseKind:
+        """How a chip with several kinds of synapse would hold the projection.
+
+        A convolution or pooling shares its weights; a dense layer has all pairs; a graph convolution, whose
+        pairs follow from the skeleton, and connections neuron by neuron are lists of pairs. Of a chain,
+        the first of graph convolution, dense layer and convolution tells.
+        """
+        kinds = {operator.kind for operator in self.operators}
+        if "graph_conv" in kinds:
+            return "sparse"
+        if "dense" in kinds:
+            return "dense"
+        return "convolution" if kinds & {"conv", "pool"} else "sparse"
+
     def current(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Turn (N, *source shape), uint8 or float32, into currents (N, *target shape), float32."""
         return ops.apply(self.operators, inputs[0]).float()
@@ -122,6 +141,7 @@ class Product:
     compensation_delays: tuple[int, ...]
 
     kind = "product"
+    synapse_kind: ClassVar[SynapseKind] = "sparse"
     logical_delay = 0
 
     def current(self, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -236,9 +256,14 @@ class Program:
     @property
     def latency(self) -> int:
         """Time steps between the first input step of a sample and the first step of its output on
-        the chip.
+        the chip, product units included.
         """
-        return max((self[output.population].depth for output in self.outputs), default=0)
+        return max((self[output.population].chip_depth for output in self.outputs), default=0)
+
+    @property
+    def unit_steps(self) -> int:
+        """Steps of the latency that belong to product units, which Lava computes within a step."""
+        return self.latency - max((self[output.population].depth for output in self.outputs), default=0)
 
     def into(self, name: str) -> tuple[AnyProjection, ...]:
         return tuple(projection for projection in self.projections if projection.target == name)

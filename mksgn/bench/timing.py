@@ -1,0 +1,161 @@
+"""How long a run takes on a chip's cores: the time of each step, what binds it, latency and throughput.
+
+A time step lasts as long as its busiest core works, and the barrier after it. A core has two
+halves: it processes its neurons, whose spikes leave as messages, and the messages that arrive.
+
+    N_c = access n_c + update u_c + spike s_c + message_out o_c
+    M_c = message_in i_c + Σ_kind synaptic_op[kind] ops_c[kind]
+
+    lower bound   max_c max(N_c, M_c) + barrier       the halves overlap, and no message waits
+    estimate      max_c N_c + max_c M_c + hops + barrier   every neuron is updated, and messages are
+                                                      processed after all neurons; the longest way
+
+The lower bound is that of SANA-FE's simplest timing model. The counts are exact (deploy.placement.
+loads) and of the bodies whose spikes are stored. Throughput is that of bodies which follow each
+other without a pause: the pipeline is full, and a step's time is that of all of its populations at
+once. Latency is that of one body that is alone on the chip.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mksgn.bench.step_time import Binding, PlacementTime, Span, Timing
+from mksgn.bench.timing_models import TimingModel
+from mksgn.deploy.placement.activity import Activity
+from mksgn.deploy.placement.loads import COLUMN, EVENTS, Loads, core_loads
+from mksgn.deploy.placement.place import Placement
+
+NEURONS = ("accesses", "updates", "spikes", "messages_out")  # events of a core's first half
+BINDINGS = 5  # that are listed
+
+
+def timing(
+    model: TimingModel,
+    placements: Mapping[str, Placement],
+    activity: Activity,
+    *,
+    bodies_per_sample: float,
+    energy_mJ: float | None = None,
+) -> Timing:
+    """Evaluate placements on the model's chip.
+
+    Args:
+        model: The timing model.
+        placements: By name: compact, balanced.
+        activity: Spikes of the bodies that are counted.
+        bodies_per_sample: Mean number of bodies of a sample.
+        energy_mJ: Energy per sample under the model's energy model, a lower bound.
+    """
+    rows = [
+        _placement_time(model, name, placement, core_loads(placement, activity), bodies_per_sample, energy_mJ)
+        for name, placement in placements.items()
+    ]
+    tiles = max(_tiles(placement) for placement in placements.values())
+    return Timing(
+        model=model.name,
+        chip=model.chip,
+        evidence=model.evidence,
+        source=model.source,
+        bodies=activity.samples,
+        steps=activity.steps,
+        latency_steps=activity.program.latency,
+        latencies_ns={} if model.latencies_ns is None else model.latencies_ns.by_event(),
+        barrier_us=model.barrier(tiles),
+        placements=rows,
+    )
+
+
+def _placement_time(
+    model: TimingModel, name: str, placement: Placement, loads: Loads, bodies: float, energy_mJ: float | None
+) -> PlacementTime:
+    streaming = loads.streaming()
+    facts = {
+        "place": name,
+        "cores": placement.cores,
+        "chips": placement.chips,
+        "busiest": dict(zip(EVENTS, streaming.max(axis=2, initial=0).mean((0, 1)).tolist(), strict=True)),
+    }
+    if model.latencies_ns is None:
+        times = dict.fromkeys(("step_us", "longest_step_us", "latency_us", "samples_per_second"))
+        return PlacementTime(**facts, **times, binding=[])
+    step, alone = step_times(model, placement, streaming), step_times(model, placement, loads.counts)
+    latency = Span(lower=alone[0].sum(1).mean(), estimate=alone[1].sum(1).mean())
+    period = [x.mean() * loads.steps * bodies for x in step]  # µs per sample
+    watts = model.static_power_W
+    return PlacementTime(
+        **facts,
+        step_us=Span(lower=step[0].mean(), estimate=step[1].mean()),
+        longest_step_us=Span(lower=step[0].max(), estimate=step[1].max()),
+        latency_us=latency,
+        samples_per_second=Span(lower=1e6 / period[1], estimate=1e6 / period[0]),
+        binding=_bindings(model, placement, streaming),
+        static_mJ=None if watts is None else Span(lower=watts * period[0] * 1e-3, estimate=watts * period[1] * 1e-3),
+        energy_delay_mJ_ms=None if energy_mJ is None else energy_mJ * latency.lower * 1e-3,
+    )
+
+
+def step_times(model: TimingModel, placement: Placement, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lower bound and estimate of each step's time in µs, (samples, steps), from (samples, steps, cores, EVENTS)."""
+    neurons, messages = _halves(model, counts)
+    barrier = model.barrier(_tiles(placement))
+    lower = np.maximum(neurons, messages).max(2) / 1e3 + barrier
+    all_updated = counts.copy()
+    all_updated[..., COLUMN["updates"]] = counts[..., COLUMN["accesses"]]
+    estimate = (_halves(model, all_updated)[0].max(2) + messages.max(2) + _longest_way(model, placement)) / 1e3 + barrier
+    return lower, estimate
+
+
+def _halves(model: TimingModel, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Time in ns of each core's neurons and messages."""
+    latency = _latency_of_events(model)
+    first = np.array([event in NEURONS for event in EVENTS])
+    return counts @ (latency * first), counts @ (latency * ~first)
+
+
+def _latency_of_events(model: TimingModel) -> np.ndarray:
+    assert model.latencies_ns is not None
+    by_event = model.latencies_ns.by_event()
+    return np.array([by_event[event] for event in EVENTS])
+
+
+def _bindings(model: TimingModel, placement: Placement, counts: np.ndarray) -> list[Binding]:
+    """What the busiest core of each step spent most of its time on."""
+    neurons, messages = _halves(model, counts)
+    busiest = np.maximum(neurons, messages).argmax(2)  # (samples, steps)
+    latency, names = _latency_of_events(model), _population_of_core(placement)
+    time: dict[tuple[str, str], float] = defaultdict(float)
+    for sample, step in np.ndindex(busiest.shape):
+        core = busiest[sample, step]
+        half = neurons[sample, step, core] >= messages[sample, step, core]
+        spent = counts[sample, step, core] * latency * [(event in NEURONS) == half for event in EVENTS]
+        time[names[core], EVENTS[int(spent.argmax())]] += spent.sum()
+    total = sum(time.values()) or 1.0
+    ranked = sorted(time.items(), key=lambda item: (-item[1], item[0]))
+    return [
+        Binding(population=population, event=event, share=spent / total)
+        for (population, event), spent in ranked[:BINDINGS]
+    ]
+
+
+def _population_of_core(placement: Placement) -> Sequence[str]:
+    return [p.name for p in placement.populations for _ in range(p.cores)]
+
+
+def _tiles(placement: Placement) -> int:
+    """Tiles of the chip's mesh in use; each core by itself where the chip has no mesh."""
+    mesh = placement.chip.mesh
+    return -(-placement.cores // (1 if mesh is None else mesh.cores_per_tile))
+
+
+def _longest_way(model: TimingModel, placement: Placement) -> float:
+    """Time in ns of a message across the part of the mesh in use; 0 where it is not known."""
+    mesh = placement.chip.mesh
+    if mesh is None or model.latencies_ns is None or model.latencies_ns.hop is None or placement.chips > 1:
+        return 0.0
+    columns = min(mesh.columns, -(-_tiles(placement) // mesh.rows))
+    hop = model.latencies_ns.hop
+    return (columns - 1) * hop.east_west + (mesh.rows - 1) * hop.north_south
