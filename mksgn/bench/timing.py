@@ -105,7 +105,9 @@ def step_times(model: TimingModel, placement: Placement, counts: np.ndarray) -> 
     lower = np.maximum(neurons, messages).max(2) / 1e3 + barrier
     all_updated = counts.copy()
     all_updated[..., COLUMN["updates"]] = counts[..., COLUMN["accesses"]]
-    estimate = (_halves(model, all_updated)[0].max(2) + messages.max(2) + _longest_way(model, placement)) / 1e3 + barrier
+    estimate = (
+        _halves(model, all_updated)[0].max(2) + messages.max(2) + _longest_way(model, placement)
+    ) / 1e3 + barrier
     return lower, estimate
 
 

@@ -15,17 +15,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mksgn.bench.energy_models import DATA
-from mksgn.common.schemas import (
-    Amount,
-    Evidence,
-    Name,
-    Positive,
-    StrictModel,
-    Text,
-    json_schema_of,
-    read_yaml,
-    unique,
-)
+from mksgn.common.schemas import Amount, Evidence, Name, Positive, StrictModel, Text, json_schema_of, read_yaml, unique
 
 SCHEMA = "mksgn.timing_models/1"
 
@@ -98,7 +88,9 @@ class TimingModel(StrictModel):
     @model_validator(mode="after")
     def _consistent(self) -> TimingModel:
         if self.latencies_ns is None and (self.barrier_us or self.static_power_W or self.energy_model):
-            raise ValueError("barrier_us, static_power_W and energy_model need latencies_ns, without which there is no time")
+            raise ValueError(
+                "barrier_us, static_power_W and energy_model need latencies_ns, without which there is no time"
+            )
         if self.barrier_us and min(self.barrier_us) > 1:
             raise ValueError(f"barrier_us begins at {min(self.barrier_us)} tiles; give the barrier of 1 tile too")
         return self

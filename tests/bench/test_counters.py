@@ -128,7 +128,7 @@ def test_totals_are_the_sums_over_the_chip_s_layers_per_clip(done):
     assert total.product_units == 2 * 4 * 3 * 3 * 4 * STEPS * BODIES / CLIPS  # two products of T · V² · C units
     assert total.active_updates == total.spikes + total.coincidences
     assert total.lanes == BODIES / CLIPS
-    assert total.latency_steps == 7
+    assert total.latency_steps == 9
 
 
 def test_totals_of_the_host(done):

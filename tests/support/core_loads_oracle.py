@@ -44,7 +44,9 @@ class CoreCensus:
             fired = self.trains[projection.source]
             depth, cores = self.program[projection.source].chip_depth, self.cores[projection.target]
             shape = self.walk.populations[projection.target]
-            got = self.received.setdefault(projection.target, np.zeros((self.samples, self.steps, *shape), dtype=np.int64))
+            got = self.received.setdefault(
+                projection.target, np.zeros((self.samples, self.steps, *shape), dtype=np.int64)
+            )
             pairs = reached.setdefault((projection.source, projection.target), {})
             for (start, end, delay), block in projection.taps.items():
                 late = delay + projection.shift

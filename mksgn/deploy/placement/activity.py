@@ -31,7 +31,9 @@ class Activity:
 
         A neuron that only decays is not among them. Graded values arrive at every step.
         """
-        return {p.name: self._updated(p) for p in self.program.populations if p.location == "chip" and p.kind != "input"}
+        return {
+            p.name: self._updated(p) for p in self.program.populations if p.location == "chip" and p.kind != "input"
+        }
 
     def _updated(self, population: Population) -> np.ndarray:
         updated = np.zeros((self.samples, self.steps, *population.shape), dtype=bool) | _has_bias(population)

@@ -15,7 +15,6 @@ from mksgn.deploy.placement.connectivity import groups
 from mksgn.deploy.placement.place import Placement, cores_needed, place
 from mksgn.deploy.placement.work import Work
 from mksgn.deploy.program.program import Program
-from mksgn.export.loihi import WEIGHT_BITS
 
 ROUNDS = 8  # of the search: the bound is then known to 1.5 % of the largest work, if that is at most four times as much
 LEAST = 1e-3  # of the largest work: where the search begins
@@ -56,6 +55,6 @@ def largest_work(placement: Placement, work: Work) -> float:
     for placed in placement.populations:
         neurons, bits, inputs, outputs = placed.usage.T
         own = neurons * per_neuron + outputs * latency["messages_out"]
-        arriving = inputs * latency["messages_in"] + bits / WEIGHT_BITS * synaptic
+        arriving = inputs * latency["messages_in"] + bits / placement.chip.bits_per_synapse * synaptic
         largest = max(largest, float(own.max()), float(arriving.max()))
     return largest

@@ -6,16 +6,16 @@ not a violation.
 
 import numpy as np
 
-from mksgn.deploy.passes.balance import chip_steps
 from mksgn.deploy.placement import axons
-from mksgn.deploy.placement.chips import RESOURCES, Chip
+from mksgn.deploy.placement.chips import CORES_REACHED, Chip
 from mksgn.deploy.placement.connectivity import link
+from mksgn.deploy.placement.needs import chip_delays, exceeds, needs
 from mksgn.deploy.placement.place import Placement, place
 from mksgn.deploy.program import operators as ops
-from mksgn.deploy.program.neurons import FixedNeuron
-from mksgn.deploy.program.program import AnyProjection, Population, Product, Program
+from mksgn.deploy.program.neurons import FixedNeuron, Neuron
+from mksgn.deploy.program.program import Product, Program
+from mksgn.export.graph.conventions import SUBTRACT, SUBTRACT_AT_ONCE, ZERO
 
-MEMBRANE_BITS = 24  # of a message that carries a membrane potential or a current
 # A product unit as a LIF neuron: two synapses of this weight, a threshold between one and two of
 # them, and no memory beyond the step, since 64 · 2 sub-units times (4096 - 4095) / 4096 are
 # truncated to 0.
@@ -38,18 +38,25 @@ def check(placed: Placement | Program, chip: Chip) -> list[str]:
     placement = _on_chip(placed, chip)
     program = placement.program
     violations = [
-        _exceeds(o.name, f"{o.quantity} of one neuron", o.value, o.limit, chip, REMEDIES[o.quantity])
+        exceeds(o.name, f"{o.quantity} of one neuron", o.value, o.limit, chip, REMEDIES[o.quantity])
         for o in placement.overflows
     ]
-    violations += _delays(program, chip)
-    violations += _graded(program, chip)
-    violations += _subtraction(program, chip)
-    if program.precision == "fixed":
-        for population in program.populations:
-            if population.location == "chip":
-                violations += _neuron(population, chip)
-        violations += _weights(program, chip)
-    return violations
+    violations += _cores_reached(placement)
+    violations += [violation for need in needs(program, chip) for violation in need.violations(chip)]
+    return [*violations, *_kinds_of_neuron(program, chip)]
+
+
+def limits(placed: Placement | Program, chip: Chip) -> list[tuple[str, int, int | None]]:
+    """List the limits of cores, then every other one that has not been published: name, largest value, limit.
+
+    What a record states, and `mksgn.common.limits.Fit` judges.
+    """
+    placement = _on_chip(placed, chip)
+    unpublished: dict[str, int] = {}
+    for need in needs(placement.program, chip):
+        if need.most is None:
+            unpublished[need.quantity] = max(unpublished.get(need.quantity, 0), need.high, -need.low)
+    return [*placement.limits, *((quantity, value, None) for quantity, value in unpublished.items())]
 
 
 def notes(placed: Placement | Program, chip: Chip) -> list[str]:
@@ -57,8 +64,7 @@ def notes(placed: Placement | Program, chip: Chip) -> list[str]:
     placement = _on_chip(placed, chip)
     program = placement.program
     remarks = []
-    unpublished = [f"{r} per core" for r, limit in zip(RESOURCES, chip.core_limits, strict=True) if limit is None]
-    unpublished += ["synaptic delay"] if chip.delay is None else []
+    unpublished = [name for name, _, limit in limits(placement, chip) if limit is None]
     if unpublished:
         remarks.append(f"{chip.name}: {', '.join(unpublished)}: limit not published, not checked")
     units = [p for p in placement.populations if p.units_of is not None]
@@ -68,7 +74,7 @@ def notes(placed: Placement | Program, chip: Chip) -> list[str]:
             f"{p.cores:,} core{'s' * (p.cores > 1)} and one more time step"
         )
     if units:
-        longest = max(_chip_delays(program).values(), default=0)
+        longest = max(chip_delays(program).values(), default=0)
         remarks.append(
             f"attention: of the latency of {program.latency} steps, {program.unit_steps} are those of product units, "
             f"which Lava computes within a step; the longest delay is {longest}; the spikes are the same"
@@ -113,122 +119,64 @@ def _parallel_paths(program: Program) -> list[str]:
     return remarks
 
 
+def _computes_units(chip: Chip) -> bool:
+    return chip.neurons == "microcode" or chip.decay_limit is None or chip.decay_limit >= UNIT_DECAY
+
+
+def _has_current(neuron: Neuron) -> bool:
+    """Whether a neuron's current keeps something for the next step."""
+    return (neuron.du if isinstance(neuron, FixedNeuron) else neuron.current_decay) is not None
+
+
 def _on_chip(placed: Placement | Program, chip: Chip) -> Placement:
     if isinstance(placed, Placement) and placed.chip == chip:
         return placed
     return place(placed.program if isinstance(placed, Placement) else placed, chip)
 
 
-def _exceeds(name: str, quantity: str, value: int, limit: int, chip: Chip, remedy: str) -> str:
-    return f"{name}: {quantity} ({value}) exceeds limit ({limit}) of {chip.name}; {remedy}"
-
-
-def _outside(name: str, quantity: str, values: object, low: int, high: int, chip: Chip, remedy: str) -> list[str]:
-    x = np.asarray(values)
-    violations = []
-    if x.size and x.max() > high:
-        violations.append(_exceeds(name, quantity, int(x.max()), high, chip, remedy))
-    if x.size and x.min() < low:
-        violations.append(f"{name}: {quantity} ({int(x.min())}) is below limit ({low}) of {chip.name}; {remedy}")
-    return violations
-
-
-def _neuron(population: Population, chip: Chip) -> list[str]:
-    neuron = population.neuron
-    if not isinstance(neuron, FixedNeuron):
+def _cores_reached(placement: Placement) -> list[str]:
+    """List the populations with a neuron that reaches more cores than the chip lets it."""
+    limit = placement.chip.cores_per_neuron
+    if limit is None:
         return []
-    largest, fewer_bits = chip.bias_limit, "quantise with fewer bits"
-    ranges = [
-        ("decay dv", neuron.dv, 0, chip.decay_limit, "choose another dt or tau"),
-        ("decay du", neuron.du, 0, chip.decay_limit, "choose another dt or tau of the current"),
-        ("threshold", neuron.vth, 0, chip.threshold_limit, fewer_bits),
-        ("bias mantissa", neuron.bias_mant, -largest, largest, f"give the bias a larger exponent, or {fewer_bits}"),
-        ("bias exponent", neuron.bias_exp, 0, chip.bias_exponent, fewer_bits),
-    ]
-    return [
-        violation
-        for quantity, values, low, high, remedy in ranges
-        if values is not None
-        for violation in _outside(population.name, quantity, values, low, high, chip, remedy)
-    ]
+    remedy = "use fewer channels or a smaller kernel after it, or copies of its neurons"
+    most = {p.name: int(p.cores_reached.max(initial=0)) for p in placement.populations}
+    return [exceeds(p, CORES_REACHED, n, limit, placement.chip, remedy) for p, n in most.items() if n > limit]
 
 
-def _weights(program: Program, chip: Chip) -> list[str]:
-    violations = []
-    limit, remedy = chip.weight_limit, "export it again with --quantize 8"
-    for projection in program.projections:
-        if program[projection.target].location == "host":
-            continue
-        arrays = (
-            [np.array([projection.weight])] if isinstance(projection, Product) else ops.weights(projection.operators)
-        )
-        for weights in arrays:
-            violations += _outside(projection.name, "weight", weights, -limit, limit, chip, remedy)
-            odd = int(np.count_nonzero(weights % 2))
-            if odd:
-                violations.append(_exceeds(projection.name, "weights that are not even integers", odd, 0, chip, remedy))
-    return violations
-
-
-def _delays(program: Program, chip: Chip) -> list[str]:
-    if chip.delay is None:
-        return []
-    return [
-        _exceeds(
-            f"{q.name} from {source}", "synaptic delay", delay, chip.delay, chip,
-            "put populations into the short branch, or cut the long one",
-        )
-        for (q, source), delay in _chip_delays(program).items()
-        if delay > chip.delay
-    ]  # fmt: skip
-
-
-def _chip_delays(program: Program) -> dict[tuple[AnyProjection, str], int]:
-    """Find the synaptic delays by projection and source where product units are neurons that take a time step."""
-    return {
-        (q, source): program[q.target].chip_depth - program[source].chip_depth - chip_steps(q) + q.logical_delay
-        if program.crosses_synapses(q, source)
-        else 0
-        for q in program.projections
-        if program[q.target].location == "chip"
-        for source in q.sources
-    }
-
-
-def _graded(program: Program, chip: Chip) -> list[str]:
-    if chip.spike_bits >= MEMBRANE_BITS:
-        return []
-    senders = {
-        source
-        for q in program.projections
-        if program[q.target].location == "chip"
-        for source in q.sources
-        if not program.sends_spikes(source)
-    }
-    remedy = "its spikes are binary: let the population fire, or choose a chip with graded spikes (--chip loihi2)"
-    return [
-        _exceeds(p.name, "bits of a message", MEMBRANE_BITS, chip.spike_bits, chip, remedy)
-        for p in program.populations
-        if p.name in senders
-    ]
-
-
-def _subtraction(program: Program, chip: Chip) -> list[str]:
-    """List the populations whose reset is no part of a fixed neuron."""
+def _kinds_of_neuron(program: Program, chip: Chip) -> list[str]:
+    """List the populations whose reset or current is no part of the chip's fixed neurons."""
     if chip.neurons == "microcode":
         return []
+    violations = []
     remedy = "choose a chip with microcode (--chip loihi2), or train with a reset to 0 and deploy with --reset zero"
-    return [
-        f"{p.name}: reset by subtraction, and the neurons of {chip.name} reset to 0; {remedy}"
-        for p in program.populations
-        if p.location == "chip"
-        and p.neuron is not None
-        and (p.neuron.subtract is not None or p.neuron.subtract_next is not None)
-    ]
+    for p in program.populations:
+        if p.location != "chip" or p.neuron is None:
+            continue
+        kinds = {SUBTRACT: p.neuron.subtract_next, SUBTRACT_AT_ONCE: p.neuron.subtract}
+        if any(value is not None and kind not in chip.resets for kind, value in kinds.items()):
+            there = "reset to 0" if chip.resets == (ZERO,) else f"have {' and '.join(chip.resets)}"
+            violations.append(f"{p.name}: reset by subtraction, and the neurons of {chip.name} {there}; {remedy}")
+        if not chip.synaptic_current and _has_current(p.neuron):
+            violations.append(
+                f"{p.name}: a current that decays by itself, which the neurons of {chip.name} do not have; use LIF or IF"
+            )
+    if not _computes_units(chip):
+        violations += [
+            f"{q.name}: product units as neurons need a decay of {UNIT_DECAY}, and the largest of {chip.name} is "
+            f"{chip.decay_limit}; choose a chip with microcode (--chip loihi2)"
+            for q in program.projections
+            if isinstance(q, Product)
+        ]
+    return violations
 
 
 def _how_units_run(chip: Chip) -> str:
     lif = f"a LIF neuron with du = dv = {UNIT_DECAY}, weights {UNIT_WEIGHT} and threshold {UNIT_THRESHOLD}"
+    if not _computes_units(chip):
+        return (
+            f"{chip.name} has fixed neurons and no product, and none of them computes one; as neurons they would take"
+        )
     if chip.neurons == "fixed":
         return (
             f"{chip.name} has fixed neurons and no product; each unit can be {lif}, "

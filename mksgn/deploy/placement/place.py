@@ -16,7 +16,7 @@ layer before.
 
 Each core is checked against four limits:
 - neurons, product units included;
-- synaptic bits: 8 per synapse, stored where it ends, zero weights too; neurons share nothing;
+- synaptic bits: those of each synapse (8, where the chip has no others), stored where it ends, zero weights too; neurons share nothing;
 - input axons: distinct neurons that reach the core, whatever their number of synapses there;
 - output axons: over the core's neurons, the cores that each of them reaches.
 Axons are exact except for masks (a delay per neuron) and merged axes (Flatten before a population),
@@ -30,12 +30,11 @@ from functools import cached_property
 import numpy as np
 
 from mksgn.deploy.placement import tiles
-from mksgn.deploy.placement.chips import RESOURCES, Chip
+from mksgn.deploy.placement.chips import CORES_REACHED, RESOURCES, Chip
 from mksgn.deploy.placement.connectivity import Group, Shape, groups
 from mksgn.deploy.placement.tiles import Bounds
 from mksgn.deploy.placement.work import Work
 from mksgn.deploy.program.program import Population, Program
-from mksgn.export.loihi import WEIGHT_BITS
 
 ATTEMPTS = 8  # at recurrent loops, whose cuts depend on each other
 
@@ -104,12 +103,19 @@ class Placement:
 
     @property
     def limits(self) -> list[tuple[str, int, int | None]]:
-        """For each resource: its name, the largest value on any core, and the chip's limit (None: not published)."""
+        """For each resource: its name, the largest value on any core, and the chip's limit (None: not published).
+
+        The cores that one neuron reaches follow where the chip limits them.
+        """
         most = self.usage.max(axis=0, initial=0)
-        return [
+        rows = [
             (f"{resource} per core", int(value), limit)
             for resource, value, limit in zip(RESOURCES, most, self.chip.core_limits, strict=True)
         ]
+        if self.chip.cores_per_neuron is not None:
+            reached = max((int(p.cores_reached.max(initial=0)) for p in self.populations), default=0)
+            rows.append((CORES_REACHED, reached, self.chip.cores_per_neuron))
+        return rows
 
 
 def synapses(program: Program, population: Population) -> int:
@@ -190,8 +196,8 @@ def _placement(program: Program, chip: Chip, on_chip: list[Group], cuts: dict[st
     for group in on_chip:
         name, bounds = group.name, cuts[group.name]
         output_axons = sum((cores for (source, _), cores in reached.items() if source == name), start=_zeros(group))
-        usage = tiles.usage(group, output_axons, bounds)
-        total, most = int(usage[:, 1].sum()) // WEIGHT_BITS, int(group.fan_in.max())
+        usage = tiles.usage(group, output_axons, bounds, chip)
+        total, most = int(usage[:, 1].sum()) // chip.bits_per_synapse, int(group.fan_in.max())
         placed.append(
             PopulationPlacement(name, group.shape, bounds, first_core, total, most, usage, output_axons, group.units_of)
         )

@@ -18,7 +18,6 @@ from mksgn.deploy.placement.axons import Bounds, Choices
 from mksgn.deploy.placement.chips import Chip
 from mksgn.deploy.placement.connectivity import Edge, Group, Link, Shape
 from mksgn.deploy.placement.work import Work
-from mksgn.export.loihi import WEIGHT_BITS
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,10 @@ class Source:
 
     @classmethod
     def of(cls, group: Group, output_axons: np.ndarray, chip: Chip) -> Source:
-        bits = WEIGHT_BITS * _TileSums(group.fan_in, group.shape).total
-        fewest = max(-(-group.size // chip.neurons_per_core), -(-bits // chip.synaptic_bits_per_core))
+        bits = chip.bits_per_synapse * _TileSums(group.fan_in, group.shape).total
+        fewest = -(-group.size // chip.neurons_per_core)
+        if chip.synaptic_bits_per_core is not None:
+            fewest = max(fewest, -(-bits // chip.synaptic_bits_per_core))
         return cls(group.size, fewest, _TileSums(output_axons, group.shape).total, int(output_axons.max()))
 
     def cores(self, reached: np.ndarray, most: np.ndarray, limit: int) -> np.ndarray:
@@ -57,7 +58,7 @@ def cut(
         minimise  Π_a n_a + Σ_{s ∈ sources} cores_s(n), then Σ_{s ∈ S} Σ_{j ∈ s} tiles(j), then n
         subject to, for each tile k,
                     |k| ≤ neurons per core
-                    WEIGHT_BITS · Σ_{i ∈ k} fan_in(i) ≤ synaptic bits per core
+                    bits per synapse · Σ_{i ∈ k} fan_in(i) ≤ synaptic bits per core
                     |∪_{i ∈ k} pre(i)| ≤ input axons per core
                     Σ_{i ∈ k} output_axons(i) ≤ output axons per core
 
@@ -90,7 +91,7 @@ def cut(
     least, most = _input_axon_range(group, choices)
     possible = (
         (neurons <= limits[0])
-        & (WEIGHT_BITS * fan_in.total <= limits[1] * cores)
+        & (chip.bits_per_synapse * fan_in.total <= limits[1] * cores)
         & (least <= limits[2])
         & (out.total <= limits[3] * cores)
     )
@@ -102,7 +103,7 @@ def cut(
     order = np.lexsort((*candidates.T[::-1], crossed[possible], needed[possible], over[possible]))
     for index in candidates[order]:
         bounds = tuple(splits[i] for splits, i in zip(choices, index, strict=True))
-        fits = WEIGHT_BITS * fan_in.over(bounds).max() <= limits[1] and out.over(bounds).max() <= limits[3]
+        fits = chip.bits_per_synapse * fan_in.over(bounds).max() <= limits[1] and out.over(bounds).max() <= limits[3]
         if fits and (most[tuple(index)] <= limits[2] or input_axons(group, bounds).max() <= limits[2]):
             return bounds
     raise AssertionError(f"{group.name}: its neurons do not fit a core each")  # the limits were raised to that
@@ -133,7 +134,7 @@ def single_neuron_needs(group: Group, output_axons: np.ndarray, chip: Chip) -> t
     inputs = int(most.max())
     if chip.input_axons_per_core is not None and inputs > chip.input_axons_per_core:
         inputs = int(input_axons(group, single).max())
-    return 1, WEIGHT_BITS * int(group.fan_in.max()), inputs, int(output_axons.max())
+    return 1, chip.bits_per_synapse * int(group.fan_in.max()), inputs, int(output_axons.max())
 
 
 def _product(factors: list[list[int]]) -> np.ndarray:
@@ -163,12 +164,12 @@ def _input_axon_range(group: Group, choices: Choices) -> tuple[np.ndarray, np.nd
     return least, most
 
 
-def usage(group: Group, output_axons: np.ndarray, bounds: Bounds) -> np.ndarray:
+def usage(group: Group, output_axons: np.ndarray, bounds: Bounds, chip: Chip) -> np.ndarray:
     """(tiles, RESOURCES) int64: what each tile needs, in the order of (channel, frame, joint)."""
     one = np.ones((1,) * len(group.shape), dtype=np.int64)
     needs = (
         _TileSums(one, group.shape).over(bounds),
-        WEIGHT_BITS * _TileSums(group.fan_in, group.shape).over(bounds),
+        chip.bits_per_synapse * _TileSums(group.fan_in, group.shape).over(bounds),
         input_axons(group, bounds),
         _TileSums(output_axons, group.shape).over(bounds),
     )

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from mksgn.common.limits import Fit
 from mksgn.deploy import compile_graph
-from mksgn.deploy.placement.check import UNIT_DECAY, UNIT_THRESHOLD, UNIT_WEIGHT, check, notes
+from mksgn.deploy.placement.check import UNIT_DECAY, UNIT_THRESHOLD, UNIT_WEIGHT, check, limits, notes
 from mksgn.deploy.placement.chips import CHIPS, LOIHI1, LOIHI2
 from mksgn.deploy.placement.place import place
 from mksgn.deploy.program import operators as ops
@@ -202,8 +203,8 @@ def test_what_attention_needs_on_loihi_1():
         f"which fires where both of its inputs spike: {needs}"
         for part in "mz"
     ] + [
-        "attention: product units as neurons make the latency 9 steps instead of 7, and the longest delay 7; "
-        "the spikes stay the same"
+        "attention: of the latency of 9 steps, 2 are those of product units, which Lava computes within a step; "
+        "the longest delay is 7; the spikes are the same"
     ]
 
 
@@ -233,7 +234,7 @@ def test_a_loop_is_noted():
     back = Projection("back", "b", "a", (ops.Dense(np.full((3, 2), 2, dtype=np.float32)),), logical_delay=1)
     members = {name: replace(given[name], group="a") for name in ("a", "b")}
     looped = replace(given.with_populations(members), projections=(*given.projections, back))
-    for chip in CHIPS.values():
+    for chip in (LOIHI1, LOIHI2):
         assert check(looped, chip) == []
     assert notes(looped, LOIHI1) == [
         "a: a loop over 2 populations takes one step here, and one step per synapse on loihi1"
@@ -308,3 +309,108 @@ def test_a_reset_by_subtraction_needs_microcode():
         "or train with a reset to 0 and deploy with --reset zero"
     )
     assert notes(changed, LOIHI1) == ["b: starts each sample from a membrane other than 0, which the host writes"]
+
+
+# --- limits of other kinds, and limits that nobody published --------------------------------------------------
+
+TRUENORTH = CHIPS["truenorth"]
+
+
+def test_a_network_of_if_neurons_with_few_weights_fits_truenorth():
+    """What its quantised networks have to be like: no decay, at most four weights a neuron, one core after each."""
+    given = program(dv=0)
+    given = given.with_populations({"b": replace(given["b"], neuron=neuron(dv=0))})
+    assert check(given, TRUENORTH) == []
+    assert Fit.of(limits(given, TRUENORTH)).state == "fits"
+    at_once = replace(given["b"].neuron, subtract=np.array([64], np.int32))
+    assert check(given.with_populations({"b": replace(given["b"], neuron=at_once)}), TRUENORTH) == []
+
+
+TRUENORTH_REFUSES = [
+    ({"dv": 1}, "a: decay dv (1) exceeds limit (0) of truenorth; choose a network of IF neurons"),
+    ({"du": 0}, "a: a current that decays by itself, which the neurons of truenorth do not have; use LIF or IF"),
+    ({"weight": 256}, "w: weight (256) exceeds limit (255) of truenorth; export it again with --quantize 8"),
+    ({"weight": 0.5}, "w: weights that are not integers (12) exceeds limit (0) of truenorth; "
+                      "export it again with --quantize 8"),
+    ({"bias_mant": np.array([-256])}, "a: bias mantissa (-256) is below limit (-255) of truenorth; "
+                                      "give the bias a larger exponent, or quantise with fewer bits"),
+    ({"inputs": 257}, "a: input axons of one neuron (257) exceeds limit (256) of truenorth; use fewer channels or a "
+                      "smaller kernel, pool before it, or keep a read-out on the host"),
+    ({"delay": 15}, "w from x: synaptic delay (15) exceeds limit (14) of truenorth; "
+                    "put populations into the short branch, or cut the long one"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "message"), TRUENORTH_REFUSES, ids=[next(iter(c)) for c, _ in TRUENORTH_REFUSES])
+def test_what_truenorth_does_not_hold_is_named(changes, message):
+    given = program(**({"dv": 0} | changes))
+    given = given.with_populations({"b": replace(given["b"], neuron=neuron(dv=0))})
+    assert check(given, TRUENORTH) == [message]
+
+
+@pytest.mark.parametrize("different", [4, 5])
+def test_the_weights_of_one_neuron_that_a_chip_tells_apart(different):
+    given = program(inputs=6, outputs=1, dv=0)
+    given = given.with_populations({"b": replace(given["b"], neuron=neuron(dv=0))})
+    row = np.zeros((1, 6), np.float32)
+    row[0, :different] = 2 * np.arange(1, different + 1)
+    (first, second) = given.projections
+    given = replace(given, projections=(replace(first, operators=(ops.Dense(row),)), second))
+    message = "w: different weights of one neuron (5) exceeds limit (4) of truenorth; export it again with --quantize 2"
+    assert check(given, TRUENORTH) == ([message] if different > 4 else [])
+
+
+def test_a_neuron_that_reaches_too_many_cores():
+    """Three neurons after it on cores of one each; the record has a row where the chip limits it."""
+    chip = replace(LOIHI2, name="narrow", neurons_per_core=1, cores_per_neuron=1)
+    assert check(program(), chip) == [
+        "a: cores reached by a neuron (2) exceeds limit (1) of narrow; use fewer channels or a smaller kernel after it, "
+        "or copies of its neurons"
+    ]
+    assert ("cores reached by a neuron", 2, 1) in limits(program(), chip)
+    assert "cores reached by a neuron" not in [name for name, _, _ in limits(program(), LOIHI2)]
+
+
+def test_attention_needs_a_decay_that_truenorth_lacks():
+    _, graph = quantised_student_like(np.random.default_rng(0))
+    violations = [line for line in check(compile_graph(graph), TRUENORTH) if "product units" in line]
+    assert len(violations) == 2
+    assert all("need a decay of 4095, and the largest of truenorth is 0" in line for line in violations)
+    assert "none of them computes one" in notes(compile_graph(graph), TRUENORTH)[0]
+
+
+UNPUBLISHED = {
+    "weight_bits": ("weight", 2),
+    "decay_bits": ("decay dv", 2048),
+    "threshold_bits": ("threshold", 100),
+    "bias_bits": ("bias mantissa", 0),
+    "bias_exponent": ("bias exponent", 6),
+    "delay": ("synaptic delay", 3),
+}
+
+
+@pytest.mark.parametrize("name", UNPUBLISHED)
+def test_a_limit_that_nobody_published_is_listed_with_the_value_and_never_fits(name):
+    chip = replace(LOIHI1, **{name: None})
+    given = program(delay=3)
+    assert check(given, chip) == []
+    assert Fit.of(limits(given, LOIHI1)).state == "fits"
+    assert [row for row in limits(given, chip) if row[2] is None] == [(*UNPUBLISHED[name], None)]
+    fit = Fit.of(limits(given, chip))
+    assert (fit.state, fit.unchecked) == ("not checked", (UNPUBLISHED[name][0],))
+    assert notes(given, chip) == [f"loihi1: {UNPUBLISHED[name][0]}: limit not published, not checked"]
+
+
+def test_any_number_of_axons_on_one_core_never_fits_a_chip_that_states_no_limit_of_them():
+    given = program(inputs=9_000)
+    fit = Fit.of(limits(given, LOIHI2), check(given, LOIHI2))
+    assert fit.state == "not checked"
+    assert fit.text("loihi2") == (
+        "fits what is published of loihi2; NOT CHECKED, no limit published: input axons per core, output axons per core"
+    )
+
+
+def test_graded_values_on_a_chip_that_does_not_say_how_wide_its_spikes_are():
+    chip = replace(LOIHI2, spike_bits=None)
+    assert ("bits of a message", 24, None) in limits(program(kind="graded", vth=None), chip)
+    assert "bits of a message" not in [name for name, _, _ in limits(program(), chip)]

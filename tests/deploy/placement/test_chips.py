@@ -1,12 +1,19 @@
-"""mksgn/deploy/placement/chips: the published limits, each with its source."""
+"""mksgn/deploy/placement/chips: the published limits, each with its source, and the files that state them."""
 
 import importlib.util
+import json
+from dataclasses import fields
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
+from mksgn.common.errors import BadInputError
+from mksgn.common.schemas import json_schema_of
 from mksgn.deploy.errors import DeployError
-from mksgn.deploy.placement.chips import CHIPS, LOIHI1, LOIHI2, chip_named
+from mksgn.deploy.placement.chip_file import SCHEMA, ChipsFile, Limits
+from mksgn.deploy.placement.chips import CHIPS, DATA, LOIHI1, LOIHI2, Chip, chip_named, entries, known_chips
 from mksgn.export import loihi as ranges
 
 
@@ -24,7 +31,28 @@ def test_limits_of_loihi_2():
     assert "second-hand" in LOIHI2.source
 
 
-@pytest.mark.parametrize("chip", CHIPS.values(), ids=CHIPS)
+def test_limits_of_truenorth():
+    chip = CHIPS["truenorth"]
+    assert (chip.cores, chip.neurons_per_core, chip.synaptic_bits_per_core, chip.bits_per_synapse) == (
+        4096,
+        256,
+        2**16,
+        1,
+    )
+    assert (chip.input_axons_per_core, chip.output_axons_per_core, chip.cores_per_neuron) == (256, 256, 1)
+    assert (chip.weight_limit, chip.weight_step, chip.weights_per_neuron) == (255, 1, 4)
+    assert (chip.decay_limit, chip.bias_limit, chip.delay, chip.spike_bits) == (0, 255, 14, 1)
+
+
+def test_meshes():
+    assert (LOIHI1.mesh.columns, LOIHI1.mesh.rows, LOIHI1.mesh.cores_per_tile) == (8, 4, 4)
+    assert LOIHI2.mesh is None
+    for chip in CHIPS.values():
+        if chip.mesh is not None:
+            assert chip.mesh.columns * chip.mesh.rows * chip.mesh.cores_per_tile == chip.cores
+
+
+@pytest.mark.parametrize("chip", [LOIHI1, LOIHI2], ids=["loihi1", "loihi2"])
 def test_widths_are_those_that_the_exporter_quantises_for(chip):
     assert chip.weight_limit == ranges.WEIGHT_LIMIT == 254
     assert chip.threshold_limit == ranges.THRESHOLD_LIMIT == 131_071
@@ -45,7 +73,7 @@ def test_the_delay_is_the_one_that_lava_dl_clips_at():
 
 
 def test_chips_by_name():
-    assert {name: chip.name for name, chip in CHIPS.items()} == {"loihi1": "loihi1", "loihi2": "loihi2"}
+    assert {name: chip.name for name, chip in CHIPS.items()} == {n: n for n in ("loihi1", "loihi2", "truenorth")}
     assert chip_named("loihi1") is LOIHI1
     assert chip_named("loihi2") is LOIHI2
 
@@ -54,3 +82,72 @@ def test_chips_by_name():
 def test_an_unknown_chip_is_refused_with_the_known_ones(name):
     with pytest.raises(DeployError, match=f"chip '{name}' is not known; choose one of loihi1, loihi2"):
         chip_named(name)
+
+
+# --- the file ------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_checked_in_is_the_code_s_and_accepts_our_file():
+    schema = (DATA / "chips.schema.json").read_text(encoding="utf-8")
+    assert schema == json_schema_of(ChipsFile, SCHEMA, "validation") + "\n", "run make schema"
+    validator = jsonschema.Draft202012Validator(json.loads(schema))
+    validator.check_schema(json.loads(schema))
+    validator.validate(yaml.safe_load((DATA / "chips.yaml").read_text(encoding="utf-8")))
+
+
+def test_every_limit_of_the_file_is_a_field_of_the_chip_and_keeps_its_evidence():
+    assert set(Limits.model_fields) <= {field.name for field in fields(Chip)}
+    for entry in entries():
+        chip = CHIPS[entry.name]
+        for name, limit in entry.limits:
+            assert chip.stated.get(name) == limit
+            if limit is not None:
+                assert getattr(chip, name) == limit.value
+                assert limit.source in chip.source
+
+
+SMALL = """schema: mksgn.chips/1
+chips:
+  - name: {name}
+    limits:
+      cores: {{value: 4, evidence: measured, source: a board}}
+      neurons_per_core: {{value: {neurons}, evidence: {evidence}, source: a board}}
+    neurons: {{kind: fixed, evidence: declared, source: a board}}
+{more}"""
+
+
+def small(path: Path, *, name="ours", neurons="8", evidence="measured", more="") -> Path:
+    path.write_text(SMALL.format(name=name, neurons=neurons, evidence=evidence, more=more))
+    return path
+
+
+def test_a_file_adds_chips_and_what_it_leaves_out_is_not_published(tmp_path):
+    chips = known_chips([small(tmp_path / "chips.yaml")])
+    chip = chip_named("ours", chips)
+    assert [c.name for c in chips] == [*CHIPS, "ours"]
+    assert chip.core_limits == (8, None, None, None)
+    assert (chip.weight_limit, chip.decay_limit, chip.threshold_limit, chip.bias_limit) == (None,) * 4
+    assert (chip.delay, chip.bias_exponent, chip.spike_bits, chip.mesh) == (None,) * 4
+    assert (chip.bits_per_synapse, chip.weight_step) == (8, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"name": "loihi2"}, "a chip named 'loihi2' exists already; choose another name"),
+        ({"name": "a/b"}, "a/b: chips.0.name: String should match pattern"),
+        ({"neurons": "0"}, "ours: chips.0.limits.neurons_per_core.value: Input should be greater than or equal to 1"),
+        ({"evidence": "guessed"}, "ours: chips.0.limits.neurons_per_core.evidence: Input should be 'measured'"),
+        ({"more": "    speed: 3"}, "ours: chips.0.speed: Extra inputs are not permitted"),
+        (
+            {"more": "    mesh: {columns: 1, rows: 1, cores_per_tile: 3, evidence: declared, source: a board}"},
+            "ours: chips.0: mesh: 1 x 1 tiles of 3 hold fewer than 4 cores",
+        ),
+    ],
+)
+def test_a_fault_of_a_file_is_named_in_one_line(tmp_path, changes, fault):
+    path = small(tmp_path / "chips.yaml", **changes)
+    with pytest.raises(BadInputError) as error:
+        known_chips([path])
+    assert str(error.value).startswith(f"{path}: {fault}")
+    assert "\n" not in str(error.value)

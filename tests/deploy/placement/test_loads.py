@@ -48,9 +48,7 @@ def assert_equal_by_core_and_step(graph, inputs, chip, backend="emulator", **com
 def test_a_student_in_emulator_and_lava(backend):
     rng = np.random.default_rng(0)
     _, graph = net.quantised_student_like(rng)
-    found, placement = assert_equal_by_core_and_step(
-        graph, {"x": net.analog_clips(rng, 3)}, SMALL, backend, dt=net.DT
-    )
+    found, placement = assert_equal_by_core_and_step(graph, {"x": net.analog_clips(rng, 3)}, SMALL, backend, dt=net.DT)
     assert placement.cores > 2 * len(placement.populations)
     assert (found.counts.sum((0, 1, 2)) > 0).sum() >= len(EVENTS) - 2  # no dense layer, and perhaps no convolution
 

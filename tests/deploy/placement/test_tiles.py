@@ -35,8 +35,10 @@ def test_no_other_choice_of_equal_parts_needs_fewer_cores(limits):
         bounds = [
             tuple(np.arange(c + 1) * n // c for c, n in zip(counts, group.shape, strict=True)) for counts in every
         ]
-        fitting = [len(usage) for usage in (tiles.usage(group, none, b) for b in bounds) if (usage <= caps_here).all()]
-        assert len(tiles.usage(group, none, chosen)) == min(fitting)
+        fitting = [
+            len(usage) for usage in (tiles.usage(group, none, b, chip) for b in bounds) if (usage <= caps_here).all()
+        ]
+        assert len(tiles.usage(group, none, chosen, chip)) == min(fitting)
 
 
 def test_few_input_axons_divide_a_population():

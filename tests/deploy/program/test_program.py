@@ -108,7 +108,7 @@ def small() -> Program:
         Population("encoder", (2,), "spiking", "host", neuron),
         Population("a", (2,), "spiking", "chip", neuron, depth=1),
         Population("b", (2,), "spiking", "chip", neuron, depth=2),
-        Population("y", (2,), "readout", "chip", bias=np.zeros(2), depth=3),
+        Population("y", (2,), "readout", "chip", bias=np.zeros(2), depth=3, chip_depth=3),
     )
     projections = (
         Projection("in", "x", "encoder", dense),
