@@ -11,6 +11,8 @@ from mksgn.bench.progress import Progress
 from mksgn.bench.record import Data, Limit, Mismatch, ModelFile, Parity, Placement, Record, Run
 from mksgn.bench.samples import SampleSet
 from mksgn.bench.shards import Network, Settings
+from mksgn.bench.timing import timings
+from mksgn.bench.timing_models import TimingModel, known_timing_models
 from mksgn.bench.verdicts import evaluate_claims
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement.chips import chip_named
@@ -20,11 +22,21 @@ from mksgn.deploy.run_folder import environment
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """The chip whose cores a network is placed on, energy models and published figures; by default all known ones."""
+    """What a run is evaluated with; by default all known models and figures.
+
+    Args:
+        chip: Chip whose cores the network is placed on, for messages and limits.
+        models: Energy models.
+        claims: Published figures.
+        timing_models: Timing models, each with its own chip.
+        balance: Time the placement that balances beside the compact one.
+    """
 
     chip: str = "loihi2"
     models: list[EnergyModel] = field(default_factory=known_models)
     claims: list[Published] = field(default_factory=published_claims)
+    timing_models: list[TimingModel] = field(default_factory=known_timing_models)
+    balance: bool = False
 
 
 def record_of(
@@ -75,7 +87,16 @@ def record_of(
         gcn=None if network.graph is None else gcn.gcn_of(network.graph, progress.bodies / len(samples)),
         student=network.is_student,
     )
-    return evaluate_claims(counted, options.models, options.claims)
+    priced = evaluate_claims(counted, options.models, options.claims)
+    timed = timings(
+        program,
+        execution,
+        options.timing_models,
+        balance=options.balance,
+        bodies_per_sample=progress.bodies / len(samples),
+        energies={entry.model: entry.priced_mJ for entry in priced.energy if entry.terms},
+    )
+    return priced.model_copy(update={"timing": timed})
 
 
 def _run(execution: Execution, settings: Settings, progress: Progress, samples: int, encoder_steps: int) -> Run:

@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from mksgn.bench.step_time import Timing
 from mksgn.common.schemas import Amount, Count, Evidence, Fraction, Name, Sha256, StrictModel, json_schema_of
 
 SCHEMA: Final = "mksgn.run/1"
@@ -301,6 +302,7 @@ class Record(StrictModel):
     parity: Parity | None
     placement: Placement | None
     gcn: Gcn | None
+    timing: list[Timing] = Field(default_factory=list)
     student: bool = True
     """Whether the network is a student of mksgn, the only kind that figures on its presets are compared with."""
 

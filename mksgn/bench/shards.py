@@ -260,6 +260,8 @@ def run_shard(network: Network, samples: SampleSet, first: int, settings: Settin
     compared = len(samples) if settings.compare is None else max(0, min(len(samples), settings.compare - first))
     kept = max(0, min(len(samples), TRAINS - first))
     execution, seconds = _execute(network.program, presented, settings, record=bool(compared or kept))
+    inputs = {name: x != 0 for name, x in presented.arrays.items() if network.program.sends_spikes(name)}
+    trains = inputs | execution.spikes if kept else {}
     return Shard(
         first=first,
         names=samples.names(),
@@ -270,9 +272,7 @@ def run_shard(network: Network, samples: SampleSet, first: int, settings: Settin
         seconds=seconds,
         compared=_compare(network, presented.first(compared), execution, first),
         trains={
-            first + sample: {
-                name: Packed.of(x[presented.sample_of_row == sample]) for name, x in execution.spikes.items()
-            }
+            first + sample: {name: Packed.of(x[presented.sample_of_row == sample]) for name, x in trains.items()}
             for sample in range(kept)
         },
     )

@@ -74,4 +74,6 @@ class Timing(StrictModel):
     latencies_ns: dict[str, Amount]
     """The model's latency of each event; empty for a model that only counts."""
     barrier_us: Amount
+    not_counted: list[Name]
+    """Populations that send graded values, whose messages are not among the counts."""
     placements: list[PlacementTime]

@@ -24,13 +24,76 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mksgn.bench.step_time import Binding, PlacementTime, Span, Timing
-from mksgn.bench.timing_models import TimingModel
+from mksgn.bench.timing_models import TimingModel, known_timing_models
+from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement.activity import Activity
+from mksgn.deploy.placement.balanced import balanced
+from mksgn.deploy.placement.chips import chip_named
 from mksgn.deploy.placement.loads import COLUMN, EVENTS, Loads, core_loads
-from mksgn.deploy.placement.place import Placement
+from mksgn.deploy.placement.place import Placement, place
+from mksgn.deploy.placement.work import Work
+from mksgn.deploy.program.program import Program
 
 NEURONS = ("accesses", "updates", "spikes", "messages_out")  # events of a core's first half
 BINDINGS = 5  # that are listed
+
+
+def timings(
+    program: Program,
+    execution: Execution,
+    models: Sequence[TimingModel],
+    *,
+    balance: bool,
+    bodies_per_sample: float,
+    energies: Mapping[str, float],
+) -> list[Timing]:
+    """Evaluate a run under every timing model, on the cores of the model's chip.
+
+    Args:
+        program: The compiled network.
+        execution: Its execution; the spikes of its first bodies are counted by core and step, those of
+            spiking inputs included.
+        models: Timing models.
+        balance: Evaluate the placement that balances beside the compact one.
+        bodies_per_sample: Mean number of bodies of a sample.
+        energies: Energy per sample in mJ by energy model, lower bounds.
+
+    Returns:
+        One entry per model; none where no spikes were stored.
+    """
+    if not execution.spikes or not any(len(x) for x in execution.spikes.values()):
+        return []
+    activity = Activity(program, execution.spikes)
+    found = []
+    for model in models:
+        chip = chip_named(model.chip)
+        placements = {"compact": place(program, chip)}
+        if balance:
+            placements["balanced"] = _balanced(model, placements["compact"], activity, execution)
+        energy = None if model.energy_model is None else energies.get(model.energy_model)
+        found.append(timing(model, placements, activity, bodies_per_sample=bodies_per_sample, energy_mJ=energy))
+    return found
+
+
+def _balanced(model: TimingModel, compact: Placement, activity: Activity, execution: Execution) -> Placement:
+    """Balance with the firing rates of the run; a model that only counts borrows latencies."""
+    rates = {}
+    for name, counters in execution.counters.items():
+        decisions = execution.samples * execution.steps
+        rates[name] = float(counters.per_neuron.mean()) / decisions if counters.per_neuron.size else 0.0
+        if counters.product_updates:
+            rates[f"{name} units"] = counters.coincidences / counters.product_updates
+    timed = with_latencies(model)
+
+    def time(placement: Placement) -> float:
+        return float(step_times(timed, placement, core_loads(placement, activity).streaming())[0].mean())
+
+    return balanced(compact.program, compact.chip, Work(_by_event(timed), rates), time, compact)
+
+
+def with_latencies(model: TimingModel) -> TimingModel:
+    """The model, or the known one that has latencies: to weigh events of a chip that nobody has timed."""
+    return model if model.latencies_ns is not None else next(m for m in known_timing_models() if m.latencies_ns)
 
 
 def timing(
@@ -55,6 +118,8 @@ def timing(
         for name, placement in placements.items()
     ]
     tiles = max(_tiles(placement) for placement in placements.values())
+    program = activity.program
+    graded = [p.name for p in program.populations if p.name in _senders(program) and not program.sends_spikes(p.name)]
     return Timing(
         model=model.name,
         chip=model.chip,
@@ -62,8 +127,9 @@ def timing(
         source=model.source,
         bodies=activity.samples,
         steps=activity.steps,
-        latency_steps=activity.program.latency,
-        latencies_ns={} if model.latencies_ns is None else model.latencies_ns.by_event(),
+        latency_steps=program.latency,
+        latencies_ns={} if model.latencies_ns is None else _by_event(model),
+        not_counted=graded,
         barrier_us=model.barrier(tiles),
         placements=rows,
     )
@@ -118,10 +184,24 @@ def _halves(model: TimingModel, counts: np.ndarray) -> tuple[np.ndarray, np.ndar
     return counts @ (latency * first), counts @ (latency * ~first)
 
 
-def _latency_of_events(model: TimingModel) -> np.ndarray:
+def _by_event(model: TimingModel) -> dict[str, float]:
     assert model.latencies_ns is not None
-    by_event = model.latencies_ns.by_event()
+    return model.latencies_ns.by_event()
+
+
+def _latency_of_events(model: TimingModel) -> np.ndarray:
+    by_event = _by_event(model)
     return np.array([by_event[event] for event in EVENTS])
+
+
+def _senders(program: Program) -> set[str]:
+    """Populations that send something to the chip."""
+    return {
+        source
+        for projection in program.projections
+        if program[projection.target].location == "chip"
+        for source in projection.sources
+    }
 
 
 def _bindings(model: TimingModel, placement: Placement, counts: np.ndarray) -> list[Binding]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from mksgn.deploy.placement.chips import Chip
-from mksgn.deploy.placement.connectivity import groups
+from mksgn.deploy.placement.connectivity import Group, groups
 from mksgn.deploy.placement.place import Placement, cores_needed, place
 from mksgn.deploy.placement.work import Work
 from mksgn.deploy.program.program import Program
@@ -21,7 +23,11 @@ LEAST = 1e-3  # of the largest work: where the search begins
 
 
 def balanced(
-    program: Program, chip: Chip, work: Work, time: Callable[[Placement], float], compact: Placement | None = None
+    program: Program,
+    chip: Chip,
+    work: Work,
+    time: Callable[[Placement], float] | None = None,
+    compact: Placement | None = None,
 ) -> Placement:
     """Place one instance of the program so that its time step is short.
 
@@ -29,12 +35,14 @@ def balanced(
         program: the compiled network.
         chip: whose cores it is placed on.
         work: latencies and firing rates; its bound is what is searched.
-        time: of a placement's time step; the compact placement is returned where none found is shorter.
+        time: of a placement's time step, where the network has run; None: what its busiest core is
+            expected to work. The compact placement is returned where the one found is not shorter.
         compact: the compact placement, where it is known already.
     """
     compact = place(program, chip) if compact is None else compact
     on_chip = groups(program)
-    high = largest_work(compact, work)
+    time = time or (lambda placement: expected_work(placement, on_chip, work))
+    high = expected_work(compact, on_chip, work)
     low = LEAST * high
     for _ in range(ROUNDS):
         bound = (low * high) ** 0.5
@@ -47,14 +55,19 @@ def balanced(
     return found if fits and time(found) < time(compact) else compact
 
 
-def largest_work(placement: Placement, work: Work) -> float:
-    """Bound the expected work in ns of the busiest core from above, by what each core holds."""
-    latency, largest = work.latency, 1.0
-    synaptic = max(latency["dense"], latency["sparse"], latency["convolution"])
-    per_neuron = latency["accesses"] + latency["updates"] + latency["spikes"]
-    for placed in placement.populations:
+def expected_work(placement: Placement, on_chip: list[Group], work: Work) -> float:
+    """Estimate in ns what the busiest core works per step, from what each core holds and the mean rate of its inputs."""
+    latency, largest = work.latency, 0.0
+    for group, placed in zip(on_chip, placement.populations, strict=True):
         neurons, bits, inputs, outputs = placed.usage.T
-        own = neurons * per_neuron + outputs * latency["messages_out"]
-        arriving = inputs * latency["messages_in"] + bits / placement.chip.bits_per_synapse * synaptic
+        rate = work.rate(group.name)
+        own = neurons * (latency["accesses"] + latency["updates"] + rate * latency["spikes"])
+        own = own + rate * outputs * latency["messages_out"]
+        synapses = [float(np.broadcast_to(edge.fan_in, group.shape).sum()) for edge in group.edges]
+        total = sum(synapses) or 1.0
+        shares = [(edge, n / total) for edge, n in zip(group.edges, synapses, strict=True)]
+        per_input = sum(share * work.rate(edge.source) for edge, share in shares) * latency["messages_in"]
+        per_synapse = sum(share * work.rate(edge.source) * latency[edge.kind] for edge, share in shares)
+        arriving = inputs * per_input + bits / placement.chip.bits_per_synapse * per_synapse
         largest = max(largest, float(own.max()), float(arriving.max()))
     return largest
