@@ -13,7 +13,9 @@ from mksgn.bench.samples import SampleSet
 from mksgn.bench.shards import Network, Settings
 from mksgn.bench.verdicts import evaluate_claims
 from mksgn.deploy.execution import Execution
-from mksgn.deploy.placement.chips import chip_named
+from mksgn.deploy.placement import check
+from mksgn.deploy.placement.chips import CHIPS, Chip, chip_named
+from mksgn.deploy.placement.place import Placement as Placed
 from mksgn.deploy.placement.place import place
 from mksgn.deploy.run_folder import environment
 
@@ -25,6 +27,12 @@ class EvaluationOptions:
     chip: str = "loihi2"
     models: list[EnergyModel] = field(default_factory=known_models)
     claims: list[Published] = field(default_factory=published_claims)
+    chips: list[Chip] = field(default_factory=lambda: list(CHIPS.values()))
+
+    @property
+    def placed_on(self) -> Chip:
+        """The chip. Raises DeployError for a name that is not among the chips."""
+        return chip_named(self.chip, self.chips)
 
 
 def record_of(
@@ -49,7 +57,7 @@ def record_of(
         options: Chip, energy models and published figures.
     """
     program, labels = network.program, samples.labels
-    placed = place(program, chip_named(options.chip))
+    placed = place(program, options.placed_on)
     encoder_steps = 1 if samples.constant(program) else execution.steps
     layers = counters.layers(program, execution, placed, encoder_steps=encoder_steps)
     classes = class_names(network, samples, settings)
@@ -66,16 +74,21 @@ def record_of(
         energy=[],
         claims=[],
         parity=_parity(network, progress),
-        placement=Placement(
-            chip=placed.chip.name,
-            cores=placed.cores,
-            chips=placed.chips,
-            limits=[Limit(name=name, value=value, max=limit) for name, value, limit in placed.limits],
-        ),
+        placement=_placement(placed),
         gcn=None if network.graph is None else gcn.gcn_of(network.graph, progress.bodies / len(samples)),
         student=network.is_student,
     )
     return evaluate_claims(counted, options.models, options.claims)
+
+
+def _placement(placed: Placed) -> Placement:
+    rows = []
+    for name, value, limit in check.limits(placed, placed.chip):
+        stated = placed.chip.statement(name)
+        said = (None, None) if stated is None else (stated.evidence, stated.source)
+        rows.append(Limit(name=name, value=value, max=limit, evidence=said[0], source=said[1]))
+    violations = check.check(placed, placed.chip)
+    return Placement(chip=placed.chip.name, cores=placed.cores, chips=placed.chips, limits=rows, violations=violations)
 
 
 def _run(execution: Execution, settings: Settings, progress: Progress, samples: int, encoder_steps: int) -> Run:
