@@ -18,6 +18,7 @@ from mksgn.bench.compare.runs import clip_names, compare_folders
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.errors import BoundMissedError
 from mksgn.bench.evaluation import EvaluationOptions
+from mksgn.bench.options import Calibration, ClaimFiles, Decode, ModelFiles, RequiredClaims, Resume, RunFolder
 from mksgn.bench.record import Record
 from mksgn.bench.record_io import load, write_atomically
 from mksgn.bench.report.facts import REPORT_FILES
@@ -29,38 +30,25 @@ from mksgn.bench.verdicts import evaluate_claims, gate
 from mksgn.common.console import new_app, output, run_app
 from mksgn.common.extras import require
 from mksgn.deploy import nir_data
-from mksgn.deploy.decode import HOW, Decoding
-from mksgn.deploy.options import Analog, IfTimeStep, Integration, Reading, Reset, SpikeDelay, TimeStep, VInit
+from mksgn.deploy.decode import Decoding
+from mksgn.deploy.options import (
+    Analog,
+    ChipFiles,
+    ChipName,
+    IfTimeStep,
+    Integration,
+    Reading,
+    Reset,
+    SpikeDelay,
+    TimeStep,
+    VInit,
+)
+from mksgn.deploy.placement.chips import known_chips
 from mksgn.export.errors import ParityError
 from mksgn.export.quantization.samples import calibration_arrays
 from mksgn.train.datasets.arrays import is_array_source
 
 app = new_app("Count a network's spikes and synaptic operations, price them, and compare them with published energies.")
-
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the unfinished work in the output folder.")]
-Calibration = Annotated[
-    str | None, typer.Option(metavar="SOURCE", help="Samples that quantise a file that is not, for fixed point.")
-]
-Decode = Annotated[
-    str, typer.Option(metavar=f"[{'|'.join(HOW)}]", help="How an output becomes a prediction; @OUTPUT of several.")
-]
-ModelFiles = Annotated[
-    list[Path] | None,
-    typer.Option("--energy-model", metavar="FILE", help="YAML file of additional energy models; may be repeated."),
-]
-ClaimFiles = Annotated[
-    list[Path] | None,
-    typer.Option("--claims", metavar="FILE", help="YAML file of additional published figures; may be repeated."),
-]
-RequiredClaims = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--require-claim",
-        metavar="NAME[@MODEL]",
-        help="Published figure that must hold, under an energy model; exit code 5 if it does not. May be repeated.",
-    ),
-]
 
 
 def _limit(help_text: str) -> Any:
@@ -86,7 +74,8 @@ def run(
     spike_delay: SpikeDelay = 0,
     analog: Analog = None,
     decode: Decode = "sum",
-    chip: Annotated[str, typer.Option(metavar="[loihi2|loihi1]", help="Chip of the placement.")] = "loihi2",
+    chip: ChipName = "loihi2",
+    chip_file: ChipFiles = None,
     compare: Annotated[int | None, typer.Option(help="Samples whose spikes are compared; default: all.", min=0)] = None,
     repeat: Annotated[int, typer.Option(help="Times that each sample is run, for the spread of times.", min=1)] = 1,
     shard: Annotated[int | None, typer.Option(help="Samples saved together: a batch; in Lava 64.", min=1)] = None,
@@ -105,7 +94,8 @@ def run(
 
     Example: mksgn-bench run any.nir --data npz:digits.npz --calibration npz:digits.npz --steps 25 --analog input
     """
-    options = EvaluationOptions(chip, known_models(energy_model or ()), published_claims(claims or ()))
+    chips = known_chips(chip_file or ())
+    options = EvaluationOptions(chip, known_models(energy_model or ()), published_claims(claims or ()), chips)
     compiling = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
     settings = Settings(backend, precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
     samples = open_samples(data, split=split, limit=limit, seed=seed, steps=steps)
@@ -158,6 +148,7 @@ def check(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if the model or a parent is not found.")] = False,
     energy_model: ModelFiles = None,
+    chip_file: ChipFiles = None,
 ) -> None:
     """Check a run's folder for faults.
 
@@ -165,7 +156,8 @@ def check(
 
     Example: mksgn-bench check runs/ref --near runs/demo
     """
-    result = check_folder(run_folder, near=near or (), strict=strict, models=_models(energy_model))
+    chips = known_chips(chip_file or ())
+    result = check_folder(run_folder, near=near or (), strict=strict, models=_models(energy_model), chips=chips)
     for line in result.lines():
         output.print(line)
     result.raise_faults()
@@ -297,6 +289,7 @@ def sweep(
     ] = None,
     resume: Resume = False,
     energy_model: ModelFiles = None,
+    chip_file: ChipFiles = None,
     out: Annotated[Path, typer.Option("-o", "--output", help="Folder of the sweep.")] = Path("runs/sweep"),
 ) -> None:
     """Run a grid of networks over a data set.
@@ -312,12 +305,17 @@ def sweep(
     from mksgn.bench.sweep import sweep as sweeps
     from mksgn.bench.sweep.grid import read
 
-    requested, models = read(grid), known_models(energy_model or ())
-    records = sweeps.sweep(requested, out, workers=workers, scheduler=scheduler, resume=resume, models=models)
+    models, chips = known_models(energy_model or ()), known_chips(chip_file or ())
+    requested = read(grid, chips)
+    records = sweeps.sweep(
+        requested, out, workers=workers, scheduler=scheduler, resume=resume, models=models, chips=chips
+    )
     points = pareto.rows(requested, records, [model_named(name, models) for name in requested.energy_models])
     paths = pareto.write(out, requested, points)
     for name in requested.energy_models:
         output.print(pareto.front_table(points, name))
+    for line in pareto.fits(points):
+        output.print(line)
     output.print(f"wrote {', '.join(map(str, paths))}")
     mismatches = [f"{row.label}: {row.mismatches}" for row in points if row.mismatches]
     if mismatches:

@@ -15,7 +15,9 @@ from mksgn.bench.timing import timings
 from mksgn.bench.timing_models import TimingModel, known_timing_models
 from mksgn.bench.verdicts import evaluate_claims
 from mksgn.deploy.execution import Execution
-from mksgn.deploy.placement.chips import chip_named
+from mksgn.deploy.placement import check
+from mksgn.deploy.placement.chips import CHIPS, Chip, chip_named
+from mksgn.deploy.placement.place import Placement as Placed
 from mksgn.deploy.placement.place import place
 from mksgn.deploy.run_folder import environment
 
@@ -28,6 +30,7 @@ class EvaluationOptions:
         chip: Chip whose cores the network is placed on, for messages and limits.
         models: Energy models.
         claims: Published figures.
+        chips: Chips that names refer to.
         timing_models: Timing models, each with its own chip.
         balance: Time the placement that balances beside the compact one.
     """
@@ -35,8 +38,14 @@ class EvaluationOptions:
     chip: str = "loihi2"
     models: list[EnergyModel] = field(default_factory=known_models)
     claims: list[Published] = field(default_factory=published_claims)
+    chips: list[Chip] = field(default_factory=lambda: list(CHIPS.values()))
     timing_models: list[TimingModel] = field(default_factory=known_timing_models)
     balance: bool = False
+
+    @property
+    def placed_on(self) -> Chip:
+        """The chip. Raises DeployError for a name that is not among the chips."""
+        return chip_named(self.chip, self.chips)
 
 
 def record_of(
@@ -61,7 +70,7 @@ def record_of(
         options: Chip, energy models and published figures.
     """
     program, labels = network.program, samples.labels
-    placed = place(program, chip_named(options.chip))
+    placed = place(program, options.placed_on)
     encoder_steps = 1 if samples.constant(program) else execution.steps
     layers = counters.layers(program, execution, placed, encoder_steps=encoder_steps)
     classes = class_names(network, samples, settings)
@@ -78,12 +87,7 @@ def record_of(
         energy=[],
         claims=[],
         parity=_parity(network, progress),
-        placement=Placement(
-            chip=placed.chip.name,
-            cores=placed.cores,
-            chips=placed.chips,
-            limits=[Limit(name=name, value=value, max=limit) for name, value, limit in placed.limits],
-        ),
+        placement=_placement(placed),
         gcn=None if network.graph is None else gcn.gcn_of(network.graph, progress.bodies / len(samples)),
         student=network.is_student,
     )
@@ -92,11 +96,22 @@ def record_of(
         program,
         execution,
         options.timing_models,
+        chips=options.chips,
         balance=options.balance,
         bodies_per_sample=progress.bodies / len(samples),
         energies={entry.model: entry.priced_mJ for entry in priced.energy if entry.terms},
     )
     return priced.model_copy(update={"timing": timed})
+
+
+def _placement(placed: Placed) -> Placement:
+    rows = []
+    for name, value, limit in check.limits(placed, placed.chip):
+        stated = placed.chip.statement(name)
+        said = (None, None) if stated is None else (stated.evidence, stated.source)
+        rows.append(Limit(name=name, value=value, max=limit, evidence=said[0], source=said[1]))
+    violations = check.check(placed, placed.chip)
+    return Placement(chip=placed.chip.name, cores=placed.cores, chips=placed.chips, limits=rows, violations=violations)
 
 
 def _run(execution: Execution, settings: Settings, progress: Progress, samples: int, encoder_steps: int) -> Run:

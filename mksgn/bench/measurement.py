@@ -22,6 +22,7 @@ from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.common.errors import BadInputError
 from mksgn.deploy.decode import Decoding
 from mksgn.deploy.options import Reading
+from mksgn.deploy.placement.chips import Chip, chip_named
 from mksgn.deploy.program.program import Program
 from mksgn.export.graph import files
 from mksgn.export.graph.arrays import Arrays
@@ -113,7 +114,7 @@ def measure(
     decode: str = "sum",
     backend: Literal["emulator", "lava"] = "emulator",
     compare: int | None = None,
-    chip: str = "loihi2",
+    chip: str | Chip = "loihi2",
     energy_models: Sequence[EnergyModel] | None = None,
     claims: Sequence[Published] = (),
     **compiling: Any,
@@ -133,7 +134,7 @@ def measure(
             HOW@OUTPUT (mksgn/deploy/decode).
         backend: What executes the network. A run in Lava is compared with the emulator.
         compare: Samples whose spikes are compared; None: all.
-        chip: Chip of the placement.
+        chip: Chip of the placement: the name of a known one, or a Chip (mksgn.deploy.placement.chips).
         energy_models: Models to price with; None: the known ones.
         claims: Published figures to compare with.
         compiling: What the file leaves open, as for `compile_graph`: dt, if_dt, analog, …
@@ -152,7 +153,9 @@ def measure(
     progress = Progress({}, len(samples))
     for which in shards(~progress.done, compiled.shard_size(backend)):
         progress.add(run_shard(compiled, samples.take(which), which.start, settings))
-    evaluation = EvaluationOptions(chip, known_models() if energy_models is None else list(energy_models), list(claims))
+    on = chip if isinstance(chip, Chip) else chip_named(chip)
+    models = known_models() if energy_models is None else list(energy_models)
+    evaluation = EvaluationOptions(on.name, models, list(claims), [on])
     execution = execution_of(compiled, settings, progress)
     record = record_of(compiled, samples, settings, progress, execution, seed=None, options=evaluation)
     check_parity(compiled, record, "its .record")

@@ -17,6 +17,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, model_validator
 
 from mksgn.bench.step_time import Timing
+from mksgn.common.limits import Fit
 from mksgn.common.schemas import Amount, Count, Evidence, Fraction, Name, Sha256, StrictModel, json_schema_of
 
 SCHEMA: Final = "mksgn.run/1"
@@ -261,6 +262,9 @@ class Limit(StrictModel):
     value: int | float
     max: int | float | None
     """null where the limit has not been published."""
+    evidence: Evidence | None = None
+    """How the limit is stated; null where it is not, and in records of before."""
+    source: str | None = None
 
 
 class Placement(StrictModel):
@@ -268,6 +272,14 @@ class Placement(StrictModel):
     cores: Count
     chips: Count
     limits: list[Limit]
+    """Of the fullest core; then every other limit that has not been published."""
+    violations: list[str] = Field(default_factory=list)
+    """What exceeds the chip's limits, a line each, as mksgn-deploy --check lists it."""
+
+    @property
+    def fit(self) -> Fit:
+        """Whether the network fits the chip."""
+        return Fit.of([(limit.name, limit.value, limit.max) for limit in self.limits], self.violations)
 
 
 class Gcn(StrictModel):

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import nir
@@ -26,6 +27,7 @@ from mksgn.deploy import run_folder
 from mksgn.deploy.conventions import conventions
 from mksgn.deploy.decode import Decoding
 from mksgn.deploy.execution import Execution
+from mksgn.deploy.placement.chips import CHIPS, Chip
 from mksgn.export.errors import ParityError
 from mksgn.export.graph import files
 from mksgn.export.graph.arrays import Arrays
@@ -203,6 +205,7 @@ def _identity(
         **settings.compiling.departures(),
         "environment": run_folder.environment(),
         "chip": options.chip,
+        **limits_identity([options.placed_on]),
         "energy_models": {model.name: _digest(model) for model in options.models},
         "claims": {figure.name: _digest(figure) for figure in options.claims},
     }
@@ -210,6 +213,12 @@ def _identity(
 
 def _digest(model: StrictModel) -> str:
     return hashlib.sha256(model.model_dump_json().encode()).hexdigest()
+
+
+def limits_identity(chips: Iterable[Chip]) -> Identity:
+    """The limits of chips that come from a file: another file may have others under the same name."""
+    added = {chip.name: hashlib.sha256(repr(chip).encode()).hexdigest() for chip in chips if chip not in CHIPS.values()}
+    return {"chip_limits": added} if added else {}
 
 
 def _finished(out: Path, identity: Identity, samples: SampleSet) -> bool:

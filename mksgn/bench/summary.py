@@ -28,6 +28,9 @@ def show(record: Record, torch_top1: float | None) -> None:
         mismatches = f"{parity.mismatches:,} mismatch{'' if parity.mismatches == 1 else 'es'}"
         rounding = f" ({parity.rounding:,} of rounding)" if parity.rounding else ""
         output.print(f"parity against {parity.against}: {mismatches}{rounding} in {parity.decisions:,} decisions")
+    if (placement := record.placement) is not None:
+        cores = f"{counted(placement.cores, 'core')} on {counted(placement.chips, 'chip')}"
+        output.print(f"placement: {cores}; {placement.fit.text(placement.chip)}")
     execution, spread = record.execution, ""
     if execution.repeats > 1:
         spread = f" ({execution.seconds_min:.1f} to {execution.seconds_max:.1f} s in {execution.repeats} repetitions)"

@@ -28,7 +28,7 @@ from mksgn.bench.timing_models import TimingModel, known_timing_models
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement.activity import Activity
 from mksgn.deploy.placement.balanced import balanced
-from mksgn.deploy.placement.chips import chip_named
+from mksgn.deploy.placement.chips import Chip, chip_named
 from mksgn.deploy.placement.loads import COLUMN, EVENTS, Loads, core_loads
 from mksgn.deploy.placement.place import Placement, place
 from mksgn.deploy.placement.work import Work
@@ -43,6 +43,7 @@ def timings(
     execution: Execution,
     models: Sequence[TimingModel],
     *,
+    chips: Sequence[Chip],
     balance: bool,
     bodies_per_sample: float,
     energies: Mapping[str, float],
@@ -54,6 +55,7 @@ def timings(
         execution: Its execution; the spikes of its first bodies are counted by core and step, those of
             spiking inputs included.
         models: Timing models.
+        chips: Chips that their names refer to.
         balance: Evaluate the placement that balances beside the compact one.
         bodies_per_sample: Mean number of bodies of a sample.
         energies: Energy per sample in mJ by energy model, lower bounds.
@@ -66,7 +68,7 @@ def timings(
     activity = Activity(program, execution.spikes)
     found = []
     for model in models:
-        chip = chip_named(model.chip)
+        chip = chip_named(model.chip, chips)
         placements = {"compact": place(program, chip)}
         if balance:
             placements["balanced"] = _balanced(model, placements["compact"], activity, execution)

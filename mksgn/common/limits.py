@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+SHOWN = 3  # most that a sentence names of what exceeds
+
 State = Literal["fits", "not checked", "exceeds"]
 
 
@@ -41,5 +43,6 @@ class Fit:
         """The state in words: "fits C", "fits what is published of C; NOT CHECKED: …", or "exceeds C: …"."""
         not_checked = f"; NOT CHECKED, no limit published: {', '.join(self.unchecked)}" if self.unchecked else ""
         if self.exceeded:
-            return f"exceeds {chip}: {'; '.join(self.exceeded)}{not_checked}"
+            more = f"; and {len(self.exceeded) - SHOWN:,} more" if len(self.exceeded) > SHOWN else ""
+            return f"exceeds {chip}: {'; '.join(self.exceeded[:SHOWN])}{more}{not_checked}"
         return f"fits what is published of {chip}{not_checked}" if self.unchecked else f"fits {chip}"

@@ -8,6 +8,7 @@ import nir
 import typer
 
 from mksgn.common.console import new_app, output, run_app
+from mksgn.common.limits import Fit
 from mksgn.deploy import arrays, compile_graph, run, run_folder
 from mksgn.deploy.clips import clip_inputs
 from mksgn.deploy.compiler import FIXED_POINT, PASS_NAMES
@@ -17,9 +18,20 @@ from mksgn.deploy.describe import describe as describe_program
 from mksgn.deploy.errors import ChipLimitError, DeployError
 from mksgn.deploy.execute import present
 from mksgn.deploy.execution import Execution
-from mksgn.deploy.options import Analog, IfTimeStep, Integration, Reading, Reset, SpikeDelay, TimeStep, VInit
+from mksgn.deploy.options import (
+    Analog,
+    ChipFiles,
+    ChipName,
+    IfTimeStep,
+    Integration,
+    Reading,
+    Reset,
+    SpikeDelay,
+    TimeStep,
+    VInit,
+)
 from mksgn.deploy.placement import check
-from mksgn.deploy.placement.chips import chip_named
+from mksgn.deploy.placement.chips import Chip, chip_named, known_chips
 from mksgn.deploy.placement.place import place
 from mksgn.deploy.placement.utilisation import draw, utilisation_table
 from mksgn.deploy.program.program import Program
@@ -49,7 +61,6 @@ Calibration = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(help="time steps of arrays without a time axis", min=1)]
 Device = Annotated[str, typer.Option(help="device of the emulator: cpu or cuda")]
-ChipName = Annotated[str, typer.Option(help="loihi2 or loihi1")]
 Check = Annotated[bool, typer.Option("--check", help="check the program against the chip's limits; exit code 4")]
 Describe = Annotated[
     bool, typer.Option("--describe", help="show depth, delays, reset offset and window of each population")
@@ -83,6 +94,7 @@ def deploy(
     analog: Analog = None,
     device: Device = "cpu",
     chip: ChipName = "loihi2",
+    chip_file: ChipFiles = None,
     check_limits: Check = False,
     describe: Describe = False,
     print_after: PrintAfter = None,
@@ -112,7 +124,7 @@ def deploy(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     if check_limits:
-        _check(program, chip, out)
+        _check(program, chip_named(chip, known_chips(chip_file or ())), out)
     if data is not None:
         execution, facts = _run_source(graph, program, data, (split, limit, seed, steps), backend, device)
     elif inputs is not None and given is not None:
@@ -273,19 +285,20 @@ def _write(
     output.print(f"wrote {out / 'spikes.npz'}, outputs.npz, counters.json and manifest.json")
 
 
-def _check(program: Program, chip_name: str, out: Path | None) -> None:
-    chip = chip_named(chip_name)
+def _check(program: Program, chip: Chip, out: Path | None) -> None:
     placement = place(program, chip)
     output.print(utilisation_table(placement))
     for note in check.notes(placement, chip):
         output.print(note)
     if out is not None:
         draw(placement, out / "cores.png")
-    for name, value, limit in placement.limits:
+    limits = check.limits(placement, chip)
+    for name, value, limit in limits:
         output.print(f"{chip.name}: {name} {value:,} of {'an unpublished limit' if limit is None else f'{limit:,}'}")
     violations = check.check(placement, chip)
     if violations:
         raise ChipLimitError("\n".join(violations))
+    output.print(Fit.of(limits).text(chip.name))
     output.print(f"{placement.cores:,} cores on {placement.chips:,} chips of {chip.name} (source: {chip.source})")
 
 

@@ -1,12 +1,14 @@
-"""What a NIR file leaves open, and a user says: the options of compiling, of every command and of `measure`."""
+"""Options that several commands share: what a NIR file leaves open, as for `measure`, and the chip of the placement."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import nir
 import typer
 
+from mksgn.deploy.placement.chips import CHIPS
 from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO, with_conventions
 from mksgn.export.graph.standard import standard_form
 
@@ -23,6 +25,11 @@ Reset = Annotated[str, typer.Option(help=_choices("reset where the file names no
 VInit = Annotated[str, typer.Option(help=_choices("initial state where the file names none", V_INITS))]
 Integration = Annotated[str, typer.Option(help=_choices("a step of a neuron where the file names none", INTEGRATIONS))]
 SpikeDelay = Annotated[int, typer.Option(help=_choices("steps until a spike leaves its neuron", SPIKE_DELAYS))]
+ChipName = Annotated[str, typer.Option(metavar="NAME", help=f"Chip of the placement: {', '.join(CHIPS)}.")]
+ChipFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--chip-file", metavar="FILE", help="YAML file of additional chips; may be repeated."),
+]
 Analog = Annotated[list[str] | None, typer.Option(help="a non-spiking input; may be repeated")]
 
 

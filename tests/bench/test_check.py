@@ -157,6 +157,23 @@ def other_backend(values: dict[str, Any]) -> None:
     values["execution"]["backend"] = "lava"
 
 
+def fewer_cores(values: dict[str, Any]) -> None:
+    values["placement"]["cores"] -= 1
+
+
+def more_chips(values: dict[str, Any]) -> None:
+    values["placement"]["chips"] += 1
+
+
+def wider_limit(values: dict[str, Any]) -> None:
+    values["placement"]["limits"][0]["max"] *= 2
+
+
+def unlisted_limit(values: dict[str, Any]) -> None:
+    """The input axons, which nobody published: without them the run would seem to fit."""
+    del values["placement"]["limits"][2]
+
+
 def half_a_body(values: dict[str, Any]) -> None:
     values["totals"]["lanes"] += 0.5 / CLIPS
 
@@ -173,6 +190,10 @@ def half_a_body(values: dict[str, Any]) -> None:
         (cheaper, "energy under horowitz45-fp32: total_mJ is .*, the totals give"),
         (swapped, "accuracy.confusion does not follow from the manifest's predictions and labels"),
         (other_backend, "execution.backend is 'lava', in manifest.json 'emulator'"),
+        (fewer_cores, "placement.cores is .*, the layers have"),
+        (more_chips, "placement.chips is .* cores are 1 of loihi2"),
+        (wider_limit, "placement: neurons per core: limit 16384, loihi2 has 8192"),
+        (unlisted_limit, "placement: input axons per core: not listed"),
         (half_a_body, "totals.lanes .* is no whole number of bodies"),
     ],
 )
@@ -236,6 +257,18 @@ def test_an_unknown_energy_model_is_reported_and_is_no_fault(run):
     result = check(run)
     assert result.passed
     assert "energy under of-a-lab: no such energy model here" in "\n".join(result.lines())
+
+
+def test_an_unknown_chip_is_reported_and_is_no_fault(run):
+    def renamed(values):
+        values["placement"]["chip"] = "of-a-lab"
+
+    change(run, renamed)
+    result = check(run)
+    assert result.passed
+    text = "\n".join(result.lines())
+    assert "limits of of-a-lab: no such chip here; name its file (--chip-file)" in text
+    assert "remark: run.json: fits what is published of of-a-lab; NOT CHECKED, no limit published: input axons" in text
 
 
 def test_the_chain_is_found_by_hash_wherever_the_files_are(run, tmp_path):

@@ -9,12 +9,14 @@ import pytest
 
 from mksgn.bench.cli import main
 from mksgn.bench.folder import write_reports
+from mksgn.bench.record_io import load
 from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
 from mksgn.train.datasets import open_source
 from tests.support.bench_runs import student_files
 from tests.support.sweep_grids import GRID
 
+CHIP = Path(__file__).parents[2] / "examples" / "own_chip" / "chip.yaml"
 PRICES = """
 schema: mksgn.energy_models/1
 models:
@@ -121,6 +123,43 @@ def test_report_with_prices_and_claims_of_one_s_own(command, run, tmp_path):
     assert (run / "run.json").read_bytes() == before
     command("check", run)
     assert "no claim 'another'" in command("report", run, "--require-claim", "another", code=2)
+
+
+def test_a_chip_of_a_file_is_placed_on_and_checked_with_its_file(command, model, tmp_path):
+    """Its delay is not stated: the run never simply fits it, and says so in each of its outputs."""
+    run = ("run", model, "--data", "synthetic", "--limit", 4, "--backend", "emulator", "--chip", "our-chip", "-o",
+           tmp_path / "run")  # fmt: skip
+    assert "chip 'our-chip' is not known; choose one of loihi1, loihi2, truenorth, or add" in command(*run, code=2)
+    words = "fits what is published of our-chip; NOT CHECKED, no limit published: synaptic delay"
+    assert words in command(*run, "--chip-file", CHIP).replace("\n", " ")
+    limits = {limit.name: limit for limit in load(tmp_path / "run").placement.limits}
+    assert (limits["neurons per core"].max, limits["neurons per core"].evidence) == (512, "declared")
+    assert limits["input axons per core"].source == "the mapper refused the 2,049th on board 3 (invented)"
+    assert limits["synaptic delay"].max is None
+    for name in ("report.md", "report.html"):
+        assert words in (tmp_path / "run" / name).read_text()
+    assert "limits of our-chip: no such chip here; name its file (--chip-file)" in command("check", tmp_path / "run")
+    assert "checked: run.json: 5 limits of our-chip" in command("check", tmp_path / "run", "--chip-file", CHIP)
+    (tmp_path / "other.yaml").write_text(CHIP.read_text().replace("value: 512,", "value: 600,"))
+    assert "neurons per core: limit 512, our-chip has 600" in command(
+        "check", tmp_path / "run", "--chip-file", tmp_path / "other.yaml", code=2
+    )
+    again = command(*run, "--chip-file", tmp_path / "other.yaml", "--resume", code=2)
+    assert "begun with chip_limits" in again
+    (tmp_path / "known.yaml").write_text(CHIP.read_text().replace("name: our-chip", "name: loihi2"))
+    assert "a chip named 'loihi2' exists already" in command(*run, "--chip-file", tmp_path / "known.yaml", code=2)
+
+
+def test_a_run_that_exceeds_its_chip_says_so(command, model, tmp_path):
+    text = command("run", model, "--data", "synthetic", "--limit", 2, "--backend", "emulator", "--chip", "truenorth",
+                   "-o", tmp_path / "run")  # fmt: skip
+    assert "exceeds truenorth: " in text
+    violations = load(tmp_path / "run").placement.violations
+    assert any("decay dv (2048) exceeds limit (0) of truenorth" in line for line in violations)
+    assert (tmp_path / "run" / "report.html").read_text().count("exceeds limit (0) of truenorth") >= len(
+        [line for line in violations if "exceeds limit (0) of truenorth" in line]
+    )
+    assert f"{len(violations) - 3:,} more" in text.replace("\n", " ")
 
 
 @pytest.mark.parametrize("name", ["compare-chip", "beside"])

@@ -30,6 +30,8 @@ def test_accuracies_counts_energies_claims_and_parity_have_a_line_each(capsys):
         "reduction against a multimodal GCN: published 98.0 %, this run over 99.99 % (verdict in the report)",
         "accuracy, NW-UCLA: published 92.3 %, this run – (verdict in the report)",
         "parity against torch: 0 mismatches in 4,800 decisions",
+        "placement: 5 cores on 1 chip; fits what is published of loihi2; NOT CHECKED, no limit published: output axons "
+        "per core",
         "2.0 s (1.9 to 2.5 s in 3 repetitions), 2.0 clips/s on this host; latency 3 steps",
     ):
         assert line in text

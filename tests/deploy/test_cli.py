@@ -3,6 +3,7 @@ in a file.
 """
 
 import json
+from pathlib import Path
 
 import nir
 import numpy as np
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.cli import app
-from mksgn.deploy.errors import DeployError
+from mksgn.deploy.errors import ChipLimitError, DeployError
 from mksgn.deploy.program.text import text
 from mksgn.export.graph import files
 from tests.support.graphs import chain, inp, lif, linear, out
@@ -189,3 +190,22 @@ def test_pickled_arrays_are_refused(foreign):
     np.save(foreign / "evil.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(BadInputError, match=r"evil\.npy: cannot be read as \.npy or \.npz"):
         deploy(foreign / "net.nir", "--precision", "float", "--inputs", foreign / "evil.npy")
+
+
+CHIP = Path(__file__).parents[2] / "examples" / "own_chip" / "chip.yaml"
+
+
+def test_the_check_has_three_outcomes(foreign):
+    """All limits known and kept; kept as far as they are published; exceeded, which is exit code 4."""
+    given = (foreign / "net.nir", "--calibration", foreign / "x.npy", "--if-dt", "1", "--check", "--chip")
+    done = deploy(*given, "loihi1")
+    assert (done.exit_code, "fits loihi1\n" in done.output) == (0, True)
+    done = deploy(*given, "loihi2")
+    assert done.exit_code == 0
+    assert "fits what is published of loihi2; NOT CHECKED, no limit published: input axons per core" in done.output
+    done = deploy(*given, "our-chip", "--chip-file", CHIP)
+    assert done.exit_code == 0
+    assert "fits what is published of our-chip; NOT CHECKED, no limit published: synaptic delay\n" in done.output
+    assert "our-chip: synaptic delay 0 of an unpublished limit" in done.output
+    with pytest.raises(ChipLimitError, match="of truenorth"):
+        deploy(*given, "truenorth")

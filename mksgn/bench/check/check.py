@@ -12,18 +12,25 @@ from pathlib import Path
 from mksgn.bench.check.chain import check_chain
 from mksgn.bench.check.counts import check_energies, check_predictions, check_spikes, check_totals
 from mksgn.bench.check.findings import CheckResult
+from mksgn.bench.check.placement import check_placement
 from mksgn.bench.energy_models import EnergyModel
 from mksgn.bench.folder import PROGRESS_FILE
 from mksgn.bench.manifest import VOUCHED, Manifest, load_manifest
 from mksgn.bench.record import RUN_FILE, Record
 from mksgn.bench.record_io import load
 from mksgn.common.errors import BadInputError
+from mksgn.deploy.placement.chips import Chip
 from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE
 from mksgn.train.checkpoint import sha256
 
 
 def check(
-    folder: Path, *, near: Sequence[Path] = (), strict: bool = False, models: Sequence[EnergyModel] | None = None
+    folder: Path,
+    *,
+    near: Sequence[Path] = (),
+    strict: bool = False,
+    models: Sequence[EnergyModel] | None = None,
+    chips: Sequence[Chip] | None = None,
 ) -> CheckResult:
     """Check a run's folder.
 
@@ -32,6 +39,7 @@ def check(
         near: Further files and folders in which the model and its parents may be found.
         strict: Make a model or parent that is not found a fault.
         models: Energy models to price with; None: the known ones.
+        chips: Chips whose limits the record may state; None: the known ones.
 
     Raises:
         BadInputError: `folder` is not a folder. Faults of the record itself are in the result.
@@ -46,6 +54,7 @@ def check(
     if record is not None:
         check_totals(result, record)
         check_energies(result, record, models)
+        check_placement(result, record, chips)
         check_spikes(result, record, folder / SPIKES_FILE)
     if record is not None and manifest is not None:
         _agree(result, record, manifest)

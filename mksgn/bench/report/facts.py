@@ -8,7 +8,7 @@ from typing import Any
 from mksgn.bench.claims import Published, Repriced, reprice
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.gcn import GcnRow, comparison
-from mksgn.bench.record import Accuracy, Claim, EnergyEntry, Layer, Limit, Record
+from mksgn.bench.record import Accuracy, Claim, EnergyEntry, Layer, Record
 from mksgn.bench.theory import PAPER_MODEL, LayerTheory, Theory, theory_of
 from mksgn.bench.verdicts import evaluate_claims, relevant
 
@@ -113,14 +113,6 @@ class Facts:
     def layer_energy_mJ(self) -> float:  # noqa: N802
         """Energy of all layers per clip."""
         return math.fsum(row.measured_mJ for row in self.theory.layers)
-
-    @property
-    def exceeded(self) -> list[Limit]:
-        """Limits of the chip that the placement exceeds."""
-        placement = self.record.placement
-        return (
-            [] if placement is None else [limit for limit in placement.limits if limit.max and limit.value > limit.max]
-        )
 
     @property
     def classes(self) -> list[ClassRow]:

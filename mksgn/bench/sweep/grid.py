@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import product
 from pathlib import Path
@@ -11,10 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from mksgn.bench.shards import Settings
+from mksgn.common.errors import BadInputError
 from mksgn.common.schemas import StrictModel, read_yaml
 from mksgn.deploy.decode import Decoding
+from mksgn.deploy.errors import DeployError
 from mksgn.deploy.options import Reading
-from mksgn.deploy.placement.chips import chip_named
+from mksgn.deploy.placement.chips import Chip, chip_named
 
 SCHEMA = "mksgn.sweep/1"
 
@@ -42,8 +44,6 @@ class Axes(StrictModel):
             values = getattr(self, axis)
             if len(set(values)) != len(values):
                 raise ValueError(f"axis {axis} names a value twice")
-        for chip in self.chip:
-            chip_named(chip)
         return self
 
 
@@ -138,13 +138,22 @@ class Point(StrictModel):
         return f"{self.variant.label}-{self.chip}"
 
 
-def read(path: Path) -> Grid:
+def read(path: Path, chips: Sequence[Chip] | None = None) -> Grid:
     """Read a grid; paths of models are relative to its folder.
+
+    Args:
+        path: The file.
+        chips: The chips that it may name; None: the known ones.
 
     Raises:
         BadInputError: One line that names the file, the field and the fault.
     """
     grid = read_yaml(path, Grid)
+    for chip in grid.axes.chip:
+        try:
+            chip_named(chip, chips)
+        except DeployError as error:
+            raise BadInputError(f"{path}: axes.chip: {error}") from error
     models = {label: str((path.parent / model).resolve()) for label, model in grid.axes.model.items()}
     return grid.model_copy(update={"axes": grid.axes.model_copy(update={"model": models})})
 

@@ -18,7 +18,7 @@ from mksgn.common.console import table
 from mksgn.common.extras import require
 
 SCHEMA = "mksgn.sweep_result/1"
-HEADINGS = ("point", "top-1", "mJ per {unit}", "spikes", "syn_ops", "latency", "cores", "mismatches")
+HEADINGS = ("point", "top-1", "mJ per {unit}", "spikes", "syn_ops", "latency", "cores", "mismatches", "limits")
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Row:
     mismatches: int | None  # with another execution, on the samples that were compared
     energy: dict[str, Energy]
     unit: str = "clip"  # what a sample is called
+    fit: str = "fits"  # or "not checked", "exceeds": Fit.state
+    limits: str = ""  # the same in words, with the limits
 
 
 def rows(grid: Grid, records: dict[str, Record], models: list[EnergyModel]) -> list[Row]:
@@ -82,6 +84,8 @@ def _row(point: Point, record: Record, models: list[EnergyModel]) -> Row:
         mismatches=None if record.parity is None else record.parity.mismatches,
         energy=priced,
         unit=record.unit,
+        fit=record.placement.fit.state,
+        limits=record.placement.fit.text(point.chip),
     )
 
 
@@ -143,7 +147,19 @@ def _cells(row: Row, model: str, mark: str) -> tuple[str, ...]:
         f"{row.latency_steps}",
         f"{row.cores}",
         "–" if row.mismatches is None else f"{row.mismatches}",
+        row.fit.upper() if row.fit == "not checked" else row.fit,
     )
+
+
+def fits(points: list[Row]) -> list[str]:
+    """Say what does not simply fit its chip, a line for all points of which the same is true."""
+    labels: dict[str, list[str]] = {}
+    for row in points:
+        if row.fit != "fits":
+            labels.setdefault(row.limits, []).append(row.label)
+    return [
+        f"{', '.join(names) if len(names) < len(points) else 'all points'}: {text}" for text, names in labels.items()
+    ]
 
 
 def markdown(points: list[Row], fronts: dict[str, list[Row]]) -> str:
@@ -156,6 +172,7 @@ def markdown(points: list[Row], fronts: dict[str, list[Row]]) -> str:
             if model in row.energy:
                 lines.append(f"| {' | '.join(_cells(row, model, '**front** ' if row.label in labels else ''))} |")
         lines.append("")
+    lines += [f"- {line}" for line in fits(points)]
     return "\n".join(lines)
 
 

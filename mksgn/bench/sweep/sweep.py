@@ -27,7 +27,7 @@ from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.progress import Identity, Progress, check_same
 from mksgn.bench.record import Record
 from mksgn.bench.record_io import load, write_atomically
-from mksgn.bench.run import LINE_EVERY_S
+from mksgn.bench.run import LINE_EVERY_S, limits_identity
 from mksgn.bench.samples import SampleSet, as_samples, open_data
 from mksgn.bench.shards import Shard, shards
 from mksgn.bench.sweep import tasks
@@ -36,6 +36,7 @@ from mksgn.bench.sweep.grid import Grid, Point, Variant
 from mksgn.common.atomic import replacing
 from mksgn.common.console import output, track
 from mksgn.common.errors import BadInputError
+from mksgn.deploy.placement.chips import Chip, chip_named
 from mksgn.deploy.run_folder import MANIFEST_FILE, environment
 from mksgn.train.checkpoint import sha256
 from mksgn.train.datasets.arrays import is_array_source
@@ -59,6 +60,7 @@ def sweep(
     scheduler: str | None = None,
     resume: bool = False,
     models: list[EnergyModel] | None = None,
+    chips: list[Chip] | None = None,
 ) -> dict[str, Record]:
     """Run all points of a grid.
 
@@ -69,6 +71,7 @@ def sweep(
         scheduler: Address of a Dask scheduler to use instead.
         resume: Continue the sweep in `out`.
         models: Energy models to price the runs with; None takes the known ones.
+        chips: Chips that the grid may name; None takes the known ones.
 
     Returns:
         Every point's record by label, in the grid's order.
@@ -78,6 +81,7 @@ def sweep(
         MissingExtraError: Dask is not installed.
     """
     models = known_models() if models is None else models
+    placed_on = {name: chip_named(name, chips) for name in grid.axes.chip}
     for name in grid.energy_models:
         model_named(name, models)
     clips = as_samples(open_data(grid.data, split=grid.split, limit=grid.limit, seed=grid.seed))
@@ -92,6 +96,7 @@ def sweep(
         **clips.identity(),
         "joints": [clips.digest(index) for index in (0, -1)],
         "environment": environment(),
+        **limits_identity(placed_on.values()),
     }
     _begin(out, request, resume)
     unfinished: Unfinished = {}
@@ -102,7 +107,7 @@ def sweep(
     if unfinished:
         with connected(workers, scheduler) as client:
             _check_versions(client, request["environment"])
-            _Runner(grid, out, client, clips, models, request).run(unfinished, checkpoints)
+            _Runner(grid, out, client, clips, models, placed_on, request).run(unfinished, checkpoints)
     return {point.label: load(out / "points" / point.label) for point in grid.points()}
 
 
@@ -110,10 +115,17 @@ class _Runner:
     """The client: submits tasks, adds up their results and writes them."""
 
     def __init__(
-        self, grid: Grid, out: Path, client: Client, clips: SampleSet, models: list[EnergyModel], request: Identity
+        self,
+        grid: Grid,
+        out: Path,
+        client: Client,
+        clips: SampleSet,
+        models: list[EnergyModel],
+        chips: dict[str, Chip],
+        request: Identity,
     ) -> None:
         self.grid, self.out, self.client, self.clips, self.models = grid, out, client, clips, models
-        self.request = request
+        self.chips, self.request = chips, request
         self.settings = grid.settings
         self.facts = self._data(clips.described())
         self.seed = None if is_array_source(grid.data) else grid.seed
@@ -194,7 +206,9 @@ class _Runner:
         """Submit the tasks that make the folders of a variant's points."""
         arguments = (self.networks[label], self.facts, self.seed, self.settings, self.progress[label])
         return [
-            self._await("point", point, self._submit(label, tasks.finish, *arguments, point.chip, self.models))
+            self._await(
+                "point", point, self._submit(label, tasks.finish, *arguments, self.chips[point.chip], self.models)
+            )
             for point in self.unfinished[label][1]
             if not _finished(self.out, point)
         ]

@@ -20,6 +20,7 @@ from mksgn.bench.shards import Network, Settings, Shard, run_shard
 from mksgn.bench.sweep.grid import Variant
 from mksgn.bench.sweep.variants import graph_of, graph_of_file
 from mksgn.deploy.options import Reading
+from mksgn.deploy.placement.chips import Chip
 from mksgn.export.graph import files
 from mksgn.train import checkpoint
 from mksgn.train.transforms import body_inputs
@@ -82,7 +83,7 @@ def finish(
     seed: int | None,
     settings: Settings,
     progress: Progress,
-    chip: str,
+    chip: Chip,
     models: list[EnergyModel],
 ) -> dict[str, bytes]:
     """Return the files of a point's folder by name; `facts` are its samples without their values."""
@@ -99,7 +100,7 @@ def finish(
             settings,
             progress,
             seed=seed,
-            options=EvaluationOptions(chip, models),
+            options=EvaluationOptions(chip.name, models, chips=[chip]),
             reports=False,
         )
         return {path.name: path.read_bytes() for path in sorted(out.iterdir())}

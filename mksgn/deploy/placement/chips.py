@@ -84,6 +84,10 @@ class Chip:
         """core_limits as float64; infinite where not published."""
         return np.array([np.inf if limit is None else limit for limit in self.core_limits])
 
+    def statement(self, limit: str) -> Stated | None:
+        """Who states a limit, by its name in Placement.limits; None: nobody, or nobody with a source."""
+        return self.stated.get("cores_per_neuron" if limit == CORES_REACHED else limit.replace(" ", "_"))
+
     @property
     def weight_limit(self) -> int | None:
         return None if self.weight_bits is None else self.weight_step * (2 ** (self.weight_bits - 1) - 1)

@@ -28,7 +28,8 @@ def test_the_markdown_has_the_pages_facts_in_tables():
     assert cells["blocks.0.attention.m"][-3:] == ["3", "172", "222"]
     assert cells["sit down"] == ["sit down", "2", "50.0 %", "throw"]
     assert cells["torch"] == ["torch", "4,800", "0", "–"]
-    assert cells["neurons per core"] == ["neurons per core", "100", "8,192", "1.2 %"]
+    assert cells["neurons per core"] == ["neurons per core", "100", "8,192", "1.2 %", "–"]
+    assert cells["output axons per core"][2:4] == ["not published", "not checked"]
     assert cells["run.json"][1] == "sha256 " + "c" * 64
     assert cells["horowitz45-fp32"][2] == "4.87 × 10⁻⁵"
     assert [row[0] for row in tables[1][1:]] == [f"{c.name} ({c.source})" for c in full_run().claims]

@@ -28,7 +28,7 @@ def test_the_summary_states_the_run_in_six_figures():
         "4.92 × 10⁻⁵ mJ the paper's formula on this run's firing rates",
         "0.596 mJ energy per sample, v5: the paper's own network and data",
         "✓ Spikes identical to torch: all 4,800 decisions agree",
-        "✓ Fits loihi2: 5 cores on 1 chip, no published limit exceeded",
+        "! 5 cores on 1 chip; fits what is published of loihi2; NOT CHECKED, no limit published: output axons per core",
         "No verdict on the paper's network: this run is of the network 'demo', which says nothing about it.",
         "No energy on this page was measured on a chip.",
     ):
@@ -52,7 +52,7 @@ def test_every_section_shows_its_part_of_the_record():
         "throw 0 0 0 0 no clips",
         "✓ All 4,800 decisions agree with torch",
         "neurons per core 100 8,192 1.2 %",
-        "output axons per core 12 not published",
+        "output axons per core 12 not published ! not checked",
         "blocks.0.attention.m 3 172 222 800 400 812 1,024",
         "miss graph convolution and attention",
         "sha256 " + "a" * 64,
@@ -174,9 +174,19 @@ def test_mismatches_and_exceeded_limits_stand_out():
     text = text_of(full_run(run))
     assert "✕ 1,200 of 4,800 decisions differ from snntorch" in text
     assert "First mismatch: layer blocks.0.conv, clip 2, step 3." in text
-    assert "✕ Does not fit loihi2: neurons per core exceeded" in text
+    assert (
+        "✕ 5 cores on 1 chip; exceeds loihi2: neurons per core (9,000 of 8,192); NOT CHECKED, no limit published: output"
+        in text
+    )
     assert "neurons per core 9,000 8,192 109.9 % ✕ exceeded" in text
     assert 'class="over"' in html_of(full_run(run))
+    run["placement"]["violations"] = ["a: <b> exceeds"]
+    assert "exceeds loihi2: a: <b> exceeds; NOT CHECKED" in text_of(full_run(run))
+    assert "- a: \\<b\\> exceeds" in markdown.render(facts_of(full_run(run), {}))
+    stated = {"name": "neurons per core", "value": 1, "max": 8, "evidence": "measured", "source": "our board"}
+    run["placement"] |= {"limits": [stated], "violations": []}
+    assert "✓ 5 cores on 1 chip; fits loihi2" in text_of(full_run(run))
+    assert "neurons per core 1 8 12.5 % measured: our board" in text_of(full_run(run))
     assert 'class="over"' not in html_of(full_run())
 
 

@@ -1,0 +1,33 @@
+"""Options that several commands of mksgn-bench share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mksgn.deploy.decode import HOW
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the unfinished work in the output folder.")]
+Calibration = Annotated[
+    str | None, typer.Option(metavar="SOURCE", help="Samples that quantise a file that is not, for fixed point.")
+]
+Decode = Annotated[
+    str, typer.Option(metavar=f"[{'|'.join(HOW)}]", help="How an output becomes a prediction; @OUTPUT of several.")
+]
+ModelFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--energy-model", metavar="FILE", help="YAML file of additional energy models; may be repeated."),
+]
+ClaimFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--claims", metavar="FILE", help="YAML file of additional published figures; may be repeated."),
+]
+RequiredClaims = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--require-claim",
+        metavar="NAME[@MODEL]",
+        help="Published figure that must hold, under an energy model; exit code 5 if it does not. May be repeated.",
+    ),
+]
