@@ -96,6 +96,7 @@ schema: setup
 	$(BIN)/python -m mksgn.deploy.placement.chip_file > mksgn/deploy/data/chips.schema.json
 	$(BIN)/python -m mksgn.bench.record > mksgn/bench/data/run.schema.json
 	$(BIN)/python -m mksgn.bench.energy_models > mksgn/bench/data/energy_models.schema.json
+	$(BIN)/python -m mksgn.bench.timing_models > mksgn/bench/data/timing_models.schema.json
 	$(BIN)/python -m mksgn.bench.claims > mksgn/bench/data/claims.schema.json
 
 clean:

@@ -18,7 +18,16 @@ from mksgn.bench.compare.runs import clip_names, compare_folders
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.errors import BoundMissedError
 from mksgn.bench.evaluation import EvaluationOptions
-from mksgn.bench.options import Calibration, ClaimFiles, Decode, ModelFiles, RequiredClaims, Resume, RunFolder
+from mksgn.bench.options import (
+    Calibration,
+    ClaimFiles,
+    Decode,
+    ModelFiles,
+    RequiredClaims,
+    Resume,
+    RunFolder,
+    TimingFiles,
+)
 from mksgn.bench.record import Record
 from mksgn.bench.record_io import load, write_atomically
 from mksgn.bench.report.facts import REPORT_FILES
@@ -26,6 +35,7 @@ from mksgn.bench.run import bench
 from mksgn.bench.samples import open_samples
 from mksgn.bench.shards import Settings
 from mksgn.bench.theory import PAPER_MODEL
+from mksgn.bench.timing_models import known_timing_models
 from mksgn.bench.verdicts import evaluate_claims, gate
 from mksgn.common.console import new_app, output, run_app
 from mksgn.common.extras import require
@@ -37,11 +47,13 @@ from mksgn.deploy.options import (
     ChipName,
     IfTimeStep,
     Integration,
+    Place,
     Reading,
     Reset,
     SpikeDelay,
     TimeStep,
     VInit,
+    check_place,
 )
 from mksgn.deploy.placement.chips import known_chips
 from mksgn.export.errors import ParityError
@@ -81,6 +93,8 @@ def run(
     shard: Annotated[int | None, typer.Option(help="Samples saved together: a batch; in Lava 64.", min=1)] = None,
     resume: Resume = False,
     energy_model: ModelFiles = None,
+    timing_model: TimingFiles = None,
+    place: Place = "compact",
     claims: ClaimFiles = None,
     require_claim: RequiredClaims = None,
     out: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/bench"),
@@ -95,7 +109,9 @@ def run(
     Example: mksgn-bench run any.nir --data npz:digits.npz --calibration npz:digits.npz --steps 25 --analog input
     """
     chips = known_chips(chip_file or ())
-    options = EvaluationOptions(chip, known_models(energy_model or ()), published_claims(claims or ()), chips)
+    models, times = known_models(energy_model or ()), known_timing_models(timing_model or ())
+    balance = check_place(place) == "balanced"
+    options = EvaluationOptions(chip, models, published_claims(claims or ()), chips, times, balance)
     compiling = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
     settings = Settings(backend, precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
     samples = open_samples(data, split=split, limit=limit, seed=seed, steps=steps)

@@ -23,6 +23,10 @@ ClaimFiles = Annotated[
     list[Path] | None,
     typer.Option("--claims", metavar="FILE", help="YAML file of additional published figures; may be repeated."),
 ]
+TimingFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--timing-model", metavar="FILE", help="YAML file of additional timing models; may be repeated."),
+]
 RequiredClaims = Annotated[
     list[str] | None,
     typer.Option(

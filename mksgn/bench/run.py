@@ -208,6 +208,8 @@ def _identity(
         **limits_identity([options.placed_on]),
         "energy_models": {model.name: _digest(model) for model in options.models},
         "claims": {figure.name: _digest(figure) for figure in options.claims},
+        "timing_models": {model.name: _digest(model) for model in options.timing_models},
+        **({"place": "balanced"} if options.balance else {}),
     }
 
 

@@ -1,12 +1,27 @@
 """The summary of a run on a terminal: counts by population, energies, claims, parity and speed."""
 
+from collections.abc import Iterator
+
 from rich.table import Table
 
 from mksgn.bench.numbers import counted, fraction
 from mksgn.bench.record import EnergyEntry, Record
 from mksgn.bench.report.facts import PRECISIONS
+from mksgn.bench.step_time import PlacementTime
 from mksgn.bench.theory import Theory, theory_of
 from mksgn.common.console import output
+
+# what a core does, in words
+EVENT_WORDS = {
+    "messages_in": "messages in",
+    "dense": "synaptic operations of dense layers",
+    "sparse": "synaptic operations of sparse projections",
+    "convolution": "synaptic operations of convolutions",
+    "accesses": "accesses of neurons",
+    "updates": "updates of neurons",
+    "spikes": "spikes",
+    "messages_out": "messages out",
+}
 
 
 def show(record: Record, torch_top1: float | None) -> None:
@@ -31,11 +46,40 @@ def show(record: Record, torch_top1: float | None) -> None:
     if (placement := record.placement) is not None:
         cores = f"{counted(placement.cores, 'core')} on {counted(placement.chips, 'chip')}"
         output.print(f"placement: {cores}; {placement.fit.text(placement.chip)}")
+    for line in timing_lines(record):
+        output.print(line)
     execution, spread = record.execution, ""
     if execution.repeats > 1:
         spread = f" ({execution.seconds_min:.1f} to {execution.seconds_max:.1f} s in {execution.repeats} repetitions)"
     speed = f"{execution.seconds:.1f} s{spread}, {execution.clips_per_second:.1f} {record.unit}s/s on this host"
     output.print(f"{speed}; latency {counted(execution.latency_steps, 'step')}")
+
+
+def timing_lines(record: Record) -> Iterator[str]:
+    """Yield the time on the chip, a line for each timing model and placement, and what binds it."""
+    for timing in record.timing:
+        for row in timing.placements:
+            where = f"{counted(row.cores, 'core')} of {timing.chip}, {row.place}"
+            if row.step_us is None or row.latency_us is None or row.samples_per_second is None:
+                most = f"{row.busiest['messages_in']:,.0f} messages in, {_operations(row):,.0f} synaptic operations"
+                yield f"{timing.model}: busiest of {where}, per step: {most}; no latencies, so no time"
+                continue
+            step, latency, rate = row.step_us, row.latency_us, row.samples_per_second
+            yield (
+                f"{timing.model}: {where}: step {step.lower:.1f} to {step.estimate:.1f} µs, latency "
+                f"{latency.lower / 1e3:.2f} to {latency.estimate / 1e3:.2f} ms, {rate.lower:,.0f} to {rate.estimate:,.0f} "
+                f"{record.unit}s/s; bound by {binding_text(row)}"
+            )
+
+
+def binding_text(row: PlacementTime) -> str:
+    """Say what binds most of the steps of a placement."""
+    first = row.binding[0]
+    return f"{first.population} ({EVENT_WORDS[first.event]}, {first.share:.0%} of the step time)"
+
+
+def _operations(row: PlacementTime) -> float:
+    return max(row.busiest[kind] for kind in ("dense", "sparse", "convolution"))
 
 
 def lines(record: Record) -> str:

@@ -28,7 +28,7 @@ from mksgn.bench.timing_models import TimingModel, known_timing_models
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement.activity import Activity
 from mksgn.deploy.placement.balanced import balanced
-from mksgn.deploy.placement.chips import Chip, chip_named
+from mksgn.deploy.placement.chips import CHIPS, Chip, chip_named
 from mksgn.deploy.placement.loads import COLUMN, EVENTS, Loads, core_loads
 from mksgn.deploy.placement.place import Placement, place
 from mksgn.deploy.placement.work import Work
@@ -55,7 +55,7 @@ def timings(
         execution: Its execution; the spikes of its first bodies are counted by core and step, those of
             spiking inputs included.
         models: Timing models.
-        chips: Chips that their names refer to.
+        chips: Chips that their names refer to, besides the known ones.
         balance: Evaluate the placement that balances beside the compact one.
         bodies_per_sample: Mean number of bodies of a sample.
         energies: Energy per sample in mJ by energy model, lower bounds.
@@ -68,7 +68,7 @@ def timings(
     activity = Activity(program, execution.spikes)
     found = []
     for model in models:
-        chip = chip_named(model.chip, chips)
+        chip = chip_named(model.chip, [*CHIPS.values(), *chips])
         placements = {"compact": place(program, chip)}
         if balance:
             placements["balanced"] = _balanced(model, placements["compact"], activity, execution)
@@ -91,6 +91,13 @@ def _balanced(model: TimingModel, compact: Placement, activity: Activity, execut
         return float(step_times(timed, placement, core_loads(placement, activity).streaming())[0].mean())
 
     return balanced(compact.program, compact.chip, Work(_by_event(timed), rates), time, compact)
+
+
+def expected_balance(compact: Placement) -> Placement:
+    """Balance a network that has not run: with one firing rate for all populations, and its chip's timing model."""
+    models = known_timing_models()
+    model = with_latencies(next((m for m in models if m.chip == compact.chip.name), models[0]))
+    return balanced(compact.program, compact.chip, Work(_by_event(model), {}), compact=compact)
 
 
 def with_latencies(model: TimingModel) -> TimingModel:

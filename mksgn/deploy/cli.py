@@ -24,15 +24,17 @@ from mksgn.deploy.options import (
     ChipName,
     IfTimeStep,
     Integration,
+    Place,
     Reading,
     Reset,
     SpikeDelay,
     TimeStep,
     VInit,
+    check_place,
 )
 from mksgn.deploy.placement import check
 from mksgn.deploy.placement.chips import Chip, chip_named, known_chips
-from mksgn.deploy.placement.place import place
+from mksgn.deploy.placement.place import place as compact
 from mksgn.deploy.placement.utilisation import draw, utilisation_table
 from mksgn.deploy.program.program import Program
 from mksgn.deploy.program.text import text
@@ -95,6 +97,7 @@ def deploy(
     device: Device = "cpu",
     chip: ChipName = "loihi2",
     chip_file: ChipFiles = None,
+    place: Place = "compact",
     check_limits: Check = False,
     describe: Describe = False,
     print_after: PrintAfter = None,
@@ -124,7 +127,7 @@ def deploy(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     if check_limits:
-        _check(program, chip_named(chip, known_chips(chip_file or ())), out)
+        _check(program, chip_named(chip, known_chips(chip_file or ())), check_place(place), out)
     if data is not None:
         execution, facts = _run_source(graph, program, data, (split, limit, seed, steps), backend, device)
     elif inputs is not None and given is not None:
@@ -285,8 +288,12 @@ def _write(
     output.print(f"wrote {out / 'spikes.npz'}, outputs.npz, counters.json and manifest.json")
 
 
-def _check(program: Program, chip: Chip, out: Path | None) -> None:
-    placement = place(program, chip)
+def _check(program: Program, chip: Chip, how: str, out: Path | None) -> None:
+    placement = compact(program, chip)
+    if how == "balanced":
+        from mksgn.bench.timing import expected_balance  # the stage after this one has the latencies
+
+        placement = expected_balance(placement)
     output.print(utilisation_table(placement))
     for note in check.notes(placement, chip):
         output.print(note)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import nir
 import typer
 
+from mksgn.deploy.errors import DeployError
 from mksgn.deploy.placement.chips import CHIPS
 from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO, with_conventions
 from mksgn.export.graph.standard import standard_form
@@ -26,6 +27,14 @@ VInit = Annotated[str, typer.Option(help=_choices("initial state where the file 
 Integration = Annotated[str, typer.Option(help=_choices("a step of a neuron where the file names none", INTEGRATIONS))]
 SpikeDelay = Annotated[int, typer.Option(help=_choices("steps until a spike leaves its neuron", SPIKE_DELAYS))]
 ChipName = Annotated[str, typer.Option(metavar="NAME", help=f"Chip of the placement: {', '.join(CHIPS)}.")]
+PLACES = ("compact", "balanced")
+Place = Annotated[
+    str,
+    typer.Option(
+        metavar="[compact|balanced]",
+        help="How populations are laid on cores: on as few as there can be, or so that the busiest core does least.",
+    ),
+]
 ChipFiles = Annotated[
     list[Path] | None,
     typer.Option("--chip-file", metavar="FILE", help="YAML file of additional chips; may be repeated."),
@@ -69,3 +78,10 @@ class Reading:
             for name, (value, default) in values.items()
             if value != default
         }
+
+
+def check_place(place: str) -> str:
+    """Return the kind of placement. Raises DeployError for an unknown one."""
+    if place not in PLACES:
+        raise DeployError(f"--place {place}: choose {' or '.join(PLACES)}")
+    return place
