@@ -54,6 +54,9 @@ class PlacementTime(StrictModel):
     """Samples (clips, with all of their bodies) that stream; `lower` follows from the estimated step time."""
     binding: list[Binding]
     """What binds the steps in the lower bound, most of the time first; empty without latencies."""
+    hops: dict[str, Amount] | None = None
+    """Per body, what messages between cores cross: within_tile (messages), east_west and north_south (tiles); and
+    busiest_link, the mean over the steps of the most messages over a link. Null where cores have no coordinates."""
     static_mJ: Span | None = None
     """Static energy per sample at the model's stated power."""
     energy_delay_mJ_ms: float | None = None

@@ -30,6 +30,7 @@ from mksgn.deploy.placement.activity import Activity
 from mksgn.deploy.placement.balanced import balanced
 from mksgn.deploy.placement.chips import CHIPS, Chip, chip_named
 from mksgn.deploy.placement.loads import COLUMN, EVENTS, Loads, core_loads
+from mksgn.deploy.placement.mesh import coordinates, hops
 from mksgn.deploy.placement.place import Placement, place
 from mksgn.deploy.placement.work import Work
 from mksgn.deploy.program.program import Program
@@ -153,6 +154,7 @@ def _placement_time(
         "cores": placement.cores,
         "chips": placement.chips,
         "busiest": dict(zip(EVENTS, streaming.max(axis=2, initial=0).mean((0, 1)).tolist(), strict=True)),
+        "hops": _hops(placement, loads),
     }
     if model.latencies_ns is None:
         times = dict.fromkeys(("step_us", "longest_step_us", "latency_us", "samples_per_second"))
@@ -171,6 +173,15 @@ def _placement_time(
         static_mJ=None if watts is None else Span(lower=watts * period[0] * 1e-3, estimate=watts * period[1] * 1e-3),
         energy_delay_mJ_ms=None if energy_mJ is None else energy_mJ * latency.lower * 1e-3,
     )
+
+
+def _hops(placement: Placement, loads: Loads) -> dict[str, float] | None:
+    crossed = hops(placement, loads.messages, loads.steps)
+    if crossed is None:
+        return None
+    bodies = len(loads.counts)
+    per_body = {name: getattr(crossed, name) / bodies for name in ("within_tile", "east_west", "north_south")}
+    return {**per_body, "busiest_link": crossed.busiest_link}
 
 
 def step_times(model: TimingModel, placement: Placement, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -244,9 +255,8 @@ def _tiles(placement: Placement) -> int:
 
 def _longest_way(model: TimingModel, placement: Placement) -> float:
     """Time in ns of a message across the part of the mesh in use; 0 where it is not known."""
-    mesh = placement.chip.mesh
-    if mesh is None or model.latencies_ns is None or model.latencies_ns.hop is None or placement.chips > 1:
+    at = coordinates(placement)
+    if at is None or model.latencies_ns is None or model.latencies_ns.hop is None:
         return 0.0
-    columns = min(mesh.columns, -(-_tiles(placement) // mesh.rows))
-    hop = model.latencies_ns.hop
-    return (columns - 1) * hop.east_west + (mesh.rows - 1) * hop.north_south
+    columns, rows = (at.max(0) - at.min(0)).tolist()
+    return columns * model.latencies_ns.hop.east_west + rows * model.latencies_ns.hop.north_south

@@ -1,0 +1,87 @@
+"""Where a placement's cores lie on the chip's mesh, and the tiles that its messages cross.
+
+Cores fill the tiles one after the other, and tiles run along the mesh like a snake: down the first
+column, up the next. So populations that follow each other, which talk most, lie side by side. A
+message goes along its row first and then along its column. Where a network takes several chips, how
+these are joined is not known, and there are no coordinates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mksgn.deploy.placement.loads import Messages
+from mksgn.deploy.placement.place import Placement
+
+
+@dataclass(frozen=True)
+class Hops:
+    """Messages between cores, those of the host left out, by what they cross; counts over all samples.
+
+    Attributes:
+        within_tile: messages between cores of one tile.
+        east_west: tiles crossed along rows.
+        north_south: tiles crossed along columns.
+        busiest_link: mean over the time steps of the most messages over any link of the mesh.
+    """
+
+    within_tile: int
+    east_west: int
+    north_south: int
+    busiest_link: float
+
+
+def coordinates(placement: Placement) -> np.ndarray | None:
+    """Column and row of each core's tile, (cores, 2) int64; None without a mesh, or on several chips."""
+    mesh = placement.chip.mesh
+    if mesh is None or placement.chips > 1:
+        return None
+    tile = np.arange(placement.cores) // mesh.cores_per_tile
+    column, row = np.divmod(tile, mesh.rows)
+    return np.stack([column, np.where(column % 2, mesh.rows - 1 - row, row)], axis=1)
+
+
+def hops(placement: Placement, messages: tuple[Messages, ...], steps: int) -> Hops | None:
+    """Count what messages cross; None where the cores have no coordinates.
+
+    Args:
+        placement: the network on a chip's cores.
+        messages: of `loads.core_loads`.
+        steps: time steps S of a sample, which follow each other without a pause.
+    """
+    at, mesh = coordinates(placement), placement.chip.mesh
+    if at is None or mesh is None:
+        return None
+    within = east_west = north_south = 0
+    samples = len(messages[0].count) if messages else 0
+    # messages east, west, south and north across the link that follows each tile
+    links = np.zeros((4, samples, steps, mesh.columns, mesh.rows), dtype=np.int64)
+    for message in messages:
+        if message.sender is None:
+            continue
+        senders, receivers = message.count.shape[2:]
+        start = at[message.sender : message.sender + senders]
+        end = at[message.receiver : message.receiver + receivers]
+        across = np.abs(start[:, None] - end[None])
+        total = message.count.sum((0, 1))
+        within += int(total[(across == 0).all(2)].sum())
+        east_west += int((total * across[..., 0]).sum())
+        north_south += int((total * across[..., 1]).sum())
+        _add_links(links, message, start, end, steps)
+    return Hops(within, east_west, north_south, float(links.max((0, 3, 4), initial=0).mean()) if samples else 0.0)
+
+
+def _add_links(links: np.ndarray, message: Messages, start: np.ndarray, end: np.ndarray, steps: int) -> None:
+    """Add the links that messages use: along the sender's row, then along the receiver's column."""
+    when = (message.first + np.arange(message.count.shape[1])) % steps
+    for s, (column, row) in enumerate(start):
+        for r, (to_column, to_row) in enumerate(end):
+            count = message.count[:, :, s, r]
+            if (column, row) == (to_column, to_row) or not count.any():
+                continue
+            for x in range(min(column, to_column), max(column, to_column)):
+                links[0 if to_column > column else 1, :, :, x, row][:, when] += count
+            for y in range(min(row, to_row), max(row, to_row)):
+                links[2 if to_row > row else 3, :, :, to_column, y][:, when] += count
