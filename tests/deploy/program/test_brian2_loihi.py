@@ -2,93 +2,31 @@
 
 brian2-loihi 0.5.2, whose authors claim an exact match of neurons and synapses with Loihi 1, computes in one step
 
-    I = trunc0(I (4096 - decay_I) / 4096) + w     decay_I 0 … 4096; w = floor(64 weight 2^w_exp) to multiples of 64
+    I = trunc0(I (4096 - decay_I) / 4096) + w     decay_I 0 … 4096; w = 64 floor(weight 2^w_exp)
     v = trunc0(v (4096 - decay_v) / 4096) + I     without a bias, and I and v without bounds
     s = v > 64 threshold_v_mant;   v = 0 where s, and for refractory - 1 steps more
 
 so that decay_I = du + 1 makes it Lava's model. Each test after the first two holds one difference to its formula.
 """
 
-import logging
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mksgn.deploy import compile_graph, run
-from mksgn.deploy.program.neurons import FixedNeuron, prepare
 from mksgn.export.lava_dl.file import read
 from mksgn.export.loihi import CURRENT_WRAP, DECAY_STEPS, MEMBRANE_MAX, SUB_UNITS, SYNAPTIC_SUM_LIMIT
 from tests.support.lava_dl_files import dense, inp, neuron, write
+from tests.support.loihi_traces import Trace, ours, synapses, theirs
 from tests.support.tiers import examples, one_in
 
 loihi1 = pytest.importorskip("brian2_loihi", reason="brian2-loihi is not installed: make setup, with Python 3.13")
-brian2 = pytest.importorskip("brian2")
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SETTINGS = settings(derandomize=True, deadline=None, database=None, max_examples=examples(60, fast=4))
 LARGEST_WRAP = int(CURRENT_WRAP) // 2  # the largest current that does not wrap
 STEPS = 40
-
-
-@dataclass(frozen=True)
-class Trace:
-    """States after each step, in sub-units, and spikes: int64 (steps, neurons)."""
-
-    u: np.ndarray
-    v: np.ndarray
-    spikes: np.ndarray
-
-    def same(self, other: "Trace", where: np.ndarray | slice = slice(None)) -> None:
-        for name in ("u", "v", "spikes"):
-            np.testing.assert_array_equal(getattr(self, name)[where], getattr(other, name)[where], err_msg=name)
-
-
-@pytest.fixture(autouse=True)
-def _without_a_compiler():
-    brian2.prefs.codegen.target = "numpy"
-    logging.getLogger("brian2").setLevel(logging.WARNING)  # it logs all code that it makes
-
-
-def synapses(weight: np.ndarray, group, spikes: np.ndarray, w_exp: int) -> list:
-    """Spikes (steps, inputs) and the mixed-sign synapses (neurons, inputs) that they reach."""
-    times, indices = np.nonzero(spikes)
-    source = loihi1.LoihiSpikeGeneratorGroup(spikes.shape[1], indices, times)
-    made = loihi1.LoihiSynapses(source, group, w_exp=w_exp, sign_mode=loihi1.synapse_sign_mode.MIXED)
-    into, out_of = (axis.ravel() for axis in np.indices(weight.shape))
-    made.connect(i=out_of, j=into)
-    made.w = weight.ravel()
-    return [source, made]
-
-
-def theirs(weight, spikes, decay_i: int, decay_v: int, vth: int, *, w_exp: int = 0, refractory: int = 1) -> Trace:
-    group = loihi1.LoihiNeuronGroup(
-        len(weight), refractory=refractory, threshold_v_mant=vth, decay_v=decay_v, decay_I=decay_i
-    )
-    current, membrane = (loihi1.LoihiStateMonitor(group, name) for name in "Iv")
-    fired = loihi1.LoihiSpikeMonitor(group)
-    network = loihi1.LoihiNetwork(group, *synapses(weight, group, spikes, w_exp), current, membrane, fired)
-    network.run(len(spikes))
-    train = np.zeros((len(spikes), len(weight)), np.int64)
-    train[np.asarray(fired.t), np.asarray(fired.i)] = 1
-    u, v = (np.asarray(x).T for x in (current.I, membrane.v))
-    assert (u == np.rint(u)).all()
-    assert (v == np.rint(v)).all()
-    return Trace(u.astype(np.int64), v.astype(np.int64), train)
-
-
-def ours(currents: np.ndarray, du: int | None, dv: int, vth: int) -> Trace:
-    """The emulator's step on currents (steps, neurons) in weight units."""
-    one = np.ones(1, np.int32)
-    state = prepare(FixedNeuron(dv, vth * one, 0 * one, 0, du=du))
-    membrane, found = state.start(torch.zeros(currents.shape[1:])), []
-    for a in torch.from_numpy(currents.astype(np.float32)):
-        s, membrane, _ = state.step(a, membrane)
-        found.append([SUB_UNITS * a if membrane.u is None else membrane.u, membrane.v, s])
-    return Trace(*(torch.stack(x).numpy().astype(np.int64) for x in zip(*found, strict=True)))
 
 
 def trunc0(x: np.ndarray, decay: int) -> np.ndarray:
