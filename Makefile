@@ -55,7 +55,8 @@ test-all: setup
 
 # On Python 3.10: Lava as it was released, and what has lava-dl or the old SpikingJelly as its oracle.
 LAVA_TESTS := tests/deploy/lava tests/deploy/test_any_program.py tests/deploy/placement/test_chips.py tests/export/lava_dl \
-	tests/export/lowering/test_supported_modules.py tests/train/test_benchmark.py tests/train/test_neurons.py
+	tests/export/lowering/test_supported_modules.py tests/export/quantization/test_slayer.py \
+	tests/train/test_benchmark.py tests/train/test_neurons.py
 test-lava-dl: setup-lava-dl
 	$(call run-tests,$(LAVA_DL_VENV)/bin/python,$(LAVA_TESTS))
 
