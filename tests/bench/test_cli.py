@@ -14,9 +14,10 @@ from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
 from mksgn.train.datasets import open_source
 from tests.support.bench_runs import student_files
+from tests.support.paths import EXAMPLES
 from tests.support.sweep_grids import GRID
 
-CHIP = Path(__file__).parents[2] / "examples" / "own_chip" / "chip.yaml"
+CHIP = EXAMPLES / "own_chip" / "chip.yaml"
 PRICES = """
 schema: mksgn.energy_models/1
 models:
@@ -177,14 +178,18 @@ def test_sweep_prints_the_front(command, model, tmp_path):
     grid = (
         GRID.replace("limit: 12", "limit: 8")
         .replace("[2, 4]", "[2]")
+        .replace("loihi1]", "our-chip]")
         .replace("tiny: model.pt", f"tiny: {model.parent}/model.pt")
     )
     (tmp_path / "grid.yaml").write_text(grid)
-    text = command("sweep", tmp_path / "grid.yaml", "--workers", 1, "-o", tmp_path / "sweep")
+    text = command("sweep", tmp_path / "grid.yaml", "--workers", 1, "-o", tmp_path / "sweep", "--chip-file", CHIP)
+    assert "NOT CHECKED, no limit published: synaptic delay" in text.replace("\n", " ")
     assert "accuracy and energy under horowitz45-fp32" in text
     assert "* tiny-S2-th1" in text
     assert "pareto-davies2018-loihi1.png" in text
-    assert "already holds a sweep" in command("sweep", tmp_path / "grid.yaml", "-o", tmp_path / "sweep", code=2)
+    assert "already holds a sweep" in command(
+        "sweep", tmp_path / "grid.yaml", "-o", tmp_path / "sweep", "--chip-file", CHIP, code=2
+    )
 
 
 @pytest.mark.parametrize(

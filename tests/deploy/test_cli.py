@@ -3,7 +3,6 @@ in a file.
 """
 
 import json
-from pathlib import Path
 
 import nir
 import numpy as np
@@ -17,6 +16,7 @@ from mksgn.deploy.errors import ChipLimitError, DeployError
 from mksgn.deploy.program.text import text
 from mksgn.export.graph import files
 from tests.support.graphs import chain, inp, lif, linear, out
+from tests.support.paths import EXAMPLES
 
 F32 = np.float32
 
@@ -192,7 +192,7 @@ def test_pickled_arrays_are_refused(foreign):
         deploy(foreign / "net.nir", "--precision", "float", "--inputs", foreign / "evil.npy")
 
 
-CHIP = Path(__file__).parents[2] / "examples" / "own_chip" / "chip.yaml"
+CHIP = EXAMPLES / "own_chip" / "chip.yaml"
 
 
 def test_the_check_has_three_outcomes(foreign):

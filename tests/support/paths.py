@@ -6,6 +6,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+EXAMPLES = ROOT / "examples"
 DATA = ROOT / "tests" / "data"
 NW_UCLA = ROOT.parent / "shared" / "data" / "nw_ucla"
 needs_nw_ucla = pytest.mark.skipif(

@@ -7,6 +7,7 @@ data/chips.schema.json for editors.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -122,6 +123,40 @@ class ChipsFile(StrictModel):
 
     schema_id: Literal["mksgn.chips/1"] = Field(alias="schema")
     chips: list[ChipEntry]
+
+
+NOT_LIMITED = ("cores_per_neuron", "weights_per_neuron")  # where they are left out
+
+
+def markdown(chips: Sequence[ChipEntry]) -> str:
+    """The table of docs/ENERGY.md: every number with the grade of its evidence, and its source as a footnote."""
+    sources: dict[str, int] = {}
+
+    def cell(name: str, stated: Stated | None) -> str:
+        if stated is None:
+            return "no such limit" if name in NOT_LIMITED else "**not published**"
+        return f"{stated.value:,} {said(stated)}"
+
+    def said(stated: Stated | Neurons | Mesh) -> str:
+        return f"{stated.evidence} [{sources.setdefault(stated.source, len(sources) + 1)}]"
+
+    def mesh(chip: ChipEntry) -> str:
+        m = chip.mesh
+        return f"{m.columns} x {m.rows} tiles of {m.cores_per_tile}, {said(m)}" if m else "**not published**"
+
+    def neurons(chip: ChipEntry) -> str:
+        n = chip.neurons
+        current = "" if n.synaptic_current else ", no synaptic current"
+        return f"{n.kind}{'' if n.kind == 'microcode' else ', reset ' + ' or '.join(n.resets)}{current}, {said(n)}"
+
+    rows = [["", *(chip.name for chip in chips)], ["---"] * (len(chips) + 1)]
+    for name in Limits.model_fields:
+        rows.append([f"`{name}`", *(cell(name, getattr(chip.limits, name)) for chip in chips)])
+    rows += [["`neurons`", *map(neurons, chips)], ["`mesh`", *map(mesh, chips)]]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines += ["", *(f"{number}. {source}" for source, number in sources.items())]
+    lines += ["", *(f"- {chip.name}: {' '.join(chip.scope.split())}" for chip in chips if chip.scope)]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import pytest
 
 from mksgn.bench.sweep.grid import Grid, read
 from mksgn.common.errors import BadInputError
+from mksgn.deploy.placement.chips import known_chips
+from tests.support.paths import EXAMPLES
 from tests.support.sweep_grids import GRID
 
 
@@ -23,6 +25,14 @@ def test_a_fault_in_a_grid_is_reported_in_one_line(tmp_path, change, fault):
     with pytest.raises(BadInputError, match=fault) as error:
         read(tmp_path / "grid.yaml")
     assert "\n" not in str(error.value)
+
+
+def test_a_grid_may_name_a_chip_of_a_file(tmp_path):
+    (tmp_path / "grid.yaml").write_text(GRID.replace("loihi1]", "our-chip]"))
+    with pytest.raises(BadInputError, match=r"grid.yaml: axes.chip: chip 'our-chip' is not known.* --chip-file"):
+        read(tmp_path / "grid.yaml")
+    grid = read(tmp_path / "grid.yaml", known_chips([EXAMPLES / "own_chip" / "chip.yaml"]))
+    assert {point.chip for point in grid.points()} == {"loihi2", "our-chip"}
 
 
 def test_grids_have_defaults(tmp_path):

@@ -1,6 +1,7 @@
 """Pareto fronts, tables and pictures of a sweep."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -33,6 +34,23 @@ def test_a_lower_bound_does_not_dominate_a_total():
     assert [x.label for x in pareto.front(points, "e")] == ["bound", "total"]
 
 
+def test_what_does_not_simply_fit_is_said_once_for_all_of_its_points():
+    open_limits = {"fit": "not checked", "limits": "fits what is published of loihi2; NOT CHECKED: axons"}
+    points = [
+        replace(row("a", 0.5, 1.0), **open_limits),
+        replace(row("b", 0.5, 1.0), **open_limits),
+        replace(row("c", 0.5, 1.0), fit="exceeds", limits="exceeds loihi1: axons"),
+        row("d", 0.5, 1.0),
+    ]
+    assert pareto.fits(points) == [f"a, b: {open_limits['limits']}", "c: exceeds loihi1: axons"]
+    assert pareto.fits(points[:2]) == [f"all points: {open_limits['limits']}"]
+    text = pareto.markdown(points, {"e": []})
+    assert [line.split("|")[-2].strip() for line in text.splitlines() if "50.0" in line] == [
+        "NOT CHECKED", "NOT CHECKED", "exceeds", "fits",
+    ]  # fmt: skip
+    assert text.endswith("- c: exceeds loihi1: axons")
+
+
 @pytest.mark.slow
 def test_tables_and_pictures(folder, one_worker):
     out, records = one_worker
@@ -50,6 +68,9 @@ def test_tables_and_pictures(folder, one_worker):
     assert set(result["fronts"]["horowitz45-fp32"]) <= set(records)
     assert paths[2].read_bytes().startswith(b"\x89PNG")
     text = paths[1].read_text()
+    assert {p["fit"] for p in result["points"] if p["chip"] == "loihi2"} == {"not checked"}
+    assert {p["fit"] for p in result["points"] if p["chip"] == "loihi1"} == {"fits"}
+    assert "fits what is published of loihi2; NOT CHECKED, no limit published: input axons per core" in text
     assert text.count("| tiny-") + text.count("| **front** tiny-") == 16
     assert "≥ " in text.split("davies2018-loihi1")[1]
     assert "≥ " not in text.split("davies2018-loihi1")[0]

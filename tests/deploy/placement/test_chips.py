@@ -12,9 +12,10 @@ import yaml
 from mksgn.common.errors import BadInputError
 from mksgn.common.schemas import json_schema_of
 from mksgn.deploy.errors import DeployError
-from mksgn.deploy.placement.chip_file import SCHEMA, ChipsFile, Limits
+from mksgn.deploy.placement.chip_file import SCHEMA, ChipsFile, Limits, markdown
 from mksgn.deploy.placement.chips import CHIPS, DATA, LOIHI1, LOIHI2, Chip, chip_named, entries, known_chips
 from mksgn.export import loihi as ranges
+from tests.support.paths import DOCS, EXAMPLES
 
 
 def test_limits_of_loihi_1():
@@ -93,6 +94,18 @@ def test_the_schema_checked_in_is_the_code_s_and_accepts_our_file():
     validator = jsonschema.Draft202012Validator(json.loads(schema))
     validator.check_schema(json.loads(schema))
     validator.validate(yaml.safe_load((DATA / "chips.yaml").read_text(encoding="utf-8")))
+
+
+def test_the_page_has_the_table_that_the_code_writes():
+    page = (DOCS / "ENERGY.md").read_text(encoding="utf-8")
+    table = page.partition("<!-- chips -->\n")[2].partition("\n<!-- /chips -->")[0]
+    assert table == markdown(entries()), "put what chip_file.markdown(entries()) returns between the page's marks"
+
+
+def test_the_example_of_a_lab_is_a_chip_and_says_that_it_is_invented():
+    chip = chip_named("our-chip", known_chips([EXAMPLES / "own_chip" / "chip.yaml"]))
+    assert chip.delay is None
+    assert "INVENTED" in (EXAMPLES / "own_chip" / "chip.yaml").read_text(encoding="utf-8")
 
 
 def test_every_limit_of_the_file_is_a_field_of_the_chip_and_keeps_its_evidence():
