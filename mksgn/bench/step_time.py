@@ -45,14 +45,14 @@ class PlacementTime(StrictModel):
     chips: Count
     busiest: dict[str, Amount]
     """Mean over the steps of the largest count on any core, by event; each event has its own busiest core."""
-    step_us: Span | None
+    step_us: Span | None = None
     """Mean time of a step; null for a model without latencies."""
-    longest_step_us: Span | None
-    latency_us: Span | None
+    longest_step_us: Span | None = None
+    latency_us: Span | None = None
     """Of a body that is alone on the chip, from its first step to the last step of its output."""
-    samples_per_second: Span | None
+    samples_per_second: Span | None = None
     """Samples (clips, with all of their bodies) that stream; `lower` follows from the estimated step time."""
-    binding: list[Binding]
+    binding: list[Binding] = Field(default_factory=list)
     """What binds the steps in the lower bound, most of the time first; empty without latencies."""
     hops: dict[str, Amount] | None = None
     """Per body, what messages between cores cross: within_tile (messages), east_west and north_south (tiles); and

@@ -149,30 +149,29 @@ def _placement_time(
     model: TimingModel, name: str, placement: Placement, loads: Loads, bodies: float, energy_mJ: float | None
 ) -> PlacementTime:
     streaming = loads.streaming()
-    facts = {
-        "place": name,
-        "cores": placement.cores,
-        "chips": placement.chips,
-        "busiest": dict(zip(EVENTS, streaming.max(axis=2, initial=0).mean((0, 1)).tolist(), strict=True)),
-        "hops": _hops(placement, loads),
-    }
+    counted = PlacementTime(
+        place="balanced" if name == "balanced" else "compact",
+        cores=placement.cores,
+        chips=placement.chips,
+        busiest=dict(zip(EVENTS, streaming.max(axis=2, initial=0).mean((0, 1)).tolist(), strict=True)),
+        hops=_hops(placement, loads),
+    )
     if model.latencies_ns is None:
-        times = dict.fromkeys(("step_us", "longest_step_us", "latency_us", "samples_per_second"))
-        return PlacementTime(**facts, **times, binding=[])
+        return counted
     step, alone = step_times(model, placement, streaming), step_times(model, placement, loads.counts)
     latency = Span(lower=alone[0].sum(1).mean(), estimate=alone[1].sum(1).mean())
     period = [x.mean() * loads.steps * bodies for x in step]  # µs per sample
     watts = model.static_power_W
-    return PlacementTime(
-        **facts,
-        step_us=Span(lower=step[0].mean(), estimate=step[1].mean()),
-        longest_step_us=Span(lower=step[0].max(), estimate=step[1].max()),
-        latency_us=latency,
-        samples_per_second=Span(lower=1e6 / period[1], estimate=1e6 / period[0]),
-        binding=_bindings(model, placement, streaming),
-        static_mJ=None if watts is None else Span(lower=watts * period[0] * 1e-3, estimate=watts * period[1] * 1e-3),
-        energy_delay_mJ_ms=None if energy_mJ is None else energy_mJ * latency.lower * 1e-3,
-    )
+    times = {
+        "step_us": Span(lower=step[0].mean(), estimate=step[1].mean()),
+        "longest_step_us": Span(lower=step[0].max(), estimate=step[1].max()),
+        "latency_us": latency,
+        "samples_per_second": Span(lower=1e6 / period[1], estimate=1e6 / period[0]),
+        "binding": _bindings(model, placement, streaming),
+        "static_mJ": None if watts is None else Span(lower=watts * period[0] * 1e-3, estimate=watts * period[1] * 1e-3),
+        "energy_delay_mJ_ms": None if energy_mJ is None else energy_mJ * latency.lower * 1e-3,
+    }
+    return counted.model_copy(update=times)
 
 
 def _hops(placement: Placement, loads: Loads) -> dict[str, float] | None:

@@ -199,7 +199,8 @@ class _Counting:
         sender = _tile_of_cell(bounds, units.bounds)
         receiver = _tile_of_cell(bounds, target_bounds)
         pairs = np.zeros((len(cells), units.cores, target.cores), dtype=np.int64)
-        np.add.at(pairs, (slice(None), sender.ravel(), receiver.ravel()), cells.reshape(len(cells), -1))
+        for step, counts in zip(pairs, cells.reshape(len(cells), -1), strict=True):
+            np.add.at(step, (sender.ravel(), receiver.ravel()), counts)
         return pairs
 
 
