@@ -347,7 +347,7 @@ def test_resuming_another_training_or_a_damaged_one_is_refused(tmp_path):
 
 @pytest.mark.parametrize("distilled", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_quantisation_aware_training_is_resumed_bitwise(whole, tmp_path, distilled):
-    config = replace(CONFIG, quantization_aware=4, rate_weight=0.3, learning_rate=1e-3)
+    config = replace(CONFIG, quantization_aware=4, rate_weight=0.3, rate_cost="synapses", learning_rate=1e-3)
     options = {"start": whole[0]}
     if distilled:
         options["teacher"] = train_teacher(SMALL_TEACHER, TRAINING, HELD_OUT, tmp_path / "teacher")

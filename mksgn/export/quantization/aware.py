@@ -75,6 +75,11 @@ class QuantizationAwareStudent(FoldedStudent):
         self._trained: dict[tuple[str, str], Tensor] = {}
         self._heads: dict[tuple[str, str], tuple[Tensor, Tensor, Tensor]] = {}
 
+    @property
+    def blocks(self) -> torch.nn.ModuleList:
+        """The student's blocks, from which the training counts the synapses of each neuron."""
+        return self.student.blocks
+
     def train(self, mode: bool = True) -> "QuantizationAwareStudent":
         """Switch the mode; the student itself stays in evaluation mode, which freezes its statistics."""
         super().train(mode)
