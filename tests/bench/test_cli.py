@@ -178,7 +178,7 @@ def test_sweep_prints_the_front(command, model, tmp_path):
     grid = (
         GRID.replace("limit: 12", "limit: 8")
         .replace("[2, 4]", "[2]")
-        .replace("loihi1]", "our-chip]")
+        .replace("loihi2, loihi1]", "loihi2, our-chip]")
         .replace("tiny: model.pt", f"tiny: {model.parent}/model.pt")
     )
     (tmp_path / "grid.yaml").write_text(grid)

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from mksgn.bench.energy_models import Anchor, EnergyModel, ModelsFile
 from mksgn.bench.record import Record
 from mksgn.common.errors import BadInputError
-from mksgn.common.schemas import Amount, Name, Sha256, StrictModel, read_yaml
+from mksgn.common.schemas import Amount, Name, Positive, Sha256, StrictModel, read_yaml
 
 SCHEMA = "mksgn.chip_counts/1"
 
@@ -31,8 +31,6 @@ COUNTERS: dict[str, str] = {
     "spikes_in": "spikes_in",
     "axon_out": "axon_out",
 }
-
-Positive = Annotated[float, Field(gt=0)]
 
 
 class Readings(StrictModel):

@@ -28,7 +28,7 @@ def test_a_fault_in_a_grid_is_reported_in_one_line(tmp_path, change, fault):
 
 
 def test_a_grid_may_name_a_chip_of_a_file(tmp_path):
-    (tmp_path / "grid.yaml").write_text(GRID.replace("loihi1]", "our-chip]"))
+    (tmp_path / "grid.yaml").write_text(GRID.replace("loihi2, loihi1]", "loihi2, our-chip]"))
     with pytest.raises(BadInputError, match=r"grid.yaml: axes.chip: chip 'our-chip' is not known.* --chip-file"):
         read(tmp_path / "grid.yaml")
     grid = read(tmp_path / "grid.yaml", known_chips([EXAMPLES / "own_chip" / "chip.yaml"]))
