@@ -229,7 +229,7 @@ def _edge(
     yield f"        source_target_pairs: [{pairs}]"
     yield f"        weight: [{', '.join(map(_number, weights.tolist()))}]"
     if delay is not None:
-        yield f"        dendrite: {{delay: [{', '.join([str(delay)] * len(sources))}]}}"
+        yield f"        delay: [{', '.join([str(delay)] * len(sources))}]"
 
 
 def _mapping(group: str, cores: np.ndarray) -> Iterator[str]:
