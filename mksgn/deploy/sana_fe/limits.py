@@ -1,4 +1,4 @@
-"""What SANA-FE's model of Loihi 1 cannot run: the first such thing of a program, in one line."""
+"""What SANA-FE's model of Loihi 1 cannot run: the first such thing of a program or of a run, in one line."""
 
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement import check
@@ -12,12 +12,11 @@ LONGEST_DELAY = 5  # of its model accumulator_with_delay, besides the step that 
 INPUTS_PER_CORE = 1024  # units loihi_inputs[0..1023] of loihi.yaml: each holds one spike train
 
 
-def refusal(placement: Placement, execution: Execution, input_neurons: int) -> str | None:
-    """Say what of a program SANA-FE cannot take and why; None if it can run it, spike for spike.
+def refusal(placement: Placement, input_neurons: int) -> str | None:
+    """Say what of a program SANA-FE cannot take and why; None if it can run it.
 
     Args:
         placement: the program on LOIHI1.
-        execution: its run on the inputs that are to be written.
         input_neurons: neurons that are not the placement's: those of inputs, and what the host sends.
     """
     program = placement.program
@@ -37,9 +36,13 @@ def refusal(placement: Placement, execution: Execution, input_neurons: int) -> s
             f"{placement.cores} cores and {cores - placement.cores} for {input_neurons:,} inputs exceed the "
             f"{LOIHI1.cores} of its one chip; use fewer channels or frames"
         )
-    limit = MEMBRANE_MAX / SUB_UNITS
+    return None
+
+
+def clipped(program: Program, execution: Execution) -> str | None:
+    """Say which membrane of a run was clipped at 24 bits, which SANA-FE does not do; None if none was."""
     for name, counters in execution.counters.items():
-        if program[name].location == "chip" and counters.max_membrane >= limit:
+        if program[name].location == "chip" and counters.max_membrane >= MEMBRANE_MAX / SUB_UNITS:
             return (
                 f"{name}: its membrane reaches {counters.max_membrane:,.0f}, where Loihi's 24 bits clip it and "
                 "SANA-FE's do not; quantise with fewer bits"
@@ -77,5 +80,7 @@ def _population(population: Population) -> str | None:
             "use neurons without one (LIF)"
         )
     if neuron.initial is not None:
-        return "starts from a membrane other than 0, which the steps before its first one would change; use --v-init zero"
+        return (
+            "starts from a membrane other than 0, which the steps before its first one would change; use --v-init zero"
+        )
     return None

@@ -14,12 +14,12 @@ from 1. Population p handles step s of its sample (from 0) at step s + 1 + depth
 - A population without a threshold gets one that no sum reaches.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -30,8 +30,9 @@ from mksgn.deploy.placement.chips import LOIHI1
 from mksgn.deploy.placement.place import Placement, place
 from mksgn.deploy.program.neurons import FixedNeuron
 from mksgn.deploy.program.program import Population, Program
-from mksgn.deploy.sana_fe.limits import INPUTS_PER_CORE, refusal, steps_of
+from mksgn.deploy.sana_fe.limits import INPUTS_PER_CORE, clipped, refusal, steps_of
 from mksgn.deploy.sana_fe.synapses import synapses
+from mksgn.export.graph.arrays import Arrays, arrays_by_input
 from mksgn.export.loihi import DECAY_STEPS, SUB_UNITS
 
 CORES_PER_TILE = 4
@@ -39,6 +40,7 @@ NEVER = 2**40  # a threshold beyond every 24-bit membrane
 SYNAPSE_UNITS = {"dense": "loihi_dense_synapse", "conv": "loihi_conv_synapse"}
 OTHER_SYNAPSES = "loihi_sparse_synapse"
 FACTS_FILE = "network.json"
+HOLD = "hold_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +51,25 @@ class Spikes:
     trains: np.ndarray
 
 
-def write_network(program: Program, inputs: dict[str, np.ndarray], execution: Execution, folder: Path) -> list[Path]:
+def placed(program: Program) -> Placement:
+    """Place a program on Loihi 1, for SANA-FE.
+
+    Raises:
+        DeployError: SANA-FE cannot run it, in one line.
+    """
+    placement = place(program, LOIHI1)
+    reason = refusal(placement, sum(program[name].size for name in chip_sources(program)) + len(_held(program)))
+    if reason is not None:
+        raise DeployError(f"SANA-FE: {reason}")
+    return placement
+
+
+def write_network(program: Program, inputs: Arrays, execution: Execution, folder: Path) -> list[Path]:
     """Write sample-0.yaml, sample-1.yaml … and network.json, which says how to run and to read them.
 
     Args:
         program: a balanced fixed-point program.
-        inputs: arrays (samples, steps, *shape) by input's name.
+        inputs: (samples, steps, *input shape), or a dict of such arrays by input's name.
         execution: the program's run on them.
         folder: made if it is not there.
 
@@ -62,16 +77,15 @@ def write_network(program: Program, inputs: dict[str, np.ndarray], execution: Ex
         The network files.
 
     Raises:
-        DeployError: SANA-FE cannot run the program, in one line.
+        DeployError: SANA-FE cannot run the program, or not these inputs, in one line.
     """
-    placement = place(program, LOIHI1)
+    placement = placed(program)
+    if reason := clipped(program, execution):
+        raise DeployError(f"SANA-FE: {reason}")
     names = group_names(program)
     sources = chip_sources(program)
-    reason = refusal(placement, execution, sum(program[name].size for name in sources) + len(_held(program)))
-    if reason is not None:
-        raise DeployError(f"SANA-FE: {reason}")
     last = max((p.depth for p in program.populations if p.location == "chip"), default=0)
-    values = host_values(program, inputs)
+    values = host_values(program, arrays_by_input(inputs, [p.name for p in program.inputs], error=DeployError))
     trains = [Spikes(names[name], values[name].reshape(*values[name].shape[:2], -1)) for name in sources]
     trains += [_hold(names[p.name], p.depth, execution.samples) for p in _held(program)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,10 +99,14 @@ def write_network(program: Program, inputs: dict[str, np.ndarray], execution: Ex
         "steps": execution.steps + last,
         "delays": has_delays(program),
         "populations": {
-            name: {"group": group, "first_step": program[name].depth + 1, "last_step": program[name].depth + execution.steps}
+            name: {
+                "group": group,
+                "first_step": program[name].depth + 1,
+                "last_step": program[name].depth + execution.steps,
+            }
             for name, group in names.items()
         },
-        "hold": [f"hold_{names[p.name]}" for p in _held(program)],
+        "hold": [HOLD + names[p.name] for p in _held(program)],
     }
     (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n")
     return files
@@ -111,6 +129,21 @@ def group_names(program: Program) -> dict[str, str]:
     sources = chip_sources(program)
     named = [p.name for p in program.populations if p.name in sources or (p.location == "chip" and p.kind != "input")]
     return {name: f"p{i}_" + re.sub(r"\W", "_", name) for i, name in enumerate(named)}
+
+
+def cores_of(placement: Placement) -> dict[str, np.ndarray]:
+    """Return the core of each neuron of inputs and of populations on the chip, int64 (neurons,) by name."""
+    cores = {placed.name: placed.core_of().reshape(-1) for placed in placement.populations}
+    first = 0
+    for name in chip_sources(placement.program):
+        size = placement.program[name].size
+        cores[name] = _input_cores(placement, first, size)
+        first += size
+    return cores
+
+
+def _input_cores(placement: Placement, first: int, neurons: int) -> np.ndarray:
+    return placement.cores + (first + np.arange(neurons)) // INPUTS_PER_CORE
 
 
 def has_delays(program: Program) -> bool:
@@ -139,7 +172,7 @@ def _held(program: Program) -> list[Population]:
 
 
 def _hold(group: str, depth: int, samples: int) -> Spikes:
-    return Spikes(f"hold_{group}", np.ones((samples, depth - 1, 1), dtype=bool))
+    return Spikes(HOLD + group, np.ones((samples, depth - 1, 1), dtype=bool))
 
 
 def _lines(placement: Placement, names: dict[str, str], trains: list[Spikes], sample: int) -> Iterator[str]:
@@ -162,15 +195,17 @@ def _lines(placement: Placement, names: dict[str, str], trains: list[Spikes], sa
     for population in _held(program):
         bias = biases(population)
         held = np.flatnonzero(bias)
-        yield from _edge(f"hold_{names[population.name]}", names[population.name], np.zeros_like(held), held, -bias[held], 0)
+        yield from _edge(
+            HOLD + names[population.name], names[population.name], np.zeros_like(held), held, -bias[held], 0
+        )
     yield "mappings:"
-    first = placement.cores * INPUTS_PER_CORE
-    for spikes in trains:
-        neurons = spikes.trains.shape[2]
-        yield from _mapping(spikes.group, (first + np.arange(neurons)) // INPUTS_PER_CORE)
-        first += neurons
-    for placed in placement.populations:
-        yield from _mapping(names[placed.name], placed.core_of().reshape(-1))
+    cores = cores_of(placement)
+    first = sum(program[name].size for name in chip_sources(program))
+    for group in (spikes.group for spikes in trains if spikes.group.startswith(HOLD)):
+        yield from _mapping(group, _input_cores(placement, first, 1))
+        first += 1
+    for name, group in names.items():
+        yield from _mapping(group, cores[name])
 
 
 def _input_group(spikes: Spikes, sample: int, first: int) -> Iterator[str]:
@@ -244,7 +279,7 @@ def _runs(*columns: np.ndarray, length: int) -> Iterator[tuple[int, int]]:
     for column in columns:
         change |= column[1:] != column[:-1]
     starts = [0, *(np.flatnonzero(change) + 1).tolist(), length]
-    for start, end in zip(starts[:-1], starts[1:], strict=True):
+    for start, end in itertools.pairwise(starts):
         yield start, end - 1
 
 

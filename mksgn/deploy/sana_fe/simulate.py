@@ -14,18 +14,22 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-SOMA_BUFFER = ("buffer_position: soma", "buffer_inside_unit: false")
-DENDRITE_BUFFER = ("buffer_position: dendrite", "buffer_inside_unit: true")
+# the energy of each core's neurons, a column of perf.csv: it tells how many were updated
+LOG_NEURONS = ("model: leaky_integrate_fire", "model: leaky_integrate_fire, log_energy: true")
+DELAYS = (
+    ("buffer_position: soma", "buffer_position: dendrite"),
+    ("buffer_inside_unit: false", "buffer_inside_unit: true"),
+)
 
 
 def architecture(folder: Path, delays: bool) -> Path:
     """Write SANA-FE's description of Loihi into the folder, and return its path."""
     text = files("sanafe.examples").joinpath("loihi.yaml").read_text()
-    if delays:
-        for old, new in zip(SOMA_BUFFER, DENDRITE_BUFFER, strict=True):
-            if text.count(old) != 1:
-                sys.exit(f"sanafe's loihi.yaml has no line '{old}': another version than 2.2.9?")
-            text = text.replace(old, new)
+    for old, new in (LOG_NEURONS, *(DELAYS if delays else ())):
+        if text.count(old) != 1:
+            sys.exit(f"sanafe's loihi.yaml has no line '{old}': another version than 2.2.9?")
+        indent = " " * (text.index(old) - text.rindex("\n", 0, text.index(old)) - 1)
+        text = text.replace(old, new.replace(", ", f"\n{indent}"))
     path = folder / "loihi.yaml"
     path.write_text(text)
     return path
