@@ -36,7 +36,7 @@ from mksgn.export.graph.arrays import Arrays, arrays_by_input
 from mksgn.export.loihi import DECAY_STEPS, SUB_UNITS
 
 CORES_PER_TILE = 4
-NEVER = 2**40  # a threshold beyond every 24-bit membrane
+NEVER = 2**30  # a threshold beyond every 24-bit membrane, and within the 32-bit integers that SANA-FE reads
 SYNAPSE_UNITS = {"dense": "loihi_dense_synapse", "conv": "loihi_conv_synapse"}
 OTHER_SYNAPSES = "loihi_sparse_synapse"
 FACTS_FILE = "network.json"
