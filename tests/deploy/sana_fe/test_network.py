@@ -1,7 +1,6 @@
 """mksgn-deploy --to sana-fe: the files hold the emulator's network, spike for spike, and name what they cannot."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,17 +10,13 @@ import pytest
 from hypothesis import given, reject, settings
 from typer.testing import CliRunner
 
-from mksgn.bench import counters
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.benchmark.networks import conv_chain, dense_chain, spike_inputs
 from mksgn.deploy.cli import app
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.placement.chips import LOIHI1
-from mksgn.deploy.sana_fe.__main__ import simulated
-from mksgn.deploy.sana_fe.compare import compare
 from mksgn.deploy.sana_fe.limits import INPUTS_PER_CORE
 from mksgn.deploy.sana_fe.network import placed, write_network
-from mksgn.deploy.sana_fe.results import read_results
 from mksgn.export.graph import files
 from tests.deploy.test_any_graph import RANDOM
 from tests.support.graphs import DT, F32, chain, inp, linear, out, quantised_student_like
@@ -142,34 +137,3 @@ def test_the_command_writes_them_beside_the_run(tmp_path):
     for more in ((), ("-o", str(tmp_path / "run"), "--to", "brian")):
         message = refusal(lambda more=more: CliRunner().invoke(app, [*map(str, words), *more], catch_exceptions=False))
         assert message.startswith("--to ")
-
-
-def test_sana_fe_counts_as_we_do(tmp_path, sana_fe_python):
-    for name, graph in (("conv", conv_chain(2, 8, 10, 9, 3)), ("skip", residual_chain())):
-        program = compile_graph(graph)
-        shape = program.inputs[0].shape
-        inputs = np.random.default_rng(2).random((1, 4, *shape)) < 0.3
-        execution, (path,), _ = written(program, inputs, tmp_path / name)
-        named = {program.inputs[0].name: inputs}
-        simple = read_results(simulated(path, sana_fe_python, "simple"))
-        found = compare(placed(program), named, execution, simple)
-        sent = counters.messages(placed(program), execution).sent
-        for row in found.rows:
-            assert row.differing == 0, row
-            assert row.ours == row.sana_fe, row
-            assert row.ours.messages == sent.get(row.name, 0)
-        np.testing.assert_allclose(found.busiest, simple.time, rtol=2e-6)  # SANA-FE prints seven digits
-        detailed = read_results(simulated(path, sana_fe_python, "detailed"))
-        assert (detailed.time >= simple.time * (1 - 1e-6)).all()
-
-
-@pytest.fixture(scope="module")
-def sana_fe_python() -> str:
-    """A Python with sanafe: this one, or the one that MKSGN_SANA_FE names."""
-    import importlib.util
-    import sys
-
-    python = os.environ.get("MKSGN_SANA_FE") or sys.executable
-    if python == sys.executable and importlib.util.find_spec("sanafe") is None:
-        pytest.skip("sanafe is not installed: pip install 'mksgn[sana-fe]', or MKSGN_SANA_FE=PYTHON that has it")
-    return python

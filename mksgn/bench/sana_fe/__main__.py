@@ -1,4 +1,4 @@
-"""`python -m mksgn.deploy.sana_fe`: run SANA-FE on three networks, and print its results beside the emulator's."""
+"""`python -m mksgn.bench.sana_fe`: run SANA-FE on three networks, and print its results beside the emulator's."""
 
 import re
 import subprocess
@@ -10,15 +10,15 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from mksgn.bench.sana_fe.compare import UNITS, Comparison, compare
+from mksgn.bench.sana_fe.results import read_results
 from mksgn.common.console import new_app, output, run_app
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.benchmark.networks import conv_chain, dense_chain, paper_student, spike_inputs
 from mksgn.deploy.program.program import Program
 from mksgn.deploy.sana_fe import simulate
-from mksgn.deploy.sana_fe.compare import UNITS, Comparison, compare
 from mksgn.deploy.sana_fe.network import placed, write_network
-from mksgn.deploy.sana_fe.results import read_results
 from mksgn.train.datasets import open_source
 
 app = new_app("SANA-FE beside the emulator.")
@@ -74,7 +74,7 @@ def main(
 ) -> None:
     """Run SANA-FE, and print tables in Markdown.
 
-    Example: python -m mksgn.deploy.sana_fe --page docs/sana-fe.md
+    Example: python -m mksgn.bench.sana_fe --page docs/sana-fe.md
     """
     chosen = networks.split(",")
     if unknown := [name for name in chosen if name not in CASES]:
@@ -128,4 +128,4 @@ def _costs(found: Comparison, simple: np.ndarray) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    run_app(app, "python -m mksgn.deploy.sana_fe")
+    run_app(app, "python -m mksgn.bench.sana_fe")

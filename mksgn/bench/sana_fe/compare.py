@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mksgn.bench import counters
+from mksgn.bench.sana_fe.results import Messages, Results
 from mksgn.deploy.emulator import host_values
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement.place import Placement
 from mksgn.deploy.program.program import Program, Projection
 from mksgn.deploy.sana_fe.network import CORES_PER_TILE, cores_of, group_names, synapse_unit
-from mksgn.deploy.sana_fe.results import Messages, Results
 from mksgn.deploy.sana_fe.synapses import synapses
 
 TILES_PER_COLUMN = 4  # tile i is at x = i // 4, y = i % 4 of loihi.yaml's 8 x 4
