@@ -193,11 +193,10 @@ def _lines(placement: Placement, names: dict[str, str], trains: list[Spikes], sa
     for population in on_chip:
         yield from _edges(program, population, names)
     for population in _held(program):
-        bias = biases(population)
+        bias, name = biases(population), names[population.name]
         held = np.flatnonzero(bias)
-        yield from _edge(
-            HOLD + names[population.name], names[population.name], np.zeros_like(held), held, -bias[held], 0
-        )
+        delay = 0 if has_delays(program) else None
+        yield from _edge(HOLD + name, name, np.zeros_like(held), held, -bias[held], delay)
     yield "mappings:"
     cores = cores_of(placement)
     first = sum(program[name].size for name in chip_sources(program))
