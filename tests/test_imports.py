@@ -59,6 +59,13 @@ def test_only_its_own_folder_imports_lava():
     assert not wrong
 
 
+def test_only_a_script_of_its_own_imports_sana_fe():
+    script = ROOT / "deploy" / "sana_fe" / "simulate.py"
+    assert "sanafe" in imports(script)
+    assert not [path for path in FILES if path != script and any(n.split(".")[0] == "sanafe" for n in imports(path))]
+    assert not [name for name in imports(script) if name.startswith("mksgn")]
+
+
 def test_importing_every_stage_does_not_import_lava():
     code = (
         "import sys, mksgn.bench.cli, mksgn.deploy.cli; sys.exit(any(m.split('.')[0] == 'lava' for m in sys.modules))"

@@ -1,6 +1,7 @@
 """mksgn-deploy: model.nir → a program, and its spikes in Lava or in the emulator."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,7 @@ from mksgn.deploy.placement.place import place as compact
 from mksgn.deploy.placement.utilisation import draw, utilisation_table
 from mksgn.deploy.program.program import Program
 from mksgn.deploy.program.text import text
+from mksgn.deploy.sana_fe import network
 from mksgn.export import tables
 from mksgn.export.graph import files
 from mksgn.export.graph.arrays import Arrays
@@ -70,6 +72,10 @@ Describe = Annotated[
 PrintAfter = Annotated[
     str | None, typer.Option(metavar="PASS", help=f"print the program after a pass: {', '.join(PASS_NAMES)}")
 ]
+To = Annotated[
+    str | None,
+    typer.Option("--to", help="also write the placed network and its input spikes for a simulator, below -o: sana-fe"),
+]
 Out = Annotated[
     Path | None, typer.Option("-o", "--output", help="folder for spikes, outputs, counters.json and manifest.json")
 ]
@@ -101,6 +107,7 @@ def deploy(
     check_limits: Check = False,
     describe: Describe = False,
     print_after: PrintAfter = None,
+    to: To = None,
     out: Out = None,
 ) -> None:
     """Compile any NIR graph, and run the clips of SOURCE, or arrays, through it.
@@ -112,6 +119,7 @@ def deploy(
     Example: mksgn-deploy runs/demo/model.nir --data synthetic --limit 8 --backend lava -o runs/deploy
     """
     graph = _graph_of(model, data, inputs)
+    run_inputs = _Run(backend, device, _simulator_folder(to, out, data, inputs))
     if describe and not (calibration or data or inputs or check_limits or print_after):
         precision = _describable(graph, precision)
     reading = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
@@ -129,15 +137,46 @@ def deploy(
     if check_limits:
         _check(program, chip_named(chip, known_chips(chip_file or ())), check_place(place), out)
     if data is not None:
-        execution, facts = _run_source(graph, program, data, (split, limit, seed, steps), backend, device)
+        execution, facts = _run_source(graph, program, data, (split, limit, seed, steps), run_inputs)
     elif inputs is not None and given is not None:
-        execution, facts = _run_arrays(program, inputs.name, given, limit, backend, device)
+        execution, facts = _run_arrays(program, inputs.name, given, limit, run_inputs)
     else:
         if not (describe or check_limits or print_after):
             _print_size(model, program)
         return
     if out is not None:
         _write(out, model, graph, program, execution, facts)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """How inputs are run, and where they are written for SANA-FE, if anywhere."""
+
+    backend: str
+    device: str
+    sana_fe: Path | None
+
+    def __call__(self, program: Program, inputs: Arrays) -> Execution:
+        if self.sana_fe is not None:
+            network.placed(program)  # refused before it runs
+        execution = run(program, inputs, backend=self.backend, device=self.device)
+        if self.sana_fe is not None:
+            written = network.write_network(program, inputs, execution, self.sana_fe)
+            output.print(
+                f"wrote {written[0]}{f' … {written[-1].name}' if len(written) > 1 else ''} and network.json for SANA-FE"
+            )
+        return execution
+
+
+def _simulator_folder(to: str | None, out: Path | None, data: str | None, inputs: Path | None) -> Path | None:
+    """The folder for SANA-FE's files; None without --to."""
+    if to is None:
+        return None
+    if to != "sana-fe":
+        raise DeployError(f"--to {to}: no such simulator; choose sana-fe")
+    if out is None or (data is None and inputs is None):
+        raise DeployError("--to sana-fe writes input spikes into a folder; give --data or --inputs, and -o FOLDER")
+    return out / "sana-fe"
 
 
 def _graph_of(model: Path, data: str | None, inputs: Path | None) -> nir.NIRGraph:
@@ -205,24 +244,23 @@ def _run_source(
     program: Program,
     source: str,
     selection: tuple[str | None, int | None, int, int | None],
-    backend: str,
-    device: str,
+    run_inputs: _Run,
 ) -> tuple[Execution, dict[str, object]]:
     """Run the test part of a SOURCE of clips or arrays; `selection` is its split, limit, seed and steps."""
     split, limit, seed, steps = selection
     if is_array_source(source):
         labelled = open_arrays(source, limit=limit).by_input([p.name for p in program.inputs])
-        return _run_samples(program, labelled, steps, backend, device)
+        return _run_samples(program, labelled, steps, run_inputs)
     clips = open_source(source, split=split, part="test", limit=limit, seed=seed)
-    return _run_clips(graph, program, clips, backend, device)
+    return _run_clips(graph, program, clips, run_inputs)
 
 
 def _run_clips(
-    graph: nir.NIRGraph, program: Program, clips: ClipSet, backend: str, device: str
+    graph: nir.NIRGraph, program: Program, clips: ClipSet, run_inputs: _Run
 ) -> tuple[Execution, dict[str, object]]:
     """Run clips, print the accuracy, and return what the manifest says of the data."""
     inputs = clip_inputs(graph, program, clips)
-    execution = run(program, inputs.inputs, backend=backend, device=device)
+    execution = run_inputs(program, inputs.inputs)
     correct = int((inputs.predictions(execution) == inputs.labels).sum())
     what = f"top-1 {correct / len(clips):.1%} on {len(clips)} clips ({len(inputs.inputs)} bodies)"
     _print_run(program, execution, what, "clip", len(clips))
@@ -230,11 +268,11 @@ def _run_clips(
 
 
 def _run_arrays(
-    program: Program, source: str, inputs: Arrays, limit: int | None, backend: str, device: str
+    program: Program, source: str, inputs: Arrays, limit: int | None, run_inputs: _Run
 ) -> tuple[Execution, dict[str, object]]:
     """As `_run_clips`, for arrays of a file of the name `source`."""
     limited = {name: x[:limit] for name, x in inputs.items()} if isinstance(inputs, Mapping) else inputs[:limit]
-    execution = run(program, limited, backend=backend, device=device)
+    execution = run_inputs(program, limited)
     _print_run(
         program, execution, f"{execution.samples} samples of {execution.steps} steps", "sample", execution.samples
     )
@@ -242,11 +280,11 @@ def _run_arrays(
 
 
 def _run_samples(
-    program: Program, samples: ArraySet, steps: int | None, backend: str, device: str
+    program: Program, samples: ArraySet, steps: int | None, run_inputs: _Run
 ) -> tuple[Execution, dict[str, object]]:
     """As `_run_clips`, for labelled arrays."""
     inputs = {name: present(program, name, x, steps) for name, x in samples.take(range(len(samples))).arrays.items()}
-    execution = run(program, inputs, backend=backend, device=device)
+    execution = run_inputs(program, inputs)
     what = f"{execution.samples} samples of {execution.steps} steps"
     if samples.labels is not None:
         correct = int((Decoding().scores(program, execution).argmax(1) == samples.labels).sum())

@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nir
 import numpy as np
@@ -39,6 +40,12 @@ def conv_chain(
         return nir.Conv2d(None, weight, 1, (kernel // 2, 0), 1, 1, np.zeros(channels, np.float32))
 
     return _chain([conv(i) for i in range(layers)], (channels, frames, joints), channels * kernel)
+
+
+def dense_chain(layers: int = 3, neurons: int = 256, seed: int = 0) -> nir.NIRGraph:
+    """Make a chain of Linear + LIF, each of `neurons` neurons."""
+    rng = np.random.default_rng(seed)
+    return _chain([nir.Linear(_weights(rng, neurons, neurons)) for _ in range(layers)], (neurons,), neurons)
 
 
 def graph_chain(layers: int = 4, channels: int = 32, frames: int = 16, joints: int = 20, seed: int = 0) -> nir.NIRGraph:
@@ -103,11 +110,14 @@ class PaperStudent:
 
 
 def paper_student(
-    clips: ClipSet, samples_wanted: int, frames: int = 16, preset: str = "paper", seed: int = 0
+    clips: ClipSet, samples_wanted: int, frames: int = 16, preset: str = "paper", seed: int = 0, **changes: Any
 ) -> PaperStudent:
-    """Make an untrained student of the preset's widths, batch norms calibrated on the clips, and its 8-bit graph."""
+    """Make an untrained student of the preset's widths, batch norms calibrated on the clips, and its 8-bit graph.
+
+    `changes` are further entries of its configuration, such as attention="none".
+    """
     torch.manual_seed(seed)
-    values = {**PRESETS[preset]["student"], "frames": frames}
+    values = {**PRESETS[preset]["student"], "frames": frames, **changes}
     student = Student(StudentConfig(clips.graph, clips.classes, **values))
     normaliser = StreamNormaliser.fit(clips.clips, frames, student.config.streams)
     batch, _ = body_inputs(clips.clips, normaliser)
