@@ -8,6 +8,7 @@ allows no request, and no script but its own, by hash.
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +16,12 @@ from markupsafe import Markup
 
 from mksgn.bench import numbers
 from mksgn.bench.report import charts, clip, templates
+from mksgn.bench.report.answers import answers
 from mksgn.bench.report.charts import BarChart, Column, EnergyChart, bar_chart, energy_chart
 from mksgn.bench.report.clip import Clip
 from mksgn.bench.report.facts import MOST_PREDICTIONS, Facts
+from mksgn.bench.report.price_range import price_range
+from mksgn.bench.report.timing import timing_of
 from mksgn.bench.schemas import DATA
 
 TEMPLATE, STYLE, SCRIPT = "report.html", "report.css", "report.js"
@@ -35,7 +39,11 @@ def render(facts: Facts, sample: Clip | str) -> str:
     """
     script = (DATA / SCRIPT).read_text(encoding="utf-8")
     is_clip = isinstance(sample, Clip)
+    prices = price_range(facts.record.energy, facts.repriced, facts.reference_mJ if facts.record.student else None)
     context = {
+        "prices": prices,
+        "answers": answers(facts, prices),
+        "timing": timing_of(facts.record),
         "sample": sample if is_clip else None,
         "no_sample": sample,
         "view": clip,
@@ -49,9 +57,9 @@ def render(facts: Facts, sample: Clip | str) -> str:
         "style": Markup((DATA / STYLE).read_text(encoding="utf-8")),
         "script": Markup(script),
         "script_data": data_block(sample.script_data) if isinstance(sample, Clip) else None,
-        "policy": POLICY + (f"'sha256-{digest(script)}'" if is_clip else "'none'"),
+        "policy": f"{POLICY}'sha256-{digest(script)}'",
     }
-    return templates.render(TEMPLATE, facts, context, (breakable,), autoescape=True)
+    return templates.render(TEMPLATE, facts, context, (breakable, slug), autoescape=True)
 
 
 def digest(script: str) -> str:
@@ -68,6 +76,11 @@ def breakable(name: str) -> Markup:
     """Return a name with optional line breaks after its dots and underscores."""
     dots = Markup(".<wbr>").join(name.split("."))
     return Markup("_<wbr>").join(dots.split("_"))
+
+
+def slug(name: str) -> str:
+    """Return a name as a part of an element's id."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
 
 
 def energy(facts: Facts) -> EnergyChart:
