@@ -10,6 +10,7 @@ from mksgn.bench.energy_models import EnergyModel, known_models
 from mksgn.bench.progress import Progress
 from mksgn.bench.record import Data, Limit, Mismatch, ModelFile, Parity, Placement, Record, Run
 from mksgn.bench.samples import SampleSet
+from mksgn.bench.schedule import schedule_of
 from mksgn.bench.shards import Network, Settings
 from mksgn.bench.verdicts import evaluate_claims
 from mksgn.deploy.execution import Execution
@@ -74,6 +75,7 @@ def record_of(
         ),
         gcn=None if network.graph is None else gcn.gcn_of(network.graph, progress.bodies / len(samples)),
         student=network.is_student,
+        schedule=schedule_of(program),
     )
     return evaluate_claims(counted, options.models, options.claims)
 

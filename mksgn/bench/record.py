@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from mksgn.bench.schedule import Schedule
 from mksgn.bench.schemas import Amount, Count, Fraction, Name, Sha256, StrictModel, json_schema_of
 
 SCHEMA: Final = "mksgn.run/1"
@@ -305,6 +306,8 @@ class Record(StrictModel):
     gcn: Gcn | None
     student: bool = True
     """Whether the network is a student of mksgn, the only kind that figures on its presets are compared with."""
+    schedule: Schedule | None = None
+    """Populations, projections and their time steps; null in records of earlier versions."""
 
     @property
     def unit(self) -> str:

@@ -20,6 +20,7 @@ from mksgn.bench.report.answers import answers
 from mksgn.bench.report.charts import BarChart, Column, EnergyChart, bar_chart, energy_chart
 from mksgn.bench.report.clip import Clip
 from mksgn.bench.report.facts import MOST_PREDICTIONS, Facts
+from mksgn.bench.report.network import network_chart
 from mksgn.bench.report.price_range import price_range
 from mksgn.bench.report.timing import timing_of
 from mksgn.bench.schemas import DATA
@@ -49,6 +50,7 @@ def render(facts: Facts, sample: Clip | str) -> str:
         "view": clip,
         "geometry": charts,
         "energy_chart": energy(facts),
+        "network_chart": network_chart(facts.record),
         "layer_chart": layers(facts),
         "theory_chart": theory(facts),
         "limit_chart": limits(facts),

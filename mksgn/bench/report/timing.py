@@ -32,5 +32,5 @@ def timing_of(record: Record) -> Timing | None:
     if timing is None:
         return None
     figures = timing.model_dump() if isinstance(timing, BaseModel) else dict(timing)
-    texts = (str(figures.get(name, "")) for name in ("value", "note", "limited_by"))
-    return Timing(*texts, figures)
+    value, note, limited_by = (str(figures.get(name) or "") for name in ("value", "note", "limited_by"))
+    return Timing(value, note, limited_by, figures)
