@@ -44,7 +44,7 @@ def _better(facts: Facts, prices: PriceRange | None) -> Answer | None:
     if repriced and figure is not None and facts.reference_mJ is not None:
         low, high = (end(repriced, key=lambda row: row.energy_mJ) for end in (min, max))
         texts.append(
-            f"At chips' synaptic prices the published {energy(figure.value)} are {energy(low.energy_mJ)} to "
+            f"At chips' synaptic prices the published {energy(figure.value)} would be {energy(low.energy_mJ)} to "
             f"{energy(high.energy_mJ)}: {percent(low.reduction)} to {percent(high.reduction)} below the GCN's "
             f"{energy(facts.reference_mJ)}, not {percent(1 - figure.value / facts.reference_mJ)}."
         )

@@ -8,7 +8,7 @@ from typing import Any
 from mksgn.bench.accuracy import wilson
 from mksgn.bench.claims import Published, Repriced, reprice, synaptic_ops
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
-from mksgn.bench.gcn import GcnRow, comparison
+from mksgn.bench.gcn import GcnRow, comparison, network_name
 from mksgn.bench.numbers import ratio, unit_of_energy
 from mksgn.bench.record import Accuracy, Claim, EnergyEntry, Layer, Limit, Record
 from mksgn.bench.theory import PAPER_MODEL, LayerTheory, Theory, theory_of
@@ -91,6 +91,11 @@ class Facts:
     def published(self) -> Claim | None:
         """The first published energy."""
         return next((claim for claim in self.record.claims if claim.unit == "mJ"), None)
+
+    def comparable(self, claim: Claim) -> bool:
+        """Whether a published figure is of the network of this run, so that their ratio means something."""
+        figure = next((figure for figure in self.figures if figure.name == claim.name), None)
+        return figure is None or figure.network in (None, network_name(self.record.gcn))
 
     @property
     def reference_mJ(self) -> float | None:  # noqa: N802

@@ -258,3 +258,13 @@ def test_spikes_of_the_host_are_told_from_those_of_the_chip_everywhere():
 def test_layers_that_agree_by_construction_are_counted():
     exact = full_run(changed("layers.1.syn_ops", 8_000))
     assert "1 of 3 layers read 1.000" in text_of(exact)
+
+
+def test_a_ratio_to_another_network_s_figure_is_not_stated():
+    text = text_of(full_run())
+    assert "energy per sample, v5 a third-party page" in text
+    assert re.search(r"0\.596 mJ 49\.2 nJ 48\.7 nJ another network No verdict", text)
+    own = text_of(full_run(changed("gcn.preset", "paper"), network="paper"))
+    assert re.search(r"0\.596 mJ 49\.2 nJ 48\.7 nJ 8\.17 × 10⁻⁵ Our reconstruction", own)
+    cells = [row for table in tables_of(markdown.render(facts_of(full_run(), {}))) for row in table]
+    assert {row[4] for row in cells if row[-1].startswith("No verdict")} == {"another network"}

@@ -56,7 +56,7 @@ def test_better_than_the_gcn_is_never_claimed():
     better, fit = answers(facts, prices)
     text = better.text.replace("\N{NO-BREAK SPACE}", " ")
     assert better.word == "Not shown."
-    assert "the published 0.596 mJ are 15.6 mJ to 23.5 mJ: 55 % to 33 % below the GCN's 35 mJ, not 98.3 %" in text
+    assert "the published 0.596 mJ would be 15.6 mJ to 23.5 mJ: 55 % to 33 % below the GCN's 35 mJ, not 98.3 %" in text
     assert "In INT8 arithmetic alone our GCN takes 0.460 µJ" in text
     assert fit.question == "Does it fit?"
 
