@@ -268,3 +268,17 @@ def test_a_ratio_to_another_network_s_figure_is_not_stated():
     assert re.search(r"0\.596 mJ 49\.2 nJ 48\.7 nJ 8\.17 × 10⁻⁵ Our reconstruction", own)
     cells = [row for table in tables_of(markdown.render(facts_of(full_run(), {}))) for row in table]
     assert {row[4] for row in cells if row[-1].startswith("No verdict")} == {"another network"}
+
+
+def test_the_first_screen_of_another_network_has_no_word_of_the_paper():
+    run = {**small_run(), "student": False, "gcn": None, "accuracy": None, "placement": None}
+    record = full_run(run).model_copy(update={"claims": []})
+    text = text_of(record).split(SECTIONS)[0]
+    assert "Energy per sample: " in text
+    assert "published 0.596" not in text
+    assert "(paper)" not in text
+    assert "Better than the GCN" not in text
+    assert "the data have no labels run.json: accuracy" in text
+    assert "not placed on a chip run.json: placement" in text
+    assert "This confirms no figure of a chip." in text
+    Balanced(html_of(record))

@@ -66,4 +66,5 @@ def test_other_prices_and_claims_hold_for_the_pages_alone(run_folder):
 
 def test_what_the_pages_are_made_of_is_part_of_the_package():
     names = {path.name for path in (ROOT / "mksgn" / "bench" / "data").iterdir()}
-    assert {"report.html", "report_charts.html", "report.css", "report.js", "report.md"} <= names
+    parts = {f"report_{name}.html" for name in ("charts", "network", "prices", "summary", "timing")}
+    assert {"report.html", "report.css", "report.js", "report.md"} | parts <= names
