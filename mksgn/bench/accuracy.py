@@ -1,5 +1,6 @@
 """Accuracy of predictions, and that of the unquantised student in torch."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mksgn.train.datasets import ClipSet
 from mksgn.train.evaluate import predict, top1
 from mksgn.train.transforms import body_inputs
 
+Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 TORCH_CLIPS = 256  # read at a time: a data set may be larger than the memory
 
 
@@ -38,6 +40,25 @@ def accuracy_of(
         per_class={name: correct[i] / clips[i] if clips[i] else None for i, name in enumerate(classes)},
         confusion=confusion.tolist(),
     )
+
+
+def wilson(correct: int, total: int, z: float = Z_95) -> tuple[float, float]:
+    """Return Wilson's score interval of a fraction, which stays within 0 and 1 and has a width at 0 of n and n of n.
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
+    Statistical Association 22 (1927), 209-212; recommended by Brown, Cai and DasGupta, Statistical Science 16 (2001),
+    101-133. It takes samples as independent: clips of the same person are not, so the true interval is wider.
+
+    Args:
+        correct: Successes.
+        total: Trials, at least 1.
+        z: Quantile of the normal distribution, of both sides together; 95 % by default.
+    """
+    share, spread = correct / total, z * z / total
+    centre = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))
+    # exact at both ends, where rounding would leave 1e-17
+    return (0.0 if correct == 0 else centre - half, 1.0 if correct == total else centre + half)
 
 
 def classes_of(samples: SampleSet, outputs: int) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mksgn.bench.energy_models import DATA, EnergyModel, known_models, model_named
+from mksgn.bench.energy_models import DATA, PJ_IN_MJ, EnergyModel, known_models, model_named
 from mksgn.common.errors import BadInputError
 from mksgn.common.schemas import Name, Positive, StrictModel, Text, json_schema_of, read_yaml, unique
 
@@ -103,11 +103,27 @@ def published_claims(extra_files: Iterable[Path | str] = ()) -> list[Published]:
     return unique(((path, figure) for path in paths for figure in read_yaml(path, ClaimsFile).claims), "a claim")
 
 
+def synaptic_ops(figure: Published, models: Sequence[EnergyModel] | None = None) -> float:
+    """Return the most synaptic operations per sample that a published energy can contain, if it is nothing else.
+
+    0.596 mJ at 0.9 pJ are 0.662 G operations.
+
+    Raises:
+        BadInputError: The model under which the figure was published has no price of a synaptic
+            operation.
+    """
+    own_price = model_named(
+        str(figure.energy_model), known_models() if models is None else models
+    ).prices_pJ.synaptic_op
+    if not own_price:
+        raise BadInputError(f"{figure.name}: {figure.energy_model} has no price of a synaptic operation")
+    return figure.value / (own_price * PJ_IN_MJ)
+
+
 def reprice(figure: Published, reference_mJ: float, models: Sequence[EnergyModel] | None = None) -> list[Repriced]:
     """Price the synaptic operations of a published energy by other models.
 
-    The whole figure is taken as synaptic operations, which is the most that it can contain: 0.596
-    mJ at 0.9 pJ are 0.662 G operations.
+    The whole figure is taken as synaptic operations, which is the most that it can contain.
 
     Args:
         figure: A published energy.
@@ -120,13 +136,10 @@ def reprice(figure: Published, reference_mJ: float, models: Sequence[EnergyModel
             operation.
     """
     models = known_models() if models is None else models
-    own_price = model_named(str(figure.energy_model), models).prices_pJ.synaptic_op
-    if not own_price:
-        raise BadInputError(f"{figure.name}: {figure.energy_model} has no price of a synaptic operation")
-    rows = []
+    operations, rows = synaptic_ops(figure, models), []
     for model in models:
         if model.prices_pJ.synaptic_op is not None:
-            energy = figure.value * model.prices_pJ.synaptic_op / own_price
+            energy = operations * model.prices_pJ.synaptic_op * PJ_IN_MJ
             rows.append(Repriced(model.name, energy, 1 - energy / reference_mJ))
     return rows
 

@@ -10,6 +10,7 @@ from mksgn.bench.energy_models import EnergyModel, known_models
 from mksgn.bench.progress import Progress
 from mksgn.bench.record import Data, Limit, Mismatch, ModelFile, Parity, Placement, Record, Run
 from mksgn.bench.samples import SampleSet
+from mksgn.bench.schedule import schedule_of
 from mksgn.bench.shards import Network, Settings
 from mksgn.bench.timing import timings
 from mksgn.bench.timing_models import TimingModel, known_timing_models
@@ -90,6 +91,7 @@ def record_of(
         placement=_placement(placed),
         gcn=None if network.graph is None else gcn.gcn_of(network.graph, progress.bodies / len(samples)),
         student=network.is_student,
+        schedule=schedule_of(program),
     )
     priced = evaluate_claims(counted, options.models, options.claims)
     timed = timings(

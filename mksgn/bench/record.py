@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from mksgn.bench.schedule import Schedule
 from mksgn.bench.step_time import Timing
 from mksgn.common.limits import Fit
 from mksgn.common.schemas import Amount, Count, Evidence, Fraction, Name, Sha256, StrictModel, json_schema_of
@@ -317,6 +318,8 @@ class Record(StrictModel):
     timing: list[Timing] = Field(default_factory=list)
     student: bool = True
     """Whether the network is a student of mksgn, the only kind that figures on its presets are compared with."""
+    schedule: Schedule | None = None
+    """Populations, projections and their time steps; null in records of earlier versions."""
 
     @property
     def unit(self) -> str:

@@ -13,6 +13,18 @@ from pydantic import Field, model_validator
 
 from mksgn.common.schemas import Amount, Count, Evidence, Fraction, Name, StrictModel
 
+# what a core does, in words
+EVENT_WORDS = {
+    "messages_in": "messages in",
+    "dense": "synaptic operations of dense layers",
+    "sparse": "synaptic operations of sparse projections",
+    "convolution": "synaptic operations of convolutions",
+    "accesses": "accesses of neurons",
+    "updates": "updates of neurons",
+    "spikes": "spikes",
+    "messages_out": "messages out",
+}
+
 
 class Span(StrictModel):
     """A time between two bounds."""

@@ -7,21 +7,9 @@ from rich.table import Table
 from mksgn.bench.numbers import counted, fraction
 from mksgn.bench.record import EnergyEntry, Record
 from mksgn.bench.report.facts import PRECISIONS
-from mksgn.bench.step_time import PlacementTime
+from mksgn.bench.step_time import EVENT_WORDS, PlacementTime
 from mksgn.bench.theory import Theory, theory_of
 from mksgn.common.console import output
-
-# what a core does, in words
-EVENT_WORDS = {
-    "messages_in": "messages in",
-    "dense": "synaptic operations of dense layers",
-    "sparse": "synaptic operations of sparse projections",
-    "convolution": "synaptic operations of convolutions",
-    "accesses": "accesses of neurons",
-    "updates": "updates of neurons",
-    "spikes": "spikes",
-    "messages_out": "messages out",
-}
 
 
 def show(record: Record, torch_top1: float | None) -> None:

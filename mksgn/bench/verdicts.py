@@ -13,7 +13,8 @@ from typing import Literal
 from mksgn.bench.claims import Benchmark, Published, published_claims
 from mksgn.bench.energy_models import EnergyModel, price
 from mksgn.bench.gcn import network_name
-from mksgn.bench.numbers import percent, significant
+from mksgn.bench.numbers import energy as energy_text
+from mksgn.bench.numbers import percent
 from mksgn.bench.record import Accuracy, Claim, Data, EnergyEntry, Record
 from mksgn.bench.theory import PAPER_MODEL, theory_of
 from mksgn.common.errors import BadInputError
@@ -182,12 +183,12 @@ def gate(record: Record, required: str, published: Iterable[Published] | None = 
 
 
 def _show(quantity: str, value: float | None) -> str:
-    """Format a figure with its unit: an energy in mJ, a reduction or an accuracy in percent."""
+    """Format a figure with its unit: an energy, a reduction or an accuracy in percent."""
     if value is None:
         return "–"
     if quantity == "accuracy":
         return f"{100 * value:.1f} %"
-    return f"{significant(value)} mJ" if quantity == "energy" else percent(value)
+    return energy_text(value).replace("\N{NO-BREAK SPACE}", " ") if quantity == "energy" else percent(value)
 
 
 def _assess_energy(figure: Published, entry: EnergyEntry) -> Assessment:

@@ -19,9 +19,14 @@ def test_a_run_survives_saving_and_loading(tmp_path):
     for name, default in (("encoder_steps", 1), ("decode", "sum"), ("compiling", {})):
         assert written["execution"].pop(name) == default
     assert written.pop("student") is True
+    assert written.pop("schedule") is None
     assert written["parity"].pop("rounding") == 0
     assert written == small_run()
-    assert list(json.loads((tmp_path / "run.json").read_text())) == [*small_run(), "student"]  # the order of the schema
+    assert list(json.loads((tmp_path / "run.json").read_text())) == [
+        *small_run(),
+        "student",
+        "schedule",
+    ]  # the order of the schema
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
 
 

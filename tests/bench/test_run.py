@@ -63,6 +63,13 @@ def test_the_folder_holds_what_it_should_and_the_hashes_are_true(undisturbed, mo
     assert run["accuracy"]["correct"] == right.sum()
     assert np.array(run["accuracy"]["confusion"]).sum() == 20
     assert run["parity"]["mismatches"] == 0 < run["parity"]["decisions"]
+    depths = {row["name"]: row["depth"] for row in run["schedule"]["populations"]}
+    assert max(depths.values()) == run["execution"]["latency_steps"]
+    assert {layer["name"] for layer in run["layers"]} < set(depths)  # and the input
+    chip = {row["name"] for row in run["schedule"]["populations"] if row["place"] == "chip"}
+    for edge in run["schedule"]["projections"]:
+        if edge["target"] in chip:  # branches of different length meet in the same step
+            assert depths[edge["source"]] + 1 + edge["delay"] == depths[edge["target"]]
 
 
 def test_the_sample_is_the_first_body_s_joints_frame_for_frame(undisturbed):

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mksgn.bench import numbers
 from mksgn.bench.energy_models import Anchor
-from mksgn.bench.numbers import SUPERSCRIPT, millijoule, shortened
+from mksgn.bench.numbers import SUPERSCRIPT, shortened
 from mksgn.bench.record import EnergyEntry
 
 WIDTH, LEFT, RIGHT = 960, 214, 946  # of the drawing, and of the plot area, to the right of the labels
@@ -178,12 +179,14 @@ def energy_chart(
     for entry in energy:
         anchor = anchors.get(entry.model)
         if entry.total_mJ is not None:
-            points.append((entry.model, "total", entry.total_mJ, entry.total_every_step_mJ, millijoule(entry.total_mJ)))
+            points.append(
+                (entry.model, "total", entry.total_mJ, entry.total_every_step_mJ, numbers.energy(entry.total_mJ))
+            )
         elif anchor is not None:
             text = f"{anchor.energy_per_inference_mJ:g} mJ, {anchor.network}"
             points.append((entry.model, "anchor", anchor.energy_per_inference_mJ, None, text))
         elif entry.terms:
-            points.append((entry.model, "bound", entry.priced_mJ, None, f"≥ {millijoule(entry.priced_mJ)}"))
+            points.append((entry.model, "bound", entry.priced_mJ, None, f"≥ {numbers.energy(entry.priced_mJ)}"))
         else:
             points.append((entry.model, "none", 0.0, None, "no price for this run"))
     values = [value for _, _, once, every, _ in points for value in (once, every) if value]
@@ -205,7 +208,7 @@ def energy_chart(
     for number, (value, text) in enumerate(sorted(lines)):
         side = "end" if at(value) > (LEFT + right) / 2 else "start"
         placed.append((at(value), 31.0 + LINE_TEXT * number, side, text))
-    ticks = tuple(Tick(at(10.0**power), _power_text(power)) for power in range(low, high + 1))
+    ticks = tuple(Tick(at(10.0**power), power_text(power)) for power in range(low, high + 1))
     return EnergyChart(tuple(rows), ticks, tuple(placed), top, top + ENERGY_ROW * len(rows), LEFT, right)
 
 
@@ -225,5 +228,6 @@ def tick_text(value: float, unit: str) -> str:
     return f"{value:g}"
 
 
-def _power_text(power: int) -> str:
+def power_text(power: int) -> str:
+    """Return a power of ten as a tick's text."""
     return f"{10.0**power:g}" if -4 < power < 5 else f"10{str(power).translate(SUPERSCRIPT)}"

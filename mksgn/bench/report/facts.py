@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mksgn.bench.claims import Published, Repriced, reprice
+from mksgn.bench.accuracy import wilson
+from mksgn.bench.claims import Published, Repriced, reprice, synaptic_ops
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
-from mksgn.bench.gcn import GcnRow, comparison
+from mksgn.bench.gcn import GcnRow, comparison, network_name
+from mksgn.bench.numbers import ratio, unit_of_energy
 from mksgn.bench.record import Accuracy, Claim, EnergyEntry, Layer, Record
 from mksgn.bench.theory import PAPER_MODEL, LayerTheory, Theory, theory_of
 from mksgn.bench.verdicts import evaluate_claims, relevant
@@ -40,6 +42,18 @@ class Prediction:
     @property
     def wrong(self) -> bool:
         return self.label is not None and self.label != self.predicted
+
+
+@dataclass(frozen=True)
+class PlaceSums:
+    """Sums over the layers of one place, per clip; neurons of one instance of the network."""
+
+    layers: int
+    neurons: int
+    spikes: float
+    syn_ops: float
+    theory_sops: float
+    measured_mJ: float  # noqa: N815 - a unit
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,11 @@ class Facts:
         """The first published energy."""
         return next((claim for claim in self.record.claims if claim.unit == "mJ"), None)
 
+    def comparable(self, claim: Claim) -> bool:
+        """Whether a published figure is of the network of this run, so that their ratio means something."""
+        figure = next((figure for figure in self.figures if figure.name == claim.name), None)
+        return figure is None or figure.network in (None, network_name(self.record.gcn))
+
     @property
     def reference_mJ(self) -> float | None:  # noqa: N802
         """Energy of the GCN that a published reduction refers to."""
@@ -100,19 +119,52 @@ class Facts:
         return reprice(self.repriced_figure, self.reference_mJ, list(self.models.values()))
 
     @property
+    def repriced_sops(self) -> float | None:
+        """The most synaptic operations per sample that the published energy can contain."""
+        figure = self.repriced_figure
+        return None if figure is None else synaptic_ops(figure, list(self.models.values()))
+
+    @property
     def layers(self) -> list[tuple[Layer, LayerTheory]]:
         """Each population's counts and theory, in network order."""
         return list(zip(self.record.layers, self.theory.layers, strict=True))
 
     @property
-    def spikes(self) -> float:
-        """Mean spikes per clip, those of populations on the host included."""
-        return sum(layer.spikes for layer in self.record.layers) / self.clips
+    def host_spikes(self) -> float:
+        """Mean spikes per clip of the populations on the host. They are no events of the chip, so no part of totals."""
+        return self.place("host").spikes
 
     @property
-    def layer_energy_mJ(self) -> float:  # noqa: N802
-        """Energy of all layers per clip."""
-        return math.fsum(row.measured_mJ for row in self.theory.layers)
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the accuracy; None without labels."""
+        return None if self.record.accuracy is None else wilson(self.record.accuracy.correct, self.clips)
+
+    @property
+    def compared_layers(self) -> int:
+        """Layers of which theory and measurement have a ratio."""
+        return sum(row.ratio is not None for row in self.theory.layers)
+
+    @property
+    def exact_layers(self) -> int:
+        """Layers whose ratio reads 1.000."""
+        return sum(row.ratio is not None and ratio(row.ratio) == "1.000" for row in self.theory.layers)
+
+    def place(self, place: str) -> PlaceSums:
+        """Sums per clip over the layers on the host or on the chip."""
+        rows = [(layer, row) for layer, row in self.layers if layer.place == place]
+        return PlaceSums(
+            layers=len(rows),
+            neurons=sum(layer.neurons for layer, _ in rows),
+            spikes=sum(layer.spikes for layer, _ in rows) / self.clips,
+            syn_ops=math.fsum(row.syn_ops for _, row in rows),
+            theory_sops=math.fsum(row.theory_sops for _, row in rows),
+            measured_mJ=math.fsum(row.measured_mJ for _, row in rows),
+        )
+
+    @property
+    def layer_unit(self) -> tuple[str, float]:
+        """The unit of all layers' energies, and how many of it are a mJ."""
+        return unit_of_energy([row.measured_mJ for row in self.theory.layers])
 
     @property
     def classes(self) -> list[ClassRow]:

@@ -8,6 +8,7 @@ allows no request, and no script but its own, by hash.
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,9 +17,14 @@ from markupsafe import Markup
 from mksgn.bench import numbers
 from mksgn.bench.energy_models import DATA
 from mksgn.bench.report import charts, clip, templates
+from mksgn.bench.report.answers import answers
 from mksgn.bench.report.charts import BarChart, Column, EnergyChart, bar_chart, energy_chart
 from mksgn.bench.report.clip import Clip
 from mksgn.bench.report.facts import MOST_PREDICTIONS, Facts
+from mksgn.bench.report.network import network_chart
+from mksgn.bench.report.price_range import price_range
+from mksgn.bench.report.timing import between, duration, limited_by, timing_of
+from mksgn.bench.step_time import EVENT_WORDS
 
 TEMPLATE, STYLE, SCRIPT = "report.html", "report.css", "report.js"
 POLICY = (
@@ -35,12 +41,18 @@ def render(facts: Facts, sample: Clip | str) -> str:
     """
     script = (DATA / SCRIPT).read_text(encoding="utf-8")
     is_clip = isinstance(sample, Clip)
+    prices = price_range(facts.record.energy, facts.repriced, facts.reference_mJ if facts.record.student else None)
     context = {
+        "prices": prices,
+        "answers": answers(facts, prices),
+        "timing": timing_of(facts.record),
+        "event_words": EVENT_WORDS,
         "sample": sample if is_clip else None,
         "no_sample": sample,
         "view": clip,
         "geometry": charts,
         "energy_chart": energy(facts),
+        "network_chart": network_chart(facts.record),
         "layer_chart": layers(facts),
         "theory_chart": theory(facts),
         "limit_chart": limits(facts),
@@ -49,9 +61,9 @@ def render(facts: Facts, sample: Clip | str) -> str:
         "style": Markup((DATA / STYLE).read_text(encoding="utf-8")),
         "script": Markup(script),
         "script_data": data_block(sample.script_data) if isinstance(sample, Clip) else None,
-        "policy": POLICY + (f"'sha256-{digest(script)}'" if is_clip else "'none'"),
+        "policy": f"{POLICY}'sha256-{digest(script)}'",
     }
-    return templates.render(TEMPLATE, facts, context, (breakable,), autoescape=True)
+    return templates.render(TEMPLATE, facts, context, (breakable, slug, between, duration, limited_by), autoescape=True)
 
 
 def digest(script: str) -> str:
@@ -68,6 +80,11 @@ def breakable(name: str) -> Markup:
     """Return a name with optional line breaks after its dots and underscores."""
     dots = Markup(".<wbr>").join(name.split("."))
     return Markup("_<wbr>").join(dots.split("_"))
+
+
+def slug(name: str) -> str:
+    """Return a name as a part of an element's id."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
 
 
 def energy(facts: Facts) -> EnergyChart:

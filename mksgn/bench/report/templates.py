@@ -13,7 +13,7 @@ from mksgn.bench.report.facts import Facts
 from mksgn.bench.theory import PAPER_MODEL
 
 FILTERS = (
-    numbers.count, numbers.amount, numbers.rounded, numbers.millijoule, numbers.share, numbers.percent, numbers.words,
+    numbers.count, numbers.amount, numbers.rounded, numbers.energy, numbers.share, numbers.percent, numbers.words,
     numbers.counted, numbers.fraction, numbers.ratio,
 )  # fmt: skip
 

@@ -1,8 +1,10 @@
 """Write report.html and report.md into a run's folder.
 
-facts      what both reports state        page, markdown   the two reports
-templates  their common rendering         charts           geometry of the charts
-clip       the sample clip's skeleton     raster           its spikes as images
+facts        what both reports state          page, markdown   the two reports
+templates    their common rendering           charts           geometry of the charts
+price_range  energies of the first screen     network          drawing of the network and its schedule
+answers      its three questions              timing           time on the chip, of records that have it
+clip         the sample clip's skeleton       raster           its spikes as images
 """
 
 from collections.abc import Mapping, Sequence

@@ -12,10 +12,10 @@ from mksgn.bench.energy_models import EnergyModel, price
 from mksgn.bench.numbers import percent, significant
 from mksgn.bench.record import Record
 from mksgn.bench.record_io import write_atomically
+from mksgn.bench.report.facts import REPORT_FILES
 from mksgn.bench.sweep.grid import Grid, Point
-from mksgn.common.atomic import replacing
+from mksgn.bench.sweep.picture import draw
 from mksgn.common.console import table
-from mksgn.common.extras import require
 
 SCHEMA = "mksgn.sweep_result/1"
 HEADINGS = ("point", "top-1", "mJ per {unit}", "spikes", "syn_ops", "latency", "cores", "mismatches", "limits")
@@ -121,7 +121,7 @@ def write(out: Path, grid: Grid, points: list[Row]) -> list[Path]:
     write_atomically(paths[1], markdown(points, fronts))
     for model, best in fronts.items():
         paths.append(out / f"pareto-{re.sub(r'[^A-Za-z0-9_.+-]', '_', model)}.png")
-        _draw(points, best, model, paths[-1])
+        draw(points, best, model, paths[-1])
     return paths
 
 
@@ -170,34 +170,10 @@ def markdown(points: list[Row], fronts: dict[str, list[Row]]) -> str:
         lines += [f"## {model}", "", f"| {' | '.join(_headings(points))} |", "|---" * len(HEADINGS) + "|"]
         for row in points:
             if model in row.energy:
-                lines.append(f"| {' | '.join(_cells(row, model, '**front** ' if row.label in labels else ''))} |")
+                name, *figures = _cells(row, model, "")
+                mark = "**front** " if row.label in labels else ""
+                link = f"[{name}](points/{name}/{REPORT_FILES[0]})"
+                lines.append(f"| {' | '.join((mark + link, *figures))} |")
         lines.append("")
     lines += [f"- {line}" for line in fits(points)]
     return "\n".join(lines)
-
-
-def _draw(points: list[Row], best: list[Row], model: str, path: Path) -> None:
-    require("the picture of a Pareto front", "report", "matplotlib")
-    from matplotlib.figure import Figure  # imported here, since it takes half a second
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-
-    def at(rows: list[Row]) -> tuple[list[float], list[float]]:
-        return [row.energy[model].mJ for row in rows], [100 * row.top1 for row in rows]
-
-    for name in dict.fromkeys(row.model for row in points):
-        group = [row for row in points if row.model == name]
-        axes.scatter(*at(group), s=26, label=name)
-    axes.step(*at(best), where="post", color="0.3", lw=1, zorder=0)
-    for row, x, y in zip(best, *at(best), strict=True):
-        text = f"S{row.steps} th{row.threshold:g} b{row.bits}"
-        axes.annotate(text, (x, y), textcoords="offset points", xytext=(5, -11), fontsize=8)
-    bound = any(row.energy[model].lower_bound for row in points)
-    axes.set_xscale("log")
-    axes.set_xlabel(f"mJ per {points[0].unit} under {model}{', a lower bound' if bound else ''}")
-    axes.set_ylabel("top-1, %")
-    axes.grid(alpha=0.3)
-    axes.legend(title="network", fontsize=8)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)

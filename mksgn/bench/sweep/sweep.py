@@ -1,7 +1,7 @@
 """Run a grid of networks over one data set on Dask's workers. Results do not depend on the number of workers.
 
     OUT/grid.json       the request                     OUT/networks/VARIANT.nir
-    OUT/points/LABEL/   a run's folder for each point   OUT/progress/VARIANT.npz   while its clips are unfinished
+    OUT/points/LABEL/   a run's folder for each point, with its report   OUT/progress/VARIANT.npz   while its clips are unfinished
     OUT/sweep.json, sweep.md, pareto-MODEL.png          tables and fronts, written by the command at the end
 
 Each variant of a network is built once and run shard by shard. A shard is a task: if its worker
@@ -20,10 +20,12 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
+from mksgn.bench.folder import write_reports
 from mksgn.bench.progress import Identity, Progress, check_same
 from mksgn.bench.record import Record
 from mksgn.bench.record_io import load, write_atomically
@@ -36,6 +38,7 @@ from mksgn.bench.sweep.grid import Grid, Point, Variant
 from mksgn.common.atomic import replacing
 from mksgn.common.console import output, track
 from mksgn.common.errors import BadInputError
+from mksgn.common.extras import MissingExtraError
 from mksgn.deploy.placement.chips import Chip, chip_named
 from mksgn.deploy.run_folder import MANIFEST_FILE, environment
 from mksgn.train.checkpoint import sha256
@@ -274,6 +277,8 @@ class _Runner:
         draft.mkdir(parents=True)
         for name, content in files.items():
             (draft / name).write_bytes(content)
+        with suppress(MissingExtraError):  # the picture at the end says so
+            write_reports(draft)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(draft, folder)
         label = point.variant.label

@@ -142,6 +142,7 @@ def test_another_population_has_its_own_raster_cursor_and_joints(page):
 
 
 def test_keys_and_buttons_step(page):
+    page.prefer(prefers_reduced_motion="reduce")  # focus scrolls smoothly, and a click would miss
     page.run("document.getElementById('clip-frame').focus()")
     for key, frame in (
         ("ArrowRight", 2),
@@ -235,3 +236,53 @@ def test_a_narrow_screen_scrolls_tables_not_the_page(page, width):
     )
     assert past == []
     assert page.run("document.querySelector('#layers .scroll').scrollWidth") > width
+
+
+OPEN = "[...document.querySelectorAll('details.section')].filter(d => d.open).map(d => d.closest('section').id)"
+
+
+def test_sections_fold_and_a_link_opens_the_one_that_it_leads_to(page):
+    page.prefer(prefers_reduced_motion="reduce")
+    assert page.run(OPEN) == ["clip", "energy"]
+    page.click('#summary a[href="#classes"]')
+    page.settle(0.1)
+    assert page.run(OPEN) == ["clip", "energy", "classes"]
+    page.click("#all-sections")
+    assert len(page.run(OPEN)) == page.run("document.querySelectorAll('main > section').length")
+    page.click("#all-sections")
+    assert page.run(OPEN) == []
+    page.click('#summary a[href="#cores"]')  # a heading inside a section
+    page.settle(0.1)
+    assert page.run(OPEN) == ["placement"]
+
+
+def test_a_heading_sorts_its_table_by_number_and_back(page):
+    page.prefer(prefers_reduced_motion="reduce")
+    page.run("document.querySelectorAll('details.section').forEach(d => { d.open = true })")
+    column = "[...document.querySelectorAll('#energy tbody tr')].map(r => r.cells[2].dataset.value)"
+    heading = "#energy thead th:nth-child(3)"
+    page.click(heading)
+    priced = [float(value) for value in page.run(column) if value]
+    assert priced == sorted(priced)
+    assert page.run(column)[-1] == ""  # the anchor has no total
+    page.click(heading)
+    assert [float(value) for value in page.run(column) if value] == sorted(priced, reverse=True)
+    assert page.run(f"document.querySelector('{heading}').ariaSort") == "descending"
+    page.click("#layers thead th:nth-child(9)")  # synaptic operations, with thousands separators
+    rows = "[...document.querySelectorAll('#layers tbody tr')].map(r => r.cells[8].textContent)"
+    assert page.run(rows) == ["0", "150", "1,100", "1,750"]
+
+
+def test_a_table_is_saved_as_csv(page):
+    page.prefer(prefers_reduced_motion="reduce")
+    page.run("document.querySelectorAll('details.section').forEach(d => { d.open = true })")
+    page.run(
+        "(make => { URL.createObjectURL = blob => { window.saved = blob; return make(blob) } })(URL.createObjectURL)"
+    )
+    page.run("HTMLAnchorElement.prototype.click = function () { window.named = this.download }")
+    page.click("#layers .tools button")
+    lines = page.run("window.saved.text()").lstrip("\ufeff").splitlines()
+    assert page.run("window.named") == "layers-layers.csv"
+    assert lines[0].startswith("Layer,Shape,Kind,Neurons,Firing rate (% per step),Spikes (per clip),")
+    assert "blocks.0.conv,4 × 5 × 5,conv,100,25,100,2,1,1750," in "\n".join(lines)
+    assert lines[-1].startswith("On the chip,,,203,,200,")

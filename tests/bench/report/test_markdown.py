@@ -23,7 +23,7 @@ def test_the_markdown_has_the_pages_facts_in_tables():
     ]
     assert headings == [*expected, "Provenance"]
     cells = {row[0]: row for table in tables for row in table}
-    assert cells["Accuracy, top-1"][1] == "75.0 % (3 of 4)"
+    assert cells["Accuracy, top-1"][1] == "75.0 % (3 of 4; 95 % interval 30.1 % to 95.4 %)"
     assert cells["blocks.0.conv"][2:6] == ["100", "25.0 %", "100", "2.0 %"]
     assert cells["blocks.0.attention.m"][-3:] == ["3", "172", "222"]
     assert cells["sit down"] == ["sit down", "2", "50.0 %", "throw"]
@@ -31,6 +31,6 @@ def test_the_markdown_has_the_pages_facts_in_tables():
     assert cells["neurons per core"] == ["neurons per core", "100", "8,192", "1.2 %", "–"]
     assert cells["output axons per core"][2:4] == ["not published", "not checked"]
     assert cells["run.json"][1] == "sha256 " + "c" * 64
-    assert cells["horowitz45-fp32"][2] == "4.87 × 10⁻⁵"
+    assert cells["horowitz45-fp32"][2] == "48.7 nJ"
     assert [row[0] for row in tables[1][1:]] == [f"{c.name} ({c.source})" for c in full_run().claims]
     assert "report.html" not in cells

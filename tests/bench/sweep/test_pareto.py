@@ -1,12 +1,14 @@
 """Pareto fronts, tables and pictures of a sweep."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
+from mksgn.bench.check.check import check
 from mksgn.bench.energy_models import model_named
-from mksgn.bench.sweep import pareto
+from mksgn.bench.sweep import pareto, picture
 from mksgn.bench.sweep.grid import read
 
 
@@ -72,5 +74,36 @@ def test_tables_and_pictures(folder, one_worker):
     assert {p["fit"] for p in result["points"] if p["chip"] == "loihi1"} == {"fits"}
     assert "fits what is published of loihi2; NOT CHECKED, no limit published: input axons per core" in text
     assert text.count("| tiny-") + text.count("| **front** tiny-") == 16
+    assert text.count("| [tiny-") + text.count("| **front** [tiny-") == 16
+    linked = set(re.findall(r"\]\((points/[^)]+)\)", text))
+    assert len(linked) == len(records)
+    for name in linked:
+        assert (out / name).read_text().startswith("<!doctype html>")
+        assert check((out / name).parent).passed
     assert "≥ " in text.split("davies2018-loihi1")[1]
     assert "≥ " not in text.split("davies2018-loihi1")[0]
+
+
+def test_the_picture_ends_at_100_percent_with_its_front_and_every_point_labelled(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k)))
+    points = [
+        replace(row(f"S{steps}-b{bits}", top1, energy), steps=steps, bits=bits)
+        for steps, bits, top1, energy in ((2, 8, 0.5, 1.0), (4, 8, 1.0, 2.0), (2, 4, 0.4, 3.0))
+    ]
+    picture.draw(points, pareto.front(points, "e"), "e", tmp_path / "front.png")
+    (axes,) = drawn[0].axes
+    assert axes.get_ylim()[1] == 100
+    (line,) = axes.get_lines()
+    assert line.get_xydata().tolist() == [[1, 50], [2, 100]]
+    assert {text.get_text() for text in axes.texts} == {"S2 b8", "S4 b8", "S2 b4"}
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_label_has_the_coordinates_that_differ():
+    assert picture.labels([row("only", 0.5, 1.0)]) == ["only"]
+    two = [row("a", 0.5, 1.0), replace(row("b", 0.5, 1.0), threshold=1.1, chip="loihi1")]
+    assert picture.labels(two) == ["th1 loihi2", "th1.1 loihi1"]

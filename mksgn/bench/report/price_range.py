@@ -1,0 +1,130 @@
+"""A run's energy as a range over the energy models, next to the published energy at each model's synaptic price.
+
+Positions are percentages of one logarithmic axis, so that the page can draw it at any width.
+"""
+
+# ruff: noqa: N815 - units keep their own spelling: mJ
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mksgn.bench.claims import Repriced
+from mksgn.bench.numbers import unit_of_energy
+from mksgn.bench.record import EnergyEntry
+
+ARITHMETIC, PARTLY, CHIP = (
+    "Arithmetic alone",
+    "Arithmetic and neurons, memory left out",
+    "Prices of a chip, memory included",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One energy model. Positions are in percent; None: nothing to draw."""
+
+    model: str
+    evidence: str
+    energy_mJ: float
+    bound: bool  # the run's energy is at least this
+    missing: tuple[str, ...]  # events that occurred and have no price
+    at: float
+    repriced: Repriced | None  # the published energy at this model's synaptic price
+    repriced_at: float | None
+
+
+@dataclass(frozen=True)
+class PriceRange:
+    """The models that price something of the run, by what their prices contain."""
+
+    groups: tuple[tuple[str, tuple[Row, ...]], ...]
+    ticks: tuple[tuple[float, str], ...]
+    reference_at: float | None  # of the GCN that the published reduction refers to
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(row for _, rows in self.groups for row in rows)
+
+    @property
+    def lowest(self) -> Row:
+        return min(self.rows, key=lambda row: row.energy_mJ)
+
+    @property
+    def highest(self) -> Row:
+        return max(self.rows, key=lambda row: row.energy_mJ)
+
+    @property
+    def on_chip(self) -> tuple[Row, ...]:
+        """Models of a chip: their price of a synaptic operation contains the access to memory."""
+        return tuple(row for title, rows in self.groups if title == CHIP for row in rows)
+
+
+def price_range(
+    energy: Sequence[EnergyEntry], repriced: Sequence[Repriced], reference_mJ: float | None = None
+) -> PriceRange | None:
+    """Lay out a run's energies and the published one.
+
+    Args:
+        energy: The run under every model.
+        repriced: The published energy at each model's synaptic price.
+        reference_mJ: The GCN's energy, for a line.
+
+    Returns:
+        The range; None if no model prices anything of the run.
+    """
+    entries = [entry for entry in energy if entry.terms and entry.priced_mJ > 0]
+    if not entries:
+        return None
+    published = {row.model: row for row in repriced}
+    values = [entry.priced_mJ for entry in entries]
+    values += [published[entry.model].energy_mJ for entry in entries if entry.model in published]
+    axis = _Axis([*values, *([] if reference_mJ is None else [reference_mJ])])
+    rows: dict[str, list[Row]] = {ARITHMETIC: [], PARTLY: [], CHIP: []}
+    for entry in entries:
+        other = published.get(entry.model)
+        rows[_contents(entry)].append(
+            Row(
+                model=entry.model,
+                evidence=entry.evidence,
+                energy_mJ=entry.priced_mJ,
+                bound=entry.total_mJ is None,
+                missing=tuple(event.replace("_", " ") for event in entry.unpriced),
+                at=axis.at(entry.priced_mJ),
+                repriced=other,
+                repriced_at=axis.at(other.energy_mJ) if other and other.energy_mJ > 0 else None,
+            )
+        )
+    groups = tuple((title, tuple(sorted(own, key=lambda row: row.energy_mJ))) for title, own in rows.items() if own)
+    return PriceRange(groups, axis.ticks, None if reference_mJ is None else axis.at(reference_mJ))
+
+
+def _contents(entry: EnergyEntry) -> str:
+    """Name what a model's prices contain. Memory is always accessed, so that a model prices, excludes or misses it."""
+    if "memory" not in (*entry.unpriced, *entry.excludes):
+        return CHIP
+    return ARITHMETIC if "neuron_updates" in entry.excludes else PARTLY
+
+
+class _Axis:
+    """A logarithmic axis over whole decades."""
+
+    def __init__(self, values: Iterable[float]) -> None:
+        logarithms = [math.log10(value) for value in values]
+        self.low = math.floor(min(logarithms))
+        self.high = max(math.ceil(max(logarithms)), self.low + 1)
+
+    def at(self, value: float) -> float:
+        return 100 * (math.log10(value) - self.low) / (self.high - self.low)
+
+    @property
+    def ticks(self) -> tuple[tuple[float, str], ...]:
+        every = -(-(self.high - self.low) // 4)  # at most five texts
+        return tuple(
+            (self.at(10.0**power), _tick(10.0**power) if (self.high - power) % every == 0 else "")
+            for power in range(self.low, self.high + 1)
+        )
+
+
+def _tick(energy_mJ: float) -> str:
+    unit, per_mJ = unit_of_energy([energy_mJ])
+    return f"{energy_mJ * per_mJ:g}\u00a0{unit}"
