@@ -80,7 +80,8 @@ def _figures(record: Record, theory: Theory, torch_top1: float | None) -> list[t
 def energy_line(entry: EnergyEntry, unit: str) -> tuple[str, str]:
     """Return the label and the text of an energy per sample, which is called `unit`."""
     if entry.total_mJ is None:
-        bound, note = ">=", f"no price: {', '.join(entry.unpriced)}"
+        parts = {"no price": entry.unpriced, "lower bound": [*entry.lower_bounds]}
+        bound, note = ">=", "; ".join(f"{what}: {', '.join(events)}" for what, events in parts.items() if events)
     else:
         bound, note = "", f"excludes {', '.join(entry.excludes)}"
     label = f"energy per {unit}, {entry.model:<19}{bound:>2}"

@@ -88,7 +88,7 @@ class Facts:
         """A published energy whose own model states a synaptic price, so that other prices can be applied."""
         for figure in self.figures:
             model = self.models.get(figure.energy_model or "")
-            if figure.quantity == "energy" and model is not None and model.prices_pJ.synaptic_op:
+            if figure.quantity == "energy" and model is not None and isinstance(model.prices_pJ.synaptic_op, float):
                 return figure
         return None
 

@@ -8,6 +8,7 @@ import pytest
 
 from mksgn.bench.compare.gate import Bounds, evaluate_bounds, raise_missed
 from mksgn.bench.compare.runs import compare, compare_folders
+from mksgn.bench.energy_models import model_named
 from mksgn.bench.errors import BoundMissedError
 from mksgn.bench.record import Record
 from mksgn.common.errors import BadInputError
@@ -69,8 +70,29 @@ def test_a_lower_bound_is_not_an_energy_to_bound():
 def test_prices_of_one_name_and_two_sources_are_not_compared():
     b = record()
     changed = [e.model_copy(update={"source": "my own"}) if e.model == "horowitz45-fp32" else e for e in b.energy]
-    with pytest.raises(BadInputError, match="horowitz45-fp32 has a different source in the two runs"):
-        evaluated(b.model_copy(update={"energy": changed}), Bounds(max_rise_energy=0.05))
+    other = b.model_copy(update={"energy": changed})
+    with pytest.raises(BadInputError, match=r"energies under horowitz45-fp32 at different prices \(another source\)"):
+        evaluated(other, Bounds(max_rise_energy=0.05))
+    assert evaluated(other, Bounds(max_rise_spikes=0), allow_different_prices=True)[0].kept
+    with pytest.raises(BadInputError, match="horowitz45-fp32 has different prices in the two runs"):
+        evaluated(other, Bounds(max_rise_energy=0.05), allow_different_prices=True)
+
+
+def test_other_prices_under_one_name_are_not_compared_even_without_a_bound():
+    b = record()
+    energy = [
+        entry.model_copy(update={"prices": model_named("sana-fe-loihi-2023").pricing})
+        if entry.model == "sana-fe-loihi"
+        else entry
+        for entry in b.energy
+    ]
+    other = b.model_copy(update={"energy": energy})
+    with pytest.raises(BadInputError, match=r"sana-fe-loihi at different prices \(synaptic_op {'dense': .* and 35.5\)"):
+        evaluated(other, Bounds())
+    left = compare(record(), other)
+    assert list(left.other_prices) == ["sana-fe-loihi"]
+    assert "energy, sana-fe-loihi" not in {row.name for row in left.energies}
+    assert "energy, sana-fe-loihi-2023" in {row.name for row in left.energies}
 
 
 @pytest.mark.parametrize(
