@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mksgn.bench import ann
+from mksgn.bench.ann import AnnRow
 from mksgn.bench.claims import Published, Repriced, reprice
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.gcn import GcnRow, comparison
@@ -52,6 +54,7 @@ class Facts:
     figures: list[Published]
     theory: Theory
     gcn: list[GcnRow]
+    ann: list[AnnRow]
 
     @property
     def clips(self) -> int:
@@ -98,6 +101,11 @@ class Facts:
         if self.repriced_figure is None or self.reference_mJ is None:
             return []
         return reprice(self.repriced_figure, self.reference_mJ, list(self.models.values()))
+
+    @property
+    def ann_bits(self) -> int:
+        """Bits of an activation of the ANN of the same shape."""
+        return ann.activation_bits(self.record.execution.steps)
 
     @property
     def layers(self) -> list[tuple[Layer, LayerTheory]]:
@@ -167,7 +175,7 @@ def facts_of(
     theory = theory_of(record, model_named(PAPER_MODEL, prices))
     record = evaluate_claims(record, models, claims)
     named = {model.name: model for model in given}
-    return Facts(record, manifest, named, figures, theory, comparison(record, prices))
+    return Facts(record, manifest, named, figures, theory, comparison(record, prices), ann.comparison(record, prices))
 
 
 def class_rows(accuracy: Accuracy) -> list[ClassRow]:
