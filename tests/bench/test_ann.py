@@ -1,7 +1,6 @@
 """mksgn/bench/ann: the ANN of the same shape on paper, and the rate at which both cost the same."""
 
 import math
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,32 +9,11 @@ from hypothesis import strategies as st
 from mksgn.bench.ann import activation_bits, comparison
 from mksgn.bench.energy_models import known_models, model_named
 from mksgn.bench.record import Record
-from tests.support.records import small_run
-
-KINDS = {"dense": 0, "sparse": 0, "convolution": 0}
-CLIPS, STEPS, INPUTS, NEURONS = 4, 4, 20, 100
-SYNAPSES = INPUTS * NEURONS
+from tests.support.records import CLIPS, INPUTS, NEURONS, STEPS, dense_run, small_run
 
 
 def network(arrived: int) -> Record:
-    """One dense layer of 100 neurons and 20 inputs, into which `arrived` spikes come over the run, and an idle host."""
-    run: dict[str, Any] = small_run()
-    encoder, layer = run["layers"][:2]
-    syn_ops = arrived * NEURONS
-    sizes = {"weights": SYNAPSES, "weight_bytes": 1, "biases": 0, "inputs": INPUTS, "dense_inputs": INPUTS}
-    memory = {
-        **sizes, "synapses": {**KINDS, "dense": SYNAPSES}, "arrivals": {**KINDS, "dense": arrived},
-        "weight_reads": syn_ops, "weighted_synapses": SYNAPSES,
-    }  # fmt: skip
-    layer |= {
-        "syn_ops": syn_ops, "effective_acs": syn_ops, "dense_ops": SYNAPSES * STEPS * CLIPS, "spikes": 0,
-        "syn_ops_by_kind": {**KINDS, "dense": syn_ops}, "memory": memory, "neuron_updates": NEURONS * STEPS * CLIPS,
-    }  # fmt: skip
-    nothing = {"weights": 0, "biases": 0, "inputs": 0, "dense_inputs": 0, "weight_reads": 0, "weighted_synapses": 0}
-    encoder |= {"dense_ops": 0, "syn_ops_by_kind": KINDS, "spikes": 0}
-    encoder["memory"] = {**nothing, "synapses": KINDS, "arrivals": KINDS, "weight_bytes": 4}
-    encoder |= {"neurons": INPUTS, "shape": [INPUTS], "neuron_updates": INPUTS * STEPS * CLIPS}
-    return Record.model_validate({**run, "layers": [encoder, layer]})
+    return Record.model_validate(dense_run(arrived))
 
 
 def row_of(record: Record, model: str, memory: bool):

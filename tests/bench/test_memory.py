@@ -122,6 +122,9 @@ def test_products_have_states_and_no_weights_and_an_ann_multiplies_once_per_unit
     program = compile_graph(graph, dt=net.DT)
     execution = run(program, {program.inputs[0].name: net.analog_clips(rng, 3)})
     rows = layers(program, execution, place(program, LOIHI2))
+    hops = {"within_tile": 6, "east_west": 3, "north_south": 0}
+    assert totals(program, execution, rows, 3).hops is None
+    assert totals(program, execution, rows, 3, hops=hops).hops == {"within_tile": 2, "east_west": 1, "north_south": 0}
     products = [row for row in rows if row.product_units]
     assert products
     for row in products:
