@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mksgn.bench.check.counts import read_arrays
+from mksgn.bench.energy_models import ADDRESSING
 from mksgn.bench.manifest import Manifest, verified
 from mksgn.bench.record import Layer, Record
 from mksgn.bench.record_io import load
@@ -263,8 +264,8 @@ def _metrics(a: Record, b: Record) -> Iterator[Difference]:
 def _other_prices(a: Record, b: Record) -> Iterator[tuple[str, str]]:
     """Yield the models whose energies in the two runs are not comparable, and why.
 
-    Of a record of a version that kept no prices, the source and the kinds of event that have a
-    price have to be the same.
+    Of a record of a version that kept no prices, the source has to be the same, and whether memory
+    has a price, which had none then.
     """
     entries = {entry.model: entry for entry in b.energy}
     for entry in a.energy:
@@ -274,8 +275,7 @@ def _other_prices(a: Record, b: Record) -> Iterator[tuple[str, str]]:
         difference = None
         if entry.prices is not None and other.prices is not None:
             difference = _first_difference(entry.prices.model_dump(), other.prices.model_dump())
-        one_sided = sorted(({*entry.terms} ^ {*other.terms}) - {"graded_macs"})
-        if difference is None and one_sided:
+        elif one_sided := sorted(({*entry.terms} ^ {*other.terms}) & {"memory", ADDRESSING}):
             difference = f"{one_sided[0]} priced in one of them"
         if difference is not None or entry.source != other.source:
             yield entry.model, difference or "another source"

@@ -89,6 +89,16 @@ def test_other_prices_under_one_name_are_not_compared_even_without_a_bound():
     other = b.model_copy(update={"energy": energy})
     with pytest.raises(BadInputError, match=r"sana-fe-loihi at different prices \(synaptic_op {'dense': .* and 35.5\)"):
         evaluated(other, Bounds())
+    # a record of a version that kept no prices
+    unknown = [
+        entry.model_copy(update={"prices": None, "terms": {**entry.terms, "memory": 1.0}})
+        if entry.model == "lemaire2022"
+        else entry.model_copy(update={"prices": None})
+        for entry in b.energy
+    ]
+    assert compare(record(), b.model_copy(update={"energy": unknown})).other_prices == {
+        "lemaire2022": "memory priced in one of them"
+    }
     left = compare(record(), other)
     assert list(left.other_prices) == ["sana-fe-loihi"]
     assert "energy, sana-fe-loihi" not in {row.name for row in left.energies}
