@@ -78,6 +78,15 @@ def test_prices_of_one_name_and_two_sources_are_not_compared():
         evaluated(other, Bounds(max_rise_energy=0.05), allow_different_prices=True)
 
 
+def test_counts_that_an_earlier_version_did_not_make_do_not_differ_and_others_do():
+    kinds = {"dense": 1.0, "sparse": 0.0, "convolution": 0.0}
+    counted = record(totals__syn_ops_by_kind=kinds)
+    assert evaluated(counted, Bounds(identical=True))[0].kept
+    (verdict,) = evaluated(record(totals__syn_ops_by_kind={**kinds, "dense": 2.0}), Bounds(identical=True), a=counted)
+    assert not verdict.kept
+    assert "totals.syn_ops_by_kind dense 1, sparse 0, convolution 0 and dense 2," in verdict.text
+
+
 def test_other_prices_under_one_name_are_not_compared_even_without_a_bound():
     b = record()
     energy = [
