@@ -8,6 +8,7 @@ import pytest
 
 from mksgn.bench.compare.gate import Bounds, evaluate_bounds, raise_missed
 from mksgn.bench.compare.runs import compare, compare_folders
+from mksgn.bench.compare.tables import sentences
 from mksgn.bench.energy_models import model_named
 from mksgn.bench.errors import BoundMissedError
 from mksgn.bench.record import Record
@@ -110,6 +111,7 @@ def test_other_prices_under_one_name_are_not_compared_even_without_a_bound():
     }
     left = compare(record(), other)
     assert list(left.other_prices) == ["sana-fe-loihi"]
+    assert sentences(left)[0].startswith("Left out: energy, sana-fe-loihi (different prices: synaptic_op ")
     assert "energy, sana-fe-loihi" not in {row.name for row in left.energies}
     assert "energy, sana-fe-loihi-2023" in {row.name for row in left.energies}
 
