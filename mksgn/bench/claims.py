@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mksgn.bench.energy_models import DATA, PJ_IN_MJ, EnergyModel, known_models, model_named
+from mksgn.bench.prices import SynapticPrices
 from mksgn.common.errors import BadInputError
 from mksgn.common.schemas import Name, Positive, StrictModel, Text, json_schema_of, read_yaml, unique
 
@@ -115,8 +116,8 @@ def synaptic_ops(figure: Published, models: Sequence[EnergyModel] | None = None)
     own_price = model_named(
         str(figure.energy_model), known_models() if models is None else models
     ).prices_pJ.synaptic_op
-    if not own_price:
-        raise BadInputError(f"{figure.name}: {figure.energy_model} has no price of a synaptic operation")
+    if not own_price or isinstance(own_price, SynapticPrices):
+        raise BadInputError(f"{figure.name}: {figure.energy_model} has no single price of a synaptic operation")
     return figure.value / (own_price * PJ_IN_MJ)
 
 
@@ -129,7 +130,7 @@ def reprice(figure: Published, reference_mJ: float, models: Sequence[EnergyModel
         figure: A published energy.
         reference_mJ: Energy against which the reduction is taken.
         models: Energy models; None: the known ones. Those without a price of a synaptic operation
-            give no row.
+            give no row, those with prices by kind one for each kind.
 
     Raises:
         BadInputError: The model under which the figure was published has no price of a synaptic
@@ -138,9 +139,13 @@ def reprice(figure: Published, reference_mJ: float, models: Sequence[EnergyModel
     models = known_models() if models is None else models
     operations, rows = synaptic_ops(figure, models), []
     for model in models:
-        if model.prices_pJ.synaptic_op is not None:
-            energy = operations * model.prices_pJ.synaptic_op * PJ_IN_MJ
-            rows.append(Repriced(model.name, energy, 1 - energy / reference_mJ))
+        prices = model.prices_pJ.synaptic_op
+        by_kind = prices.model_dump() if isinstance(prices, SynapticPrices) else {"": prices}
+        for kind, price in by_kind.items():
+            if price is not None:
+                energy = operations * price * PJ_IN_MJ
+                name = f"{model.name}, all {kind}" if kind else model.name
+                rows.append(Repriced(name, energy, 1 - energy / reference_mJ))
     return rows
 
 

@@ -200,6 +200,9 @@ def compare(
     allow_different_data: Annotated[
         bool, typer.Option("--allow-different-data", help="Evaluate the bounds even if the runs' samples differ.")
     ] = False,
+    allow_different_prices: Annotated[
+        bool, typer.Option("--allow-different-prices", help="Leave out energies of one model at different prices.")
+    ] = False,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -216,7 +219,7 @@ def compare(
         _compare_recordings(reference, run_folder, bounds, markdown, as_json=as_json)
         return
     comparison = compare_folders(reference, run_folder)
-    verdicts = evaluate_bounds(comparison, bounds, allow_different_data=allow_different_data)
+    verdicts = evaluate_bounds(comparison, bounds, allow_different_data, allow_different_prices)
     if markdown is not None:
         write_atomically(markdown, tables.markdown(comparison, verdicts))
     if as_json:
@@ -338,16 +341,14 @@ def sweep(
         raise ParityError(f"{out}: spikes differ from torch's; decisions by point: {'; '.join(mismatches)}")
 
 
-def _require_claims(
-    run_folder: Path, record: Record, names: list[str] | None, published: list[Published] | None
-) -> None:
+def _require_claims(folder: Path, record: Record, names: list[str] | None, figures: list[Published] | None) -> None:
     """Print the outcome of each required claim, and raise BoundMissedError unless all hold."""
-    gates = [gate(record, name, published) for name in names or ()]
+    gates = [gate(record, name, figures) for name in names or ()]
     for claim in gates:
         output.print(claim.text)
     missed = [claim.text for claim in gates if claim.missed]
     if missed:
-        raise BoundMissedError(str(run_folder), missed)
+        raise BoundMissedError(str(folder), missed)
 
 
 def _models(paths: list[Path] | None) -> list[EnergyModel] | None:

@@ -9,10 +9,14 @@ its own counter sees only nn.Linear and nn.Conv, and so misses graph convolution
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from mksgn.bench.record import Layer, Totals
+from mksgn.bench.layer import Layer
+from mksgn.bench.memory import by_kind, memory_of, totals_of_memory
+from mksgn.bench.prices import Hop
+from mksgn.bench.record import Totals
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement.place import Placement, synapses
 from mksgn.deploy.program import operators as ops
@@ -101,11 +105,19 @@ def _layer(
         max_current=None if on_host or not fires else counters.max_current,
         silent_fraction=float((counters.per_neuron == 0).mean()) if fires else 0.0,
         saturated_fraction=float((counters.per_neuron == decisions).mean()) if fires else 0.0,
+        syn_ops_by_kind=by_kind(program.into(name), counters.deliveries),
+        memory=memory_of(program, population, counters),
     )
 
 
 def totals(
-    program: Program, execution: Execution, rows: Sequence[Layer], clips: int, *, encoder_steps: int = 1
+    program: Program,
+    execution: Execution,
+    rows: Sequence[Layer],
+    clips: int,
+    *,
+    encoder_steps: int = 1,
+    hops: dict[Hop, int] | None = None,
 ) -> Totals:
     """Compute the totals of a run, per clip and over the bodies present.
 
@@ -115,6 +127,7 @@ def totals(
         rows: The layers of the same run.
         clips: Number of clips that the bodies come from.
         encoder_steps: As for `layers`.
+        hops: Hops of the run's messages between tiles; None where the placement has no coordinates.
     """
     effective_macs = sum(
         _effective_macs(program, program[row.name], execution, encoder_steps) for row in rows if row.input_rate is None
@@ -135,13 +148,14 @@ def totals(
             "Effective_MACs": effective_macs / clips,
             "ConnectionSparsity": zeros / max(1, weights),
             "Footprint": footprint,
+            "hops": None if hops is None else {hop: count / clips for hop, count in hops.items()},
         }
     )
 
 
 def totals_of(
     layers: Sequence[Layer], *, clips: int, steps: int, latency_steps: int, encoder_steps: int = 1
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Compute those totals of run.json that follow from its layers, by name and per clip.
 
     The populations of the host fire, but on no chip: their spikes are counted as sent to it, not
@@ -170,6 +184,7 @@ def totals_of(
         "dendrite_updates": updates / clips,
         "spikes_in": sum(layer.spikes_in or 0 for layer in chip) / clips,
         "axon_out": sum(layer.axon_out or 0 for layer in chip) / clips,
+        **totals_of_memory(layers, clips),
     }
 
 

@@ -17,7 +17,10 @@ from mksgn.bench.timing_models import TimingModel, known_timing_models
 from mksgn.bench.verdicts import evaluate_claims
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement import check
+from mksgn.deploy.placement.activity import Activity
 from mksgn.deploy.placement.chips import CHIPS, Chip, chip_named
+from mksgn.deploy.placement.loads import core_loads
+from mksgn.deploy.placement.mesh import Hop, coordinates, hops_of_run
 from mksgn.deploy.placement.place import Placement as Placed
 from mksgn.deploy.placement.place import place
 from mksgn.deploy.run_folder import environment
@@ -84,7 +87,9 @@ def record_of(
         execution=_run(execution, settings, progress, len(samples), encoder_steps),
         accuracy=None if labels is None else accuracy_of(labels, progress.predictions, classes),
         layers=layers,
-        totals=counters.totals(program, execution, layers, len(samples), encoder_steps=encoder_steps),
+        totals=counters.totals(
+            program, execution, layers, len(samples), encoder_steps=encoder_steps, hops=_hops(placed, execution)
+        ),
         energy=[],
         claims=[],
         parity=_parity(network, progress),
@@ -104,6 +109,16 @@ def record_of(
         energies={entry.model: entry.priced_mJ for entry in priced.energy if entry.terms},
     )
     return priced.model_copy(update={"timing": timed})
+
+
+def _hops(placed: Placed, execution: Execution) -> dict[Hop, int] | None:
+    """Hops of the run's messages; None where cores have no coordinates, or no spikes were stored."""
+    if coordinates(placed) is None or not execution.spikes:
+        return None
+    counted = core_loads(placed, Activity(placed.program, execution.spikes))
+    per_neuron = {name: counts.per_neuron for name, counts in execution.counters.items()}
+    coincidences = {name: counts.coincidences for name, counts in execution.counters.items()}
+    return hops_of_run(placed, per_neuron, coincidences, counted)
 
 
 def _placement(placed: Placed) -> Placement:

@@ -135,9 +135,11 @@ def comparison(record: Record, models: Sequence[EnergyModel] | None = None) -> l
         entry = price(model_named(student_model, models), record.totals, steps=record.execution.steps)
         reduction = None if entry.total_mJ is None else 1 - entry.total_mJ / gcn_mJ
         if entry.total_mJ is None or entry.total_every_step_mJ is None:
-            unpriced = ", ".join(event.replace("_", " ") for event in entry.unpriced)
+            unpriced = ", ".join(event.replace("_", " ") for event in entry.incomplete)
             at_most = percent(1 - entry.priced_mJ / gcn_mJ)
-            caution = f"no price for {unpriced}: at least {significant(entry.priced_mJ)} mJ, at most {at_most} less"
+            caution = (
+                f"no full price for {unpriced}: at least {significant(entry.priced_mJ)} mJ, at most {at_most} less"
+            )
         else:
             every_step = percent(1 - entry.total_every_step_mJ / gcn_mJ)
             once = percent(1 - entry.total_mJ / gcn_mJ)

@@ -22,7 +22,7 @@ from mksgn.common.errors import BadInputError
 from mksgn.deploy.execution import Counters
 from mksgn.deploy.run_folder import TRAINS
 
-SCHEMA = "mksgn.progress/2"
+SCHEMA = "mksgn.progress/3"
 COUNTS = [f.name for f in fields(Counters) if f.name != "per_neuron"]
 REMEDY = "start over, in another folder (-o) or without --resume"
 

@@ -16,10 +16,13 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from mksgn.bench.layer import Layer
+from mksgn.bench.prices import Hop, Pricing
 from mksgn.bench.schedule import Schedule
 from mksgn.bench.step_time import Timing
 from mksgn.common.limits import Fit
 from mksgn.common.schemas import Amount, Count, Evidence, Fraction, Name, Sha256, StrictModel, json_schema_of
+from mksgn.deploy.program.program import SynapseKind
 
 SCHEMA: Final = "mksgn.run/1"
 RUN_FILE = "run.json"
@@ -88,55 +91,11 @@ class Accuracy(StrictModel):
         return self
 
 
-class Layer(StrictModel):
-    """One population with its incoming projections. Counts are exact sums over the whole run."""
+class Addressing(StrictModel):
+    """Arithmetic that finds what a spike or value reaches: the part of an energy model with such a price."""
 
-    name: Name
-    kind: Name
-    """conv, graph_conv, dense, product, readout, encoder, …"""
-    place: Literal["host", "chip"]
-    shape: list[Count]
-    neurons: Count
-    spikes: Count
-    firing_rate: Fraction
-    """Spikes per neuron and time step."""
-    input_rate: Fraction | None
-    """Mean firing rate of the layer's input populations; null for a non-spiking input."""
-    syn_ops: Count
-    """Each input spike times the synapses that it reaches; for a product, the deliveries to its units.
-
-    If linear nodes in series have overlapping windows (a convolution, then a pooling), each path counts as a synapse.
-    """
-    dense_ops: Count
-    """Synapses x steps x bodies; for an encoder on the host, its MACs at each of the encoder_steps of a body."""
-    coincidences: Count
-    """Product units whose two inputs spiked in the same time step; 0 for every other kind."""
-    neuron_updates: Count
-    product_units: Count
-    """Updates of product units, a part of neuron_updates."""
-    effective_acs: Count
-    """The part of syn_ops over non-zero weights."""
-    axon_out: Count | None
-    """Messages sent: each spike, and each coincidence, times the cores that it is sent to. Null off the chip.
-
-    An upper bound where the placement's axons are one: after Flatten, and where delays differ between neurons.
-    """
-    spikes_in: Count | None
-    """Messages received by the layer's cores, an upper bound where axon_out is one. Null off the chip."""
-    cores: Count | None
-    """Cores of one instance, with those of its product units. Null off the chip."""
-    max_membrane: float | None
-    max_current: float | None
-    silent_fraction: Fraction
-    """Fraction of neurons that never fired in the run."""
-    saturated_fraction: Fraction
-    """Fraction of neurons that fired at every time step of every clip."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Layer:
-        if self.effective_acs > self.syn_ops:
-            raise ValueError(f"{self.name}: effective_acs ({self.effective_acs}) exceeds syn_ops ({self.syn_ops})")
-        return self
+    additions: Amount
+    macs: Amount
 
 
 class Totals(StrictModel):
@@ -174,6 +133,13 @@ class Totals(StrictModel):
     """Spike messages that reach a core: axon_out and those of the host."""
     axon_out: Amount | None = None
     """Spike messages that leave a core: one for each core that a spike is sent to."""
+    hops: dict[Hop, Amount] | None = None
+    """Messages that stay within a tile, and tiles crossed by the others. Null where the placement has no coordinates."""
+    syn_ops_by_kind: dict[SynapseKind, Amount] | None = None
+    """syn_ops by kind of synapse. Null, as the next two, where a layer has no counts by kind."""
+    memory_accesses: dict[int, Amount] | None = None
+    """Reads and writes by the size of the memory in bytes (bench.memory)."""
+    addressing: Addressing | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Totals:
@@ -197,14 +163,27 @@ class EnergyEntry(StrictModel):
     priced_mJ: Amount
     """Sum of the terms, a lower bound if total_mJ is null."""
     unpriced: list[str]
-    """Kinds of event that occurred, have no price (or a price for only a part) and are not excluded."""
+    """Kinds of event that occurred, have no price and are not excluded. Earlier versions also listed lower bounds here."""
     excludes: list[str]
     """Kinds of event that the model leaves out by its own declaration."""
+    lower_bounds: dict[str, str] = Field(default_factory=dict)
+    """Terms that are lower bounds, and why."""
+    prices: Pricing | None = None
+    """The prices that gave the terms. Null in records of versions before they were kept."""
+
+    @property
+    def incomplete(self) -> list[str]:
+        """Events without a price, and those with a price of only a part."""
+        return [*self.unpriced, *self.lower_bounds]
 
     @model_validator(mode="after")
     def _consistent(self) -> EnergyEntry:
-        if (self.total_mJ is None) != bool(self.unpriced):
-            raise ValueError(f"{self.model}: total_mJ must be null if and only if an event is unpriced")
+        if (self.total_mJ is None) != bool(self.unpriced or self.lower_bounds):
+            raise ValueError(
+                f"{self.model}: total_mJ must be null if and only if an event is unpriced or a lower bound"
+            )
+        if self.prices is not None and (both := sorted({*self.terms} & {*self.unpriced})):
+            raise ValueError(f"{self.model}: {both[0]} is both among the terms and unpriced")
         if (self.total_every_step_mJ is None) != (self.total_mJ is None):
             raise ValueError(f"{self.model}: total_every_step_mJ must be null where total_mJ is, and only there")
         return self

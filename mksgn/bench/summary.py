@@ -4,12 +4,16 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from mksgn.bench.numbers import counted, fraction
+from mksgn.bench import ann
+from mksgn.bench.energy_models import model_named
+from mksgn.bench.numbers import counted, fraction, share
 from mksgn.bench.record import EnergyEntry, Record
 from mksgn.bench.report.facts import PRECISIONS
 from mksgn.bench.step_time import EVENT_WORDS, PlacementTime
 from mksgn.bench.theory import Theory, theory_of
 from mksgn.common.console import output
+
+ANN_MODEL = "horowitz45-int8"
 
 
 def show(record: Record, torch_top1: float | None) -> None:
@@ -109,13 +113,27 @@ def _figures(record: Record, theory: Theory, torch_top1: float | None) -> list[t
     rows.append(
         (f"energy per {record.unit}, theory", f"{_millijoule(theory.energy_mJ)}   (paper's formula, measured rates)")
     )
-    return rows
+    return rows + _ann_lines(record)
+
+
+def _ann_lines(record: Record) -> list[tuple[str, str]]:
+    """The break-even rate against an ANN of the same shape, in INT8, without and with memory."""
+    models = [model_named(name) for name in (ANN_MODEL, ann.MEMORY_MODEL)]
+    lines = []
+    for row in (row for row in ann.comparison(record, models) if row.model == ANN_MODEL):
+        label = f"break-even rate, INT8, {'memory' if row.memory else 'arithmetic'}"
+        rate = "" if row.total.rate is None else f"; measured {share(row.total.rate)}"
+        bits = ann.activation_bits(record.execution.steps)
+        without = "" if row.without_products is None else f"; without product units {row.without_products.limit}"
+        lines.append((label, f"  {row.total.limit}   (an ANN of {bits}-bit activations{rate}{without})"))
+    return lines
 
 
 def energy_line(entry: EnergyEntry, unit: str) -> tuple[str, str]:
     """Return the label and the text of an energy per sample, which is called `unit`."""
     if entry.total_mJ is None:
-        bound, note = ">=", f"no price: {', '.join(entry.unpriced)}"
+        parts = {"no price": entry.unpriced, "lower bound": [*entry.lower_bounds]}
+        bound, note = ">=", "; ".join(f"{what}: {', '.join(events)}" for what, events in parts.items() if events)
     else:
         bound, note = "", f"excludes {', '.join(entry.excludes)}"
     label = f"energy per {unit}, {entry.model:<19}{bound:>2}"

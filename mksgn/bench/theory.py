@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from math import fsum
 
 from mksgn.bench.energy_models import PJ_IN_MJ, EnergyModel, model_named
+from mksgn.bench.prices import SynapticPrices
 from mksgn.bench.record import Layer, Record
 from mksgn.common.errors import BadInputError
 
@@ -123,13 +124,13 @@ def paper_formula(
         encoder_steps: Steps at which the host computed the first layer; S where its input varies.
 
     Raises:
-        BadInputError: The model has no price of a MAC or of a synaptic operation, or there is no
+        BadInputError: The model has no price of a MAC or no single one of a synaptic operation, or there is no
             clip or step.
     """
     model = model_named(PAPER_MODEL) if model is None else model
     mac, ac = model.prices_pJ.mac, model.prices_pJ.synaptic_op
-    if mac is None or ac is None:
-        raise BadInputError(f"energy model {model.name}: the formula needs the price of a MAC and of a synaptic op")
+    if mac is None or ac is None or isinstance(ac, SynapticPrices):
+        raise BadInputError(f"energy model {model.name}: the formula needs the price of a MAC and one of a synaptic op")
     if clips < 1 or steps < 1:
         raise BadInputError(f"the formula needs at least one clip and one step, got {clips} and {steps}")
     rows = []

@@ -68,12 +68,17 @@ class EventCounter:
             per_neuron=np.ascontiguousarray(self.per_neuron),
         )
         for projection in self.program.into(self.population.name):
+            delivered = arrived = 0
             every, nonzero = self.program.fan_outs(projection), self.program.fan_outs(projection, nonzero=True)
             for index, source in enumerate(projection.sources):
                 if self.program.sends_spikes(source):
                     counts = self.deliveries.get((projection, index), event_counters[source].per_neuron)
-                    counters.syn_ops += int((counts * every[index]).sum())
+                    delivered += int((counts * every[index]).sum())
+                    arrived += int(counts[every[index] > 0].sum())
                     counters.effective_acs += int((counts * nonzero[index]).sum())
+            counters.syn_ops += delivered
+            counters.deliveries.append(delivered)
+            counters.arrivals.append(arrived)
         return counters
 
 

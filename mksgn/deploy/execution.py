@@ -20,6 +20,8 @@ class Counters:
         coincidences: coincidences in its product units.
         updates: neurons times time steps.
         product_updates: product units times time steps.
+        deliveries: syn_ops by projection, in the order of Program.into.
+        arrivals: spikes that arrived over at least one synapse, by projection.
         max_membrane: largest |membrane potential|; in a fixed-point program in weight units.
         max_current: largest |current|, in the same unit.
         per_neuron: spikes per neuron, of the population's shape.
@@ -31,6 +33,8 @@ class Counters:
     coincidences: int = 0
     updates: int = 0
     product_updates: int = 0
+    deliveries: list[int] = field(default_factory=list)
+    arrivals: list[int] = field(default_factory=list)
     max_membrane: float = 0.0
     max_current: float = 0.0
     per_neuron: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -44,6 +48,8 @@ class Counters:
             coincidences=self.coincidences + other.coincidences,
             updates=self.updates + other.updates,
             product_updates=self.product_updates + other.product_updates,
+            deliveries=[a + b for a, b in zip(self.deliveries, other.deliveries, strict=True)],
+            arrivals=[a + b for a, b in zip(self.arrivals, other.arrivals, strict=True)],
             max_membrane=max(self.max_membrane, other.max_membrane),
             max_current=max(self.max_current, other.max_current),
             per_neuron=self.per_neuron + other.per_neuron,

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 
 from mksgn.bench.check.check import check
-from mksgn.bench.check.counts import check_totals
+from mksgn.bench.check.counts import check_energies, check_totals
 from mksgn.bench.check.findings import CheckResult
 from mksgn.bench.counters import totals_of
+from mksgn.bench.energy_models import known_models, model_named
 from mksgn.bench.errors import FaultyRecordError
 from mksgn.bench.record import Record
 from mksgn.common.errors import BadInputError
 from mksgn.deploy.run_folder import update_manifest
 from tests.support.bench_folders import CLIPS, make_run
-from tests.support.records import small_run
+from tests.support.records import changed, small_run
 from tests.support.tiers import examples
 
 
@@ -125,6 +126,16 @@ def more_spikes(values: dict[str, Any]) -> None:
 
 def more_deliveries(values: dict[str, Any]) -> None:
     first(values)["syn_ops"] += CLIPS
+    first(values)["syn_ops_by_kind"]["convolution"] += CLIPS
+
+
+def more_arrivals(values: dict[str, Any]) -> None:
+    first(values)["memory"]["arrivals"]["convolution"] += CLIPS
+
+
+def dearer(values: dict[str, Any]) -> None:
+    entry = next(entry for entry in values["energy"] if entry["model"] == "sana-fe-loihi")
+    entry["prices"]["prices_pJ"]["synaptic_op"]["convolution"] += 1
 
 
 def less_silent(values: dict[str, Any]) -> None:
@@ -184,6 +195,10 @@ def half_a_body(values: dict[str, Any]) -> None:
         (more_spikes, "spikes is .*, spikes.npz gives"),
         (more_spikes, "totals.spikes is .*, the layers give"),
         (more_deliveries, "totals.syn_ops is .*, the layers give"),
+        (more_deliveries, "totals.syn_ops_by_kind is .*, the layers give"),
+        (more_arrivals, "totals.memory_accesses is .*, the layers give"),
+        (more_arrivals, "totals.addressing is .*, the layers give"),
+        (dearer, "energy under sana-fe-loihi: terms is .*, the totals give"),
         (less_silent, "silent_fraction is 0.123, spikes.npz gives"),
         (saturated, "saturated_fraction is 0.5, spikes.npz gives 0"),
         (faster, "clips_per_second is .*, not clips / seconds"),
@@ -211,8 +226,8 @@ def test_each_changed_total_is_found(tmp_path, name):
     result = CheckResult(tmp_path)
     check_totals(result, record)
     assert result.passed, faults(result)
-    changed = record.totals.model_copy(update={name: getattr(record.totals, name) * (1 + 1e-6) + 1e-6})
-    check_totals(result, record.model_copy(update={"totals": changed}))
+    totals = record.totals.model_copy(update={name: getattr(record.totals, name) * (1 + 1e-6) + 1e-6})
+    check_totals(result, record.model_copy(update={"totals": totals}))
     assert f"totals.{name} is " in faults(result)
 
 
@@ -251,7 +266,7 @@ def test_an_unknown_population_shape_is_a_fault(run):
 
 def test_an_unknown_energy_model_is_reported_and_is_no_fault(run):
     def renamed(values):
-        values["energy"][0]["model"] = "of-a-lab"
+        values["energy"][0] |= {"model": "of-a-lab", "source": "a board", "prices": None}
 
     change(run, renamed)
     result = check(run)
@@ -269,6 +284,39 @@ def test_an_unknown_chip_is_reported_and_is_no_fault(run):
     text = "\n".join(result.lines())
     assert "limits of of-a-lab: no such chip here; name its file (--chip-file)" in text
     assert "remark: run.json: fits what is published of of-a-lab; NOT CHECKED, no limit published: input axons" in text
+
+
+def test_energies_are_recomputed_at_the_prices_of_the_record(run):
+    """Whatever list of that name is known here."""
+    known = known_models()
+    others = [model.model_copy(update={"partly": ("syn_ops",)}) for model in known if model.name == "davies2018-loihi1"]
+    result = check(run, models=others)
+    assert result.passed, faults(result)
+    remark = "run.json: energy under davies2018-loihi1: its prices are not those of that name here"
+    assert [str(finding) for finding in result.remarks if "prices" in str(finding)] == [remark]
+    assert f"{len(known)} energies from the totals" in "\n".join(result.checked)
+
+
+def test_energies_of_records_without_prices_are_recomputed_by_their_source(tmp_path):
+    """An energy as it was written before prices were kept, on paper: SANA-FE's list of 2023 under the name of today's."""
+    source = model_named("sana-fe-loihi-2023").source
+    terms = {
+        "syn_ops": 3_000 * 35.5e-9,
+        "coincidences": 22.5 * 35.5e-9,
+        "neuron_updates": (989.5 * 51.2 + 222.5 * 142.1) * 1e-9,
+        "spike_messages": 522.5 * 76.8e-9,
+    }
+    unpriced = ["host_macs", "neuron_updates", "spike_messages", "host_to_chip_spikes", "static_power"]
+    old = {
+        "model": "sana-fe-loihi", "evidence": "derived", "source": source, "terms": terms, "total_mJ": None,
+        "total_every_step_mJ": None, "priced_mJ": sum(terms.values()), "unpriced": unpriced, "excludes": [],
+    }  # fmt: skip
+    result = CheckResult(tmp_path)
+    check_energies(result, Record.model_validate(changed("energy", [old])))
+    assert result.passed, faults(result)
+    old["terms"] = {**terms, "syn_ops": 3_000 * 24e-9}
+    check_energies(result, Record.model_validate(changed("energy", [old])))
+    assert "energy under sana-fe-loihi: terms is" in faults(result)
 
 
 def test_the_chain_is_found_by_hash_wherever_the_files_are(run, tmp_path):

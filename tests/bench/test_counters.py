@@ -181,6 +181,7 @@ def test_fixed_point_counts_the_same_events_and_one_byte_per_weight():
         by_precision[precision] = totals(
             program, execution, layers(program, execution, place(program, LOIHI2)), CLIPS
         ).model_dump()
+        del by_precision[precision]["memory_accesses"]  # smaller memories, where weights have one byte
     assert by_precision["float"].pop("Footprint") == 4 * by_precision["fixed"].pop("Footprint")
     assert by_precision["fixed"] == by_precision["float"]
 

@@ -130,7 +130,7 @@ def test_the_rows_are_the_paper_s_comparison_and_its_fair_other_side():
         assert "with the first layer charged at every step" in row.caution
     assert mixed.reduction < int8.reduction < 1
     assert (adds.reduction, adds.student_mJ) == (None, pytest.approx(0.1e-9 * 3_000))
-    assert adds.caution.startswith("no price for host macs: at least 3.00")
+    assert adds.caution.startswith("no full price for host macs: at least 3.00")
     assert "at most 99.9 % less" in adds.caution
 
 

@@ -76,5 +76,14 @@ def test_a_total_stands_if_and_only_if_everything_is_priced():
     }
     with pytest.raises(ValueError, match="if and only if an event is unpriced"):
         EnergyEntry.model_validate(entry)
+    bound = {**entry, "unpriced": [], "lower_bounds": {"syn_ops": "the price covers only a part"}}
+    with pytest.raises(ValueError, match="if and only if an event is unpriced or a lower bound"):
+        EnergyEntry.model_validate(bound)
+    none = {"total_mJ": None, "total_every_step_mJ": None}
+    assert EnergyEntry.model_validate({**bound, **none}).incomplete == ["syn_ops"]
+    with pytest.raises(ValueError, match="x: syn_ops is both among the terms and unpriced"):
+        EnergyEntry.model_validate({**entry, **none, "unpriced": ["syn_ops"], "prices": {}})
+    # as records of versions before prices were kept have it
+    EnergyEntry.model_validate({**entry, **none, "unpriced": ["syn_ops"]})
     with pytest.raises(ValueError, match="total_every_step_mJ must be null"):
         EnergyEntry.model_validate({**entry, "total_mJ": None})

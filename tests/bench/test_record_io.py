@@ -21,6 +21,10 @@ def test_a_run_survives_saving_and_loading(tmp_path):
     assert written.pop("student") is True
     assert written.pop("schedule") is None
     assert written["parity"].pop("rounding") == 0
+    for layer in written["layers"]:
+        assert layer.pop("syn_ops_by_kind") is layer.pop("memory") is None
+    for name in ("hops", "syn_ops_by_kind", "memory_accesses", "addressing"):
+        assert written["totals"].pop(name) is None
     assert written == small_run()
     assert list(json.loads((tmp_path / "run.json").read_text())) == [
         *small_run(),

@@ -47,12 +47,12 @@ def test_the_paper_s_own_operations_meet_the_claims_in_its_arithmetic_and_miss_t
     assert v5.theory == v4.theory == 0.6
     assert "holds under horowitz45-fp32: 0.596 mJ" in v5.verdict
     assert "does not hold under davies2018-loihi1: at least 15.6 mJ" in v5.verdict
-    assert "sana-fe-loihi: at least 23.5 mJ" in v5.verdict
+    assert "sana-fe-loihi-2023: at least 23.5 mJ" in v5.verdict
     assert reduction.measured == pytest.approx(1 - 0.5958 / 35)
     assert reduction.theory == pytest.approx(1 - 0.6 / 35)
     assert "holds under horowitz45-fp32: 98.3 %" in reduction.verdict
     assert "does not hold under davies2018-loihi1: at most 55 %" in reduction.verdict
-    assert "sana-fe-loihi: at most 33 %" in reduction.verdict
+    assert "sana-fe-loihi-2023: at most 33 %" in reduction.verdict
     assert reduction.verdict.endswith(". The GCN stays at its published 35 mJ throughout")  # in INT8 it would be 1.75
     assert "GCN stays" not in v5.verdict
     assert "keras-spiking-loihi: 49 %" in reduction.verdict  # a total: it excludes all the rest, and there are no MACs

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import nir
 import numpy as np
 
-from mksgn.export.graph.nodes import SpikingSelfAttention
-from tests.support.synapse_walk import Block, Projection, Walk
+from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
+from tests.support.synapse_walk import Block, Place, Projection, Walk
 
+KINDS = ("dense", "sparse", "convolution")
 Trains = Mapping[str, np.ndarray]
 
 
@@ -27,6 +28,8 @@ class Counts:
     shape: list[int]
     spikes: int = 0
     syn_ops: int = 0
+    syn_ops_by_kind: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    arrivals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     effective_acs: int = 0
     dense_ops: int = 0
     coincidences: int = 0
@@ -87,6 +90,8 @@ def count(
         layer.dense_ops += clips * steps * synapses
         syn_ops, effective = _deliveries(projection, trains[projection.source], merged)
         layer.syn_ops += syn_ops
+        layer.syn_ops_by_kind[_kind(projection)] += syn_ops
+        layer.arrivals[_kind(projection)] += _arrivals(projection, trains[projection.source])
         layer.effective_acs += effective
     for node, source in walk.attention.items():
         for part in "mz":
@@ -151,6 +156,28 @@ def _deliveries(projection: Projection, train: np.ndarray, merged: bool) -> tupl
     return total[0], total[1]
 
 
+def _kind(projection: Projection) -> str:
+    """A matrix multiplies whatever is in series with it; a graph convolution has no windows."""
+    if any(isinstance(node, nir.Affine | nir.Linear) for node in projection.nodes):
+        return "dense"
+    windows = (nir.Conv1d, nir.Conv2d, nir.SumPool2d, nir.AvgPool2d)
+    if any(isinstance(node, GraphConv) for node in projection.nodes):
+        return "sparse"
+    return "convolution" if any(isinstance(node, windows) for node in projection.nodes) else "sparse"
+
+
+def _arrivals(projection: Projection, train: np.ndarray) -> int:
+    """Count each spike once that reaches any synapse, and again after each delay."""
+    reached: dict[tuple[Place, int], np.ndarray] = {}
+    for (start, _, delay), block in projection.taps.items():
+        reached[start, delay] = reached.get((start, delay), False) | block.exists.any(0)
+    total = 0
+    for (start, delay), channels in reached.items():
+        in_time = train[:, : max(0, train.shape[1] - delay - projection.shift)].sum((0, 1), dtype=np.int64)
+        total += int(in_time[(slice(None), *start)][channels].sum())
+    return total
+
+
 def _attend(node: SpikingSelfAttention, part: str, layer: Counts, qkv: np.ndarray, m: np.ndarray) -> None:
     """Add the events of attention's product units, one for each (c, t, i, j).
 
@@ -166,10 +193,15 @@ def _attend(node: SpikingSelfAttention, part: str, layer: Counts, qkv: np.ndarra
             else:
                 one, other = np.repeat(m[..., i, j].astype(bool), width, axis=2), v[..., j]
             layer.syn_ops += int(one.sum(dtype=np.int64)) + int(other.sum(dtype=np.int64))
+            # a spike of the map reaches one joint of the queries and keys, the others reach all joints
+            map_spikes = 0 if part == "m" else int(m[..., i, j].sum(dtype=np.int64))
+            first = (int(one.sum(dtype=np.int64)) if j == 0 else 0) if part == "m" else map_spikes
+            layer.arrivals["sparse"] += first + (int(other.sum(dtype=np.int64)) if i == 0 else 0)
             layer.coincidences += int((one & other).sum(dtype=np.int64))
             units = clips * steps * frames * stacked // 3
             layer.product_units += units
             layer.dense_ops += 2 * units
+    layer.syn_ops_by_kind["sparse"] = layer.syn_ops
     layer.effective_acs = layer.syn_ops  # a unit counts its inputs: their weight is 1
     layer.neuron_updates += layer.product_units
 

@@ -3,6 +3,9 @@
 import copy
 from typing import Any
 
+KINDS = {"dense": 0, "sparse": 0, "convolution": 0}
+CLIPS, STEPS, INPUTS, NEURONS = 4, 4, 20, 100
+SYNAPSES = INPUTS * NEURONS
 TOTALS = {
     "spikes": 200.0,
     "syn_ops": 3_000.0,
@@ -121,3 +124,24 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         parent = parent[int(part)] if part.isdigit() else parent[part]
     parent[last] = value
     return run
+
+
+def dense_run(arrived: int) -> dict[str, Any]:
+    """One dense layer of 100 neurons and 20 inputs, into which `arrived` spikes come over the run, and an idle host."""
+    run = small_run()
+    encoder, layer = run["layers"][:2]
+    syn_ops = arrived * NEURONS
+    sizes = {"weights": SYNAPSES, "weight_bytes": 1, "biases": 0, "inputs": INPUTS, "dense_inputs": INPUTS}
+    memory = {
+        **sizes, "synapses": {**KINDS, "dense": SYNAPSES}, "arrivals": {**KINDS, "dense": arrived},
+        "weight_reads": syn_ops, "weighted_synapses": SYNAPSES,
+    }  # fmt: skip
+    layer |= {
+        "syn_ops": syn_ops, "effective_acs": syn_ops, "dense_ops": SYNAPSES * STEPS * CLIPS, "spikes": 0,
+        "syn_ops_by_kind": {**KINDS, "dense": syn_ops}, "memory": memory, "neuron_updates": NEURONS * STEPS * CLIPS,
+    }  # fmt: skip
+    nothing = {"weights": 0, "biases": 0, "inputs": 0, "dense_inputs": 0, "weight_reads": 0, "weighted_synapses": 0}
+    encoder |= {"dense_ops": 0, "syn_ops_by_kind": KINDS, "spikes": 0}
+    encoder["memory"] = {**nothing, "synapses": KINDS, "arrivals": KINDS, "weight_bytes": 4}
+    encoder |= {"neurons": INPUTS, "shape": [INPUTS], "neuron_updates": INPUTS * STEPS * CLIPS}
+    return {**run, "layers": [encoder, layer]}

@@ -56,12 +56,15 @@ Taps = dict[tuple[Place, Place, int], Block]
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """`shift`: number of edges on the path from a node that is evaluated later, each a delay of one step."""
+    """`shift`: number of edges on the path from a node that is evaluated later, each a delay of one step; `nodes` are
+    the linear nodes on it, from the target back.
+    """
 
     source: str
     target: str
     taps: Taps
     shift: int
+    nodes: tuple[nir.NIRNode, ...] = ()
 
 
 def diagonal(values: np.ndarray) -> Block:
@@ -251,11 +254,11 @@ class Walk:
         for source in sources:
             self._back(source, nothing, population, node)
 
-    def _back(self, name: str, after: Taps, target: str, reader: str) -> None:
+    def _back(self, name: str, after: Taps, target: str, reader: str, nodes: tuple[nir.NIRNode, ...] = ()) -> None:
         """Follow node `name`, whose output reaches `target` by `after`, back to its source populations."""
         if self._population(name):
             shift = int(not self._before(name, reader))
-            self.projections.append(Projection(self.sends(name), target, after, shift))
+            self.projections.append(Projection(self.sends(name), target, after, shift, nodes))
             return
         shape, taps = self.linear(name)
         node = self.nodes[name]
@@ -267,7 +270,7 @@ class Walk:
                 self.bias[target][(slice(None), *end)] += block.weight @ full[(slice(None), *start)]
         through = compose(taps, after)
         for source in self.sources[name]:
-            self._back(source, through, target, reader)
+            self._back(source, through, target, reader, (*nodes, node))
 
     def linear(self, name: str) -> tuple[Place, Taps]:
         if name not in self._seen:

@@ -9,14 +9,16 @@ from math import isclose, prod
 from pathlib import Path
 
 import numpy as np
+from pydantic import BaseModel
 
 from mksgn.bench.accuracy import accuracy_of
 from mksgn.bench.check.findings import CheckResult
 from mksgn.bench.counters import totals_of
-from mksgn.bench.energy_models import EnergyModel, known_models, price
+from mksgn.bench.energy_models import TIME_STEPS, EnergyModel, known_models, price
 from mksgn.bench.manifest import Manifest
 from mksgn.bench.numbers import counted
-from mksgn.bench.record import RUN_FILE, Accuracy, Layer, Record
+from mksgn.bench.prices import EVENTS
+from mksgn.bench.record import RUN_FILE, Accuracy, EnergyEntry, Layer, Record
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.deploy import spike_bits
 from mksgn.deploy.run_folder import TRAINS
@@ -32,8 +34,9 @@ def check_totals(result: CheckResult, record: Record) -> None:
     )
     for name, total in expected.items():
         stated = getattr(totals, name)
+        stated = stated.model_dump() if isinstance(stated, BaseModel) else stated
         if stated is not None and not _same(stated, total):
-            result.fault(RUN_FILE, f"totals.{name} is {stated:,.10g}, the layers give {total:,.10g}")
+            result.fault(RUN_FILE, f"totals.{name} is {_shown(stated)}, the layers give {_shown(total)}")
     macs = totals.host_macs + totals.graded_macs
     if totals.Effective_MACs > macs * (1 + ROUNDING):
         result.fault(RUN_FILE, f"totals.Effective_MACs ({totals.Effective_MACs}) exceeds all MACs ({macs})")
@@ -54,18 +57,51 @@ def check_totals(result: CheckResult, record: Record) -> None:
 
 
 def check_energies(result: CheckResult, record: Record, models: Sequence[EnergyModel] | None = None) -> None:
-    """Check every energy against the totals, priced by the energy model of its name."""
-    by_name = {model.name: model for model in (known_models() if models is None else models)}
+    """Check every energy against the totals, at the prices that the record states.
+
+    Records of versions before prices were kept name only the model: its source decides which of
+    the known models it was.
+    """
+    known = known_models() if models is None else models
+    recomputed = 0
     for entry in record.energy:
-        if entry.model not in by_name:
-            result.skip(RUN_FILE, f"energy under {entry.model}: no such energy model here; name its file")
-            continue
-        expected = price(by_name[entry.model], record.totals, steps=record.execution.steps)
+        namesake = next((model for model in known if model.name == entry.model), None)
+        if entry.prices is not None:
+            if namesake is not None and namesake.pricing != entry.prices:
+                result.remark(RUN_FILE, f"energy under {entry.model}: its prices are not those of that name here")
+            stated = EnergyModel(name=entry.model, evidence=entry.evidence, source=entry.source, **dict(entry.prices))
+            expected = price(stated, record.totals, steps=record.execution.steps)
+        else:
+            model = next((model for model in known if model.source == entry.source), namesake)
+            if model is None:
+                result.skip(RUN_FILE, f"energy under {entry.model}: no such energy model here; name its file")
+                continue
+            expected = as_before(price(model, record.totals, steps=record.execution.steps), entry)
+        recomputed += 1
         for name in type(entry).model_fields:
-            stated, follows = getattr(entry, name), getattr(expected, name)
-            if not _same(stated, follows):
-                result.fault(RUN_FILE, f"energy under {entry.model}: {name} is {stated!r}, the totals give {follows!r}")
-    result.checked.append(f"{RUN_FILE}: {len(record.energy)} energies from the totals")
+            stated_value, follows = getattr(entry, name), getattr(expected, name)
+            if not _same(stated_value, follows):
+                fault = f"{name} is {stated_value!r}, the totals give {follows!r}"
+                result.fault(RUN_FILE, f"energy under {entry.model}: {fault}")
+    result.checked.append(f"{RUN_FILE}: {recomputed} energies from the totals")
+
+
+def as_before(entry: EnergyEntry, old: EnergyEntry) -> EnergyEntry:
+    """Return an energy in the form of versions before prices were kept.
+
+    They listed lower bounds as unpriced, and hops under the messages that make them, and had no
+    term for memory and addresses. An energy model's name and evidence are the old record's.
+    """
+    kinds = {"spike_messages" if event == "spike_hops" else event for event in (*entry.unpriced, *entry.lower_bounds)}
+    return entry.model_copy(
+        update={
+            "model": old.model,
+            "unpriced": [event for event in (*EVENTS, TIME_STEPS) if event in kinds],
+            "excludes": [event for event in entry.excludes if event != "spike_hops"],
+            "lower_bounds": {},
+            "prices": None,
+        }
+    )
 
 
 def check_spikes(result: CheckResult, record: Record, path: Path) -> None:
@@ -159,6 +195,10 @@ def check_predictions(result: CheckResult, record: Record, manifest: Manifest) -
     result.checked.append(
         f"{RUN_FILE}: accuracy and confusion from the predictions and labels of {counted(len(predictions), record.unit)}"
     )
+
+
+def _shown(value: object) -> str:
+    return f"{value:,.10g}" if isinstance(value, float) else str(value)
 
 
 def _same(stated: object, expected: object) -> bool:

@@ -196,7 +196,7 @@ def _energies(record: Record, chip: ChipCounts) -> Iterator[EnergyRow]:
         if dynamic is not None and "static_power" in (*entry.unpriced, *entry.excludes):
             part, measured = "dynamic", dynamic
             on_neither.add("static_power")
-        unpriced = [event for event in entry.unpriced if event not in on_neither]
+        unpriced = [event for event in entry.incomplete if event not in on_neither]
         left_out = [event for event in dict.fromkeys((*unpriced, *entry.excludes)) if event not in on_neither]
         yield EnergyRow(entry.model, priced, bool(unpriced), measured, part, tuple(left_out))
 

@@ -6,6 +6,8 @@ If a bound is missed, either the network must be fixed or the new run accepted a
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pydantic import BaseModel
+
 from mksgn.bench.compare.runs import Comparison, Difference
 from mksgn.bench.errors import BoundMissedError
 from mksgn.bench.record import EnergyEntry, Record
@@ -13,6 +15,7 @@ from mksgn.bench.theory import PAPER_MODEL
 from mksgn.common.errors import BadInputError
 
 ROUNDING = 1e-9  # a difference equal to a decimal limit but for float rounding keeps it
+NEW_TOTALS = ("hops", "syn_ops_by_kind", "memory_accesses", "addressing")  # records of earlier versions have none
 MAXIMA = ("max_membrane", "max_current")  # float sums in a float run, whose last digits depend on the order
 
 
@@ -55,18 +58,29 @@ class Verdict:
     text: str
 
 
-def evaluate_bounds(comparison: Comparison, bounds: Bounds, *, allow_different_data: bool = False) -> list[Verdict]:
+def evaluate_bounds(
+    comparison: Comparison, bounds: Bounds, allow_different_data: bool = False, allow_different_prices: bool = False
+) -> list[Verdict]:
     """Evaluate each bound that is set, in the order of Bounds.
 
     Args:
         comparison: The runs.
         bounds: The allowed changes.
         allow_different_data: Evaluate them even if the runs have different clips.
+        allow_different_prices: Leave out energies under one model at different prices.
 
     Raises:
-        BadInputError: A bound cannot be evaluated: different clips, no labels, no placement, or an energy that is only
-            a lower bound in one of the runs, since a rise of the events without a price would be missed.
+        BadInputError: The runs have energies under one model at different prices, or a bound cannot be evaluated: different
+            clips, no labels, no placement, or an energy that is only a lower bound in one of the runs, since a rise of the
+            events without a price would be missed.
     """
+    if comparison.other_prices and not allow_different_prices:
+        model, difference = next(iter(comparison.other_prices.items()))
+        more = f", and {len(comparison.other_prices) - 1} more models" if len(comparison.other_prices) > 1 else ""
+        raise BadInputError(
+            f"{' and '.join(comparison.names)} have energies under {model} at different prices ({difference}){more}; run "
+            "both with the same version and files of prices, or add --allow-different-prices to leave these energies out"
+        )
     if bounds and comparison.other_data and not allow_different_data:
         raise BadInputError(
             f"{' and '.join(comparison.names)} ran different {comparison.unit}s ({'; '.join(comparison.other_data)}), so no "
@@ -137,12 +151,14 @@ def _energy(comparison: Comparison, model: str) -> Difference:
     for entry, name in zip((first, second), comparison.names, strict=True):
         if entry.total_mJ is None:
             raise BadInputError(
-                f"{name}: {model} gives only a lower bound, without {', '.join(entry.unpriced)}, so a rise of these "
+                f"{name}: {model} gives only a lower bound, without {', '.join(entry.incomplete)}, so a rise of these "
                 "would be missed; bound --max-rise-syn-ops, or the energy under a model with a total"
             )
-    for field in ("source", "excludes"):
-        if getattr(first, field) != getattr(second, field):
-            raise BadInputError(f"{model} has a different {field} in the two runs; price both with the same file")
+    if model in comparison.other_prices:
+        difference = comparison.other_prices[model]
+        raise BadInputError(
+            f"{model} has different prices in the two runs ({difference}); price both with the same file"
+        )
     return comparison[f"energy, {model}"]
 
 
@@ -182,9 +198,15 @@ def _not_identical(comparison: Comparison) -> Iterator[str]:
             yield f"{layer.name}: spike counts of {layer.neurons} neurons differ"
     for name in type(a.totals).model_fields:
         first, second = getattr(a.totals, name), getattr(b.totals, name)
+        if name in NEW_TOTALS and None in (first, second):
+            continue
         if first != second:
             yield f"totals.{name} {_number(first)} and {_number(second)}"
 
 
-def _number(value: float | None) -> str:
+def _number(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_number(part)}" for name, part in value.items())
+    if isinstance(value, BaseModel):
+        return _number(value.model_dump())
     return "–" if value is None else f"{value:,.10g}"

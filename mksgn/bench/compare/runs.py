@@ -8,10 +8,12 @@ they are divided by the number of clips.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mksgn.bench.check.counts import read_arrays
+from mksgn.bench.energy_models import ADDRESSING
 from mksgn.bench.manifest import Manifest, verified
 from mksgn.bench.record import Layer, Record
 from mksgn.bench.record_io import load
@@ -97,6 +99,7 @@ class Comparison:
     classes: tuple[Difference, ...]  # recall
     layers: tuple[LayerDifference, ...]
     other_data: tuple[str, ...]  # differences of the data; empty if the clips are the same
+    other_prices: dict[str, str]  # by model priced otherwise in each run: the first difference; not among `energies`
     predictions: int | None = None  # clips whose predictions differ; None if unknown
 
     def __getitem__(self, name: str) -> Difference:
@@ -138,6 +141,7 @@ def compare(
     """
     first, second = manifests
     other_data = tuple(_other_data(a, b, first, second))
+    other_prices = dict(_other_prices(a, b))
     predictions = None
     if first and second and not other_data:
         predictions = sum(x != y for x, y in zip(first.predictions, second.predictions, strict=True))
@@ -147,10 +151,11 @@ def compare(
         names=names,
         conditions=tuple(_conditions(a, b)),
         metrics=tuple(_metrics(a, b)),
-        energies=tuple(_energies(a, b)),
+        energies=tuple(_energies(a, b, other_prices)),
         classes=tuple(_classes(a, b)),
         layers=tuple(_layers(a, b, counts)),
         other_data=other_data,
+        other_prices=other_prices,
         predictions=predictions,
     )
 
@@ -256,11 +261,43 @@ def _metrics(a: Record, b: Record) -> Iterator[Difference]:
     yield difference("cores", "", lambda r: r.placement.cores if r.placement else None)
 
 
-def _energies(a: Record, b: Record) -> Iterator[Difference]:
+def _other_prices(a: Record, b: Record) -> Iterator[tuple[str, str]]:
+    """Yield the models whose energies in the two runs are not comparable, and why.
+
+    Of a record of a version that kept no prices, the source has to be the same, and whether memory
+    has a price, which had none then.
+    """
     entries = {entry.model: entry for entry in b.energy}
     for entry in a.energy:
         other = entries.get(entry.model)
-        if other is not None and (entry.terms or other.terms):
+        if other is None or not (entry.terms or other.terms):
+            continue
+        difference = None
+        if entry.prices is not None and other.prices is not None:
+            difference = _first_difference(entry.prices.model_dump(), other.prices.model_dump())
+        elif one_sided := sorted(({*entry.terms} ^ {*other.terms}) & {"memory", ADDRESSING}):
+            difference = f"{one_sided[0]} priced in one of them"
+        if difference is not None or entry.source != other.source:
+            yield entry.model, difference or "another source"
+
+
+def _first_difference(one: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """Name the first field of nested prices that differs, with both values; None if there is none."""
+    for name in dict.fromkeys((*one, *other)):
+        first, second = one.get(name), other.get(name)
+        if first == second:
+            continue
+        if isinstance(first, dict) and isinstance(second, dict):
+            return _first_difference(first, second)
+        return f"{name} {first} and {second}"
+    return None
+
+
+def _energies(a: Record, b: Record, other_prices: dict[str, str]) -> Iterator[Difference]:
+    entries = {entry.model: entry for entry in b.energy}
+    for entry in a.energy:
+        other = entries.get(entry.model)
+        if other is not None and (entry.terms or other.terms) and entry.model not in other_prices:
             bound = entry.total_mJ is None or other.total_mJ is None
             yield Difference(
                 f"energy, {entry.model}", f"mJ per {unit_of(a, b)}", entry.priced_mJ, other.priced_mJ, bound

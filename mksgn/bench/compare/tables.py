@@ -61,6 +61,7 @@ def as_json(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
         "a": comparison.names[0],
         "b": comparison.names[1],
         "other_data": list(comparison.other_data),
+        "other_prices": comparison.other_prices,
         "conditions": [{**asdict(condition), "same": condition.same} for condition in comparison.conditions],
         "predictions_that_differ": comparison.predictions,
         "metrics": [figure(value) for value in comparison.metrics],
@@ -88,6 +89,7 @@ def sentences(comparison: Comparison) -> list[str]:
             f"The runs have different {comparison.unit}s ({'; '.join(comparison.other_data)}), so their figures are not "
             "comparable."
         )
+    lines += [f"Left out: energy, {model} (different prices: {why})." for model, why in comparison.other_prices.items()]
     if comparison.predictions is not None:
         lines.append(
             f"The predictions of {comparison.predictions} of {comparison.a.data.clips} {comparison.unit}s differ."

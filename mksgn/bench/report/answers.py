@@ -46,7 +46,7 @@ def _better(facts: Facts, prices: PriceRange | None) -> Answer | None:
     if prices is None:
         return None
     texts, figure = [], facts.repriced_figure
-    repriced = [row.repriced for row in prices.on_chip if row.repriced]
+    repriced = [other for row in prices.on_chip for other in row.repriced]
     if repriced and figure is not None and facts.reference_mJ is not None:
         low, high = (end(repriced, key=lambda row: row.energy_mJ) for end in (min, max))
         texts.append(

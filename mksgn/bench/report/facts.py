@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mksgn.bench import ann
 from mksgn.bench.accuracy import wilson
+from mksgn.bench.ann import AnnRow
 from mksgn.bench.claims import Published, Repriced, reprice, synaptic_ops
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.gcn import GcnRow, comparison, network_name
@@ -66,6 +68,7 @@ class Facts:
     figures: list[Published]
     theory: Theory
     gcn: list[GcnRow]
+    ann: list[AnnRow]
 
     @property
     def clips(self) -> int:
@@ -107,7 +110,7 @@ class Facts:
         """A published energy whose own model states a synaptic price, so that other prices can be applied."""
         for figure in self.figures:
             model = self.models.get(figure.energy_model or "")
-            if figure.quantity == "energy" and model is not None and model.prices_pJ.synaptic_op:
+            if figure.quantity == "energy" and model is not None and isinstance(model.prices_pJ.synaptic_op, float):
                 return figure
         return None
 
@@ -123,6 +126,11 @@ class Facts:
         """The most synaptic operations per sample that the published energy can contain."""
         figure = self.repriced_figure
         return None if figure is None else synaptic_ops(figure, list(self.models.values()))
+
+    @property
+    def ann_bits(self) -> int:
+        """Bits of an activation of the ANN of the same shape."""
+        return ann.activation_bits(self.record.execution.steps)
 
     @property
     def layers(self) -> list[tuple[Layer, LayerTheory]]:
@@ -211,7 +219,7 @@ def facts_of(
     theory = theory_of(record, model_named(PAPER_MODEL, prices))
     record = evaluate_claims(record, models, claims)
     named = {model.name: model for model in given}
-    return Facts(record, manifest, named, figures, theory, comparison(record, prices))
+    return Facts(record, manifest, named, figures, theory, comparison(record, prices), ann.comparison(record, prices))
 
 
 def class_rows(accuracy: Accuracy) -> list[ClassRow]:

@@ -29,8 +29,8 @@ class Row:
     bound: bool  # the run's energy is at least this
     missing: tuple[str, ...]  # events that occurred and have no price
     at: float
-    repriced: Repriced | None  # the published energy at this model's synaptic price
-    repriced_at: float | None
+    repriced: tuple[Repriced, ...]  # the published energy at this model's synaptic prices, the lowest first
+    repriced_at: float | None  # of the lowest
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def price_range(
     entries = [entry for entry in energy if entry.terms and entry.priced_mJ > 0]
     if not entries:
         return None
-    published = {row.model: row for row in repriced}
+    published = {entry.model: _of_model(entry.model, repriced) for entry in entries}
     values = [entry.priced_mJ for entry in entries]
-    values += [published[entry.model].energy_mJ for entry in entries if entry.model in published]
+    values += [row.energy_mJ for rows in published.values() for row in rows]
     axis = _Axis([*values, *([] if reference_mJ is None else [reference_mJ])])
     rows: dict[str, list[Row]] = {ARITHMETIC: [], PARTLY: [], CHIP: []}
     for entry in entries:
-        other = published.get(entry.model)
+        other = published[entry.model]
         rows[_contents(entry)].append(
             Row(
                 model=entry.model,
@@ -91,11 +91,17 @@ def price_range(
                 missing=tuple(event.replace("_", " ") for event in entry.unpriced),
                 at=axis.at(entry.priced_mJ),
                 repriced=other,
-                repriced_at=axis.at(other.energy_mJ) if other and other.energy_mJ > 0 else None,
+                repriced_at=axis.at(other[0].energy_mJ) if other and other[0].energy_mJ > 0 else None,
             )
         )
     groups = tuple((title, tuple(sorted(own, key=lambda row: row.energy_mJ))) for title, own in rows.items() if own)
     return PriceRange(groups, axis.ticks, None if reference_mJ is None else axis.at(reference_mJ))
+
+
+def _of_model(model: str, repriced: Sequence[Repriced]) -> tuple[Repriced, ...]:
+    """The published energy at a model's price, or at its prices by kind of synapse."""
+    rows = [row for row in repriced if row.model == model or row.model.startswith(f"{model}, ")]
+    return tuple(sorted(rows, key=lambda row: row.energy_mJ))
 
 
 def _contents(entry: EnergyEntry) -> str:

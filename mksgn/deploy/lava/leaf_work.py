@@ -46,7 +46,10 @@ class LeafPlan:
 
     def __post_init__(self) -> None:
         self.results = {
-            p.name: SharedResults(p, self.window, self.slots, self.samples, p.name in self.keep) for p in self.members
+            p.name: SharedResults(
+                p, self.window, self.slots, self.samples, p.name in self.keep, len(self.program.into(p.name))
+            )
+            for p in self.members
         }
         for projection in self.projections:  # cached by the program, for all children that are forked from here
             self.program.fan_outs(projection)

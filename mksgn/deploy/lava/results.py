@@ -18,7 +18,7 @@ from mksgn.deploy.passes.schedule import Window
 from mksgn.deploy.program.program import AnyProjection, Population, Program
 from mksgn.deploy.stepper import Step
 
-SYN_OPS, EFFECTIVE, COINCIDENCES, MEMBRANE, CURRENT = range(5)
+EFFECTIVE, COINCIDENCES, MEMBRANE, CURRENT = range(4)
 
 
 def shared_zeros(shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -31,10 +31,11 @@ def shared_zeros(shape: tuple[int, ...], dtype: type) -> np.ndarray:
 class SharedResults:
     """One population's counts, spike trains and values. The parent allocates and reads them; a ResultWriter writes."""
 
-    def __init__(self, population: Population, window: Window, slots: int, samples: int, keep: bool):
+    def __init__(self, population: Population, window: Window, slots: int, samples: int, keep: bool, projections: int):
         self.population, self.window, self.slots, self.samples = population, window, slots, samples
         steps, size, fires = window.period * window.samples, population.size, population.fires
-        self.events = shared_zeros((5,), np.float64)
+        self.events = shared_zeros((4,), np.float64)
+        self.deliveries, self.arrivals = (shared_zeros((projections,), np.float64) for _ in range(2))
         self.per_neuron = shared_zeros((size,), np.int64)
         self.trains = shared_zeros((steps, slots, (size + 7) // 8) if keep and fires else (0,), np.uint8)
         self.values = shared_zeros((steps, slots, size) if keep and not fires else (0,), np.float64)
@@ -43,9 +44,11 @@ class SharedResults:
         per_neuron = channels_first(torch.from_numpy(self.per_neuron.copy())[None], self.population.shape)[0].numpy()
         return Counters(
             spikes=int(per_neuron.sum()),
-            syn_ops=round(self.events[SYN_OPS]),
+            syn_ops=round(self.deliveries.sum()),
             effective_acs=round(self.events[EFFECTIVE]),
             coincidences=round(self.events[COINCIDENCES]),
+            deliveries=[round(count) for count in self.deliveries.tolist()],
+            arrivals=[round(count) for count in self.arrivals.tolist()],
             max_membrane=float(self.events[MEMBRANE]),
             max_current=float(self.events[CURRENT]),
             per_neuron=np.ascontiguousarray(per_neuron),
@@ -79,12 +82,14 @@ class ResultWriter:
 
     def __init__(self, program: Program, results: SharedResults):
         self.results = results
+        into = program.into(results.population.name)
+        self.index = {projection: i for i, projection in enumerate(into)}
         self.sources = {
             projection: [
                 (program.sends_spikes(source), _tables(program, projection, i))
                 for i, source in enumerate(projection.sources)
             ]
-            for projection in program.into(results.population.name)
+            for projection in into
         }
 
     def write(self, index: int, step: Step) -> None:
@@ -110,19 +115,24 @@ class ResultWriter:
             results.trains[index, : len(sent)] = spike_bits.pack(sent.numpy())
 
     def _count(self, projection: AnyProjection, inputs: tuple[Tensor, ...]) -> None:
-        for x, (is_spikes, (every, nonzero)) in zip(inputs, self.sources[projection], strict=True):
+        index = self.index[projection]
+        for x, (is_spikes, (every, nonzero, reaches)) in zip(inputs, self.sources[projection], strict=True):
             if not is_spikes:
                 continue
             arrived = channels_last(x.sum(0, dtype=torch.uint8)[None]).reshape(-1).to(torch.float64)
             delivered = float(torch.dot(arrived, every))
-            self.results.events[SYN_OPS] += delivered
+            self.results.deliveries[index] += delivered
+            self.results.arrivals[index] += float(arrived.sum() if reaches is None else torch.dot(arrived, reaches))
             self.results.events[EFFECTIVE] += delivered if nonzero is None else float(torch.dot(arrived, nonzero))
 
 
-def _tables(program: Program, projection: AnyProjection, index: int) -> tuple[Tensor, Tensor | None]:
-    """Fan-outs of one source over all weights and over nonzero ones (None: the same), channels last."""
+def _tables(program: Program, projection: AnyProjection, index: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Tables of one source, channels last: fan-outs over all weights, over nonzero ones (None: the same), and
+    1 where a neuron has a synapse (None: all have).
+    """
     every, nonzero = (
         channels_last(torch.from_numpy(program.fan_outs(projection, nonzero=only)[index])[None]).reshape(-1).double()
         for only in (False, True)
     )
-    return every, None if torch.equal(every, nonzero) else nonzero
+    reaches = (every > 0).double()
+    return every, None if torch.equal(every, nonzero) else nonzero, None if bool(reaches.all()) else reaches

@@ -13,14 +13,13 @@ operation, as in event_counts. Graded values are no spikes and not counted.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 
 from mksgn.deploy.placement.activity import Activity
 from mksgn.deploy.placement.place import Placement, PopulationPlacement
-from mksgn.deploy.placement.tile_synapses import TileSynapses, pairs_of_tiles, tile_synapses
+from mksgn.deploy.placement.tile_synapses import TileSynapses, pairs_of_tiles, reached_tiles, tile_synapses
 from mksgn.deploy.placement.tiles import tile_sums
 from mksgn.deploy.program.program import Population, Product
 
@@ -38,12 +37,14 @@ class Messages:
         receiver: first core of the receiving tiles.
         first: the chip's time step of the first counts.
         count: (samples, steps, senders, receivers) int64.
+        units: whether product units send them.
     """
 
     sender: int | None
     receiver: int
     first: int
     count: np.ndarray
+    units: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +79,11 @@ class Loads:
 def core_loads(placement: Placement, activity: Activity) -> Loads:
     """Count what every core of a placement does at every step of a run."""
     counting = _Counting(placement, activity)
-    by_ends: dict[tuple[str, str], list[TileSynapses]] = defaultdict(list)
-    for synapses in tile_synapses(placement):
-        if placement.program.sends_spikes(synapses.source):
-            counting.synaptic_operations(synapses)
-            by_ends[synapses.source, synapses.target].append(synapses)
-    for (source, target), parallel in by_ends.items():
-        counting.sent(source, target, parallel)
+    synapses = tile_synapses(placement)
+    for each in synapses:
+        counting.synaptic_operations(each)
+    for (source, target), reaches in reached_tiles(synapses).items():
+        counting.sent(source, target, reaches)
     for population in placement.program.populations:
         if population.name in counting.placed:
             counting.neurons(population)
@@ -101,6 +100,15 @@ def _add_messages(counts: np.ndarray, messages: Messages) -> None:
     if messages.sender is not None:
         out = slice(messages.sender, messages.sender + senders)
         counts[:, at, out, COLUMN["messages_out"]] += messages.count.sum(3)
+
+
+def messages_between(
+    sender: PopulationPlacement | None, receiver: PopulationPlacement, first: int, pairs: np.ndarray
+) -> Messages:
+    """Name the cores of counts between tiles; `sender` None: the host."""
+    units = sender is not None and sender.units_of is not None
+    cores = None if sender is None else sender.first_core
+    return Messages(cores, receiver.first_core, first, np.rint(pairs).astype(np.int64), units)
 
 
 class _Counting:
@@ -133,18 +141,15 @@ class _Counting:
         if target.units_of is not None:  # a unit that both of its inputs reach is updated once: see `product`
             self.add("updates", target, self.program[target.units_of].chip_depth - 1, operations)
 
-    def sent(self, source: str, target: str, parallel: list[TileSynapses]) -> None:
-        """Count a source's messages to the tiles of a target: one for each spike and tile, whatever the projections."""
-        reaches = np.any([synapses.count > 0 for synapses in parallel], axis=0).astype(np.float32)
-        sender, receiver = self.placed.get(source), self.placed[target]
-        pairs = pairs_of_tiles(reaches, self.sends(source), sender)
-        self.record(sender, receiver, self.program[source].chip_depth, pairs)
+    def sent(self, source: str, target: str, reaches: np.ndarray) -> None:
+        """Count a source's messages to the tiles of a target."""
+        pairs = pairs_of_tiles(reaches, self.sends(source), self.placed.get(source))
+        self.record(self.placed.get(source), self.placed[target], self.program[source].chip_depth, pairs)
 
     def record(
         self, sender: PopulationPlacement | None, receiver: PopulationPlacement, first: int, pairs: np.ndarray
     ) -> None:
-        count = np.rint(pairs).astype(np.int64)
-        self.messages.append(Messages(None if sender is None else sender.first_core, receiver.first_core, first, count))
+        self.messages.append(messages_between(sender, receiver, first, pairs))
 
     def neurons(self, population: Population) -> None:
         """Count a population's spikes and updates, and what its product units do."""

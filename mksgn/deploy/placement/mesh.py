@@ -8,12 +8,17 @@ these are joined is not known, and there are no coordinates.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from mksgn.deploy.placement.loads import Messages
+from mksgn.deploy.placement.loads import Loads, Messages, messages_between
 from mksgn.deploy.placement.place import Placement
+from mksgn.deploy.placement.tile_synapses import pairs_of_tiles, reached_tiles, tile_synapses
+
+Hop = Literal["within_tile", "east_west", "north_south"]
 
 
 @dataclass(frozen=True)
@@ -54,23 +59,75 @@ def hops(placement: Placement, messages: tuple[Messages, ...], steps: int) -> Ho
     at, mesh = coordinates(placement), placement.chip.mesh
     if at is None or mesh is None:
         return None
-    within = east_west = north_south = 0
     samples = len(messages[0].count) if messages else 0
     # messages east, west, south and north across the link that follows each tile
     links = np.zeros((4, samples, steps, mesh.columns, mesh.rows), dtype=np.int64)
     for message in messages:
+        if message.sender is not None:
+            _add_links(links, message, *_ends(at, message), steps)
+    busiest = float(links.max((0, 3, 4), initial=0).mean()) if samples else 0.0
+    return Hops(busiest_link=busiest, **crossed(at, messages))
+
+
+def crossed(at: np.ndarray, messages: Iterable[Messages]) -> dict[Hop, int]:
+    """Count what messages between cores cross, with the cores' coordinates."""
+    within = east_west = north_south = 0
+    for message in messages:
         if message.sender is None:
             continue
-        senders, receivers = message.count.shape[2:]
-        start = at[message.sender : message.sender + senders]
-        end = at[message.receiver : message.receiver + receivers]
+        start, end = _ends(at, message)
         across = np.abs(start[:, None] - end[None])
         total = message.count.sum((0, 1))
         within += int(total[(across == 0).all(2)].sum())
         east_west += int((total * across[..., 0]).sum())
         north_south += int((total * across[..., 1]).sum())
-        _add_links(links, message, start, end, steps)
-    return Hops(within, east_west, north_south, float(links.max((0, 3, 4), initial=0).mean()) if samples else 0.0)
+    return {"within_tile": within, "east_west": east_west, "north_south": north_south}
+
+
+def _ends(at: np.ndarray, message: Messages) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of the senders and of the receivers."""
+    assert message.sender is not None
+    senders, receivers = message.count.shape[2:]
+    return at[message.sender : message.sender + senders], at[message.receiver : message.receiver + receivers]
+
+
+def hops_of_run(
+    placement: Placement, per_neuron: Mapping[str, np.ndarray], coincidences: Mapping[str, int], counted: Loads
+) -> dict[Hop, int] | None:
+    """Count what the messages of a whole run cross; None where the cores have no coordinates.
+
+    Spikes per neuron tell it exactly. Of product units only the sum is known: their messages cross
+    what those of the counted samples do, in proportion.
+
+    Args:
+        placement: the network on a chip's cores.
+        per_neuron: spikes of the run, of the population's shape, by population.
+        coincidences: of the run, by population.
+        counted: loads of some samples of the run.
+    """
+    at = coordinates(placement)
+    if at is None:
+        return None
+    placed = {p.name: p for p in placement.populations}
+    messages = [
+        messages_between(
+            placed[source],
+            placed[target],
+            0,
+            pairs_of_tiles(reaches.astype(np.float64), per_neuron[source].reshape(1, 1, -1), placed[source]),
+        )
+        for (source, target), reaches in reached_tiles(tile_synapses(placement)).items()
+        if source in placed
+    ]
+    total = crossed(at, messages)
+    for units in placement.populations:
+        if units.units_of is None:
+            continue
+        own = [m for m in counted.messages if m.units and m.sender == units.first_core]
+        seen = sum(int(m.count.sum()) for m in own)
+        for hop, count in crossed(at, own).items():
+            total[hop] += round(count * coincidences[units.units_of] / seen) if seen else 0
+    return total
 
 
 def _add_links(links: np.ndarray, message: Messages, start: np.ndarray, end: np.ndarray, steps: int) -> None:

@@ -8,6 +8,7 @@ gradient of the tile's sum with every weight replaced by 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,13 +41,15 @@ class TileSynapses:
 
 
 def tile_synapses(placement: Placement) -> tuple[TileSynapses, ...]:
-    """List the synapses of all projections that end on the chip, and of products those that end in their units."""
+    """List the synapses of spikes that end on the chip, of products those that end in their units."""
     program = placement.program
     placed = {p.name: p for p in placement.populations}
     units = {group.units_of: group for group in groups(program) if group.units_of is not None}
     found = []
     for population in program.populations:
         for projection in program.into(population.name) if population.name in placed else ():
+            if not all(program.sends_spikes(source) for source in projection.sources):
+                continue
             delays = [program.arrival_delay(projection, i) for i in range(len(projection.sources))]
             if isinstance(projection, Product):
                 group = units[population.name]
@@ -62,6 +65,15 @@ def tile_synapses(placement: Placement) -> tuple[TileSynapses, ...]:
                     TileSynapses(projection.source, population.name, projection.synapse_kind, delays[0], count)
                 )
     return tuple(found)
+
+
+def reached_tiles(synapses: Iterable[TileSynapses]) -> dict[tuple[str, str], np.ndarray]:
+    """Which tiles of a target each neuron of a source reaches, over any projection: (tiles, neurons) float32, 0 or 1."""
+    reached: dict[tuple[str, str], np.ndarray] = {}
+    for each in synapses:
+        ends = each.source, each.target
+        reached[ends] = (each.count > 0) | reached.get(ends, np.zeros((), dtype=bool))
+    return {ends: tiles.astype(np.float32) for ends, tiles in reached.items()}
 
 
 def _of_operators(operators: ops.Operators, shape: tuple[int, ...], bounds: Bounds) -> np.ndarray:

@@ -99,16 +99,14 @@ class Projection:
     def synapse_kind(self) -> SynapseKind:
         """How a chip with several kinds of synapse would hold the projection.
 
-        A convolution or pooling shares its weights; a dense layer has all pairs; a graph convolution, whose
-        pairs follow from the skeleton, and connections neuron by neuron are lists of pairs. Of a chain,
-        the first of graph convolution, dense layer and convolution tells.
+        A dense layer has all pairs, and what is in a chain with it is multiplied into one matrix; a
+        graph convolution, whose pairs follow from the skeleton, and connections neuron by neuron are
+        lists of pairs; a convolution or pooling shares its weights.
         """
         kinds = {operator.kind for operator in self.operators}
-        if "graph_conv" in kinds:
-            return "sparse"
         if "dense" in kinds:
             return "dense"
-        return "convolution" if kinds & {"conv", "pool"} else "sparse"
+        return "convolution" if kinds & {"conv", "pool"} and "graph_conv" not in kinds else "sparse"
 
     def current(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Turn (N, *source shape), uint8 or float32, into currents (N, *target shape), float32."""

@@ -28,6 +28,7 @@ from mksgn.export.quantization.samples import CLIPS
 from mksgn.export.verification.folded_student import FoldedStudent
 from mksgn.train.checkpoint import Quantization, TrainedModel
 from mksgn.train.datasets.clips import ClipSet, spread
+from mksgn.train.layers import SASGC, STC
 from mksgn.train.neurons import SURROGATE_SLOPE
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student
@@ -76,7 +77,7 @@ class QuantizationAwareStudent(FoldedStudent):
         self._heads: dict[tuple[str, str], tuple[Tensor, Tensor, Tensor]] = {}
 
     @property
-    def blocks(self) -> torch.nn.ModuleList:
+    def blocks(self) -> list[tuple[SASGC, STC]]:
         """The student's blocks, from which the training counts the synapses of each neuron."""
         return self.student.blocks
 

@@ -8,6 +8,8 @@ import pytest
 
 from mksgn.bench.compare.gate import Bounds, evaluate_bounds, raise_missed
 from mksgn.bench.compare.runs import compare, compare_folders
+from mksgn.bench.compare.tables import sentences
+from mksgn.bench.energy_models import model_named
 from mksgn.bench.errors import BoundMissedError
 from mksgn.bench.record import Record
 from mksgn.common.errors import BadInputError
@@ -69,8 +71,49 @@ def test_a_lower_bound_is_not_an_energy_to_bound():
 def test_prices_of_one_name_and_two_sources_are_not_compared():
     b = record()
     changed = [e.model_copy(update={"source": "my own"}) if e.model == "horowitz45-fp32" else e for e in b.energy]
-    with pytest.raises(BadInputError, match="horowitz45-fp32 has a different source in the two runs"):
-        evaluated(b.model_copy(update={"energy": changed}), Bounds(max_rise_energy=0.05))
+    other = b.model_copy(update={"energy": changed})
+    with pytest.raises(BadInputError, match=r"energies under horowitz45-fp32 at different prices \(another source\)"):
+        evaluated(other, Bounds(max_rise_energy=0.05))
+    assert evaluated(other, Bounds(max_rise_spikes=0), allow_different_prices=True)[0].kept
+    with pytest.raises(BadInputError, match="horowitz45-fp32 has different prices in the two runs"):
+        evaluated(other, Bounds(max_rise_energy=0.05), allow_different_prices=True)
+
+
+def test_counts_that_an_earlier_version_did_not_make_do_not_differ_and_others_do():
+    kinds = {"dense": 1.0, "sparse": 0.0, "convolution": 0.0}
+    counted = record(totals__syn_ops_by_kind=kinds)
+    assert evaluated(counted, Bounds(identical=True))[0].kept
+    (verdict,) = evaluated(record(totals__syn_ops_by_kind={**kinds, "dense": 2.0}), Bounds(identical=True), a=counted)
+    assert not verdict.kept
+    assert "totals.syn_ops_by_kind dense 1, sparse 0, convolution 0 and dense 2," in verdict.text
+
+
+def test_other_prices_under_one_name_are_not_compared_even_without_a_bound():
+    b = record()
+    energy = [
+        entry.model_copy(update={"prices": model_named("sana-fe-loihi-2023").pricing})
+        if entry.model == "sana-fe-loihi"
+        else entry
+        for entry in b.energy
+    ]
+    other = b.model_copy(update={"energy": energy})
+    with pytest.raises(BadInputError, match=r"sana-fe-loihi at different prices \(synaptic_op {'dense': .* and 35.5\)"):
+        evaluated(other, Bounds())
+    # a record of a version that kept no prices
+    unknown = [
+        entry.model_copy(update={"prices": None, "terms": {**entry.terms, "memory": 1.0}})
+        if entry.model == "lemaire2022"
+        else entry.model_copy(update={"prices": None})
+        for entry in b.energy
+    ]
+    assert compare(record(), b.model_copy(update={"energy": unknown})).other_prices == {
+        "lemaire2022": "memory priced in one of them"
+    }
+    left = compare(record(), other)
+    assert list(left.other_prices) == ["sana-fe-loihi"]
+    assert sentences(left)[0].startswith("Left out: energy, sana-fe-loihi (different prices: synaptic_op ")
+    assert "energy, sana-fe-loihi" not in {row.name for row in left.energies}
+    assert "energy, sana-fe-loihi-2023" in {row.name for row in left.energies}
 
 
 @pytest.mark.parametrize(

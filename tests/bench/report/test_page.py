@@ -13,7 +13,7 @@ from mksgn.bench.report import markdown, page
 from mksgn.bench.report.clip import clip_of
 from mksgn.bench.report.facts import MOST_PREDICTIONS, facts_of
 from mksgn.bench.report.write import write_report
-from tests.support.records import changed, small_run
+from tests.support.records import changed, dense_run, small_run
 from tests.support.report_pages import Balanced, full_run, html_of, manifest, tables_of, text_of
 from tests.support.tiers import one_in
 
@@ -102,6 +102,19 @@ def test_a_single_run_has_no_spread_and_a_costlier_student_uses_more():
     assert "median of" not in text
     assert re.search(r"horowitz45-fp32 horowitz45-fp32 46 pJ 48\.7 nJ [\d,]+.* % more", text)
     assert "Comparison with a conventional network" not in text_of(full_run({**run, "gcn": None}))
+
+
+def test_an_ann_of_the_same_shape_stands_beside_with_the_break_even_rate():
+    """2000 MACs per clip at 0.23 pJ; 4 spikes into 100 neurons at 0.03 pJ: 7.67 spikes per synapse at break-even."""
+    text = text_of(full_run(dense_run(16)))
+    for part in (
+        "weights of 8 bits and activations of 3 bits, which tell apart 0 to 4 spikes",
+        "this run's is 5.0 %",
+        "horowitz45-int8 without 4.60 × 10⁻⁷ 1.20 × 10⁻⁸ wins at every rate 7.67 –",
+        "lemaire2022 without 9.20 × 10⁻⁶ 2.56 × 10⁻⁶ 97.2 % 3.89 –",
+    ):
+        assert part in text, part
+    assert "ANN of the same shape" not in text_of(full_run())  # a record that did not count accesses to memory
 
 
 def test_the_page_fetches_nothing_and_runs_its_own_script_alone(run_folder):

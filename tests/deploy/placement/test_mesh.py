@@ -11,7 +11,7 @@ from mksgn.deploy.placement.activity import Activity
 from mksgn.deploy.placement.chip_file import Mesh
 from mksgn.deploy.placement.chips import LOIHI1
 from mksgn.deploy.placement.loads import core_loads
-from mksgn.deploy.placement.mesh import coordinates, hops
+from mksgn.deploy.placement.mesh import coordinates, hops, hops_of_run
 from mksgn.deploy.placement.place import place
 from tests.support import graphs as net
 from tests.support.placements import dense, tiny
@@ -41,7 +41,8 @@ def test_hops_and_links_of_a_student():
     _, graph = net.quantised_student_like(rng)
     program = compile_graph(graph, dt=net.DT)
     placement = place(program, meshed(replace(LOIHI1, neurons_per_core=20, synaptic_bits_per_core=8 * 400), 6, 5, 4))
-    loads = core_loads(placement, Activity(program, run(program, net.analog_clips(rng, 2)).spikes))
+    execution = run(program, net.analog_clips(rng, 2))
+    loads = core_loads(placement, Activity(program, execution.spikes))
     found = hops(placement, loads.messages, loads.steps)
     at = coordinates(placement)
     crossed, links = Counter(), Counter()
@@ -72,3 +73,12 @@ def test_hops_and_links_of_a_student():
     for (when, *_), count in links.items():
         most[when] = max(most[when], count)
     assert found.busiest_link == sum(most.values()) / (2 * loads.steps)
+    # a run whose samples are all counted: by neuron, and for product units by the messages that were counted
+    per_neuron = {name: counts.per_neuron for name, counts in execution.counters.items()}
+    coincidences = {name: counts.coincidences for name, counts in execution.counters.items()}
+    whole = hops_of_run(placement, per_neuron, coincidences, loads)
+    assert whole == {name: getattr(found, name) for name in whole}
+    twice = hops_of_run(
+        placement, {n: 2 * x for n, x in per_neuron.items()}, {n: 2 * x for n, x in coincidences.items()}, loads
+    )
+    assert twice == {name: 2 * count for name, count in whole.items()}
