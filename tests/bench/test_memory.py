@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mksgn.bench.counters import layers, totals
-from mksgn.bench.memory import QUEUE_BYTES, dense, kind_of, macs_of, spiking
+from mksgn.bench.memory import QUEUE_BYTES, dense, macs_of, spiking
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.placement.chips import LOIHI2
 from mksgn.deploy.placement.place import place
@@ -39,7 +39,7 @@ FLATTEN = ops.Flatten(0, -1)
     ],
 )
 def test_the_kind_of_a_chain_of_operators(operators, kind):
-    assert kind_of(Projection("p", "a", "b", operators)) == kind
+    assert Projection("p", "a", "b", operators).synapse_kind == kind
 
 
 def rows_of(graph, inputs, **compiling):

@@ -20,6 +20,10 @@ def test_a_run_survives_saving_and_loading(tmp_path):
         assert written["execution"].pop(name) == default
     assert written.pop("student") is True
     assert written.pop("schedule") is None
+    assert written.pop("timing") == []
+    assert written["placement"].pop("violations") == []
+    for limit in written["placement"]["limits"]:
+        assert limit.pop("evidence") is limit.pop("source") is None
     assert written["parity"].pop("rounding") == 0
     for layer in written["layers"]:
         assert layer.pop("syn_ops_by_kind") is layer.pop("memory") is None
@@ -28,6 +32,7 @@ def test_a_run_survives_saving_and_loading(tmp_path):
     assert written == small_run()
     assert list(json.loads((tmp_path / "run.json").read_text())) == [
         *small_run(),
+        "timing",
         "student",
         "schedule",
     ]  # the order of the schema

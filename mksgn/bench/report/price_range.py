@@ -12,9 +12,10 @@ from mksgn.bench.claims import Repriced
 from mksgn.bench.numbers import unit_of_energy
 from mksgn.bench.record import EnergyEntry
 
-ARITHMETIC, PARTLY, CHIP = (
+ARITHMETIC, PARTLY, MEMORY, CHIP = (
     "Arithmetic alone",
     "Arithmetic and neurons, memory left out",
+    "Arithmetic, neurons and memory, modelled",
     "Prices of a chip, memory included",
 )
 
@@ -79,7 +80,7 @@ def price_range(
     values = [entry.priced_mJ for entry in entries]
     values += [row.energy_mJ for rows in published.values() for row in rows]
     axis = _Axis([*values, *([] if reference_mJ is None else [reference_mJ])])
-    rows: dict[str, list[Row]] = {ARITHMETIC: [], PARTLY: [], CHIP: []}
+    rows: dict[str, list[Row]] = {ARITHMETIC: [], PARTLY: [], MEMORY: [], CHIP: []}
     for entry in entries:
         other = published[entry.model]
         rows[_contents(entry)].append(
@@ -105,7 +106,9 @@ def _of_model(model: str, repriced: Sequence[Repriced]) -> tuple[Repriced, ...]:
 
 
 def _contents(entry: EnergyEntry) -> str:
-    """Name what a model's prices contain. Memory is always accessed, so that a model prices, excludes or misses it."""
+    """Name what a model's prices contain. Memory is always accessed: priced, covered by a chip's prices, or left out."""
+    if "memory" in entry.terms:
+        return MEMORY
     if "memory" not in (*entry.unpriced, *entry.excludes):
         return CHIP
     return ARITHMETIC if "neuron_updates" in entry.excludes else PARTLY

@@ -13,6 +13,7 @@ from mksgn.bench.report import markdown, page
 from mksgn.bench.report.clip import clip_of
 from mksgn.bench.report.facts import MOST_PREDICTIONS, facts_of
 from mksgn.bench.report.write import write_report
+from mksgn.bench.step_time import EVENT_WORDS, Binding, PlacementTime, Span, Timing
 from tests.support.records import changed, dense_run, small_run
 from tests.support.report_pages import Balanced, full_run, html_of, manifest, tables_of, text_of
 from tests.support.tiers import one_in
@@ -52,13 +53,47 @@ def test_every_number_of_the_first_screen_leads_to_its_table_and_names_its_file(
     assert {f'id="{name}"' for name in links} <= set(re.findall(r'id="[a-z]+"', html))
 
 
-def test_the_time_on_the_chip_has_a_tile_where_the_record_states_it():
-    timing = {"value": "1.20 ms per clip", "note": "modelled", "limited_by": "blocks.0.conv: 80 % of each step"}
-    timed = full_run().model_copy(update={"timing": timing})
-    text = text_of(timed).split(SECTIONS)[0]
-    assert "Time on the chip 1.20 ms per clip modelled run.json: timing" in text
-    assert "What limits the speed? blocks.0.conv: 80 % of each step" in text
+def test_the_time_on_the_chip_has_a_tile_an_answer_and_a_section():
+    """The latency and what binds it, of the placement whose step is shorter; a model without latencies counts."""
+    timed = full_run().model_copy(update={"timing": [timing(), timing(latencies=False)]})
+    page = text_of(timed)
+    first, _, rest = page.partition(SECTIONS)
+    for part in (
+        "Time on the chip 20.0 to 30.0 µs latency of a body alone, 7 steps; 50,000 to 100,000 clips/s; 6 cores on 1 chip of",
+        "loihi1, balanced; a model's time (ours), not a measurement run.json: timing",
+        "What limits the speed? The busiest core of blocks.0.conv, with messages in: 80 % of the step time; then readout",
+    ):
+        assert part in first, part
+    assert "ours (loihi1, declared)" in rest
+    assert "counts (loihi2, declared)" in rest
+    assert "latency of a body 40.0 to 60.0 µs 20.0 to 30.0 µs" in rest
     Balanced(html_of(timed))
+    assert "Time on the chip" not in text_of(full_run())
+
+
+def timing(*, latencies: bool = True) -> Timing:
+    """Two placements: the second one's times are half of the first one's."""
+    rows = []
+    for place, cores, part in (("compact", 5, 1.0), ("balanced", 6, 0.5)):
+        times = {
+            "step_us": Span(lower=10 * part, estimate=15 * part),
+            "longest_step_us": Span(lower=20 * part, estimate=25 * part),
+            "latency_us": Span(lower=40 * part, estimate=60 * part),
+            "samples_per_second": Span(lower=25_000 / part, estimate=50_000 / part),
+            "binding": [
+                Binding(population="blocks.0.conv", event="messages_in", share=0.8),
+                Binding(population="readout", event="dense", share=0.2),
+            ],
+        }
+        busiest = dict.fromkeys(EVENT_WORDS, 7.0)
+        rows.append(
+            PlacementTime(place=place, cores=cores, chips=1, busiest=busiest, **(times if latencies else {}))  # type: ignore[arg-type]
+        )
+    return Timing(
+        model="ours" if latencies else "counts", chip="loihi1" if latencies else "loihi2", evidence="declared",
+        source="the test", bodies=2, steps=4, latency_steps=3, latencies_ns=dict.fromkeys(EVENT_WORDS, 1.0) if latencies else {},
+        barrier_us=0.0, not_counted=[], placements=rows,
+    )  # fmt: skip
 
 
 def test_every_section_shows_its_part_of_the_record():
@@ -110,8 +145,8 @@ def test_an_ann_of_the_same_shape_stands_beside_with_the_break_even_rate():
     for part in (
         "weights of 8 bits and activations of 3 bits, which tell apart 0 to 4 spikes",
         "this run's is 5.0 %",
-        "horowitz45-int8 without 4.60 × 10⁻⁷ 1.20 × 10⁻⁸ wins at every rate 7.67 –",
-        "lemaire2022 without 9.20 × 10⁻⁶ 2.56 × 10⁻⁶ 97.2 % 3.89 –",
+        "horowitz45-int8 without 0.460 nJ 12.0 pJ wins at every rate 7.67 –",
+        "lemaire2022 without 9.20 nJ 2.56 nJ 97.2 % 3.89 –",
     ):
         assert part in text, part
     assert "ANN of the same shape" not in text_of(full_run())  # a record that did not count accesses to memory
@@ -211,7 +246,7 @@ def test_mismatches_and_exceeded_limits_stand_out():
     text = text_of(full_run(run))
     assert "Decisions that differ from snntorch ✕ 1,200 of 4,800" in text
     assert "First mismatch: layer blocks.0.conv, clip 2, step 3." in text
-    assert "Does it fit? ✕ No. 5 cores on 1 chip of loihi2. Exceeded: neurons per core." in text
+    assert "Does it fit? ✕ No. 5 cores on 1 chip of loihi2. Exceeded: neurons per core (9,000 of 8,192)." in text
     assert "neurons per core 9,000 8,192 109.9 % ✕ exceeded" in text
     assert 'class="over"' in html_of(full_run(run))
     run["placement"]["violations"] = ["a: <b> exceeds"]
@@ -219,7 +254,7 @@ def test_mismatches_and_exceeded_limits_stand_out():
     assert "- a: \\<b\\> exceeds" in markdown.render(facts_of(full_run(run), {}))
     stated = {"name": "neurons per core", "value": 1, "max": 8, "evidence": "measured", "source": "our board"}
     run["placement"] |= {"limits": [stated], "violations": []}
-    assert "✓ 5 cores on 1 chip; fits loihi2" in text_of(full_run(run))
+    assert "Does it fit? ✓ Yes. 5 cores on 1 chip of loihi2. run.json" in text_of(full_run(run))
     assert "neurons per core 1 8 12.5 % measured: our board" in text_of(full_run(run))
     assert 'class="over"' not in html_of(full_run())
 

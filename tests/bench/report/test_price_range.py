@@ -23,7 +23,7 @@ def test_models_are_grouped_by_what_their_prices_contain():
     groups = {title: {row.model for row in rows} for title, rows in prices.groups}
     assert {"horowitz45-fp32", "horowitz45-int8"} <= groups[ARITHMETIC]
     assert groups[PARTLY] == {"lemaire2022"}
-    assert groups[CHIP] == {"davies2018-loihi1", "keras-spiking-loihi", "sana-fe-loihi"}
+    assert groups[CHIP] == {"davies2018-loihi1", "keras-spiking-loihi", "sana-fe-loihi", "sana-fe-loihi-2023"}
     assert "loihi2-pilotnet" not in {row.model for row in prices.rows}  # it prices nothing
 
 
