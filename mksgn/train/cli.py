@@ -31,7 +31,7 @@ Configuration = Annotated[
     str | None,
     typer.Argument(
         metavar="[CONFIG]",
-        help="demo (the default), small, paper, or a YAML file; a model.pt with --quantization-aware or --describe",
+        help="demo (the default), small, base, frugal, paper, or a YAML file; a model.pt with --quantization-aware or --describe",
     ),
 ]
 Changes = Annotated[

@@ -61,7 +61,7 @@ def assert_one_line(result, said):
         (["--limit", "0"], "Invalid value for '--limit'"),
         (["--seed", "-1"], "Invalid value for '--seed'"),
         (["demo", "small"], "unexpected extra argument"),
-        (["huge"], "config huge: neither a preset (demo, small, base, paper) nor a YAML file"),
+        (["huge"], "config huge: neither a preset (demo, small, base, frugal, paper) nor a YAML file"),
         (["absent.yaml"], "config absent.yaml: neither a preset"),
         (["--data", "kinetics:clips"], "unknown source 'kinetics:clips': use one of synthetic, nw-ucla:PATH"),
         (["--data", "nw-ucla"], "source 'nw-ucla' must have the form nw-ucla:PATH"),

@@ -33,7 +33,7 @@ def test_a_preset_loads_and_builds_a_student(name):
 
 
 def test_presets_are_those_of_the_command_line():
-    assert list(PRESETS) == ["demo", "small", "base", "paper"]
+    assert list(PRESETS) == ["demo", "small", "base", "frugal", "paper"]
     assert PRESETS["paper"]["student"]["widths"] == [64, 64, 128, 128, 256, 256]
     assert PRESETS["paper"]["student"]["heads"] == 8
 
@@ -118,7 +118,7 @@ def test_the_file_is_named(write, text, message):
 
 def test_neither_a_preset_nor_a_file(tmp_path):
     with pytest.raises(
-        BadInputError, match=r"config huge: neither a preset \(demo, small, base, paper\) nor a YAML file"
+        BadInputError, match=r"config huge: neither a preset \(demo, small, base, frugal, paper\) nor a YAML file"
     ):
         load("huge")
     for absent in (tmp_path / "absent.yaml", tmp_path):
@@ -239,5 +239,5 @@ def test_the_new_entries_survive_json(write):
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_builds_a_teacher(name):
     config = TeacherConfig(**{**load(name).teacher, "graph": "ntu-25", "classes": ["a", "b"]})
-    assert config.frames == (16 if name == "base" else PRESETS[name]["student"]["frames"])
+    assert config.frames == (16 if name in ("base", "frugal") else PRESETS[name]["student"]["frames"])
     assert [i for i, stride in enumerate(config.strides) if stride == 2] == [4, 7]
