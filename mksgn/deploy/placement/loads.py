@@ -19,8 +19,8 @@ import numpy as np
 
 from mksgn.deploy.placement.activity import Activity
 from mksgn.deploy.placement.place import Placement, PopulationPlacement
-from mksgn.deploy.placement.tile_synapses import TileSynapses, pairs_of_tiles, reached_tiles, tile_synapses
-from mksgn.deploy.placement.tiles import tile_sums
+from mksgn.deploy.placement.tile_synapses import Reach, TileSynapses, reached_tiles, tile_synapses
+from mksgn.deploy.placement.tiles import tile_of, tile_sums
 from mksgn.deploy.program.program import Population, Product
 
 # what is counted of a core; its synaptic operations by kind
@@ -33,14 +33,14 @@ class Messages:
     """Messages between the tiles of two populations.
 
     Attributes:
-        sender: first core of the sending tiles; None: the host, one sender.
+        sender: first core of the sending tiles.
         receiver: first core of the receiving tiles.
         first: the chip's time step of the first counts.
         count: (samples, steps, senders, receivers) int64.
         units: whether product units send them.
     """
 
-    sender: int | None
+    sender: int
     receiver: int
     first: int
     count: np.ndarray
@@ -52,9 +52,9 @@ class Loads:
     """Counts by core and time step, of samples that are alone on the chip.
 
     Attributes:
-        counts: (samples, steps, cores, EVENTS) int64, from the first step of a sample to the last step
+        counts: (samples, steps, cores, EVENTS) int32, from the first step of a sample to the last step
             of its output. Every neuron is accessed at every step.
-        messages: what the cores' messages consist of.
+        messages: the cores' messages by sender and receiver, where cores have coordinates; else empty.
         steps: time steps S of a sample, fewer than those of `counts` by the latency.
     """
 
@@ -69,65 +69,51 @@ class Loads:
         """
         samples, length, *rest = self.counts.shape
         rounds = -(-length // self.steps)
-        padded = np.zeros((samples, rounds * self.steps, *rest), dtype=np.int64)
+        padded = np.zeros((samples, rounds * self.steps, *rest), dtype=np.int32)
         padded[:, :length] = self.counts
-        counts = padded.reshape(samples, rounds, self.steps, *rest).sum(1)
+        counts = padded.reshape(samples, rounds, self.steps, *rest).sum(1, dtype=np.int32)
         counts[..., COLUMN["accesses"]] = self.counts[:, : self.steps, :, COLUMN["accesses"]]
         return counts
 
 
 def core_loads(placement: Placement, activity: Activity) -> Loads:
     """Count what every core of a placement does at every step of a run."""
-    counting = _Counting(placement, activity)
+    counting = _Counting(placement, activity, by_pair=placement.chip.mesh is not None and placement.chips == 1)
     synapses = tile_synapses(placement)
     for each in synapses:
         counting.synaptic_operations(each)
-    for (source, target), reaches in reached_tiles(synapses).items():
-        counting.sent(source, target, reaches)
+    for (source, target), reach in reached_tiles(synapses).items():
+        counting.sent(source, target, reach)
     for population in placement.program.populations:
         if population.name in counting.placed:
             counting.neurons(population)
-    for message in counting.messages:
-        _add_messages(counting.counts, message)
     return Loads(counting.counts, tuple(counting.messages), counting.steps)
 
 
-def _add_messages(counts: np.ndarray, messages: Messages) -> None:
-    _, steps, senders, receivers = messages.count.shape
-    at = slice(messages.first, messages.first + steps)
-    into = slice(messages.receiver, messages.receiver + receivers)
-    counts[:, at, into, COLUMN["messages_in"]] += messages.count.sum(2)
-    if messages.sender is not None:
-        out = slice(messages.sender, messages.sender + senders)
-        counts[:, at, out, COLUMN["messages_out"]] += messages.count.sum(3)
-
-
 def messages_between(
-    sender: PopulationPlacement | None, receiver: PopulationPlacement, first: int, pairs: np.ndarray
+    sender: PopulationPlacement, receiver: PopulationPlacement, first: int, pairs: np.ndarray
 ) -> Messages:
-    """Name the cores of counts between tiles; `sender` None: the host."""
-    units = sender is not None and sender.units_of is not None
-    cores = None if sender is None else sender.first_core
-    return Messages(cores, receiver.first_core, first, np.rint(pairs).astype(np.int64), units)
+    """Name the cores of counts between tiles, (samples, steps, senders, receivers) int64."""
+    return Messages(sender.first_core, receiver.first_core, first, pairs, sender.units_of is not None)
 
 
 class _Counting:
     """The counts while they are made."""
 
-    def __init__(self, placement: Placement, activity: Activity):
-        self.program, self.activity = placement.program, activity
+    def __init__(self, placement: Placement, activity: Activity, *, by_pair: bool):
+        self.program, self.activity, self.by_pair = placement.program, activity, by_pair
         self.samples, self.steps = activity.samples, activity.steps
         self.placed = {p.name: p for p in placement.populations}
         self.units = {p.units_of: p for p in placement.populations if p.units_of is not None}
         length = self.steps + max(p.chip_depth for p in self.program.populations)
-        self.counts = np.zeros((self.samples, length, placement.cores, len(EVENTS)), dtype=np.int64)
+        self.counts = np.zeros((self.samples, length, placement.cores, len(EVENTS)), dtype=np.int32)
         self.counts[..., COLUMN["accesses"]] = placement.usage[:, 0]
         self.messages: list[Messages] = []
 
     def add(self, event: str, placed: PopulationPlacement, first: int, count: np.ndarray) -> None:
         """Add counts (samples, steps, tiles) from a time step of the chip on."""
         cores = slice(placed.first_core, placed.first_core + placed.cores)
-        self.counts[:, first : first + count.shape[1], cores, COLUMN[event]] += np.rint(count).astype(np.int64)
+        self.counts[:, first : first + count.shape[1], cores, COLUMN[event]] += count.astype(np.int32)
 
     def sends(self, source: str) -> np.ndarray:
         """Spikes of a population, (samples, steps, neurons) float32."""
@@ -136,20 +122,23 @@ class _Counting:
     def synaptic_operations(self, synapses: TileSynapses) -> None:
         arriving = self.sends(synapses.source)[:, : max(0, self.steps - synapses.delay)]
         target, first = self.placed[synapses.target], self.program[synapses.source].chip_depth
-        operations = arriving @ synapses.count.T
+        operations = synapses.reach.sums(arriving)
         self.add(synapses.kind, target, first, operations)
         if target.units_of is not None:  # a unit that both of its inputs reach is updated once: see `product`
             self.add("updates", target, self.program[target.units_of].chip_depth - 1, operations)
 
-    def sent(self, source: str, target: str, reaches: np.ndarray) -> None:
+    def sent(self, source: str, target: str, reach: Reach) -> None:
         """Count a source's messages to the tiles of a target."""
-        pairs = pairs_of_tiles(reaches, self.sends(source), self.placed.get(source))
-        self.record(self.placed.get(source), self.placed[target], self.program[source].chip_depth, pairs)
-
-    def record(
-        self, sender: PopulationPlacement | None, receiver: PopulationPlacement, first: int, pairs: np.ndarray
-    ) -> None:
-        self.messages.append(messages_between(sender, receiver, first, pairs))
+        sender, receiver, spikes = self.placed.get(source), self.placed[target], self.sends(source)
+        first = self.program[source].chip_depth
+        self.add("messages_in", receiver, first, reach.sums(spikes, weighted=False))
+        if sender is None:
+            return
+        out = (spikes * reach.tiles_reached).reshape(*spikes.shape[:2], *sender.shape)
+        self.add("messages_out", sender, first, np.rint(tile_sums(out, sender.bounds)))
+        if self.by_pair:
+            pairs = reach.pairs(spikes, tile_of(sender.bounds).ravel(), sender.cores)
+            self.messages.append(messages_between(sender, receiver, first, pairs))
 
     def neurons(self, population: Population) -> None:
         """Count a population's spikes and updates, and what its product units do."""
@@ -170,7 +159,10 @@ class _Counting:
         self.add("spikes", units, first, pairs.sum(3))
         self.add("updates", units, first, -pairs.sum(3))
         self.add("sparse", target, first, pairs.sum(2))
-        self.record(units, target, first, pairs)
+        self.add("messages_in", target, first, pairs.sum(2))
+        self.add("messages_out", units, first, pairs.sum(3))
+        if self.by_pair:
+            self.messages.append(messages_between(units, target, first, pairs))
 
     def coincidences(
         self, product: Product, sample: int, units: PopulationPlacement, target: PopulationPlacement

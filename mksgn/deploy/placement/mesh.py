@@ -16,7 +16,8 @@ import numpy as np
 
 from mksgn.deploy.placement.loads import Loads, Messages, messages_between
 from mksgn.deploy.placement.place import Placement
-from mksgn.deploy.placement.tile_synapses import pairs_of_tiles, reached_tiles, tile_synapses
+from mksgn.deploy.placement.tile_synapses import reached_tiles, tile_synapses
+from mksgn.deploy.placement.tiles import tile_of
 
 Hop = Literal["within_tile", "east_west", "north_south"]
 
@@ -63,8 +64,7 @@ def hops(placement: Placement, messages: tuple[Messages, ...], steps: int) -> Ho
     # messages east, west, south and north across the link that follows each tile
     links = np.zeros((4, samples, steps, mesh.columns, mesh.rows), dtype=np.int64)
     for message in messages:
-        if message.sender is not None:
-            _add_links(links, message, *_ends(at, message), steps)
+        _add_links(links, message, *_ends(at, message), steps)
     busiest = float(links.max((0, 3, 4), initial=0).mean()) if samples else 0.0
     return Hops(busiest_link=busiest, **crossed(at, messages))
 
@@ -73,8 +73,6 @@ def crossed(at: np.ndarray, messages: Iterable[Messages]) -> dict[Hop, int]:
     """Count what messages between cores cross, with the cores' coordinates."""
     within = east_west = north_south = 0
     for message in messages:
-        if message.sender is None:
-            continue
         start, end = _ends(at, message)
         across = np.abs(start[:, None] - end[None])
         total = message.count.sum((0, 1))
@@ -86,7 +84,6 @@ def crossed(at: np.ndarray, messages: Iterable[Messages]) -> dict[Hop, int]:
 
 def _ends(at: np.ndarray, message: Messages) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates of the senders and of the receivers."""
-    assert message.sender is not None
     senders, receivers = message.count.shape[2:]
     return at[message.sender : message.sender + senders], at[message.receiver : message.receiver + receivers]
 
@@ -109,16 +106,13 @@ def hops_of_run(
     if at is None:
         return None
     placed = {p.name: p for p in placement.populations}
-    messages = [
-        messages_between(
-            placed[source],
-            placed[target],
-            0,
-            pairs_of_tiles(reaches.astype(np.float64), per_neuron[source].reshape(1, 1, -1), placed[source]),
-        )
-        for (source, target), reaches in reached_tiles(tile_synapses(placement)).items()
-        if source in placed
-    ]
+    messages = []
+    for (source, target), reach in reached_tiles(tile_synapses(placement)).items():
+        if source in placed:
+            sender = placed[source]
+            spikes = per_neuron[source].reshape(1, 1, -1)
+            pairs = reach.pairs(spikes, tile_of(sender.bounds).ravel(), sender.cores)
+            messages.append(messages_between(sender, placed[target], 0, pairs))
     total = crossed(at, messages)
     for units in placement.populations:
         if units.units_of is None:

@@ -10,17 +10,56 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
 
 from mksgn.deploy.placement.connectivity import Link, groups
-from mksgn.deploy.placement.place import Placement, PopulationPlacement
+from mksgn.deploy.placement.place import Placement
 from mksgn.deploy.placement.tiles import Bounds, parts, tile_of
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.program import Product, SynapseKind
 
 BYTES_AT_ONCE = 2**26  # of a target's values in one backward pass
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """Which tiles of a target each neuron of a source reaches: a sparse matrix (tiles, neurons), entry by entry.
+
+    Attributes:
+        shape: tiles and neurons.
+        tile: of each entry, int64; as neuron.
+        paths: synapses of the neuron that end in the tile.
+    """
+
+    shape: tuple[int, int]
+    tile: np.ndarray
+    neuron: np.ndarray
+    paths: np.ndarray
+
+    def sums(self, spikes: np.ndarray, *, weighted: bool = True) -> np.ndarray:
+        """Sum (…, neurons) by tile, each spike times its paths or once: (…, tiles) int64."""
+        rows = spikes.reshape(-1, spikes.shape[-1])
+        found = np.empty((len(rows), self.shape[0]), dtype=np.int64)
+        for row, values in zip(found, rows, strict=True):
+            weights = values[self.neuron] * self.paths if weighted else values[self.neuron]
+            row[:] = np.rint(np.bincount(self.tile, weights, self.shape[0]))
+        return found.reshape(*spikes.shape[:-1], -1)
+
+    def pairs(self, spikes: np.ndarray, sender: np.ndarray, senders: int) -> np.ndarray:
+        """Sum (…, neurons) by the tile that sends, (neurons,), and the tile that is reached: (…, senders, tiles) int64."""
+        rows = spikes.reshape(-1, spikes.shape[-1])
+        index = sender[self.neuron] * self.shape[0] + self.tile
+        size = senders * self.shape[0]
+        found = [np.rint(np.bincount(index, values[self.neuron], size)).astype(np.int64) for values in rows]
+        return np.stack(found).reshape(*spikes.shape[:-1], senders, -1)
+
+    @property
+    def tiles_reached(self) -> np.ndarray:
+        """Tiles that each neuron reaches, (neurons,) int64."""
+        return np.bincount(self.neuron, minlength=self.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +69,13 @@ class TileSynapses:
     Attributes:
         target: a placed population, or its product units.
         delay: steps by which a spike arrives late within the sample.
-        count: (tiles, source neurons) float32: whole numbers, to be multiplied with spikes.
     """
 
     source: str
     target: str
     kind: SynapseKind
     delay: int
-    count: np.ndarray
+    reach: Reach
 
 
 def tile_synapses(placement: Placement) -> tuple[TileSynapses, ...]:
@@ -55,34 +93,39 @@ def tile_synapses(placement: Placement) -> tuple[TileSynapses, ...]:
                 group = units[population.name]
                 for edge in group.edges:
                     assert edge.link is not None  # of a product, the axes separate
-                    count = _of_link(edge.link, placed[group.name].bounds)
+                    reach = _of_link(edge.link, placed[group.name].bounds, edge.source_shape)
                     delay = delays[projection.sources.index(edge.source)]
-                    found.append(TileSynapses(edge.source, group.name, projection.synapse_kind, delay, count))
+                    found.append(TileSynapses(edge.source, group.name, projection.synapse_kind, delay, reach))
             else:
                 shape = program[projection.source].shape
-                count = _of_operators(projection.operators, shape, placed[population.name].bounds)
+                reach = _of_operators(projection.operators, shape, placed[population.name].bounds)
                 found.append(
-                    TileSynapses(projection.source, population.name, projection.synapse_kind, delays[0], count)
+                    TileSynapses(projection.source, population.name, projection.synapse_kind, delays[0], reach)
                 )
     return tuple(found)
 
 
-def reached_tiles(synapses: Iterable[TileSynapses]) -> dict[tuple[str, str], np.ndarray]:
-    """Which tiles of a target each neuron of a source reaches, over any projection: (tiles, neurons) float32, 0 or 1."""
-    reached: dict[tuple[str, str], np.ndarray] = {}
+def reached_tiles(synapses: Iterable[TileSynapses]) -> dict[tuple[str, str], Reach]:
+    """Which tiles of a target each neuron of a source reaches over any projection, once each."""
+    reached: dict[tuple[str, str], Reach] = {}
     for each in synapses:
-        ends = each.source, each.target
-        reached[ends] = (each.count > 0) | reached.get(ends, np.zeros((), dtype=bool))
-    return {ends: tiles.astype(np.float32) for ends, tiles in reached.items()}
+        ends, reach = (each.source, each.target), each.reach
+        if ends in reached:
+            other = reached[ends]
+            entries = np.union1d(reach.tile * reach.shape[1] + reach.neuron, other.tile * reach.shape[1] + other.neuron)
+            tile, neuron = np.divmod(entries, reach.shape[1])
+            reach = Reach(reach.shape, tile, neuron, np.ones(len(tile), dtype=np.float32))
+        reached[ends] = reach
+    return reached
 
 
-def _of_operators(operators: ops.Operators, shape: tuple[int, ...], bounds: Bounds) -> np.ndarray:
-    """Count the synapses from each neuron of `shape` to each tile, (tiles, neurons)."""
+def _of_operators(operators: ops.Operators, shape: tuple[int, ...], bounds: Bounds) -> Reach:
+    """Count the synapses from each neuron of `shape` to each tile."""
     ones = ops.with_weights(operators, np.ones_like)
     owner = tile_of(bounds)
     tiles, size = math.prod(parts(bounds)), math.prod(shape)
     at_once = max(1, BYTES_AT_ONCE // (4 * max(owner.size, size)))
-    count = np.zeros((tiles, size), dtype=np.float32)
+    entries = []
     for first in range(0, tiles, at_once):
         which = np.arange(first, min(tiles, first + at_once))
         inside = torch.from_numpy(owner == which.reshape(-1, *(1,) * owner.ndim))
@@ -90,40 +133,29 @@ def _of_operators(operators: ops.Operators, shape: tuple[int, ...], bounds: Boun
             x = torch.zeros((len(which), *shape), requires_grad=True)
             ops.apply(ones, x).backward(inside.float())
         assert x.grad is not None
-        count[which] = np.rint(x.grad.reshape(len(which), -1).numpy())
-    return count
+        paths = np.rint(x.grad.reshape(len(which), -1).numpy())
+        tile, neuron = np.nonzero(paths)
+        entries.append((tile + first, neuron, paths[tile, neuron]))
+    tile, neuron, paths = (np.concatenate(column) for column in zip(*entries, strict=True))
+    return Reach((tiles, size), tile, neuron, paths)
 
 
-def _of_link(link: Link, bounds: Bounds) -> np.ndarray:
-    """Count the same where neurons are connected by one product over the axes: (tiles, neurons)."""
-    targets, sources = len(bounds), len(link) - sum(f.source is None for f in link)
-    count = np.ones((1,) * (targets + sources), dtype=np.float32)
+def _of_link(link: Link, bounds: Bounds, shape: tuple[int, ...]) -> Reach:
+    """Count the same where neurons are connected by one product over the axes."""
+    tile_strides, neuron_strides = _strides(parts(bounds)), _strides(shape)
+    tiles, neurons, paths = [], [], []
     for factor in link:
         matrix = factor.matrix.astype(np.float32)
         if factor.target is not None:
             matrix = np.add.reduceat(matrix, bounds[factor.target][:-1], axis=0)
-        size = [1] * (targets + sources)
-        if factor.target is not None:
-            size[factor.target] = len(matrix)
-        if factor.source is not None:
-            size[targets + factor.source] = matrix.shape[1]
-        count = count * matrix.reshape(size)
-    return count.reshape(math.prod(parts(bounds)), -1)
+        part, place = np.nonzero(matrix)
+        tiles.append(part * (0 if factor.target is None else tile_strides[factor.target]))
+        neurons.append(place * (0 if factor.source is None else neuron_strides[factor.source]))
+        paths.append(matrix[part, place])
+    size = (math.prod(parts(bounds)), math.prod(shape))
+    tile, neuron = (reduce(np.add.outer, x).ravel() for x in (tiles, neurons))
+    return Reach(size, tile, neuron, reduce(np.multiply.outer, paths).ravel())
 
 
-def pairs_of_tiles(fans: np.ndarray, spikes: np.ndarray, sender: PopulationPlacement | None) -> np.ndarray:
-    """Sum spikes by the tile that sends and the tile that they reach.
-
-    Args:
-        fans: (receivers, neurons), 1 where a neuron reaches a tile.
-        spikes: (…, neurons) float32.
-        sender: the neurons' population; None: the host, as one.
-
-    Returns:
-        (…, senders, receivers) float32.
-    """
-    if sender is None:
-        return (spikes @ fans.T)[..., None, :]
-    owner = tile_of(sender.bounds).ravel()
-    sums = [spikes[..., owner == tile] @ fans[:, owner == tile].T for tile in range(sender.cores)]
-    return np.stack(sums, axis=-2)
+def _strides(shape: tuple[int, ...]) -> list[int]:
+    return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]

@@ -47,8 +47,6 @@ def test_hops_and_links_of_a_student():
     at = coordinates(placement)
     crossed, links = Counter(), Counter()
     for message in loads.messages:
-        if message.sender is None:
-            continue
         for sample, step, s, r in np.argwhere(message.count):
             count = int(message.count[sample, step, s, r])
             (x, y), (to_x, to_y) = at[message.sender + s], at[message.receiver + r]
