@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from mksgn.bench import counters, gcn
 from mksgn.bench.accuracy import accuracy_of, classes_of
 from mksgn.bench.claims import Published, published_claims
-from mksgn.bench.energy_models import EnergyModel, known_models
+from mksgn.bench.energy_models import EnergyModel, known_models, price
 from mksgn.bench.progress import Progress
 from mksgn.bench.record import Data, Limit, Mismatch, ModelFile, Parity, Placement, Record, Run
 from mksgn.bench.samples import SampleSet
@@ -99,6 +99,18 @@ def record_of(
         schedule=schedule_of(program),
     )
     priced = evaluate_claims(counted, options.models, options.claims)
+
+    def energy_of(model: str, placement: Placed) -> float | None:
+        """Energy per sample under a model, with the messages of that placement."""
+        known = [m for m in options.models if m.name == model]
+        if not known:
+            return None
+        rows = counters.layers(program, execution, placement, encoder_steps=encoder_steps)
+        sums = counters.totals(
+            program, execution, rows, len(samples), encoder_steps=encoder_steps, hops=_hops(placement, execution)
+        )
+        return price(known[0], sums, steps=execution.steps).priced_mJ
+
     timed = timings(
         program,
         execution,
@@ -106,7 +118,7 @@ def record_of(
         chips=options.chips,
         balance=options.balance,
         bodies_per_sample=progress.bodies / len(samples),
-        energies={entry.model: entry.priced_mJ for entry in priced.energy if entry.terms},
+        energy_of=energy_of,
     )
     return priced.model_copy(update={"timing": timed})
 

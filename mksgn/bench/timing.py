@@ -19,7 +19,7 @@ once. Latency is that of one body that is alone on the chip.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def timings(
     chips: Sequence[Chip],
     balance: bool,
     bodies_per_sample: float,
-    energies: Mapping[str, float],
+    energy_of: Callable[[str, Placement], float | None],
 ) -> list[Timing]:
     """Evaluate a run under every timing model, on the cores of the model's chip.
 
@@ -59,7 +59,8 @@ def timings(
         chips: Chips that their names refer to, besides the known ones.
         balance: Evaluate the placement that balances beside the compact one.
         bodies_per_sample: Mean number of bodies of a sample.
-        energies: Energy per sample in mJ by energy model, lower bounds.
+        energy_of: Energy per sample in mJ under an energy model, on a placement: a lower bound; None: not
+            known.
 
     Returns:
         One entry per model; none where no spikes were stored.
@@ -73,7 +74,10 @@ def timings(
         placements = {"compact": place(program, chip)}
         if balance:
             placements["balanced"] = _balanced(model, placements["compact"], activity, execution)
-        energy = None if model.energy_model is None else energies.get(model.energy_model)
+        energy = {
+            name: None if model.energy_model is None else energy_of(model.energy_model, placement)
+            for name, placement in placements.items()
+        }
         found.append(timing(model, placements, activity, bodies_per_sample=bodies_per_sample, energy_mJ=energy))
     return found
 
@@ -112,7 +116,7 @@ def timing(
     activity: Activity,
     *,
     bodies_per_sample: float,
-    energy_mJ: float | None = None,
+    energy_mJ: Mapping[str, float | None] | None = None,
 ) -> Timing:
     """Evaluate placements on the model's chip.
 
@@ -121,10 +125,12 @@ def timing(
         placements: By name: compact, balanced.
         activity: Spikes of the bodies that are counted.
         bodies_per_sample: Mean number of bodies of a sample.
-        energy_mJ: Energy per sample under the model's energy model, a lower bound.
+        energy_mJ: Energy per sample under the model's energy model by placement, lower bounds.
     """
     rows = [
-        _placement_time(model, name, placement, core_loads(placement, activity), bodies_per_sample, energy_mJ)
+        _placement_time(
+            model, name, placement, core_loads(placement, activity), bodies_per_sample, (energy_mJ or {}).get(name)
+        )
         for name, placement in placements.items()
     ]
     tiles = max(_tiles(placement) for placement in placements.values())

@@ -78,7 +78,11 @@ def test_step_times_by_hand():
 def test_a_run_of_one_core_by_hand():
     program, activity = chain(5.0, 0.0)
     found = timing(
-        model(static_power_W=0.1), {"compact": place(program, SMALL)}, activity, bodies_per_sample=2, energy_mJ=3
+        model(static_power_W=0.1),
+        {"compact": place(program, SMALL)},
+        activity,
+        bodies_per_sample=2,
+        energy_mJ={"compact": 3},
     )
     (row,) = found.placements
     # streaming: step 0 of the inputs is step 2 of the neurons before, and so on
@@ -98,7 +102,8 @@ def test_a_run_of_one_core_by_hand():
 def test_a_model_without_latencies_counts():
     program, execution = student()
     (found,) = timings(
-        program, execution, [model(latencies_ns=None, barrier_us={})], chips=[SMALL], balance=False, bodies_per_sample=1, energies={}
+        program, execution, [model(latencies_ns=None, barrier_us={})], chips=[SMALL], balance=False, bodies_per_sample=1,
+        energy_of=lambda model, placement: None,
     )  # fmt: skip
     (row,) = found.placements
     assert (row.step_us, row.latency_us, row.samples_per_second, row.binding) == (None, None, None, [])
@@ -108,13 +113,18 @@ def test_a_model_without_latencies_counts():
 def test_no_time_without_spike_trains():
     program, execution = student()
     execution.spikes.clear()
-    given_ = {"chips": list(CHIPS.values()), "balance": False, "bodies_per_sample": 1, "energies": {}}
+    given_ = {
+        "chips": list(CHIPS.values()),
+        "balance": False,
+        "bodies_per_sample": 1,
+        "energy_of": lambda model, placement: None,
+    }
     assert timings(program, execution, known_timing_models(), **given_) == []
 
 
 def test_balancing_a_student_shortens_its_steps():
     program, execution = student()
-    given_ = {"chips": [SMALL], "bodies_per_sample": 1, "energies": {}}
+    given_ = {"chips": [SMALL], "bodies_per_sample": 1, "energy_of": lambda model, placement: None}
     (found,) = timings(program, execution, [model()], balance=True, **given_)
     compact, balanced = found.placements
     assert (compact.place, balanced.place) == ("compact", "balanced")
@@ -131,7 +141,13 @@ def test_balancing_never_lengthens_a_step(network):
     execution.spikes |= {name: x != 0 for name, x in network.inputs.items() if program.sends_spikes(name)}
     chip = replace(SMALL, neurons_per_core=4, cores=16)
     for found in timings(
-        program, execution, [model(chip="small")], chips=[chip], balance=True, bodies_per_sample=1, energies={}
+        program,
+        execution,
+        [model(chip="small")],
+        chips=[chip],
+        balance=True,
+        bodies_per_sample=1,
+        energy_of=lambda model, placement: None,
     ):
         compact, balanced = found.placements
         assert balanced.step_us.lower <= compact.step_us.lower

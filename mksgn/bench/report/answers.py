@@ -1,4 +1,4 @@
-"""The three questions that a laboratory asks first, each with one line of the run's own figures."""
+"""The questions that a laboratory asks first, each with one line of the run's own figures."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -37,7 +37,7 @@ def answers(facts: Facts, prices: PriceRange | None) -> list[Answer]:
         facts: What the page states.
         prices: The run's energy over the models; None if nothing is priced.
     """
-    candidates = (_better(facts, prices), _speed(facts), _fit(facts))
+    candidates = (_better(facts, prices), _better_than_an_ann(facts), _speed(facts), _fit(facts), _confirmed(facts))
     return [answer for answer in candidates if answer is not None]
 
 
@@ -56,11 +56,15 @@ def _better(facts: Facts, prices: PriceRange | None) -> Answer | None:
         )
     fair = next((row for row in facts.gcn if row.precision == "INT8" and row.model == row.student_model), None)
     if fair is not None:
-        text = f"In INT8 arithmetic alone our GCN takes {energy(fair.gcn_mJ)} and this network "
-        text += f"{'at least ' if fair.reduction is None else ''}{energy(fair.student_mJ)}"
+        text = (
+            f"In INT8 arithmetic alone the GCN of this network's preset takes {energy(fair.gcn_mJ)} and this network "
+        )
+        texts.append(f"{text}{'at least ' if fair.reduction is None else ''}{energy(fair.student_mJ)}.")
         if prices.on_chip:
-            text += f"; at a chip's prices it takes at least {energy(min(row.energy_mJ for row in prices.on_chip))}"
-        texts.append(f"{text}. No GCN was measured or priced on a chip.")
+            least = energy(min(row.energy_mJ for row in prices.on_chip))
+            texts.append(
+                f"At a chip's prices this network takes at least {least}; no GCN was measured or priced on a chip."
+            )
     if not texts:
         return None
     section = "gcn" if facts.gcn else "claims"
@@ -69,11 +73,42 @@ def _better(facts: Facts, prices: PriceRange | None) -> Answer | None:
     )
 
 
+def _better_than_an_ann(facts: Facts) -> Answer | None:
+    """Compare with an ANN of the same shape, where memory is priced on both sides."""
+    with_memory = [row for row in facts.ann if row.memory]
+    if not with_memory:
+        return None
+    total = with_memory[-1].total
+    wins = total.snn_mJ < total.ann_mJ
+    measured = "" if total.rate is None else f"; this run's is {percent(total.rate)}"
+    text = (
+        f"With memory priced ({with_memory[-1].model}) this network takes {energy(total.snn_mJ)} and an ANN of "
+        f"{facts.ann_bits}-bit activations {energy(total.ann_mJ)}. Break-even rate: {total.limit}{measured}."
+    )
+    word = "Yes, by a model." if wins else "No, by a model."
+    return Answer(
+        "Better than an ANN of its shape?", "good" if wins else "bad", word, text, "ann", "run.json: layers, totals"
+    )
+
+
+def _confirmed(facts: Facts) -> Answer | None:
+    """Say that a run of another network cannot confirm the published energy."""
+    figure = facts.repriced_figure
+    if figure is None or not facts.record.student:
+        return None
+    text = (
+        "Counted events and formula use this run's firing rates and the same prices. The published figure is of the "
+        "paper's own network, whose widths and firing rates are not public."
+    )
+    return Answer("The paper's energy confirmed?", "bad", "No.", text, "theory", "run.json: layers, claims")
+
+
 def _speed(facts: Facts) -> Answer | None:
     timing = timing_of(facts.record)
     if timing is None or not timing.limited_by:
         return None
-    return Answer("What limits the speed?", "open", "", timing.limited_by, "timing", "run.json: timing")
+    text = f"{timing.limited_by} {timing.where}."
+    return Answer("What limits the speed?", "open", timing.bound_by, text, "timing", "run.json: timing")
 
 
 def _fit(facts: Facts) -> Answer | None:

@@ -82,8 +82,10 @@ def price_range(
     axis = _Axis([*values, *([] if reference_mJ is None else [reference_mJ])])
     rows: dict[str, list[Row]] = {ARITHMETIC: [], PARTLY: [], MEMORY: [], CHIP: []}
     for entry in entries:
-        other = published[entry.model]
-        rows[_contents(entry)].append(
+        contents = _contents(entry)
+        # where memory is a term of its own, a synaptic operation's price alone says nothing of a whole energy
+        other = () if contents == MEMORY else published[entry.model]
+        rows[contents].append(
             Row(
                 model=entry.model,
                 evidence=entry.evidence,

@@ -14,13 +14,17 @@ class TimeOnChip:
     Attributes:
         value: The latency of one body, with its unit; None where no model has latencies.
         note: What it is of, and the model that it comes from.
+        bound_by: What takes most of the time, in a word or two.
         limited_by: A sentence on what takes the time.
+        where: Chip, cores and model.
         timings: All of the record's.
     """
 
     value: str | None
     note: str
+    bound_by: str
     limited_by: str
+    where: str
     timings: tuple[Timing, ...]
 
 
@@ -35,7 +39,7 @@ def timing_of(record: Record) -> TimeOnChip | None:
         if row.step_us is not None and row.latency_us is not None and row.samples_per_second is not None
     ]
     if not timed:
-        return TimeOnChip(None, "no timing model with latencies", "", tuple(record.timing))
+        return TimeOnChip(None, "no timing model with latencies", "", "", "", tuple(record.timing))
     first = timed[0][0]
     timing, row = min(
         (pair for pair in timed if pair[0] is first), key=lambda pair: pair[1].step_us.lower if pair[1].step_us else 0.0
@@ -44,10 +48,13 @@ def timing_of(record: Record) -> TimeOnChip | None:
     assert row.samples_per_second is not None
     where = f"{counted(row.cores, 'core')} on {counted(row.chips, 'chip')} of {timing.chip}, {row.place}"
     note = (
-        f"latency of a body alone, {timing.latency_steps + timing.steps} steps; {between(row.samples_per_second)} "
-        f"{record.unit}s/s; {where}; a model's time ({timing.model}), not a measurement"
+        f"latency of one body in an empty pipeline, {timing.latency_steps} + {timing.steps} steps; streaming "
+        f"{between(row.samples_per_second)} {record.unit}s/s; {where}; a model's time ({timing.model}), from "
+        f"{counted(timing.bodies, 'counted body').replace('bodys', 'bodies')}"
     )
-    return TimeOnChip(duration(row.latency_us), note, limited_by(row), tuple(record.timing))
+    bound_by = f"{EVENT_WORDS[row.binding[0].event].capitalize()}." if row.binding else ""
+    modelled = f"Modelled by {timing.model} on {where}"
+    return TimeOnChip(duration(row.latency_us), note, bound_by, limited_by(row), modelled, tuple(record.timing))
 
 
 def limited_by(row: PlacementTime) -> str:
@@ -55,9 +62,12 @@ def limited_by(row: PlacementTime) -> str:
     if not row.binding:
         return ""
     first, *others = row.binding
-    text = f"The busiest core of {first.population}, with {EVENT_WORDS[first.event]}: {percent(first.share)} of the step time"
-    if others:
-        text += f"; then {', '.join(f'{b.population} ({percent(b.share)})' for b in others[:2])}"
+    text = f"The busiest core belongs to {first.population} in {percent(first.share)} of the step time"
+    shown = others[:2]
+    if shown:
+        rest = 1 - first.share - sum(b.share for b in shown)
+        text += f", to {' and '.join(f'{b.population} in {percent(b.share)}' for b in shown)}"
+        text += f", to others in {percent(rest)}" if rest > 0.005 else ""
     return f"{text}."
 
 

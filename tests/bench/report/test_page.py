@@ -24,20 +24,20 @@ SECTIONS = "How to read this page"
 def test_the_first_screen_states_accuracy_counts_energy_fit_and_parity():
     text = text_of(full_run()).split(SECTIONS)[0]
     for part in (
-        "75.0 % of the clips recognised, with 3,000 synaptic operations per clip",
+        "3 of 4 clips recognised, with 3,000 synaptic operations per clip",
         "run by Lava in fixed point, 4 time steps per clip",
-        "75.0 % 95 % interval 30.1 % to 95.4 %; 3 of 4 clips run.json: accuracy",
+        "75.0 % 95 % interval (Wilson) 30.1 % to 95.4 %; 3 of 4 clips run.json: accuracy",
         "3,000 one for each synapse that a spike reaches run.json: totals.syn_ops",
         "200 on the chip; the host sends 100 more run.json: totals.spikes",
         "1,212 33.0 % of them in attention's product units run.json: totals.neuron_updates",
         "522 one for each core that a spike is sent to run.json: totals.axon_out",
         "5 on 1 chip of loihi2 run.json: placement",
         "Decisions that differ from torch ✓ 0 of 4,800",
-        "the published 0.596 mJ (v5) as 662 million operations at this price",
+        "the published 0.596 mJ (v5) read as 662 million synaptic operations at this price",
         "the counted events and the paper's formula, 48.7 nJ and 49.2 nJ, use this run's firing rates",
         "0 of 3 layers read 1.000",
         "nor the published 0.596 mJ, which is of the paper's own network and data",
-        "No energy on this page was measured on a chip.",
+        "No energy of this network was measured on a chip.",
     ):
         assert part in text, part
     assert "Time on the chip" not in text
@@ -59,14 +59,15 @@ def test_the_time_on_the_chip_has_a_tile_an_answer_and_a_section():
     page = text_of(timed)
     first, _, rest = page.partition(SECTIONS)
     for part in (
-        "Time on the chip 20.0 to 30.0 µs latency of a body alone, 7 steps; 50,000 to 100,000 clips/s; 6 cores on 1 chip of",
-        "loihi1, balanced; a model's time (ours), not a measurement run.json: timing",
-        "What limits the speed? The busiest core of blocks.0.conv, with messages in: 80 % of the step time; then readout",
+        "Time on the chip 20.0 to 30.0 µs latency of one body in an empty pipeline, 3 + 4 steps; streaming 50,000 to",
+        "6 cores on 1 chip of loihi1, balanced; a model's time (ours), from 2 counted bodies run.json: timing",
+        "What limits the speed? ◐ Messages in. The busiest core belongs to blocks.0.conv in 80 % of the step time, to",
+        "Modelled by ours on 6 cores on 1 chip of loihi1, balanced.",
     ):
         assert part in first, part
     assert "ours (loihi1, declared)" in rest
     assert "counts (loihi2, declared)" in rest
-    assert "latency of a body 40.0 to 60.0 µs 20.0 to 30.0 µs" in rest
+    assert "latency of one body, empty pipeline (3 + 4 steps) 40.0 to 60.0 µs 20.0 to 30.0 µs" in rest
     Balanced(html_of(timed))
     assert "Time on the chip" not in text_of(full_run())
 

@@ -7,7 +7,7 @@ import pytest
 from mksgn.bench.report.answers import answers
 from mksgn.bench.report.facts import facts_of
 from mksgn.bench.report.price_range import ARITHMETIC, CHIP, PARTLY, price_range
-from tests.support.records import changed, small_run
+from tests.support.records import changed, dense_run, small_run
 from tests.support.report_pages import full_run
 
 
@@ -53,12 +53,21 @@ def test_nothing_priced_has_no_range():
 
 def test_better_than_the_gcn_is_never_claimed():
     facts, prices = _range()
-    better, fit = answers(facts, prices)
+    better, fit, confirmed = answers(facts, prices)
     text = better.text.replace("\N{NO-BREAK SPACE}", " ")
     assert better.word == "Not shown."
     assert "the published 0.596 mJ would be 15.6 mJ to 23.5 mJ: 55 % to 33 % below the GCN's 35 mJ, not 98.3 %" in text
-    assert "In INT8 arithmetic alone our GCN takes 0.460 µJ" in text
+    assert "In INT8 arithmetic alone the GCN of this network's preset takes 0.460 µJ and this network" in text
     assert fit.question == "Does it fit?"
+    assert (confirmed.question, confirmed.word) == ("The paper's energy confirmed?", "No.")
+
+
+def test_an_ann_of_the_same_shape_is_answered_where_memory_is_priced_on_both_sides():
+    facts, prices = _range(full_run(dense_run(16)))
+    (ann,) = [answer for answer in answers(facts, prices) if answer.section == "ann"]
+    total = [row for row in facts.ann if row.memory][-1].total
+    assert ann.word == ("Yes, by a model." if total.snn_mJ < total.ann_mJ else "No, by a model.")
+    assert f"Break-even rate: {total.limit}; this run's is" in ann.text
 
 
 @pytest.mark.parametrize(
@@ -76,14 +85,14 @@ def test_better_than_the_gcn_is_never_claimed():
 def test_a_limit_that_is_not_published_leaves_the_fit_open(limits, mark, word):
     rows = [{"name": name, "value": value, "max": most} for name, value, most in limits]
     facts, prices = _range(full_run(changed("placement.limits", rows)))
-    fit = answers(facts, prices)[-1]
+    (fit,) = [answer for answer in answers(facts, prices) if answer.question == "Does it fit?"]
     assert (fit.mark, fit.word) == (mark, word)
     assert ("not published: output axons per core" in fit.text) == (rows[-1]["max"] is None)
 
 
 def test_a_run_without_a_placement_or_a_gcn_answers_what_it_can():
     facts, prices = _range(full_run({**small_run(), "placement": None, "gcn": None}))
-    (better,) = answers(facts, prices)
+    better, _ = answers(facts, prices)
     assert better.section == "claims"
-    assert "our GCN" not in better.text
-    assert answers(facts, None) == []
+    assert "this network's preset" not in better.text
+    assert [answer.section for answer in answers(facts, None)] == ["theory"]
