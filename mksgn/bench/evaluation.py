@@ -107,6 +107,7 @@ def record_of(
         balance=options.balance,
         bodies_per_sample=progress.bodies / len(samples),
         energies={entry.model: entry.priced_mJ for entry in priced.energy if entry.terms},
+        placed_on=placed.chip.name,
     )
     return priced.model_copy(update={"timing": timed})
 
