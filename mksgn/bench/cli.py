@@ -11,12 +11,11 @@ from mksgn.bench.check.check import check as check_folder
 from mksgn.bench.chip_counts import comparison as chip
 from mksgn.bench.chip_counts import counts as chip_counts
 from mksgn.bench.chip_counts import tables as chip_tables
-from mksgn.bench.claims import Published, published_claims
+from mksgn.bench.claims import published_claims
 from mksgn.bench.compare import recordings, tables
 from mksgn.bench.compare.gate import Bounds, evaluate_bounds, raise_missed
 from mksgn.bench.compare.runs import clip_names, compare_folders
-from mksgn.bench.energy_models import EnergyModel, known_models, model_named
-from mksgn.bench.errors import BoundMissedError
+from mksgn.bench.energy_models import known_models, model_named
 from mksgn.bench.evaluation import EvaluationOptions
 from mksgn.bench.options import (
     Calibration,
@@ -28,7 +27,6 @@ from mksgn.bench.options import (
     RunFolder,
     TimingFiles,
 )
-from mksgn.bench.record import Record
 from mksgn.bench.record_io import load, write_atomically
 from mksgn.bench.report.facts import REPORT_FILES
 from mksgn.bench.run import bench
@@ -36,7 +34,7 @@ from mksgn.bench.samples import open_samples
 from mksgn.bench.shards import Settings
 from mksgn.bench.theory import PAPER_MODEL
 from mksgn.bench.timing_models import known_timing_models
-from mksgn.bench.verdicts import evaluate_claims, gate
+from mksgn.bench.verdicts import evaluate_claims, require_claims
 from mksgn.common.console import new_app, output, run_app
 from mksgn.common.extras import require
 from mksgn.deploy import nir_data
@@ -132,7 +130,7 @@ def run(
     summary.show(record, torch_accuracy(model, samples))
     if (out / REPORT_FILES[0]).is_file():
         output.print(f"report: {out / REPORT_FILES[0]}")
-    _require_claims(out, record, require_claim, options.claims)
+    require_claims(out, record, require_claim, options.claims)
 
 
 @app.command()
@@ -148,11 +146,11 @@ def report(
 
     Example: mksgn-bench report runs/demo
     """
-    models = _models(energy_model)
+    models = known_models(energy_model) if energy_model else None
     published = published_claims(claims) if claims else None
     for path in folder.write_reports(run_folder, models, published):
         output.print(f"report: {path}")
-    _require_claims(run_folder, evaluate_claims(load(run_folder), models, published), require_claim, published)
+    require_claims(run_folder, evaluate_claims(load(run_folder), models, published), require_claim, published)
 
 
 @app.command()
@@ -173,7 +171,8 @@ def check(
     Example: mksgn-bench check runs/ref --near runs/demo
     """
     chips = known_chips(chip_file or ())
-    result = check_folder(run_folder, near=near or (), strict=strict, models=_models(energy_model), chips=chips)
+    models = known_models(energy_model) if energy_model else None
+    result = check_folder(run_folder, near=near or (), strict=strict, models=models, chips=chips)
     for line in result.lines():
         output.print(line)
     result.raise_faults()
@@ -339,20 +338,6 @@ def sweep(
     mismatches = [f"{row.label}: {row.mismatches}" for row in points if row.mismatches]
     if mismatches:
         raise ParityError(f"{out}: spikes differ from torch's; decisions by point: {'; '.join(mismatches)}")
-
-
-def _require_claims(folder: Path, record: Record, names: list[str] | None, figures: list[Published] | None) -> None:
-    """Print the outcome of each required claim, and raise BoundMissedError unless all hold."""
-    gates = [gate(record, name, figures) for name in names or ()]
-    for claim in gates:
-        output.print(claim.text)
-    missed = [claim.text for claim in gates if claim.missed]
-    if missed:
-        raise BoundMissedError(str(folder), missed)
-
-
-def _models(paths: list[Path] | None) -> list[EnergyModel] | None:
-    return known_models(paths) if paths else None
 
 
 def main() -> None:

@@ -1,14 +1,7 @@
 """Kinds of synapses, and accesses to memory: the counts behind prices by kind and behind Lemaire's memory terms.
 
-A projection's synapses are of the kind in which a chip would store them:
-
-- dense: a chain of operators with a Dense. What precedes and follows it is multiplied into one
-  matrix, whatever its own regularity.
-- sparse: a graph convolution, whose targets follow from the skeleton's edges and not from a window;
-  a product of attention, each of whose units has two synapses of its own; and one synapse per
-  neuron (scale, mask, flatten or nothing).
-- convolution: a chain of convolutions and poolings, which again is a convolution, with scales,
-  masks and flattening among them or not.
+A projection's synapses are of the kind in which a chip would store them: `synapse_kind` of
+deploy.program.program.
 
 The memory terms follow E. Lemaire et al., "An analytical estimation of spiking neural networks
 energy efficiency", ICONIP 2022 (arXiv 2210.13107), whose equations were read in the Qualia SNN

@@ -54,7 +54,7 @@ def bytes_of(size: str) -> int:
 
 
 class SynapticPrices(StrictModel):
-    """Prices in pJ per delivery by kind of synapse (bench.synapses decides which projection is of which kind)."""
+    """Prices in pJ per delivery by kind of synapse (`Projection.synapse_kind` says which projection is of which)."""
 
     dense: Amount
     """A stored row of weights, one for each neuron of the target."""

@@ -72,7 +72,8 @@ class PlacementTime(StrictModel):
     static_mJ: Span | None = None
     """Static energy per sample at the model's stated power."""
     energy_delay_mJ_ms: float | None = None
-    """Energy per sample under the model's energy model times latency, both lower bounds."""
+    """Energy of a body under the model's energy model times its latency, both lower bounds. Null where the energy is of
+    another placement: its messages and hops are those of run.json's own."""
 
 
 class Timing(StrictModel):
@@ -89,6 +90,7 @@ class Timing(StrictModel):
     latencies_ns: dict[str, Amount]
     """The model's latency of each event; empty for a model that only counts."""
     barrier_us: Amount
+    """At the end of each step; of the placement that takes most tiles."""
     not_counted: list[Name]
     """Populations that send graded values, whose messages are not among the counts."""
     placements: list[PlacementTime]

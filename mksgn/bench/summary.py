@@ -53,7 +53,7 @@ def timing_lines(record: Record) -> Iterator[str]:
         for row in timing.placements:
             where = f"{counted(row.cores, 'core')} of {timing.chip}, {row.place}"
             if row.step_us is None or row.latency_us is None or row.samples_per_second is None:
-                most = f"{row.busiest['messages_in']:,.0f} messages in, {_operations(row):,.0f} synaptic operations"
+                most = f"{row.busiest['messages_in']:,.0f} messages in, {_operations(row):,.0f} synaptic operations of one kind"
                 yield f"{timing.model}: busiest of {where}, per step: {most}; no latencies, so no time"
                 continue
             step, latency, rate = row.step_us, row.latency_us, row.samples_per_second

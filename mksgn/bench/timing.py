@@ -10,10 +10,11 @@ halves: it processes its neurons, whose spikes leave as messages, and the messag
     estimate      max_c N_c + max_c M_c + hops + barrier   every neuron is updated, and messages are
                                                       processed after all neurons; the longest way
 
-The lower bound is that of SANA-FE's simplest timing model. The counts are exact (deploy.placement.
-loads) and of the bodies whose spikes are stored. Throughput is that of bodies which follow each
-other without a pause: the pipeline is full, and a step's time is that of all of its populations at
-once. Latency is that of one body that is alone on the chip.
+The lower bound has the formula of SANA-FE's simplest timing model, on our counts: docs/chip-time.md says
+where SANA-FE's differ. The counts are exact (deploy.placement.loads) and of the bodies whose spikes
+are stored. Throughput is that of bodies which follow each other without a pause: the pipeline is
+full, and a step's time is that of all of its populations at once. Latency is that of one body that
+is alone on the chip.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from mksgn.deploy.placement.balanced import balanced
 from mksgn.deploy.placement.chips import CHIPS, Chip, chip_named
 from mksgn.deploy.placement.loads import COLUMN, EVENTS, Loads, core_loads
 from mksgn.deploy.placement.mesh import coordinates, hops
+from mksgn.deploy.placement.needs import graded_senders
 from mksgn.deploy.placement.place import Placement, place
 from mksgn.deploy.placement.work import Work
 from mksgn.deploy.program.program import Program
@@ -135,7 +137,6 @@ def timing(
     ]
     tiles = max(_tiles(placement) for placement in placements.values())
     program = activity.program
-    graded = [p.name for p in program.populations if p.name in _senders(program) and not program.sends_spikes(p.name)]
     return Timing(
         model=model.name,
         chip=model.chip,
@@ -145,7 +146,7 @@ def timing(
         steps=activity.steps,
         latency_steps=program.latency,
         latencies_ns={} if model.latencies_ns is None else _by_event(model),
-        not_counted=graded,
+        not_counted=[p.name for p in graded_senders(program)],
         barrier_us=model.barrier(tiles),
         placements=rows,
     )
@@ -154,7 +155,7 @@ def timing(
 def _placement_time(
     model: TimingModel, name: str, placement: Placement, loads: Loads, bodies: float, energy_mJ: float | None
 ) -> PlacementTime:
-    streaming = loads.streaming()
+    streaming, length = loads.streaming(), loads.steps + placement.program.latency
     counted = PlacementTime(
         place="balanced" if name == "balanced" else "compact",
         cores=placement.cores,
@@ -164,7 +165,7 @@ def _placement_time(
     )
     if model.latencies_ns is None:
         return counted
-    step, alone = step_times(model, placement, streaming), step_times(model, placement, loads.counts)
+    step, alone = step_times(model, placement, streaming), step_times(model, placement, loads.counts[:, :length])
     latency = Span(lower=alone[0].sum(1).mean(), estimate=alone[1].sum(1).mean())
     period = [x.mean() * loads.steps * bodies for x in step]  # µs per sample
     watts = model.static_power_W
@@ -175,7 +176,7 @@ def _placement_time(
         "samples_per_second": Span(lower=1e6 / period[1], estimate=1e6 / period[0]),
         "binding": _bindings(model, placement, streaming),
         "static_mJ": None if watts is None else Span(lower=watts * period[0] * 1e-3, estimate=watts * period[1] * 1e-3),
-        "energy_delay_mJ_ms": None if energy_mJ is None else energy_mJ * latency.lower * 1e-3,
+        "energy_delay_mJ_ms": None if energy_mJ is None else energy_mJ / bodies * latency.lower * 1e-3,
     }
     return counted.model_copy(update=times)
 
@@ -191,15 +192,24 @@ def _hops(placement: Placement, loads: Loads) -> dict[str, float] | None:
 
 def step_times(model: TimingModel, placement: Placement, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lower bound and estimate of each step's time in µs, (samples, steps), from (samples, steps, cores, EVENTS)."""
-    neurons, messages = _halves(model, counts)
-    barrier = model.barrier(_tiles(placement))
-    lower = np.maximum(neurons, messages).max(2) / 1e3 + barrier
+    messages, tiles = _halves(model, counts)[1], _tiles(placement)
     all_updated = counts.copy()
     all_updated[..., COLUMN["updates"]] = counts[..., COLUMN["accesses"]]
     estimate = (
         _halves(model, all_updated)[0].max(2) + messages.max(2) + _longest_way(model, placement)
-    ) / 1e3 + barrier
-    return lower, estimate
+    ) / 1e3 + model.barrier(tiles)
+    return lower_bounds(model, counts, tiles), estimate
+
+
+def lower_bounds(model: TimingModel, counts: np.ndarray, tiles: int) -> np.ndarray:
+    """Lower bound of each step's time in µs, (samples, steps): SANA-FE's simplest timing model, on any counts.
+
+    Args:
+        model: A timing model with latencies.
+        counts: (samples, steps, cores, EVENTS).
+        tiles: Tiles of the mesh in use, for the barrier.
+    """
+    return np.maximum(*_halves(model, counts)).max(2) / 1e3 + model.barrier(tiles)
 
 
 def _halves(model: TimingModel, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -217,16 +227,6 @@ def _by_event(model: TimingModel) -> dict[str, float]:
 def _latency_of_events(model: TimingModel) -> np.ndarray:
     by_event = _by_event(model)
     return np.array([by_event[event] for event in EVENTS])
-
-
-def _senders(program: Program) -> set[str]:
-    """Populations that send something to the chip."""
-    return {
-        source
-        for projection in program.projections
-        if program[projection.target].location == "chip"
-        for source in projection.sources
-    }
 
 
 def _bindings(model: TimingModel, placement: Placement, counts: np.ndarray) -> list[Binding]:

@@ -1,6 +1,6 @@
 """Timing models as data (data/timing_models.yaml): latencies per event, and the barrier of a time step.
 
-A lab adds its chip by a file of the same form (docs/ENERGY.md). `python -m
+A lab adds its chip by a file of the same form (docs/chip-time.md). `python -m
 mksgn.bench.timing_models` prints the JSON Schema of such a file, checked in as
 data/timing_models.schema.json for editors.
 """

@@ -8,15 +8,18 @@ whole test part of its benchmark, or not at all.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from mksgn.bench.claims import Benchmark, Published, published_claims
 from mksgn.bench.energy_models import EnergyModel, price
+from mksgn.bench.errors import BoundMissedError
 from mksgn.bench.gcn import network_name
 from mksgn.bench.numbers import energy as energy_text
 from mksgn.bench.numbers import percent
 from mksgn.bench.record import Accuracy, Claim, Data, EnergyEntry, Record
 from mksgn.bench.theory import PAPER_MODEL, theory_of
+from mksgn.common.console import output
 from mksgn.common.errors import BadInputError
 
 PAPER_NETWORK = "paper"  # the preset that rebuilds the paper's student; the paper's widths are not published
@@ -180,6 +183,15 @@ def gate(record: Record, required: str, published: Iterable[Published] | None = 
     under = f" under {key}" if figure.quantity != "accuracy" else ""
     text = f"{name}{under}: {assessment.outcome} ({assessment.text}; published {_show(figure.quantity, figure.value)})"
     return Gate(name, key if under else None, assessment.outcome, text)
+
+
+def require_claims(folder: Path, record: Record, names: Iterable[str] | None, figures: list[Published] | None) -> None:
+    """Print the outcome of each required figure, and raise BoundMissedError unless all hold."""
+    gates = [gate(record, name, figures) for name in names or ()]
+    for claim in gates:
+        output.print(claim.text)
+    if missed := [claim.text for claim in gates if claim.missed]:
+        raise BoundMissedError(str(folder), missed)
 
 
 def _show(quantity: str, value: float | None) -> str:

@@ -32,6 +32,7 @@ from mksgn.deploy.options import (
     TimeStep,
     VInit,
     check_place,
+    simulator_folder,
 )
 from mksgn.deploy.placement import check
 from mksgn.deploy.placement.chips import Chip, chip_named, known_chips
@@ -119,7 +120,7 @@ def deploy(
     Example: mksgn-deploy runs/demo/model.nir --data synthetic --limit 8 --backend lava -o runs/deploy
     """
     graph = _graph_of(model, data, inputs)
-    run_inputs = _Run(backend, device, _simulator_folder(to, out, data, inputs))
+    run_inputs = _Run(backend, device, simulator_folder(to, out, has_inputs=data is not None or inputs is not None))
     if describe and not (calibration or data or inputs or check_limits or print_after):
         precision = _describable(graph, precision)
     reading = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
@@ -166,17 +167,6 @@ class _Run:
                 f"wrote {written[0]}{f' … {written[-1].name}' if len(written) > 1 else ''} and network.json for SANA-FE"
             )
         return execution
-
-
-def _simulator_folder(to: str | None, out: Path | None, data: str | None, inputs: Path | None) -> Path | None:
-    """The folder for SANA-FE's files; None without --to."""
-    if to is None:
-        return None
-    if to != "sana-fe":
-        raise DeployError(f"--to {to}: no such simulator; choose sana-fe")
-    if out is None or (data is None and inputs is None):
-        raise DeployError("--to sana-fe writes input spikes into a folder; give --data or --inputs, and -o FOLDER")
-    return out / "sana-fe"
 
 
 def _graph_of(model: Path, data: str | None, inputs: Path | None) -> nir.NIRGraph:

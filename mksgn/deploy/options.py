@@ -85,3 +85,14 @@ def check_place(place: str) -> str:
     if place not in PLACES:
         raise DeployError(f"--place {place}: choose {' or '.join(PLACES)}")
     return place
+
+
+def simulator_folder(to: str | None, out: Path | None, *, has_inputs: bool) -> Path | None:
+    """Return the folder for SANA-FE's files; None without --to. Raises DeployError where it cannot be written."""
+    if to is None:
+        return None
+    if to != "sana-fe":
+        raise DeployError(f"--to {to}: no such simulator; choose sana-fe")
+    if out is None or not has_inputs:
+        raise DeployError("--to sana-fe writes input spikes into a folder; give --data or --inputs, and -o FOLDER")
+    return out / "sana-fe"

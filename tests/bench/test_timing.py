@@ -92,7 +92,7 @@ def test_a_run_of_one_core_by_hand():
     assert row.latency_us.lower == pytest.approx(2.504 + 0.6 + 1.502 + 0.6)
     assert row.samples_per_second.estimate == pytest.approx(1e6 / (2 * sum(stream)))
     assert row.static_mJ.lower == pytest.approx(0.1 * 2 * sum(stream) * 1e-3)
-    assert row.energy_delay_mJ_ms == pytest.approx(3 * 5.206e-3)
+    assert row.energy_delay_mJ_ms == pytest.approx(3 / 2 * 5.206e-3)  # of one of the sample's two bodies
     assert (found.steps, found.bodies, found.latency_steps, found.barrier_us) == (3, 1, 1, 0.5)
     first = row.binding[0]
     assert (first.population, first.event) == ("n", "messages_in")
@@ -108,6 +108,17 @@ def test_a_model_without_latencies_counts():
     (row,) = found.placements
     assert (row.step_us, row.latency_us, row.samples_per_second, row.binding) == (None, None, None, [])
     assert row.busiest["accesses"] == place(program, SMALL).usage[:, 0].max()
+
+
+def test_an_energy_is_multiplied_with_the_latency_of_its_own_placement():
+    """An energy depends on the placement's messages: here each is a thousandth of its cores."""
+    program, execution = student()
+    (found,) = timings(
+        program, execution, [model(energy_model="e")], chips=[SMALL], balance=True, bodies_per_sample=1,
+        energy_of=lambda model, placement: placement.cores / 1000,
+    )  # fmt: skip
+    for row in found.placements:
+        assert row.energy_delay_mJ_ms == pytest.approx(row.cores / 1000 * row.latency_us.lower * 1e-3)
 
 
 def test_no_time_without_spike_trains():

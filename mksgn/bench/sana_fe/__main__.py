@@ -120,11 +120,14 @@ def _costs(found: Comparison, simple: np.ndarray) -> Iterator[str]:
         ours = f"{low:,.2f}" if low == high else f"{low:,.2f} … {high:,.2f}"
         yield f"| {unit} | {ours} | {1e9 * found.window[unit]:,.2f} | {1e9 * found.run[unit]:,.2f} |"
     yield ""
+    ours, theirs, accessed = found.updates
+    yield f"Neurons updated in the windows: {ours:,} / {theirs:,}, of {accessed:,} accessed."
+    yield ""
     yield "| µs per step | " + " | ".join(str(i) for i in range(1, len(simple) + 1)) + " |"
     yield "|---" * (len(simple) + 1) + "|"
-    rows = {"busiest core": found.busiest, "SANA-FE, simple": simple, "SANA-FE, detailed": found.time}
-    for name, seconds in rows.items():
-        yield f"| {name} | " + " | ".join(f"{1e6 * x:.3f}" for x in seconds) + " |"
+    rows = {**found.step_us, "SANA-FE, simple": 1e6 * simple, "SANA-FE, detailed": 1e6 * found.time}
+    for name, times in rows.items():
+        yield f"| {name} | " + " | ".join(f"{x:.3f}" for x in times) + " |"
 
 
 if __name__ == "__main__":

@@ -13,15 +13,20 @@ import numpy as np
 
 from mksgn.bench import counters
 from mksgn.bench.sana_fe.results import Messages, Results
+from mksgn.bench.timing import lower_bounds, step_times
+from mksgn.bench.timing_models import known_timing_models
 from mksgn.deploy.emulator import host_values
 from mksgn.deploy.execution import Execution
+from mksgn.deploy.placement.activity import Activity
+from mksgn.deploy.placement.loads import COLUMN, EVENTS, core_loads
 from mksgn.deploy.placement.place import Placement
 from mksgn.deploy.program.program import Program, Projection
-from mksgn.deploy.sana_fe.network import CORES_PER_TILE, cores_of, group_names, synapse_unit
+from mksgn.deploy.sana_fe.network import CORES_PER_TILE, cores_of, group_names, synapse_kind, synapse_unit
 from mksgn.deploy.sana_fe.synapses import synapses
 
 TILES_PER_COLUMN = 4  # tile i is at x = i // 4, y = i % 4 of loihi.yaml's 8 x 4
 UNITS = ("synapse", "soma", "network")
+TIMING_MODEL = "sana-fe-loihi"
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,8 @@ class Comparison:
             can be (those that fired), and with all of them.
         window: joules of SANA-FE in the windows, by unit.
         run: joules of its whole run, by unit.
-        busiest: seconds of each step by its counts, of the busiest core and the barrier.
+        updates: neurons updated in the windows: by our counts, in SANA-FE, and neurons accessed.
+        step_us: time of each step under our timing model of SANA-FE's Loihi, by what was evaluated.
         time: seconds of each step in SANA-FE.
     """
 
@@ -64,7 +70,8 @@ class Comparison:
     ours: dict[str, tuple[float, float]]
     window: dict[str, float]
     run: dict[str, float]
-    busiest: np.ndarray
+    updates: tuple[int, int, int]
+    step_us: dict[str, np.ndarray]
     time: np.ndarray
 
 
@@ -78,15 +85,20 @@ def compare(placement: Placement, inputs: dict[str, np.ndarray], execution: Exec
         results: what SANA-FE left.
     """
     program, names = placement.program, group_names(placement.program)
-    trains = {name: x[0] for name, x in (host_values(program, inputs) | execution.spikes).items()}
+    trains = host_values(program, inputs) | execution.spikes
     cores = cores_of(placement)
     windows = {name: (program[name].depth + 1, program[name].depth + execution.steps) for name in names}
+    theirs = _counts_of_run(placement, cores, results)
+    used = np.concatenate([*(each.ravel() for each in cores.values()), results.messages.source])
+    tiles = len(np.unique(used // CORES_PER_TILE))
     messages = _in_windows(results.messages, {names[name]: window for name, window in windows.items()})
     routes = _routes(placement, cores, execution)
     sent = counters.messages(placement, execution).sent
     rows = []
     for name, group in names.items():
-        differing, first = _differing(trains.get(name), results.spikes.get(group), windows[name], execution.steps)
+        differing, first = _differing(
+            trains[name][0] if name in trains else None, results.spikes.get(group), windows[name], execution.steps
+        )
         from_here, to_here = messages.group == group, np.isin(messages.target, np.unique(cores[name]))
         spikes = _window(results.spikes.get(group), windows[name])
         counts = execution.counters[name]
@@ -103,7 +115,8 @@ def compare(placement: Placement, inputs: dict[str, np.ndarray], execution: Exec
         _our_energy(program, execution, routes, results.prices),
         _window_energy(placement, cores, results, messages, windows),
         {unit: results.energy[unit] for unit in UNITS},
-        _busiest(placement, cores, results),
+        _updated(placement, trains, cores, theirs, windows),
+        _step_times(placement, trains, theirs, tiles),
         results.time,
     )
 
@@ -164,8 +177,8 @@ def _routes(placement: Placement, cores: dict[str, np.ndarray], execution: Execu
 
 def hops(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the columns and the rows of tiles between two cores."""
-    columns, rows = (divmod(core // CORES_PER_TILE, TILES_PER_COLUMN) for core in (source, target))
-    return np.abs(columns[0] - rows[0]), np.abs(columns[1] - rows[1])
+    start, end = (divmod(core // CORES_PER_TILE, TILES_PER_COLUMN) for core in (source, target))
+    return np.abs(start[0] - end[0]), np.abs(start[1] - end[1])
 
 
 def _network_energy(messages: int, columns: int, rows: int, prices: Mapping[str, Mapping[str, float]]) -> float:
@@ -210,37 +223,62 @@ def _window_energy(
     return {"synapse": synapse, "soma": soma, "network": network}
 
 
-def _busiest(placement: Placement, cores: dict[str, np.ndarray], results: Results) -> np.ndarray:
-    """Seconds of each step by the counts of SANA-FE's own run: the busiest core's serial work, and the barrier.
-
-    A core's neurons and what it sends are one chain of work, what it receives another, and the two overlap.
-    """
-    program, prices, steps = placement.program, results.prices, len(results.time)
-    soma, messages = prices["loihi_lif"], results.messages
-    used = sorted({int(core) for each in cores.values() for core in np.unique(each)} | set(messages.source.tolist()))
-    sending, receiving = (np.zeros((len(results.neuron_energy), steps)) for _ in range(2))
-    np.add.at(sending, (messages.source, messages.step - 1), prices["loihi_out"]["latency_message_out"])
-    np.add.at(receiving, (messages.target, messages.step - 1), prices["loihi_in"]["latency_message_in"])
+def _updated(
+    placement: Placement,
+    trains: Mapping[str, np.ndarray],
+    cores: dict[str, np.ndarray],
+    theirs: np.ndarray,
+    windows: dict[str, tuple[int, int]],
+) -> tuple[int, int, int]:
+    """Count neurons updated in the windows, by our definition and by SANA-FE's, and those accessed."""
+    activity = Activity(placement.program, trains)
+    ours = sum(int(updated.sum()) for updated in activity.updated.values())
+    found = accessed = 0
     for placed in placement.populations:
-        unit = prices[synapse_unit(program, program[placed.name])]
-        own = np.isin(messages.target, np.unique(cores[placed.name]))
-        spent = messages.syn_ops[own] * unit["latency_process_spike"]
-        np.add.at(receiving, (messages.target[own], messages.step[own] - 1), spent)
-        group = group_names(program)[placed.name]
-        for core in np.unique(cores[placed.name]):
-            neurons = int((cores[placed.name] == core).sum())
-            here = results.spikes.get(group, np.zeros((0, 2), dtype=np.int64))
-            here = here[cores[placed.name][here[:, 1]] == core]
-            fired = np.bincount(here[:, 0] - 1, minlength=steps)
-            left = (
-                results.neuron_energy[core] - neurons * soma["energy_access_neuron"] - fired * soma["energy_spike_out"]
-            )
-            updated = np.rint(left / soma["energy_update_neuron"])
-            sending[core] += (
-                neurons * soma["latency_access_neuron"]
-                + updated * soma["latency_update_neuron"]
-                + fired * soma["latency_spike_out"]
-            )
-    tiles = len({core // CORES_PER_TILE for core in used})
-    barrier = results.sync[max(least for least in results.sync if least <= tiles)]
-    return np.asarray(np.maximum(sending, receiving).max(axis=0) + barrier)
+        first, last = windows[placed.name]
+        own = theirs[first - 1 : last, np.unique(cores[placed.name])]
+        found += int(own[..., COLUMN["updates"]].sum())
+        accessed += int(own[..., COLUMN["accesses"]].sum())
+    return ours, found, accessed
+
+
+def _step_times(
+    placement: Placement, trains: Mapping[str, np.ndarray], theirs: np.ndarray, tiles: int
+) -> dict[str, np.ndarray]:
+    """Evaluate our timing model of SANA-FE's Loihi on our counts, and its lower bound on SANA-FE's: µs (steps,) each."""
+    model = next(model for model in known_timing_models() if model.name == TIMING_MODEL)
+    spikes = {name: x for name, x in trains.items() if placement.program.sends_spikes(name)}
+    counts = core_loads(placement, Activity(placement.program, spikes)).counts
+    lower, estimate = step_times(model, placement, counts)
+    return {
+        "mksgn, lower bound": lower[0],
+        "mksgn, estimate": estimate[0],
+        "the lower bound on SANA-FE's counts": lower_bounds(model, theirs[None], tiles)[0],
+    }
+
+
+def _counts_of_run(placement: Placement, cores: dict[str, np.ndarray], results: Results) -> np.ndarray:
+    """Count SANA-FE's own run by core and step, cores of inputs included: (steps, cores, EVENTS) int64."""
+    program, messages = placement.program, results.messages
+    counts = np.zeros((len(results.time), len(results.neuron_energy), len(EVENTS)), dtype=np.int64)
+    step = messages.step - 1
+    np.add.at(counts, (step, messages.source, COLUMN["messages_out"]), 1)
+    np.add.at(counts, (step, messages.target, COLUMN["messages_in"]), 1)
+    for placed in placement.populations:
+        core_of = cores[placed.name]
+        own, kind = np.unique(core_of), COLUMN[synapse_kind(program, program[placed.name])]
+        into = np.isin(messages.target, own)
+        np.add.at(counts, (step[into], messages.target[into], kind), messages.syn_ops[into])
+        fired = results.spikes.get(group_names(program)[placed.name], np.zeros((0, 2), dtype=np.int64))
+        np.add.at(counts, (fired[:, 0] - 1, core_of[fired[:, 1]], COLUMN["spikes"]), 1)
+        counts[:, own, COLUMN["accesses"]] = np.bincount(core_of)[own]
+        counts[:, own, COLUMN["updates"]] = _updates(results, counts[:, own], own)
+    return counts
+
+
+def _updates(results: Results, counts: np.ndarray, cores: np.ndarray) -> np.ndarray:
+    """Count the neurons that SANA-FE updated, which it does not print: from the energy of neurons, (steps, cores)."""
+    soma = results.prices["loihi_lif"]
+    left = results.neuron_energy[cores].T - counts[..., COLUMN["accesses"]] * soma["energy_access_neuron"]
+    left = left - counts[..., COLUMN["spikes"]] * soma["energy_spike_out"]
+    return np.rint(left / soma["energy_update_neuron"]).astype(np.int64)

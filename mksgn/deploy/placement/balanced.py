@@ -1,8 +1,8 @@
 """Placement that balances: no more chips than the compact one, and a busiest core that does less.
 
-A time step lasts as long as its busiest core works. The compact placement needs the fewest cores; the
-cores that its chips have left are put to use here: tiles are cut as small as lets none work more than
-a bound, and the smallest bound whose tiles still fit those chips is searched.
+A time step lasts as long as its busiest core works. The compact placement needs the fewest cores. Here
+the cores that its chips have left are put to use: no tile may work longer than a bound, and the
+smallest bound whose tiles still fit those chips is searched for.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def balanced(
     Args:
         program: the compiled network.
         chip: whose cores it is placed on.
-        work: latencies and firing rates; its bound is what is searched.
+        work: latencies and firing rates; its bound is what is searched for.
         time: of a placement's time step, where the network has run; None: what its busiest core is
             expected to work. The compact placement is returned where the one found is not shorter.
         compact: the compact placement, where it is known already.

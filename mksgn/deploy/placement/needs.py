@@ -131,8 +131,8 @@ def chip_delays(program: Program) -> dict[tuple[AnyProjection, str], int]:
     return delays
 
 
-def _messages(program: Program, chip: Chip) -> Iterator[Need]:
-    """What populations send to the chip other than spikes."""
+def graded_senders(program: Program) -> list[Population]:
+    """List the populations that send other values than spikes to the chip."""
     senders = {
         source
         for q in program.projections
@@ -140,7 +140,11 @@ def _messages(program: Program, chip: Chip) -> Iterator[Need]:
         for source in q.sources
         if not program.sends_spikes(source)
     }
+    return [p for p in program.populations if p.name in senders]
+
+
+def _messages(program: Program, chip: Chip) -> Iterator[Need]:
+    """What populations send to the chip other than spikes."""
     remedy = "its spikes are binary: let the population fire, or choose a chip with graded spikes (--chip loihi2)"
-    for p in program.populations:
-        if p.name in senders:
-            yield Need(p.name, "bits of a message", MEMBRANE_BITS, MEMBRANE_BITS, None, chip.spike_bits, remedy)
+    for p in graded_senders(program):
+        yield Need(p.name, "bits of a message", MEMBRANE_BITS, MEMBRANE_BITS, None, chip.spike_bits, remedy)

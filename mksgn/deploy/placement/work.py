@@ -1,7 +1,7 @@
-"""What a tile is expected to work in a time step, for every choice of a cut: placement that balances is bounded by it.
+"""The expected work of a tile in a time step, for every choice of a cut: what placement that balances bounds.
 
-Expected, because a cut is made before the network runs on it: from the spikes per neuron and step of
-each population, and each event's latency. What a tile really does, step by step, is in `loads`.
+A cut is made before the network runs on it, from the spikes per neuron and step of each population
+and the latency of each event. What a tile really does, step by step, is in `loads`.
 """
 
 from __future__ import annotations

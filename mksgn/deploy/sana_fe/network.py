@@ -29,7 +29,7 @@ from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement.chips import LOIHI1
 from mksgn.deploy.placement.place import Placement, place
 from mksgn.deploy.program.neurons import FixedNeuron
-from mksgn.deploy.program.program import Population, Program
+from mksgn.deploy.program.program import Population, Program, SynapseKind
 from mksgn.deploy.sana_fe.limits import INPUTS_PER_CORE, clipped, refusal, steps_of
 from mksgn.deploy.sana_fe.synapses import synapses
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
@@ -37,8 +37,11 @@ from mksgn.export.loihi import DECAY_STEPS, SUB_UNITS
 
 CORES_PER_TILE = 4
 NEVER = 2**30  # a threshold beyond every 24-bit membrane, and within the 32-bit integers that SANA-FE reads
-SYNAPSE_UNITS = {"dense": "loihi_dense_synapse", "conv": "loihi_conv_synapse"}
-OTHER_SYNAPSES = "loihi_sparse_synapse"
+SYNAPSE_UNITS: dict[SynapseKind, str] = {
+    "dense": "loihi_dense_synapse",
+    "sparse": "loihi_sparse_synapse",
+    "convolution": "loihi_conv_synapse",
+}
 FACTS_FILE = "network.json"
 HOLD = "hold_"
 
@@ -159,10 +162,15 @@ def biases(population: Population) -> np.ndarray:
     return np.broadcast_to(bias, population.shape).reshape(-1)
 
 
+def synapse_kind(program: Program, population: Population) -> SynapseKind:
+    """Return the kind of all synapses of a population, which has one unit for them: sparse if its projections differ."""
+    kinds = {q.synapse_kind for q in program.into(population.name)}
+    return kinds.pop() if len(kinds) == 1 else "sparse"
+
+
 def synapse_unit(program: Program, population: Population) -> str:
-    """Name the unit that holds a population's synapses, one for all of its projections: their prices differ."""
-    kinds = {q.kind for q in program.into(population.name)}
-    return SYNAPSE_UNITS.get(kinds.pop(), OTHER_SYNAPSES) if len(kinds) == 1 else OTHER_SYNAPSES
+    """Name the unit of loihi.yaml that holds a population's synapses, with its price and latency."""
+    return SYNAPSE_UNITS[synapse_kind(program, population)]
 
 
 def _held(program: Program) -> list[Population]:

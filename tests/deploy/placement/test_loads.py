@@ -2,6 +2,7 @@
 
 import importlib.util
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from mksgn.deploy.placement.activity import Activity
 from mksgn.deploy.placement.chips import LOIHI2
 from mksgn.deploy.placement.loads import COLUMN, EVENTS, core_loads
 from mksgn.deploy.placement.place import place
+from mksgn.deploy.program.program import SynapseKind
 from tests.deploy.test_any_graph import RANDOM
 from tests.support import graphs as net
 from tests.support.core_loads_oracle import CoreCensus
@@ -30,6 +32,18 @@ BACKENDS = [
 ]
 
 
+def operations(program, execution, kind):
+    """Synaptic operations of a kind that the run counted; a coincidence is a sparse one."""
+    total = 0
+    for population in program.populations:
+        counters = execution.counters[population.name]
+        if population.location == "chip" and population.kind != "input":
+            into = zip(program.into(population.name), counters.deliveries, strict=True)
+            total += sum(count for projection, count in into if projection.synapse_kind == kind)
+            total += counters.coincidences if kind == "sparse" else 0
+    return total
+
+
 def assert_equal_by_core_and_step(graph, inputs, chip, backend="emulator", **compiling):
     program = compile_graph(graph, **compiling)
     execution = run(program, inputs, backend=backend)
@@ -39,6 +53,8 @@ def assert_equal_by_core_and_step(graph, inputs, chip, backend="emulator", **com
     found = core_loads(placement, Activity(program, trains))
     expected = CoreCensus(graph, placement, trains).counts
     assert np.array_equal(found.counts[..., SYNAPTIC].sum(-1), expected.pop("synaptic"))
+    for kind in get_args(SynapseKind):  # the same kinds as the counters of the run, which prices by kind refer to
+        assert found.counts[..., COLUMN[kind]].sum() == operations(program, execution, kind), kind
     for event, counts in expected.items():
         assert np.array_equal(found.counts[..., COLUMN[event]], counts), event
     return found, placement
