@@ -48,7 +48,7 @@ def test_every_number_of_the_first_screen_leads_to_its_table_and_names_its_file(
     tiles = re.search(r'<dl class="tiles">(.*?)</dl>', html, re.DOTALL)
     assert tiles is not None
     links = re.findall(r'<a class="big" href="#([a-z]+)">', tiles[1])
-    assert links == ["classes", "layers", "events", "events", "cores", "placement", "parity"]
+    assert links == ["classes", "layers", "events", "events", "events", "placement", "parity"]
     assert len(re.findall(r'<dd class="file">run\.json: ', tiles[1])) == len(links)
     assert {f'id="{name}"' for name in links} <= set(re.findall(r'id="[a-z]+"', html))
 
