@@ -120,8 +120,8 @@ def _costs(found: Comparison, simple: np.ndarray) -> Iterator[str]:
         ours = f"{low:,.2f}" if low == high else f"{low:,.2f} … {high:,.2f}"
         yield f"| {unit} | {ours} | {1e9 * found.window[unit]:,.2f} | {1e9 * found.run[unit]:,.2f} |"
     yield ""
-    ours, theirs, accessed = found.updates
-    yield f"Neurons updated in the windows: {ours:,} / {theirs:,}, of {accessed:,} accessed."
+    updated, in_sana_fe, accessed = found.updates
+    yield f"Neurons updated in the windows: {updated:,} / {in_sana_fe:,}, of {accessed:,} accessed."
     yield ""
     yield "| µs per step | " + " | ".join(str(i) for i in range(1, len(simple) + 1)) + " |"
     yield "|---" * (len(simple) + 1) + "|"

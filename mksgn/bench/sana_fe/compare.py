@@ -262,15 +262,15 @@ def _counts_of_run(placement: Placement, cores: dict[str, np.ndarray], results: 
     program, messages = placement.program, results.messages
     counts = np.zeros((len(results.time), len(results.neuron_energy), len(EVENTS)), dtype=np.int64)
     step = messages.step - 1
-    np.add.at(counts, (step, messages.source, COLUMN["messages_out"]), 1)
-    np.add.at(counts, (step, messages.target, COLUMN["messages_in"]), 1)
+    np.add.at(counts[..., COLUMN["messages_out"]], (step, messages.source), 1)
+    np.add.at(counts[..., COLUMN["messages_in"]], (step, messages.target), 1)
     for placed in placement.populations:
         core_of = cores[placed.name]
         own, kind = np.unique(core_of), COLUMN[synapse_kind(program, program[placed.name])]
         into = np.isin(messages.target, own)
-        np.add.at(counts, (step[into], messages.target[into], kind), messages.syn_ops[into])
+        np.add.at(counts[..., kind], (step[into], messages.target[into]), messages.syn_ops[into])
         fired = results.spikes.get(group_names(program)[placed.name], np.zeros((0, 2), dtype=np.int64))
-        np.add.at(counts, (fired[:, 0] - 1, core_of[fired[:, 1]], COLUMN["spikes"]), 1)
+        np.add.at(counts[..., COLUMN["spikes"]], (fired[:, 0] - 1, core_of[fired[:, 1]]), 1)
         counts[:, own, COLUMN["accesses"]] = np.bincount(core_of)[own]
         counts[:, own, COLUMN["updates"]] = _updates(results, counts[:, own], own)
     return counts
