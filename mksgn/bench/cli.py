@@ -106,27 +106,20 @@ def run(
 
     Example: mksgn-bench run any.nir --data npz:digits.npz --calibration npz:digits.npz --steps 25 --analog input
     """
-    chips = known_chips(chip_file or ())
     models, times = known_models(energy_model or ()), known_timing_models(timing_model or ())
-    balance = check_place(place) == "balanced"
+    chips, balance = known_chips(chip_file or ()), check_place(place) == "balanced"
     options = EvaluationOptions(chip, models, published_claims(claims or ()), chips, times, balance)
     compiling = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
     settings = Settings(backend, precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
     samples = open_samples(data, split=split, limit=limit, seed=seed, steps=steps)
     for note in samples.notes:
         output.print(note)
+    given = None if calibration is None else calibration_arrays(model, calibration, split)
+    drawn = None if is_array_source(data) else seed
     record = bench(
-        model,
-        samples,
-        out,
-        settings,
-        seed=None if is_array_source(data) else seed,
-        options=options,
-        resume=resume,
-        shard=shard,
-        steps=steps,
-        calibration=None if calibration is None else calibration_arrays(model, calibration, split),
-    )
+        model, samples, out, settings,
+        seed=drawn, options=options, resume=resume, shard=shard, steps=steps, calibration=given,
+    )  # fmt: skip
     summary.show(record, torch_accuracy(model, samples))
     if (out / REPORT_FILES[0]).is_file():
         output.print(f"report: {out / REPORT_FILES[0]}")

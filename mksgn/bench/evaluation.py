@@ -12,6 +12,7 @@ from mksgn.bench.record import Data, Limit, Mismatch, ModelFile, Parity, Placeme
 from mksgn.bench.samples import SampleSet
 from mksgn.bench.schedule import schedule_of
 from mksgn.bench.shards import Network, Settings
+from mksgn.bench.step_time import Timing
 from mksgn.bench.timing import timings
 from mksgn.bench.timing_models import TimingModel, known_timing_models
 from mksgn.bench.verdicts import evaluate_claims
@@ -23,6 +24,7 @@ from mksgn.deploy.placement.loads import core_loads
 from mksgn.deploy.placement.mesh import Hop, coordinates, hops_of_run
 from mksgn.deploy.placement.place import Placement as Placed
 from mksgn.deploy.placement.place import place
+from mksgn.deploy.program.program import Program
 from mksgn.deploy.run_folder import environment
 
 
@@ -99,28 +101,33 @@ def record_of(
         schedule=schedule_of(program),
     )
     priced = evaluate_claims(counted, options.models, options.claims)
+    timed = _timings(program, execution, options, len(samples), encoder_steps)
+    return priced.model_copy(update={"timing": timed})
+
+
+def _timings(
+    program: Program, execution: Execution, options: EvaluationOptions, samples: int, encoder_steps: int
+) -> list[Timing]:
+    models = {model.name: model for model in options.models}
 
     def energy_of(model: str, placement: Placed) -> float | None:
         """Energy per sample under a model, with the messages of that placement."""
-        known = [m for m in options.models if m.name == model]
-        if not known:
+        if model not in models:
             return None
         rows = counters.layers(program, execution, placement, encoder_steps=encoder_steps)
-        sums = counters.totals(
-            program, execution, rows, len(samples), encoder_steps=encoder_steps, hops=_hops(placement, execution)
-        )
-        return price(known[0], sums, steps=execution.steps).priced_mJ
+        crossed = _hops(placement, execution)
+        sums = counters.totals(program, execution, rows, samples, encoder_steps=encoder_steps, hops=crossed)
+        return price(models[model], sums, steps=execution.steps).priced_mJ
 
-    timed = timings(
+    return timings(
         program,
         execution,
         options.timing_models,
         chips=options.chips,
         balance=options.balance,
-        bodies_per_sample=progress.bodies / len(samples),
+        bodies_per_sample=execution.samples / samples,
         energy_of=energy_of,
     )
-    return priced.model_copy(update={"timing": timed})
 
 
 def _hops(placed: Placed, execution: Execution) -> dict[Hop, int] | None:

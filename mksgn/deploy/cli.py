@@ -113,16 +113,15 @@ def deploy(
 ) -> None:
     """Compile any NIR graph, and run the clips of SOURCE, or arrays, through it.
 
-    A file that is not quantised runs in fixed point with --calibration. Export's quantiser then
-    gives each population its scale, and the command prints which bound determined it, what
-    saturates, and how well the spikes agree with float.
+    A file that is not quantised runs in fixed point with --calibration. Export's quantiser then gives each population
+    its scale, and the command prints which bound determined it, what saturates, and how well the spikes agree with float.
 
     Example: mksgn-deploy runs/demo/model.nir --data synthetic --limit 8 --backend lava -o runs/deploy
     """
     graph = _graph_of(model, data, inputs)
     run_inputs = _Run(backend, device, simulator_folder(to, out, has_inputs=data is not None or inputs is not None))
-    if describe and not (calibration or data or inputs or check_limits or print_after):
-        precision = _describable(graph, precision)
+    only_described = describe and not (calibration or data or inputs or check_limits or print_after)
+    precision = _describable(graph, precision) if only_described else precision
     reading = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
     samples = None if calibration is None else _calibration(graph, calibration, split)
     options = {"steps": steps, "after": _printer(print_after, precision), **reading.options}
@@ -141,10 +140,10 @@ def deploy(
         execution, facts = _run_source(graph, program, data, (split, limit, seed, steps), run_inputs)
     elif inputs is not None and given is not None:
         execution, facts = _run_arrays(program, inputs.name, given, limit, run_inputs)
-    else:
-        if not (describe or check_limits or print_after):
-            _print_size(model, program)
+    elif describe or check_limits or print_after:
         return
+    else:
+        return _print_size(model, program)
     if out is not None:
         _write(out, model, graph, program, execution, facts)
 

@@ -51,9 +51,8 @@ def cut(
 ) -> Bounds:
     """Choose the equal tiles that need the fewest cores, those of the sources included.
 
-    A choice n cuts axis a into n_a nearly equal parts, which gives Π_a n_a tiles of one core each.
-    With S for the groups that send here, pre(i) for the neurons that reach neuron i, and tiles(j)
-    for the number of tiles that neuron j reaches:
+    A choice n cuts axis a into n_a nearly equal parts, which gives Π_a n_a tiles of one core each. With S for the
+    groups that send here, pre(i) for the neurons that reach neuron i, and tiles(j) for the tiles that j reaches:
 
         minimise  Π_a n_a + Σ_{s ∈ sources} cores_s(n), then Σ_{s ∈ S} Σ_{j ∈ s} tiles(j), then n
         subject to, for each tile k,
