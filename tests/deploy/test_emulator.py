@@ -60,7 +60,7 @@ def test_spikes_and_outputs_are_the_equations(done):
 def test_samples_steps_and_latency(done):
     program, execution, _, _ = done
     assert (execution.backend, execution.precision) == ("emulator", "float")
-    assert (execution.samples, execution.steps, execution.latency_steps) == (11, STEPS, program.latency) == (11, 5, 5)
+    assert (execution.samples, execution.steps, execution.latency_steps) == (11, STEPS, program.latency) == (11, 5, 7)
     assert execution.seconds > 0
     assert set(execution.counters) == {p.name for p in program.populations}
 
