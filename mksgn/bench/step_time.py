@@ -72,8 +72,8 @@ class PlacementTime(StrictModel):
     static_mJ: Span | None = None
     """Static energy per sample at the model's stated power."""
     energy_delay_mJ_ms: float | None = None
-    """Energy of a body under the model's energy model times its latency, both lower bounds. Null where the energy is of
-    another placement: its messages and hops are those of run.json's own."""
+    """Energy of a body under the model's energy model times its latency, both lower bounds, with the messages and
+    hops of this placement. Null for a model that names no energy model, or one that the run was not priced by."""
 
 
 class Timing(StrictModel):
