@@ -73,7 +73,6 @@ def test_tables_and_pictures(folder, one_worker):
     assert {p["fit"] for p in result["points"] if p["chip"] == "loihi2"} == {"not checked"}
     assert {p["fit"] for p in result["points"] if p["chip"] == "loihi1"} == {"fits"}
     assert "fits what is published of loihi2; NOT CHECKED, no limit published: input axons per core" in text
-    assert text.count("| tiny-") + text.count("| **front** tiny-") == 16
     assert text.count("| [tiny-") + text.count("| **front** [tiny-") == 16
     linked = set(re.findall(r"\]\((points/[^)]+)\)", text))
     assert len(linked) == len(records)
