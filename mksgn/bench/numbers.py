@@ -76,8 +76,9 @@ def ratio(value: float | None) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Format a number with its noun: 1 core, 2 cores."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """Format a number with its noun: 1 core, 2 cores, 2 bodies."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def words(kinds: list[str]) -> str:

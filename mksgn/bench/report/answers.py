@@ -79,15 +79,19 @@ def _better_than_an_ann(facts: Facts) -> Answer | None:
     if not with_memory:
         return None
     total = with_memory[-1].total
-    wins = total.snn_mJ < total.ann_mJ
     measured = "" if total.rate is None else f"; this run's is {percent(total.rate)}"
     text = (
         f"With memory priced ({with_memory[-1].model}) this network takes {energy(total.snn_mJ)} and an ANN of "
         f"{facts.ann_bits}-bit activations {energy(total.ann_mJ)}. Break-even rate: {total.limit}{measured}."
     )
-    word = "Yes, by a model." if wins else "No, by a model."
+    word = "Yes, by a model." if total.wins else "No, by a model."
     return Answer(
-        "Better than an ANN of its shape?", "good" if wins else "bad", word, text, "ann", "run.json: layers, totals"
+        "Better than an ANN of its shape?",
+        "good" if total.wins else "bad",
+        word,
+        text,
+        "ann",
+        "run.json: layers, totals",
     )
 
 

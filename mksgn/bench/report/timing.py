@@ -50,7 +50,7 @@ def timing_of(record: Record) -> TimeOnChip | None:
     note = (
         f"latency of one body in an empty pipeline, {timing.latency_steps} + {timing.steps} steps; streaming "
         f"{between(row.samples_per_second)} {record.unit}s/s; {where}; a model's time ({timing.model}), from "
-        f"{counted(timing.bodies, 'counted body').replace('bodys', 'bodies')}"
+        f"{counted(timing.bodies, 'counted body')}"
     )
     bound_by = f"{EVENT_WORDS[row.binding[0].event].capitalize()}." if row.binding else ""
     modelled = f"Modelled by {timing.model} on {where}"

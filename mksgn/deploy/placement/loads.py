@@ -78,7 +78,7 @@ class Loads:
 
 def core_loads(placement: Placement, activity: Activity) -> Loads:
     """Count what every core of a placement does at every step of a run."""
-    counting = _Counting(placement, activity, by_pair=placement.chip.mesh is not None and placement.chips == 1)
+    counting = _Counting(placement, activity, by_pair=placement.mesh is not None)
     synapses = tile_synapses(placement)
     for each in synapses:
         counting.synaptic_operations(each)
@@ -88,6 +88,14 @@ def core_loads(placement: Placement, activity: Activity) -> Loads:
         if population.name in counting.placed:
             counting.neurons(population)
     return Loads(counting.counts, tuple(counting.messages), counting.steps)
+
+
+def messages_over(
+    reach: Reach, spikes: np.ndarray, sender: PopulationPlacement, receiver: PopulationPlacement, first: int
+) -> Messages:
+    """Count the messages of spikes, (samples, steps, neurons), by sending and receiving tile."""
+    pairs = reach.pairs(spikes, tile_of(sender.bounds).ravel(), sender.cores)
+    return messages_between(sender, receiver, first, pairs)
 
 
 def messages_between(
@@ -137,8 +145,7 @@ class _Counting:
         out = (spikes * reach.tiles_reached).reshape(*spikes.shape[:2], *sender.shape)
         self.add("messages_out", sender, first, np.rint(tile_sums(out, sender.bounds)))
         if self.by_pair:
-            pairs = reach.pairs(spikes, tile_of(sender.bounds).ravel(), sender.cores)
-            self.messages.append(messages_between(sender, receiver, first, pairs))
+            self.messages.append(messages_over(reach, spikes, sender, receiver, first))
 
     def neurons(self, population: Population) -> None:
         """Count a population's spikes and updates, and what its product units do."""

@@ -14,10 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from mksgn.deploy.placement.loads import Loads, Messages, messages_between
+from mksgn.deploy.placement.loads import Loads, Messages, messages_over
 from mksgn.deploy.placement.place import Placement
 from mksgn.deploy.placement.tile_synapses import reached_tiles, tile_synapses
-from mksgn.deploy.placement.tiles import tile_of
 
 Hop = Literal["within_tile", "east_west", "north_south"]
 
@@ -41,8 +40,8 @@ class Hops:
 
 def coordinates(placement: Placement) -> np.ndarray | None:
     """Column and row of each core's tile, (cores, 2) int64; None without a mesh, or on several chips."""
-    mesh = placement.chip.mesh
-    if mesh is None or placement.chips > 1:
+    mesh = placement.mesh
+    if mesh is None:
         return None
     tile = np.arange(placement.cores) // mesh.cores_per_tile
     column, row = np.divmod(tile, mesh.rows)
@@ -57,7 +56,7 @@ def hops(placement: Placement, messages: tuple[Messages, ...], steps: int) -> Ho
         messages: of `loads.core_loads`.
         steps: time steps S of a sample, which follow each other without a pause.
     """
-    at, mesh = coordinates(placement), placement.chip.mesh
+    at, mesh = coordinates(placement), placement.mesh
     if at is None or mesh is None:
         return None
     samples = len(messages[0].count) if messages else 0
@@ -106,13 +105,11 @@ def hops_of_run(
     if at is None:
         return None
     placed = {p.name: p for p in placement.populations}
-    messages = []
-    for (source, target), reach in reached_tiles(tile_synapses(placement)).items():
-        if source in placed:
-            sender = placed[source]
-            spikes = per_neuron[source].reshape(1, 1, -1)
-            pairs = reach.pairs(spikes, tile_of(sender.bounds).ravel(), sender.cores)
-            messages.append(messages_between(sender, placed[target], 0, pairs))
+    messages = [
+        messages_over(reach, per_neuron[source].reshape(1, 1, -1), placed[source], placed[target], 0)
+        for (source, target), reach in reached_tiles(tile_synapses(placement)).items()
+        if source in placed
+    ]
     total = crossed(at, messages)
     for units in placement.populations:
         if units.units_of is None:

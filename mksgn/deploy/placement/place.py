@@ -30,6 +30,7 @@ from functools import cached_property
 import numpy as np
 
 from mksgn.deploy.placement import tiles
+from mksgn.deploy.placement.chip_file import Mesh
 from mksgn.deploy.placement.chips import CORES_REACHED, RESOURCES, Chip
 from mksgn.deploy.placement.connectivity import Group, Shape, groups
 from mksgn.deploy.placement.tiles import Bounds
@@ -95,6 +96,11 @@ class Placement:
     @property
     def chips(self) -> int:
         return -(-self.cores // self.chip.cores)
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The mesh on which the cores have coordinates; None without one, or on several chips."""
+        return self.chip.mesh if self.chips <= 1 else None
 
     @cached_property
     def usage(self) -> np.ndarray:
