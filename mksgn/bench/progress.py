@@ -17,8 +17,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from mksgn.bench.shards import Compared, Packed, Shard, Spikes
-from mksgn.common.atomic import replacing
 from mksgn.common.errors import BadInputError
+from mksgn.common.writing import replacing
 from mksgn.deploy.execution import Counters
 from mksgn.deploy.run_folder import TRAINS
 

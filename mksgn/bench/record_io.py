@@ -6,9 +6,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mksgn.bench.record import RUN_FILE, SCHEMA, Record
-from mksgn.common.atomic import replacing
 from mksgn.common.errors import BadInputError
 from mksgn.common.validation import one_line
+from mksgn.common.writing import replacing
 
 
 def load(path: Path | str) -> Record:

@@ -12,9 +12,9 @@ import h5py
 import nir
 import numpy as np
 
-from mksgn.common.atomic import replacing
 from mksgn.common.contents import check_content, check_hdf5, check_own_content
 from mksgn.common.errors import BadInputError, first_line
+from mksgn.common.writing import replacing
 from mksgn.deploy.run_folder import SPIKES_FILE, read_manifest, read_train, recorded
 
 SPIKES = "spikes"

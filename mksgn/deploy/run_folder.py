@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mksgn.common.atomic import replacing
 from mksgn.common.errors import BadInputError
+from mksgn.common.writing import replacing
 from mksgn.deploy import spike_bits
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program.program import Program

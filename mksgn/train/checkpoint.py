@@ -14,10 +14,10 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from mksgn.common.atomic import replacing
 from mksgn.common.contents import check_content
 from mksgn.common.errors import BadInputError
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
+from mksgn.common.writing import replacing
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import Teacher, TeacherConfig
@@ -88,8 +88,9 @@ def sha256(path: Path) -> str:
 
 
 def save_atomically(values: dict[str, Any], path: Path) -> None:
-    with replacing(path) as temporary:
-        torch.save(values, temporary)
+    # an open file: torch writes a file's name into the archive, and the temporary one differs each time
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save(values, file)
 
 
 def save(model: TrainedModel, path: Path) -> None:

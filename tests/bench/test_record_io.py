@@ -60,7 +60,7 @@ def test_saving_where_nothing_can_be_written_leaves_the_old_file(tmp_path, monke
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mksgn.common.atomic.os.replace", full)
+    monkeypatch.setattr("mksgn.common.writing.os.replace", full)
     with pytest.raises(BadInputError, match="No space left"):
         save(Record.model_validate(changed("seed", 7)), tmp_path / "run.json")
     assert (tmp_path / "run.json").read_text() == before

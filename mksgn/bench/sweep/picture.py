@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mksgn.common.atomic import replacing
 from mksgn.common.extras import require
+from mksgn.common.writing import replacing
 
 if TYPE_CHECKING:
     from mksgn.bench.sweep.pareto import Row

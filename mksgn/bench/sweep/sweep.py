@@ -35,10 +35,10 @@ from mksgn.bench.shards import Shard, shards
 from mksgn.bench.sweep import tasks
 from mksgn.bench.sweep.cluster import connected
 from mksgn.bench.sweep.grid import Grid, Point, Variant
-from mksgn.common.atomic import replacing
 from mksgn.common.console import output, track
 from mksgn.common.errors import BadInputError
 from mksgn.common.extras import MissingExtraError
+from mksgn.common.writing import replacing
 from mksgn.deploy.placement.chips import Chip, chip_named
 from mksgn.deploy.run_folder import MANIFEST_FILE, environment
 from mksgn.train.checkpoint import sha256

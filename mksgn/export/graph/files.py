@@ -13,9 +13,9 @@ import nir.serialization
 import numpy as np
 
 import mksgn.export.graph.nodes  # noqa: F401  registers GraphConv and SpikingSelfAttention
-from mksgn.common.atomic import replacing
 from mksgn.common.contents import check_hdf5
 from mksgn.common.errors import BadInputError, MksgnWarning, first_line
+from mksgn.common.writing import replacing
 from mksgn.export.graph.kinds import GRADED, SPIKING
 from mksgn.export.graph.shapes import ELEMENTWISE, parameters_of
 from mksgn.export.graph.standard import standard_form
