@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# recipe.sh PRESET SOURCE SPLIT DIRECTORY [OPTION...]
+#
+# From clips to run.json by the recipe of docs/results.md: the teacher where the preset has one, the student, its training
+# as the network of its file of 8 bits, the file, and its run on the held-out clips. The same on a CPU and on a GPU; each
+# OPTION goes to every mksgn-train, such as --device cuda. It may be stopped at any time, and goes on where it was when it
+# is given again: timeout 600 scripts/recipe.sh … runs a piece of ten minutes. The programs are those on PATH.
+# CLIPS=10 verifies and runs ten held-out clips instead of all.
+#
+#   scripts/recipe.sh small nw-ucla:PATH/nw_ucla view1-2 runs/small
+#   BACKEND=lava scripts/recipe.sh demo synthetic - runs/recipe
+set -euo pipefail
+if [ $# -lt 4 ]; then
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
+preset=$1 source=$2 out=$4 split=()
+[ "$3" = - ] || split=(--split "$3")
+shift 4
+data=(--data "$source" "${split[@]}")
+
+# Says what a step is and when it began, and runs it.
+step() {
+    echo "$(date +%H:%M:%S) ${*:1:6}"
+    "$@"
+}
+
+distill=()
+case $preset in
+base | frugal | paper)
+    step mksgn-train "$preset" --teacher --epochs 120 "${data[@]}" --out "$out/teacher" --resume "$@"
+    distill=(--distill "$out/teacher/teacher.pt")
+    ;;
+esac
+
+# frugal learns from the teacher in its last epochs alone, where a stronger penalty would cost it accuracy.
+taught=("${distill[@]}")
+[ "$preset" = frugal ] && taught=()
+step mksgn-train "$preset" "${taught[@]}" "${data[@]}" --out "$out" --resume "$@"
+model=$out/model.pt
+
+few_bits=()
+[ "$preset" = frugal ] && few_bits=(--set rate_weight=4)
+case $preset in
+frugal | small)
+    step mksgn-train "$model" --quantization-aware 8 "${distill[@]}" "${few_bits[@]}" "${data[@]}" --out "$out/8bit" --resume "$@"
+    model=$out/8bit/model.pt
+    ;;
+esac
+
+step mksgn-export "$model" --to nir --quantize 8 --calibration "$source" "${split[@]}" --verify "${CLIPS:-100}" -o "$out/model.nir"
+step mksgn-bench run "$out/model.nir" "${data[@]}" --backend "${BACKEND:-emulator}" ${CLIPS:+--limit "$CLIPS"} -o "$out/run" --resume
+step mksgn-bench check "$out/run"
