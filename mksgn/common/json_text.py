@@ -17,6 +17,9 @@ DIGITS = 40  # of a whole number; counts have up to 19, hashes are text
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1, ord('"'): 0}
 _OTHERS = bytes(sorted(set(range(256)) - set(_STEPS)))
 _STRING = re.compile(rb'"[^"]*"?')  # without escapes
+_SHAPE = bytes.maketrans(b"123456789E", b"000000000e")
+_LONG = b"0" * (DIGITS + 1)
+_LARGE = (b"e000", b"e+000", b"0" * 300)  # 1.8e308 is the largest
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -42,11 +45,13 @@ def parsed(text: str | bytes, place: object, remedy: str = "", *, nonfinite: boo
         raw = text.encode("utf-8") if isinstance(text, str) else text
         text = raw.decode("utf-8")
         _check_depth(raw)
+        shape = raw.translate(_SHAPE)
         content = json.loads(
             text,
             object_pairs_hook=_each_once,
-            parse_int=_whole,
-            parse_float=float if nonfinite else _finite,
+            # a call of ours for each number, of which a clip has 10,000, only where one may be too long
+            parse_int=_whole if _LONG in shape else int,
+            parse_float=_finite if not nonfinite and any(large in shape for large in _LARGE) else float,
             parse_constant=float if nonfinite else _no_number,
         )
         if _SURROGATE.search(text):  # pairs are a character beyond 16 bits, one alone is none
