@@ -59,7 +59,7 @@ def parsed(text: str | bytes, place: object, remedy: str = "", *, nonfinite: boo
     except UnicodeError as error:
         raise _fault(place, "not UTF-8 text", remedy) from error
     except (ValueError, RecursionError) as error:
-        raise _fault(place, f"not JSON that can be used ({printable(str(error))})", remedy) from error
+        raise _fault(place, f"not JSON ({printable(str(error))})", remedy) from error
     return content
 
 

@@ -5,14 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from mksgn.common import yaml_text
 from mksgn.common.errors import BadInputError
 from mksgn.common.validation import one_line
-
-# A tenth of the time of yaml.safe_load, where PyYAML has been built with libyaml, as its wheels are.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
@@ -57,12 +54,7 @@ def read_yaml(path: Path, kind: type[File]) -> File:
         BadInputError: The file cannot be read or does not fit the model. The message is one line:
             file, name of the entry, field, fault and value.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), LOADER)
-    except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    content = yaml_text.read(path)
     try:
         return kind.model_validate(content)
     except ValidationError as error:
