@@ -389,7 +389,7 @@ def test_an_invalid_file_is_refused_in_one_line(tmp_path, text, fault):
     with pytest.raises(BadInputError, match=f"bad.yaml: .*{fault}") as error:
         known_models([tmp_path / "bad.yaml"])
     assert "\n" not in str(error.value)
-    with pytest.raises(BadInputError, match="No such file"):
+    with pytest.raises(BadInputError, match="no such file"):
         known_models([tmp_path / "absent.yaml"])
 
 
