@@ -30,7 +30,9 @@ def load(path: Path | str) -> Record:
     content = parsed(text, path, "run the benchmark again")
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
-        raise BadInputError(f"{path}: schema is {quoted(schema)}, this version reads {SCHEMA!r}; run the benchmark again")
+        raise BadInputError(
+            f"{path}: schema is {quoted(schema)}, this version reads {SCHEMA!r}; run the benchmark again"
+        )
     try:
         return Record.model_validate_json(text, strict=True)
     except ValidationError as error:

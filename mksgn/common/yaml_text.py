@@ -91,7 +91,7 @@ def _check_size(text: str) -> None:
         elif isinstance(event, yaml.NodeEvent):
             size = 1
             if isinstance(event, yaml.AliasEvent):
-                known = sizes.get(event.anchor, 1)  # an unknown one is refused when it is composed
+                known = sizes.get(str(event.anchor), 1)  # an unknown one is refused when it is composed
                 if known is None:
                     raise ValueError(f"{quoted(event.anchor)} contains itself")
                 size = known

@@ -14,8 +14,7 @@ from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, rais
 
 _PRESET_FILES = Path(__file__).parent / "data" / "presets"
 PRESETS: dict[str, dict[str, Any]] = {
-    name: yaml_text.read(_PRESET_FILES / f"{name}.yaml")
-    for name in ("demo", "small", "base", "frugal", "paper")
+    name: yaml_text.read(_PRESET_FILES / f"{name}.yaml") for name in ("demo", "small", "base", "frugal", "paper")
 }
 
 # Of a quantisation-aware training, which starts from a trained model (docs/training.md): epochs, and the share of the

@@ -1,5 +1,6 @@
 """YAML that is taken as PyYAML takes it, and YAML that is refused in one line, soon."""
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_what_is_refused(text, said):
 def test_what_aliases_repeat_is_counted():
     """Nine references to nine references and so on: 9^21 values in 700 bytes."""
     rows = ["a: &a [" + "x, " * 9 + "]"]
-    rows += [f"{name}: &{name} [{f'*{before}, ' * 9}]" for before, name in zip(NAMES, NAMES[1:], strict=False)]
+    rows += [f"{name}: &{name} [{f'*{before}, ' * 9}]" for before, name in itertools.pairwise(NAMES)]
     assert f"more than {NODES:,} values" in refusal(lambda: parsed("\n".join(rows), "file"))
 
 
