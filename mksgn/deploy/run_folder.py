@@ -16,8 +16,8 @@ import torch
 
 from mksgn.common.errors import BadInputError
 from mksgn.common.json_text import parsed
-from mksgn.common.quoting import quoted
 from mksgn.common.reading import RECORD_BYTES, read_bytes
+from mksgn.common.schemas import check_schema
 from mksgn.common.writing import replacing
 from mksgn.deploy import spike_bits
 from mksgn.deploy.execution import Execution
@@ -152,9 +152,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST_FILE
     raw = read_bytes(path, RECORD_BYTES, "name the folder of a finished run")
     manifest = parsed(raw, path, "it was changed since it was written")
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        schema = manifest.get("schema") if isinstance(manifest, dict) else None
-        raise BadInputError(f"{path}: schema is {quoted(schema)}, this version reads {SCHEMA!r}")
+    check_schema(path, manifest, SCHEMA, "run the network again")
     seal = manifest.get("sha256")
     if not isinstance(seal, str) or seal != _seal(raw.decode().replace(seal, UNSEALED, 1)):
         raise BadInputError(
