@@ -10,6 +10,7 @@ import typer
 
 from mksgn.common.console import new_app, output, run_app
 from mksgn.common.limits import Fit
+from mksgn.common.quoting import printable
 from mksgn.deploy import arrays, compile_graph, run, run_folder
 from mksgn.deploy.clips import clip_inputs
 from mksgn.deploy.compiler import FIXED_POINT, PASS_NAMES
@@ -48,6 +49,7 @@ from mksgn.export.graph.metadata import json_of
 from mksgn.export.quantization.samples import calibration_arrays
 from mksgn.train.datasets import ClipSet, open_source
 from mksgn.train.datasets.arrays import ArraySet, is_array_source, open_arrays
+from mksgn.train.parallel import check_device
 
 app = new_app("Compile a NIR graph for Loihi-compatible simulation, and run it.")
 
@@ -118,6 +120,7 @@ def deploy(
 
     Example: mksgn-deploy runs/demo/model.nir --data synthetic --limit 8 --backend lava -o runs/deploy
     """
+    check_device(device)
     graph = _graph_of(model, data, inputs)
     run_inputs = _Run(backend, device, simulator_folder(to, out, has_inputs=data is not None or inputs is not None))
     only_described = describe and not (calibration or data or inputs or check_limits or print_after)
@@ -331,7 +334,7 @@ def _check(program: Program, chip: Chip, how: str, out: Path | None) -> None:
         output.print(f"{chip.name}: {name} {value:,} of {'an unpublished limit' if limit is None else f'{limit:,}'}")
     violations = check.check(placement, chip)
     if violations:
-        raise ChipLimitError("\n".join(violations))
+        raise ChipLimitError("\n".join(map(printable, violations)))
     output.print(Fit.of(limits).text(chip.name))
     output.print(f"{placement.cores:,} cores on {placement.chips:,} chips of {chip.name} (source: {chip.source})")
 

@@ -9,6 +9,7 @@ from mksgn.deploy.errors import DeployError, LavaMissingError
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program.program import Program
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
+from mksgn.train.parallel import check_device
 
 
 def run(
@@ -32,10 +33,12 @@ def run(
 
     Raises:
         DeployError: inputs do not fit the program, or the backend is not there.
+        BadInputError: the device is not there.
     """
     named = arrays_by_input(inputs, [p.name for p in program.inputs], error=DeployError)
     _check_inputs(program, named)
     if backend == "emulator":
+        check_device(device)
         execution = emulator.execute(program, named, record=record, progress=progress, device=device)
     elif backend == "lava":
         try:

@@ -15,6 +15,9 @@ import numpy as np
 import torch
 
 from mksgn.common.errors import BadInputError
+from mksgn.common.json_text import parsed
+from mksgn.common.reading import RECORD_BYTES, read_bytes
+from mksgn.common.schemas import check_schema
 from mksgn.common.writing import replacing
 from mksgn.deploy import spike_bits
 from mksgn.deploy.execution import Execution
@@ -147,18 +150,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         BadInputError: it cannot be read, or was changed since it was written.
     """
     path = folder / MANIFEST_FILE
-    try:
-        text = path.read_bytes().decode()
-        manifest = json.loads(text)
-    except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise BadInputError(f"{path}: not JSON ({error}); it was changed since it was written") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        schema = manifest.get("schema") if isinstance(manifest, dict) else None
-        raise BadInputError(f"{path}: schema is {schema!r}, this version reads {SCHEMA!r}")
+    raw = read_bytes(path, RECORD_BYTES, "name the folder of a finished run")
+    manifest = parsed(raw, path, "it was changed since it was written")
+    check_schema(path, manifest, SCHEMA, "run the network again")
     seal = manifest.get("sha256")
-    if not isinstance(seal, str) or seal != _seal(text.replace(seal, UNSEALED, 1)):
+    if not isinstance(seal, str) or seal != _seal(raw.decode().replace(seal, UNSEALED, 1)):
         raise BadInputError(
             f"{path}: its text does not have the sha256 that it states; it was changed since it was written"
         )

@@ -78,7 +78,7 @@ def test_what_cannot_be_done_is_one_line_on_stderr_and_2(run, tmp_path, argument
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("epochs: [3\n", "no valid YAML"),
+        ("epochs: [3\n", "not YAML"),
         ("colour: red\n", "unknown entries colour"),
         ("epochs: 0\n", "epochs: Input should be greater than or equal to 1; got 0"),
     ],

@@ -150,7 +150,7 @@ def as_json(comparison: Comparison) -> str:
         "differ": comparison.differ,
         "populations": [asdict(population) for population in comparison.populations],
     }
-    return json.dumps(values, indent=2, ensure_ascii=False)
+    return json.dumps(values, indent=2)
 
 
 def markdown(comparison: Comparison) -> str:

@@ -78,7 +78,7 @@ def as_json(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
         ],
         "bounds": [asdict(verdict) for verdict in verdicts],
     }
-    return json.dumps(values, indent=2, ensure_ascii=False)
+    return json.dumps(values, indent=2)
 
 
 def sentences(comparison: Comparison) -> list[str]:

@@ -35,6 +35,7 @@ from mksgn.bench.shards import Shard, shards
 from mksgn.bench.sweep import tasks
 from mksgn.bench.sweep.cluster import connected
 from mksgn.bench.sweep.grid import Grid, Point, Variant
+from mksgn.common import json_text
 from mksgn.common.console import output, track
 from mksgn.common.errors import BadInputError
 from mksgn.common.extras import MissingExtraError
@@ -320,10 +321,10 @@ def _begin(out: Path, request: dict[str, Any], resume: bool) -> None:
         raise BadInputError(
             f"{out}: already holds a sweep; continue it with --resume, or choose another folder with -o"
         )
-    try:
-        begun = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInputError(f"{path}: damaged ({error}); start again in another folder (-o)") from error
+    remedy = "start again in another folder (-o)"
+    begun = json_text.read(path, remedy)
+    if not isinstance(begun, dict):
+        raise BadInputError(f"{path}: is no request of a sweep; {remedy}")
     check_same(out, begun, json.loads(json.dumps(request)))
 
 
