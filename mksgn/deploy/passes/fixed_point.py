@@ -3,6 +3,7 @@
 Every range of LAVA.md is checked here, because Lava documents its bit widths and enforces none of them.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +50,7 @@ def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
     populations: list[Population] = []
     projections: list[AnyProjection] = []
     drivers: list[Population] = []  # of synaptic currents, by a bias
+    shapes = {p.name: p.shape for p in program.populations}
     for population in program.populations:
         incoming = program.into(population.name)
         if population.kind == "input" or population.location == "host":
@@ -68,12 +70,12 @@ def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
         ]
         if population.neuron is not None and (bias := float_neuron(population).input_bias) is not None:
             even = _near_integers(f"{population.name}: bias", bias.astype(np.float64) / unit, even=True)
-            driver, synapses = bias_neurons(program, population, even)
+            driver, synapses = bias_neurons(shapes, population, even)
             drivers.append(driver)
             integers.append(synapses)
-            program = replace(program, populations=(driver, *program.populations))
+            shapes[driver.name] = driver.shape
         projections += integers
-        populations.append(_with_worst_sum(program, _integer_population(population, unit), integers))
+        populations.append(_with_worst_sum(shapes, _integer_population(population, unit), integers))
     first = next((i for i, p in enumerate(populations) if p.kind != "input"), 0)
     ordered = (*populations[:first], *drivers, *populations[first:])  # not among the members of a loop
     return replace(program, precision="fixed", populations=ordered, projections=tuple(projections))
@@ -202,7 +204,9 @@ def _threshold(population: Population, neuron: FloatNeuron, unit: float) -> np.n
     return threshold.astype(np.int32)
 
 
-def _with_worst_sum(program: Program, population: Population, projections: list[AnyProjection]) -> Population:
+def _with_worst_sum(
+    shapes: Mapping[str, ops.Shape], population: Population, projections: list[AnyProjection]
+) -> Population:
     """Check that sums stay within what float32 adds exactly, and within Loihi's membrane before a threshold."""
     total = 0.0
     for projection in projections:
@@ -210,7 +214,7 @@ def _with_worst_sum(program: Program, population: Population, projections: list[
             shape = population.shape
             total += projection.weight * (projection._width if projection.part == "m" else shape[-1])
         else:
-            total += ops.worst_sum(projection.operators, program[projection.source].shape)
+            total += ops.worst_sum(projection.operators, shapes[projection.source])
     limit = FLOAT_EXACT if population.kind == "readout" else MEMBRANE_LIMIT
     if total >= limit:
         what = "24 bits of a float32 sum" if population.kind == "readout" else "the 24-bit membrane"

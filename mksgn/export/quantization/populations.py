@@ -11,6 +11,7 @@ from mksgn.export.errors import UnsupportedNodeError
 from mksgn.export.graph.kinds import CURRENT_BASED, LEAKLESS, SPIKING
 from mksgn.export.graph.membranes import Membrane, PerNeuron, membrane_of
 from mksgn.export.graph.nodes import f32
+from mksgn.export.graph.paths import LinearPaths
 from mksgn.export.lowering.fold import check_finite
 from mksgn.export.quantization.calibration import Calibration, agreement, input_lattice
 from mksgn.export.quantization.scales import FINER, FINER_OF_TWO_BITS, Candidate, FixedScales, PopulationScale, choose
@@ -57,15 +58,16 @@ class SpikingPopulation:
     """A spiking population that is to be quantised, and the weights on the paths into it.
 
     Args:
-        graph: The graph, whose nodes `write` changes.
+        walk: Along the linear paths of the graph whose nodes `write` changes.
         name: The population.
         membrane: Its constants.
         values: The calibration samples, or the scales that replace them.
     """
 
-    def __init__(self, graph: nir.NIRGraph, name: str, membrane: Membrane, values: Calibration | FixedScales) -> None:
+    def __init__(self, walk: LinearPaths, name: str, membrane: Membrane, values: Calibration | FixedScales) -> None:
+        graph = walk.graph
         self.name, self.node, self.membrane, self.values = name, graph.nodes[name], membrane, values
-        self.synapses = Synapses(graph, name, membrane, values)
+        self.synapses = Synapses(walk, name, membrane, values)
         self.threshold = loihi.one_if_shared(np.asarray(self.node.v_threshold, dtype=np.float64) / membrane.gain)
         # of even weights times the steps of an analog input
         finest = min(1.0, 2.0 * input_lattice(graph)) if self.synapses.analog else 1.0

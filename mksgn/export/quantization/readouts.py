@@ -9,6 +9,7 @@ import numpy as np
 from mksgn.export import loihi
 from mksgn.export.graph.membranes import Membrane
 from mksgn.export.graph.nodes import f32
+from mksgn.export.graph.paths import LinearPaths
 from mksgn.export.graph.weights import bias_of, set_weight, weight_of
 from mksgn.export.lowering.fold import check_finite
 from mksgn.export.quantization.biases import check_unbiased
@@ -19,10 +20,10 @@ from mksgn.export.quantization.synapses import Synapses, worst_sum
 
 
 def graded(
-    graph: nir.NIRGraph, name: str, bits: int, membrane: Membrane, values: Calibration | FixedScales
+    walk: LinearPaths, name: str, bits: int, membrane: Membrane, values: Calibration | FixedScales
 ) -> PopulationScale:
     """Quantise a LI, I or CubaLI that leads to Outputs, in place; its scale is a power of two."""
-    synapses = Synapses(graph, name, membrane, values)
+    synapses = Synapses(walk, name, membrane, values)
     limits = synapses.limits(bits, values.steps)
     del limits["threshold"], limits["float32"]
     scale, binding = power_of_two(limits, bits, synapses.weights)
@@ -30,13 +31,13 @@ def graded(
         scale = values.check(name, limits).scale
     synapses.write(scale, 1 / scale, bits)
     if np.any(membrane.initial):  # as numbers: v_leak has been rounded
-        node = graph.nodes[name]
+        node = walk.graph.nodes[name]
         node.metadata["v_init"] = f32(np.broadcast_to(membrane.initial, np.shape(node.r)))
     return _scale_of(scale, binding, bits, synapses.weights, synapses.worst_sum)
 
 
 def readout(
-    graph: nir.NIRGraph, output: str, bits: int, values: Calibration | FixedScales
+    walk: LinearPaths, output: str, bits: int, values: Calibration | FixedScales
 ) -> dict[str, PopulationScale]:
     """Quantise the weighted nodes that lead to an Output, in place; their scale is a power of two.
 
@@ -46,7 +47,8 @@ def readout(
         The scale, by the name of the weighted node if there is one, else of the Output; nothing
         where the Output takes a population's spikes.
     """
-    paths = weighted_paths(graph, output)
+    graph = walk.graph
+    paths = weighted_paths(graph, output, walk)
     if not paths:
         return {}
     check_unbiased(graph, output, paths)

@@ -6,6 +6,7 @@ import numpy as np
 from mksgn.export import loihi
 from mksgn.export.errors import UnsupportedNodeError
 from mksgn.export.graph.membranes import Membrane
+from mksgn.export.graph.paths import LinearPaths
 from mksgn.export.graph.weights import row_sums, set_weight, weight_of
 from mksgn.export.lowering.fold import check_finite
 from mksgn.export.quantization.biases import Biases, check_unbiased
@@ -17,9 +18,9 @@ from mksgn.export.quantization.scales import FixedScales
 class Synapses:
     """Weights on the linear paths into a population, its biases, and the largest sums they can cause."""
 
-    def __init__(self, graph: nir.NIRGraph, name: str, membrane: Membrane, values: Calibration | FixedScales) -> None:
-        self.membrane = membrane
-        self.paths = _paths_into(graph, name, values)
+    def __init__(self, walk: LinearPaths, name: str, membrane: Membrane, values: Calibration | FixedScales) -> None:
+        graph, self.membrane = walk.graph, membrane
+        self.paths = _paths_into(walk, name, values)
         self.nodes = {path.weighted: graph.nodes[path.weighted] for path in self.paths}
         self.biases = Biases(graph, name, self.paths, membrane.drive)
         self.read()
@@ -52,10 +53,10 @@ class Synapses:
         self.biases.write(scale, unit, self.membrane)
 
 
-def _paths_into(graph: nir.NIRGraph, name: str, values: Calibration | FixedScales) -> list[WeightedPath]:
+def _paths_into(walk: LinearPaths, name: str, values: Calibration | FixedScales) -> list[WeightedPath]:
     """The linear paths into a population. Analog inputs and spikes may not meet in one population."""
-    paths = weighted_paths(graph, name)
-    check_unbiased(graph, name, paths)
+    paths = weighted_paths(walk.graph, name, walk)
+    check_unbiased(walk.graph, name, paths)
     sources = {path.source for path in paths}
     analog, others = sorted(sources & values.analog), sorted(sources - values.analog)
     if analog and others:
