@@ -15,6 +15,7 @@ from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron
 from mksgn.deploy.program.program import AnyProjection, Population, Product, Program, Projection, float_neuron
 from mksgn.export.errors import RangeError
+from mksgn.export.graph.blocks import by_rows
 from mksgn.export.loihi import (
     BIAS_EXPONENT_LIMIT,
     BIAS_LIMIT,
@@ -117,7 +118,7 @@ def _integer_projection(projection: AnyProjection, unit: float, target: ops.Shap
         operators = (*operators, ops.Scale(np.ones(target, dtype=np.float32)))
 
     def change(weight: np.ndarray) -> np.ndarray:
-        return _integers(f"{projection.name}: weights", weight.astype(np.float64) / unit, even=True).astype(np.float32)
+        return by_rows(lambda w: _integers(f"{projection.name}: weights", w / unit, even=True), weight)
 
     if len(ops.weights(operators)) > 1:
         raise DeployError(

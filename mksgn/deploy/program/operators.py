@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mksgn.deploy.errors import DeployError
+from mksgn.export.graph.blocks import blocks_of_rows
 
 Shape = tuple[int, ...]
 
@@ -257,8 +258,13 @@ def worst_sum(operators: Operators, shape: Shape, peak: float = 1.0) -> float:
     """Return the largest sum of absolute weights into one target neuron, times `peak`, the largest
     |value| of a source (1 for spikes).
     """
-    absolute = with_weights(operators, np.abs)
-    return float(apply(absolute, torch.full((1, *shape), peak)).max())
+    x = torch.full((1, *shape), peak)
+    if operators and isinstance(operators[-1], Dense) and operators[-1].weight.ndim == 2:
+        *before, last = operators  # some neurons at a time, without a copy of all weights
+        x = apply(with_weights(tuple(before), np.abs), x)
+        rows = blocks_of_rows(last.weight)
+        return max(float(Dense(np.abs(last.weight[part])).apply(x).max()) for part in rows)
+    return float(apply(with_weights(operators, np.abs), x).max())
 
 
 def _synapses(operator: Operator, nonzero: bool, *, summed: bool) -> Operator:

@@ -104,14 +104,14 @@ def _without_ports(edges: Edges, ports: list[str]) -> Edges:
 
     for number, edge in kept.items():
         index(number, edge)
-    number = len(edges)
+    free = len(edges)  # the next edge's number
     for port in ports:
         entering, leaving = ([n for n in numbers[port] if n in kept] for numbers in (before, after))
         joined = [(kept[a][0], kept[b][1]) for a in entering for b in leaving]
         for n in (*entering, *leaving):
             kept.pop(n, None)
-        for number, edge in enumerate(joined, start=number):
-            kept[number] = edge
-            index(number, edge)
-        number += bool(joined)
+        for edge in joined:
+            kept[free] = edge
+            index(free, edge)
+            free += 1
     return list(kept.values())

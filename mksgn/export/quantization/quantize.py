@@ -128,12 +128,11 @@ def fixed_scales(graph: nir.NIRGraph, scales: Mapping[str, float], steps: int) -
 
 def with_edge_weights(graph: nir.NIRGraph) -> nir.NIRGraph:
     """Copy a graph with one block of weights per edge of each graph convolution, as a chip stores them."""
-    own = copy.deepcopy(graph)
-    for name, node in own.nodes.items():
-        if isinstance(node, GraphConv):
-            own.nodes[name] = by_edge(node)
-            own.nodes[name].input_type, own.nodes[name].metadata = node.input_type, node.metadata
-    return own
+    own: dict[str, nir.NIRNode] = {}
+    for name, node in graph.nodes.items():
+        own[name] = by_edge(node) if isinstance(node, GraphConv) else copy.copy(node)  # the quantiser replaces arrays
+        own[name].input_type, own[name].metadata = node.input_type, dict(node.metadata)
+    return nir.NIRGraph(own, list(graph.edges), metadata=dict(graph.metadata), type_check=False)
 
 
 def by_edge(node: GraphConv) -> GraphConv:

@@ -7,10 +7,11 @@ import nir
 import numpy as np
 
 from mksgn.export import loihi
+from mksgn.export.graph.blocks import by_rows
 from mksgn.export.graph.membranes import Membrane
 from mksgn.export.graph.nodes import f32
 from mksgn.export.graph.paths import LinearPaths
-from mksgn.export.graph.weights import bias_of, set_weight, weight_of
+from mksgn.export.graph.weights import bias_of, largest_weight, set_weight, stored_weight
 from mksgn.export.lowering.fold import check_finite
 from mksgn.export.quantization.biases import check_unbiased
 from mksgn.export.quantization.calibration import Calibration
@@ -36,9 +37,7 @@ def graded(
     return _scale_of(scale, binding, bits, synapses.weights, synapses.worst_sum)
 
 
-def readout(
-    walk: LinearPaths, output: str, bits: int, values: Calibration | FixedScales
-) -> dict[str, PopulationScale]:
+def readout(walk: LinearPaths, output: str, bits: int, values: Calibration | FixedScales) -> dict[str, PopulationScale]:
     """Quantise the weighted nodes that lead to an Output, in place; their scale is a power of two.
 
     Several paths into one Output are one sum, and share its unit.
@@ -53,7 +52,7 @@ def readout(
         return {}
     check_unbiased(graph, output, paths)
     nodes = {path.weighted: graph.nodes[path.weighted] for path in paths}
-    weights = {name: weight_of(node) for name, node in nodes.items()}
+    weights = {name: stored_weight(node) for name, node in nodes.items()}
     biases = {name: bias_of(node) for name, node in nodes.items()}
     check_finite(output, *weights.values(), *biases.values())
     # every neuron of a pooled input may fire at once, and the float32 sum must stay exact
@@ -62,7 +61,7 @@ def readout(
         + float(np.abs(biases[path.weighted]).max()) * pooled(graph, path.after)
         for path in paths
     )
-    largest = max(float(np.abs(w).max(initial=0)) for w in weights.values())
+    largest = max(map(largest_weight, weights.values()))
     limits = {
         "weights": loihi.weight_limit(bits) / max(largest, loihi.NEGLIGIBLE),
         "float32": (loihi.FLOAT_EXACT - 1) / max(worst, loihi.NEGLIGIBLE),
@@ -78,7 +77,7 @@ def readout(
 def write_readout(nodes: Iterable[nir.NIRNode], scale: float, bits: int) -> None:
     """Replace weights and biases by the integers of `scale`, a power of two, in the units that they have."""
     for node in nodes:
-        set_weight(node, loihi.round_weights(weight_of(node) * scale, bits) / scale)
+        set_weight(node, by_rows(lambda w: loihi.round_weights(w * scale, bits) / scale, stored_weight(node)))
         if hasattr(node, "bias"):
             node.bias = f32(np.rint(bias_of(node) * scale) / scale)
 

@@ -5,9 +5,10 @@ import numpy as np
 
 from mksgn.export import loihi
 from mksgn.export.errors import UnsupportedNodeError
+from mksgn.export.graph.blocks import by_rows
 from mksgn.export.graph.membranes import Membrane
 from mksgn.export.graph.paths import LinearPaths
-from mksgn.export.graph.weights import row_sums, set_weight, weight_of
+from mksgn.export.graph.weights import largest_weight, row_sums, set_weight, stored_weight
 from mksgn.export.lowering.fold import check_finite
 from mksgn.export.quantization.biases import Biases, check_unbiased
 from mksgn.export.quantization.calibration import Calibration, input_peak
@@ -30,11 +31,11 @@ class Synapses:
         sums = sum(worst_sum(graph, path, self.weights[path.weighted]) for path in self.paths)
         self.largest_bias = float(np.abs(self.biases.to_membrane).max())
         self.worst_sum = sums * peak + float(np.abs(self.biases.total).max())
-        self.largest_weight = max(float(np.abs(w).max(initial=0)) for w in self.weights.values())
+        self.largest_weight = max(map(largest_weight, self.weights.values()))
 
     def read(self) -> None:
-        """Take weights and biases from the nodes."""
-        self.weights = {key: weight_of(node) for key, node in self.nodes.items()}
+        """Take weights, in the nodes' own precision, and biases from the nodes."""
+        self.weights = {key: stored_weight(node) for key, node in self.nodes.items()}
         self.biases.read()
 
     def limits(self, bits: int, steps: int, **threshold: float) -> dict[str, float]:
@@ -49,7 +50,7 @@ class Synapses:
     def write(self, scale: float, unit: float, bits: int) -> None:
         """Set weights and biases to the integers of `scale`, times `unit`."""
         for key, node in self.nodes.items():
-            set_weight(node, loihi.round_weights(self.weights[key] * scale, bits) * unit)
+            set_weight(node, by_rows(lambda w: loihi.round_weights(w * scale, bits) * unit, self.weights[key]))
         self.biases.write(scale, unit, self.membrane)
 
 
