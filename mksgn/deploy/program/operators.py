@@ -229,6 +229,9 @@ class Mask:
 Operator = Conv | GraphConv | Dense | SumPool | Flatten | Scale | Mask
 Operators = tuple[Operator, ...]
 
+# Paths that are counted for one neuron: the layers of a deep chain multiply them without bound. More than any chip has
+# synapses, and few enough that products with counts of spikes stay within 64 bits.
+MOST_PATHS = 1 << 40
 OUTPUT_AXIS = {"conv": 0, "graph_conv": 1, "dense": -2}  # of a weight, where an operator has output channels
 
 
@@ -287,7 +290,7 @@ def fan_out(operators: Operators, shape: Shape, *, nonzero: bool = False) -> np.
 
     The operators themselves account for borders and strides: with every weight replaced by 1, the
     gradient of the sum of all outputs is the number of paths from a source neuron. The last operator
-    sums them already, so that its weights take the memory of one output channel.
+    sums them already, so that its weights take the memory of one output channel. At most MOST_PATHS are counted.
     """
     last = len(operators) - 1
     pattern = tuple(_synapses(op, nonzero, summed=i == last) for i, op in enumerate(operators))
@@ -295,4 +298,5 @@ def fan_out(operators: Operators, shape: Shape, *, nonzero: bool = False) -> np.
         x = torch.zeros((1, *shape), requires_grad=True)
         apply(pattern, x).sum().backward()
     assert x.grad is not None
-    return np.rint(x.grad[0].numpy()).astype(np.int64)
+    paths = np.nan_to_num(x.grad[0].numpy(), nan=MOST_PATHS, posinf=MOST_PATHS)  # float32 overflows in a deep chain
+    return np.rint(np.minimum(paths, MOST_PATHS)).astype(np.int64)
