@@ -43,10 +43,11 @@ class LinearPath:
 
     def passed(self) -> list[tuple[str, tuple[Any, ...]]]:
         """What the trail holds, in the order of the signal."""
-        backwards, trail = [], self.trail
+        backwards: list[tuple[str, tuple[Any, ...]]] = []
+        trail = self.trail
         while trail is not None:
-            trail, *step = trail
-            backwards.append((step[0], step[1]))
+            trail, name, added = trail
+            backwards.append((name, added))
         return backwards[::-1]
 
 
