@@ -164,10 +164,13 @@ class _Emulation:
         self.threads, self.pool = threads, pool
         self.event_counters = {p.name: EventCounter(program, p) for p in program.populations}
         self.groups = {name: GroupStepper(program, members, device) for name, members in program.groups.items()}
-        self.last_use: dict[str, str] = {}
+        last_use: dict[str, str] = {}
         for name, members in program.groups.items():
             sources = (s for p in members for projection in program.into(p.name) for s in projection.sources)
-            self.last_use |= dict.fromkeys(sources, name)
+            last_use |= dict.fromkeys(sources, name)
+        self.last_used: dict[str, list[str]] = {}  # populations by the group that reads them last
+        for source, name in last_use.items():
+            self.last_used.setdefault(name, []).append(source)
 
     def run(
         self, inputs: dict[str, np.ndarray], chunk: slice, *, location: str | None = None, keep: set[str] | None = None
@@ -196,8 +199,9 @@ class _Emulation:
             else:
                 (population,) = group.members
                 values[population.name] = self._at_once(group, population, values)
-            for done in [n for n in values if keep is not None and n not in keep and self.last_use.get(n) == name]:
-                del values[done]
+            for done in self.last_used.get(name, ()) if keep is not None else ():
+                if done not in keep:
+                    values.pop(done, None)
         return values
 
     def counters(self) -> dict[str, Counters]:
