@@ -91,14 +91,14 @@ def soak_lava(seconds: float, report: Report) -> dict[str, Any]:
             failures.append(f"start {starts}, {name}: {type(error).__name__}: {error}"[:500])
         starts += 1
         if starts == WARM_UP:
-            first = _held()
+            first = held()
         if starts > WARM_UP and time.monotonic() - last > REPORT_S:
             last = time.monotonic()
-            report(_soaked(starts, decisions, different, failures, first, last - began))
-    return _soaked(starts, decisions, different, failures, first, time.monotonic() - began)
+            report(soaked(starts, decisions, different, failures, first, last - began))
+    return soaked(starts, decisions, different, failures, first, time.monotonic() - began)
 
 
-def _held() -> dict[str, Any]:
+def held() -> dict[str, Any]:
     held: Holdings = holdings()
     return {
         "rss_mib": round(resident_mib(), 1),
@@ -110,10 +110,10 @@ def _held() -> dict[str, Any]:
     }
 
 
-def _soaked(
+def soaked(
     starts: int, decisions: int, different: int, failures: list[str], first: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
-    now = _held()
+    now = held()
     grown = [name for name in now if now[name] > first[name] + (GROWTH_MIB if name == "rss_mib" else 0)]
     return {
         "seconds": round(seconds),
