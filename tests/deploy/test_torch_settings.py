@@ -5,15 +5,17 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from mksgn.deploy import compile_graph, run
+from mksgn.deploy.kernels.population import fused_population
 from mksgn.deploy.torch_settings import exact_sums, threads
 from tests.support import graphs as net
-from tests.support.programs import simple
+from tests.support.programs import residual_chain, simple
 
 
 @pytest.fixture
@@ -78,6 +80,36 @@ def test_a_forked_pool_does_not_wait_for_its_parents_threads() -> None:
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply_async(emulated).get(60) == wanted
         assert pool.apply_async(torch.get_num_threads).get(60) == 1
+
+
+class Replaced(dict[Any, Any]):
+    """A cache in whose place another thread puts its own, as soon as something is in it."""
+
+    def __init__(self, owner: object, name: str) -> None:
+        self.owner, self.name = owner, name
+        vars(owner)[name] = self
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, value)
+        vars(self.owner)[self.name] = {}
+
+
+def test_a_cache_that_another_thread_makes_too() -> None:
+    """Python 3.12 and later lock no cached property: the last of several threads stores its value."""
+    for program in (compile_graph(simple(), precision="float"), compile_graph(residual_chain())):
+        shape = program.inputs[0].shape
+        x = net.spikes(np.random.default_rng(0), 3, 4, *shape)
+        wanted = run(program, x)
+        Replaced(program, "_fan_outs")
+        for projection in program.projections:
+            for operator in getattr(projection, "operators", ()):
+                if hasattr(operator, "on"):
+                    Replaced(operator, "_tensors")
+        for population in program.neurons:
+            fused = fused_population(program, population, torch.device("cpu"))
+            if fused is not None:
+                Replaced(fused, "_plans")
+        np.testing.assert_array_equal(run(program, x).outputs["y"], wanted.outputs["y"])
 
 
 @pytest.mark.parametrize("number", [16])
