@@ -32,9 +32,10 @@ class _Weighted:
     weight: np.ndarray
 
     def on(self, device: torch.device) -> Tensor:
-        if device not in self._tensors:
-            self._tensors[device] = torch.from_numpy(np.ascontiguousarray(self.weight, dtype=np.float32)).to(device)
-        return self._tensors[device]
+        tensors = self._tensors  # read once: another thread may put a dict of its own in its place at first
+        if device not in tensors:
+            tensors[device] = torch.from_numpy(np.ascontiguousarray(self.weight, dtype=np.float32)).to(device)
+        return tensors[device]
 
     @cached_property
     def _tensors(self) -> dict[torch.device, Tensor]:

@@ -279,10 +279,11 @@ class Program:
         """
         # the projection, not its name: a node that feeds two populations names two projections
         key = (projection, nonzero)
-        if key not in self._fan_outs:
+        known = self._fan_outs  # read once: another thread may put a dict of its own in its place at first
+        if key not in known:
             shapes = tuple(self[source].shape for source in projection.sources)
-            self._fan_outs[key] = projection.fan_outs(shapes, nonzero=nonzero)
-        return self._fan_outs[key]
+            known[key] = projection.fan_outs(shapes, nonzero=nonzero)
+        return known[key]
 
     @cached_property
     def _fan_outs(self) -> dict[tuple[AnyProjection, bool], tuple[np.ndarray, ...]]:
