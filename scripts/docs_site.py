@@ -9,8 +9,6 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mkdocs.structure.files import File, Files
-
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=(?:#[^)\s]*)?\))")
 ITEM = re.compile(r"( *)(?:[-*]|\d+\.) +(?=\S)")
@@ -20,8 +18,10 @@ IN_NAV = ("CHANGELOG.md", "CONTRIBUTING.md")  # pages from outside docs/ that mk
 _origin: dict[str, PurePosixPath] = {}  # where a page's text lies in the repository, by its place in the site
 
 
-def on_files(files: Files, config: Any) -> Files:
+def on_files(files: Any, config: Any) -> Any:
     """Add a page for each file outside docs/ that a page links to."""
+    from mkdocs.structure.files import File  # here: what else is in this file works without mkdocs
+
     _origin.clear()
     waiting = [(file.src_uri, PurePosixPath("docs", file.src_uri)) for file in files.documentation_pages()]
     waiting += [(name, PurePosixPath(name)) for name in IN_NAV]
@@ -55,22 +55,28 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def indented(markdown: str) -> str:
     """Indent what belongs to a list item by four per level, where Markdown elsewhere takes the marker's width."""
-    lines, open_items, fenced = [], list[int](), False  # open_items: the columns at which their text begins
+    lines: list[str] = []
+    columns: list[int] = []  # at which the text of the open items begins
+    fenced = parted = False  # parted: the innermost item has more than one paragraph
     for line in markdown.splitlines():
+        text = line.strip()
         indent = len(line) - len(line.lstrip())
-        if line.strip() and not fenced:
-            while open_items and indent < open_items[-1]:
-                open_items.pop()
-        depth = len(open_items)
-        if line.strip():
-            removed = open_items[-1] if open_items else 0
-            lines.append(" " * 4 * depth + line[min(removed, indent) :])
+        while text and not fenced and columns and indent < columns[-1]:
+            columns.pop()
+        outer = columns[-1] if columns else 0
+        item = None if fenced else ITEM.match(line)
+        if item and indent - outer < 4:
+            if parted and lines[-1]:
+                lines.append("")  # or it would go on with the paragraph before
+            parted = False
         else:
-            lines.append("")
-        if line.lstrip().startswith("```"):
+            item = None
+            parted |= not text and bool(columns)
+        lines.append(" " * 4 * len(columns) + line[min(outer, indent) :] if text else "")
+        if text.startswith("```"):
             fenced = not fenced
-        elif not fenced and (item := ITEM.match(line)) and indent - (open_items[-1] if open_items else 0) < 4:
-            open_items.append(item.end())
+        if item:
+            columns.append(item.end())
     return "\n".join(lines) + "\n"
 
 
