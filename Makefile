@@ -109,9 +109,10 @@ pages: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.commands_page docs/commands.md
 	$(BIN)/python -m scripts.imports_picture docs/imports.svg
 
-# site/, from docs/ and the docstrings. A link or heading that does not exist is an error. Nothing of mksgn is imported.
+# site/, from docs/ and the docstrings. A link or heading that does not exist is an error, but not with --quiet. Nothing of
+# mksgn is imported.
 docs: setup-docs pages
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf runs site .mypy_cache .ruff_cache .pytest_cache

@@ -65,9 +65,10 @@ def _head(width: int, height: int) -> list[str]:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif" '
         'font-size="13" role="img" aria-label="The stages of mksgn and how many files of each import from which">',
         "<!-- drawn by scripts/imports_picture.py -->",
-        "<style>.box { fill: #eef3fb; stroke: #35507f; stroke-width: 1.5 } text { fill: #1c2738 } .b { font-weight: 600; "
-        "font-size: 15px } .s { font-size: 12px; fill: #4a566a } .a { fill: none; stroke: #35507f; stroke-width: 1.3; "
-        "marker-end: url(#h) } .l { stroke: #b4552d; stroke-dasharray: 5 4 } .n { font-size: 12px; text-anchor: middle; "
+        "<style>.box { fill: #eef3fb; stroke: #35507f; stroke-width: 1.5 } text { fill: #1c2738 } "
+        ".b { font-weight: 600; font-size: 15px } .s { font-size: 12px; fill: #4a566a } "
+        ".a { fill: none; stroke: #35507f; stroke-width: 1.3; marker-end: url(#h) } "
+        ".l { stroke: #b4552d; stroke-dasharray: 5 4 } .n { font-size: 12px; text-anchor: middle; "
         "paint-order: stroke; stroke: #fff; stroke-width: 5px } .w { fill: #b4552d }</style>",
         '<defs><marker id="h" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
         '<path d="M0 0 8 4 0 8z" fill="#35507f"/></marker></defs>',
