@@ -1,4 +1,4 @@
-# make demo | test | test-all | test-lava-dl | test-interop | benchmark | interop-table | lint. Each sets up its environment
+# make demo | test | test-all | test-lava-dl | test-interop | docs | benchmark | interop-table | lint. Each sets up its environment
 # the first time and re-uses it afterwards. Without PYTHON it is made from the newest Python that is there, 3.10 to 3.13.
 PYTHON ?=
 VENV ?= $(if $(PYTHON),.venv-$(notdir $(PYTHON)),.venv)
@@ -9,7 +9,8 @@ INTEROP_PYTHON ?= python3.11
 INTEROP_VENV ?= .venv-interop
 DEMO := runs/demo
 
-.PHONY: demo test test-all test-lava-dl test-interop coverage benchmark interop-table lint setup setup-demo setup-lava-dl setup-interop schema clean
+.PHONY: demo test test-all test-lava-dl test-interop coverage benchmark interop-table lint setup setup-demo setup-lava-dl setup-interop setup-docs \
+	schema pages docs clean
 
 setup:
 	@scripts/setup.sh $(VENV) lava,report,dev $(PYTHON)
@@ -23,6 +24,9 @@ setup-lava-dl:
 
 setup-interop:
 	@scripts/setup.sh $(INTEROP_VENV) interop,dev $(INTEROP_PYTHON)
+
+setup-docs:
+	@scripts/setup.sh $(VENV) lava,report,dev,docs $(PYTHON)
 
 demo: setup-demo
 	$(BIN)/torchrun --standalone --nproc-per-node 2 -m mksgn.train demo --data synthetic --out $(DEMO)
@@ -100,5 +104,15 @@ schema: setup
 	$(BIN)/python -m mksgn.bench.timing_models > mksgn/bench/data/timing_models.schema.json
 	$(BIN)/python -m mksgn.bench.claims > mksgn/bench/data/claims.schema.json
 
+# The pages that are written from the code. Tests compare them with it.
+pages: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.commands_page docs/commands.md
+	$(BIN)/python -m scripts.imports_picture docs/imports.svg
+
+# site/, from docs/ and the docstrings. A link or heading that does not exist is an error, but not with --quiet. Nothing of
+# mksgn is imported.
+docs: setup-docs pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf runs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf runs site .mypy_cache .ruff_cache .pytest_cache

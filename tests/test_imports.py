@@ -1,27 +1,14 @@
 """The two rules of the layout: a stage imports only from earlier stages, and only mksgn/deploy/lava imports Lava."""
 
-import ast
+import re
 import subprocess
 import sys
-from functools import cache
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1] / "mksgn"
-STAGES = ("common", "train", "export", "deploy", "bench")  # in the order in which they may import
-FILES = sorted(path for stage in STAGES for path in (ROOT / stage).rglob("*.py"))
+from scripts.imports_picture import ROOT, files, imports, picture
+from scripts.imports_picture import STAGES as CAPTIONS
+from tests.support.paths import DOCS
 
-
-@cache
-def imports(path: Path) -> set[str]:
-    """Return every module that a file imports, at any depth of its code."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+STAGES, FILES = tuple(CAPTIONS), files()  # stages in the order in which they may import
 
 
 def test_files_are_found():
@@ -77,3 +64,9 @@ def test_importing_every_stage_does_not_import_lava():
 def test_the_folder_that_lava_searches_holds_only_processes():
     names = {path.name for path in (ROOT / "deploy" / "lava" / "processes").iterdir() if path.name != "__pycache__"}
     assert names == {"__init__.py", "leaf.py", "tap.py"}
+
+
+def test_the_picture_of_the_architecture_shows_these_imports():
+    """But for the numbers, which `make docs` brings up to date: an added file is no other architecture."""
+    drawn, shown = (re.sub(r">\d+( files)?<", "><", text) for text in (picture(), (DOCS / "imports.svg").read_text()))
+    assert drawn == shown, "make pages draws it"

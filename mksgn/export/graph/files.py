@@ -23,7 +23,7 @@ from mksgn.export.graph.standard import standard_form
 POPULATIONS = tuple(node.__name__ for node in (*SPIKING, *GRADED))
 
 
-def write(graph: nir.NIRGraph, path: Path) -> None:
+def write(graph: nir.NIRGraph, path: Path | str) -> None:
     """Write a graph; the same graph gives the same bytes.
 
     What nir.write refuses, single numbers for the parameters of a population as norse and sinabs write them, is
@@ -44,7 +44,7 @@ def write(graph: nir.NIRGraph, path: Path) -> None:
         with h5py.File(temporary, "w", rdcc_nbytes=0, rdcc_nslots=0) as file:
             nir.write(file.id, graph)
 
-    put(path, uncached)
+    put(Path(path), uncached)
 
 
 def _has_single_numbers(graph: nir.NIRGraph) -> bool:

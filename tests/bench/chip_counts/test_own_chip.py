@@ -6,33 +6,23 @@ import shlex
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 from mksgn.bench.chip_counts.counts import COUNTERS
-from mksgn.bench.cli import app as bench
-from mksgn.common.errors import MksgnError
-from mksgn.deploy.cli import app as deploy
-from mksgn.export.cli import app as export
+from tests.support import pages
 from tests.support.paths import DOCS, EXAMPLES
 
 PAGE = DOCS / "own-chip.md"
 OWN = EXAMPLES / "own_chip"
-APPS = {"mksgn-bench": bench, "mksgn-deploy": deploy, "mksgn-export": export}
 CODES = {"compare runs/ref runs/four": 5}  # the page says so; every other command ends with 0
 LAVA = ("--backend lava", "runs/lava")
 
 
 def commands() -> list[str]:
-    return re.findall(r"^ {4,6}(mksgn-\w+ .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return pages.commands(PAGE)
 
 
 def call(command: str) -> str:
-    name, *arguments = shlex.split(command)
-    done = CliRunner().invoke(APPS[name], arguments)
-    code = done.exception.exit_code if isinstance(done.exception, MksgnError) else done.exit_code
-    expected = next((code for part, code in CODES.items() if part in command), 0)
-    assert code == expected, f"{command}\n{done.output}\n{done.exception!r}"
-    return done.output
+    return pages.call(command, CODES)
 
 
 def test_the_page_names_only_files_that_exist_or_that_a_command_before_wrote():
