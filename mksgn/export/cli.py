@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import h5py
 import nir
 import numpy as np
 import torch
 import typer
 
 from mksgn.common.console import new_app, output, run_app
+from mksgn.common.hdf5 import is_hdf5
 from mksgn.export import tables
 from mksgn.export.errors import ExportError
 from mksgn.export.graph import files
@@ -143,10 +143,8 @@ def export(
     """
     options = _Options(**locals())
     _check(options)
-    if h5py.is_hdf5(model):
-        with h5py.File(model, "r") as file:
-            is_graph = "node" in file
-        _export_graph(options) if is_graph else _export_lava_dl(options)
+    if is_hdf5(model):
+        _export_graph(options) if files.is_graph(model) else _export_lava_dl(options)
     elif isinstance(trained := checkpoint.load_either(model), TrainedTeacher):
         _export_teacher(options, trained)
     else:

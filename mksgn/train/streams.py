@@ -29,6 +29,8 @@ STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 LATTICE_EXPONENT = -5  # the input's finest step, 1/32: the largest value, 127/32, is about 4
 INTEGER_LIMIT = 127
 PERCENTILE = 99.9  # of |value| over the training clips; larger values saturate
+FRAMES_LIMIT = 1 << 16  # of a clip: 36 minutes at 30 frames per second
+EXPONENT_LIMIT = 100  # 127 times such a power of two is a number of float32
 FITTED_CLIPS = 4096  # a percentile over more clips would not differ, and would not fit in memory
 
 
@@ -90,6 +92,14 @@ class StreamNormaliser:
     lattice_exponent: int = LATTICE_EXPONENT
 
     def __post_init__(self) -> None:
+        if not 2 <= self.frames <= FRAMES_LIMIT:
+            raise BadInputError(f"normaliser: {self.frames} frames, expected 2 to {FRAMES_LIMIT:,}; export it again")
+        if abs(self.lattice_exponent) > EXPONENT_LIMIT:
+            raise BadInputError(
+                f"normaliser: lattice_exponent {self.lattice_exponent}, expected at most {EXPONENT_LIMIT} either way; "
+                "export it again"
+            )
+        graph(self.graph)  # refuses an unknown one
         ordered = tuple(self.units) == check_streams(tuple(self.units))
         if not ordered or not all(np.isfinite(u) and u > 0 for u in self.units.values()):
             raise BadInputError(

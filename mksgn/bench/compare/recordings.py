@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from rich.table import Table
 
 from mksgn.bench.compare.gate import Bounds
 from mksgn.bench.compare.tables import NONE
 from mksgn.bench.errors import BoundMissedError
+from mksgn.common import hdf5
 from mksgn.common.console import table
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import nir_data
@@ -58,7 +58,7 @@ class Comparison:
 
 def is_recording(path: Path) -> bool:
     """Whether a path names recordings in HDF5, and not a run."""
-    return path.is_file() and h5py.is_hdf5(path)
+    return hdf5.is_hdf5(path)
 
 
 def compare(a: Path, b: Path) -> Comparison:
@@ -74,7 +74,7 @@ def compare(a: Path, b: Path) -> Comparison:
         BadInputError: One cannot be read, or they have no population in common, or other steps or neurons.
     """
     folders = {path: nir_data.of_folder(path) for path in (a, b) if path.is_dir()}
-    dt = nir_data.dt_of_folder(next(iter(folders))) if folders else _dt(a)
+    dt = nir_data.dt_of_folder(next(iter(folders))) if folders else nir_data.dt_of_file(a)
     first, second = (folders.get(path) or nir_data.read(path, dt) for path in (a, b))
     common = [name for name in first.spikes if name in second.spikes]
     if not common:
@@ -87,14 +87,6 @@ def compare(a: Path, b: Path) -> Comparison:
         _difference(b, name, first.spikes[name][:samples], second.spikes[name][:samples]) for name in common
     )
     return Comparison(first, second, samples, populations)
-
-
-def _dt(path: Path) -> float:
-    """The step of time-gridded data, seconds; 1e-4 for events alone."""
-    with h5py.File(path, "r") as file:
-        steps: list[float] = []
-        file.visititems(lambda name, item: steps.append(float(item.attrs["dt"])) if "dt" in item.attrs else None)
-    return steps[0] if steps else 1e-4
 
 
 def _difference(path: Path, name: str, a: np.ndarray, b: np.ndarray) -> Difference:
