@@ -9,7 +9,7 @@ Source: the zip format (APPNOTE 6.3.10).
 import os
 import struct
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import BinaryIO
 
 from mksgn.common.errors import first_line
@@ -18,8 +18,8 @@ from mksgn.common.quoting import quoted
 MEMBERS = 60_000  # spikes.npz has three arrays for each of 5,000 populations; a member's description takes about 1 kB
 DIRECTORY_BYTES = 1 << 24  # MEMBERS with names of 200 characters
 NAME = 500  # characters
-INFLATED_BYTES = 1 << 26  # that any compressed member may have; zeros compress to a thousandth
-INFLATION = 100  # times its size: what a larger member may inflate to
+INFLATED_BYTES = 1 << 27  # that compressed members may have in any case; zeros compress to a thousandth
+INFLATION = 100  # times their size: what they may inflate to beyond; sparse spikes compress to a fiftieth
 ENCRYPTED = 0x1 | 0x40 | 0x2000  # flags of a member
 
 _END, _LOCATOR, _END_64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sLQL"), struct.Struct("<4sQ2H2L4Q")
@@ -38,19 +38,20 @@ def opened(file: BinaryIO) -> zipfile.ZipFile:
     return archive
 
 
-def check_inflation(member: zipfile.ZipInfo) -> None:
-    """Raise zipfile.BadZipFile for a member that cannot be read, or that grows out of proportion."""
-    shown = quoted(member.filename)
-    if member.flag_bits & ENCRYPTED:
-        raise zipfile.BadZipFile(f"{shown} is encrypted")
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise zipfile.BadZipFile(f"{shown} has compression {member.compress_type}, known are stored and deflate")
-    if member.compress_type == zipfile.ZIP_STORED and member.file_size != member.compress_size:
-        raise zipfile.BadZipFile(f"{shown} has two sizes, {member.file_size:,} and {member.compress_size:,} bytes")
-    if member.file_size > max(INFLATED_BYTES, INFLATION * member.compress_size):
-        raise zipfile.BadZipFile(
-            f"{shown} inflates from {member.compress_size:,} to {member.file_size:,} bytes, more than {INFLATION} times"
-        )
+def check_readable(members: Collection[zipfile.ZipInfo]) -> None:
+    """Raise zipfile.BadZipFile for members that cannot be read, or that grow out of proportion together."""
+    for member in members:
+        shown = quoted(member.filename)
+        if member.flag_bits & ENCRYPTED:
+            raise zipfile.BadZipFile(f"{shown} is encrypted")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise zipfile.BadZipFile(f"{shown} has compression {member.compress_type}, known are stored and deflate")
+        if member.compress_type == zipfile.ZIP_STORED and member.file_size != member.compress_size:
+            raise zipfile.BadZipFile(f"{shown} has two sizes, {member.file_size:,} and {member.compress_size:,} bytes")
+    stored, inflated = (sum(getattr(m, name) for m in members) for name in ("compress_size", "file_size"))
+    limit = max(INFLATED_BYTES, INFLATION * stored)
+    if inflated > limit:
+        raise zipfile.BadZipFile(f"{stored:,} bytes that inflate to {inflated:,}, the limit is {limit:,}")
 
 
 def _directory(file: BinaryIO) -> int:

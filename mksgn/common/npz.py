@@ -31,6 +31,7 @@ from mksgn.common.reading import open_file
 LOADED = 1 << 32  # bytes of all arrays of a file that are read whole; larger files are mapped (npz:FILE, npy:FILE)
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of a member; its last two say how long the name and the extra field are
 _NPY_HEADER = 1000  # bytes at most; numpy writes 128 for plain arrays, and evaluates what it reads as a literal
+MOST_AXES = 32  # of an array; numpy 1 has no more
 _LARGEST = 1 << 62  # bytes of an array, empty axes counted as 1: numpy's and the system's integers hold them
 _BLOCK = 1 << 20
 BROKEN = (zipfile.BadZipFile, NotImplementedError, struct.error, OverflowError, UnicodeError)  # of a damaged archive
@@ -85,11 +86,12 @@ def read(
         check_content(path)
         try:
             chosen = {name: member for name, member in members(file).items() if wanted(name)}
+            archives.check_readable(chosen.values())
             total = sum(member.file_size for member in chosen.values())
             if total > limit:
                 raise zipfile.BadZipFile(f"its arrays have {total:,} bytes, the limit is {limit:,}")
             with zipfile.ZipFile(file) as archive:
-                return {name: _inflated(path, archive, name, member) for name, member in chosen.items()}
+                return {name: _inflated(path, archive, name, member, remedy) for name, member in chosen.items()}
         except _BROKEN_MEMBER as error:
             raise BadInputError(f"{path}: cannot be read ({first_line(error)}); {remedy}") from error
 
@@ -99,7 +101,7 @@ def read_npy(path: Path, remedy: str, *, limit: int = LOADED) -> np.ndarray:
     with open_file(path, None, remedy) as file:
         check_content(path)
         stored = locate(path, file, path.name, 0, os.fstat(file.fileno()).st_size)
-        _check_numbers(path, path.name, stored.dtype)
+        _check_numbers(path, path.name, stored.dtype, remedy)
         if stored.size > limit:
             raise BadInputError(f"{path}: has {stored.size:,} bytes of values, the limit is {limit:,}; {remedy}")
         file.seek(stored.offset)
@@ -143,7 +145,7 @@ def locate_member(path: Path, file: BinaryIO, name: str, member: zipfile.ZipInfo
             "folder, with: "
             f'python -c "import numpy as np; np.savez({plain!r}, **np.load({path.name!r}))"'
         )
-    archives.check_inflation(member)
+    archives.check_readable([member])
     # Sizes are in the archive's directory, in their 64-bit form where needed; only here does it say
     # where values begin.
     file.seek(member.header_offset)
@@ -161,7 +163,7 @@ def locate(path: Path, file: BinaryIO, name: str, start: int, size: int) -> Stor
         BadInputError: The bytes are no array of numbers, or too few.
     """
     file.seek(start)
-    stored = _described(path, name, io.BytesIO(file.read(_NPY_HEADER)))
+    stored = _described(path, name, io.BytesIO(file.read(_NPY_HEADER)), "fetch or write the file again")
     if size < stored.offset + stored.size:
         raise BadInputError(
             f"{path}: {printable(name)} has {size} bytes, expected {stored.offset + stored.size}: fetch or write the "
@@ -170,13 +172,14 @@ def locate(path: Path, file: BinaryIO, name: str, start: int, size: int) -> Stor
     return StoredArray(start + stored.offset, stored.shape, stored.dtype, stored.fortran)
 
 
-def _inflated(path: Path, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> np.ndarray:
+def _inflated(
+    path: Path, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo, remedy: str
+) -> np.ndarray:
     """Read a member to its end, where zipfile compares its checksum."""
-    archives.check_inflation(member)
     with archive.open(member) as stream:
         head = stream.read(_NPY_HEADER)
-        stored = _described(path, name, io.BytesIO(head))
-        _check_numbers(path, name, stored.dtype)
+        stored = _described(path, name, io.BytesIO(head), remedy)
+        _check_numbers(path, name, stored.dtype, remedy)
         if member.file_size != stored.offset + stored.size:
             raise zipfile.BadZipFile(
                 f"{quoted(name)} has {member.file_size:,} bytes, expected {stored.offset + stored.size:,}"
@@ -196,38 +199,35 @@ def _inflated(path: Path, archive: zipfile.ZipFile, name: str, member: zipfile.Z
     return stored.of(content)
 
 
-def _described(path: Path, name: str, head: io.BytesIO) -> StoredArray:
+def _described(path: Path, name: str, head: io.BytesIO, remedy: str) -> StoredArray:
     """Read an array's header; the offset is from its start."""
-    shape, fortran, dtype = _header(path, name, head)
+    try:
+        shape, fortran, dtype = _header(head)
+    except Exception as error:  # numpy evaluates the header as a literal, which fails in every way that Python can
+        problem = printable(str(error).split("\n")[0])[:200]
+        raise BadInputError(f"{path}: {printable(name)} is not an array ({problem}): {remedy}") from error
     if dtype.hasobject:
         raise BadInputError(
-            f"{path}: {printable(name)} holds Python objects, a pickle, which may run code: save it as numbers"
+            f"{path}: {printable(name)} holds Python objects, a pickle, which may run code: save it as numbers, or "
+            f"{remedy}"
         )
     return StoredArray(head.tell(), shape, dtype, fortran and len(shape) > 1)
 
 
-def _check_numbers(path: Path, name: str, dtype: np.dtype) -> None:
+def _check_numbers(path: Path, name: str, dtype: np.dtype, remedy: str) -> None:
     if dtype.kind not in "biuf":
-        raise BadInputError(f"{path}: {printable(name)} holds {quoted(str(dtype))}, expected numbers: save it as those")
+        raise BadInputError(f"{path}: {printable(name)} holds {quoted(str(dtype))}, expected numbers: {remedy}")
 
 
-def _header(path: Path, name: str, head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Read shape, Fortran order and dtype; leaves `head` where the values begin."""
     parsers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    try:
-        version = np.lib.format.read_magic(head)
-        if version not in parsers:
-            raise ValueError(f"version {version[0]}.{version[1]} of the npy format")
-        shape, fortran, dtype = parsers[version](head)
-        if any(length < 0 for length in shape):
-            raise ValueError(f"shape {shape}")
-        if not dtype.itemsize or math.prod(max(length, 1) for length in shape) * dtype.itemsize > _LARGEST:
-            raise ValueError(f"{dtype} of shape {shape}")
-        if len(shape) > 32:  # numpy 1's limit
-            raise ValueError(f"{len(shape)} axes")
-    except Exception as error:  # numpy evaluates the header as a literal, which fails in every way that Python can
-        problem = printable(str(error).split("\n")[0])[:200]
-        raise BadInputError(
-            f"{path}: {printable(name)} is not an array ({problem}): fetch or write the file again"
-        ) from error
+    version = np.lib.format.read_magic(head)
+    if version not in parsers:
+        raise ValueError(f"version {version[0]}.{version[1]} of the npy format")
+    shape, fortran, dtype = parsers[version](head)
+    if any(length < 0 for length in shape) or len(shape) > MOST_AXES:
+        raise ValueError(f"shape {shape}")
+    if not dtype.itemsize or math.prod(max(length, 1) for length in shape) * dtype.itemsize > _LARGEST:
+        raise ValueError(f"{dtype} of shape {shape}")
     return shape, fortran, dtype

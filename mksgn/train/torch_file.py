@@ -103,7 +103,7 @@ def _stored(archive: zipfile.ZipFile) -> dict[str, int]:
             raise _Refused(f"a member {quoted(member.filename)}, which torch.save doesn't write")
         if member.compress_type != zipfile.ZIP_STORED:
             raise _Refused(f"{quoted(member.filename)} is compressed, torch.save stores values plain")
-        archives.check_inflation(member)
+        archives.check_readable([member])
         name, key = known.groups()
         limit = FILE_BYTES if key else PICKLE_BYTES if name == "data.pkl" else _SMALL
         if member.file_size > limit:

@@ -12,7 +12,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+
+from tests.support.tiers import examples
 
 FOREIGN: Sequence[tuple[str, bytes]] = (
     ("readme.txt", b"not an array"),
@@ -31,6 +34,16 @@ HEADERS: Sequence[dict[str, Any]] = (
     {"descr": "<U1000000000", "fortran_order": False, "shape": (1,)},
     {"descr": "<c8", "fortran_order": False, "shape": (1,)},
 )
+
+
+def damage_settings(in_full: int, fast: int = 15) -> settings:
+    """Settings of a property of a reader: files are not made smaller where it fails, which would take minutes."""
+    return settings(
+        max_examples=examples(in_full, fast),
+        deadline=None,
+        phases=(Phase.explicit, Phase.reuse, Phase.generate),
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
 
 
 def flipped(content: bytes, most: int = 6) -> st.SearchStrategy[bytes]:

@@ -10,20 +10,15 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mksgn.common.errors import BadInputError
 from mksgn.train import torch_file
-from tests.support.damaged_archives import edited_pickle, flipped, rezipped, zipped
+from tests.support.damaged_archives import damage_settings, edited_pickle, flipped, rezipped, zipped
 from tests.support.refusals import refusal
-from tests.support.tiers import examples
 
-properties = settings(
-    max_examples=examples(150, 20),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+properties = damage_settings(150)
 VALUES = {
     "schema": "mksgn.model/1",
     "config": {"widths": [4, 8], "tau": 2.0, "graph": None, "learned": True, "large": 2**40},
@@ -90,12 +85,15 @@ def protocol_2(body: bytes) -> bytes:
     return b"\x80\x02" + body + b"."
 
 
-DOUBLED = b"q\x00h\x00h\x00\x86" * 40  # a pair of the last value with itself, again and again
+DOUBLED = b"q\x00h\x00\x86" * 40  # a pair of the last value with itself, again and again
 HOSTILE = {
     "tuples nested as a key": (protocol_2(b"}K\x01" + b"\x85" * 100_000 + b"K\x01s"), "nested more than"),
     "a tuple as a key": (protocol_2(b"}K\x01\x85K\x01s"), "tuple as a key"),
     "a tensor's name as a key": (protocol_2(b"}ctorch\nFloatStorage\nK\x01s"), "as a key"),
     "tuples doubled as a key": (protocol_2(b"}K\x01" + DOUBLED + b"K\x01s"), "nested more than|counting each place"),
+    "tuples doubled": (
+        protocol_2(b"}X\x06\x00\x00\x00schemaK\x01" + DOUBLED + b"s"), "nested more than|counting each place"
+    ),
     "wide lists by reference": (
         protocol_2(b"](" + b"K\x01" * 1000 + b"eq\x00](" + b"h\x00" * 1000 + b"e"), "counting each place"
     ),
