@@ -13,7 +13,7 @@ from mksgn.bench import folder
 from mksgn.bench.evaluation import EvaluationOptions, class_names, record_of
 from mksgn.bench.manifest import verified
 from mksgn.bench.numbers import counted
-from mksgn.bench.progress import Identity, Progress, check_same
+from mksgn.bench.progress import Identity, Progress, check_digests, check_same
 from mksgn.bench.record import RUN_FILE, Record
 from mksgn.bench.record_io import load, save
 from mksgn.bench.report.facts import PRECISIONS, REPORT_FILES
@@ -229,23 +229,12 @@ def _finished(out: Path, identity: Identity, samples: SampleSet) -> bool:
     if manifest is None:
         return False
     check_same(out, manifest.run, identity)
-    _check_samples(out, samples, manifest.data.digests)
+    check_digests(out, samples, manifest.data.digests)
     # the run may have been killed between its manifest and its reports
     (out / folder.PROGRESS_FILE).unlink(missing_ok=True)
     if not set(REPORT_FILES) <= set(manifest.files):
         folder.write_reports_if_possible(out)
     return True
-
-
-def _check_samples(out: Path, samples: SampleSet, digests: list[str]) -> None:
-    """Compare the values of the first and the last executed sample: other data can have equal labels."""
-    done = [index for index, known in enumerate(digests) if known]
-    for index in sorted({done[0], done[-1]} if done else set()):
-        if samples.digest(index) != digests[index]:
-            raise BadInputError(
-                f"{out}: clip {index} has changed since it was run; give the same data to --resume, or start "
-                "over in another folder (-o)"
-            )
 
 
 def _begin(out: Path, identity: Identity, samples: SampleSet, repeats: int, resume: bool) -> Progress:
@@ -254,7 +243,7 @@ def _begin(out: Path, identity: Identity, samples: SampleSet, repeats: int, resu
         return Progress(identity, len(samples), repeats)
     progress = Progress.load(path)
     check_same(out, progress.identity, identity)
-    _check_samples(out, samples, progress.digests)
+    check_digests(out, samples, progress.digests)
     note = f"resuming: {progress.done.sum()} of {len(samples)} clips are done"
     output.print(f"{out}: {note}")
     folder.log(out, note)

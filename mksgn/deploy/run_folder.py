@@ -4,6 +4,7 @@ the parents.
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Iterable
@@ -14,10 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from mksgn.common import npz
 from mksgn.common.errors import BadInputError
 from mksgn.common.json_text import parsed
 from mksgn.common.reading import RECORD_BYTES, read_bytes
 from mksgn.common.schemas import check_schema
+from mksgn.common.quoting import printable, quoted
 from mksgn.common.writing import replacing
 from mksgn.deploy import spike_bits
 from mksgn.deploy.execution import Execution
@@ -28,6 +31,8 @@ SCHEMA = "mksgn.manifest/1"
 MANIFEST_FILE = "manifest.json"
 SPIKES_FILE = "spikes.npz"
 UNSEALED = "0" * 64  # stands for a manifest's own hash while the hash is computed
+REMEDY = "run the network again"  # what to do about a damaged file of a run
+MOST_DECISIONS = 1 << 31  # of a population's stored spike trains: a byte each where they are read
 TRAINS = 8  # samples whose spike trains are stored; of all samples the counts per neuron are
 
 
@@ -82,8 +87,7 @@ def write_outputs(execution: Execution, path: Path) -> None:
 
 def recorded(path: Path) -> list[str]:
     """Names of the populations whose spike trains were stored."""
-    with np.load(path) as arrays:
-        return [name.removeprefix("shape/") for name in arrays.files if name.startswith("shape/")]
+    return list(shapes(path))
 
 
 def write_counters(execution: Execution, path: Path) -> None:
@@ -98,10 +102,41 @@ def write_counters(execution: Execution, path: Path) -> None:
 
 
 def read_train(path: Path, population: str) -> np.ndarray:
-    """Read spike trains, (samples, steps, *shape) bool, of the samples that were stored."""
-    with np.load(path) as arrays:
-        shape = arrays[f"shape/{population}"]
-        return spike_bits.unpack(arrays[f"trains/{population}"], int(np.prod(shape))).reshape(shape)
+    """Read spike trains, (samples, steps, *shape) bool, of the samples that were stored.
+
+    Raises:
+        BadInputError: the file has none of this population, or is damaged.
+    """
+    names = shape_of, train_of = f"shape/{population}", f"trains/{population}"
+    arrays = npz.read(path, REMEDY, wanted=names.__contains__)
+    for name in names:
+        if name not in arrays:
+            raise BadInputError(f"{path}: no array {quoted(name)}; {REMEDY}")
+    shape, bits = checked_shape(path, population, arrays[shape_of]), arrays[train_of]
+    if bits.dtype != np.uint8 or bits.shape != (-(-math.prod(shape) // 8),):
+        raise BadInputError(
+            f"{path}: {quoted(train_of)} has {bits.dtype} of shape {bits.shape} for spikes of shape {shape}; {REMEDY}"
+        )
+    return spike_bits.unpack(bits, math.prod(shape)).reshape(shape)
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of all spike trains, (samples, steps, *shape), by population. Raises as `read_train`."""
+    arrays = npz.read(path, REMEDY, wanted=_is_shape)
+    names = {name: name.removeprefix("shape/") for name in arrays}
+    return {population: checked_shape(path, population, arrays[name]) for name, population in names.items()}
+
+
+def checked_shape(path: Path, population: str, stored: np.ndarray) -> tuple[int, ...]:
+    """Return a stored shape of spike trains. Raises BadInputError for numbers that are none."""
+    numbers = stored.tolist() if stored.ndim == 1 and stored.dtype.kind in "iu" else []
+    if len(numbers) < 2 or min(numbers) < 0 or math.prod(max(n, 1) for n in numbers) > MOST_DECISIONS:
+        raise BadInputError(f"{path}: shape/{printable(population)} is {quoted(stored.tolist())}; {REMEDY}")
+    return tuple(numbers)
+
+
+def _is_shape(name: str) -> bool:
+    return name.startswith("shape/")
 
 
 def write_manifest(

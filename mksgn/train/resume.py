@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from mksgn.common.errors import BadInputError
+from mksgn.common.errors import BadInputError, first_line
+from mksgn.common.quoting import printable, quoted
+from mksgn.train import torch_file
 from mksgn.train.checkpoint import save_atomically
+from mksgn.train.restored import check_like, check_plain
 
 
 class Stateful(Protocol):
@@ -58,24 +62,36 @@ class TrainingFolder:
         Raises:
             BadInputError: The file is damaged, or of a training with other settings.
         """
-        if not self.state.is_file():
+        if not self.state.exists():
             return []
         try:
-            saved = torch.load(self.state, map_location="cpu", weights_only=True)
-            before = json.loads(saved["settings"])
-        except Exception as error:  # torch raises pickle, zip, runtime and EOF errors alike
-            raise BadInputError(
-                f"{self.state}: cannot be resumed ({type(error).__name__}); delete it, or train without --resume"
-            ) from error
+            saved = torch_file.read(self.state, "delete it, or train without --resume")
+            before = _settings(saved)
+        except BadInputError:
+            raise
+        except Exception as error:  # JSON's errors, and what a wrong type raises
+            raise self._not_resumable(error) from error
         now = json.loads(self.settings)
-        changed = [f"{key} {before.get(key)} → {now[key]}" for key in now if before.get(key) != now[key]]
+        changed = [
+            f"{key} {quoted(before.get(key))} → {quoted(now[key])}" for key in now if before.get(key) != now[key]
+        ]
         if changed:
             raise BadInputError(
                 f"{self.state}: is of another training ({'; '.join(changed)}); use the same settings, or another --out"
             )
-        for name, part in self.parts.items():
-            part.load_state_dict(saved[name])
+        try:
+            _check_lines(saved["metrics"])
+            for name, part in self.parts.items():
+                _check_part(saved[name], part, name)
+                part.load_state_dict(saved[name])
+        except Exception as error:  # the parts raise almost any error
+            raise self._not_resumable(error) from error
         return saved["metrics"]
+
+    def _not_resumable(self, error: Exception) -> BadInputError:
+        return BadInputError(
+            f"{self.state}: cannot be resumed ({printable(first_line(error))}); delete it, or train without --resume"
+        )
 
     def start(self, lines: list[dict[str, Any]], config: dict[str, Any]) -> None:
         """Write config.json, and metrics.jsonl with the epochs that are done."""
@@ -89,6 +105,48 @@ class TrainingFolder:
             file.write(json.dumps(lines[-1]) + "\n")
         states = {name: part.state_dict() for name, part in self.parts.items()}
         save_atomically({**states, "metrics": lines, "settings": self.settings}, self.state)
+
+
+def _settings(saved: Any) -> dict[str, Any]:
+    """Return the settings of the training that a state is of."""
+    before = json.loads(saved["settings"])
+    if not isinstance(before, dict):
+        raise BadInputError("settings: expected a dictionary")
+    return before
+
+
+def _check_lines(lines: Any) -> None:
+    """Raise BadInputError unless there is a line for each epoch that is done, in order."""
+    check_plain(lines, "metrics")
+    if not isinstance(lines, list):
+        raise BadInputError(f"metrics is of type {type(lines).__name__}, expected a list")
+    for epoch, line in enumerate(lines, start=1):
+        if not isinstance(line, dict) or line.get("epoch") != epoch:
+            raise BadInputError(f"metrics: line {epoch} is not of epoch {epoch}")
+
+
+def _check_part(saved: Any, part: Stateful, name: str) -> None:
+    """Raise BadInputError unless a state has the form of this part's own."""
+    form = part.state_dict()
+    if not isinstance(part, Optimizer):
+        return check_like(saved, form, name)
+    # a new optimiser has no moments yet: theirs are those of its parameters
+    of_groups = {"state": {}, "param_groups": form["param_groups"]}
+    check_like({**saved, "state": {}}, of_groups, name)
+    parameters = [p for group in part.param_groups for p in group["params"]]
+    for index, moments in saved["state"].items():
+        if type(index) is not int or not 0 <= index < len(parameters):
+            raise BadInputError(f"{name}: moments of parameter {quoted(index)}, there are {len(parameters)}")
+        check_like(moments, _moments(part, parameters[index]), f"{name}.state.{index}")
+    return None
+
+
+def _moments(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any]:
+    """What the optimiser keeps of a parameter."""
+    form = torch.empty_like(parameter, device="meta")
+    if isinstance(optimizer, torch.optim.SGD):
+        return {"momentum_buffer": form}
+    return {"step": torch.empty((), device="meta"), "exp_avg": form, "exp_avg_sq": form}
 
 
 def weights_digest(network: nn.Module, more: str = "") -> str:

@@ -175,6 +175,7 @@ class _Runner:
         if network.is_file() and path.is_file():
             progress = Progress.load(path)
             check_same(path, progress.identity, json.loads(json.dumps(identity)))
+            check_digests(path, self.clips, progress.digests)
         self.progress[label], self.saved[label] = progress, time.monotonic()
         return submitted + (self._finish(label) if progress.complete else [])
 
