@@ -18,13 +18,13 @@ import numpy as np
 
 from mksgn.bench.shards import Compared, Packed, Shard, Spikes
 from mksgn.common.errors import BadInputError
-from mksgn.common.writing import replacing
+from mksgn.common.writing import replacing_file
 from mksgn.deploy.execution import Counters
 from mksgn.deploy.run_folder import TRAINS
 
 SCHEMA = "mksgn.progress/3"
 COUNTS = [f.name for f in fields(Counters) if f.name != "per_neuron"]
-REMEDY = "start over, in another folder (-o) or without --resume"
+REMEDY = "start over with --overwrite, or in another folder (-o)"
 
 Identity = dict[str, Any]  # plain JSON: what must be equal for a run to be resumed
 
@@ -99,7 +99,7 @@ class Progress:
         }
         for clip, trains in self.trains.items():
             arrays[f"trains/{clip}"] = _join({name: packed.bits for name, packed in trains.items()})
-        with replacing(path) as temporary, open(temporary, "wb") as file:
+        with replacing_file(path) as file:
             np.savez(file, **arrays)
 
     @classmethod
@@ -148,7 +148,7 @@ def check_same(path: Path, begun: Identity, requested: Identity) -> None:
         if begun.get(name) != requested.get(name):
             raise BadInputError(
                 f"{path}: begun with {name} {_short(begun.get(name))}, now {_short(requested.get(name))}; "
-                "give the same to --resume, or start over in another folder (-o)"
+                "give the same to --resume, or start over with --overwrite or in another folder (-o)"
             )
 
 

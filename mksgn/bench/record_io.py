@@ -7,8 +7,9 @@ from pydantic import ValidationError
 
 from mksgn.bench.record import RUN_FILE, SCHEMA, Record
 from mksgn.common.errors import BadInputError
+from mksgn.common.replacement import settle
 from mksgn.common.validation import one_line
-from mksgn.common.writing import replacing
+from mksgn.common.writing import write_text
 
 
 def load(path: Path | str) -> Record:
@@ -23,6 +24,7 @@ def load(path: Path | str) -> Record:
     """
     path = Path(path)
     path = path / RUN_FILE if path.is_dir() else path
+    settle(path.parent)
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
@@ -50,7 +52,6 @@ def write_atomically(path: Path, text: str) -> None:
         BadInputError: The folder cannot be written.
     """
     try:
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)
     except OSError as error:
         raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error

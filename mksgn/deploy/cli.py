@@ -10,7 +10,8 @@ import typer
 
 from mksgn.common.console import new_app, output, run_app
 from mksgn.common.limits import Fit
-from mksgn.deploy import arrays, compile_graph, run, run_folder
+from mksgn.deploy import arrays, compile_graph, run
+from mksgn.deploy import output as output_folder
 from mksgn.deploy.clips import clip_inputs
 from mksgn.deploy.compiler import FIXED_POINT, PASS_NAMES
 from mksgn.deploy.conventions import conventions
@@ -80,6 +81,9 @@ To = Annotated[
 Out = Annotated[
     Path | None, typer.Option("-o", "--output", help="folder for spikes, outputs, counters.json and manifest.json")
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="replace the run in -o, which stays until this one is complete")
+]
 
 
 @app.command()
@@ -110,6 +114,7 @@ def deploy(
     print_after: PrintAfter = None,
     to: To = None,
     out: Out = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compile any NIR graph, and run the clips of SOURCE, or arrays, through it.
 
@@ -118,8 +123,10 @@ def deploy(
 
     Example: mksgn-deploy runs/demo/model.nir --data synthetic --limit 8 --backend lava -o runs/deploy
     """
+    runs = data is not None or inputs is not None
+    simulator = simulator_folder(to, out, has_inputs=runs)
+    output_folder.check(out, runs=runs, overwrite=overwrite)
     graph = _graph_of(model, data, inputs)
-    run_inputs = _Run(backend, device, simulator_folder(to, out, has_inputs=data is not None or inputs is not None))
     only_described = describe and not (calibration or data or inputs or check_limits or print_after)
     precision = _describable(graph, precision) if only_described else precision
     reading = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
@@ -132,38 +139,41 @@ def deploy(
     _print_scales(graph, program, calibration)
     if describe:
         describe_program(program, steps or _steps(program, given))
+    with output_folder.writing(out, runs=runs, overwrite=overwrite) as folder:
+        if check_limits:
+            _check(program, chip_named(chip, known_chips(chip_file or ())), check_place(place), folder)
+        run_inputs = _Run(backend, device, folder if simulator else None, simulator)
+        if data is not None:
+            execution, facts = _run_source(graph, program, data, (split, limit, seed, steps), run_inputs)
+        elif inputs is not None and given is not None:
+            execution, facts = _run_arrays(program, inputs.name, given, limit, run_inputs)
+        elif describe or check_limits or print_after:
+            return
+        else:
+            return _print_size(model, program)
+        if folder is not None:
+            output_folder.write_run(folder, model, graph, program, execution, facts)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-    if check_limits:
-        _check(program, chip_named(chip, known_chips(chip_file or ())), check_place(place), out)
-    if data is not None:
-        execution, facts = _run_source(graph, program, data, (split, limit, seed, steps), run_inputs)
-    elif inputs is not None and given is not None:
-        execution, facts = _run_arrays(program, inputs.name, given, limit, run_inputs)
-    elif describe or check_limits or print_after:
-        return
-    else:
-        return _print_size(model, program)
-    if out is not None:
-        _write(out, model, graph, program, execution, facts)
+        output.print(f"wrote {out / 'spikes.npz'}, outputs.npz, counters.json and manifest.json")
 
 
 @dataclass(frozen=True)
 class _Run:
-    """How inputs are run, and where they are written for SANA-FE, if anywhere."""
+    """How inputs are run, into which folder they are written for SANA-FE, if anywhere, and where they will be then."""
 
     backend: str
     device: str
+    folder: Path | None
     sana_fe: Path | None
 
     def __call__(self, program: Program, inputs: Arrays) -> Execution:
-        if self.sana_fe is not None:
+        if self.folder is not None:
             network.placed(program)  # refused before it runs
         execution = run(program, inputs, backend=self.backend, device=self.device)
-        if self.sana_fe is not None:
-            written = network.write_network(program, inputs, execution, self.sana_fe)
+        if self.folder is not None and self.sana_fe is not None:
+            written = network.write_network(program, inputs, execution, self.folder / self.sana_fe.name)
             output.print(
-                f"wrote {written[0]}{f' … {written[-1].name}' if len(written) > 1 else ''} and network.json for SANA-FE"
+                f"wrote {self.sana_fe / written[0].name}{f' … {written[-1].name}' if len(written) > 1 else ''} and network.json for SANA-FE"
             )
         return execution
 
@@ -295,24 +305,6 @@ def _print_run(program: Program, execution: Execution, what: str, unit: str, cou
 
     for line in energy_lines(program, execution, count, unit):
         output.print(line)
-
-
-def _write(
-    out: Path, model: Path, graph: nir.NIRGraph, program: Program, execution: Execution, data: dict[str, object]
-) -> None:
-    run_folder.write_spikes(execution, out / run_folder.SPIKES_FILE)
-    run_folder.write_outputs(execution, out / "outputs.npz")
-    run_folder.write_counters(execution, out / "counters.json")
-    facts = {
-        "data": data,
-        "execution": {"backend": execution.backend, "precision": execution.precision, "steps": execution.steps},
-    }
-    parent = graph.metadata.get("parent")
-    names = (run_folder.SPIKES_FILE, "outputs.npz", "counters.json", "cores.png")
-    written = [name for name in names if (out / name).is_file()]
-    parents = [parent] if parent else []
-    run_folder.write_manifest(out, written, model=model, parents=parents, program=program, facts=facts)
-    output.print(f"wrote {out / 'spikes.npz'}, outputs.npz, counters.json and manifest.json")
 
 
 def _check(program: Program, chip: Chip, how: str, out: Path | None) -> None:
