@@ -86,10 +86,10 @@ def train(
         return
     if teacher and distill is not None:
         raise BadInputError("--teacher trains a teacher, --distill a student: give one of them")
+    settings, start = _settings(configuration, quantization_aware, out, epochs, changes or (), teacher=teacher)
     product = TEACHER_FILE if teacher else MODEL_FILE
     if leads():
         training_files(product).check(out, resume=resume, overwrite=overwrite)
-    settings, start = _settings(configuration, quantization_aware, out, epochs, changes or (), teacher=teacher)
     check_device(device, settings.precision)
     options: dict[str, Any] = (
         {} if teacher else {"teacher": distill and checkpoint.load_teacher(distill), "start": start}

@@ -101,7 +101,7 @@ def test_compare_is_a_gate(command, model, run, tmp_path):
     other = tmp_path / "other"
     command("run", model, "--data", "synthetic", "--limit", 12, "--backend", "emulator", "--shard", 1, "-o", other)
     assert "identical" in command("compare", run, other, "--identical").lower()
-    command("run", model, "--data", "synthetic", "--limit", 11, "--backend", "emulator", "-o", other)
+    command("run", model, "--data", "synthetic", "--limit", 11, "--backend", "emulator", "--overwrite", "-o", other)
     text = command("compare", run, other, "--max-rise-spikes", 0.0, code=2)
     assert "--allow-different-data" in text
     text = command("compare", run, other, "--identical", "--allow-different-data", code=5)
