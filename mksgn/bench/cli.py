@@ -111,12 +111,12 @@ def run(
 
     Example: mksgn-bench run any.nir --data npz:digits.npz --calibration npz:digits.npz --steps 25 --analog input
     """
-    folder.RUN.check(out, resume=resume, overwrite=overwrite)
     models, times = known_models(energy_model or ()), known_timing_models(timing_model or ())
     chips, balance = known_chips(chip_file or ()), check_place(place) == "balanced"
     options = EvaluationOptions(chip, models, published_claims(claims or ()), chips, times, balance)
     compiling = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
     settings = Settings(backend, precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
+    folder.RUN.check(out, resume=resume, overwrite=overwrite)
     samples = open_samples(data, split=split, limit=limit, seed=seed, steps=steps)
     for note in samples.notes:
         output.print(note)

@@ -60,10 +60,9 @@ def bench(
 ) -> Record:
     """Run samples through a NIR file and write the run's folder.
 
-    The folder then holds run.json, spikes.npz, run.log, the reports and manifest.json. A run in
-    Lava is compared spike by spike with the emulator, and both backends with torch on a student's
-    weights. A file that is quantised here is written into the folder too, and is the run's model;
-    the file that was given is its parent.
+    The folder then holds run.json, spikes.npz, run.log, the reports and manifest.json. A run in Lava is compared spike
+    by spike with the emulator, and both backends with torch on a student's weights. A file that is quantised here is
+    written into the folder too, and is the run's model; the file that was given is its parent.
 
     Args:
         model: The NIR file.
@@ -73,14 +72,14 @@ def bench(
         seed: Seed of synthetic clips, for the record.
         options: Chip, energy models and published figures; None: the default ones.
         resume: Continue the run in `out`, or return its record if it is finished.
-        overwrite: Replace the run in `out`, which stays until this one is finished.
+        overwrite: Replace the run in `out`, which stays until then.
         shard: Samples that are committed together; None: what the backend runs at once.
         calibration: Samples that quantise a file that is not, for fixed point.
         steps: Time steps for which that file is quantised; None: what the file says, else the calibration's.
 
     Raises:
-        BadInputError: The file cannot be compiled; `out` holds a different run from the one to be resumed, or one
-            that is neither to be resumed nor to be replaced; or another process writes into it.
+        BadInputError: The file cannot be compiled; `out` holds another run than the one to be resumed, or one that is
+            not to be replaced; or another process writes into it.
         ParityError: Spikes of a quantised file differ anywhere. Everything is written by then.
     """
     folder.RUN.check(out, resume=resume, overwrite=overwrite)
@@ -89,14 +88,12 @@ def bench(
     samples = samples.bound(network.program)
     network = network.presenting(samples)
     class_names(network, samples, settings)  # labels that do not fit are refused before anything runs
-    if not network.is_student:
-        for line in conventions(files.read(model), settings.compiling):
-            output.print(line)
+    for line in [] if network.is_student else conventions(files.read(model), settings.compiling):
+        output.print(line)
     size = shard or network.shard_size(settings.backend)
     identity = _identity(network, samples, settings, options, seed, size)
     with folder.RUN.writing(out, resume=resume, overwrite=overwrite, old=run_folder.listed) as place:
-        if network.content is not None and not overwrite:
-            folder.check_model(out, network.model.name, network.sha256)
+        _check_model(network, out, overwrite=overwrite)
         if resume and _finished(place, out, identity, samples):
             output.print(f"{out}: finished already")
             record = load(place)
@@ -107,6 +104,11 @@ def bench(
             folder.write_reports_if_possible(place, out)
     check_parity(network, record, out / RUN_FILE)
     return record
+
+
+def _check_model(network: Network, out: Path, *, overwrite: bool) -> None:
+    if network.content is not None and not overwrite:
+        folder.check_model(out, network.model.name, network.sha256)
 
 
 def compiled_file(model: Path, settings: Settings, calibration: Arrays | None, steps: int | None) -> Network:

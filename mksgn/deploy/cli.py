@@ -1,6 +1,6 @@
 """mksgn-deploy: model.nir → a program, and its spikes in Lava or in the emulator."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +33,6 @@ from mksgn.deploy.options import (
     TimeStep,
     VInit,
     check_place,
-    simulator_folder,
 )
 from mksgn.deploy.placement import check
 from mksgn.deploy.placement.chips import Chip, chip_named, known_chips
@@ -118,25 +117,21 @@ def deploy(
 ) -> None:
     """Compile any NIR graph, and run the clips of SOURCE, or arrays, through it.
 
-    A file that is not quantised runs in fixed point with --calibration. Export's quantiser then gives each population
-    its scale, and the command prints which bound determined it, what saturates, and how well the spikes agree with float.
+    One that is not quantised runs in fixed point with --calibration; scales, saturation and agreement are then printed.
 
     Example: mksgn-deploy runs/demo/model.nir --data synthetic --limit 8 --backend lava -o runs/deploy
     """
     runs = data is not None or inputs is not None
-    simulator = simulator_folder(to, out, has_inputs=runs)
-    output_folder.check(out, runs=runs, overwrite=overwrite)
+    simulator = output_folder.check(out, to, runs=runs, overwrite=overwrite)
     graph = _graph_of(model, data, inputs)
-    only_described = describe and not (calibration or data or inputs or check_limits or print_after)
-    precision = _describable(graph, precision) if only_described else precision
+    precision = _describable(graph, precision, describe and not (calibration or runs or check_limits or print_after))
     reading = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
     samples = None if calibration is None else _calibration(graph, calibration, split)
     options = {"steps": steps, "after": _printer(print_after, precision), **reading.options}
     program = compile_graph(graph, precision=precision, calibration=samples, **options)
     given = None if inputs is None else arrays.load(inputs)
-    for line in () if print_after else conventions(graph, reading, samples if given is None else given):
-        output.print(line)
-    _print_scales(graph, program, calibration)
+    lines = () if print_after else conventions(graph, reading, samples if given is None else given)
+    _print_compiled(graph, program, calibration, lines)
     if describe:
         describe_program(program, steps or _steps(program, given))
     with output_folder.writing(out, runs=runs, overwrite=overwrite) as folder:
@@ -147,14 +142,10 @@ def deploy(
             execution, facts = _run_source(graph, program, data, (split, limit, seed, steps), run_inputs)
         elif inputs is not None and given is not None:
             execution, facts = _run_arrays(program, inputs.name, given, limit, run_inputs)
-        elif describe or check_limits or print_after:
-            return
         else:
-            return _print_size(model, program)
+            return None if describe or check_limits or print_after else _print_size(model, program)
         if folder is not None:
             output_folder.write_run(folder, model, graph, program, execution, facts)
-    if out is not None:
-        output.print(f"wrote {out / 'spikes.npz'}, outputs.npz, counters.json and manifest.json")
 
 
 @dataclass(frozen=True)
@@ -190,9 +181,9 @@ def _print_size(model: Path, program: Program) -> None:
     output.print(f"{model}: {size}; give --data or --inputs to run it")
 
 
-def _describable(graph: nir.NIRGraph, precision: str) -> str:
+def _describable(graph: nir.NIRGraph, precision: str, only_described: bool) -> str:
     """The precision in which a graph can be described: float for one that is not quantised."""
-    if precision == "float" or json_of(graph, "quantization") is not None:
+    if not only_described or precision == "float" or json_of(graph, "quantization") is not None:
         return precision
     output.print("the file is not quantised: described in float; --calibration describes it in fixed point")
     return "float"
@@ -213,8 +204,11 @@ def _printer(print_after: str | None, precision: str) -> Callable[[str, Program]
     return show
 
 
-def _print_scales(graph: nir.NIRGraph, program: Program, calibration: str | None) -> None:
-    """The scales of a file that was quantised here, or why --calibration was not used."""
+def _print_compiled(graph: nir.NIRGraph, program: Program, calibration: str | None, lines: Iterable[str]) -> None:
+    """What the file leaves open, in `lines`, and the scales of a file that was quantised here, or why --calibration was
+    not used."""
+    for line in lines:
+        output.print(line)
     quantised = json_of(graph, "quantization") is not None
     scales = program.quantization
     if not quantised and scales is not None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import nir
 
+from mksgn.common.console import output
 from mksgn.common.errors import BadInputError
 from mksgn.common.replacement import FileSet, writing_into
 from mksgn.deploy import run_folder
 from mksgn.deploy.errors import ChipLimitError
 from mksgn.deploy.execution import Execution
+from mksgn.deploy.options import simulator_folder
 from mksgn.deploy.program.program import Program
 
 OUTPUTS_FILE, COUNTERS_FILE, CORES_FILE, SANA_FE = "outputs.npz", "counters.json", "cores.png", "sana-fe"
@@ -23,8 +25,19 @@ DEPLOYMENT = FileSet(
 )
 
 
-def check(out: Path | None, *, runs: bool, overwrite: bool) -> None:
-    """Raise BadInputError where files of `out` would be lost: all of a run's, or of --check alone a run's picture."""
+def check(out: Path | None, to: str | None, *, runs: bool, overwrite: bool) -> Path | None:
+    """Return the folder for a simulator's files; None without --to.
+
+    Raises:
+        DeployError: There is no such simulator, or no folder or inputs for it.
+        BadInputError: Files of `out` would be lost: all of a run's, or of --check alone a run's picture.
+    """
+    simulator = simulator_folder(to, out, has_inputs=runs)
+    _check_replaced(out, runs=runs, overwrite=overwrite)
+    return simulator
+
+
+def _check_replaced(out: Path | None, *, runs: bool, overwrite: bool) -> None:
     if out is None:
         return
     if runs:
@@ -42,7 +55,7 @@ def writing(out: Path | None, *, runs: bool, overwrite: bool) -> Iterator[Path |
     Raises:
         BadInputError: As `check`, or another process writes into it.
     """
-    check(out, runs=runs, overwrite=overwrite)
+    _check_replaced(out, runs=runs, overwrite=overwrite)
     if out is None:
         yield None
     elif not runs:
@@ -56,6 +69,8 @@ def writing(out: Path | None, *, runs: bool, overwrite: bool) -> Iterator[Path |
                 if (draft / CORES_FILE).exists() and not DEPLOYMENT.present(out):
                     os.replace(draft / CORES_FILE, out / CORES_FILE)
                 raise
+        names = f"{run_folder.SPIKES_FILE}, {OUTPUTS_FILE}, {COUNTERS_FILE} and {run_folder.MANIFEST_FILE}"
+        output.print(f"wrote {out / names}")
 
 
 def write_run(

@@ -39,6 +39,9 @@ from mksgn.train.transforms import body_inputs
 app = new_app("Write a trained student to a file that needs neither PyTorch nor mksgn to be read.")
 
 CALIBRATION_CLIPS = 24
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="replace a file of another format too; one of the same always is")
+]
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,7 @@ def export(
     v_init: Annotated[str, typer.Option(help=f"initial state of a NIR file's neurons: {', '.join(V_INITS)}")] = ZERO,
     integration: Annotated[str, typer.Option(help=f"step of a NIR file's neurons: {', '.join(INTEGRATIONS)}")] = EULER,
     spike_delay: Annotated[int, typer.Option(help="steps until a spike leaves a NIR file's neuron: 0 or 1")] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="replace a file of another format too; one of the same always is")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Fold batch norms, quantise, write, and verify.
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 
 import h5py
 import numpy as np
@@ -12,17 +11,9 @@ import torch
 from mksgn.common import writing
 from mksgn.common.errors import BadInputError
 from mksgn.common.writing import append, check_replaceable, replacing, replacing_file, replacing_folder
+from tests.support.full_disk import full_disk
 
 BIG = np.random.default_rng(0).integers(0, 255, 50_000, np.uint8)
-
-
-@pytest.fixture
-def full_disk():
-    """Let no file grow beyond 4 KiB, which fails as a full disk does, and needs no disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def names(folder):
@@ -82,12 +73,12 @@ def put_picture(path):
 
 
 @pytest.mark.parametrize("put", [put_npz, put_tensors, put_hdf5, put_text, put_picture])
-def test_a_full_disk_is_one_error_and_leaves_what_was_there(tmp_path, full_disk, capfd, put):
+def test_a_full_disk_is_one_error_and_leaves_what_was_there(tmp_path, capfd, put):
     if put is put_picture:
         pytest.importorskip("matplotlib")
     path = tmp_path / "a"
     path.write_text("old")
-    with pytest.raises(OSError, match="File too large") as caught:
+    with full_disk(), pytest.raises(OSError, match="File too large") as caught:
         put(path)
     assert caught.value.errno == errno.EFBIG
     assert caught.value.filename == str(path)

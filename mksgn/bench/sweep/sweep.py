@@ -83,7 +83,7 @@ def sweep(
 
     Raises:
         BadInputError: The grid cannot be run, the folder holds a sweep that is neither to be resumed nor to be replaced, or
-            another one, another process writes into it, or a task kills every worker.
+            another one; another process writes into it; a task kills every worker.
         MissingExtraError: Dask is not installed.
     """
     SWEEP.check(out, resume=resume, overwrite=overwrite)
@@ -91,12 +91,8 @@ def sweep(
     placed_on = {name: chip_named(name, chips) for name in grid.axes.chip}
     for name in grid.energy_models:
         model_named(name, models)
-    clips = as_samples(open_data(grid.data, split=grid.split, limit=grid.limit, seed=grid.seed))
+    clips = _samples(grid)
     checkpoints = {label: _read(Path(path)) for label, path in grid.axes.model.items()}
-    if not len(clips):
-        raise BadInputError(f"{grid.data}: no samples")
-    if clips.labels is None:
-        raise BadInputError(f"{grid.data}: a sweep weighs accuracy against energy, and there are no labels; add y")
     request = {
         **grid.request(),
         "models": {label: sha256(Path(path)) for label, path in grid.axes.model.items()},
@@ -107,18 +103,31 @@ def sweep(
     }
     with SWEEP.writing(out, resume=resume, overwrite=overwrite, old=pictures) as place:
         begin(place, out, request)
-        unfinished: Unfinished = {}
-        for variant in grid.variants():
-            points = [Point(variant=variant, chip=chip) for chip in grid.axes.chip]
-            if not all(_finished(place, point) for point in points):
-                unfinished[variant.label] = (variant, points)
-        if unfinished:
+        if unfinished := _unfinished(grid, place):
             with connected(workers, scheduler) as client:
                 _check_versions(client, request["environment"])
                 _Runner(grid, place, client, clips, models, placed_on, request).run(unfinished, checkpoints)
         records = {point.label: load(place / "points" / point.label) for point in grid.points()}
         tables(place, records)
     return records
+
+
+def _samples(grid: Grid) -> SampleSet:
+    samples = as_samples(open_data(grid.data, split=grid.split, limit=grid.limit, seed=grid.seed))
+    if not len(samples):
+        raise BadInputError(f"{grid.data}: no samples")
+    if samples.labels is None:
+        raise BadInputError(f"{grid.data}: a sweep weighs accuracy against energy, and there are no labels; add y")
+    return samples
+
+
+def _unfinished(grid: Grid, place: Path) -> Unfinished:
+    unfinished: Unfinished = {}
+    for variant in grid.variants():
+        points = [Point(variant=variant, chip=chip) for chip in grid.axes.chip]
+        if not all(_finished(place, point) for point in points):
+            unfinished[variant.label] = (variant, points)
+    return unfinished
 
 
 class _Runner:
