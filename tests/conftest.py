@@ -33,6 +33,7 @@ SERIAL_PLACES = (
     "tests/bench/test_run.py",
     "tests/train/test_loop_killed.py",
     "tests/test_soak.py",
+    "tests/test_killed.py",
 )
 
 

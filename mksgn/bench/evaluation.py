@@ -24,7 +24,6 @@ from mksgn.deploy.placement.loads import core_loads
 from mksgn.deploy.placement.mesh import Hop, coordinates, hops_of_run
 from mksgn.deploy.placement.place import Placement as Placed
 from mksgn.deploy.placement.place import place
-from mksgn.deploy.program.program import Program
 from mksgn.deploy.run_folder import environment
 
 

@@ -25,14 +25,14 @@ from mksgn.common.errors import BadInputError, first_line
 from mksgn.common.quoting import printable, quoted
 from mksgn.common.schemas import Amount, StrictModel
 from mksgn.common.validation import one_line
-from mksgn.common.writing import replacing
+from mksgn.common.writing import replacing_file
 from mksgn.deploy.execution import Counters
 from mksgn.deploy.run_folder import TRAINS
 
 SCHEMA = "mksgn.progress/4"
 COUNTS = [f.name for f in fields(Counters) if f.name != "per_neuron"]
 SEAL = "sha256"
-REMEDY = "start over, in another folder (-o) or without --resume"
+REMEDY = "start over with --overwrite, or in another folder (-o)"
 
 Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 Shape = tuple[Whole, ...]
@@ -109,7 +109,7 @@ class Progress:
         }
         for clip, trains in self.trains.items():
             arrays[f"trains/{clip}"] = _join({name: packed.bits for name, packed in trains.items()})
-        with replacing(path) as temporary, open(temporary, "wb") as file:
+        with replacing_file(path) as file:
             np.savez(file, **arrays, **{SEAL: _seal(arrays)})
 
     @classmethod
@@ -256,7 +256,7 @@ def check_same(path: Path, begun: Identity, requested: Identity) -> None:
         if begun.get(name) != requested.get(name):
             raise BadInputError(
                 f"{path}: begun with {name} {_short(begun.get(name))}, now {_short(requested.get(name))}; "
-                "give the same to --resume, or start over in another folder (-o)"
+                "give the same to --resume, or start over with --overwrite or in another folder (-o)"
             )
 
 

@@ -17,7 +17,7 @@ from mksgn.common import hdf5
 from mksgn.common.contents import check_content
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.common.quoting import printable
-from mksgn.common.writing import replacing
+from mksgn.common.writing import replacing_file
 from mksgn.deploy.run_folder import SPIKES_FILE, read_manifest, read_train, recorded
 
 SPIKES = "spikes"
@@ -69,8 +69,8 @@ def write(recording: Recording, path: Path, dt: float) -> None:
     slashed = sorted(name for name in nodes if "/" in name)
     if slashed:
         raise BadInputError(f"{path}: population {slashed[0]}: HDF5 has no '/' in names; rename it in the graph")
-    with replacing(path) as temporary:
-        nir.write_data(str(temporary), nir.NIRGraphData(nodes))
+    with replacing_file(path) as file:
+        nir.write_data(file, nir.NIRGraphData(nodes))
 
 
 def dt_of_folder(folder: Path) -> float:

@@ -18,10 +18,11 @@ import torch
 from mksgn.common import npz
 from mksgn.common.errors import BadInputError
 from mksgn.common.json_text import parsed
-from mksgn.common.reading import RECORD_BYTES, read_bytes
-from mksgn.common.schemas import check_schema
 from mksgn.common.quoting import printable, quoted
-from mksgn.common.writing import replacing
+from mksgn.common.reading import RECORD_BYTES, read_bytes
+from mksgn.common.replacement import settle
+from mksgn.common.schemas import check_schema
+from mksgn.common.writing import replacing_file, write_text
 from mksgn.deploy import spike_bits
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program.program import Program
@@ -74,13 +75,13 @@ def write_spikes(execution: Execution, path: Path, **more: np.ndarray) -> None:
     for name, spikes in execution.spikes.items():
         arrays[f"trains/{name}"] = spike_bits.pack(spikes[:TRAINS].ravel())
         arrays[f"shape/{name}"] = np.array(spikes[:TRAINS].shape)
-    with replacing(path) as temporary, open(temporary, "wb") as file:  # an open file: numpy adds .npz to a name
+    with replacing_file(path) as file:  # numpy would add .npz to a name
         np.savez_compressed(file, **arrays)
 
 
 def write_outputs(execution: Execution, path: Path) -> None:
     """Write outputs by name, (samples, steps, *shape) float32."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing_file(path) as file:
         outputs: dict[str, Any] = dict(execution.outputs)
         np.savez_compressed(file, **outputs)
 
@@ -97,8 +98,7 @@ def write_counters(execution: Execution, path: Path) -> None:
         for name, c in execution.counters.items()
     }
     facts = {"samples": execution.samples, "steps": execution.steps, "populations": counters}
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(facts, indent=2) + "\n")
 
 
 def read_train(path: Path, population: str) -> np.ndarray:
@@ -171,11 +171,26 @@ def write_manifest(
     _replace(folder / MANIFEST_FILE, manifest)
 
 
-def update_manifest(folder: Path, files: Iterable[str]) -> None:
-    """Compute the hashes of `files` again, after they were written from the contents of the others."""
+def update_manifest(folder: Path, files: Iterable[str], out: Path | None = None) -> None:
+    """Compute the hashes of `files` again, after they were written from the contents of the others.
+
+    With `out`, they are there, and the manifest is written there too.
+    """
+    out = out or folder
     manifest = read_manifest(folder)
-    manifest["files"] |= {name: sha256(folder / name) for name in files}
-    _replace(folder / MANIFEST_FILE, manifest)
+    manifest["files"] |= {name: sha256(out / name) for name in files}
+    _replace(out / MANIFEST_FILE, manifest)
+
+
+def listed(folder: Path) -> list[str]:
+    """Name the files that belong to the run in a folder: its manifest lists them, with the hashes that they have."""
+    try:
+        files = read_manifest(folder)["files"]
+        return [
+            n for n, sha in files.items() if n == Path(n).name and (folder / n).is_file() and sha256(folder / n) == sha
+        ]
+    except (BadInputError, KeyError, AttributeError):
+        return []
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -184,6 +199,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         BadInputError: it cannot be read, or was changed since it was written.
     """
+    settle(folder)
     path = folder / MANIFEST_FILE
     raw = read_bytes(path, RECORD_BYTES, "name the folder of a finished run")
     manifest = parsed(raw, path, "it was changed since it was written")
@@ -203,8 +219,7 @@ def _replace(path: Path, manifest: dict[str, Any]) -> None:
         **{k: v for k, v in manifest.items() if k not in ("schema", "sha256")},
     }
     draft = json.dumps(unsealed, indent=2, ensure_ascii=False) + "\n"
-    with replacing(path) as temporary:
-        temporary.write_text(draft.replace(UNSEALED, _seal(draft), 1), encoding="utf-8")
+    write_text(path, draft.replace(UNSEALED, _seal(draft), 1))
 
 
 def _seal(text: str) -> str:

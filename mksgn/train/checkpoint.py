@@ -15,8 +15,9 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.common.quoting import printable, quoted
+from mksgn.common.replacement import settle
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
-from mksgn.common.writing import replacing
+from mksgn.common.writing import replacing_file
 from mksgn.train import torch_file
 from mksgn.train.restored import check_like, check_plain, check_texts
 from mksgn.train.streams import StreamNormaliser
@@ -90,7 +91,7 @@ def sha256(path: Path) -> str:
 
 def save_atomically(values: dict[str, Any], path: Path) -> None:
     # an open file: torch writes a file's name into the archive, and the temporary one differs each time
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing_file(path) as file:
         torch.save(values, file)
 
 
@@ -170,6 +171,7 @@ MADE_BY = {SCHEMA: "a model.pt written by mksgn-train", TEACHER_SCHEMA: "a teach
 
 def _read(path: Path, schema: str) -> Any:
     """Read a file of plain tensors; `schema`, the expected one, decides the remedy in errors."""
+    settle(path.parent)
     if not path.exists():
         command = "mksgn-train --out DIR" if schema == SCHEMA else "mksgn-train --teacher --out DIR"
         raise BadInputError(f"{path}: no such file; make one with {command}")

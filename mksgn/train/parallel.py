@@ -47,6 +47,11 @@ def check_device(device: str, precision: str = "float32") -> None:
         raise BadInputError(f"precision mixed needs bfloat16, which {device} does not have; use precision=float32")
 
 
+def leads() -> bool:
+    """Whether this is the first of torchrun's processes, or the only one: it writes the files and reports."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class Group:
     """The processes of a training, often one, which communicates nothing. `device` is this
     process's own."""

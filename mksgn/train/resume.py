@@ -13,9 +13,25 @@ from torch.optim import Optimizer
 
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.common.quoting import printable, quoted
+from mksgn.common.replacement import FileSet
+from mksgn.common.writing import write_text
 from mksgn.train import torch_file
 from mksgn.train.checkpoint import save_atomically
 from mksgn.train.restored import check_like, check_plain
+
+MODEL_FILE, TEACHER_FILE = "model.pt", "teacher.pt"
+STATE_FILE, METRICS_FILE, CONFIG_FILE = "state.pt", "metrics.jsonl", "config.json"
+
+
+def training_files(product: str) -> FileSet:
+    """The files of a training whose model is `product`."""
+    return FileSet(
+        "training",
+        names=(product, STATE_FILE, METRICS_FILE, CONFIG_FILE),
+        results=(MODEL_FILE, TEACHER_FILE),
+        resumable=(STATE_FILE,),
+        option="--out",
+    )
 
 
 class Stateful(Protocol):
@@ -41,17 +57,11 @@ class TrainingFolder:
 
     @property
     def state(self) -> Path:
-        return self.product.with_name("state.pt")
+        return self.product.with_name(STATE_FILE)
 
     @property
     def metrics(self) -> Path:
-        return self.product.with_name("metrics.jsonl")
-
-    def clear(self) -> None:
-        """Delete state and model of an earlier training, so that they are never taken for this
-        one's."""
-        for stale in (self.state, self.product):
-            stale.unlink(missing_ok=True)
+        return self.product.with_name(METRICS_FILE)
 
     def restore(self) -> list[dict[str, Any]]:
         """Load the parts from state.pt, if there is one.
@@ -65,7 +75,7 @@ class TrainingFolder:
         if not self.state.exists():
             return []
         try:
-            saved = torch_file.read(self.state, "delete it, or train without --resume")
+            saved = torch_file.read(self.state, "start over with --overwrite instead of --resume")
             before = _settings(saved)
         except BadInputError:
             raise
@@ -77,7 +87,7 @@ class TrainingFolder:
         ]
         if changed:
             raise BadInputError(
-                f"{self.state}: is of another training ({'; '.join(changed)}); use the same settings, or another --out"
+                f"{self.state}: is of another training ({'; '.join(changed)}); use the same settings, --overwrite, or another --out"
             )
         try:
             _check_lines(saved["metrics"])
@@ -90,21 +100,23 @@ class TrainingFolder:
 
     def _not_resumable(self, error: Exception) -> BadInputError:
         return BadInputError(
-            f"{self.state}: cannot be resumed ({printable(first_line(error))}); delete it, or train without --resume"
+            f"{self.state}: cannot be resumed ({printable(first_line(error))}); start over with --overwrite instead of --resume"
         )
 
     def start(self, lines: list[dict[str, Any]], config: dict[str, Any]) -> None:
         """Write config.json, and metrics.jsonl with the epochs that are done."""
-        self.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        self.product.with_name("config.json").write_text(json.dumps(config, indent=2) + "\n")
+        self._write_metrics(lines)
+        write_text(self.product.with_name(CONFIG_FILE), json.dumps(config, indent=2) + "\n")
 
     def keep(self, lines: list[dict[str, Any]]) -> None:
-        """Append the last epoch's line, then write the state; killed in between, a resumed training
+        """Write metrics.jsonl with the last epoch's line, then the state; killed in between, a resumed training
         repeats the epoch."""
-        with open(self.metrics, "a") as file:
-            file.write(json.dumps(lines[-1]) + "\n")
+        self._write_metrics(lines)
         states = {name: part.state_dict() for name, part in self.parts.items()}
         save_atomically({**states, "metrics": lines, "settings": self.settings}, self.state)
+
+    def _write_metrics(self, lines: list[dict[str, Any]]) -> None:
+        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _settings(saved: Any) -> dict[str, Any]:

@@ -231,7 +231,7 @@ def test_a_file_of_an_older_version_is_refused_in_one_line(tmp_path):
         Progress.load(tmp_path / "progress.npz")
     assert str(error.value) == (
         f"{tmp_path / 'progress.npz'}: schema is 'mksgn.progress/1', this version reads 'mksgn.progress/4'; "
-        "start over, in another folder (-o) or without --resume"
+        "start over with --overwrite, or in another folder (-o)"
     )
 
 

@@ -153,7 +153,11 @@ def tensor(shape=(2,), strides=(1,), offset=0, stored=2, kind="Float", size=None
 
 
 def test_a_tensor_within_its_storage_is_read(tmp_path):
-    for content, shape in [(tensor(), (2,)), (tensor((2, 1), (1, 2)), (2, 1)), (tensor((0, 10**9), (1, 1)), (0, 10**9))]:
+    for content, shape in [
+        (tensor(), (2,)),
+        (tensor((2, 1), (1, 2)), (2, 1)),
+        (tensor((0, 10**9), (1, 1)), (0, 10**9)),
+    ]:
         (tmp_path / "model.pt").write_bytes(content)
         assert torch_file.read(tmp_path / "model.pt", "").shape == shape
 

@@ -11,8 +11,9 @@ from rich.table import Table
 from mksgn.bench.compare.gate import Bounds
 from mksgn.bench.compare.tables import NONE
 from mksgn.bench.errors import BoundMissedError
+from mksgn.bench.record_io import write_atomically
 from mksgn.common import hdf5
-from mksgn.common.console import table
+from mksgn.common.console import output, table
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import nir_data
 from mksgn.deploy.nir_data import Recording
@@ -145,13 +146,21 @@ def as_json(comparison: Comparison) -> str:
     return json.dumps(values, indent=2)
 
 
+HEADINGS = "| population | decisions | differ | spikes, a | spikes, b |"
+
+
+def is_markdown(head: str) -> bool:
+    """Whether a file begins as `markdown` writes it."""
+    return HEADINGS in head
+
+
 def markdown(comparison: Comparison) -> str:
     """The comparison for a pull request."""
     rows: Sequence[str] = [
         f"| {p.population} | {p.decisions:,} | {p.differ:,} | {p.spikes_a:,} | {p.spikes_b:,} |"
         for p in comparison.populations
     ]
-    head = ["| population | decisions | differ | spikes, a | spikes, b |", "|---|---:|---:|---:|---:|"]
+    head = [HEADINGS, "|---|---:|---:|---:|---:|"]
     return "\n\n".join([*sentences(comparison), "\n".join([*head, *rows])]) + "\n"
 
 
@@ -168,3 +177,23 @@ def raise_different(comparison: Comparison, compared: str) -> None:
     if comparison.differ:
         missed = f"identical: {comparison.differ} of {comparison.decisions} decisions differ"
         raise BoundMissedError(compared, [missed])
+
+
+def compare_and_show(reference: Path, run_folder: Path, bounds: Bounds, page: Path | None, *, print_json: bool) -> None:
+    """Compare a run with a recording, print the comparison, and write it to `page` as Markdown, if that is given.
+
+    Raises:
+        BadInputError: As `compare` and `check_bounds`.
+        BoundMissedError: The runs differ, and `bounds` ask for none.
+    """
+    check_bounds(bounds)
+    comparison = compare(reference, run_folder)
+    if page is not None:
+        write_atomically(page, markdown(comparison))
+    if print_json:
+        print(as_json(comparison))
+    else:
+        for part in (show(comparison), *sentences(comparison)):
+            output.print(part)
+    if bounds.identical:
+        raise_different(comparison, f"{run_folder} compared with {reference}")

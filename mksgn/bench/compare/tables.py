@@ -36,6 +36,12 @@ def tables(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> list[Tab
     ]
 
 
+def is_markdown(head: str) -> bool:
+    """Whether a file begins as `markdown` writes it."""
+    first, _, _ = head.partition("\n")
+    return first.startswith("### ") and " compared with " in first
+
+
 def markdown(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
     """Return the same tables as Markdown; long ones are folded."""
     parts = [f"### {_cell(comparison.names[1])} compared with {_cell(comparison.names[0])}", *sentences(comparison)]

@@ -5,7 +5,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import nir
@@ -16,7 +16,7 @@ import mksgn.export.graph.nodes  # noqa: F401  registers GraphConv and SpikingSe
 from mksgn.common import hdf5
 from mksgn.common.errors import BadInputError, MksgnWarning, first_line
 from mksgn.common.quoting import printable
-from mksgn.common.writing import replacing
+from mksgn.common.writing import replacing_file
 from mksgn.export.graph.checks import check_level, check_ports
 from mksgn.export.graph.content_hash import KEY as HASH
 from mksgn.export.graph.content_hash import content_hash
@@ -46,10 +46,10 @@ def write(graph: nir.NIRGraph, path: Path | str) -> None:
             graph = standard_form(graph)
     graph = _with_hash(_with_input_shapes(graph))
 
-    def uncached(temporary: Path) -> None:
+    def uncached(open_file: BinaryIO) -> None:
         # With HDF5's cache a chunk lies where it is flushed, which is when the last reference to its data set
         # goes. A profiler that holds frames, as Dask's workers do, would move it, and change the file's sha256.
-        with h5py.File(temporary, "w", rdcc_nbytes=0, rdcc_nslots=0) as file:
+        with h5py.File(open_file, "w", rdcc_nbytes=0, rdcc_nslots=0) as file:
             nir.write(file.id, graph)
 
     put(Path(path), uncached)
@@ -95,12 +95,12 @@ def _without_input_shape(graph: nir.NIRGraph) -> str:
     return ""
 
 
-def put(path: Path, write: Callable[[Path], object]) -> None:
+def put(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Put a whole file at `path`, and make its folder if needed.
 
     Args:
         path: Where the file will be.
-        write: Writes it, to the path that it gets.
+        write: Writes it, into the open file that it gets.
 
     Raises:
         BadInputError: `path` cannot be written.
@@ -109,8 +109,8 @@ def put(path: Path, write: Callable[[Path], object]) -> None:
         raise BadInputError(f"{path}: is a directory; name a file in it with -o")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            write(temporary)
+        with replacing_file(path) as file:
+            write(file)
     except OSError as error:
         raise BadInputError(
             f"{path}: cannot be written ({error.strerror or error}); choose another place with -o"
