@@ -131,7 +131,7 @@ def loaded_or_refused(folder) -> str | None:
     except BadInputError as error:
         assert str(error).startswith(f"{folder / 'progress.npz'}: ")
         assert "\n" not in str(error)
-        assert "start over, in another folder" in str(error)
+        assert "start over with --overwrite" in str(error)
         return str(error)
     return None
 

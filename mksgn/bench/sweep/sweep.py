@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.folder import render_reports
-from mksgn.bench.progress import Identity, Progress, check_same
+from mksgn.bench.progress import Identity, Progress, check_digests, check_same
 from mksgn.bench.record import Record
 from mksgn.bench.record_io import load
 from mksgn.bench.run import LINE_EVERY_S, limits_identity
