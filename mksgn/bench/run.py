@@ -20,7 +20,6 @@ from mksgn.bench.report.facts import PRECISIONS, REPORT_FILES
 from mksgn.bench.samples import SampleSet, as_samples
 from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.common.console import output, track
-from mksgn.common.errors import BadInputError
 from mksgn.common.schemas import StrictModel
 from mksgn.common.writing import replacing
 from mksgn.deploy import run_folder

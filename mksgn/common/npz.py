@@ -172,9 +172,7 @@ def locate(path: Path, file: BinaryIO, name: str, start: int, size: int) -> Stor
     return StoredArray(start + stored.offset, stored.shape, stored.dtype, stored.fortran)
 
 
-def _inflated(
-    path: Path, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo, remedy: str
-) -> np.ndarray:
+def _inflated(path: Path, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo, remedy: str) -> np.ndarray:
     """Read a member to its end, where zipfile compares its checksum."""
     with archive.open(member) as stream:
         head = stream.read(_NPY_HEADER)

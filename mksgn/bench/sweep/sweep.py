@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.folder import write_reports
-from mksgn.bench.progress import Identity, Progress, check_same
+from mksgn.bench.progress import Identity, Progress, check_digests, check_same
 from mksgn.bench.record import Record
 from mksgn.bench.record_io import load, write_atomically
 from mksgn.bench.run import LINE_EVERY_S, limits_identity

@@ -343,7 +343,9 @@ def test_a_place_without_a_member_is_refused(tmp_path):
     path = write(tmp_path)
     content = path.read_bytes()
     entry = content.index(b"x_test.npy", content.index(b"PK\x01\x02")) - 46
-    path.write_bytes(content[: entry + 42] + struct.pack("<I", content.index(b"x_test.npy") - 29) + content[entry + 46 :])
+    path.write_bytes(
+        content[: entry + 42] + struct.pack("<I", content.index(b"x_test.npy") - 29) + content[entry + 46 :]
+    )
     assert re.search("not an .npz .*no x_test where the directory has it", read_refused(path))
 
 
