@@ -187,7 +187,7 @@ def _counted(operation: Callable[[Any], None]) -> Callable[[Any], None]:
     return made
 
 
-_LOADERS: dict[int, Callable] = pickle._Unpickler.dispatch  # type: ignore[attr-defined]
+_LOADERS: dict[int, Callable] = pickle._Unpickler.dispatch
 _CHECKED = {
     **{code: _counted(_LOADERS[code]) for code in b"]}(\x85\x86\x87"},  # lists, dictionaries, marks, tuples
     pickle.SETITEM[0]: _setitem,
