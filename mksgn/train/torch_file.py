@@ -174,7 +174,7 @@ class _Walk:
                 if number >= OPERATIONS:
                     raise _RefusedError(f"more than {OPERATIONS:,} operations in its pickle")
                 if operation.name == "STOP":
-                    end = position + 1
+                    end = (position or 0) + 1
                     break
                 step = steps.get(operation.name)
                 if step is None:
