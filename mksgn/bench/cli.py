@@ -33,7 +33,7 @@ from mksgn.bench.record_io import load, write_atomically
 from mksgn.bench.report.facts import REPORT_FILES
 from mksgn.bench.run import bench
 from mksgn.bench.samples import open_samples
-from mksgn.bench.shards import Settings
+from mksgn.bench.shards import MOST_REPEATS, Settings
 from mksgn.bench.targets import check_markdown, write_new
 from mksgn.bench.theory import PAPER_MODEL
 from mksgn.bench.timing_models import known_timing_models
@@ -44,6 +44,7 @@ from mksgn.common.writing import check_replaceable
 from mksgn.deploy import nir_data
 from mksgn.deploy.decode import Decoding
 from mksgn.deploy.options import (
+    MOST_STEPS,
     Analog,
     ChipFiles,
     ChipName,
@@ -75,7 +76,9 @@ def run(
     data: Annotated[str, typer.Option(metavar="SOURCE", help="Clips, or npz:FILE or npy:X[,Y]; the test part is run.")],
     split: Annotated[str | None, typer.Option(help="Name of the data set's split.")] = None,
     limit: Annotated[int | None, typer.Option(help="Largest number of samples to run.", min=1)] = None,
-    steps: Annotated[int | None, typer.Option(help="Time steps of arrays without a time axis.", min=1)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Time steps of arrays without a time axis.", min=1, max=MOST_STEPS)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of synthetic clips.", min=0, max=2**31)] = 0,
     backend: Annotated[str, typer.Option(metavar="[lava|emulator]", help="What executes the network.")] = "lava",
     precision: Annotated[str, typer.Option(metavar="[fixed|float]", help="Arithmetic of the execution.")] = "fixed",
@@ -91,7 +94,9 @@ def run(
     chip: ChipName = "loihi2",
     chip_file: ChipFiles = None,
     compare: Annotated[int | None, typer.Option(help="Samples whose spikes are compared; default: all.", min=0)] = None,
-    repeat: Annotated[int, typer.Option(help="Times that each sample is run, for the spread of times.", min=1)] = 1,
+    repeat: Annotated[
+        int, typer.Option(help="Times that each sample is run, for the spread of times.", min=1, max=MOST_REPEATS)
+    ] = 1,
     shard: Annotated[int | None, typer.Option(help="Samples saved together: a batch; in Lava 64.", min=1)] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,

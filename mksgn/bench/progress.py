@@ -109,8 +109,9 @@ class Progress:
         }
         for clip, trains in self.trains.items():
             arrays[f"trains/{clip}"] = _join({name: packed.bits for name, packed in trains.items()})
+        arrays[SEAL] = _seal(arrays)
         with replacing_file(path) as file:
-            np.savez(file, **arrays, **{SEAL: _seal(arrays)})
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Progress:

@@ -16,6 +16,7 @@ import numpy as np
 
 from mksgn.bench.samples import Presented, SampleSet
 from mksgn.common.errors import BadInputError
+from mksgn.common.quoting import quoted
 from mksgn.deploy import compile_graph, spike_bits
 from mksgn.deploy import run as run_program
 from mksgn.deploy.decode import Decoding
@@ -37,6 +38,9 @@ LAVA_SHARD = 64  # clips; starting a network in Lava takes seconds
 
 Backend = Literal["emulator", "lava"]
 Spikes = dict[str, np.ndarray]  # by population: (bodies, steps, *shape) bool
+
+
+MOST_REPEATS = 1000  # a spread of times needs tens; progress.npz keeps a time of each
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ class Settings:
             value = getattr(self, name)
             if value not in known:
                 raise BadInputError(f"{name} {value!r}: choose {' or '.join(known)}")
-        if self.repeats < 1:
-            raise BadInputError(f"repeat ({self.repeats}) must be at least 1")
+        if not 1 <= self.repeats <= MOST_REPEATS:
+            raise BadInputError(f"repeat ({quoted(self.repeats)}) must be 1 to {MOST_REPEATS:,}")
 
 
 @dataclass(frozen=True, eq=False)

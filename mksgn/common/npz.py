@@ -183,7 +183,7 @@ def _inflated(path: Path, archive: zipfile.ZipFile, name: str, member: zipfile.Z
                 f"{quoted(name)} has {member.file_size:,} bytes, expected {stored.offset + stored.size:,}"
             )
         content = np.empty(stored.size, np.uint8)
-        view = memoryview(content)
+        view = content.data
         done = min(len(head) - stored.offset, stored.size)
         view[:done] = head[stored.offset : stored.offset + done]
         while done < stored.size:

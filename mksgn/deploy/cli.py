@@ -22,6 +22,7 @@ from mksgn.deploy.errors import ChipLimitError, DeployError
 from mksgn.deploy.execute import present
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.options import (
+    MOST_STEPS,
     Analog,
     ChipFiles,
     ChipName,
@@ -66,7 +67,7 @@ Precision = Annotated[str, typer.Option(help="fixed or float")]
 Calibration = Annotated[
     str | None, typer.Option(help="SOURCE or arrays that quantise an unquantised file, for --precision fixed")
 ]
-Steps = Annotated[int | None, typer.Option(help="time steps of arrays without a time axis", min=1)]
+Steps = Annotated[int | None, typer.Option(help="time steps of arrays without a time axis", min=1, max=MOST_STEPS)]
 Device = Annotated[str, typer.Option(help="device of the emulator: cpu or cuda")]
 Check = Annotated[bool, typer.Option("--check", help="check the program against the chip's limits; exit code 4")]
 Describe = Annotated[

@@ -13,6 +13,8 @@ from mksgn.deploy.placement.chips import CHIPS
 from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO, with_conventions
 from mksgn.export.graph.standard import standard_form
 
+MOST_STEPS = 100_000  # of a sample: a spike of each neuron at each step is held where trains are recorded
+
 
 def _choices(what: str, meanings: Mapping[Any, str]) -> str:
     return f"{what}. " + "; ".join(f"{value}: {meaning}" for value, meaning in meanings.items())

@@ -54,7 +54,9 @@ def train(
     data: Annotated[str, typer.Option(help=f"SOURCE: {FORMS}")] = "synthetic",
     out: Annotated[Path, typer.Option(help="folder for model.pt, metrics.jsonl and config.json")] = Path("runs/train"),
     split: Annotated[str | None, typer.Option(help="name of the benchmark's split, e.g. xview or view1-2")] = None,
-    epochs: Annotated[int | None, typer.Option(help="number of epochs; default: the config's", min=1)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="number of epochs; default: the config's", min=1, max=config.MOST_EPOCHS)
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="train on at most N clips", min=1)] = None,
     seed: Annotated[int, typer.Option(help="seed of weights, batches and synthetic clips", min=0, max=2**31)] = 0,
     changes: Changes = None,

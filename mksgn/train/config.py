@@ -21,6 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 # learning rate that the model was trained with.
 FINE_TUNING_EPOCHS, FINE_TUNING_RATE = 5, 0.3
 
+MOST_EPOCHS = 10_000  # state.pt has a line of each; the presets have up to 200
 Share = Annotated[Real, Field(ge=0, le=1)]
 Weight = Annotated[Real, Field(ge=0, le=1e6)]
 Factor = Annotated[Real, Field(ge=0.01, le=100)]
@@ -42,13 +43,13 @@ class TrainConfig:
     preset: str = "custom"
     student: dict[str, Any] = Field(default_factory=dict)
     teacher: dict[str, Any] = Field(default_factory=dict)
-    epochs: Integer = Field(default=40, ge=1)
-    batch: Integer = Field(default=32, ge=1)
+    epochs: Integer = Field(default=40, ge=1, le=MOST_EPOCHS)
+    batch: Integer = Field(default=32, ge=1, le=1 << 16)  # clips in memory; the sibling models take 128
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd: Nesterov, momentum 0.9 [sibling]
     learning_rate: Real = Field(default=4e-3, ge=1e-9, le=10)
     weight_decay: Real = Field(default=1e-2, ge=0, le=10)
     schedule: Literal["cosine", "step"] = "cosine"  # step: divided by 10 at each of `milestones`
-    milestones: tuple[Share, ...] = (0.6, 0.85)  # shares of the training
+    milestones: Annotated[tuple[Share, ...], Field(max_length=100)] = (0.6, 0.85)  # shares of the training
     warmup: Share = 0.1  # share of the steps in which the learning rate rises
     clip_gradient: Real = Field(default=3.0, ge=1e-6)  # [sibling]
     precision: Literal["float32", "mixed"] = "float32"  # mixed: bfloat16 convolutions, float32 membranes and weights

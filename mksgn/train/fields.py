@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from mksgn.common.validation import Integer
 from mksgn.train.skeletons import graph
-from mksgn.train.streams import check_streams
+from mksgn.train.streams import MOST_FRAMES, check_streams
 
 
 def _known(name: str) -> str:
@@ -20,9 +20,21 @@ def _odd(length: int) -> int:
     return length
 
 
-Count = Annotated[Integer, Field(ge=1)]
-Frames = Annotated[Integer, Field(ge=2)]
-Kernel = Annotated[Count, AfterValidator(_odd)]
+def check_weights(count: int) -> None:
+    """Raise ValueError for a network that would not fit, before it is built; `count` are the weights of its
+    convolutions."""
+    if count > MOST_WEIGHTS:
+        raise ValueError(f"{count:,} weights, the limit is {MOST_WEIGHTS:,}; take fewer or smaller widths")
+
+
+MOST_WEIGHTS = 1 << 28  # 1 GiB, and 3 GiB with an optimiser's moments, what torch_file reads; `paper` has 3 million
+MOST_DECISIONS = 1 << 30  # of a layer in a body's pass, 4 GiB as float32; `paper` has 2 million
+Width = Annotated[Integer, Field(ge=1, le=4096)]  # channels; the presets have up to 256
+Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=64)]  # blocks; the presets have up to six
+Steps = Annotated[Integer, Field(ge=1, le=1024)]  # the presets have 4; a rate's resolution is 1 / S
+Frames = Annotated[Integer, Field(ge=2, le=MOST_FRAMES)]
+Kernel = Annotated[Integer, Field(ge=1, le=255), AfterValidator(_odd)]  # frames; the presets have up to 9
+ClassName = Annotated[str, Field(max_length=1000)]
 GraphName = Annotated[str, AfterValidator(_known)]
-ClassNames = Annotated[tuple[str, ...], Field(min_length=2)]
+ClassNames = Annotated[tuple[ClassName, ...], Field(min_length=2, max_length=10_000)]  # NTU RGB+D has 120
 Streams = Annotated[tuple[str, ...], AfterValidator(check_streams)]

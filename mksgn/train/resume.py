@@ -74,11 +74,9 @@ class TrainingFolder:
         """
         if not self.state.exists():
             return []
+        saved = torch_file.read(self.state, "start over with --overwrite instead of --resume")
         try:
-            saved = torch_file.read(self.state, "start over with --overwrite instead of --resume")
             before = _settings(saved)
-        except BadInputError:
-            raise
         except Exception as error:  # JSON's errors, and what a wrong type raises
             raise self._not_resumable(error) from error
         now = json.loads(self.settings)
@@ -140,7 +138,7 @@ def _check_lines(lines: Any) -> None:
 def _check_part(saved: Any, part: Stateful, name: str) -> None:
     """Raise BadInputError unless a state has the form of this part's own."""
     form = part.state_dict()
-    if not isinstance(part, Optimizer):
+    if not isinstance(part, Optimizer) or not isinstance(saved, dict):
         return check_like(saved, form, name)
     # a new optimiser has no moments yet: theirs are those of its parameters
     of_groups = {"state": {}, "param_groups": form["param_groups"]}

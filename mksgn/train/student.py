@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -10,7 +10,18 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from mksgn.common.validation import NO_OTHER_ENTRIES, Real, plain, raising_bad_input
-from mksgn.train.fields import ClassNames, Count, Frames, GraphName, Kernel, Streams
+from mksgn.train.fields import (
+    MOST_DECISIONS,
+    ClassNames,
+    Frames,
+    GraphName,
+    Kernel,
+    Steps,
+    Streams,
+    Width,
+    Widths,
+    check_weights,
+)
 from mksgn.train.layers import SASGC, SMF, SSC, STC, init_bn_biases
 from mksgn.train.neurons import LIF
 from mksgn.train.skeletons import adjacency_subsets, graph
@@ -26,12 +37,12 @@ class StudentConfig:
     graph: GraphName
     classes: ClassNames
     frames: Frames = 16
-    stream_channels: Count = 64
-    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 64, 128, 128, 256, 256)
-    heads: Count = 8
+    stream_channels: Width = 64
+    widths: Widths = (64, 64, 128, 128, 256, 256)
+    heads: Width = 8
     kernel: Kernel = 5
-    steps: Count = 4
-    tau: Real = Field(default=2.0, ge=1)
+    steps: Steps = 4
+    tau: Real = Field(default=2.0, ge=1, le=1e6)
     attention: Literal["self", "none"] = "self"
     adjacency: Literal["skeleton", "learned"] = "skeleton"
     fusion: Literal["information", "mean"] = "information"
@@ -42,6 +53,20 @@ class StudentConfig:
         for width in self.widths:
             if self.attention == "self" and width % self.heads:
                 raise ValueError(f"width {width} is not a multiple of heads {self.heads}; change one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _check_size(self) -> StudentConfig:
+        before = (self.widths[0], *self.widths[:-1])
+        # of each block the graph convolution's three subsets, query, key, value and projection, and the kernel
+        check_weights(sum(w * (4 * b + 4 * w + self.kernel * w) for b, w in zip(before, self.widths, strict=True)))
+        channels = max(*self.widths, len(self.streams) * self.stream_channels)
+        decisions = self.steps * channels * self.frames * self.joints
+        if decisions > MOST_DECISIONS:
+            raise ValueError(
+                f"{decisions:,} decisions of a layer for one body, the limit is {MOST_DECISIONS:,}; take fewer steps, "
+                "frames or channels"
+            )
         return self
 
     @property

@@ -13,12 +13,12 @@ The adjacency is free in all entries [sibling].
 from typing import Annotated, Any, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from mksgn.common.validation import NO_OTHER_ENTRIES, plain, raising_bad_input
-from mksgn.train.fields import ClassNames, Count, Frames, GraphName, Kernel, Streams
+from mksgn.train.fields import ClassNames, Frames, GraphName, Kernel, Streams, Width, check_weights
 from mksgn.train.layers import ConvBN, GraphConvBN
 from mksgn.train.skeletons import adjacency_subsets, graph
 from mksgn.train.streams import STREAMS
@@ -34,11 +34,17 @@ class TeacherConfig:
     graph: GraphName
     classes: ClassNames
     frames: Frames = 64
-    widths: Annotated[tuple[Count, ...], Field(min_length=LAYERS, max_length=LAYERS)] = (
+    widths: Annotated[tuple[Width, ...], Field(min_length=LAYERS, max_length=LAYERS)] = (
         (64,) * 4 + (128,) * 3 + (256,) * 3
     )
     kernel: Kernel = 9
     streams: Streams = STREAMS
+
+    @model_validator(mode="after")
+    def _check_size(self) -> "TeacherConfig":
+        of_stream = sum(width * (4 * width + self.kernel * width) for width in self.widths)
+        check_weights(len(self.streams) * of_stream)
+        return self
 
     @property
     def strides(self) -> tuple[int, ...]:

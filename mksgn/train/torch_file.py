@@ -40,11 +40,12 @@ _ELEMENTS = {
 }  # fmt: skip
 _STORAGES = {f"torch {name}Storage": size for name, size in _ELEMENTS.items()}
 _ORDERED, _TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
-_MEMBER = re.compile(r"[^/]+/(?:(data\.pkl|byteorder|version|\.format_version|\.storage_alignment|\.data/serialization_id)|data/(\d+))")  # fmt: skip
+_FACTS = (".format_version", ".storage_alignment", "byteorder", "version", ".data/serialization_id")
+_MEMBER = re.compile(rf"[^/]+/(?:({'|'.join(map(re.escape, ('data.pkl', *_FACTS)))})|data/(\d+))")
 _SMALL = 100  # bytes of a member that is neither the pickle nor values
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """What in a file is not of a dictionary of plain values and tensors."""
 
 
@@ -72,7 +73,7 @@ def read(path: Path, remedy: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, _Refused):
+    if isinstance(error, _RefusedError):
         return str(error)
     # torch's own text advises to load with weights_only=False: only its finding is passed on
     refusal = re.search(r"WeightsUnpickler error:\s*(\S.*)", str(error))
@@ -82,13 +83,13 @@ def _reason(error: Exception) -> str:
 
 def _check(file: Any) -> None:
     if file.read(4) != b"PK\x03\x04":
-        raise _Refused("no zip archive, as torch has written since version 1.6")
+        raise _RefusedError("no zip archive, as torch has written since version 1.6")
     try:
         with archives.opened(file) as archive:
             sizes = _stored(archive)
             content = archive.read(f"{archive.namelist()[0].partition('/')[0]}/data.pkl")
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
-        raise _Refused(printable(first_line(error))) from error
+        raise _RefusedError(printable(first_line(error))) from error
     _Walk(content, sizes).run()
 
 
@@ -100,14 +101,14 @@ def _stored(archive: zipfile.ZipFile) -> dict[str, int]:
     for member in archive.infolist():
         known = _MEMBER.fullmatch(member.filename)
         if known is None or not member.filename.startswith(f"{folder}/"):
-            raise _Refused(f"a member {quoted(member.filename)}, which torch.save doesn't write")
+            raise _RefusedError(f"a member {quoted(member.filename)}, which torch.save doesn't write")
         if member.compress_type != zipfile.ZIP_STORED:
-            raise _Refused(f"{quoted(member.filename)} is compressed, torch.save stores values plain")
+            raise _RefusedError(f"{quoted(member.filename)} is compressed, torch.save stores values plain")
         archives.check_readable([member])
         name, key = known.groups()
         limit = FILE_BYTES if key else PICKLE_BYTES if name == "data.pkl" else _SMALL
         if member.file_size > limit:
-            raise _Refused(f"{quoted(member.filename)} has {member.file_size:,} bytes, the limit is {limit:,}")
+            raise _RefusedError(f"{quoted(member.filename)} has {member.file_size:,} bytes, the limit is {limit:,}")
         with archive.open(member) as stream:  # to its end, where its checksum is compared
             while stream.read(1 << 20):
                 pass
@@ -115,7 +116,7 @@ def _stored(archive: zipfile.ZipFile) -> dict[str, int]:
             sizes[key] = member.file_size
         found.add(name)
     if "data.pkl" not in found:
-        raise _Refused("no data.pkl, the list of its values")
+        raise _RefusedError("no data.pkl, the list of its values")
     return sizes
 
 
@@ -171,16 +172,16 @@ class _Walk:
         try:
             for number, (operation, argument, position) in enumerate(pickletools.genops(self.content)):
                 if number >= OPERATIONS:
-                    raise _Refused(f"more than {OPERATIONS:,} operations in its pickle")
+                    raise _RefusedError(f"more than {OPERATIONS:,} operations in its pickle")
                 if operation.name == "STOP":
-                    end = position + 1
+                    end = (position or 0) + 1
                     break
                 step = steps.get(operation.name)
                 if step is None:
-                    raise _Refused(f"{operation.name} in its pickle, which torch.save doesn't write")
+                    raise _RefusedError(f"{operation.name} in its pickle, which torch.save doesn't write")
                 step(argument)
         except (ValueError, IndexError, KeyError, OverflowError) as error:  # UnicodeDecodeError is a ValueError
-            raise _Refused(f"its pickle is damaged ({printable(first_line(error))})") from error
+            raise _RefusedError(f"its pickle is damaged ({printable(first_line(error))})") from error
         _require(end == len(self.content) and len(self.stack) == 1 and not self.marks, "its pickle ends elsewhere")
 
     def popped(self, count: int) -> list[Any]:
@@ -196,12 +197,12 @@ class _Walk:
 
     def whole(self, value: int) -> None:
         if value.bit_length() >= 8 * WHOLE:
-            raise _Refused(f"a whole number of {value.bit_length():,} bits, torch has {8 * WHOLE}")
+            raise _RefusedError(f"a whole number of {value.bit_length():,} bits, torch has {8 * WHOLE}")
         self.stack.append(value)
 
     def text(self, value: str) -> None:
         if len(value) > TEXT:
-            raise _Refused(f"a text of {len(value):,} characters, the limit is {TEXT:,}")
+            raise _RefusedError(f"a text of {len(value):,} characters, the limit is {TEXT:,}")
         value.encode()  # half a character is an error
         self.stack.append(value)
 
@@ -214,7 +215,7 @@ class _Walk:
             _require(len(items) % 2 == 0, "a key without a value")
             for key in items[::2]:
                 if type(key) not in (str, int):
-                    raise _Refused(f"{_kind(key)} as a key, expected text or a whole number")
+                    raise _RefusedError(f"{_kind(key)} as a key, expected text or a whole number")
             target.items += tuple(items[::2])
         _place(items)
         _require(not target.placed, "a container that is changed after it was put into another one")
@@ -222,7 +223,7 @@ class _Walk:
 
     def name(self, name: str) -> None:
         if name not in (_ORDERED, _TENSOR) and name not in _STORAGES:
-            raise _Refused(f"it names {quoted(name.replace(' ', '.'))}, which is no dense tensor of real numbers")
+            raise _RefusedError(f"it names {quoted(name.replace(' ', '.'))}, which is no dense tensor of real numbers")
         self.stack.append(_Value(f"name {name}"))
 
     def storage(self) -> None:
@@ -231,10 +232,10 @@ class _Walk:
             case _Value(kind="tuple", items=("storage", _Value(kind=kind), str(key), str(), int(count))):
                 element = _STORAGES.get(kind.removeprefix("name "))
             case _:
-                raise _Refused("it names a storage in another way than torch.save")
+                raise _RefusedError("it names a storage in another way than torch.save")
         if element is None or count * element != self.sizes.get(key):
             has = f"{self.sizes[key]:,} bytes" if key in self.sizes else "no bytes"
-            raise _Refused(f"storage {quoted(key)} has {has} for {count:,} values")
+            raise _RefusedError(f"storage {quoted(key)} has {has} for {count:,} values")
         self.stack.append(_Value("storage", items=(count,)))
 
     def call(self) -> None:
@@ -259,7 +260,7 @@ class _Walk:
                 _check_extent(stored, offset, shape, strides)
                 self.stack.append(_Value("tensor"))
             case _:
-                raise _Refused("it calls what makes no dense tensor")
+                raise _RefusedError("it calls what makes no dense tensor")
 
     def attributes(self) -> None:
         """A state_dict's `_metadata`: the versions of its modules."""
@@ -279,7 +280,7 @@ def _check_extent(stored: int, offset: int, shape: tuple, strides: tuple) -> Non
     last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
     count = math.prod(shape)
     if count > stored or (count and last >= stored):
-        raise _Refused(f"a tensor of {count:,} values up to value {last:,} in a storage of {stored:,}")
+        raise _RefusedError(f"a tensor of {count:,} values up to value {last:,} in a storage of {stored:,}")
 
 
 def _tuple(items: Sequence[Any]) -> _Value:
@@ -301,9 +302,9 @@ def _count(target: _Value, items: Sequence[Any]) -> None:
         target.values += values
         target.depth = max(target.depth, depth + 1)
     if target.values > VALUES:
-        raise _Refused(f"more than {VALUES:,} values, counting each place")
+        raise _RefusedError(f"more than {VALUES:,} values, counting each place")
     if target.depth > DEPTH:
-        raise _Refused(f"containers nested more than {DEPTH} deep")
+        raise _RefusedError(f"containers nested more than {DEPTH} deep")
 
 
 def _kind(value: Any) -> str:
@@ -312,4 +313,4 @@ def _kind(value: Any) -> str:
 
 def _require(condition: bool, otherwise: str) -> None:
     if not condition:
-        raise _Refused(otherwise)
+        raise _RefusedError(otherwise)

@@ -180,7 +180,7 @@ def test_float_and_limit(foreign):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--precision", "float", "--inputs", "none.npy"], "none.npy: cannot be read as .npy or .npz"),
+        (["--precision", "float", "--inputs", "none.npy"], "none.npy: no such file; name a file"),
         (["--calibration", "synthetic"],
          "--calibration synthetic: the file carries no normalisation of skeleton clips; give arrays"),
         (["--precision", "float", "--reset", "soft"], "reset 'soft': choose one of zero, subtract, subtract-at-once"),
@@ -211,7 +211,7 @@ def test_the_program_after_a_pass(foreign):
 
 def test_pickled_arrays_are_refused(foreign):
     np.save(foreign / "evil.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(BadInputError, match=r"evil\.npy: cannot be read as \.npy or \.npz"):
+    with pytest.raises(BadInputError, match=r"evil\.npy: evil\.npy holds Python objects, a pickle"):
         deploy(foreign / "net.nir", "--precision", "float", "--inputs", foreign / "evil.npy")
 
 

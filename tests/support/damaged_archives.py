@@ -9,6 +9,7 @@ import pickletools
 import struct
 import zipfile
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -180,7 +181,7 @@ def bomb(size: int, *, name: str = "x.npy", block: int = 1 << 24) -> bytes:
 def edited_pickle(draw: st.DrawFn, content: bytes) -> bytes:
     """A pickle whose operations are taken out, twice, exchanged, or joined by others."""
     places = [position for _, _, position in pickletools.genops(content)] + [len(content)]
-    operations = [content[start:end] for start, end in zip(places, places[1:], strict=False)]
+    operations = [content[start:end] for start, end in pairwise(places)]
     others = [b"N", b")", b"}", b"]", b"(", b"t", b"\x85", b"\x86", b"0", b"2", b"R", b"b", b"s", b"u", b"e", b"a", b"Q",
               b"h\x00", b"q\x00", b"\x8f", b"K\x07", b"cos\nsystem\n", b"\x8a\xff" + b"\xff" * 255, b"G" + b"\x7f" * 8]  # fmt: skip
     for _ in range(draw(st.integers(1, 5))):

@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mksgn.common.errors import BadInputError
 from mksgn.train import checkpoint
@@ -27,6 +29,8 @@ from mksgn.train.datasets import synthetic
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.transforms import body_inputs
+from tests.support.damaged_archives import damage_settings, edited
+from tests.support.refusals import read_or_refused
 
 CLIPS = synthetic.read(4, "train").clips
 
@@ -110,7 +114,7 @@ def test_saving_leaves_no_part_and_replaces_what_was_there(path, tmp_path):
 
 def test_a_save_that_is_cut_off_leaves_the_old_file(model, path, monkeypatch):
     def broken(values, file):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(checkpoint.torch, "save", broken)
@@ -223,6 +227,27 @@ def test_a_file_of_another_schema_is_refused(path, values, found):
         lambda values: values.update(config=None),
         lambda values: values.update(state=None),
         lambda values: values.update(normaliser=None),
+        lambda values: values["normaliser"].update(frames=-1),
+        lambda values: values["normaliser"].update(frames=4.5),
+        lambda values: values["normaliser"].update(frames=10**9),
+        lambda values: values["normaliser"].update(graph="coco-17"),
+        lambda values: values["normaliser"].update(lattice_exponent=-1000),
+        lambda values: values["normaliser"]["units"].update(bone=1e-300),
+        lambda values: values["state"].update({"fc.weight": values["state"]["fc.weight"].double()}),
+        lambda values: values["state"].update({"fc.weight": values["state"]["fc.weight"].T.contiguous()}),
+        lambda values: values["state"].update({"fc.weight": 1.0}),
+        lambda values: values["state"]["fc.weight"].view(-1)[:1].fill_(float("nan")),
+        lambda values: values["state"]["fc.weight"].view(-1)[:1].fill_(float("inf")),
+        lambda values: values["config"].update(widths=[4096] * 20),
+        lambda values: values["config"].update(frames=10**9),
+        lambda values: values["config"].update(streams=[["joint"]]),
+        lambda values: values.update(config={1: 2}),
+        lambda values: values.update(training=[1]),
+        lambda values: values.update(training={"loss": float("nan")}),
+        lambda values: values.update(training={"split": 3}),
+        lambda values: values.update(training={"teacher": torch.zeros(2)}),
+        lambda values: values.update(training={1: "x"}),
+        lambda values: values.update(versions=torch.zeros(2)),
     ],
 )
 def test_a_damaged_model_is_refused(path, damage):
@@ -230,6 +255,35 @@ def test_a_damaged_model_is_refused(path, damage):
     damage(values)
     torch.save(values, path)
     assert "incomplete or damaged model" in refused(path)
+
+
+def test_another_normaliser_than_the_network_s_is_refused(path):
+    values = torch.load(path, weights_only=True)
+    values["normaliser"]["frames"] = 8
+    torch.save(values, path)
+    assert "a normaliser of ('ntu-25', 8) for a network of ('ntu-25', 4)" in refused(path)
+
+
+@pytest.mark.filterwarnings("error")  # torch casts complex weights to real ones with a warning only
+def test_complex_weights_are_refused(path):
+    values = torch.load(path, weights_only=True)
+    values["state"]["fc.weight"] = values["state"]["fc.weight"].to(torch.complex64)
+    torch.save(values, path)
+    assert "it names 'torch.ComplexFloatStorage'" in refused(path)
+
+
+TENSORS = st.sampled_from(
+    [torch.zeros(2), torch.zeros(0), torch.tensor(float("nan")), torch.zeros(2, dtype=torch.long), torch.ones(3, 3).T]
+)
+
+
+@damage_settings(100, 10)
+@given(st.data())
+def test_any_edit_of_a_model_is_read_or_refused(path, data):
+    values = torch.load(path, weights_only=True)
+    torch.save(data.draw(edited(values, TENSORS)), path)
+    read_or_refused(lambda: load(path))
+    save_atomically(values, path)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from mksgn.common.errors import BadInputError
 from mksgn.train.config import PRESETS, TrainConfig, load
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import TeacherConfig
+from tests.support.refusals import refusal
 
 
 @pytest.fixture
@@ -243,3 +244,39 @@ def test_a_preset_builds_a_teacher(name):
     config = TeacherConfig(**{**load(name).teacher, "graph": "ntu-25", "classes": ["a", "b"]})
     assert config.frames == (16 if name in ("base", "frugal") else PRESETS[name]["student"]["frames"])
     assert [i for i, stride in enumerate(config.strides) if stride == 2] == [4, 7]
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("frames", 10**12, "frames: Input should be less than or equal to 4096"),
+        ("frames", "9" * 400, "frames"),
+        ("widths", [10**9], "widths.0: Input should be less than or equal to 4096"),
+        ("widths", [8] * 65, "at most 64"),
+        ("widths", [4096] * 64, "weights, the limit is 268,435,456; take fewer or smaller widths"),
+        ("heads", 10**9, "heads"),
+        ("kernel", 10**9 + 1, "kernel"),
+        ("steps", 10**9, "steps: Input should be less than or equal to 1024"),
+        ("stream_channels", 10**9, "stream_channels"),
+        ("tau", 1e300, "tau"),
+        ("classes", ["x"] * 10_001, "classes"),
+    ],
+)
+def test_sizes_beyond_a_bound_are_refused_before_anything_is_built(entry, value, message):
+    values = {"graph": "ntu-25", "classes": ["a", "b"], "attention": "none", entry: value}
+    assert message in refusal(lambda: StudentConfig(**values))
+
+
+def test_a_body_that_would_not_fit_is_refused():
+    values = {"graph": "ntu-25", "classes": ["a", "b"], "frames": 4096, "steps": 1024, "widths": (64,)}
+    assert "decisions of a layer for one body, the limit is 1,073,741,824" in refusal(lambda: StudentConfig(**values))
+
+
+def test_a_teacher_that_would_not_fit_is_refused():
+    values = {"graph": "ntu-25", "classes": ["a", "b"], "widths": (4096,) * 10}
+    assert "weights, the limit is" in refusal(lambda: TeacherConfig(**values))
+
+
+@pytest.mark.parametrize("change", ["epochs=100000", "batch=1000000000", "epochs=1e300"])
+def test_trainings_without_end_are_refused(change):
+    refusal(lambda: load("demo", changes=[change]))

@@ -4,10 +4,14 @@ import json
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mksgn.common.errors import BadInputError
 from mksgn.train import resume
 from mksgn.train.resume import TrainingFolder, weights_digest
+from tests.support.damaged_archives import damage_settings, edited
+from tests.support.refusals import read_or_refused, refusal
 
 
 @pytest.fixture
@@ -71,3 +75,48 @@ def test_another_training_and_a_damaged_state_are_refused(folder):
         BadInputError, match=r"state.pt: refused: not a file of plain tensors .* start over with --overwrite"
     ):
         folder().restore()
+
+
+def restorable(folder) -> dict:
+    """Keep a training of one step, and return what its state.pt holds."""
+    training = folder()
+    training.start([], {})
+    step(training)
+    training.keep([{"epoch": 1, "loss": 0.5}])
+    return torch.load(training.state, weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda saved: saved["objective"].pop("bias"), "objective: 'bias' is missing"),
+        (lambda saved: saved["objective"]["weight"].fill_(float("nan")), "objective.weight has values that are not"),
+        (lambda saved: saved["optimizer"]["state"].update({7: {}}), "moments of parameter 7, there are 2"),
+        (lambda saved: saved["optimizer"]["state"][0].pop("exp_avg"), "optimizer.state.0: 'exp_avg' is missing"),
+        (lambda saved: saved["optimizer"]["state"][0].update(exp_avg=torch.zeros(1)), "float32 of shape (1,)"),
+        (lambda saved: saved["optimizer"]["param_groups"][0].update(lr="fast"), "lr is of type str, expected of"),
+        (lambda saved: saved["optimizer"]["param_groups"][0].update(lr=float("inf")), "lr is inf"),
+        (lambda saved: saved.update(optimizer=[]), "optimizer is of type list, expected a dictionary"),
+        (lambda saved: saved.update(settings="[]"), "settings: expected a dictionary"),
+        (lambda saved: saved.update(settings="[" * 100_000), "cannot be resumed"),
+        (lambda saved: saved.update(settings=3), "cannot be resumed"),
+        (lambda saved: saved.update(metrics={}), "metrics is of type dict, expected a list"),
+        (lambda saved: saved.update(metrics=[{"epoch": 2}]), "line 1 is not of epoch 1"),
+        (lambda saved: saved["metrics"][0].update(loss=float("nan")), "metrics.0.loss is nan"),
+    ],
+)
+def test_a_state_of_other_types_and_shapes_is_refused(folder, change, message):
+    saved = restorable(folder)
+    change(saved)
+    torch.save(saved, folder().state)
+    found = refusal(folder().restore)
+    assert message in found
+    assert found.endswith("start over with --overwrite instead of --resume")
+
+
+@damage_settings(100, 10)
+@given(st.data())
+def test_any_edit_of_a_state_is_restored_or_refused(folder, data):
+    saved = restorable(folder)
+    torch.save(data.draw(edited(saved)), folder().state)
+    read_or_refused(folder().restore)

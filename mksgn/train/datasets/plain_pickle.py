@@ -10,13 +10,16 @@ pointers.
 The unpickler is the one written in Python, since its memo is a dict. The memo of the C one is an
 array as long as the largest index in the file, so one damaged byte could allocate gigabytes.
 
+A dictionary's keys are plain, and there are no sets: the hash of a nested tuple has no bound in depth, and the
+hash of one that refers to itself twice, again and again, none in time. The number of containers is bounded.
+
 Source: numpy's ndarray.__reduce__ and __reduce_ex__, dtype.__reduce__.
 """
 
 import os
 import pickle
 import re
-import reprlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,13 @@ import numpy as np
 
 from mksgn.common.contents import check_pointer
 from mksgn.common.errors import BadInputError, first_line
+from mksgn.common.quoting import quoted
+from mksgn.common.reading import open_file
 
 MAX_BYTES = 16 << 30  # ntu120_3danno.pkl, the largest that pyskl distributes, has 2 to 4 GB
+MAX_CONTAINERS = 5_000_000  # it has a tenth; an empty one takes a byte in the file and 70 in memory
+_KEYS = (str, int, float, bool, bytes, type(None))
+_HASHING = b"\x8f\x90\x91"  # EMPTY_SET, ADDITEMS, FROZENSET
 _NUMBERS = frozenset(kind + size for kind in "iu" for size in "1248") | {"f2", "f4", "f8", "b1"}
 _NAMES = {
     "numpy": ("ndarray", "dtype"),
@@ -54,11 +62,9 @@ def load(path: Path, remedy: str) -> tuple[Any, int]:
             names anything but arrays of numbers.
     """
     try:
-        check_pointer(path)
-        with path.open("rb") as file:
+        with open_file(path, MAX_BYTES, remedy) as file:
+            check_pointer(path)
             size = os.fstat(file.fileno()).st_size
-            if size > MAX_BYTES:
-                raise pickle.UnpicklingError(f"{size} bytes, the limit is {MAX_BYTES}")
             return _Unpickler(file).load(), size
     except BadInputError:
         raise
@@ -91,13 +97,15 @@ def show(value: object) -> str:
     else as `describe` does."""
     if type(value) is str and re.fullmatch(r"[\w.-]{1,60}", value, re.ASCII):
         return value
-    return ascii(value)[:60] if type(value) in (str, int, float, bool, type(None)) else describe(value)
+    if type(value) is str:
+        return ascii(value[:60])[:60]
+    return quoted(value, 60) if type(value) in (int, float, bool, type(None)) else describe(value)
 
 
 def describe(value: object) -> str:
     """Name the kind of an unexpected value of a pickle for an error message."""
     kinds = {dict: "a dict", list: "a list", tuple: "a tuple", str: "a string", Array: "an array", _Name: "a name"}
-    return kinds.get(type(value)) or ("None" if value is None else f"{type(value).__name__} {reprlib.repr(value)}")
+    return kinds.get(type(value)) or ("None" if value is None else f"{type(value).__name__} {quoted(value)}")
 
 
 class _Dtype:
@@ -141,14 +149,60 @@ class _Name:
                 return text.encode("latin-1")
             case "bytes", ():
                 return b""
-        raise pickle.UnpicklingError(
-            f"calls {self.name} with {reprlib.repr(arguments)}, which makes no array of numbers"
-        )
+        raise pickle.UnpicklingError(f"calls {self.name} with {quoted(arguments)}, which makes no array of numbers")
+
+
+def _setitem(unpickler: Any) -> None:
+    _check_keys(unpickler.stack[-2:-1])
+    unpickler.load_setitem()
+
+
+def _setitems(unpickler: Any) -> None:
+    _check_keys(unpickler.stack[::2])  # the stack since the mark
+    unpickler.load_setitems()
+
+
+def _dict(unpickler: Any) -> None:
+    _check_keys(unpickler.stack[::2])
+    unpickler.load_dict()
+
+
+def _check_keys(keys: list[Any]) -> None:
+    for key in keys:
+        if type(key) not in _KEYS:
+            raise pickle.UnpicklingError(f"{describe(key)} as a key, expected text or a number")
+
+
+def _no_set(unpickler: Any) -> None:
+    raise pickle.UnpicklingError("a set, expected lists and dictionaries")
+
+
+def _counted(operation: Callable[[Any], None]) -> Callable[[Any], None]:
+    def made(unpickler: Any) -> None:
+        unpickler.containers += 1
+        if unpickler.containers > MAX_CONTAINERS:
+            raise pickle.UnpicklingError(f"more than {MAX_CONTAINERS:,} lists, dictionaries and tuples")
+        operation(unpickler)
+
+    return made
+
+
+_LOADERS: dict[int, Callable] = pickle._Unpickler.dispatch
+_CHECKED = {
+    **{code: _counted(_LOADERS[code]) for code in b"]}(\x85\x86\x87"},  # lists, dictionaries, marks, tuples
+    pickle.SETITEM[0]: _setitem,
+    pickle.SETITEMS[0]: _setitems,
+    pickle.DICT[0]: _dict,
+    **dict.fromkeys(_HASHING, _no_set),
+}
 
 
 class _Unpickler(pickle._Unpickler):
     """The unpickler with the names of `_NAMES` only; persistent ids and buffers outside the file
     are refused by default."""
+
+    dispatch = _LOADERS | _CHECKED
+    containers = 0
 
     def find_class(self, module: str, name: str) -> _Name:
         if name not in _NAMES.get(module, ()):

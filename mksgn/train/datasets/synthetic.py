@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mksgn.common.errors import BadInputError
+from mksgn.common.quoting import quoted
 from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_selection
 
 SOURCE = SPLIT = "synthetic"
 GRAPH = "ntu-25"
 PARTS = {"train": 0, "test": 1}  # numbers of their random streams
+MOST_CLIPS = 1_000_000  # a label is kept of each; NTU RGB+D 120 has 114,480
 DEFAULT_LIMIT = {"train": 1000, "test": 200}
 HELD = 2000  # clips, 20 kB each
 
@@ -175,6 +177,8 @@ def read(limit: int | None, part: str, seed: int = 0) -> ClipSet:
     """
     check_selection(SOURCE, (SPLIT,), None, part, limit)
     count = DEFAULT_LIMIT[part] if limit is None else limit
+    if count > MOST_CLIPS:
+        raise BadInputError(f"limit {quoted(count)} of {SOURCE} clips: it must be at most {MOST_CLIPS:,}")
     clips: Sequence[Clip] = LazyClips(np.arange(count) % len(CLASSES), lambda index: clip(index, part, seed))
     if count <= HELD:
         clips = list(clips)

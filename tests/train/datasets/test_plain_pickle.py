@@ -141,6 +141,30 @@ def test_bytes_of_any_length(tmp_path, protocol):
     assert loaded(tmp_path, values, protocol) == values
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"}K\x01" + b"\x85" * 100_000 + b"K\x01s", "a tuple as a key"),  # whose hash would end the process
+        (b"}(K\x01" + b"\x85" * 100_000 + b"K\x01u", "a tuple as a key"),
+        (b"(K\x01" + b"\x85" * 100_000 + b"K\x01d", "a tuple as a key"),
+        (b"}K\x01" + b"q\x00h\x00\x86" * 60 + b"K\x01s", "a tuple as a key"),  # whose hash would take for ever
+        (b"(K\x01" + b"q\x00h\x00\x86" * 60 + b"\x91", "a set"),
+        (b"\x8f(K\x01\x85\x90", "a set"),
+    ],
+)
+def test_what_would_be_hashed_is_plain(tmp_path, body, message):
+    assert message in refusal(tmp_path, b"\x80\x04" + body + b".")
+
+
+def test_more_containers_than_any_file_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(plain_pickle, "MAX_CONTAINERS", 20)
+    assert "more than 20 lists, dictionaries and tuples" in refusal(tmp_path, [[]] + [[] for _ in range(20)], 2)
+
+
+def test_a_number_of_any_length_is_shown():
+    assert show(1 << 100_000) == "a number of 100,001 bits"
+
+
 def test_numpy_1_and_numpy_2_names_read_alike(tmp_path):
     values = {"large": np.arange(300.0), "small": np.arange(3, dtype=">i2"), "one": np.float32(1.5)}
     content = pickle.dumps(values, protocol=2)
@@ -185,12 +209,13 @@ def test_what_is_no_pickle(tmp_path, content):
 
 def test_a_file_over_the_limit_of_its_size(tmp_path, monkeypatch):
     monkeypatch.setattr(plain_pickle, "MAX_BYTES", 10)
-    assert "1000 bytes, the limit is 10" in refusal(tmp_path, b"x" * 1000)
+    with pytest.raises(BadInputError, match=r"has 1,000 bytes, the limit is 10; name another file"):
+        loaded(tmp_path, b"x" * 1000)
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    for path, reason in ((tmp_path / "nothing.pkl", "No such file"), (tmp_path, "Is a directory")):
-        with pytest.raises(BadInputError, match=rf"^{re.escape(str(path))}: cannot be read \({reason}.*: {REMEDY}$"):
+    for path, reason in ((tmp_path / "nothing.pkl", "no such file"), (tmp_path, "is a directory")):
+        with pytest.raises(BadInputError, match=rf"^{re.escape(str(path))}: {reason}; {REMEDY}$"):
             load(path, REMEDY)
 
 

@@ -268,8 +268,8 @@ def test_splits_parts_and_files_that_do_not_exist(tmp_path):
     path = write(tmp_path, document())
     assert "use one of xsub, xview, xsub120, xset" in refused(pyskl_pkl.read, path, "xsub_val", "test")
     assert "use train or test" in refused(pyskl_pkl.read, path, "xsub", "val")
-    assert "cannot be read (No such file" in read_refused(tmp_path / "nothing.pkl")
-    assert "cannot be read (Is a directory" in read_refused(tmp_path)
+    assert "no such file; give pyskl's" in read_refused(tmp_path / "nothing.pkl")
+    assert "is a directory; give pyskl's" in read_refused(tmp_path)
 
 
 @pytest.mark.parametrize(
