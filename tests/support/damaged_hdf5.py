@@ -192,7 +192,7 @@ def _add(file: h5py.File, item: h5py.Dataset, choice: int) -> None:
 
 def _nest(file: h5py.File, item: h5py.Dataset, choice: int) -> None:
     group = _group_of(item)
-    for _ in range((1, 3, 40, 300)[choice % 4]):
+    for _ in range((1, 3, 40, 100)[choice % 4]):
         group = group.require_group("g")
 
 
