@@ -38,6 +38,8 @@ def conventions(graph: nir.NIRGraph, reading: Reading, samples: Arrays | None = 
         if own is None
         else f"time step {own:g} s, the file's"
     ]
+    if "quantization" not in graph.metadata:
+        lines.append("content hash: none, as in any file that mksgn did not quantise; a damaged value is not found")
     if "reset" not in graph.metadata:  # our own files say it
         named = {reset_of(node) for node in firing if "reset" in node.metadata}
         lines += _said("reset", firing, reading.reset, RESETS, named)

@@ -25,27 +25,23 @@ _AXES = ("start_dim", "end_dim")
 _SHAPES = ("input_shape",)
 
 
-_JOIN = {"Input": "out of", "Output": "into"}
+_EDGES = {"Input": "out of", "Output": "into"}
 
 
-def check_ports(graph: nir.NIRGraph) -> None:
-    """Raise BadInputError for a graph without an Input or an Output."""
-    for kind, ports in (("Input", graph.inputs), ("Output", graph.outputs)):
-        if not ports:
-            raise BadInputError(f"the graph has no {kind} node; add one, and an edge {_JOIN[kind]} it")
-
-
-def check_level(graph: nir.NIRGraph, prefix: str = "") -> None:
-    """Check the edges and nodes of a graph, and of those in it.
-
-    Args:
-        graph: The graph.
-        prefix: The names of the graphs that it is in, each with a dot.
+def check_graph(graph: nir.NIRGraph) -> None:
+    """Check a graph that was read.
 
     Raises:
-        BadInputError: An edge of an unknown node, into an Input, or out of an Output; parameters that are no finite
-            numbers; more nodes, edges or numbers than the limits.
+        BadInputError: No Input or Output; an edge of an unknown node, into an Input, or out of an Output; parameters
+            that are no finite numbers; more nodes, edges or numbers than the limits.
     """
+    for kind, ports in (("Input", graph.inputs), ("Output", graph.outputs)):
+        if not ports:
+            raise BadInputError(f"the graph has no {kind} node; add one, and an edge {_EDGES[kind]} it")
+    _check_level(graph, "")
+
+
+def _check_level(graph: nir.NIRGraph, prefix: str) -> None:
     if len(graph.nodes) > NODES or len(graph.edges) > EDGES:
         raise BadInputError(
             f"the graph has {len(graph.nodes):,} nodes and {len(graph.edges):,} edges, the limits are {NODES:,} and "
@@ -67,7 +63,7 @@ def check_level(graph: nir.NIRGraph, prefix: str = "") -> None:
             raise BadInputError(f"{edge}: leads out of an Output, which has none; begin it at the node that it means")
     for name, node in graph.nodes.items():
         if isinstance(node, nir.NIRGraph):
-            check_level(node, f"{prefix}{name}.")
+            _check_level(node, f"{prefix}{name}.")
         else:
             check_node(f"{prefix}{name}", node)
 

@@ -105,11 +105,11 @@ def check_metadata(graph: nir.NIRGraph) -> None:
     for key, (low, high) in _COUNTS.items():
         value = graph.metadata.get(key, low)
         if not _is_number(value) or value != int(value) or not low <= value <= high:
-            raise _refused(key, f"is {quoted(value)}, expected a whole number from {low:,} to {high:,}")
+            raise _refused(key, f"is {_told(value)}, expected a whole number from {low:,} to {high:,}")
     for key in _SECONDS:
         value = graph.metadata.get(key, 1.0)
         if not _is_number(value) or value <= 0:
-            raise _refused(key, f"is {quoted(value)}, expected seconds above 0")
+            raise _refused(key, f"is {_told(value)}, expected seconds above 0")
     _check_texts(graph.metadata)
     schema = graph.metadata.get("schema", SCHEMA)
     if schema != SCHEMA and schema.startswith(SCHEMA.partition("/")[0] + "/"):
@@ -130,7 +130,7 @@ def _check_node(node: nir.NIRNode) -> None:
     _check_texts(node.metadata)
     for key in ("integration", "signal"):
         if not isinstance(node.metadata.get(key, ""), str):
-            raise _refused(key, f"is {quoted(node.metadata[key])}, expected text")
+            raise _refused(key, f"is {_told(node.metadata[key])}, expected text")
     v_init = node.metadata.get("v_init", "")
     if not isinstance(v_init, str) and not (_is_number(v_init) or _is_finite(v_init)):
         raise _refused("v_init", "holds what is not a finite number")
@@ -150,7 +150,7 @@ def _check_values(metadata: Any, depth: int = 0) -> None:
 def _check_texts(metadata: Mapping[str, Any]) -> None:
     for key in _TEXT:
         if not isinstance(metadata.get(key, ""), str):
-            raise _refused(key, f"is {quoted(metadata[key])}, expected text")
+            raise _refused(key, f"is {_told(metadata[key])}, expected text")
 
 
 def _is_number(value: Any) -> bool:
@@ -167,7 +167,7 @@ def _is_finite(value: Any) -> bool:
 def _parsed(key: str, text: Any, expected: TypeAdapter[Any] | None) -> Any:
     """Parse an entry's JSON text, and hold it against what is expected of it."""
     if not isinstance(text, str):
-        raise _refused(key, f"is {quoted(text)}, expected JSON as text")
+        raise _refused(key, f"is {_told(text)}, expected JSON as text")
     try:
         value = json.loads(text, parse_constant=_no_number)
         if expected is not None:
@@ -177,6 +177,10 @@ def _parsed(key: str, text: Any, expected: TypeAdapter[Any] | None) -> Any:
     except (ValueError, RecursionError) as error:
         raise _refused(key, f"is no JSON ({quoted(str(error))})") from error
     return value
+
+
+def _told(value: Any) -> str:
+    return quoted(value.item() if isinstance(value, np.generic) else value)
 
 
 def _no_number(name: str) -> Any:
