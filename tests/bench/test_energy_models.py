@@ -370,7 +370,10 @@ models:
     ("text", "fault"),
     [
         ("models: [", "not YAML"),
-        ("schema: other/1\nmodels: []", "schema is 'other/1', this version reads 'mksgn.energy_models/1'; name a file of that schema"),
+        (
+            "schema: other/1\nmodels: []",
+            "schema is 'other/1', this version reads 'mksgn.energy_models/1'; name a file of that schema",
+        ),
         ("schema: mksgn.energy_models/1\nmodels: [{name: x}]", "x: models.0.evidence: Field required"),
         ("", "Input should be a valid dictionary"),
         (
