@@ -4,6 +4,7 @@ Each population is a node with the observable `spikes`, of shape (samples, steps
 bool, or EventData, as jaxsnn and hxtorch write them. Neurons are counted in C order of the population's shape.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from mksgn.common.contents import check_content, check_hdf5, check_own_content
 from mksgn.common.errors import BadInputError, first_line
+from mksgn.common.quoting import quoted
 from mksgn.common.writing import replacing
 from mksgn.deploy.run_folder import SPIKES_FILE, read_manifest, read_train, recorded
 
@@ -73,7 +75,12 @@ def write(recording: Recording, path: Path, dt: float) -> None:
 def dt_of_folder(folder: Path) -> float:
     """The time step of a run in seconds; 1e-4 where an older manifest does not say."""
     program = read_manifest(folder).get("program") or {}
-    return float(program.get("dt", 1e-4))
+    dt = program.get("dt", 1e-4) if isinstance(program, dict) else None
+    if isinstance(dt, bool) or not isinstance(dt, int | float) or not 0 < dt < math.inf:
+        raise BadInputError(
+            f"{folder}: the manifest's time step is {quoted(dt)}, expected seconds; run the network again"
+        )
+    return float(dt)
 
 
 def read(path: Path, dt: float) -> Recording:
