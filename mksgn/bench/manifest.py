@@ -23,6 +23,7 @@ class ManifestData(LenientModel):
 
     source: str
     split: str | None = None
+    graph: str | None = None
     clips: list[str]
     digests: list[str] = Field(default_factory=list)
     labels: list[int] | None = None

@@ -29,7 +29,7 @@ def load(path: Path | str) -> Record:
     path = path / RUN_FILE if path.is_dir() else path
     settle(path.parent)
     text = read_bytes(path, RECORD_BYTES, "name a run's folder, or its run.json")
-    content = parsed(text, path, "run the benchmark again")
+    content = parsed(text, path, "run the benchmark again", nonfinite=True)  # the model names the field
     check_schema(path, content, SCHEMA, "run the benchmark again")
     try:
         return Record.model_validate_json(text, strict=True)

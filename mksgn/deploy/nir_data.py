@@ -4,6 +4,7 @@ Each population is a node with the observable `spikes`, of shape (samples, steps
 bool, or EventData, as jaxsnn and hxtorch write them. Neurons are counted in C order of the population's shape.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 from mksgn.common import hdf5
 from mksgn.common.contents import check_content
 from mksgn.common.errors import BadInputError, first_line
-from mksgn.common.quoting import printable
+from mksgn.common.quoting import printable, quoted
 from mksgn.common.writing import replacing_file
 from mksgn.deploy.run_folder import SPIKES_FILE, read_manifest, read_train, recorded
 
@@ -76,7 +77,12 @@ def write(recording: Recording, path: Path, dt: float) -> None:
 def dt_of_folder(folder: Path) -> float:
     """The time step of a run in seconds; 1e-4 where an older manifest does not say."""
     program = read_manifest(folder).get("program") or {}
-    return float(program.get("dt", 1e-4))
+    dt = program.get("dt", 1e-4) if isinstance(program, dict) else None
+    if isinstance(dt, bool) or not isinstance(dt, int | float) or not 0 < dt < math.inf:
+        raise BadInputError(
+            f"{folder}: the manifest's time step is {quoted(dt)}, expected seconds; run the network again"
+        )
+    return float(dt)
 
 
 def dt_of_file(path: Path) -> float:

@@ -184,10 +184,14 @@ class Facts:
         """Predictions clip by clip, from the manifest; empty if it lists none."""
         data = self.manifest.get("data", {})
         names, predicted = data.get("clips", []), self.manifest.get("predictions", [])
-        classes = data.get("classes") or [f"class {number}" for number in range(max(predicted, default=-1) + 1)]
+        classes = data.get("classes") or []
+
+        def named(number: int) -> str:
+            return classes[number] if 0 <= number < len(classes) else f"class {number}"
+
         labels = data.get("labels") or [None] * len(names)
         return [
-            Prediction(name, None if label is None else classes[label], classes[number])
+            Prediction(name, None if label is None else named(label), named(number))
             for name, label, number in zip(names, labels, predicted, strict=False)
         ]
 

@@ -13,11 +13,12 @@ from typing import Any
 
 from mksgn.bench.claims import Published
 from mksgn.bench.energy_models import EnergyModel
+from mksgn.bench.manifest import load_manifest
 from mksgn.bench.record import RUN_FILE
 from mksgn.bench.record_io import load, write_atomically
 from mksgn.bench.report.facts import REPORT_FILES, facts_of
 from mksgn.common.extras import require
-from mksgn.deploy.run_folder import MANIFEST_FILE, read_manifest
+from mksgn.deploy.run_folder import MANIFEST_FILE
 
 
 def write_report(
@@ -50,10 +51,15 @@ def write_report(
 
     run_dir = Path(run_dir)
     if manifest is None:
-        manifest = read_manifest(run_dir) if (run_dir / MANIFEST_FILE).is_file() else {}
+        manifest = manifest_of(run_dir)
     facts = facts_of(load(run_dir / RUN_FILE), manifest, models, claims)
     texts = (page.render(facts, clip_of(run_dir, manifest)), markdown.render(facts))
     paths = [(out or run_dir) / name for name in REPORT_FILES]
     for path, text in zip(paths, texts, strict=True):
         write_atomically(path, text)
     return paths
+
+
+def manifest_of(run_dir: Path) -> Mapping[str, Any]:
+    """Read what a folder's manifest states of its data and files; empty if there is none. Raises BadInputError."""
+    return load_manifest(run_dir).model_dump() if (run_dir / MANIFEST_FILE).is_file() else {}
