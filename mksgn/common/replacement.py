@@ -129,8 +129,8 @@ def writing_into(folder: Path, *names: str) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise BadInputError(f"{folder}: is a file, or in one; name a folder") from error
+    except FileExistsError as error:
+        raise BadInputError(f"{folder}: is a file; name a folder") from error
     except OSError as error:
         raise BadInputError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
     with locked(folder):

@@ -17,6 +17,7 @@ from mksgn.train.loop import train, train_teacher
 from mksgn.train.optimizers import weight_groups
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.transforms import body_inputs
+from tests.support.full_disk import content_of
 
 CONFIG = TrainConfig(
     student={"frames": 4, "stream_channels": 2, "widths": [4, 8], "heads": 2, "kernel": 3}, epochs=2, batch=4
@@ -250,22 +251,27 @@ def test_a_finished_training_that_lost_its_model_gets_it_back(whole, tmp_path):
     assert_same_weights(checkpoint.load(tmp_path / "model.pt"), whole[0])
 
 
-def test_without_resume_it_starts_again(whole, tmp_path):
+def test_an_unfinished_training_is_given_up_on_demand_only(whole, tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, seed=1, stop_after=1)
-    assert_same_weights(run(tmp_path), whole[0])
+    with pytest.raises(BadInputError, match=r"holds an unfinished training .* --resume, replace it with --overwrite"):
+        run(tmp_path)
+    assert len(metrics(tmp_path)) == 1
+    assert_same_weights(run(tmp_path, overwrite=True), whole[0])
     assert [line["epoch"] for line in metrics(tmp_path)] == [1, 2]
+    assert not list(tmp_path.glob(".*"))
 
 
-def test_a_new_training_never_leaves_another_one_s_model_beside_its_own_lines(tmp_path):
+def test_a_finished_training_stays_whole_until_the_next_is(whole, tmp_path):
     run(tmp_path, seed=1)
-    teacher = tmp_path / "teacher.pt"
-    teacher.write_bytes(b"a teacher that a student may learn from")
+    (tmp_path / "teacher.pt").write_bytes(b"a teacher that a student may learn from")
+    before = content_of(tmp_path)
     with pytest.raises(Interrupted):
-        run(tmp_path, stop_after=1)
-    assert not (tmp_path / "model.pt").exists()
-    assert len(torch.load(tmp_path / "state.pt", weights_only=True)["metrics"]) == 1
-    assert teacher.exists()
+        run(tmp_path, overwrite=True, stop_after=1)
+    assert {name: data for name, data in content_of(tmp_path).items() if not name.startswith(".")} == before
+    assert_same_weights(run(tmp_path, resume=True), whole[0])
+    assert [line["epoch"] for line in metrics(tmp_path)] == [1, 2]
+    assert sorted(content_of(tmp_path)) == sorted(before)
 
 
 # what is refused
@@ -335,7 +341,7 @@ def test_resuming_another_training_or_a_damaged_one_is_refused(tmp_path):
     with pytest.raises(BadInputError, match="clips 8 → 9"):
         go(9)
     (tmp_path / "state.pt").write_bytes(b"no state")
-    with pytest.raises(BadInputError, match=r"cannot be resumed .* delete it"):
+    with pytest.raises(BadInputError, match=r"cannot be resumed .* start over with --overwrite"):
         go(8)
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInputError, match="is a file; name a folder"):
