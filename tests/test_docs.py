@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import typer
 
 from scripts.commands_page import page as commands_page
 from scripts.docs_site import indented
@@ -57,7 +56,7 @@ def fault_of(command: str) -> str:
     """Have a command's arguments parsed, without running it; return what is wrong with them, or nothing."""
     form = re.sub(r" (…|\[[^\]]*\])", "", command)
     name, *arguments = pages.arguments_of(form)
-    group = typer.main.get_command(pages.app(name))
+    group = pages.parser_of(name)
     try:
         context = group.make_context(name, arguments)
         if hasattr(group, "commands"):
