@@ -29,9 +29,9 @@ setup-docs:
 	@scripts/setup.sh $(VENV) lava,report,dev,docs $(PYTHON)
 
 demo: setup-demo
-	$(BIN)/torchrun --standalone --nproc-per-node 2 -m mksgn.train demo --data synthetic --out $(DEMO)
+	$(BIN)/torchrun --standalone --nproc-per-node 2 -m mksgn.train demo --data synthetic --out $(DEMO) --overwrite
 	$(BIN)/mksgn-export $(DEMO)/model.pt --to nir --quantize 8 --calibration synthetic --verify 20
-	$(BIN)/mksgn-bench run $(DEMO)/model.nir --data synthetic --backend lava --precision fixed -o $(DEMO)
+	$(BIN)/mksgn-bench run $(DEMO)/model.nir --data synthetic --backend lava --precision fixed -o $(DEMO) --overwrite
 	$(BIN)/mksgn-bench check $(DEMO)
 
 # Two workers share the tests. What kills processes or counts what is left of them runs alone afterwards.

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mksgn.common.writing import append
 from mksgn.deploy.run_folder import machine
 
 
@@ -35,8 +36,7 @@ def main(table: Path, results: list[dict[str, Any]]) -> None:
         _ratio(train, "train_over_spikingjelly", "train_spread"),
         _ratio(train, "inference_over_spikingjelly", "inference_spread"),
     )
-    with table.open("a", encoding="utf-8") as file:
-        file.write(_line(cells))
+    append(table, _line(cells))
 
 
 def _ratio(result: dict[str, Any], name: str, spread: str | None = None) -> str:

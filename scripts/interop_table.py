@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from mksgn.common.writing import write_text
 from mksgn.deploy import compile_graph, run
 from mksgn.export.graph.conventions import with_conventions
 from mksgn.export.graph.standard import standard_form
@@ -116,7 +117,7 @@ def main(page: Path) -> None:
         print(" | ".join(new[case.package, case.neuron]))
     text = updated(page.read_text(encoding="utf-8"), new)
     measured_with = f"torch {torch.__version__.partition('+')[0]}"
-    page.write_text(text.replace(f"torch {torch_of(text)}", measured_with), encoding="utf-8")
+    write_text(page, text.replace(f"torch {torch_of(text)}", measured_with))
 
 
 if __name__ == "__main__":

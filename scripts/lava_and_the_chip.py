@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mksgn.common.writing import write_text
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron
 from mksgn.deploy.program.program import Population, Program
@@ -212,7 +213,7 @@ def updated(page: str, name: str, text: str) -> str:
 def main(path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     page = updated(page, "networks", table(network_rows()))
-    path.write_text(updated(page, "student", table(student_rows())), encoding="utf-8")
+    write_text(path, updated(page, "student", table(student_rows())))
 
 
 if __name__ == "__main__":

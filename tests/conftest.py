@@ -28,7 +28,13 @@ settings.register_profile("fast", max_examples=6, derandomize=True, deadline=Non
 # process whose trainings are killed at given moments.
 SERIAL_FIXTURES = {"nothing_left", "helper"}
 # Where they are: `-m serial` need not import all other files.
-SERIAL_PLACES = ("tests/deploy/lava/guard/", "tests/bench/test_run.py", "tests/train/test_loop_killed.py")
+SERIAL_PLACES = (
+    "tests/deploy/lava/guard/",
+    "tests/bench/test_run.py",
+    "tests/train/test_loop_killed.py",
+    "tests/test_soak.py",
+    "tests/test_killed.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

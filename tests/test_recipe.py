@@ -15,7 +15,11 @@ RECIPE = ROOT / "scripts" / "recipe.sh"
 def recipe(*arguments: str) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
-        [RECIPE, *arguments], env={**os.environ, "PATH": path, "CLIPS": "4"}, capture_output=True, text=True, timeout=220
+        [RECIPE, *arguments],
+        env={**os.environ, "PATH": path, "CLIPS": "4"},
+        capture_output=True,
+        text=True,
+        timeout=220,
     )
 
 

@@ -22,6 +22,8 @@ from mksgn.bench.options import (
     ClaimFiles,
     Decode,
     ModelFiles,
+    Overwrite,
+    OverwriteFile,
     RequiredClaims,
     Resume,
     RunFolder,
@@ -32,11 +34,13 @@ from mksgn.bench.report.facts import REPORT_FILES
 from mksgn.bench.run import bench
 from mksgn.bench.samples import open_samples
 from mksgn.bench.shards import Settings
+from mksgn.bench.targets import check_markdown, write_new
 from mksgn.bench.theory import PAPER_MODEL
 from mksgn.bench.timing_models import known_timing_models
 from mksgn.bench.verdicts import evaluate_claims, require_claims
 from mksgn.common.console import new_app, output, run_app
 from mksgn.common.extras import require
+from mksgn.common.writing import check_replaceable
 from mksgn.deploy import nir_data
 from mksgn.deploy.decode import Decoding
 from mksgn.deploy.options import (
@@ -90,6 +94,7 @@ def run(
     repeat: Annotated[int, typer.Option(help="Times that each sample is run, for the spread of times.", min=1)] = 1,
     shard: Annotated[int | None, typer.Option(help="Samples saved together: a batch; in Lava 64.", min=1)] = None,
     resume: Resume = False,
+    overwrite: Overwrite = False,
     energy_model: ModelFiles = None,
     timing_model: TimingFiles = None,
     place: Place = "compact",
@@ -111,6 +116,7 @@ def run(
     options = EvaluationOptions(chip, models, published_claims(claims or ()), chips, times, balance)
     compiling = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
     settings = Settings(backend, precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
+    folder.RUN.check(out, resume=resume, overwrite=overwrite)
     samples = open_samples(data, split=split, limit=limit, seed=seed, steps=steps)
     for note in samples.notes:
         output.print(note)
@@ -118,7 +124,7 @@ def run(
     drawn = None if is_array_source(data) else seed
     record = bench(
         model, samples, out, settings,
-        seed=drawn, options=options, resume=resume, shard=shard, steps=steps, calibration=given,
+        seed=drawn, options=options, resume=resume, overwrite=overwrite, shard=shard, steps=steps, calibration=given,
     )  # fmt: skip
     summary.show(record, torch_accuracy(model, samples))
     if (out / REPORT_FILES[0]).is_file():
@@ -195,7 +201,10 @@ def compare(
     allow_different_prices: Annotated[
         bool, typer.Option("--allow-different-prices", help="Leave out energies of one model at different prices.")
     ] = False,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write Markdown; an earlier comparison there is replaced.")
+    ] = None,
+    overwrite: OverwriteFile = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two runs, with optional bounds.
@@ -208,8 +217,10 @@ def compare(
     rises = (max_rise_energy, max_rise_spikes, max_rise_syn_ops, max_rise_latency, max_rise_cores)
     bounds = Bounds(max_drop_accuracy, *rises, identical=identical, energy_model=under)
     if recordings.is_recording(reference) or recordings.is_recording(run_folder):
-        _compare_recordings(reference, run_folder, bounds, markdown, as_json=as_json)
+        check_markdown(markdown, recordings.is_markdown, overwrite=overwrite)
+        recordings.compare_and_show(reference, run_folder, bounds, markdown, print_json=as_json)
         return
+    check_markdown(markdown, tables.is_markdown, overwrite=overwrite)
     comparison = compare_folders(reference, run_folder)
     verdicts = evaluate_bounds(comparison, bounds, allow_different_data, allow_different_prices)
     if markdown is not None:
@@ -222,31 +233,17 @@ def compare(
     raise_missed(comparison, verdicts)
 
 
-def _compare_recordings(
-    reference: Path, run_folder: Path, bounds: Bounds, markdown: Path | None, *, as_json: bool
-) -> None:
-    recordings.check_bounds(bounds)
-    comparison = recordings.compare(reference, run_folder)
-    if markdown is not None:
-        write_atomically(markdown, recordings.markdown(comparison))
-    if as_json:
-        print(recordings.as_json(comparison))
-    else:
-        for part in (recordings.show(comparison), *recordings.sentences(comparison)):
-            output.print(part)
-    if bounds.identical:
-        recordings.raise_different(comparison, f"{run_folder} compared with {reference}")
-
-
 @app.command("nir-data")
 def write_nir_data(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of mksgn-deploy -o or mksgn-bench run.")],
     out: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    overwrite: OverwriteFile = False,
 ) -> None:
     """Write a run's spike trains in nir's own data format, for nir.read_data.
 
     Example: mksgn-bench nir-data runs/foreign -o runs/foreign.h5
     """
+    check_replaceable(out, False, "known to be a recording", overwrite=overwrite)
     recording = nir_data.of_folder(run_folder)
     nir_data.write(recording, out, nir_data.dt_of_folder(run_folder))
     samples = len(next(iter(recording.spikes.values()))) if recording.spikes else 0
@@ -265,6 +262,7 @@ def compare_chip(
     model_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the measured energy as a file of energy models.")
     ] = None,
+    overwrite: OverwriteFile = False,
 ) -> None:
     """Compare a chip's counters with a run.
 
@@ -277,7 +275,7 @@ def compare_chip(
     record = load(run_folder)
     clips = clip_names(run_folder)
     if template is not None:
-        write_atomically(template, chip_counts.template(record, clips))
+        write_new(template, chip_counts.template(record, clips), "this template, not filled in,", overwrite=overwrite)
         output.print(f"wrote {template}: fill in the counters of your chip")
         return
     if counts is None:
@@ -287,7 +285,8 @@ def compare_chip(
     for part in (*chip_tables.tables(comparison, every=every), *chip_tables.sentences(comparison)):
         output.print(part)
     if model_file is not None:
-        write_atomically(model_file, chip_counts.models_file([chip_counts.model_of(read_out, record)]))
+        models = chip_counts.models_file([chip_counts.model_of(read_out, record)])
+        write_new(model_file, models, "this energy model", overwrite=overwrite)
         output.print(f"wrote {model_file}")
 
 
@@ -299,6 +298,7 @@ def sweep(
         str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler to use instead of local processes.")
     ] = None,
     resume: Resume = False,
+    overwrite: Overwrite = False,
     energy_model: ModelFiles = None,
     chip_file: ChipFiles = None,
     out: Annotated[Path, typer.Option("-o", "--output", help="Folder of the sweep.")] = Path("runs/sweep"),
@@ -314,20 +314,23 @@ def sweep(
     require("the picture of a Pareto front", "report", "matplotlib")
     from mksgn.bench.sweep import pareto
     from mksgn.bench.sweep import sweep as sweeps
+    from mksgn.bench.sweep.folder import SWEEP, pictures
     from mksgn.bench.sweep.grid import read
 
     models, chips = known_models(energy_model or ()), known_chips(chip_file or ())
     requested = read(grid, chips)
+    shown = [model_named(name, models) for name in requested.energy_models]
     records = sweeps.sweep(
-        requested, out, workers=workers, scheduler=scheduler, resume=resume, models=models, chips=chips
-    )
-    points = pareto.rows(requested, records, [model_named(name, models) for name in requested.energy_models])
-    paths = pareto.write(out, requested, points)
+        requested, out, workers=workers, scheduler=scheduler, resume=resume, overwrite=overwrite,
+        models=models, chips=chips,
+        tables=lambda place, records: pareto.write(place, requested, pareto.rows(requested, records, shown)),
+    )  # fmt: skip
+    points = pareto.rows(requested, records, shown)
     for name in requested.energy_models:
         output.print(pareto.front_table(points, name))
     for line in pareto.fits(points):
         output.print(line)
-    output.print(f"wrote {', '.join(map(str, paths))}")
+    output.print(f"wrote {', '.join(str(out / name) for name in SWEEP.results + pictures(out))}")
     mismatches = [f"{row.label}: {row.mismatches}" for row in points if row.mismatches]
     if mismatches:
         raise ParityError(f"{out}: spikes differ from torch's; decisions by point: {'; '.join(mismatches)}")

@@ -24,7 +24,6 @@ from mksgn.deploy.placement.loads import core_loads
 from mksgn.deploy.placement.mesh import Hop, coordinates, hops_of_run
 from mksgn.deploy.placement.place import Placement as Placed
 from mksgn.deploy.placement.place import place
-from mksgn.deploy.program.program import Program
 from mksgn.deploy.run_folder import environment
 
 
@@ -101,14 +100,14 @@ def record_of(
         schedule=schedule_of(program),
     )
     priced = evaluate_claims(counted, options.models, options.claims)
-    timed = _timings(program, execution, options, len(samples), encoder_steps)
+    timed = _timings(placed, execution, options, len(samples), encoder_steps)
     return priced.model_copy(update={"timing": timed})
 
 
 def _timings(
-    program: Program, execution: Execution, options: EvaluationOptions, samples: int, encoder_steps: int
+    placed: Placed, execution: Execution, options: EvaluationOptions, samples: int, encoder_steps: int
 ) -> list[Timing]:
-    models = {model.name: model for model in options.models}
+    program, models = placed.program, {model.name: model for model in options.models}
 
     def energy_of(model: str, placement: Placed) -> float | None:
         """Energy per sample under a model, with the messages of that placement."""
@@ -127,6 +126,7 @@ def _timings(
         balance=options.balance,
         bodies_per_sample=execution.samples / samples,
         energy_of=energy_of,
+        placed=placed,
     )
 
 

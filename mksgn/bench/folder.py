@@ -5,8 +5,11 @@ the record; spikes.npz, the spikes per neuron, the trains of the first bodies an
 first clip; and manifest.json with the hashes of these three. The manifest is written last: where it
 exists, the run is finished. report.html and report.md are made from these files, and their hashes
 are added to the manifest.
+
+A run over an earlier one grows in the hidden folder .run.draft, and replaces it at its end.
 """
 
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,25 +19,46 @@ from mksgn.bench.record import RUN_FILE
 from mksgn.bench.report.facts import REPORT_FILES
 from mksgn.bench.report.write import write_report
 from mksgn.common.console import output
+from mksgn.common.errors import BadInputError
 from mksgn.common.extras import MissingExtraError
-from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE, update_manifest
+from mksgn.common.replacement import FileSet
+from mksgn.common.writing import append
+from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE, read_manifest, update_manifest
+from mksgn.train.checkpoint import sha256
 
 LOG_FILE = "run.log"
 PROGRESS_FILE = "progress.npz"
 RUN_FILES = (RUN_FILE, SPIKES_FILE, LOG_FILE)
 
 
-def clear(folder: Path) -> None:
-    """Delete the files of an earlier run, the manifest first: without it nothing counts as finished."""
-    for name in (MANIFEST_FILE, *RUN_FILES, *REPORT_FILES, PROGRESS_FILE):
-        (folder / name).unlink(missing_ok=True)
+RUN = FileSet(
+    "run",
+    names=(*RUN_FILES, MANIFEST_FILE, *REPORT_FILES, PROGRESS_FILE),
+    results=(RUN_FILE, SPIKES_FILE, MANIFEST_FILE),
+    resumable=(MANIFEST_FILE, PROGRESS_FILE),
+)
+REPORT = FileSet("report", names=REPORT_FILES, results=())
+
+
+def check_model(folder: Path, name: str, sha: str) -> None:
+    """Raise BadInputError where a run's network would be written over a file that is no network of a run here."""
+    path = folder / name
+    if not path.is_file() or sha256(path) == sha:
+        return
+    try:
+        former = read_manifest(folder).get("model")
+    except BadInputError:
+        former = None
+    if former != {"file": name, "sha256": sha256(path)}:
+        raise BadInputError(
+            f"{path}: exists, and is not the network of a run in this folder; move it away, or choose another folder"
+        )
 
 
 def log(folder: Path, text: str) -> None:
     """Append a line to run.log."""
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    with open(folder / LOG_FILE, "a", encoding="utf-8") as file:
-        file.write(f"{now} {text}\n")
+    append(folder / LOG_FILE, f"{now} {text}\n")
 
 
 def write_reports(
@@ -54,15 +78,27 @@ def write_reports(
         BadInputError: The record cannot be read.
         MissingExtraError: A package of the extra `report` is not installed.
     """
-    paths = write_report(folder, models=models, claims=claims)
-    if (folder / MANIFEST_FILE).is_file():
-        update_manifest(folder, [path.name for path in paths])
-    return paths
+    with REPORT.writing(folder, overwrite=True) if folder.is_dir() else nullcontext(folder) as place:
+        names = render_reports(folder, place, models, claims)
+    return [folder / name for name in names]
 
 
-def write_reports_if_possible(folder: Path) -> None:
-    """Write the reports; without the packages of the extra `report`, print one line and leave them out."""
+def write_reports_if_possible(folder: Path, named: Path) -> None:
+    """Write the reports into a run's folder that this process has locked, or into a draft of `named`.
+
+    Without the packages of the extra `report`, print one line and leave them out.
+    """
     try:
-        write_reports(folder)
+        render_reports(folder, folder)
     except MissingExtraError as error:
-        output.print(f"no report: {error}, then mksgn-bench report {folder}")
+        output.print(f"no report: {error}, then mksgn-bench report {named}")
+
+
+def render_reports(
+    folder: Path, place: Path, models: list[EnergyModel] | None = None, claims: list[Published] | None = None
+) -> list[str]:
+    """Write the reports of a run's folder, and its manifest, into `place`; return their names."""
+    names = [path.name for path in write_report(folder, models=models, claims=claims, out=place)]
+    if (folder / MANIFEST_FILE).is_file():
+        update_manifest(folder, names, out=place)
+    return names

@@ -20,6 +20,7 @@ from mksgn.bench.run import check_parity, compiled_file, execution_of, finish, q
 from mksgn.bench.samples import SampleSet, given_samples
 from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.common.errors import BadInputError
+from mksgn.deploy import run_folder
 from mksgn.deploy.decode import Decoding
 from mksgn.deploy.options import Reading
 from mksgn.deploy.placement.chips import Chip, chip_named
@@ -70,27 +71,18 @@ class Run:
     def save(self, out: Path | str) -> Path:
         """Write the run's folder, as `mksgn-bench run` does, without reports; return it.
 
-        A network in memory is written into it too. Files of an earlier run there are replaced.
+        A network in memory is written into it too. An earlier run there is replaced when this one is complete.
 
         Raises:
-            BadInputError: The folder cannot be written.
+            BadInputError: The folder cannot be written, another process writes into it, or it holds another file of the
+                network's name.
         """
         out = Path(out)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            folder.clear(out)
-        except OSError as error:
-            raise BadInputError(f"{out}: cannot be written ({error.strerror or error})") from error
-        finish(
-            self.network,
-            self.samples,
-            out,
-            self.settings,
-            self.progress,
-            seed=None,
-            options=self.options,
-            reports=False,
-        )
+        with folder.RUN.writing(out, overwrite=True, old=run_folder.listed) as place:
+            if self.network.content is not None:
+                folder.check_model(out, self.network.model.name, self.network.sha256)
+            options, settings = self.options, self.settings
+            finish(self.network, self.samples, place, settings, self.progress, seed=None, options=options)
         return out
 
     def report(self, out: Path | str) -> Path:

@@ -9,6 +9,12 @@ from mksgn.deploy.decode import HOW
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the unfinished work in the output folder.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is there; it stays until the new one is complete.")
+]
+OverwriteFile = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a file that this command may not have written.")
+]
 Calibration = Annotated[
     str | None, typer.Option(metavar="SOURCE", help="Samples that quantise a file that is not, for fixed point.")
 ]

@@ -1,31 +1,41 @@
 """The executed part of a run: sums over its shards, and the file from which an interrupted run resumes.
 
 The file is replaced as a whole after a shard, for at most a tenth of the time (run.py). A process that
-dies at any moment loses the shards since then and nothing else.
+dies at any moment loses the shards since then and nothing else. It is sealed: a hash over all that it
+holds is stored with it, so that a counter that was changed is found.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import ConfigDict, Field, ValidationError
 
+from mksgn.bench.samples import SampleSet
 from mksgn.bench.shards import Compared, Packed, Shard, Spikes
-from mksgn.common.errors import BadInputError
-from mksgn.common.writing import replacing
+from mksgn.common import npz
+from mksgn.common.errors import BadInputError, first_line
+from mksgn.common.quoting import printable, quoted
+from mksgn.common.schemas import Amount, StrictModel
+from mksgn.common.validation import one_line
+from mksgn.common.writing import replacing_file
 from mksgn.deploy.execution import Counters
 from mksgn.deploy.run_folder import TRAINS
 
-SCHEMA = "mksgn.progress/3"
+SCHEMA = "mksgn.progress/4"
 COUNTS = [f.name for f in fields(Counters) if f.name != "per_neuron"]
-REMEDY = "start over, in another folder (-o) or without --resume"
+SEAL = "sha256"
+REMEDY = "start over with --overwrite, or in another folder (-o)"
 
+Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
+Shape = tuple[Whole, ...]
 Identity = dict[str, Any]  # plain JSON: what must be equal for a run to be resumed
 
 
@@ -99,8 +109,8 @@ class Progress:
         }
         for clip, trains in self.trains.items():
             arrays[f"trains/{clip}"] = _join({name: packed.bits for name, packed in trains.items()})
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
+        with replacing_file(path) as file:
+            np.savez(file, **arrays, **{SEAL: _seal(arrays)})
 
     @classmethod
     def load(cls, path: Path) -> Progress:
@@ -109,33 +119,131 @@ class Progress:
         Raises:
             BadInputError: The file is damaged or of another version.
         """
+        arrays = npz.read(path, REMEDY)
         try:
-            with np.load(path) as arrays:
-                facts = json.loads(arrays["facts"].tobytes())
-                schema = facts["schema"]
-                if schema == SCHEMA:
-                    return cls._of(facts, arrays)
-        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
-            raise BadInputError(f"{path}: damaged ({error}); {REMEDY}") from error
-        raise BadInputError(f"{path}: schema is {schema!r}, this version reads {SCHEMA!r}; {REMEDY}")
+            facts = _json(arrays)
+            if facts.get("schema") != SCHEMA:
+                raise BadInputError(
+                    f"{path}: schema is {quoted(facts.get('schema'))}, this version reads {SCHEMA!r}; {REMEDY}"
+                )
+            if not np.array_equal(arrays.pop(SEAL, None), _seal(arrays)):  # type: ignore[arg-type]
+                raise ValueError("its content does not have the hash that it states: it was changed since")
+            return cls._of(_Facts.model_validate_json(arrays["facts"].tobytes()), arrays)
+        except BadInputError:
+            raise
+        except ValidationError as error:
+            raise BadInputError(f"{path}: damaged ({printable(one_line(error))[:200]}); {REMEDY}") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise BadInputError(f"{path}: damaged ({printable(first_line(error))}); {REMEDY}") from error
 
     @classmethod
-    def _of(cls, facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Progress:
-        progress = cls(facts["identity"], len(arrays["done"]), len(arrays["seconds"]))
+    def _of(cls, facts: _Facts, arrays: Mapping[str, np.ndarray]) -> Progress:
+        clips, repeats = len(facts.names), len(arrays["seconds"])
+        _check_arrays(facts, arrays)
+        progress = cls(facts.identity, clips, repeats)
         progress.done, progress.predictions = arrays["done"], arrays["predictions"]
-        progress.seconds, progress.bodies = arrays["seconds"], facts["bodies"]
-        progress.names, progress.digests = facts["names"], facts["digests"]
-        per_neuron = _split(arrays["counts"].astype(np.int64), facts["shapes"])
-        for name, counts in facts["counters"].items():
-            progress.counters[name] = Counters(**counts, per_neuron=per_neuron[name])
-        # JSON has lists for its tuples
-        compared: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["compared"].items()}
-        progress.compared = Compared(**compared)
-        for clip, shapes in facts["trains"].items():
-            lengths = {name: (-(-math.prod(shape) // 8),) for name, shape in shapes.items()}
-            bits = _split(arrays[f"trains/{clip}"], lengths)
-            progress.trains[int(clip)] = {n: Packed(bits[n], tuple(shape)) for n, shape in shapes.items()}
+        progress.seconds, progress.bodies = arrays["seconds"], facts.bodies
+        progress.names, progress.digests = facts.names, facts.digests
+        per_neuron = _split(arrays["counts"].astype(np.int64), facts.shapes)
+        for name, counts in facts.counters.items():
+            progress.counters[name] = Counters(**counts.model_dump(), per_neuron=per_neuron[name])
+        progress.compared = Compared(**facts.compared.model_dump())
+        for clip, shapes in facts.trains.items():
+            bits = _split(arrays[f"trains/{clip}"], _packed(shapes))
+            progress.trains[int(clip)] = {n: Packed(bits[n], shape) for n, shape in shapes.items()}
         return progress
+
+
+class _Strict(StrictModel):
+    """Takes JSON's own types only."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Counts(_Strict):
+    spikes: Whole
+    syn_ops: Whole
+    effective_acs: Whole
+    coincidences: Whole
+    updates: Whole
+    product_updates: Whole
+    deliveries: list[Whole]
+    arrivals: list[Whole]
+    max_membrane: Amount
+    max_current: Amount
+
+
+class _Compared(_Strict):
+    against: tuple[str, ...]
+    decisions: Whole
+    mismatches: Whole
+    first: tuple[Whole, Whole, Whole, Whole] | None
+    rounding: Whole
+
+
+class _Facts(_Strict):
+    """What is not an array."""
+
+    schema_: Annotated[str, Field(alias="schema")]
+    identity: Identity
+    bodies: Whole
+    names: list[str]
+    digests: list[str]
+    counters: dict[str, _Counts]
+    compared: _Compared
+    shapes: dict[str, Shape]
+    trains: dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,17})$")], dict[str, Shape]]
+
+
+def _json(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    facts = json.loads(arrays["facts"].tobytes())
+    if not isinstance(facts, dict):
+        raise TypeError(f"facts are of type {type(facts).__name__}")
+    return facts
+
+
+def _seal(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Hash of all arrays, with their names, types and shapes."""
+    seal = hashlib.sha256()
+    for name, values in sorted(arrays.items()):
+        seal.update(f"{len(name)} {name} {values.dtype.str} {values.shape}".encode())
+        seal.update(np.ascontiguousarray(values).data)
+    return np.frombuffer(seal.digest(), dtype=np.uint8)
+
+
+def _check_arrays(facts: _Facts, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError for arrays that do not fit the facts, or each other."""
+    clips, repeats = len(facts.names), arrays["seconds"].size
+    decisions = sum(math.prod(shape) for shape in facts.shapes.values())
+    expected = {
+        "done": ("b", clips),
+        "predictions": ("i", clips),
+        "seconds": ("f", repeats),
+        "counts": ("u", decisions),
+        "facts": ("u", arrays["facts"].size),
+    }
+    for clip, shapes in facts.trains.items():
+        expected[f"trains/{clip}"] = ("u", sum(length for (length,) in _packed(shapes).values()))
+    if arrays.keys() != expected.keys():
+        raise ValueError(f"it has the arrays {quoted(sorted(arrays))}, expected {quoted(sorted(expected))}")
+    for name, (kind, size) in expected.items():
+        found = arrays[name]
+        if found.dtype.kind != kind or found.shape != (size,):
+            raise ValueError(f"{name} has {found.dtype} of shape {found.shape}, expected {size:,} of kind {kind}")
+    if len(facts.digests) != clips or facts.shapes.keys() != facts.counters.keys():
+        raise ValueError(f"{len(facts.digests)} digests of {clips} clips, or counts of other populations")
+    if not (np.isfinite(arrays["seconds"]) & (arrays["seconds"] >= 0)).all():
+        raise ValueError(f"seconds are {quoted(arrays['seconds'].tolist())}")
+    for what, length in (("clips", clips), ("repeats", repeats)):
+        if facts.identity.get(what, length) != length:
+            raise ValueError(f"{what} of a run of {quoted(facts.identity[what])} are {length:,}")
+    if any(int(clip) >= clips or not arrays["done"][int(clip)] for clip in facts.trains):
+        raise ValueError("it has spikes of a clip that is not done")
+
+
+def _packed(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Shapes of spikes as bits, by population."""
+    return {name: (-(-math.prod(shape) // 8),) for name, shape in shapes.items()}
 
 
 def check_same(path: Path, begun: Identity, requested: Identity) -> None:
@@ -148,12 +256,27 @@ def check_same(path: Path, begun: Identity, requested: Identity) -> None:
         if begun.get(name) != requested.get(name):
             raise BadInputError(
                 f"{path}: begun with {name} {_short(begun.get(name))}, now {_short(requested.get(name))}; "
-                "give the same to --resume, or start over in another folder (-o)"
+                "give the same to --resume, or start over with --overwrite or in another folder (-o)"
+            )
+
+
+def check_digests(where: Path, samples: SampleSet, digests: Sequence[str]) -> None:
+    """Compare the values of all executed samples with those to be resumed: the digests decide, for other data, or the
+    same in another order, can have equal labels.
+
+    Raises:
+        BadInputError: A sample differs.
+    """
+    for index, known in enumerate(digests):
+        if known and samples.digest(index) != known:
+            raise BadInputError(
+                f"{where}: clip {index} has changed since it was run; give the same data to --resume, or start "
+                "over in another folder (-o)"
             )
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value)
+    text = printable(json.dumps(value))
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 

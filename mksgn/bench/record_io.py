@@ -7,8 +7,12 @@ from pydantic import ValidationError
 
 from mksgn.bench.record import RUN_FILE, SCHEMA, Record
 from mksgn.common.errors import BadInputError
+from mksgn.common.json_text import parsed
+from mksgn.common.reading import RECORD_BYTES, read_bytes
+from mksgn.common.replacement import settle
+from mksgn.common.schemas import check_schema
 from mksgn.common.validation import one_line
-from mksgn.common.writing import replacing
+from mksgn.common.writing import write_text
 
 
 def load(path: Path | str) -> Record:
@@ -23,15 +27,10 @@ def load(path: Path | str) -> Record:
     """
     path = Path(path)
     path = path / RUN_FILE if path.is_dir() else path
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"not JSON ({error})"
-        raise BadInputError(f"{path}: {reason}") from error
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA:
-        raise BadInputError(f"{path}: schema is {schema!r}, this version reads {SCHEMA!r}; run the benchmark again")
+    settle(path.parent)
+    text = read_bytes(path, RECORD_BYTES, "name a run's folder, or its run.json")
+    content = parsed(text, path, "run the benchmark again")
+    check_schema(path, content, SCHEMA, "run the benchmark again")
     try:
         return Record.model_validate_json(text, strict=True)
     except ValidationError as error:
@@ -50,7 +49,6 @@ def write_atomically(path: Path, text: str) -> None:
         BadInputError: The folder cannot be written.
     """
     try:
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)
     except OSError as error:
         raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error

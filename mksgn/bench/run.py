@@ -13,14 +13,13 @@ from mksgn.bench import folder
 from mksgn.bench.evaluation import EvaluationOptions, class_names, record_of
 from mksgn.bench.manifest import verified
 from mksgn.bench.numbers import counted
-from mksgn.bench.progress import Identity, Progress, check_same
+from mksgn.bench.progress import Identity, Progress, check_digests, check_same
 from mksgn.bench.record import RUN_FILE, Record
 from mksgn.bench.record_io import load, save
 from mksgn.bench.report.facts import PRECISIONS, REPORT_FILES
 from mksgn.bench.samples import SampleSet, as_samples
 from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.common.console import output, track
-from mksgn.common.errors import BadInputError
 from mksgn.common.schemas import StrictModel
 from mksgn.common.writing import replacing
 from mksgn.deploy import run_folder
@@ -53,16 +52,16 @@ def bench(
     seed: int | None,
     options: EvaluationOptions | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     shard: int | None = None,
     calibration: Arrays | None = None,
     steps: int | None = None,
 ) -> Record:
     """Run samples through a NIR file and write the run's folder.
 
-    The folder then holds run.json, spikes.npz, run.log, the reports and manifest.json. A run in
-    Lava is compared spike by spike with the emulator, and both backends with torch on a student's
-    weights. A file that is quantised here is written into the folder too, and is the run's model;
-    the file that was given is its parent.
+    The folder then holds run.json, spikes.npz, run.log, the reports and manifest.json. A run in Lava is compared spike
+    by spike with the emulator, and both backends with torch on a student's weights. A file that is quantised here is
+    written into the folder too, and is the run's model; the file that was given is its parent.
 
     Args:
         model: The NIR file.
@@ -72,35 +71,43 @@ def bench(
         seed: Seed of synthetic clips, for the record.
         options: Chip, energy models and published figures; None: the default ones.
         resume: Continue the run in `out`, or return its record if it is finished.
+        overwrite: Replace the run in `out`, which stays until then.
         shard: Samples that are committed together; None: what the backend runs at once.
         calibration: Samples that quantise a file that is not, for fixed point.
         steps: Time steps for which that file is quantised; None: what the file says, else the calibration's.
 
     Raises:
-        BadInputError: The file cannot be compiled, or `out` holds a different run from the one to be
-            resumed.
+        BadInputError: The file cannot be compiled; `out` holds another run than the one to be resumed, or one that is
+            not to be replaced; or another process writes into it.
         ParityError: Spikes of a quantised file differ anywhere. Everything is written by then.
     """
+    folder.RUN.check(out, resume=resume, overwrite=overwrite)
     options, samples = options or EvaluationOptions(), as_samples(data)
     network = compiled_file(model, settings, calibration, steps)
     samples = samples.bound(network.program)
     network = network.presenting(samples)
     class_names(network, samples, settings)  # labels that do not fit are refused before anything runs
-    if not network.is_student:
-        for line in conventions(files.read(model), settings.compiling):
-            output.print(line)
+    for line in [] if network.is_student else conventions(files.read(model), settings.compiling):
+        output.print(line)
     size = shard or network.shard_size(settings.backend)
     identity = _identity(network, samples, settings, options, seed, size)
-    out.mkdir(parents=True, exist_ok=True)
-    if resume and _finished(out, identity, samples):
-        output.print(f"{out}: finished already")
-        record = load(out)
-    else:
-        progress = _begin(out, identity, samples, settings.repeats, resume)
-        _execute(network, samples, out, settings, progress, size)
-        record = finish(network, samples, out, settings, progress, seed=seed, options=options)
+    with folder.RUN.writing(out, resume=resume, overwrite=overwrite, old=run_folder.listed) as place:
+        _check_model(network, out, overwrite=overwrite)
+        if resume and _finished(place, out, identity, samples):
+            output.print(f"{out}: finished already")
+            record = load(place)
+        else:
+            progress = _begin(place, out, identity, samples, settings.repeats, resume)
+            _execute(network, samples, place, settings, progress, size)
+            record = finish(network, samples, place, settings, progress, seed=seed, options=options)
+            folder.write_reports_if_possible(place, out)
     check_parity(network, record, out / RUN_FILE)
     return record
+
+
+def _check_model(network: Network, out: Path, *, overwrite: bool) -> None:
+    if network.content is not None and not overwrite:
+        folder.check_model(out, network.model.name, network.sha256)
 
 
 def compiled_file(model: Path, settings: Settings, calibration: Arrays | None, steps: int | None) -> Network:
@@ -148,9 +155,8 @@ def finish(
     *,
     seed: int | None,
     options: EvaluationOptions,
-    reports: bool = True,
 ) -> Record:
-    """Evaluate a run whose samples are all executed, and write its folder.
+    """Evaluate a run whose samples are all executed, and write its folder without the reports.
 
     Args:
         network: The compiled network.
@@ -160,7 +166,6 @@ def finish(
         progress: Sums over all shards.
         seed: Seed of synthetic clips, for the record.
         options: Chip, energy models and published figures.
-        reports: Write report.html and report.md as well.
     """
     execution = execution_of(network, settings, progress)
     record = record_of(network, samples, settings, progress, execution, seed=seed, options=options)
@@ -180,8 +185,6 @@ def finish(
         facts=_manifest_facts(network, samples, settings, progress, seed),
     )
     (out / folder.PROGRESS_FILE).unlink(missing_ok=True)
-    if reports:
-        folder.write_reports_if_possible(out)
     return record
 
 
@@ -223,41 +226,30 @@ def limits_identity(chips: Iterable[Chip]) -> Identity:
     return {"chip_limits": added} if added else {}
 
 
-def _finished(out: Path, identity: Identity, samples: SampleSet) -> bool:
+def _finished(place: Path, out: Path, identity: Identity, samples: SampleSet) -> bool:
     """Whether the folder holds this very run. Raises BadInputError where it holds another, or was changed."""
-    manifest = verified(out)
+    manifest = verified(place)
     if manifest is None:
         return False
     check_same(out, manifest.run, identity)
-    _check_samples(out, samples, manifest.data.digests)
+    check_digests(out, samples, manifest.data.digests)
     # the run may have been killed between its manifest and its reports
-    (out / folder.PROGRESS_FILE).unlink(missing_ok=True)
+    (place / folder.PROGRESS_FILE).unlink(missing_ok=True)
     if not set(REPORT_FILES) <= set(manifest.files):
-        folder.write_reports_if_possible(out)
+        folder.write_reports_if_possible(place, out)
     return True
 
 
-def _check_samples(out: Path, samples: SampleSet, digests: list[str]) -> None:
-    """Compare the values of the first and the last executed sample: other data can have equal labels."""
-    done = [index for index, known in enumerate(digests) if known]
-    for index in sorted({done[0], done[-1]} if done else set()):
-        if samples.digest(index) != digests[index]:
-            raise BadInputError(
-                f"{out}: clip {index} has changed since it was run; give the same data to --resume, or start "
-                "over in another folder (-o)"
-            )
-
-
-def _begin(out: Path, identity: Identity, samples: SampleSet, repeats: int, resume: bool) -> Progress:
-    path = out / folder.PROGRESS_FILE
+def _begin(place: Path, out: Path, identity: Identity, samples: SampleSet, repeats: int, resume: bool) -> Progress:
+    path = place / folder.PROGRESS_FILE
     if not (resume and path.is_file()):
         return Progress(identity, len(samples), repeats)
     progress = Progress.load(path)
     check_same(out, progress.identity, identity)
-    _check_samples(out, samples, progress.digests)
+    check_digests(out, samples, progress.digests)
     note = f"resuming: {progress.done.sum()} of {len(samples)} clips are done"
     output.print(f"{out}: {note}")
-    folder.log(out, note)
+    folder.log(place, note)
     return progress
 
 
@@ -276,8 +268,7 @@ def _execute(
     saved = cost = 0.0  # when progress was last saved, and what that took: it grows with the number of samples
     for which in track(remaining, count, f"{unit}s", len):
         shard = run_shard(network, samples.take(which), which.start, settings)
-        if not progress.done.any():  # the samples can be run, so an earlier run in this folder can go
-            folder.clear(out)
+        if not progress.done.any():
             folder.log(out, "begun: " + ", ".join(f"{name} {value}" for name, value in progress.identity.items()))
         progress.add(shard)
         if progress.complete or time.monotonic() - saved >= SAVE_SHARE * cost:

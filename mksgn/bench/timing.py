@@ -50,6 +50,7 @@ def timings(
     balance: bool,
     bodies_per_sample: float,
     energy_of: Callable[[str, Placement], float | None],
+    placed: Placement | None = None,
 ) -> list[Timing]:
     """Evaluate a run under every timing model, on the cores of the model's chip.
 
@@ -63,6 +64,7 @@ def timings(
         bodies_per_sample: Mean number of bodies of a sample.
         energy_of: Energy per sample in mJ under an energy model, on a placement: a lower bound; None: not
             known.
+        placed: The compact placement on one of the chips, where it is made already.
 
     Returns:
         One entry per model; none where no spikes were stored.
@@ -73,7 +75,7 @@ def timings(
     found = []
     for model in models:
         chip = chip_named(model.chip, [*CHIPS.values(), *chips])
-        placements = {"compact": place(program, chip)}
+        placements = {"compact": placed if placed is not None and placed.chip == chip else place(program, chip)}
         if balance:
             placements["balanced"] = _balanced(model, placements["compact"], activity, execution)
         energy = {

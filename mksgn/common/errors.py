@@ -7,6 +7,7 @@ class MksgnError(Exception):
     with."""
 
     exit_code = 2
+    listing = False  # whether the message goes on with a line for each fault
 
 
 def first_line(error: Exception) -> str:

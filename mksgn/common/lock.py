@@ -4,15 +4,28 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
 from mksgn.common.errors import BadInputError
+from mksgn.common.quoting import printable
 
-LOCK_FILE = ".lock"
+LOCK_FILE = ".mksgn.lock"
+_held: set[int] = set()  # descriptors
+
+
+def _leave_to_the_parent() -> None:
+    """Close what a forked child inherits, which would hold a lock for as long as any child of a killed process lives."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 
 @contextmanager
@@ -20,10 +33,11 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other writers out of a folder, which exists, until the end. The system releases what a killed process held.
 
     Raises:
-        BadInputError: Another run writes into the folder; the message says which.
+        BadInputError: Another run writes into the folder, and the message says which; or it cannot be written.
     """
     path = folder / LOCK_FILE
     descriptor = _taken(path, folder)
+    _held.add(descriptor)
     try:
         holder = {
             "process": os.getpid(),
@@ -31,19 +45,30 @@ def locked(folder: Path) -> Iterator[None]:
             "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500],
             "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        with suppress(OSError):  # on a full disk others are told no name
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         yield
-        path.unlink(missing_ok=True)  # while it is held: who waits for it looks again
     finally:
-        os.close(descriptor)
+        if descriptor in _held:  # it is not in a forked child, which has no part in the lock
+            _held.remove(descriptor)
+            try:
+                path.unlink(missing_ok=True)  # while it is held: who takes it meanwhile looks again
+            finally:
+                os.close(descriptor)
 
 
 def _taken(path: Path, folder: Path) -> int:
     """Open and lock the file that has the name now; one that its last holder removed meanwhile locks nobody out."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise BadInputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+                raise BadInputError(f"{path}: is no lock but a file with another name, or none at all; remove it")
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
@@ -62,6 +87,7 @@ def _taken(path: Path, folder: Path) -> int:
 def _holder(descriptor: int) -> str:
     try:
         facts = json.loads(os.pread(descriptor, 4096, 0))
-        return f"{facts['command']} (process {facts['process']} on {facts['host']}, since {facts['since']})"
+        text = f"{facts['command']} (process {facts['process']} on {facts['host']}, since {facts['since']})"
+        return printable(text)[:700]
     except (ValueError, KeyError, TypeError):
         return "another process"

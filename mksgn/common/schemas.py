@@ -3,16 +3,14 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from mksgn.common import yaml_text
 from mksgn.common.errors import BadInputError
+from mksgn.common.quoting import printable, quoted
 from mksgn.common.validation import one_line
-
-# A tenth of the time of yaml.safe_load, where PyYAML has been built with libyaml, as its wheels are.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
@@ -57,16 +55,33 @@ def read_yaml(path: Path, kind: type[File]) -> File:
         BadInputError: The file cannot be read or does not fit the model. The message is one line:
             file, name of the entry, field, fault and value.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), LOADER)
-    except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    content = yaml_text.read(path)
+    if isinstance(content, dict) and isinstance(content.get("schema"), str) and "schema_id" in kind.model_fields:
+        (expected,) = get_args(kind.model_fields["schema_id"].annotation)
+        check_schema(path, content, expected, "name a file of that schema")
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         raise BadInputError(f"{path}: {_fault(content, error)}") from error
+
+
+def check_schema(place: object, content: Any, expected: str, remedy: str) -> None:
+    """Raise BadInputError unless a file's content states the schema that this version reads.
+
+    Args:
+        place: The file.
+        content: What it holds, with its schema under that name.
+        expected: Such as "mksgn.run/1".
+        remedy: What to do with a file of an earlier or foreign schema; a later one needs a later mksgn.
+    """
+    found = content.get("schema") if isinstance(content, dict) else None
+    if found == expected:
+        return
+    family, _, number = expected.partition("/")
+    start, _, given = found.partition("/") if isinstance(found, str) else ("", "", "")
+    newer = start == family and given.isascii() and given.isdigit() and (len(given), given) > (len(number), number)
+    remedy = "it was written by a newer mksgn: install that" if newer else remedy
+    raise BadInputError(f"{place}: schema is {quoted(found)}, this version reads {expected!r}; {remedy}")
 
 
 def _fault(content: Any, error: ValidationError) -> str:
@@ -74,9 +89,10 @@ def _fault(content: Any, error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     location = first["loc"]
     try:
-        name = f"{content[location[0]][location[1]]['name']}: "
+        named = content[location[0]][location[1]]["name"]
     except (TypeError, KeyError, IndexError):  # a fault of the whole file, or an entry without a name
-        name = ""
+        named = None
+    name = f"{printable(named)[:120]}: " if isinstance(named, str) else ""
     return name + one_line(error, show_value=True)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from mksgn.common.errors import BadInputError
+from mksgn.common.quoting import quoted
 
 Config = TypeVar("Config")
 NO_OTHER_ENTRIES = ConfigDict(extra="forbid")
@@ -22,7 +23,7 @@ def one_line(error: ValidationError, *, show_value: bool = False) -> str:
     text = faults[0]["msg"].removeprefix("Value error, ")
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     value = faults[0]["input"]
-    got = f"; got {value!r}" if show_value and isinstance(value, str | int | float | None) else ""
+    got = f"; got {quoted(value)}" if show_value and isinstance(value, str | int | float | None) else ""
     return (f"{place}: " if place else "") + text + more + got
 
 

@@ -1,6 +1,6 @@
 """mksgn-deploy: model.nir → a program, and its spikes in Lava or in the emulator."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,9 @@ import typer
 
 from mksgn.common.console import new_app, output, run_app
 from mksgn.common.limits import Fit
-from mksgn.deploy import arrays, compile_graph, run, run_folder
+from mksgn.common.quoting import printable
+from mksgn.deploy import arrays, compile_graph, run
+from mksgn.deploy import output as output_folder
 from mksgn.deploy.clips import clip_inputs
 from mksgn.deploy.compiler import FIXED_POINT, PASS_NAMES
 from mksgn.deploy.conventions import conventions
@@ -32,7 +34,6 @@ from mksgn.deploy.options import (
     TimeStep,
     VInit,
     check_place,
-    simulator_folder,
 )
 from mksgn.deploy.placement import check
 from mksgn.deploy.placement.chips import Chip, chip_named, known_chips
@@ -48,6 +49,7 @@ from mksgn.export.graph.metadata import json_of
 from mksgn.export.quantization.samples import calibration_arrays
 from mksgn.train.datasets import ClipSet, open_source
 from mksgn.train.datasets.arrays import ArraySet, is_array_source, open_arrays
+from mksgn.train.parallel import check_device
 
 app = new_app("Compile a NIR graph for Loihi-compatible simulation, and run it.")
 
@@ -80,6 +82,9 @@ To = Annotated[
 Out = Annotated[
     Path | None, typer.Option("-o", "--output", help="folder for spikes, outputs, counters.json and manifest.json")
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="replace the run in -o, which stays until this one is complete")
+]
 
 
 @app.command()
@@ -110,60 +115,59 @@ def deploy(
     print_after: PrintAfter = None,
     to: To = None,
     out: Out = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compile any NIR graph, and run the clips of SOURCE, or arrays, through it.
 
-    A file that is not quantised runs in fixed point with --calibration. Export's quantiser then gives each population
-    its scale, and the command prints which bound determined it, what saturates, and how well the spikes agree with float.
+    One that is not quantised runs in fixed point with --calibration; scales, saturation and agreement are then printed.
 
     Example: mksgn-deploy runs/demo/model.nir --data synthetic --limit 8 --backend lava -o runs/deploy
     """
+    check_device(device)
+    runs = data is not None or inputs is not None
+    simulator = output_folder.check(out, to, runs=runs, overwrite=overwrite)
     graph = _graph_of(model, data, inputs)
-    run_inputs = _Run(backend, device, simulator_folder(to, out, has_inputs=data is not None or inputs is not None))
-    only_described = describe and not (calibration or data or inputs or check_limits or print_after)
-    precision = _describable(graph, precision) if only_described else precision
+    precision = _describable(graph, precision, describe and not (calibration or runs or check_limits or print_after))
     reading = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
     samples = None if calibration is None else _calibration(graph, calibration, split)
     options = {"steps": steps, "after": _printer(print_after, precision), **reading.options}
     program = compile_graph(graph, precision=precision, calibration=samples, **options)
     given = None if inputs is None else arrays.load(inputs)
-    for line in () if print_after else conventions(graph, reading, samples if given is None else given):
-        output.print(line)
-    _print_scales(graph, program, calibration)
+    lines = () if print_after else conventions(graph, reading, samples if given is None else given)
+    _print_compiled(graph, program, calibration, lines)
     if describe:
         describe_program(program, steps or _steps(program, given))
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-    if check_limits:
-        _check(program, chip_named(chip, known_chips(chip_file or ())), check_place(place), out)
-    if data is not None:
-        execution, facts = _run_source(graph, program, data, (split, limit, seed, steps), run_inputs)
-    elif inputs is not None and given is not None:
-        execution, facts = _run_arrays(program, inputs.name, given, limit, run_inputs)
-    elif describe or check_limits or print_after:
-        return
-    else:
-        return _print_size(model, program)
-    if out is not None:
-        _write(out, model, graph, program, execution, facts)
+    with output_folder.writing(out, runs=runs, overwrite=overwrite) as folder:
+        if check_limits:
+            _check(program, chip_named(chip, known_chips(chip_file or ())), check_place(place), folder)
+        run_inputs = _Run(backend, device, folder if simulator else None, simulator)
+        if data is not None:
+            execution, facts = _run_source(graph, program, data, (split, limit, seed, steps), run_inputs)
+        elif inputs is not None and given is not None:
+            execution, facts = _run_arrays(program, inputs.name, given, limit, run_inputs)
+        else:
+            return None if describe or check_limits or print_after else _print_size(model, program)
+        if folder is not None:
+            output_folder.write_run(folder, model, graph, program, execution, facts)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """How inputs are run, and where they are written for SANA-FE, if anywhere."""
+    """How inputs are run, into which folder they are written for SANA-FE, if anywhere, and where they will be then."""
 
     backend: str
     device: str
+    folder: Path | None
     sana_fe: Path | None
 
     def __call__(self, program: Program, inputs: Arrays) -> Execution:
-        if self.sana_fe is not None:
+        if self.folder is not None:
             network.placed(program)  # refused before it runs
         execution = run(program, inputs, backend=self.backend, device=self.device)
-        if self.sana_fe is not None:
-            written = network.write_network(program, inputs, execution, self.sana_fe)
+        if self.folder is not None and self.sana_fe is not None:
+            written = network.write_network(program, inputs, execution, self.folder / self.sana_fe.name)
             output.print(
-                f"wrote {written[0]}{f' … {written[-1].name}' if len(written) > 1 else ''} and network.json for SANA-FE"
+                f"wrote {self.sana_fe / written[0].name}{f' … {written[-1].name}' if len(written) > 1 else ''} and network.json for SANA-FE"
             )
         return execution
 
@@ -180,9 +184,9 @@ def _print_size(model: Path, program: Program) -> None:
     output.print(f"{model}: {size}; give --data or --inputs to run it")
 
 
-def _describable(graph: nir.NIRGraph, precision: str) -> str:
+def _describable(graph: nir.NIRGraph, precision: str, only_described: bool) -> str:
     """The precision in which a graph can be described: float for one that is not quantised."""
-    if precision == "float" or json_of(graph, "quantization") is not None:
+    if not only_described or precision == "float" or json_of(graph, "quantization") is not None:
         return precision
     output.print("the file is not quantised: described in float; --calibration describes it in fixed point")
     return "float"
@@ -203,8 +207,11 @@ def _printer(print_after: str | None, precision: str) -> Callable[[str, Program]
     return show
 
 
-def _print_scales(graph: nir.NIRGraph, program: Program, calibration: str | None) -> None:
-    """The scales of a file that was quantised here, or why --calibration was not used."""
+def _print_compiled(graph: nir.NIRGraph, program: Program, calibration: str | None, lines: Iterable[str]) -> None:
+    """What the file leaves open, in `lines`, and the scales of a file that was quantised here, or why --calibration was
+    not used."""
+    for line in lines:
+        output.print(line)
     quantised = json_of(graph, "quantization") is not None
     scales = program.quantization
     if not quantised and scales is not None:
@@ -297,24 +304,6 @@ def _print_run(program: Program, execution: Execution, what: str, unit: str, cou
         output.print(line)
 
 
-def _write(
-    out: Path, model: Path, graph: nir.NIRGraph, program: Program, execution: Execution, data: dict[str, object]
-) -> None:
-    run_folder.write_spikes(execution, out / run_folder.SPIKES_FILE)
-    run_folder.write_outputs(execution, out / "outputs.npz")
-    run_folder.write_counters(execution, out / "counters.json")
-    facts = {
-        "data": data,
-        "execution": {"backend": execution.backend, "precision": execution.precision, "steps": execution.steps},
-    }
-    parent = graph.metadata.get("parent")
-    names = (run_folder.SPIKES_FILE, "outputs.npz", "counters.json", "cores.png")
-    written = [name for name in names if (out / name).is_file()]
-    parents = [parent] if parent else []
-    run_folder.write_manifest(out, written, model=model, parents=parents, program=program, facts=facts)
-    output.print(f"wrote {out / 'spikes.npz'}, outputs.npz, counters.json and manifest.json")
-
-
 def _check(program: Program, chip: Chip, how: str, out: Path | None) -> None:
     placement = compact(program, chip)
     if how == "balanced":
@@ -331,7 +320,7 @@ def _check(program: Program, chip: Chip, how: str, out: Path | None) -> None:
         output.print(f"{chip.name}: {name} {value:,} of {'an unpublished limit' if limit is None else f'{limit:,}'}")
     violations = check.check(placement, chip)
     if violations:
-        raise ChipLimitError("\n".join(violations))
+        raise ChipLimitError("\n".join(map(printable, violations)))
     output.print(Fit.of(limits).text(chip.name))
     output.print(f"{placement.cores:,} cores on {placement.chips:,} chips of {chip.name} (source: {chip.source})")
 

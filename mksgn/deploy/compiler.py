@@ -18,6 +18,7 @@ from mksgn.deploy.passes.ingest import ingest
 from mksgn.deploy.passes.loops import join_loops
 from mksgn.deploy.program.program import Program
 from mksgn.deploy.program.verify import Invariant, delays_compensate, groups_are_joined, integers_fit, verify
+from mksgn.deploy.torch_settings import threads
 from mksgn.export.graph import files
 from mksgn.export.graph.arrays import Arrays
 from mksgn.export.graph.conventions import with_conventions
@@ -80,6 +81,7 @@ def compile_graph(
         PassError: a pass broke an invariant.
     """
     _check_options(precision, dt, if_dt)
+    threads.settle_after_fork()
     if not isinstance(graph, nir.NIRGraph):
         graph = files.read(Path(graph))
     if if_dt is None:  # a file that was quantised says what its IF was integrated with

@@ -9,7 +9,7 @@ their number unless spikes are recorded.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from mksgn.deploy.event_counts import EventCounter, largest
 from mksgn.deploy.execution import Counters, Execution, add_updates
 from mksgn.deploy.program.program import AnyProjection, Population, Program
 from mksgn.deploy.stepper import GroupStepper, Step, receive
+from mksgn.deploy.torch_settings import exact_sums, threads
 
 # values of the largest population, over its steps and samples: on a CPU for the cache, on a GPU for the memory
 BATCH_VALUES = {"cpu": 1 << 22, "cuda": 1 << 28}
@@ -85,11 +86,11 @@ def execute(
     outputs: dict[str, list[np.ndarray]] = {output.name: [] for output in program.outputs}
     spikes = {p.name: np.zeros((samples, steps, *p.shape), dtype=bool) for p in program.neurons if record}
     start, size = time.perf_counter(), batch_size(program, steps, device)
-    with _threads(torch.get_num_threads()) as (threads, pool):
-        emulation = _Emulation(program, torch.device(device), threads, pool)
+    with _threads(threads.number()) as (number, pool):
+        emulation = _Emulation(program, torch.device(device), number, pool)
         for first in range(0, samples, size):
             chunk = slice(first, min(first + size, samples))
-            with _exact_sums(), _one_thread(program, device):
+            with exact_sums(), _one_thread(program, device):
                 keep = set(spikes) | {output.population for output in program.outputs}
                 values = emulation.run(inputs, chunk, keep=keep)
             for name in spikes:
@@ -107,20 +108,6 @@ def execute(
 
 
 @contextmanager
-def _exact_sums() -> Iterator[None]:
-    """Switch off what makes sums inexact on a GPU: TensorFloat-32, and convolution by transforms
-    (Winograd, FFT).
-    """
-    matmul = torch.backends.cuda.matmul
-    before, matmul.allow_tf32 = matmul.allow_tf32, False
-    try:
-        with torch.backends.cudnn.flags(enabled=False):
-            yield
-    finally:
-        matmul.allow_tf32 = before
-
-
-@contextmanager
 def _threads(number: int) -> Iterator[tuple[int, Executor | None]]:
     """Yield the number of threads of the compiled loops, and the threads where there are several."""
     if number == 1:
@@ -135,13 +122,9 @@ def _one_thread(program: Program, device: str) -> Iterator[None]:
     """Let torch use one thread where the compiled loops use several: torch's others would wait for work in a
     loop, on the same cores.
     """
-    before = torch.get_num_threads()
-    if program.precision == "fixed" and device == "cpu":
-        torch.set_num_threads(1)
-    try:
+    fused = program.precision == "fixed" and device == "cpu"
+    with threads.one() if fused else nullcontext():
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _aligned(x: Tensor, population: Population) -> np.ndarray:
@@ -164,10 +147,13 @@ class _Emulation:
         self.threads, self.pool = threads, pool
         self.event_counters = {p.name: EventCounter(program, p) for p in program.populations}
         self.groups = {name: GroupStepper(program, members, device) for name, members in program.groups.items()}
-        self.last_use: dict[str, str] = {}
+        last_use: dict[str, str] = {}
         for name, members in program.groups.items():
             sources = (s for p in members for projection in program.into(p.name) for s in projection.sources)
-            self.last_use |= dict.fromkeys(sources, name)
+            last_use |= dict.fromkeys(sources, name)
+        self.last_used: dict[str, list[str]] = {}  # populations by the group that reads them last
+        for source, name in last_use.items():
+            self.last_used.setdefault(name, []).append(source)
 
     def run(
         self, inputs: dict[str, np.ndarray], chunk: slice, *, location: str | None = None, keep: set[str] | None = None
@@ -196,8 +182,9 @@ class _Emulation:
             else:
                 (population,) = group.members
                 values[population.name] = self._at_once(group, population, values)
-            for done in [n for n in values if keep is not None and n not in keep and self.last_use.get(n) == name]:
-                del values[done]
+            for done in self.last_used.get(name, ()) if keep is not None else ():
+                if done not in keep:
+                    values.pop(done, None)
         return values
 
     def counters(self) -> dict[str, Counters]:

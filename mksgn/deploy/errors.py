@@ -21,9 +21,10 @@ class LavaMissingError(DeployError):
 
 
 class ChipLimitError(MksgnError):
-    """A program that does not fit the chip."""
+    """A program that does not fit the chip, with a line for each limit that it exceeds."""
 
     exit_code = 4
+    listing = True
 
 
 class PassError(MksgnError):

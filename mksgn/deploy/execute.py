@@ -8,7 +8,9 @@ from mksgn.deploy import emulator
 from mksgn.deploy.errors import DeployError, LavaMissingError
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program.program import Program
+from mksgn.deploy.torch_settings import threads
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
+from mksgn.train.parallel import check_device
 
 
 def run(
@@ -20,7 +22,7 @@ def run(
     progress: Callable[[int], None] = lambda samples: None,
     device: str = "cpu",
 ) -> Execution:
-    """Run samples through a program; each starts at rest.
+    """Run samples through a program; each starts at rest. Several threads may do so; in Lava they take turns.
 
     Args:
         program: a compiled program.
@@ -32,10 +34,13 @@ def run(
 
     Raises:
         DeployError: inputs do not fit the program, or the backend is not there.
+        BadInputError: the device is not there.
     """
+    threads.settle_after_fork()
     named = arrays_by_input(inputs, [p.name for p in program.inputs], error=DeployError)
     _check_inputs(program, named)
     if backend == "emulator":
+        check_device(device)
         execution = emulator.execute(program, named, record=record, progress=progress, device=device)
     elif backend == "lava":
         try:

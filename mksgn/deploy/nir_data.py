@@ -5,6 +5,7 @@ bool, or EventData, as jaxsnn and hxtorch write them. Neurons are counted in C o
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import h5py
 import nir
 import numpy as np
 
-from mksgn.common.contents import check_content, check_hdf5, check_own_content
+from mksgn.common import hdf5
+from mksgn.common.contents import check_content
 from mksgn.common.errors import BadInputError, first_line
-from mksgn.common.writing import replacing
+from mksgn.common.quoting import printable
+from mksgn.common.writing import replacing_file
 from mksgn.deploy.run_folder import SPIKES_FILE, read_manifest, read_train, recorded
 
 SPIKES = "spikes"
@@ -66,14 +69,29 @@ def write(recording: Recording, path: Path, dt: float) -> None:
     slashed = sorted(name for name in nodes if "/" in name)
     if slashed:
         raise BadInputError(f"{path}: population {slashed[0]}: HDF5 has no '/' in names; rename it in the graph")
-    with replacing(path) as temporary:
-        nir.write_data(str(temporary), nir.NIRGraphData(nodes))
+    with replacing_file(path) as file:
+        nir.write_data(file, nir.NIRGraphData(nodes))
 
 
 def dt_of_folder(folder: Path) -> float:
     """The time step of a run in seconds; 1e-4 where an older manifest does not say."""
     program = read_manifest(folder).get("program") or {}
     return float(program.get("dt", 1e-4))
+
+
+def dt_of_file(path: Path) -> float:
+    """The step of time-gridded data, seconds; 1e-4 for events alone.
+
+    Raises:
+        BadInputError: As `read` does.
+    """
+    with _opened(path) as file:
+        steps: list[float] = []
+        file.visititems(lambda name, item: steps.append(float(item.attrs["dt"])) if "dt" in item.attrs else None)
+    for dt in steps[:1]:
+        if not (np.isfinite(dt) and dt > 0):
+            raise BadInputError(f"{path}: its time step is {dt} s, expected one above 0; record it again")
+    return steps[0] if steps else 1e-4
 
 
 def read(path: Path, dt: float) -> Recording:
@@ -84,28 +102,29 @@ def read(path: Path, dt: float) -> Recording:
     Raises:
         BadInputError: the file is missing, damaged, of another kind, or holds no spikes.
     """
-    if not path.is_file():
-        raise BadInputError(f"{path}: no such file; nir.write_data makes one")
-    check_hdf5(path, "a recording of nir.write_data")
+    spikes, doubled = {}, {}
+    with _opened(path) as file:
+        observed = dict(_spikes(nir.read_data(file.id)))
+        if not observed:
+            raise BadInputError(f"{path}: no node has the observable {SPIKES!r}; record spikes under that name")
+        for name, values in observed.items():
+            spikes[name], more = _grid(f"{path}: {name}", values, dt)
+            if more:
+                doubled[name] = more
+    return Recording(str(path), spikes, doubled)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
     try:
-        with h5py.File(path, "r") as file:
-            check_own_content(path, file)
-        data = nir.read_data(str(path))
-        observed = dict(_spikes(data))
+        with hdf5.opened(path, "a recording of nir.write_data", "nir.write_data makes one", attributes=True) as file:
+            yield file
     except BadInputError:
         raise
     except Exception as error:  # h5py, KeyError, ValueError, … according to where the damage sits
         raise BadInputError(
-            f"{path}: no readable recording ({first_line(error)}); write it with nir.write_data"
+            f"{path}: no readable recording ({printable(first_line(error))}); write it with nir.write_data"
         ) from error
-    if not observed:
-        raise BadInputError(f"{path}: no node has the observable {SPIKES!r}; record spikes under that name")
-    spikes, doubled = {}, {}
-    for name, values in observed.items():
-        spikes[name], more = _grid(f"{path}: {name}", values, dt)
-        if more:
-            doubled[name] = more
-    return Recording(str(path), spikes, doubled)
 
 
 def _spikes(data: nir.NIRGraphData, prefix: str = "") -> Iterator[tuple[str, nir.TimeGriddedData | nir.EventData]]:

@@ -4,6 +4,7 @@ the parents.
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Iterable
@@ -14,8 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from mksgn.common import npz
 from mksgn.common.errors import BadInputError
-from mksgn.common.writing import replacing
+from mksgn.common.json_text import parsed
+from mksgn.common.quoting import printable, quoted
+from mksgn.common.reading import RECORD_BYTES, read_bytes
+from mksgn.common.replacement import settle
+from mksgn.common.schemas import check_schema
+from mksgn.common.writing import replacing_file, write_text
 from mksgn.deploy import spike_bits
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program.program import Program
@@ -25,6 +32,8 @@ SCHEMA = "mksgn.manifest/1"
 MANIFEST_FILE = "manifest.json"
 SPIKES_FILE = "spikes.npz"
 UNSEALED = "0" * 64  # stands for a manifest's own hash while the hash is computed
+REMEDY = "run the network again"  # what to do about a damaged file of a run
+MOST_DECISIONS = 1 << 31  # of a population's stored spike trains: a byte each where they are read
 TRAINS = 8  # samples whose spike trains are stored; of all samples the counts per neuron are
 
 
@@ -66,21 +75,20 @@ def write_spikes(execution: Execution, path: Path, **more: np.ndarray) -> None:
     for name, spikes in execution.spikes.items():
         arrays[f"trains/{name}"] = spike_bits.pack(spikes[:TRAINS].ravel())
         arrays[f"shape/{name}"] = np.array(spikes[:TRAINS].shape)
-    with replacing(path) as temporary, open(temporary, "wb") as file:  # an open file: numpy adds .npz to a name
+    with replacing_file(path) as file:  # numpy would add .npz to a name
         np.savez_compressed(file, **arrays)
 
 
 def write_outputs(execution: Execution, path: Path) -> None:
     """Write outputs by name, (samples, steps, *shape) float32."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing_file(path) as file:
         outputs: dict[str, Any] = dict(execution.outputs)
         np.savez_compressed(file, **outputs)
 
 
 def recorded(path: Path) -> list[str]:
     """Names of the populations whose spike trains were stored."""
-    with np.load(path) as arrays:
-        return [name.removeprefix("shape/") for name in arrays.files if name.startswith("shape/")]
+    return list(shapes(path))
 
 
 def write_counters(execution: Execution, path: Path) -> None:
@@ -90,15 +98,45 @@ def write_counters(execution: Execution, path: Path) -> None:
         for name, c in execution.counters.items()
     }
     facts = {"samples": execution.samples, "steps": execution.steps, "populations": counters}
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(facts, indent=2) + "\n")
 
 
 def read_train(path: Path, population: str) -> np.ndarray:
-    """Read spike trains, (samples, steps, *shape) bool, of the samples that were stored."""
-    with np.load(path) as arrays:
-        shape = arrays[f"shape/{population}"]
-        return spike_bits.unpack(arrays[f"trains/{population}"], int(np.prod(shape))).reshape(shape)
+    """Read spike trains, (samples, steps, *shape) bool, of the samples that were stored.
+
+    Raises:
+        BadInputError: the file has none of this population, or is damaged.
+    """
+    names = shape_of, train_of = f"shape/{population}", f"trains/{population}"
+    arrays = npz.read(path, REMEDY, wanted=names.__contains__)
+    for name in names:
+        if name not in arrays:
+            raise BadInputError(f"{path}: no array {quoted(name)}; {REMEDY}")
+    shape, bits = checked_shape(path, population, arrays[shape_of]), arrays[train_of]
+    if bits.dtype != np.uint8 or bits.shape != (-(-math.prod(shape) // 8),):
+        raise BadInputError(
+            f"{path}: {quoted(train_of)} has {bits.dtype} of shape {bits.shape} for spikes of shape {shape}; {REMEDY}"
+        )
+    return spike_bits.unpack(bits, math.prod(shape)).reshape(shape)
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of all spike trains, (samples, steps, *shape), by population. Raises as `read_train`."""
+    arrays = npz.read(path, REMEDY, wanted=_is_shape)
+    names = {name: name.removeprefix("shape/") for name in arrays}
+    return {population: checked_shape(path, population, arrays[name]) for name, population in names.items()}
+
+
+def checked_shape(path: Path, population: str, stored: np.ndarray) -> tuple[int, ...]:
+    """Return a stored shape of spike trains. Raises BadInputError for numbers that are none."""
+    numbers = stored.tolist() if stored.ndim == 1 and stored.dtype.kind in "iu" else []
+    if len(numbers) < 2 or min(numbers) < 0 or math.prod(max(n, 1) for n in numbers) > MOST_DECISIONS:
+        raise BadInputError(f"{path}: shape/{printable(population)} is {quoted(stored.tolist())}; {REMEDY}")
+    return tuple(numbers)
+
+
+def _is_shape(name: str) -> bool:
+    return name.startswith("shape/")
 
 
 def write_manifest(
@@ -133,11 +171,26 @@ def write_manifest(
     _replace(folder / MANIFEST_FILE, manifest)
 
 
-def update_manifest(folder: Path, files: Iterable[str]) -> None:
-    """Compute the hashes of `files` again, after they were written from the contents of the others."""
+def update_manifest(folder: Path, files: Iterable[str], out: Path | None = None) -> None:
+    """Compute the hashes of `files` again, after they were written from the contents of the others.
+
+    With `out`, they are there, and the manifest is written there too.
+    """
+    out = out or folder
     manifest = read_manifest(folder)
-    manifest["files"] |= {name: sha256(folder / name) for name in files}
-    _replace(folder / MANIFEST_FILE, manifest)
+    manifest["files"] |= {name: sha256(out / name) for name in files}
+    _replace(out / MANIFEST_FILE, manifest)
+
+
+def listed(folder: Path) -> list[str]:
+    """Name the files that belong to the run in a folder: its manifest lists them, with the hashes that they have."""
+    try:
+        files = read_manifest(folder)["files"]
+        return [
+            n for n, sha in files.items() if n == Path(n).name and (folder / n).is_file() and sha256(folder / n) == sha
+        ]
+    except (BadInputError, KeyError, AttributeError):
+        return []
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -146,19 +199,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         BadInputError: it cannot be read, or was changed since it was written.
     """
+    settle(folder)
     path = folder / MANIFEST_FILE
-    try:
-        text = path.read_bytes().decode()
-        manifest = json.loads(text)
-    except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise BadInputError(f"{path}: not JSON ({error}); it was changed since it was written") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        schema = manifest.get("schema") if isinstance(manifest, dict) else None
-        raise BadInputError(f"{path}: schema is {schema!r}, this version reads {SCHEMA!r}")
+    raw = read_bytes(path, RECORD_BYTES, "name the folder of a finished run")
+    manifest = parsed(raw, path, "it was changed since it was written")
+    check_schema(path, manifest, SCHEMA, "run the network again")
     seal = manifest.get("sha256")
-    if not isinstance(seal, str) or seal != _seal(text.replace(seal, UNSEALED, 1)):
+    if not isinstance(seal, str) or seal != _seal(raw.decode().replace(seal, UNSEALED, 1)):
         raise BadInputError(
             f"{path}: its text does not have the sha256 that it states; it was changed since it was written"
         )
@@ -172,8 +219,7 @@ def _replace(path: Path, manifest: dict[str, Any]) -> None:
         **{k: v for k, v in manifest.items() if k not in ("schema", "sha256")},
     }
     draft = json.dumps(unsealed, indent=2, ensure_ascii=False) + "\n"
-    with replacing(path) as temporary:
-        temporary.write_text(draft.replace(UNSEALED, _seal(draft), 1), encoding="utf-8")
+    write_text(path, draft.replace(UNSEALED, _seal(draft), 1))
 
 
 def _seal(text: str) -> str:

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import h5py
 import nir
 import numpy as np
 import torch
 import typer
 
 from mksgn.common.console import new_app, output, run_app
-from mksgn.export import tables
+from mksgn.common.hdf5 import is_hdf5
+from mksgn.common.writing import write_text
+from mksgn.export import tables, targets
 from mksgn.export.errors import ExportError
 from mksgn.export.graph import files
 from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, V_INITS, ZERO
@@ -38,6 +39,9 @@ from mksgn.train.transforms import body_inputs
 app = new_app("Write a trained student to a file that needs neither PyTorch nor mksgn to be read.")
 
 CALIBRATION_CLIPS = 24
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="replace a file of another format too; one of the same always is")
+]
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class _Options:
     v_init: str
     integration: str
     spike_delay: int
+    overwrite: bool
 
     @property
     def path(self) -> Path:
@@ -124,6 +129,7 @@ def export(
     v_init: Annotated[str, typer.Option(help=f"initial state of a NIR file's neurons: {', '.join(V_INITS)}")] = ZERO,
     integration: Annotated[str, typer.Option(help=f"step of a NIR file's neurons: {', '.join(INTEGRATIONS)}")] = EULER,
     spike_delay: Annotated[int, typer.Option(help="steps until a spike leaves a NIR file's neuron: 0 or 1")] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Fold batch norms, quantise, write, and verify.
 
@@ -143,10 +149,8 @@ def export(
     """
     options = _Options(**locals())
     _check(options)
-    if h5py.is_hdf5(model):
-        with h5py.File(model, "r") as file:
-            is_graph = "node" in file
-        _export_graph(options) if is_graph else _export_lava_dl(options)
+    if is_hdf5(model):
+        _export_graph(options) if files.is_graph(model) else _export_lava_dl(options)
     elif isinstance(trained := checkpoint.load_either(model), TrainedTeacher):
         _export_teacher(options, trained)
     else:
@@ -167,6 +171,7 @@ def _check(options: _Options) -> None:
         raise ExportError(f"{options.model}: no such file; make one with mksgn-train --out DIR")
     if options.path.resolve() == options.model.resolve():
         raise ExportError(f"{options.path}: would overwrite the model itself; name another file with -o")
+    targets.check(options.path, options.to, verifies=options.verify_clips > 0, overwrite=options.overwrite)
 
 
 def _export_lava_dl(options: _Options) -> None:
@@ -315,7 +320,7 @@ def _write_parity(path: Path, parities: list[Parity], clip_of_body: np.ndarray, 
         "first": next((c["first"] for c in comparisons if c["first"] is not None), None),
         "comparisons": comparisons,
     }
-    (path.parent / "parity.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_text(path.with_name(targets.PARITY_FILE), json.dumps(summary, indent=2) + "\n")
 
 
 def main() -> None:

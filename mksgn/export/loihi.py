@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mksgn.export.errors import RangeError
+from mksgn.export.graph.blocks import blocks_of_rows
 
 WEIGHT_BITS = 8
 WEIGHT_LIMIT = 2**WEIGHT_BITS - 2  # mixed-sign Dense and Sparse keep 7 bits and a sign, and clip; Conv clips nothing
@@ -87,7 +88,8 @@ def round_weights(x: np.ndarray, bits: int) -> np.ndarray:
 
 def count_saturated(weights: Iterable[np.ndarray], scale: float, bits: int) -> int:
     """Count the weights that `round_weights` clips; one unit above the limit is still rounded to it."""
-    return sum(int((np.abs(w * scale) > weight_limit(bits) + 1).sum()) for w in weights)
+    blocks = (np.asarray(w[rows], dtype=np.float64) for w in weights for rows in blocks_of_rows(w))
+    return sum(int((np.abs(w * scale) > weight_limit(bits) + 1).sum()) for w in blocks)
 
 
 def round_biases(bias: np.ndarray) -> np.ndarray:

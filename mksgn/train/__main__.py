@@ -1,5 +1,5 @@
 """`python -m mksgn.train` is mksgn-train."""
 
-from mksgn.train.cli import main
+from mksgn.common.entry import train
 
-main()
+train()

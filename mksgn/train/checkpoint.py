@@ -3,7 +3,6 @@
 
 import hashlib
 import platform
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -14,10 +13,13 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from mksgn.common.contents import check_content
-from mksgn.common.errors import BadInputError
+from mksgn.common.errors import BadInputError, first_line
+from mksgn.common.quoting import printable, quoted
+from mksgn.common.replacement import settle
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
-from mksgn.common.writing import replacing
+from mksgn.common.writing import replacing_file
+from mksgn.train import torch_file
+from mksgn.train.restored import check_like, check_plain, check_texts
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import Teacher, TeacherConfig
@@ -89,7 +91,7 @@ def sha256(path: Path) -> str:
 
 def save_atomically(values: dict[str, Any], path: Path) -> None:
     # an open file: torch writes a file's name into the archive, and the temporary one differs each time
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing_file(path) as file:
         torch.save(values, file)
 
 
@@ -169,21 +171,11 @@ MADE_BY = {SCHEMA: "a model.pt written by mksgn-train", TEACHER_SCHEMA: "a teach
 
 def _read(path: Path, schema: str) -> Any:
     """Read a file of plain tensors; `schema`, the expected one, decides the remedy in errors."""
-    if not path.is_file():
+    settle(path.parent)
+    if not path.exists():
         command = "mksgn-train --out DIR" if schema == SCHEMA else "mksgn-train --teacher --out DIR"
         raise BadInputError(f"{path}: no such file; make one with {command}")
-    check_content(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, zip, runtime and EOF errors alike
-        # torch's own text advises to load with weights_only=False: only its finding is passed on
-        refusal = re.search(r"WeightsUnpickler error:\s*(\S.*)", str(error))
-        own_words = type(error).__name__ if "weights_only" in str(error) else str(error).strip() or type(error).__name__
-        reason = (refusal.group(1) if refusal else own_words).splitlines()[0][:160]
-        raise BadInputError(
-            f"{path}: refused: not a file of plain tensors that loads with weights_only=True ({reason}); "
-            f"use {MADE_BY[schema]}"
-        ) from error
+    return torch_file.read(path, f"use {MADE_BY[schema]}")
 
 
 def _built(
@@ -192,19 +184,37 @@ def _built(
     """Build the network in evaluation mode, its normaliser, and the facts of its training."""
     if not isinstance(values, dict) or values.get("schema") != schema:
         actual = values.get("schema") if isinstance(values, dict) else type(values).__name__
-        raise BadInputError(f"{path}: schema is {actual!r}, expected {schema!r}; use {MADE_BY[schema]}")
+        raise BadInputError(f"{path}: schema is {quoted(actual)}, expected {schema!r}; use {MADE_BY[schema]}")
     try:
+        with torch.device("meta"):  # its tensors' shapes, without their values
+            form = build(values["config"]).state_dict()
+        check_like(values["state"], form, "state")
         network = build(values["config"])
         network.load_state_dict(values["state"])
         normaliser = StreamNormaliser.from_dict(values["normaliser"])
+        training = values.get("training", {})
+        check_training(training)
+        check_plain(values.get("versions"), "versions")
     except Exception as error:  # a damaged config or state raises almost any error
         raise _damaged(path, error) from error
+    own, of_normaliser = (network.config.graph, network.config.frames), (normaliser.graph, normaliser.frames)
+    if own != of_normaliser:
+        raise BadInputError(f"{path}: a normaliser of {of_normaliser} for a network of {own}; train it again")
     if normaliser.streams != network.config.streams:
         raise BadInputError(
             f"{path}: units of streams {normaliser.streams} for a network of {network.config.streams}; train it again"
         )
-    return network.eval(), normaliser, values.get("training", {})
+    return network.eval(), normaliser, training
+
+
+def check_training(facts: Any) -> None:
+    """Raise BadInputError unless the facts of a training are plain, and their names texts."""
+    check_plain(facts, "training")
+    if not isinstance(facts, dict):
+        raise BadInputError(f"training is of type {type(facts).__name__}, expected a dictionary")
+    check_texts(facts, ("preset", "source", "split"), "training")
 
 
 def _damaged(path: Path, error: Exception) -> BadInputError:
-    return BadInputError(f"{path}: incomplete or damaged model ({str(error).splitlines()[0][:160]}); train it again")
+    reason = printable(first_line(error))[:160]
+    return BadInputError(f"{path}: incomplete or damaged model ({reason}); train it again")

@@ -1,6 +1,5 @@
 """mksgn-train: skeleton clips → model.pt, or teacher.pt."""
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,8 @@ from mksgn.common.errors import BadInputError
 from mksgn.train import checkpoint, config, loop
 from mksgn.train import describe as describing
 from mksgn.train.datasets import SOURCES, ClipSet, open_source
-from mksgn.train.parallel import check_device
+from mksgn.train.parallel import check_device, leads
+from mksgn.train.resume import MODEL_FILE, TEACHER_FILE, training_files
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import Teacher, TeacherConfig
@@ -63,6 +63,9 @@ def train(
     quantization_aware: Bits = None,
     describe: Annotated[bool, typer.Option("--describe", help=DESCRIBE)] = False,
     resume: Annotated[bool, typer.Option("--resume", help="continue the training in OUT")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="replace the training in OUT, which stays until this one is complete")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
     """Train a student and store the weights of the last epoch.
@@ -84,15 +87,18 @@ def train(
     if teacher and distill is not None:
         raise BadInputError("--teacher trains a teacher, --distill a student: give one of them")
     settings, start = _settings(configuration, quantization_aware, out, epochs, changes or (), teacher=teacher)
+    product = TEACHER_FILE if teacher else MODEL_FILE
+    if leads():
+        training_files(product).check(out, resume=resume, overwrite=overwrite)
     check_device(device, settings.precision)
     options: dict[str, Any] = (
         {} if teacher else {"teacher": distill and checkpoint.load_teacher(distill), "start": start}
     )
     training = open_source(data, split=split, part="train", limit=limit, seed=seed)
     held_out = open_source(data, split=split, part="test", seed=seed)
-    options |= {"seed": seed, "device": device, "resume": resume, "report": partial(print_epoch, settings, held_out)}
-    leads = os.environ.get("RANK", "0") == "0"  # one of torchrun's processes reports
-    if leads:
+    options |= {"seed": seed, "device": device, "resume": resume, "overwrite": overwrite}
+    options["report"] = partial(print_epoch, settings, held_out)
+    if leads():
         options["progress"] = track
         what = f"{'the teacher of ' if teacher else ''}{settings.preset} on {len(training)} clips"
         what = f"{configuration}, quantised to {quantization_aware} bits, on {len(training)} clips" if start else what
@@ -100,8 +106,8 @@ def train(
         for note in dict.fromkeys((*training.notes, *held_out.notes)):
             output.print(f"note: {note}")
     (loop.train_teacher if teacher else loop.train)(settings, training, held_out, out, **options)
-    if leads:
-        file = out / ("teacher.pt" if teacher else "model.pt")
+    if leads():
+        file = out / product
         output.print(f"wrote {file}  sha256 {checkpoint.sha256(file)[:16]}…", soft_wrap=True)
 
 

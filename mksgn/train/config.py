@@ -5,17 +5,16 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from mksgn.common import yaml_text
 from mksgn.common.errors import BadInputError
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
 
 _PRESET_FILES = Path(__file__).parent / "data" / "presets"
 PRESETS: dict[str, dict[str, Any]] = {
-    name: yaml.safe_load((_PRESET_FILES / f"{name}.yaml").read_text())
-    for name in ("demo", "small", "base", "frugal", "paper")
+    name: yaml_text.read(_PRESET_FILES / f"{name}.yaml") for name in ("demo", "small", "base", "frugal", "paper")
 }
 
 # Of a quantisation-aware training, which starts from a trained model (docs/training.md): epochs, and the share of the
@@ -142,10 +141,9 @@ def load_for_fine_tuning(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInputError(f"config {path}: no valid YAML ({str(error).splitlines()[0]})") from error
+    values = yaml_text.read(path)
+    if values is None:
+        return {}
     if not isinstance(values, dict):
         raise BadInputError(f"config {path}: expected a mapping of entries such as epochs: 40")
     return values
@@ -166,10 +164,7 @@ def _apply(values: dict[str, Any], change: str) -> None:
     """Apply one "key=value" or "student.key=value"; the value is YAML."""
     key, equals, text = change.partition("=")
     part, dot, entry = key.partition(".")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BadInputError(f"--set {change}: {text!r} is no valid YAML value") from error
+    value = yaml_text.parsed(text, f"--set {change}")
     if not equals or (dot and part not in ("student", "teacher")) or key in ("student", "teacher", "preset"):
         raise BadInputError(f"--set {change}: expected KEY=VALUE, such as batch=16 or student.attention=none")
     if dot:

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from mksgn.train.config import TrainConfig
 from mksgn.train.datasets.clips import ClipSet
 from mksgn.train.distill import Distillation, StudentObjective, TeacherObjective, label_of, weighted_sum
 from mksgn.train.evaluate import evaluate
-from mksgn.train.parallel import Group
-from mksgn.train.resume import TrainingFolder, weights_digest
+from mksgn.train.parallel import Group, leads
+from mksgn.train.resume import MODEL_FILE, TEACHER_FILE, TrainingFolder, training_files, weights_digest
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import Teacher, TeacherConfig
@@ -45,6 +46,7 @@ class Task:
     seed: int = 0
     device: str = "cpu"
     resume: bool = False
+    overwrite: bool = False
     report: Callable[[Line], None] = lambda line: None
     progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, label: items
 
@@ -53,10 +55,13 @@ class Task:
             raise BadInputError(
                 f"{self.training.source}: nothing to train on or to validate with (split {self.training.split})"
             )
-        if self.out.exists() and not self.out.is_dir():
-            raise BadInputError(f"{self.out}: is a file; name a folder with --out")
-        self.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(self.seed)
+
+    def writing(self, product: str) -> AbstractContextManager[Path | None]:
+        """Keep the folder for this training in the first process, as `FileSet.writing`; None in the others."""
+        if not leads():
+            return nullcontext()
+        return training_files(product).writing(self.out, resume=self.resume, overwrite=self.overwrite)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -87,11 +92,12 @@ def train(
         out: Folder for the files.
         teacher: The student learns from it too (mksgn/train/distill).
         start: The model that a quantisation-aware training starts from, which it leaves as it is.
-        **options: `seed`, `device`, `resume`, `report`, `progress` (see `Task`).
+        **options: `seed`, `device`, `resume`, `overwrite`, `report`, `progress` (see `Task`).
 
     Raises:
         BadInputError: An empty part, a teacher or a start of another split, a loss that is not finite,
-            or a state of another training.
+            a state of another training, a training in `out` that is neither to be resumed nor replaced, or another
+            process that writes there.
     """
     task = Task(config, training, held_out, out, **options)
     if (start is None) != (config.quantization_aware is None):
@@ -110,13 +116,14 @@ def train(
         _check_split("teacher", teacher.training, training)
         distillation = Distillation(student.config, teacher.teacher)
         normalisers.append(teacher.normaliser)
-    trainer = Trainer(task, StudentObjective(network, config, distillation), normalisers)
-    facts = trainer.run() | ({} if teacher is None else {"teacher": teacher.training})
-    model = TrainedModel(student.cpu().eval(), normalisers[0], facts)
-    if start is not None:
-        model.training["start"] = start.training
-        model.quantization = network.quantization
-    trainer.finish(lambda: save(model, trainer.folder.product))
+    with task.writing(MODEL_FILE) as place:
+        trainer = Trainer(task, StudentObjective(network, config, distillation), normalisers, place)
+        facts = trainer.run() | ({} if teacher is None else {"teacher": teacher.training})
+        model = TrainedModel(student.cpu().eval(), normalisers[0], facts)
+        if start is not None:
+            model.training["start"] = start.training
+            model.quantization = network.quantization
+        trainer.finish(lambda: save(model, trainer.folder.product))
     return model
 
 
@@ -159,17 +166,18 @@ def train_teacher(
     task = Task(config, training, held_out, out, **options)
     teacher = Teacher(TeacherConfig(**{**config.teacher, **task.data}))
     normaliser = StreamNormaliser.fit(training.clips, teacher.config.frames, teacher.config.streams)
-    trainer = Trainer(task, TeacherObjective(teacher, config), [normaliser])
-    model = TrainedTeacher(teacher, normaliser, trainer.run())
-    teacher.cpu().eval()
-    trainer.finish(lambda: save_teacher(model, trainer.folder.product))
+    with task.writing(TEACHER_FILE) as place:
+        trainer = Trainer(task, TeacherObjective(teacher, config), [normaliser], place)
+        model = TrainedTeacher(teacher, normaliser, trainer.run())
+        teacher.cpu().eval()
+        trainer.finish(lambda: save_teacher(model, trainer.folder.product))
     return model
 
 
 class Trainer:
-    """Trains an objective on this process's share of the clips."""
+    """Trains an objective on this process's share of the clips. `place` is where the first process writes."""
 
-    def __init__(self, task: Task, objective: Objective, normalisers: list[StreamNormaliser]):
+    def __init__(self, task: Task, objective: Objective, normalisers: list[StreamNormaliser], place: Path | None):
         self.task, self.config = task, task.config
         self.objective, self.normalisers = objective, normalisers
         self.group = Group(task.device)
@@ -195,8 +203,10 @@ class Trainer:
             "clips_digest": self.data.fingerprint,
             "teacher_digest": None if distillation is None else weights_digest(distillation.teacher),
         }
+        product = {"student": MODEL_FILE, "teacher": TEACHER_FILE}[objective.kind]
+        self.group.sums(0.0)  # the first process has its place by now; the others look for it
         self.folder = TrainingFolder(
-            task.out / {"student": "model.pt", "teacher": "teacher.pt"}[objective.kind],
+            (place or training_files(product).begun(task.out)) / product,
             json.dumps(settings),
             {"objective": objective, "optimizer": self.optimizer, "schedule": self.schedule},
         )
@@ -211,8 +221,6 @@ class Trainer:
     def run(self) -> dict[str, Any]:
         """Train for all epochs that are left; returns the facts to store with the model."""
         task = self.task
-        if not task.resume and self.group.leads:
-            self.folder.clear()
         lines = self.folder.restore() if task.resume else []
         if self.group.sums(len(lines)) != [self.group.size * len(lines)]:
             raise BadInputError(

@@ -17,19 +17,29 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mksgn.common.errors import BadInputError
+from mksgn.common.quoting import quoted
 
 
-def check_device(device: str, precision: str) -> None:
+def _from_torchrun(name: str, default: int) -> int:
+    """Return a number that torchrun sets. Raises BadInputError where something else has set it."""
+    text = os.environ.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise BadInputError(f"environment: {name} is {quoted(text)}, torchrun sets a number; unset it")
+    return int(text)
+
+
+def check_device(device: str, precision: str = "float32") -> None:
     """Raise BadInputError for a device, or a precision on it, that this process does not have."""
     if device == "cpu":
         return
     kind, _, number = device.partition(":")
-    index = int(number) if number.isdigit() else int(os.environ.get("LOCAL_RANK", 0))
-    if kind != "cuda" or (number and not number.isdigit()) or not torch.cuda.is_available():
+    named = number.isascii() and number.isdigit() and len(number) < 10
+    if kind != "cuda" or (number and not named) or not torch.cuda.is_available():
         raise BadInputError(f"--device {device}: not available here; use cpu")
+    index = int(number) if named else _from_torchrun("LOCAL_RANK", 0)
     if index >= torch.cuda.device_count():
         raise BadInputError(f"--device {device}: GPU {index} of {torch.cuda.device_count()}; start fewer processes")
-    if number and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if number and _from_torchrun("WORLD_SIZE", 1) > 1:
         raise BadInputError(
             f"--device {device}: one GPU for several processes; use --device cuda, which gives each its own"
         )
@@ -37,14 +47,19 @@ def check_device(device: str, precision: str) -> None:
         raise BadInputError(f"precision mixed needs bfloat16, which {device} does not have; use precision=float32")
 
 
+def leads() -> bool:
+    """Whether this is the first of torchrun's processes, or the only one: it writes the files and reports."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class Group:
     """The processes of a training, often one, which communicates nothing. `device` is this
     process's own."""
 
     def __init__(self, device: str = "cpu"):
-        self.size, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+        self.size, self.rank = _from_torchrun("WORLD_SIZE", 1), _from_torchrun("RANK", 0)
         if device == "cuda" and self.size > 1:  # a GPU for each process
-            device = f"cuda:{os.environ.get('LOCAL_RANK', self.rank)}"
+            device = f"cuda:{_from_torchrun('LOCAL_RANK', self.rank)}"
             torch.cuda.set_device(device)
         self.device = device
         if self.size > 1 and not dist.is_initialized():

@@ -8,10 +8,30 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from mksgn.common.errors import BadInputError
+from mksgn.common.errors import BadInputError, first_line
+from mksgn.common.quoting import printable, quoted
+from mksgn.common.replacement import FileSet
+from mksgn.common.writing import write_text
+from mksgn.train import torch_file
 from mksgn.train.checkpoint import save_atomically
+from mksgn.train.restored import check_like, check_plain
+
+MODEL_FILE, TEACHER_FILE = "model.pt", "teacher.pt"
+STATE_FILE, METRICS_FILE, CONFIG_FILE = "state.pt", "metrics.jsonl", "config.json"
+
+
+def training_files(product: str) -> FileSet:
+    """The files of a training whose model is `product`."""
+    return FileSet(
+        "training",
+        names=(product, STATE_FILE, METRICS_FILE, CONFIG_FILE),
+        results=(MODEL_FILE, TEACHER_FILE),
+        resumable=(STATE_FILE,),
+        option="--out",
+    )
 
 
 class Stateful(Protocol):
@@ -37,17 +57,11 @@ class TrainingFolder:
 
     @property
     def state(self) -> Path:
-        return self.product.with_name("state.pt")
+        return self.product.with_name(STATE_FILE)
 
     @property
     def metrics(self) -> Path:
-        return self.product.with_name("metrics.jsonl")
-
-    def clear(self) -> None:
-        """Delete state and model of an earlier training, so that they are never taken for this
-        one's."""
-        for stale in (self.state, self.product):
-            stale.unlink(missing_ok=True)
+        return self.product.with_name(METRICS_FILE)
 
     def restore(self) -> list[dict[str, Any]]:
         """Load the parts from state.pt, if there is one.
@@ -58,37 +72,93 @@ class TrainingFolder:
         Raises:
             BadInputError: The file is damaged, or of a training with other settings.
         """
-        if not self.state.is_file():
+        if not self.state.exists():
             return []
         try:
-            saved = torch.load(self.state, map_location="cpu", weights_only=True)
-            before = json.loads(saved["settings"])
-        except Exception as error:  # torch raises pickle, zip, runtime and EOF errors alike
-            raise BadInputError(
-                f"{self.state}: cannot be resumed ({type(error).__name__}); delete it, or train without --resume"
-            ) from error
+            saved = torch_file.read(self.state, "start over with --overwrite instead of --resume")
+            before = _settings(saved)
+        except BadInputError:
+            raise
+        except Exception as error:  # JSON's errors, and what a wrong type raises
+            raise self._not_resumable(error) from error
         now = json.loads(self.settings)
-        changed = [f"{key} {before.get(key)} → {now[key]}" for key in now if before.get(key) != now[key]]
+        changed = [
+            f"{key} {quoted(before.get(key))} → {quoted(now[key])}" for key in now if before.get(key) != now[key]
+        ]
         if changed:
             raise BadInputError(
-                f"{self.state}: is of another training ({'; '.join(changed)}); use the same settings, or another --out"
+                f"{self.state}: is of another training ({'; '.join(changed)}); use the same settings, --overwrite, or another --out"
             )
-        for name, part in self.parts.items():
-            part.load_state_dict(saved[name])
+        try:
+            _check_lines(saved["metrics"])
+            for name, part in self.parts.items():
+                _check_part(saved[name], part, name)
+                part.load_state_dict(saved[name])
+        except Exception as error:  # the parts raise almost any error
+            raise self._not_resumable(error) from error
         return saved["metrics"]
+
+    def _not_resumable(self, error: Exception) -> BadInputError:
+        return BadInputError(
+            f"{self.state}: cannot be resumed ({printable(first_line(error))}); start over with --overwrite instead of --resume"
+        )
 
     def start(self, lines: list[dict[str, Any]], config: dict[str, Any]) -> None:
         """Write config.json, and metrics.jsonl with the epochs that are done."""
-        self.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        self.product.with_name("config.json").write_text(json.dumps(config, indent=2) + "\n")
+        self._write_metrics(lines)
+        write_text(self.product.with_name(CONFIG_FILE), json.dumps(config, indent=2) + "\n")
 
     def keep(self, lines: list[dict[str, Any]]) -> None:
-        """Append the last epoch's line, then write the state; killed in between, a resumed training
+        """Write metrics.jsonl with the last epoch's line, then the state; killed in between, a resumed training
         repeats the epoch."""
-        with open(self.metrics, "a") as file:
-            file.write(json.dumps(lines[-1]) + "\n")
+        self._write_metrics(lines)
         states = {name: part.state_dict() for name, part in self.parts.items()}
         save_atomically({**states, "metrics": lines, "settings": self.settings}, self.state)
+
+    def _write_metrics(self, lines: list[dict[str, Any]]) -> None:
+        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _settings(saved: Any) -> dict[str, Any]:
+    """Return the settings of the training that a state is of."""
+    before = json.loads(saved["settings"])
+    if not isinstance(before, dict):
+        raise BadInputError("settings: expected a dictionary")
+    return before
+
+
+def _check_lines(lines: Any) -> None:
+    """Raise BadInputError unless there is a line for each epoch that is done, in order."""
+    check_plain(lines, "metrics")
+    if not isinstance(lines, list):
+        raise BadInputError(f"metrics is of type {type(lines).__name__}, expected a list")
+    for epoch, line in enumerate(lines, start=1):
+        if not isinstance(line, dict) or line.get("epoch") != epoch:
+            raise BadInputError(f"metrics: line {epoch} is not of epoch {epoch}")
+
+
+def _check_part(saved: Any, part: Stateful, name: str) -> None:
+    """Raise BadInputError unless a state has the form of this part's own."""
+    form = part.state_dict()
+    if not isinstance(part, Optimizer):
+        return check_like(saved, form, name)
+    # a new optimiser has no moments yet: theirs are those of its parameters
+    of_groups = {"state": {}, "param_groups": form["param_groups"]}
+    check_like({**saved, "state": {}}, of_groups, name)
+    parameters = [p for group in part.param_groups for p in group["params"]]
+    for index, moments in saved["state"].items():
+        if type(index) is not int or not 0 <= index < len(parameters):
+            raise BadInputError(f"{name}: moments of parameter {quoted(index)}, there are {len(parameters)}")
+        check_like(moments, _moments(part, parameters[index]), f"{name}.state.{index}")
+    return None
+
+
+def _moments(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any]:
+    """What the optimiser keeps of a parameter."""
+    form = torch.empty_like(parameter, device="meta")
+    if isinstance(optimizer, torch.optim.SGD):
+        return {"momentum_buffer": form}
+    return {"step": torch.empty((), device="meta"), "exp_avg": form, "exp_avg_sq": form}
 
 
 def weights_digest(network: nn.Module, more: str = "") -> str:

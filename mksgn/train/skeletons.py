@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mksgn.common.errors import BadInputError
+from mksgn.common.quoting import quoted
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ GRAPHS: dict[str, SkeletonGraph] = {known.name: known for known in (_NTU_25, _NW
 def graph(name: str) -> SkeletonGraph:
     """Look up a graph; raises BadInputError, with the known names, for any other name."""
     if name not in GRAPHS:
-        raise BadInputError(f"no skeleton graph is named {name!r}: use one of {', '.join(GRAPHS)}")
+        raise BadInputError(f"no skeleton graph is named {quoted(name)}: use one of {', '.join(GRAPHS)}")
     return GRAPHS[name]
 
 

@@ -22,12 +22,15 @@ import torch
 from torch import Tensor
 
 from mksgn.common.errors import BadInputError
+from mksgn.common.quoting import quoted
 from mksgn.train.datasets.clips import Clip, check_finite
 from mksgn.train.skeletons import bone_pairs, graph
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 LATTICE_EXPONENT = -5  # the input's finest step, 1/32: the largest value, 127/32, is about 4
+LATTICE_EXPONENTS = (-30, 0)  # float32 holds 127 times such a step exactly
 INTEGER_LIMIT = 127
+MOST_FRAMES = 4096  # of a network's input; the longest clip of NTU RGB+D has 300
 PERCENTILE = 99.9  # of |value| over the training clips; larger values saturate
 FITTED_CLIPS = 4096  # a percentile over more clips would not differ, and would not fit in memory
 
@@ -90,10 +93,17 @@ class StreamNormaliser:
     lattice_exponent: int = LATTICE_EXPONENT
 
     def __post_init__(self) -> None:
+        graph(self.graph)  # raises BadInputError
+        for name, value, least, most in (
+            ("frames", self.frames, 2, MOST_FRAMES),
+            ("lattice_exponent", self.lattice_exponent, *LATTICE_EXPONENTS),
+        ):
+            if type(value) is not int or not least <= value <= most:
+                raise BadInputError(f"normaliser: {name} is {quoted(value)}, expected {least} to {most}")
         ordered = tuple(self.units) == check_streams(tuple(self.units))
-        if not ordered or not all(np.isfinite(u) and u > 0 for u in self.units.values()):
+        if not ordered or not all(_is_unit(unit) for unit in self.units.values()):
             raise BadInputError(
-                f"stream units {self.units}: expected a positive number for each stream, in the order "
+                f"stream units {quoted(self.units)}: expected a positive number for each stream, in the order "
                 f"{', '.join(STREAMS)}"
             )
 
@@ -145,12 +155,23 @@ class StreamNormaliser:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StreamNormaliser:
-        return cls(
-            str(values["graph"]),
-            int(values["frames"]),
-            {name: float(values["units"][name]) for name in check_streams(tuple(values["units"]))},
-            int(values["lattice_exponent"]),
-        )
+        """Undo `to_dict`. Raises BadInputError for an entry that is missing, of another type or out of range."""
+        try:
+            units = {name: float(values["units"][name]) for name in check_streams(tuple(values["units"]))}
+            entries = (values["graph"], values["frames"], values["lattice_exponent"])
+        except BadInputError:
+            raise
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+            raise BadInputError(
+                f"normaliser {quoted(values)}: expected graph, frames, units by stream and lattice_exponent"
+            ) from error
+        skeleton, frames, lattice_exponent = entries
+        return cls(str(skeleton), frames, units, lattice_exponent)
+
+
+def _is_unit(unit: object) -> bool:
+    """Whether a number can be a stream's unit, so that its reciprocal is a float32 too."""
+    return isinstance(unit, float) and 1e-30 < unit < 1e30
 
 
 def check_joints(clip: Clip) -> np.ndarray:

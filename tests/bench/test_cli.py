@@ -12,8 +12,10 @@ from mksgn.bench.folder import write_reports
 from mksgn.bench.record_io import load
 from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
+from mksgn.common.lock import locked
 from mksgn.train.datasets import open_source
 from tests.support.bench_runs import student_files
+from tests.support.full_disk import content_of, full_disk
 from tests.support.paths import EXAMPLES
 from tests.support.sweep_grids import GRID
 
@@ -80,6 +82,59 @@ def test_run_prints_the_record_and_resume_repeats_nothing(command, model, tmp_pa
     assert "begun with repeats 1, now 2" in command("run", model, *options, "--repeat", 2, code=2)
 
 
+def test_a_finished_run_stays_until_another_one_is_finished(command, model, run):
+    before = content_of(run)
+    arguments = ("run", model, "--data", "synthetic", "--limit", 4, "--backend", "emulator", "-o", run)
+    text = command(*arguments, code=2)
+    assert text.count("\n") == 1
+    assert (
+        f"{run}: holds a finished run (run.json, spikes.npz, run.log, …); continue it with --resume, replace it" in text
+    )
+    with locked(run):
+        assert "writes into it; wait until it ends" in command(*arguments, "--overwrite", code=2)
+    with full_disk():
+        assert "progress.npz: File too large" in command(*arguments, "--overwrite", code=2).splitlines()[-1]
+    assert content_of(run) == before
+    command(*arguments, "--overwrite")
+    assert load(run).data.clips == 4
+    assert sorted(content_of(run)) == sorted(before)
+    command("check", run, "--near", model.parent)
+
+
+def test_a_report_is_replaced_with_its_manifest_or_not_at_all(command, run):
+    before = content_of(run)
+    with full_disk():
+        assert "report.html: cannot be written (File too large)" in command("report", run, code=2)
+    with locked(run):
+        assert "writes into it" in command("report", run, code=2)
+    assert content_of(run) == before
+    command("report", run)
+    command("check", run)
+    assert sorted(content_of(run)) == sorted(before)
+
+
+def test_only_its_own_files_are_replaced_without_a_word(command, run, model, tmp_path):
+    for words in (("compare", run, run, "--markdown"), ("compare-chip", run, "--template"), ("nir-data", run, "-o")):
+        path = tmp_path / "taken"
+        path.write_bytes(b"mine")
+        text = command(*words, path, code=2)
+        assert text.count("\n") == 1
+        assert f"{path}: exists, and is not " in text
+        assert path.read_bytes() == b"mine"
+        command(*words, path, "--overwrite")
+        assert path.read_bytes() != b"mine"
+    command("compare", run, run, "--markdown", tmp_path / "a.md")
+    command("compare", run, run, "--markdown", tmp_path / "a.md")
+    counts = tmp_path / "counts.yaml"
+    command("compare-chip", run, "--template", counts)
+    command("compare-chip", run, "--template", counts)
+    counts.write_text(counts.read_text().replace("null", "3", 1))
+    assert "is not this template, not filled in, as this command" in command(
+        "compare-chip", run, "--template", counts, code=2
+    )
+    assert "3" in counts.read_text()
+
+
 def test_repetitions_are_printed_with_their_spread(command, model, tmp_path):
     text = command(
         "run", model, "--data", "synthetic", "--limit", 4, "--backend", "emulator", "--repeat", 3, "-o", tmp_path / "r"
@@ -101,7 +156,7 @@ def test_compare_is_a_gate(command, model, run, tmp_path):
     other = tmp_path / "other"
     command("run", model, "--data", "synthetic", "--limit", 12, "--backend", "emulator", "--shard", 1, "-o", other)
     assert "identical" in command("compare", run, other, "--identical").lower()
-    command("run", model, "--data", "synthetic", "--limit", 11, "--backend", "emulator", "-o", other)
+    command("run", model, "--data", "synthetic", "--limit", 11, "--backend", "emulator", "--overwrite", "-o", other)
     text = command("compare", run, other, "--max-rise-spikes", 0.0, code=2)
     assert "--allow-different-data" in text
     text = command("compare", run, other, "--identical", "--allow-different-data", code=5)

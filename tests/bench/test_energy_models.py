@@ -370,7 +370,10 @@ models:
     ("text", "fault"),
     [
         ("models: [", "not YAML"),
-        ("schema: other/1\nmodels: []", "schema: Input should be 'mksgn.energy_models/1'"),
+        (
+            "schema: other/1\nmodels: []",
+            "schema is 'other/1', this version reads 'mksgn.energy_models/1'; name a file of that schema",
+        ),
         ("schema: mksgn.energy_models/1\nmodels: [{name: x}]", "x: models.0.evidence: Field required"),
         ("", "Input should be a valid dictionary"),
         (
@@ -389,7 +392,7 @@ def test_an_invalid_file_is_refused_in_one_line(tmp_path, text, fault):
     with pytest.raises(BadInputError, match=f"bad.yaml: .*{fault}") as error:
         known_models([tmp_path / "bad.yaml"])
     assert "\n" not in str(error.value)
-    with pytest.raises(BadInputError, match="No such file"):
+    with pytest.raises(BadInputError, match="no such file"):
         known_models([tmp_path / "absent.yaml"])
 
 

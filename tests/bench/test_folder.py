@@ -5,16 +5,18 @@ import sys
 
 import pytest
 
-from mksgn.bench.folder import LOG_FILE, clear, log, write_reports
+from mksgn.bench.folder import LOG_FILE, RUN, log, write_reports
 from mksgn.common.errors import BadInputError
 
 
-def test_a_new_run_deletes_the_files_of_a_run_and_no_others(tmp_path):
-    for name in ("manifest.json", "run.json", "spikes.npz", "report.html", "report.md", "progress.npz", "notes.txt"):
-        (tmp_path / name).write_text("")
-    log(tmp_path, "begun")
-    clear(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+def test_a_new_run_replaces_the_files_of_a_run_and_no_others(tmp_path):
+    names = ("manifest.json", "run.json", "spikes.npz", "report.html", "report.md", "progress.npz", "notes.txt")
+    for name in names:
+        (tmp_path / name).write_text("old")
+    with RUN.writing(tmp_path, overwrite=True) as place:
+        log(place, "begun")
+        assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == set(names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "run.log"]
 
 
 def test_the_log_is_appended_to_with_the_time_in_utc(tmp_path):

@@ -40,7 +40,7 @@ def test_a_run_survives_saving_and_loading(tmp_path):
 
 
 def test_files_that_are_no_run_are_refused(tmp_path):
-    with pytest.raises(BadInputError, match="No such file"):
+    with pytest.raises(BadInputError, match="no such file"):
         load(tmp_path / "run.json")
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(BadInputError, match="not JSON"):

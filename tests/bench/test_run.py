@@ -217,7 +217,7 @@ def test_a_run_that_cannot_begin_leaves_what_was_there(model, undisturbed, tmp_p
     out = tmp_path / "run"
     shutil.copytree(undisturbed[0], out)
     with pytest.raises(BadInputError, match="has 1 classes, the model 12"):
-        bench(model, replace(some_clips(), classes=("wave",)), out, SETTINGS, seed=3)
+        bench(model, replace(some_clips(), classes=("wave",)), out, SETTINGS, seed=3, overwrite=True)
     assert without_times(out) == without_times(undisturbed[0])
     assert read_manifest(out)
 
@@ -243,8 +243,9 @@ def test_a_damaged_progress_is_named_and_a_new_run_clears_it(model, undisturbed,
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(BadInputError, match=r"progress\.npz: damaged .* start over"):
         bench(model, some_clips(), tmp_path, SETTINGS, seed=3, resume=True, shard=1)
-    bench(model, some_clips(), tmp_path, SETTINGS, seed=3, shard=1)
+    bench(model, some_clips(), tmp_path, SETTINGS, seed=3, shard=1, overwrite=True)
     assert without_times(tmp_path) == without_times(expected)
+    assert not (tmp_path / "progress.npz").exists()
 
 
 def test_repetitions_give_a_spread_and_no_other_count(model, undisturbed, tmp_path):

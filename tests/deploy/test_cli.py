@@ -10,13 +10,16 @@ import pytest
 from typer.testing import CliRunner
 
 from mksgn.common.errors import BadInputError
+from mksgn.common.lock import locked
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.cli import app
 from mksgn.deploy.errors import ChipLimitError, DeployError
 from mksgn.deploy.program.text import text
 from mksgn.export.graph import files
+from tests.support.full_disk import content_of, full_disk
 from tests.support.graphs import chain, inp, lif, linear, out
 from tests.support.paths import EXAMPLES
+from tests.support.refusals import refusal
 
 F32 = np.float32
 
@@ -109,6 +112,26 @@ def test_an_if_of_r_one_over_dt_is_recognised(tmp_path):
     said = " ".join(deploy(*base).output.split())
     assert "time step 0.0001 s, as the file names none (--dt)" in said
     assert "warning: n: taken as v += r x dt" in said
+
+
+def test_a_finished_run_stays_until_another_one_is_finished(foreign):
+    run_it = (foreign / "net.nir", "--precision", "float", "--inputs", foreign / "x.npy", "--if-dt", "1", "--backend")
+    run_it += ("emulator", "-o", foreign / "run")
+    assert deploy(*run_it).exit_code == 0
+    before = content_of(foreign / "run")
+    (foreign / "run" / "notes.txt").write_text("mine")
+    again = (*run_it, "--limit", "2")
+    message = refusal(lambda: deploy(*again))
+    assert "holds a finished run (spikes.npz, outputs.npz, counters.json, …); replace it with --overwrite" in message
+    with locked(foreign / "run"):
+        assert "writes into it" in refusal(lambda: deploy(*again, "--overwrite"))
+    with full_disk(100), pytest.raises(OSError, match="File too large"):
+        deploy(*again, "--overwrite")
+    assert content_of(foreign / "run") == {**before, "notes.txt": b"mine"}
+    done = deploy(*again, "--overwrite")
+    assert f"wrote {foreign / 'run' / 'spikes.npz'}, outputs.npz" in done.output.replace("\n", "")
+    assert json.loads((foreign / "run" / "manifest.json").read_text())["data"]["clips"] == 2
+    assert sorted(content_of(foreign / "run")) == sorted([*before, "notes.txt"])
 
 
 def test_labelled_arrays_give_an_accuracy_and_a_run_leaves_its_counters(foreign):

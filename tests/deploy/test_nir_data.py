@@ -130,7 +130,7 @@ def damaged(path, how: str) -> None:
     [
         ("text", "is no HDF5 file, as a recording of nir.write_data is"),
         ("untyped", r"no readable recording \(Root object is not NIRGraphData\)"),
-        ("link", "'q' in /nodes is a link, or in another file"),
+        ("link", "'/nodes/q' is a link, perhaps into another file"),
         ("no data", "no readable recording"),
     ],
 )

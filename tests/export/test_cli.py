@@ -20,6 +20,7 @@ from mksgn.export.quantization.aware import choose_scales
 from mksgn.train import checkpoint
 from mksgn.train.checkpoint import TrainedTeacher
 from mksgn.train.teacher import Teacher, TeacherConfig
+from tests.support.full_disk import full_disk
 from tests.support.graphs import chain, lif, linear
 from tests.support.graphs import inp as inp_node
 from tests.support.graphs import out as out_node
@@ -51,6 +52,28 @@ def test_a_lava_dl_network_becomes_a_nir_file(folder, tmp_path):
     graph = files.read(tmp_path / "deep" / "network.nir")
     assert graph.metadata["source"] == "lava-dl"
     assert sum(isinstance(node, nir.LIF) for node in graph.nodes.values()) == 2
+
+
+def test_only_a_file_of_the_same_format_is_replaced(folder, tmp_path):
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'mksgn[onnx]'")
+    options = {"calibration": "synthetic", "quantize": "none"}
+    for to in ("nir", "onnx"):
+        path = tmp_path / f"taken.{to}"
+        path.write_bytes(b"mine")
+        with pytest.raises(BadInputError, match=rf"taken\.{to}: exists, and is not an? .* --overwrite"):
+            cli.export(folder / "model.pt", to=to, out=path, **options)
+        assert path.read_bytes() == b"mine"
+        cli.export(folder / "model.pt", to=to, out=path, **options, overwrite=True)
+        before = path.read_bytes()
+        with full_disk(), pytest.raises(BadInputError, match=r"cannot be written \(File too large\)"):
+            cli.export(folder / "model.pt", to=to, out=path, **options)
+        assert path.read_bytes() == before
+        cli.export(folder / "model.pt", to=to, out=path, **options)
+        assert path.read_bytes() == before
+    (tmp_path / "parity.json").write_text("{}")
+    with pytest.raises(BadInputError, match=r"parity\.json: exists"):
+        cli.export(folder / "model.pt", out=tmp_path / "taken.nir", **options, verify_clips=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parity.json", "taken.nir", "taken.onnx"]
 
 
 def test_a_teacher_becomes_an_onnx_file_that_is_compared_with_torch(folder, tmp_path, capsys, monkeypatch):

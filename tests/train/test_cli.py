@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from mksgn.common.lock import locked
 from mksgn.train import checkpoint, cli, config, describe
 from mksgn.train.datasets import synthetic
 from mksgn.train.streams import STREAMS, StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
 from mksgn.train.teacher import Teacher, TeacherConfig
 from mksgn.train.transforms import body_inputs
+from tests.support.full_disk import content_of, full_disk
 
 TINY = "student: {frames: 4, stream_channels: 2, widths: [4], heads: 2, kernel: 3}\nepochs: 2\nbatch: 4\n"
 
@@ -78,7 +80,7 @@ def test_what_cannot_be_done_is_one_line_on_stderr_and_2(run, tmp_path, argument
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("epochs: [3\n", "no valid YAML"),
+        ("epochs: [3\n", "not YAML"),
         ("colour: red\n", "unknown entries colour"),
         ("epochs: 0\n", "epochs: Input should be greater than or equal to 1; got 0"),
     ],
@@ -109,6 +111,33 @@ def test_help_shows_an_example(run):
     assert not set("╭│╰") & set(out)
     for option in ("[CONFIG]", "--data", "--out", "--split", "--epochs", "--limit", "--seed", "--resume", "--device"):
         assert option in out
+
+
+def test_a_finished_training_stays_until_another_one_is_finished(run, tiny, tmp_path):
+    out = tmp_path / "run"
+    arguments = (tiny, "--out", out, "--limit", 4, "--epochs", 1)
+    assert run(*arguments)[0] == 0
+    before = content_of(out)
+    said = (
+        f"{out}: holds a finished training (model.pt, state.pt, metrics.jsonl, …); continue it with --resume, replace it "
+        "with --overwrite, or choose another folder with --out"
+    )
+    assert_one_line(run(*arguments, "--seed", 1), said)
+    with locked(out):
+        code, _, err = run(*arguments, "--seed", 1, "--overwrite")
+    assert code == 2
+    assert "writes into it; wait until it ends, or choose another folder" in err
+    with full_disk(16384):
+        code, _, err = run(*arguments, "--seed", 1, "--overwrite")
+    assert code == 2
+    assert err.startswith(f"mksgn-train: {out}/.training.draft/state.pt: ")
+    assert err.count("\n") == 1
+    assert content_of(out) == before
+    assert run(*arguments, "--seed", 1, "--overwrite")[0] == 0
+    assert checkpoint.load(out / "model.pt").training["seed"] == 1
+    assert sorted(content_of(out)) == sorted(before)
+    (out / "state.pt").unlink()
+    assert_one_line(run(*arguments, "--resume"), "without state.pt, from which --resume continues")
 
 
 def test_it_trains_says_so_and_resumes(run, tiny, tmp_path):

@@ -35,6 +35,7 @@ student: {frames: 4, stream_channels: 2, widths: [4, 8], heads: 2, kernel: 3}
 teacher: {frames: 4, widths: [2, 2, 2, 2, 3, 3, 3, 4, 4, 4], kernel: 3}
 batch: 12
 """
+PARTIAL = ".state.pt.*.part"  # the state while it is written
 LONGEST = 100  # seconds that a training may take here
 
 
@@ -83,10 +84,13 @@ def run(order: dict, helper: int) -> None:
 
 
 def signature(order: dict) -> tuple[int, int] | None:
-    """Identify the watched file and its state."""
+    """Identify the watched file, the first of a pattern's, and its state."""
+    if order["file"] is None:
+        return None
+    watched = Path(order["file"])
     try:
-        status = os.stat(order["file"])
-    except (FileNotFoundError, TypeError):
+        status = min(watched.parent.glob(watched.name)).stat()
+    except (FileNotFoundError, ValueError):  # of none
         return None
     return status.st_ino, status.st_mtime_ns
 
@@ -252,27 +256,27 @@ def test_a_training_killed_in_every_phase_ends_in_the_undisturbed_weights(helper
     config = "epochs: 12\n"
     whole = undisturbed(helper, tmp_path / "whole", config)
     often = Trainings(helper, tmp_path / "often", config)
-    moments = [("start", 0.5), ("state.pt", 0.5), ("state.pt.part", 0.0), ("line", 0.0)]
+    moments = [("start", 0.5), ("state.pt", 0.5), (PARTIAL, 0.0), ("line", 0.0)]
     kept = [killed(often, whole, *moment) for moment in moments]
     for _ in range(5):  # the partial file exists for a hundredth of a second
-        if not (often.out / "state.pt.part").exists():
-            kept.append(killed(often, whole, "state.pt.part", 0.0))
-    assert (often.out / "state.pt.part").exists()
+        if not list(often.out.glob(PARTIAL)):
+            kept.append(killed(often, whole, PARTIAL, 0.0))
+    assert list(often.out.glob(PARTIAL))
     assert kept == sorted(kept)  # no finished epoch is lost
     assert kept[0] == 0
     assert kept[1] >= 1
     assert kept[-1] < 12
     often.finish("--resume")
     assert_same_end(often, whole)
-    assert not list(often.out.glob("*.part"))
+    assert not list(often.out.glob(".*"))
 
 
 def test_a_training_killed_at_or_after_its_end_gets_its_model(helper, tmp_path):
     """While the model is written, and after it."""
     config = "epochs: 2\n"
     whole = undisturbed(helper, tmp_path / "whole", config)
-    for file in ("model.pt.part", "model.pt"):
-        ended = Trainings(helper, tmp_path / file.replace(".", "_"), config)
+    for file in (".model.pt.*.part", "model.pt"):
+        ended = Trainings(helper, tmp_path / file.replace("*", ""), config)
         code, _ = ended.go(file=file, delay=0.0)
         assert code in (-signal.SIGKILL, 0)  # the process may have ended first
         assert_sound(ended, whole)
@@ -290,7 +294,7 @@ def taught(helper, tmp_path_factory):
 
 def interrupt_and_finish(helper, whole, out, config, *arguments, name="model.pt"):
     often = Trainings(helper, out, config, *arguments, name=name)
-    kept = [killed(often, whole, *moment) for moment in (("state.pt", 0.5), ("state.pt.part", 0.0), ("line", 0.2))]
+    kept = [killed(often, whole, *moment) for moment in (("state.pt", 0.5), (PARTIAL, 0.0), ("line", 0.2))]
     assert 1 <= kept[-1] < 8
     often.finish("--resume")
     assert_same_end(often, whole)

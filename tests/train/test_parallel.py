@@ -15,6 +15,7 @@ from mksgn.train.evaluate import predict, top1
 from mksgn.train.parallel import Group, check_device
 from mksgn.train.resume import weights_digest
 from mksgn.train.transforms import body_inputs
+from tests.support.refusals import refusal
 
 TINY = "student: {frames: 4, stream_channels: 2, widths: [4, 8], heads: 2, kernel: 3}\nepochs: 2\nbatch: 8\n"
 
@@ -93,3 +94,15 @@ def test_a_device_that_is_not_there_is_refused(device):
     with pytest.raises(BadInputError, match=f"--device {device}: not available here"):
         check_device(device, "float32")
     check_device("cpu", "mixed")
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda", "cuda:0", "cuda:x", "cuda:²", "", "cpu:0"])
+def test_a_device_that_is_not_there_is_refused_in_one_line(device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert refusal(lambda: check_device(device)) == f"--device {device}: not available here; use cpu"
+
+
+@pytest.mark.parametrize("value", ["abc", "", "-1", "1" * 5000])
+def test_an_environment_that_torchrun_did_not_make_is_refused(value, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", value)
+    assert refusal(Group).startswith("environment: WORLD_SIZE is '")

@@ -19,9 +19,10 @@ from mksgn.bench.manifest import Manifest
 from mksgn.bench.numbers import counted
 from mksgn.bench.prices import EVENTS
 from mksgn.bench.record import RUN_FILE, Accuracy, EnergyEntry, Layer, Record
-from mksgn.common.errors import BadInputError, first_line
+from mksgn.common import npz
+from mksgn.common.errors import BadInputError
 from mksgn.deploy import spike_bits
-from mksgn.deploy.run_folder import TRAINS
+from mksgn.deploy.run_folder import REMEDY, TRAINS
 
 ROUNDING = 1e-9  # relative
 
@@ -119,13 +120,9 @@ def check_spikes(result: CheckResult, record: Record, path: Path) -> None:
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read all arrays, so that damage anywhere is found. Raises BadInputError in one line."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
-        raise BadInputError(f"{path}: missing") from error
-    except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged file
-        raise BadInputError(f"{path}: cannot be read ({first_line(error)})") from error
+    if not path.exists():
+        raise BadInputError(f"{path}: missing")
+    return npz.read(path, REMEDY)
 
 
 def _check_layer(

@@ -5,14 +5,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from rich.table import Table
 
 from mksgn.bench.compare.gate import Bounds
 from mksgn.bench.compare.tables import NONE
 from mksgn.bench.errors import BoundMissedError
-from mksgn.common.console import table
+from mksgn.bench.record_io import write_atomically
+from mksgn.common import hdf5
+from mksgn.common.console import output, table
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import nir_data
 from mksgn.deploy.nir_data import Recording
@@ -58,7 +59,7 @@ class Comparison:
 
 def is_recording(path: Path) -> bool:
     """Whether a path names recordings in HDF5, and not a run."""
-    return path.is_file() and h5py.is_hdf5(path)
+    return hdf5.is_hdf5(path)
 
 
 def compare(a: Path, b: Path) -> Comparison:
@@ -74,7 +75,7 @@ def compare(a: Path, b: Path) -> Comparison:
         BadInputError: One cannot be read, or they have no population in common, or other steps or neurons.
     """
     folders = {path: nir_data.of_folder(path) for path in (a, b) if path.is_dir()}
-    dt = nir_data.dt_of_folder(next(iter(folders))) if folders else _dt(a)
+    dt = nir_data.dt_of_folder(next(iter(folders))) if folders else nir_data.dt_of_file(a)
     first, second = (folders.get(path) or nir_data.read(path, dt) for path in (a, b))
     common = [name for name in first.spikes if name in second.spikes]
     if not common:
@@ -87,14 +88,6 @@ def compare(a: Path, b: Path) -> Comparison:
         _difference(b, name, first.spikes[name][:samples], second.spikes[name][:samples]) for name in common
     )
     return Comparison(first, second, samples, populations)
-
-
-def _dt(path: Path) -> float:
-    """The step of time-gridded data, seconds; 1e-4 for events alone."""
-    with h5py.File(path, "r") as file:
-        steps: list[float] = []
-        file.visititems(lambda name, item: steps.append(float(item.attrs["dt"])) if "dt" in item.attrs else None)
-    return steps[0] if steps else 1e-4
 
 
 def _difference(path: Path, name: str, a: np.ndarray, b: np.ndarray) -> Difference:
@@ -150,7 +143,15 @@ def as_json(comparison: Comparison) -> str:
         "differ": comparison.differ,
         "populations": [asdict(population) for population in comparison.populations],
     }
-    return json.dumps(values, indent=2, ensure_ascii=False)
+    return json.dumps(values, indent=2)
+
+
+HEADINGS = "| population | decisions | differ | spikes, a | spikes, b |"
+
+
+def is_markdown(head: str) -> bool:
+    """Whether a file begins as `markdown` writes it."""
+    return HEADINGS in head
 
 
 def markdown(comparison: Comparison) -> str:
@@ -159,7 +160,7 @@ def markdown(comparison: Comparison) -> str:
         f"| {p.population} | {p.decisions:,} | {p.differ:,} | {p.spikes_a:,} | {p.spikes_b:,} |"
         for p in comparison.populations
     ]
-    head = ["| population | decisions | differ | spikes, a | spikes, b |", "|---|---:|---:|---:|---:|"]
+    head = [HEADINGS, "|---|---:|---:|---:|---:|"]
     return "\n\n".join([*sentences(comparison), "\n".join([*head, *rows])]) + "\n"
 
 
@@ -176,3 +177,23 @@ def raise_different(comparison: Comparison, compared: str) -> None:
     if comparison.differ:
         missed = f"identical: {comparison.differ} of {comparison.decisions} decisions differ"
         raise BoundMissedError(compared, [missed])
+
+
+def compare_and_show(reference: Path, run_folder: Path, bounds: Bounds, page: Path | None, *, print_json: bool) -> None:
+    """Compare a run with a recording, print the comparison, and write it to `page` as Markdown, if that is given.
+
+    Raises:
+        BadInputError: As `compare` and `check_bounds`.
+        BoundMissedError: The runs differ, and `bounds` ask for none.
+    """
+    check_bounds(bounds)
+    comparison = compare(reference, run_folder)
+    if page is not None:
+        write_atomically(page, markdown(comparison))
+    if print_json:
+        print(as_json(comparison))
+    else:
+        for part in (show(comparison), *sentences(comparison)):
+            output.print(part)
+    if bounds.identical:
+        raise_different(comparison, f"{run_folder} compared with {reference}")

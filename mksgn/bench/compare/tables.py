@@ -36,6 +36,12 @@ def tables(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> list[Tab
     ]
 
 
+def is_markdown(head: str) -> bool:
+    """Whether a file begins as `markdown` writes it."""
+    first, _, _ = head.partition("\n")
+    return first.startswith("### ") and " compared with " in first
+
+
 def markdown(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
     """Return the same tables as Markdown; long ones are folded."""
     parts = [f"### {_cell(comparison.names[1])} compared with {_cell(comparison.names[0])}", *sentences(comparison)]
@@ -78,7 +84,7 @@ def as_json(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
         ],
         "bounds": [asdict(verdict) for verdict in verdicts],
     }
-    return json.dumps(values, indent=2, ensure_ascii=False)
+    return json.dumps(values, indent=2)
 
 
 def sentences(comparison: Comparison) -> list[str]:

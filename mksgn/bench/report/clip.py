@@ -5,18 +5,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from mksgn.bench.numbers import counted
 from mksgn.bench.report.raster import Raster, populations, raster_of, sample_joints
-from mksgn.common.errors import BadInputError
+from mksgn.common.errors import BadInputError, first_line
+from mksgn.common.quoting import printable
 from mksgn.deploy.run_folder import SPIKES_FILE
 from mksgn.train.skeletons import GRAPHS, SkeletonGraph
 
 WIDTH, HEIGHT, MARGIN = 320, 440, 24  # of the skeleton's drawing, SVG units
 SILENT, FIRED, RADIUS = 3.2, 4.6, 13.0  # radius of a joint without spikes, smallest and largest radius with spikes
+MOST_METRES = 1e6  # from the sensor; larger values are no joints
 MOST_LABELS = 16  # frame numbers under a raster
 
 
@@ -125,9 +126,10 @@ def clip_of(folder: Path, manifest: Mapping[str, Any]) -> Clip | str:
         return f"There is no clip to show: the folder has no {SPIKES_FILE}."
     try:
         return _clip_in(path, manifest)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except Exception as error:  # what is damaged, or of another type in the manifest, raises almost any error
+        reason = printable(first_line(error)).removeprefix(f"{path}: ")
         raise BadInputError(
-            f"{path}: not readable as the spikes of a run ({error}); run the benchmark again"
+            f"{path}: not readable as the spikes of a run ({reason}); run the benchmark again"
         ) from error
 
 
@@ -139,7 +141,7 @@ def _clip_in(path: Path, manifest: Mapping[str, Any]) -> Clip | str:
     if name not in GRAPHS:
         return f"There is no clip to show: the manifest names no known skeleton graph ({name})."
     skeleton = GRAPHS[name]
-    if joints.ndim != 3 or joints.shape[1:] != (skeleton.size, 3) or not np.isfinite(joints).all():
+    if joints.ndim != 3 or joints.shape[1:] != (skeleton.size, 3) or not (np.abs(joints) <= MOST_METRES).all():
         return f"There is no clip to show: the sample's joints, {joints.shape}, do not fit the graph {name}."
     names = populations(path, len(joints), skeleton.size)
     if not names:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mksgn.deploy.run_folder import read_train
+from mksgn.common import npz
+from mksgn.deploy.run_folder import REMEDY, read_train, shapes
 
 ROWS_PER_JOINT = 20  # of the image, about what a screen resolves; more neurons share rows
 LEVELS = 15  # shades besides transparent in a 4-bit palette
@@ -41,12 +42,10 @@ class Raster:
 
 def populations(path: Path, frames: int, joints: int) -> list[str]:
     """Return the populations in spikes.npz with this number of joints and at most this number of frames."""
-    with np.load(path) as arrays:
-        shapes = {name.removeprefix("shape/"): arrays[name][2:] for name in arrays.files if name.startswith("shape/")}
     return [
         name
-        for name, shape in shapes.items()
-        if len(shape) in (3, 4) and 0 < shape[1] <= frames and all(size == joints for size in shape[2:])
+        for name, (bodies, _, *shape) in shapes(path).items()
+        if bodies and len(shape) in (3, 4) and 0 < shape[1] <= frames and all(size == joints for size in shape[2:])
     ]
 
 
@@ -73,8 +72,7 @@ def raster_of(path: Path, name: str) -> Raster:
 
 def sample_joints(path: Path) -> np.ndarray | None:
     """Return the first body's joints (T, V, 3) in the data's coordinates; None if the file has none."""
-    with np.load(path) as arrays:
-        return arrays["sample/joints"] if "sample/joints" in arrays.files else None
+    return npz.read(path, REMEDY, wanted="sample/joints".__eq__).get("sample/joints")
 
 
 def _shares(spikes: np.ndarray, group: int) -> np.ndarray:

@@ -26,6 +26,7 @@ def write_report(
     models: Sequence[EnergyModel] | None = None,
     claims: Sequence[Published] | None = None,
     manifest: Mapping[str, Any] | None = None,
+    out: Path | None = None,
 ) -> list[Path]:
     """Write report.html and report.md of a run.
 
@@ -34,6 +35,7 @@ def write_report(
         models: Energy models to price the run with; None takes the energies that run.json states.
         claims: Published figures to evaluate; None takes those that run.json states.
         manifest: What manifest.json will state, if it is not written yet; None reads it from the folder, if it exists.
+        out: Folder for the reports; None: the run's.
 
     Returns:
         The paths of the two reports.
@@ -51,7 +53,7 @@ def write_report(
         manifest = read_manifest(run_dir) if (run_dir / MANIFEST_FILE).is_file() else {}
     facts = facts_of(load(run_dir / RUN_FILE), manifest, models, claims)
     texts = (page.render(facts, clip_of(run_dir, manifest)), markdown.render(facts))
-    paths = [run_dir / name for name in REPORT_FILES]
+    paths = [(out or run_dir) / name for name in REPORT_FILES]
     for path, text in zip(paths, texts, strict=True):
         write_atomically(path, text)
     return paths

@@ -14,6 +14,7 @@ from mksgn.bench.sana_fe.compare import UNITS, Comparison, compare
 from mksgn.bench.sana_fe.results import read_results
 from mksgn.common.console import new_app, output, run_app
 from mksgn.common.errors import BadInputError
+from mksgn.common.writing import write_text
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.benchmark.networks import conv_chain, dense_chain, paper_student, spike_inputs
 from mksgn.deploy.program.program import Program
@@ -98,7 +99,7 @@ def main(
         if OPEN not in before or CLOSE not in before:
             raise BadInputError(f"{page}: no line {OPEN.strip()}, and after it {CLOSE.strip()}")
         pattern = f"({re.escape(OPEN)}).*({re.escape(CLOSE)})"
-        page.write_text(re.sub(pattern, lambda m: f"{m[1]}{text}{m[2]}", before, flags=re.S), encoding="utf-8")
+        write_text(page, re.sub(pattern, lambda m: f"{m[1]}{text}{m[2]}", before, flags=re.S))
 
 
 def _counts(found: Comparison) -> Iterator[str]:

@@ -1,15 +1,14 @@
 """What a run of SANA-FE left in its folder: spikes, messages, and the energies of each step."""
 
 import csv
-import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from mksgn.common import json_text, yaml_text
 from mksgn.deploy.sana_fe.network import CORES_PER_TILE
 
 PLACEHOLDER = -1  # id of a message without a destination: the neurons that a core handles after its last spike
@@ -56,7 +55,7 @@ def read_results(folder: Path) -> Results:
     """Read the folder that `simulate` wrote."""
     perf = _rows(folder / "perf.csv")
     columns = {name: np.array([float(row[name]) for row in perf]) for name in perf[0]}
-    architecture = yaml.safe_load((folder / "loihi.yaml").read_text())["architecture"]
+    architecture = yaml_text.read(folder / "loihi.yaml")["architecture"]
     neurons = [
         columns[f"loihi_tile[{core // CORES_PER_TILE}].loihi_core[{core % CORES_PER_TILE}].loihi_lif.energy"]
         for core in range(sum(name.endswith("loihi_lif.energy") for name in columns))
@@ -65,7 +64,7 @@ def read_results(folder: Path) -> Results:
         _spikes(folder / "spikes.csv"),
         _messages(folder / "messages.csv"),
         columns["sim_time"],
-        json.loads((folder / "summary.json").read_text())["energy"],
+        json_text.read(folder / "summary.json")["energy"],
         np.stack(neurons),
         _prices(architecture),
         {tiles: float(seconds) for tiles, seconds in architecture["attributes"]["latency_sync"].items()},

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mksgn.common.extras import require
-from mksgn.common.writing import replacing
+from mksgn.common.writing import replacing_file
 
 if TYPE_CHECKING:
     from mksgn.bench.sweep.pareto import Row
@@ -63,8 +63,8 @@ def draw(points: list[Row], best: list[Row], model: str, path: Path) -> None:
     axes.set_ylabel("top-1, %")
     axes.grid(alpha=0.3)
     axes.legend(title="network", fontsize=8, loc="lower right")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    with replacing_file(path) as file:
+        figure.savefig(file, format="png", dpi=150)
 
 
 def labels(points: list[Row]) -> list[str]:

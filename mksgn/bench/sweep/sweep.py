@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import shutil
 import sys
 import time
 from collections import OrderedDict
@@ -25,20 +23,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
-from mksgn.bench.folder import write_reports
-from mksgn.bench.progress import Identity, Progress, check_same
+from mksgn.bench.folder import render_reports
+from mksgn.bench.progress import Identity, Progress, check_digests, check_same
 from mksgn.bench.record import Record
-from mksgn.bench.record_io import load, write_atomically
+from mksgn.bench.record_io import load
 from mksgn.bench.run import LINE_EVERY_S, limits_identity
 from mksgn.bench.samples import SampleSet, as_samples, open_data
 from mksgn.bench.shards import Shard, shards
 from mksgn.bench.sweep import tasks
 from mksgn.bench.sweep.cluster import connected
+from mksgn.bench.sweep.folder import SWEEP, begin, pictures
 from mksgn.bench.sweep.grid import Grid, Point, Variant
 from mksgn.common.console import output, track
 from mksgn.common.errors import BadInputError
 from mksgn.common.extras import MissingExtraError
-from mksgn.common.writing import replacing
+from mksgn.common.writing import replacing, replacing_folder
 from mksgn.deploy.placement.chips import Chip, chip_named
 from mksgn.deploy.run_folder import MANIFEST_FILE, environment
 from mksgn.train.checkpoint import sha256
@@ -47,7 +46,6 @@ from mksgn.train.datasets.arrays import is_array_source
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-GRID_FILE = "grid.json"
 SAVE_EVERY_S = 5.0  # of each variant's progress
 SHARDS_PER_THREAD = 4  # submitted and unfinished: the next ones reach a worker while it computes
 CLIPS_ON_WORKERS = 1024  # most clips that stay there for the next variant; of a larger set, they are sent for each
@@ -62,8 +60,10 @@ def sweep(
     workers: int | None = None,
     scheduler: str | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     models: list[EnergyModel] | None = None,
     chips: list[Chip] | None = None,
+    tables: Callable[[Path, dict[str, Record]], object] = lambda folder, records: None,
 ) -> dict[str, Record]:
     """Run all points of a grid.
 
@@ -73,26 +73,26 @@ def sweep(
         workers: Processes on this machine; None starts one per core.
         scheduler: Address of a Dask scheduler to use instead.
         resume: Continue the sweep in `out`.
+        overwrite: Replace the sweep in `out`, which stays until this one is finished.
         models: Energy models to price the runs with; None takes the known ones.
         chips: Chips that the grid may name; None takes the known ones.
+        tables: Writes tables and pictures of the records into a folder, which belong to the sweep.
 
     Returns:
         Every point's record by label, in the grid's order.
 
     Raises:
-        BadInputError: The grid cannot be run, the folder holds another sweep, or a task kills every worker.
+        BadInputError: The grid cannot be run, the folder holds a sweep that is neither to be resumed nor to be replaced, or
+            another one; another process writes into it; a task kills every worker.
         MissingExtraError: Dask is not installed.
     """
+    SWEEP.check(out, resume=resume, overwrite=overwrite)
     models = known_models() if models is None else models
     placed_on = {name: chip_named(name, chips) for name in grid.axes.chip}
     for name in grid.energy_models:
         model_named(name, models)
-    clips = as_samples(open_data(grid.data, split=grid.split, limit=grid.limit, seed=grid.seed))
+    clips = _samples(grid)
     checkpoints = {label: _read(Path(path)) for label, path in grid.axes.model.items()}
-    if not len(clips):
-        raise BadInputError(f"{grid.data}: no samples")
-    if clips.labels is None:
-        raise BadInputError(f"{grid.data}: a sweep weighs accuracy against energy, and there are no labels; add y")
     request = {
         **grid.request(),
         "models": {label: sha256(Path(path)) for label, path in grid.axes.model.items()},
@@ -101,17 +101,33 @@ def sweep(
         "environment": environment(),
         **limits_identity(placed_on.values()),
     }
-    _begin(out, request, resume)
+    with SWEEP.writing(out, resume=resume, overwrite=overwrite, old=pictures) as place:
+        begin(place, out, request)
+        if unfinished := _unfinished(grid, place):
+            with connected(workers, scheduler) as client:
+                _check_versions(client, request["environment"])
+                _Runner(grid, place, client, clips, models, placed_on, request).run(unfinished, checkpoints)
+        records = {point.label: load(place / "points" / point.label) for point in grid.points()}
+        tables(place, records)
+    return records
+
+
+def _samples(grid: Grid) -> SampleSet:
+    samples = as_samples(open_data(grid.data, split=grid.split, limit=grid.limit, seed=grid.seed))
+    if not len(samples):
+        raise BadInputError(f"{grid.data}: no samples")
+    if samples.labels is None:
+        raise BadInputError(f"{grid.data}: a sweep weighs accuracy against energy, and there are no labels; add y")
+    return samples
+
+
+def _unfinished(grid: Grid, place: Path) -> Unfinished:
     unfinished: Unfinished = {}
     for variant in grid.variants():
         points = [Point(variant=variant, chip=chip) for chip in grid.axes.chip]
-        if not all(_finished(out, point) for point in points):
+        if not all(_finished(place, point) for point in points):
             unfinished[variant.label] = (variant, points)
-    if unfinished:
-        with connected(workers, scheduler) as client:
-            _check_versions(client, request["environment"])
-            _Runner(grid, out, client, clips, models, placed_on, request).run(unfinished, checkpoints)
-    return {point.label: load(out / "points" / point.label) for point in grid.points()}
+    return unfinished
 
 
 class _Runner:
@@ -174,6 +190,7 @@ class _Runner:
         if network.is_file() and path.is_file():
             progress = Progress.load(path)
             check_same(path, progress.identity, json.loads(json.dumps(identity)))
+            check_digests(path, self.clips, progress.digests)
         self.progress[label], self.saved[label] = progress, time.monotonic()
         return submitted + (self._finish(label) if progress.complete else [])
 
@@ -272,15 +289,13 @@ class _Runner:
     def _write(self, point: Point, files: dict[str, bytes]) -> None:
         """Write a point's folder, all of it or nothing."""
         folder = self.out / "points" / point.label
-        draft = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        for name, content in files.items():
-            (draft / name).write_bytes(content)
-        with suppress(MissingExtraError):  # the picture at the end says so
-            write_reports(draft)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(draft, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with replacing_folder(folder) as draft:
+            for name, content in files.items():
+                with replacing(draft / name) as temporary:
+                    temporary.write_bytes(content)
+            with suppress(MissingExtraError):  # the picture at the end says so
+                render_reports(draft, draft)
         label = point.variant.label
         if all(_finished(self.out, other) for other in self.unfinished[label][1]):
             self._progress_file(label).unlink(missing_ok=True)
@@ -307,24 +322,6 @@ def _check_versions(client: Client, expected: dict[str, str]) -> None:
                     f"worker {worker}: {tool} {versions.get(tool, 'is missing')}, here "
                     f"{expected.get(tool, 'it is missing')}; install the same versions on all workers"
                 )
-
-
-def _begin(out: Path, request: dict[str, Any], resume: bool) -> None:
-    """Write the request into the folder, or check that the folder's request is the same."""
-    path = out / GRID_FILE
-    if not path.is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(request, indent=2) + "\n")
-        return
-    if not resume:
-        raise BadInputError(
-            f"{out}: already holds a sweep; continue it with --resume, or choose another folder with -o"
-        )
-    try:
-        begun = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInputError(f"{path}: damaged ({error}); start again in another folder (-o)") from error
-    check_same(out, begun, json.loads(json.dumps(request)))
 
 
 def _read(path: Path) -> bytes:

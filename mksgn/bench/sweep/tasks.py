@@ -101,7 +101,6 @@ def finish(
             progress,
             seed=seed,
             options=EvaluationOptions(chip.name, models, chips=[chip]),
-            reports=False,
         )
         return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 

@@ -143,11 +143,12 @@ class GpuPopulation(FusedPopulation):
 
     def _tiles_for(self, samples: int) -> Tensor:
         """Return (kind, first row) of each tile, int32."""
-        if samples not in self._tiles_of_samples:
+        tiles = self._tiles_of_samples  # read once: another thread may put a dict of its own in its place at first
+        if samples not in tiles:
             sizes = self._sorted.kinds[:, 1]
             rows = [(kind, first) for kind, n in enumerate(sizes.tolist()) for first in range(0, samples * n, ROWS)]
-            self._tiles_of_samples[samples] = self._on_device(np.array(rows, np.int32))
-        return self._tiles_of_samples[samples]
+            tiles[samples] = self._on_device(np.array(rows, np.int32))
+        return tiles[samples]
 
     @cached_property
     def _tiles_of_samples(self) -> dict[int, Tensor]:

@@ -154,14 +154,15 @@ class FusedPopulation:
     def _plan(self, steps: int, samples: int, threads: int) -> Plan:
         """Return the tiles, each thread's tasks, and the samples of the largest task."""
         key = steps, samples, threads
-        if key not in self._plans:
+        plans = self._plans  # read once: another thread may put a dict of its own in its place at first
+        if key not in plans:
             inputs = [b.weight.shape[1] for b in self.blocks]
             tiles = Tiles(self.blocks, self.positions, steps, padded(self.channels), self._accumulator, inputs)
             tasks = tiles.tasks(samples, threads)
             # each thread gets some of every tile: what is near in space is busy at the same time
             parts = [np.ascontiguousarray(tasks[i::threads]) for i in range(min(threads, len(tasks)))]
-            self._plans[key] = tiles, parts, int((tasks[:, 2] - tasks[:, 1]).max())
-        return self._plans[key]
+            plans[key] = tiles, parts, int((tasks[:, 2] - tasks[:, 1]).max())
+        return plans[key]
 
     @cached_property
     def _plans(self) -> dict[tuple[int, int, int], Plan]:

@@ -11,6 +11,7 @@ from mksgn.deploy.emulator import on_host
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.execution import Counters, Execution, add_updates
 from mksgn.deploy.lava.guard.runtime import GuardedRuntime
+from mksgn.deploy.lava.guard.turns import turns
 from mksgn.deploy.lava.leaf_work import LeafPlan
 from mksgn.deploy.lava.messages import Layout
 from mksgn.deploy.lava.process_models import TAGS, process_name
@@ -26,6 +27,7 @@ DEADLINE_S = 120.0  # without any progress; a step at the paper's widths takes w
 STEPS_PER_CALL = 64  # between two reports of progress
 
 
+@turns.take()
 def execute(
     program: Program,
     inputs: dict[str, np.ndarray],
@@ -34,7 +36,7 @@ def execute(
     progress: Callable[[int], None] = lambda samples: None,
     slots: int = SLOTS,
 ) -> Execution:
-    """Run a balanced program in Lava.
+    """Run a balanced program in Lava. Threads take turns.
 
     Args:
         program: its delays must be those of the balance pass.

@@ -71,5 +71,8 @@ def _unfed(program: Program, depth: dict[str, int], edges: list[tuple[AnyProject
     """Depths of populations that nothing feeds: just before what they drive, whose depth asks for no delay then."""
     fed = {q.target for q in program.projections}
     unfed = {p.name for p in program.populations if p.kind != "input" and p.name not in fed}
-    latest = {name: [depth[q.target] - steps for q, source, steps in edges if source == name] for name in unfed}
+    latest: dict[str, list[int]] = {name: [] for name in unfed}
+    for q, source, steps in edges:
+        if source in unfed:
+            latest[source].append(depth[q.target] - steps)
     return {name: max(0, min(starts)) for name, starts in latest.items() if starts}

@@ -1,20 +1,21 @@
 """A bias into a synaptic current: spikes of neurons that fire at every step. Loihi's own bias enters the membrane."""
 
 import math
+from collections.abc import Container
 
 import numpy as np
 
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FixedNeuron
-from mksgn.deploy.program.program import Population, Program, Projection
+from mksgn.deploy.program.program import Population, Projection
 from mksgn.export.loihi import DECAY_STEPS, SUB_UNIT_BITS, WEIGHT_LIMIT
 
 
-def bias_neurons(program: Program, population: Population, bias: np.ndarray) -> tuple[Population, Projection]:
+def bias_neurons(taken: Container[str], population: Population, bias: np.ndarray) -> tuple[Population, Projection]:
     """Make the neurons that drive a population's synaptic current at every step, and their synapses.
 
     Args:
-        program: in which the new population's name must not occur.
+        taken: names that the new population must not have.
         population: of which they drive the current.
         bias: even integers, in weight units; broadcasts against the population's shape.
 
@@ -28,7 +29,7 @@ def bias_neurons(program: Program, population: Population, bias: np.ndarray) -> 
     within = [np.where(np.abs(full) > i * WEIGHT_LIMIT, share, 0) for i, share in enumerate(shares)]
     weight = np.stack(within, axis=-1).astype(np.float32)
     name = f"{population.name}.bias"
-    while any(p.name == name for p in program.populations):
+    while name in taken:
         name += "_"
     fires = FixedNeuron(
         dv=DECAY_STEPS - 1, vth=np.zeros(1, np.int32), bias_mant=np.ones(1, np.int32), bias_exp=SUB_UNIT_BITS, worst=1.0

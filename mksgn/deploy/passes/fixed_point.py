@@ -3,6 +3,7 @@
 Every range of LAVA.md is checked here, because Lava documents its bit widths and enforces none of them.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FixedNeuron, FloatNeuron
 from mksgn.deploy.program.program import AnyProjection, Population, Product, Program, Projection, float_neuron
 from mksgn.export.errors import RangeError
+from mksgn.export.graph.blocks import by_rows
 from mksgn.export.loihi import (
     BIAS_EXPONENT_LIMIT,
     BIAS_LIMIT,
@@ -49,6 +51,7 @@ def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
     populations: list[Population] = []
     projections: list[AnyProjection] = []
     drivers: list[Population] = []  # of synaptic currents, by a bias
+    shapes = {p.name: p.shape for p in program.populations}
     for population in program.populations:
         incoming = program.into(population.name)
         if population.kind == "input" or population.location == "host":
@@ -68,12 +71,12 @@ def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
         ]
         if population.neuron is not None and (bias := float_neuron(population).input_bias) is not None:
             even = _near_integers(f"{population.name}: bias", bias.astype(np.float64) / unit, even=True)
-            driver, synapses = bias_neurons(program, population, even)
+            driver, synapses = bias_neurons(shapes, population, even)
             drivers.append(driver)
             integers.append(synapses)
-            program = replace(program, populations=(driver, *program.populations))
+            shapes[driver.name] = driver.shape
         projections += integers
-        populations.append(_with_worst_sum(program, _integer_population(population, unit), integers))
+        populations.append(_with_worst_sum(shapes, _integer_population(population, unit), integers))
     first = next((i for i, p in enumerate(populations) if p.kind != "input"), 0)
     ordered = (*populations[:first], *drivers, *populations[first:])  # not among the members of a loop
     return replace(program, precision="fixed", populations=ordered, projections=tuple(projections))
@@ -115,7 +118,7 @@ def _integer_projection(projection: AnyProjection, unit: float, target: ops.Shap
         operators = (*operators, ops.Scale(np.ones(target, dtype=np.float32)))
 
     def change(weight: np.ndarray) -> np.ndarray:
-        return _integers(f"{projection.name}: weights", weight.astype(np.float64) / unit, even=True).astype(np.float32)
+        return by_rows(lambda w: _integers(f"{projection.name}: weights", w / unit, even=True), weight)
 
     if len(ops.weights(operators)) > 1:
         raise DeployError(
@@ -202,7 +205,9 @@ def _threshold(population: Population, neuron: FloatNeuron, unit: float) -> np.n
     return threshold.astype(np.int32)
 
 
-def _with_worst_sum(program: Program, population: Population, projections: list[AnyProjection]) -> Population:
+def _with_worst_sum(
+    shapes: Mapping[str, ops.Shape], population: Population, projections: list[AnyProjection]
+) -> Population:
     """Check that sums stay within what float32 adds exactly, and within Loihi's membrane before a threshold."""
     total = 0.0
     for projection in projections:
@@ -210,7 +215,7 @@ def _with_worst_sum(program: Program, population: Population, projections: list[
             shape = population.shape
             total += projection.weight * (projection._width if projection.part == "m" else shape[-1])
         else:
-            total += ops.worst_sum(projection.operators, program[projection.source].shape)
+            total += ops.worst_sum(projection.operators, shapes[projection.source])
     limit = FLOAT_EXACT if population.kind == "readout" else MEMBRANE_LIMIT
     if total >= limit:
         what = "24 bits of a float32 sum" if population.kind == "readout" else "the 24-bit membrane"

@@ -11,6 +11,7 @@ from mksgn.deploy.passes.neurons import convert
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FloatNeuron
 from mksgn.deploy.program.program import AnyProjection, Output, Population, Product, Program, Projection, Shape
+from mksgn.export.graph.checks import check_node
 from mksgn.export.graph.kinds import LINEAR, NEURONS, SPIKING, WEIGHTED
 from mksgn.export.graph.membranes import dt_over_tau
 from mksgn.export.graph.nodes import SpikingSelfAttention
@@ -59,9 +60,7 @@ class _Ingest:
                     f"node {name}: {type(node).__name__} cannot be run here; rewrite the node with NIR's own "
                     "primitives, GraphConv and SpikingSelfAttention"
                 )
-            for parameter, value in vars(node).items():
-                if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
-                    raise DeployError(f"node {name}: {parameter} holds a value that is not finite; repair the file")
+            check_node(name, node, DeployError)
 
     def program(self) -> Program:
         for name in self.order:

@@ -31,6 +31,10 @@ class OperatorPath(LinearPath):
 
     operators: ops.Operators = ()
 
+    def arrived(self, more_delay: int) -> OperatorPath:
+        operators = tuple(operator for _, added in self.passed() for operator in added)
+        return replace(super().arrived(more_delay), operators=operators)
+
 
 @dataclass(frozen=True)
 class Signal:
@@ -51,9 +55,8 @@ class Signal:
             shape = ops.out_shape(operators, self.shape)
         except DeployError as error:
             raise DeployError(f"node {name}: {error}") from None
-        paths = (replace(path, operators=path.operators + operators) for path in self.paths)
         biases = {first: _apply(operators, bias, shape) for first, bias in self.biases.items()}
-        return Signal(shape, extended(paths, name), biases)
+        return Signal(shape, extended(self.paths, name, operators), biases)
 
     def plus(self, bias: np.ndarray | None) -> Signal:
         if bias is None:

@@ -31,7 +31,9 @@ class Factor:
 # Two neurons are connected where every factor is 1; each axis of target and source is in exactly
 # one factor.
 Link = tuple[Factor, ...]
-AxisMap = tuple[int, np.ndarray]  # a source axis, and which of its places (second axis) each place of the result sees
+# A source axis, and which of its places (second axis) each place of the result sees; None: each its own. A matrix of
+# 80,000 places would take 6 GB.
+AxisMap = tuple[int, np.ndarray | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +112,9 @@ def link(operators: ops.Operators, shape: Shape) -> Link | None:
     A mask's holes are ignored, so that a link with a mask is an upper bound.
     """
     # Per axis of the operators' result so far: the source axes that Flatten has merged into it.
-    axes: list[list[AxisMap]] = [[(axis, np.eye(n, dtype=bool))] for axis, n in enumerate(shape)]
-    summed: list[AxisMap] = []  # source axes that no axis of the result depends on
+    lengths = shape
+    axes: list[list[AxisMap]] = [[(axis, None)] for axis in range(len(shape))]
+    summed: list[tuple[int, np.ndarray]] = []  # source axes that no axis of the result depends on
     for operator in operators:
         if isinstance(operator, ops.Flatten):
             start, end = operator.start % len(shape), operator.end % len(shape)
@@ -121,19 +124,23 @@ def link(operators: ops.Operators, shape: Shape) -> Link | None:
                 ((source, before),) = axes[axis]
                 axes[axis] = [(source, _then(matrix, before))]
             elif matrix.all():  # every place of a merged axis: any place of each axis in it
-                (source, before), *others = [(source, np.asarray(m.any(0, keepdims=True))) for source, m in axes[axis]]
-                axes[axis] = [(source, np.repeat(before, len(matrix), axis=0))]
+                (source, first), *others = [
+                    (source, np.ones((1, lengths[source]), dtype=bool) if m is None else m.any(0, keepdims=True))
+                    for source, m in axes[axis]
+                ]
+                axes[axis] = [(source, np.repeat(first, len(matrix), axis=0))]
                 summed += others
             else:
                 return None
         shape = operator.out_shape(shape)
-    return _factors(axes, summed)
+    return _factors(axes, summed, lengths)
 
 
-def _factors(axes: list[list[AxisMap]], summed: list[AxisMap]) -> Link | None:
+def _factors(axes: list[list[AxisMap]], summed: list[tuple[int, np.ndarray]], lengths: Shape) -> Link | None:
     """One factor per source axis; None where an axis merges several longer than 1, which a cut does not separate."""
     factors = [Factor(None, source, matrix) for source, matrix in summed]
-    for axis, axis_maps in enumerate(axes):
+    for axis, maybe in enumerate(axes):
+        axis_maps = [(source, np.eye(lengths[source], dtype=bool) if m is None else m) for source, m in maybe]
         longer = [axis_map for axis_map in axis_maps if len(axis_map[1]) > 1] or axis_maps[:1]
         if len(longer) > 1:
             return None
@@ -141,7 +148,9 @@ def _factors(axes: list[list[AxisMap]], summed: list[AxisMap]) -> Link | None:
     return tuple(factors)
 
 
-def _then(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+def _then(second: np.ndarray, first: np.ndarray | None) -> np.ndarray:
+    if first is None:
+        return second
     return (second.astype(np.float32) @ first.astype(np.float32)) > 0
 
 

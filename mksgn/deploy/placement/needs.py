@@ -10,6 +10,7 @@ from mksgn.deploy.placement.chips import Chip
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FixedNeuron
 from mksgn.deploy.program.program import AnyProjection, Population, Product, Program
+from mksgn.export.graph.blocks import blocks_of_rows
 
 MEMBRANE_BITS = 24  # of a message that carries a membrane potential or a current
 
@@ -81,7 +82,7 @@ def _weights(program: Program, chip: Chip) -> Iterator[Need]:
         for weights, axis in _weight_arrays(projection):
             least = None if limit is None else -limit
             yield Need(projection.name, "weight", *_extremes(weights), least, limit, remedy)
-            odd = int(np.count_nonzero(weights % step))
+            odd = sum(int(np.count_nonzero(weights[rows] % step)) for rows in blocks_of_rows(weights))
             integers = {1: "integers", 2: "even integers"}.get(step, f"multiples of {step}")
             yield Need(projection.name, f"weights that are not {integers}", odd, odd, None, 0, remedy)
             if chip.weights_per_neuron is not None:

@@ -163,28 +163,39 @@ def _cut_all(
     """Cut every group; also say whether a loop made the cuts of the `previous` attempt stand in for some."""
     cuts: dict[str, Bounds] = {}
     output_axons = {group.name: _zeros(group) for group in on_chip}
+    by_name, targets = {group.name: group for group in on_chip}, _targets(on_chip)
     looped = False
     for group in reversed(on_chip):
-        for target in on_chip:
-            edges = tiles.edges_from(group.name, target)
-            if not edges or target.name in cuts:
+        for target in targets.get(group.name, ()):
+            if target.name in cuts:
                 continue
+            edges = tiles.edges_from(group.name, target)
             looped = True
             if bounded:
                 output_axons[group.name] = output_axons[group.name] + sum(tiles.fan_out(edge) for edge in edges)
             elif target.name in previous:
                 reached = tiles.cores_reached(edges, target, previous[target.name])
                 output_axons[group.name] = output_axons[group.name] + reached
+        feeding = dict.fromkeys(edge.source for edge in group.edges)
         sources = {
-            source.name: tiles.Source.of(source, output_axons[source.name], chip)
-            for source in on_chip
-            if source.name not in cuts and source is not group and tiles.edges_from(source.name, group)
+            name: tiles.Source.of(by_name[name], output_axons[name], chip)
+            for name in feeding
+            if name in by_name and name not in cuts and name != group.name
         }
         cuts[group.name] = tiles.cut(group, output_axons[group.name], chip, sources, work)
         for source in sources:
             reached = tiles.cores_reached(tiles.edges_from(source, group), group, cuts[group.name])
             output_axons[source] = output_axons[source] + reached
     return cuts, looped
+
+
+def _targets(on_chip: list[Group]) -> dict[str, list[Group]]:
+    """The groups that each source sends to, in their order."""
+    targets: dict[str, list[Group]] = {}
+    for target in on_chip:
+        for source in dict.fromkeys(edge.source for edge in target.edges):
+            targets.setdefault(source, []).append(target)
+    return targets
 
 
 def _zeros(group: Group) -> np.ndarray:
@@ -198,10 +209,13 @@ def _placement(program: Program, chip: Chip, on_chip: list[Group], cuts: dict[st
         for target in on_chip
         for source in dict.fromkeys(edge.source for edge in target.edges)
     }
+    axons_of: dict[str, list[np.ndarray]] = {}
+    for (source, _), cores in reached.items():
+        axons_of.setdefault(source, []).append(cores)
     first_core = 0
     for group in on_chip:
         name, bounds = group.name, cuts[group.name]
-        output_axons = sum((cores for (source, _), cores in reached.items() if source == name), start=_zeros(group))
+        output_axons = sum(axons_of.get(name, ()), start=_zeros(group))
         usage = tiles.usage(group, output_axons, bounds, chip)
         total, most = int(usage[:, 1].sum()) // chip.bits_per_synapse, int(group.fan_in.max())
         placed.append(

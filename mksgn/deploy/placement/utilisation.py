@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from mksgn.common.extras import require
+from mksgn.common.writing import replacing_file
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.placement.chips import RESOURCES
 from mksgn.deploy.placement.place import Placement, PopulationPlacement
@@ -114,8 +115,10 @@ def draw(placement: Placement, path: Path | str) -> None:
     title = "fullest resource" + (f" (no limit published: {', '.join(unpublished)})" if unpublished else "")
     figure.legend(handles=key, title=title, loc="outside lower center", ncols=len(key), frameon=False)
     figure.suptitle(f"{_count(placement.chips, 'chip')} of {chip.name}")
+    kind = path.suffix[1:].lower()
     try:
-        figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+        with replacing_file(path) as file:
+            figure.savefig(file, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
     except OSError as error:
         raise DeployError(f"{path}: cannot be written ({error.strerror})") from error
 

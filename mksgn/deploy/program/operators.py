@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mksgn.deploy.errors import DeployError
+from mksgn.export.graph.blocks import blocks_of_rows
 
 Shape = tuple[int, ...]
 
@@ -31,9 +32,10 @@ class _Weighted:
     weight: np.ndarray
 
     def on(self, device: torch.device) -> Tensor:
-        if device not in self._tensors:
-            self._tensors[device] = torch.from_numpy(np.ascontiguousarray(self.weight, dtype=np.float32)).to(device)
-        return self._tensors[device]
+        tensors = self._tensors  # read once: another thread may put a dict of its own in its place at first
+        if device not in tensors:
+            tensors[device] = torch.from_numpy(np.ascontiguousarray(self.weight, dtype=np.float32)).to(device)
+        return tensors[device]
 
     @cached_property
     def _tensors(self) -> dict[torch.device, Tensor]:
@@ -228,6 +230,9 @@ class Mask:
 Operator = Conv | GraphConv | Dense | SumPool | Flatten | Scale | Mask
 Operators = tuple[Operator, ...]
 
+# Paths that are counted for one neuron: the layers of a deep chain multiply them without bound. More than any chip has
+# synapses, and few enough that products with counts of spikes stay within 64 bits.
+MOST_PATHS = 1 << 40
 OUTPUT_AXIS = {"conv": 0, "graph_conv": 1, "dense": -2}  # of a weight, where an operator has output channels
 
 
@@ -257,8 +262,13 @@ def worst_sum(operators: Operators, shape: Shape, peak: float = 1.0) -> float:
     """Return the largest sum of absolute weights into one target neuron, times `peak`, the largest
     |value| of a source (1 for spikes).
     """
-    absolute = with_weights(operators, np.abs)
-    return float(apply(absolute, torch.full((1, *shape), peak)).max())
+    x = torch.full((1, *shape), peak)
+    if operators and isinstance(operators[-1], Dense) and operators[-1].weight.ndim == 2:
+        *before, last = operators  # some neurons at a time, without a copy of all weights
+        x = apply(with_weights(tuple(before), np.abs), x)
+        rows = blocks_of_rows(last.weight)
+        return max(float(Dense(np.abs(last.weight[part])).apply(x).max()) for part in rows)
+    return float(apply(with_weights(operators, np.abs), x).max())
 
 
 def _synapses(operator: Operator, nonzero: bool, *, summed: bool) -> Operator:
@@ -281,7 +291,7 @@ def fan_out(operators: Operators, shape: Shape, *, nonzero: bool = False) -> np.
 
     The operators themselves account for borders and strides: with every weight replaced by 1, the
     gradient of the sum of all outputs is the number of paths from a source neuron. The last operator
-    sums them already, so that its weights take the memory of one output channel.
+    sums them already, so that its weights take the memory of one output channel. At most MOST_PATHS are counted.
     """
     last = len(operators) - 1
     pattern = tuple(_synapses(op, nonzero, summed=i == last) for i, op in enumerate(operators))
@@ -289,4 +299,5 @@ def fan_out(operators: Operators, shape: Shape, *, nonzero: bool = False) -> np.
         x = torch.zeros((1, *shape), requires_grad=True)
         apply(pattern, x).sum().backward()
     assert x.grad is not None
-    return np.rint(x.grad[0].numpy()).astype(np.int64)
+    paths = np.nan_to_num(x.grad[0].numpy(), nan=MOST_PATHS, posinf=MOST_PATHS)  # float32 overflows in a deep chain
+    return np.rint(np.minimum(paths, MOST_PATHS)).astype(np.int64)

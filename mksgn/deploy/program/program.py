@@ -235,11 +235,11 @@ class Program:
     @cached_property
     def groups(self) -> dict[str, tuple[Population, ...]]:
         """Populations by execution group, both in the order of evaluation, without inputs."""
-        groups: dict[str, tuple[Population, ...]] = {}
+        groups: dict[str, list[Population]] = {}
         for population in self.populations:
             if population.kind != "input":
-                groups[population.group] = (*groups.get(population.group, ()), population)
-        return groups
+                groups.setdefault(population.group, []).append(population)
+        return {name: tuple(members) for name, members in groups.items()}
 
     def loops(self, group: str) -> bool:
         """Whether a group is computed step by step, because its own spikes come back to it."""
@@ -264,7 +264,14 @@ class Program:
         return self.latency - max((self[output.population].depth for output in self.outputs), default=0)
 
     def into(self, name: str) -> tuple[AnyProjection, ...]:
-        return tuple(projection for projection in self.projections if projection.target == name)
+        return self._into.get(name, ())
+
+    @cached_property
+    def _into(self) -> dict[str, tuple[AnyProjection, ...]]:
+        into: dict[str, list[AnyProjection]] = {}
+        for projection in self.projections:
+            into.setdefault(projection.target, []).append(projection)
+        return {name: tuple(projections) for name, projections in into.items()}
 
     def fan_outs(self, projection: AnyProjection, *, nonzero: bool = False) -> tuple[np.ndarray, ...]:
         """Return the synapses that leave each neuron of each source, of the sources' shapes;
@@ -272,10 +279,11 @@ class Program:
         """
         # the projection, not its name: a node that feeds two populations names two projections
         key = (projection, nonzero)
-        if key not in self._fan_outs:
+        known = self._fan_outs  # read once: another thread may put a dict of its own in its place at first
+        if key not in known:
             shapes = tuple(self[source].shape for source in projection.sources)
-            self._fan_outs[key] = projection.fan_outs(shapes, nonzero=nonzero)
-        return self._fan_outs[key]
+            known[key] = projection.fan_outs(shapes, nonzero=nonzero)
+        return known[key]
 
     @cached_property
     def _fan_outs(self) -> dict[tuple[AnyProjection, bool], tuple[np.ndarray, ...]]:

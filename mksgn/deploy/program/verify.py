@@ -14,6 +14,7 @@ from mksgn.deploy.errors import DeployError, PassError
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FixedNeuron
 from mksgn.deploy.program.program import AnyProjection, Population, Product, Program
+from mksgn.export.graph.blocks import blocks_of_rows
 from mksgn.export.loihi import (
     BIAS_EXPONENT_LIMIT,
     BIAS_MANTISSA_LIMIT,
@@ -110,12 +111,11 @@ def integers_fit(program: Program) -> Iterator[str]:
     for q in program.projections:
         if program[q.target].location == "host":
             continue
-        for weight in [np.array(q.weight)] if isinstance(q, Product) else ops.weights(q.operators):
-            half = weight * 0.5
+        for weight in [np.array([q.weight])] if isinstance(q, Product) else ops.weights(q.operators):
             if (
                 weight.min(initial=0) < WEIGHT_LEAST
                 or weight.max(initial=0) > WEIGHT_LIMIT
-                or (np.rint(half) != half).any()
+                or any((np.rint(half) != half).any() for half in (weight[r] * 0.5 for r in blocks_of_rows(weight)))
             ):
                 yield f"projection {q.name}: weights are not even integers up to {WEIGHT_LIMIT}"
     for p in program.populations:

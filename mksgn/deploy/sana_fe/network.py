@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mksgn.common.writing import replacing, write_text
 from mksgn.deploy.emulator import host_values
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.execution import Execution
@@ -94,7 +95,7 @@ def write_network(program: Program, inputs: Arrays, execution: Execution, folder
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"sample-{i}.yaml" for i in range(execution.samples)]
     for sample, path in enumerate(files):
-        with path.open("w", encoding="utf-8") as file:
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             for line in _lines(placement, names, trains, sample):
                 file.write(line + "\n")
     facts = {
@@ -111,7 +112,7 @@ def write_network(program: Program, inputs: Arrays, execution: Execution, folder
         },
         "hold": [HOLD + names[p.name] for p in _held(program)],
     }
-    (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n")
+    write_text(folder / FACTS_FILE, json.dumps(facts, indent=1) + "\n")
     return files
 
 

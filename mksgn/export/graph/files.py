@@ -5,7 +5,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import nir
@@ -13,19 +13,27 @@ import nir.serialization
 import numpy as np
 
 import mksgn.export.graph.nodes  # noqa: F401  registers GraphConv and SpikingSelfAttention
-from mksgn.common.contents import check_hdf5
+from mksgn.common import hdf5
 from mksgn.common.errors import BadInputError, MksgnWarning, first_line
-from mksgn.common.writing import replacing
+from mksgn.common.quoting import printable
+from mksgn.common.writing import replacing_file
+from mksgn.export.graph.checks import check_level, check_ports
+from mksgn.export.graph.content_hash import KEY as HASH
+from mksgn.export.graph.content_hash import content_hash
 from mksgn.export.graph.kinds import GRADED, SPIKING
+from mksgn.export.graph.metadata import check_metadata
 from mksgn.export.graph.shapes import ELEMENTWISE, parameters_of
 from mksgn.export.graph.standard import standard_form
 
+_MISSING = "make one with mksgn-export model.pt --to nir, or with your framework's exporter to NIR"
+_WITHOUT_HASH = "was quantised without a hash of its content, so that damage would not be found; export it again"
 POPULATIONS = tuple(node.__name__ for node in (*SPIKING, *GRADED))
 
 
 def write(graph: nir.NIRGraph, path: Path | str) -> None:
     """Write a graph; the same graph gives the same bytes.
 
+    A quantised one gets a hash of its content, which `read` checks.
     What nir.write refuses, single numbers for the parameters of a population as norse and sinabs write them, is
     brought into standard form first.
 
@@ -36,15 +44,23 @@ def write(graph: nir.NIRGraph, path: Path | str) -> None:
         with warnings.catch_warnings():  # said where the graph is compiled
             warnings.simplefilter("ignore", MksgnWarning)
             graph = standard_form(graph)
-    graph = _with_input_shapes(graph)
+    graph = _with_hash(_with_input_shapes(graph))
 
-    def uncached(temporary: Path) -> None:
+    def uncached(open_file: BinaryIO) -> None:
         # With HDF5's cache a chunk lies where it is flushed, which is when the last reference to its data set
         # goes. A profiler that holds frames, as Dask's workers do, would move it, and change the file's sha256.
-        with h5py.File(temporary, "w", rdcc_nbytes=0, rdcc_nslots=0) as file:
+        with h5py.File(open_file, "w", rdcc_nbytes=0, rdcc_nslots=0) as file:
             nir.write(file.id, graph)
 
     put(Path(path), uncached)
+
+
+def _with_hash(graph: nir.NIRGraph) -> nir.NIRGraph:
+    if "quantization" not in graph.metadata:
+        return graph
+    graph = copy.copy(graph)
+    graph.metadata = {**graph.metadata, HASH: content_hash(graph.to_dict())}
+    return graph
 
 
 def _has_single_numbers(graph: nir.NIRGraph) -> bool:
@@ -79,12 +95,12 @@ def _without_input_shape(graph: nir.NIRGraph) -> str:
     return ""
 
 
-def put(path: Path, write: Callable[[Path], object]) -> None:
+def put(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Put a whole file at `path`, and make its folder if needed.
 
     Args:
         path: Where the file will be.
-        write: Writes it, to the path that it gets.
+        write: Writes it, into the open file that it gets.
 
     Raises:
         BadInputError: `path` cannot be written.
@@ -93,8 +109,8 @@ def put(path: Path, write: Callable[[Path], object]) -> None:
         raise BadInputError(f"{path}: is a directory; name a file in it with -o")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            write(temporary)
+        with replacing_file(path) as file:
+            write(file)
     except OSError as error:
         raise BadInputError(
             f"{path}: cannot be written ({error.strerror or error}); choose another place with -o"
@@ -108,24 +124,15 @@ def read(path: Path) -> nir.NIRGraph:
     Linear on the last axis (NIR.md), and deploy checks every shape itself.
 
     Raises:
-        BadInputError: A file that is missing, truncated, or no NIR graph.
+        BadInputError: A file that is missing, truncated, damaged or no NIR graph, or a graph that cannot be run.
     """
-    if not path.is_file():
-        raise BadInputError(
-            f"{path}: no such file; make one with mksgn-export model.pt --to nir, or with your framework's exporter to NIR"
-        )
-    check_hdf5(path, "a NIR file")
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5.opened(path, "a NIR file", _MISSING) as file:
             _check_kind(path, file)
-            graph = nir.dict2NIRNode(_as_of_today(nir.serialization.hdf2dict(file["node"])))
-        if isinstance(graph, nir.NIRGraph) and graph.metadata.get("profile") == "structured":
-            graph.infer_types()
-            graph.check_types()
-        elif isinstance(graph, nir.NIRGraph):
-            # where nir fails, only a convolution's input_shape is lost
-            with contextlib.suppress(Exception):
-                graph.infer_types()
+            content = nir.serialization.hdf2dict(file["node"])
+        _check_hash(path, content)
+        graph = nir.dict2NIRNode(_as_of_today(content))
+        _check(path, graph)
     except BadInputError:
         raise
     except AssertionError as error:  # nir names no reason for a node type that it does not know
@@ -134,11 +141,66 @@ def read(path: Path) -> nir.NIRGraph:
         ) from error
     except Exception as error:  # h5py, KeyError, ValueError, … according to where the damage sits
         raise BadInputError(
-            f"{path}: no readable NIR file ({first_line(error)}); it may be truncated: export it again"
+            f"{path}: no readable NIR file ({printable(first_line(error))}); it may be truncated: export it again"
         ) from error
+    return graph
+
+
+def is_graph(path: Path) -> bool:
+    """Whether an HDF5 file is a graph, and not a network of lava-dl.
+
+    Raises:
+        BadInputError: It is no HDF5 file, or exceeds a limit.
+    """
+    try:
+        with hdf5.opened(path, "a NIR file", _MISSING) as file:
+            return "layer" not in file
+    except BadInputError:
+        raise
+    except Exception:  # h5py's, for which `read` has the words
+        return True
+
+
+def _check_hash(path: Path, content: dict[str, Any]) -> None:
+    """Hold the content of a quantised file against the hash in it, and take that out.
+
+    Raises:
+        BadInputError: They differ.
+    """
+    metadata = content.get("metadata")
+    if not isinstance(metadata, dict):
+        return
+    expected = metadata.pop(HASH, None)
+    if expected is None:
+        if "quantization" in metadata:
+            warnings.warn(f"{path}: {_WITHOUT_HASH}", MksgnWarning, stacklevel=3)
+    elif expected != content_hash(content):
+        raise BadInputError(
+            f"{path}: differs from what was exported: its content has another hash than its metadata say; export it "
+            "again, or write an edited graph with mksgn.export.write_nir"
+        )
+
+
+def _check(path: Path, graph: nir.NIRNode) -> None:
+    """Infer types where nir can, and check all that holds of a graph."""
     if not isinstance(graph, nir.NIRGraph):
         raise BadInputError(f"{path}: holds a single {type(graph).__name__}, not a graph; wrap it in a NIRGraph")
-    return graph
+    try:
+        check_metadata(graph)
+        check_level(graph)
+    except BadInputError as error:
+        raise BadInputError(f"{path}: {error}") from error
+    if graph.metadata.get("profile") == "structured":
+        graph.infer_types()
+        graph.check_types()
+    else:
+        # where nir fails, only a convolution's input_shape is lost
+        with contextlib.suppress(Exception):
+            graph.infer_types()
+    try:
+        check_ports(graph)
+    except BadInputError as error:
+        raise BadInputError(f"{path}: {error}") from error
 
 
 def _check_kind(path: Path, file: h5py.File) -> None:
@@ -147,11 +209,11 @@ def _check_kind(path: Path, file: h5py.File) -> None:
         return
     if "layer" in file:
         raise BadInputError(f"{path}: is a network of lava-dl; convert it with mksgn-export {path} --to nir")
-    if file.attrs.get("__type__") == "NIRGraphData":
+    if "nodes" in file:
         raise BadInputError(
             f"{path}: holds recordings (NIRGraphData), not a graph; compare them with mksgn-bench compare RUN {path}"
         )
-    held = ", ".join(sorted(file)[:5]) or "nothing"
+    held = printable(", ".join(sorted(file)[:5])[:200]) or "nothing"
     raise BadInputError(f"{path}: is HDF5 of another kind, with {held} and no 'node'; name a file that nir.write made")
 
 

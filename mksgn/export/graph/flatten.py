@@ -34,20 +34,24 @@ def flatten(graph: nir.NIRGraph) -> nir.NIRGraph:
             flat = {f"{name}.{n}": part for n, part in inner.nodes.items()}
             edges += [(f"{name}.{a}", f"{name}.{b}") for a, b in inner.edges]
             ports[name] = (list(inner.inputs), list(inner.outputs))
-        repeated = sorted(set(nodes) & set(flat))
+        repeated = sorted(n for n in flat if n in nodes)
         if repeated:
             raise UnsupportedNodeError(
                 f"node {repeated[0]}: a node of a nested graph gets this name too; rename one of the two"
             )
         nodes |= flat
+    named = tuple({f"{name}.{port}" for name, both in ports.items() for port in both[kind]} for kind in (0, 1))
     for source, target in graph.edges:
         edges.append(
-            (_end(graph, nodes, ports, source, leaving=True), _end(graph, nodes, ports, target, leaving=False))
+            (
+                _end(graph, nodes, ports, named[1], source, leaving=True),
+                _end(graph, nodes, ports, named[0], target, leaving=False),
+            )
         )
-    for name, both in ports.items():
-        for port in (f"{name}.{p}" for kind in both for p in kind):
-            edges = _without_port(edges, port)
-            del nodes[port]
+    in_order = [f"{name}.{port}" for name, both in ports.items() for kind in both for port in kind]
+    edges = _without_ports(edges, in_order)
+    for port in in_order:
+        del nodes[port]
     doubled = [edge for edge, times in Counter(edges).items() if times > 1]
     if doubled:
         a, b = doubled[0]
@@ -62,11 +66,12 @@ def _end(
     graph: nir.NIRGraph,
     nodes: dict[str, nir.NIRNode],
     ports: dict[str, tuple[list[str], list[str]]],
+    named: set[str],
     name: str,
     *,
     leaving: bool,
 ) -> str:
-    """The node that an end of an outer edge means: itself, or a nested graph's port."""
+    """The node that an end of an outer edge means: itself, or a nested graph's port, of which `named` has all."""
     if name in nodes and name in graph.nodes:
         return name
     kind = "Output" if leaving else "Input"
@@ -78,7 +83,7 @@ def _end(
                 f'none; write "{name}.PORT" into the edge'
             )
         return f"{name}.{inner[0]}"
-    if any(name == f"{sub}.{port}" for sub, both in ports.items() for port in both[leaving]):
+    if name in named:
         return name
     raise UnsupportedNodeError(
         f"edge {'from' if leaving else 'to'} {name}: the graph has no such node, nor a nested {kind} of that name; "
@@ -86,7 +91,27 @@ def _end(
     )
 
 
-def _without_port(edges: Edges, port: str) -> Edges:
-    """Join each edge into `port` with each edge out of it."""
-    before, after = [a for a, b in edges if b == port], [b for a, b in edges if a == port]
-    return [edge for edge in edges if port not in edge] + [(a, b) for a in before for b in after]
+def _without_ports(edges: Edges, ports: list[str]) -> Edges:
+    """Join each edge into a port with each edge out of it, port by port."""
+    kept: dict[int, tuple[str, str]] = dict(enumerate(edges))
+    before: dict[str, list[int]] = {port: [] for port in ports}
+    after: dict[str, list[int]] = {port: [] for port in ports}
+
+    def index(number: int, edge: tuple[str, str]) -> None:
+        for end, numbers in zip(edge, (after, before), strict=True):
+            if end in numbers:
+                numbers[end].append(number)
+
+    for number, edge in kept.items():
+        index(number, edge)
+    free = len(edges)  # the next edge's number
+    for port in ports:
+        entering, leaving = ([n for n in numbers[port] if n in kept] for numbers in (before, after))
+        joined = [(kept[a][0], kept[b][1]) for a in entering for b in leaving]
+        for n in (*entering, *leaving):
+            kept.pop(n, None)
+        for edge in joined:
+            kept[free] = edge
+            index(free, edge)
+            free += 1
+    return list(kept.values())

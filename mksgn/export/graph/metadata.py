@@ -1,20 +1,72 @@
 """A graph's metadata: its schema, and the student and the normaliser that it was exported from."""
 
 import json
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import nir
+import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
+from mksgn.common.errors import BadInputError
+from mksgn.common.quoting import printable, quoted
+from mksgn.common.schemas import LenientModel
+from mksgn.common.validation import one_line
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import StudentConfig
 
 SCHEMA = "mksgn.nir/1"
+STEPS_LIMIT = 1 << 20  # of a sample: 105 s at 0.1 ms, and 1 MB of spikes for each 8 neurons
+EXPONENT_LIMIT = 126  # of a unit 2^n, which float32 has to hold
+DEPTH = 8  # of metadata in metadata, of which ours have none
+_REMEDY = "export the file again, or correct its metadata"
+
+
+class _Scale(LenientModel):
+    """What is read of a population's scale; `quantization.scales.PopulationScale` says what they are."""
+
+    exponent: int = Field(ge=-EXPONENT_LIMIT, le=EXPONENT_LIMIT)
+    scale: float = Field(gt=0, allow_inf_nan=False)
+    binding: str
+    saturated: int = Field(ge=0)
+    agreement: float | None = Field(default=None, allow_inf_nan=False)
+    firing_rate: float | None = Field(default=None, allow_inf_nan=False)
+    worst_sum: float | None = Field(default=None, allow_inf_nan=False)
+    largest_sum: float | None = Field(default=None, allow_inf_nan=False)
+
+
+class _Quantization(LenientModel):
+    bits: int = Field(ge=2, le=8)
+    exact_on_chip: bool
+    populations: dict[str, _Scale]
+
+
+_NAMES: TypeAdapter[Any] = TypeAdapter(Annotated[list[str], Field(max_length=1 << 16)])
+_ENTRIES: TypeAdapter[Any] = TypeAdapter(dict[str, Any])
+_JSON: dict[str, TypeAdapter[Any]] = {  # entries that are JSON text, and what the text holds
+    "streams": _NAMES,
+    "joints": _NAMES,
+    "classes": _NAMES,
+    "versions": _ENTRIES,
+    "student": _ENTRIES,
+    "training": _ENTRIES,
+    "variant": _ENTRIES,
+    "quantization": TypeAdapter(_Quantization),
+}
+_TEXT = ("schema", "profile", "parent", "reset", "source")
+_SECONDS = ("dt", "if_dt")
+_COUNTS = {"steps": (1, STEPS_LIMIT), "spike_delay": (0, 1), "product_units": (0, 1 << 40)}
 
 
 def json_of(graph: nir.NIRGraph, key: str) -> Any:
-    """Read an entry of the metadata that is stored as JSON text; None if there is none."""
+    """Read an entry of the metadata that is stored as JSON text; None if there is none.
+
+    Raises:
+        BadInputError: It is no text, no JSON, or holds something else than is expected of it.
+    """
     text = graph.metadata.get(key)
-    return None if text is None else json.loads(text)
+    return None if text is None else _parsed(key, text, _JSON.get(key))
 
 
 def student_config(graph: nir.NIRGraph) -> StudentConfig | None:
@@ -24,8 +76,112 @@ def student_config(graph: nir.NIRGraph) -> StudentConfig | None:
 
 
 def input_normaliser(graph: nir.NIRGraph) -> StreamNormaliser | None:
-    """How clips become the input of this graph; None for a graph that does not say."""
+    """How clips become the input of this graph; None for a graph that does not say.
+
+    Raises:
+        BadInputError: It is damaged, or out of range.
+    """
     for node in graph.nodes.values():
         if isinstance(node, nir.Input) and "normaliser" in node.metadata:
-            return StreamNormaliser.from_dict(json.loads(node.metadata["normaliser"]))
+            values = _parsed("normaliser", node.metadata["normaliser"], _ENTRIES)
+            try:
+                return StreamNormaliser.from_dict(values)
+            except BadInputError:
+                raise
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                raise _refused(
+                    "normaliser", f"cannot be read ({type(error).__name__}: {quoted(str(error))})"
+                ) from error
     return None
+
+
+def check_metadata(graph: nir.NIRGraph) -> None:
+    """Check every entry that any stage reads, of the graph, its nodes and the graphs in it.
+
+    Raises:
+        BadInputError: An entry of another type, no JSON, not finite, or out of range.
+    """
+    _check_values(graph.metadata)
+    for key, (low, high) in _COUNTS.items():
+        value = graph.metadata.get(key, low)
+        if not _is_number(value) or value != int(value) or not low <= value <= high:
+            raise _refused(key, f"is {quoted(value)}, expected a whole number from {low:,} to {high:,}")
+    for key in _SECONDS:
+        value = graph.metadata.get(key, 1.0)
+        if not _is_number(value) or value <= 0:
+            raise _refused(key, f"is {quoted(value)}, expected seconds above 0")
+    _check_texts(graph.metadata)
+    schema = graph.metadata.get("schema", SCHEMA)
+    if schema != SCHEMA and schema.startswith(SCHEMA.partition("/")[0] + "/"):
+        raise BadInputError(f"metadata: schema {quoted(schema)} is newer than {SCHEMA}; read it with a newer mksgn")
+    for key in _JSON:
+        json_of(graph, key)
+    student_config(graph)
+    input_normaliser(graph)
+    for name, node in graph.nodes.items():
+        try:
+            check_metadata(node) if isinstance(node, nir.NIRGraph) else _check_node(node)
+        except BadInputError as error:
+            raise BadInputError(f"node {quoted(name)}: {error}") from error
+
+
+def _check_node(node: nir.NIRNode) -> None:
+    _check_values(node.metadata)
+    _check_texts(node.metadata)
+    for key in ("integration", "signal"):
+        if not isinstance(node.metadata.get(key, ""), str):
+            raise _refused(key, f"is {quoted(node.metadata[key])}, expected text")
+    v_init = node.metadata.get("v_init", "")
+    if not isinstance(v_init, str) and not (_is_number(v_init) or _is_finite(v_init)):
+        raise _refused("v_init", "holds what is not a finite number")
+
+
+def _check_values(metadata: Any, depth: int = 0) -> None:
+    """Metadata are a dict of what HDF5 holds, in which dicts are groups."""
+    if not isinstance(metadata, Mapping):
+        raise BadInputError(f"metadata is a {type(metadata).__name__}, expected entries by name; {_REMEDY}")
+    if depth > DEPTH:
+        raise BadInputError(f"metadata is nested more than {DEPTH} deep, the limit; {_REMEDY}")
+    for value in metadata.values():
+        if isinstance(value, Mapping):
+            _check_values(value, depth + 1)
+
+
+def _check_texts(metadata: Mapping[str, Any]) -> None:
+    for key in _TEXT:
+        if not isinstance(metadata.get(key, ""), str):
+            raise _refused(key, f"is {quoted(metadata[key])}, expected text")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is one finite number, and no truth value."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return math.isfinite(value)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "iuf" and bool(np.isfinite(value).all())
+
+
+def _parsed(key: str, text: Any, expected: TypeAdapter[Any] | None) -> Any:
+    """Parse an entry's JSON text, and hold it against what is expected of it."""
+    if not isinstance(text, str):
+        raise _refused(key, f"is {quoted(text)}, expected JSON as text")
+    try:
+        value = json.loads(text, parse_constant=_no_number)
+        if expected is not None:
+            expected.validate_python(value)
+    except ValidationError as error:
+        raise _refused(key, printable(one_line(error, show_value=True))[:200]) from error
+    except (ValueError, RecursionError) as error:
+        raise _refused(key, f"is no JSON ({quoted(str(error))})") from error
+    return value
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _refused(key: str, what: str) -> BadInputError:
+    return BadInputError(f"metadata {key}: {what}; {_REMEDY}")

@@ -4,8 +4,8 @@ Linear nodes and delays commute with sums. Any feed-forward net of them between 
 therefore a sum over its paths, each of which starts at one population, attention node or input.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import nir
@@ -16,27 +16,44 @@ from mksgn.export.graph.kinds import FIRING, GRADED, LINEAR
 from mksgn.export.graph.nodes import SpikingSelfAttention
 
 PATHS_LIMIT = 256  # into one node; joins in series multiply them
+# What a walk has passed: what came before, the last node, and what a subclass adds. A tuple of the names would be
+# copied at every node, which takes time and memory that grow with the square of the length.
+Trail = tuple[Any, str, tuple[Any, ...]]
 SOURCES = (nir.Input, *FIRING, *GRADED, SpikingSelfAttention)
+
+Path = TypeVar("Path", bound="LinearPath")
 
 
 @dataclass(frozen=True)
 class LinearPath:
     """A path from `source` through linear `nodes`, in the order in which the signal passes them.
 
-    `delay` counts time steps: one where the path closes a loop, and what a subclass adds.
+    `delay` counts time steps: one where the path closes a loop, and what a subclass adds. `trail` holds the nodes
+    while the walk goes on.
     """
 
     source: str
     nodes: tuple[str, ...] = ()
     delay: int = 0
+    trail: Trail | None = field(default=None, compare=False, repr=False)
+
+    def arrived(self: Path, more_delay: int) -> Path:
+        """The path at its end, with its nodes in place of the trail."""
+        return replace(self, nodes=tuple(name for name, _ in self.passed()), trail=None, delay=self.delay + more_delay)
+
+    def passed(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """What the trail holds, in the order of the signal."""
+        backwards: list[tuple[str, tuple[Any, ...]]] = []
+        trail = self.trail
+        while trail is not None:
+            trail, name, added = trail
+            backwards.append((name, added))
+        return backwards[::-1]
 
 
-Path = TypeVar("Path", bound=LinearPath)
-
-
-def extended(paths: Iterable[Path], name: str) -> tuple[Path, ...]:
-    """The same paths, through the node `name` as well."""
-    return tuple(replace(path, nodes=(*path.nodes, name)) for path in paths)
+def extended(paths: Iterable[Path], name: str, added: tuple[Any, ...] = ()) -> tuple[Path, ...]:
+    """The same paths, through the node `name` as well, with what a subclass adds."""
+    return tuple(replace(path, trail=(path.trail, name, added)) for path in paths)
 
 
 def delayed(paths: Iterable[Path], steps: int) -> tuple[Path, ...]:
@@ -70,7 +87,6 @@ class LinearPaths:
         for source, target in sorted((a, b) for a, b in edges):
             self.sources[target].append(source)
         self.outputs: dict[str, Any] = {}  # of the linear nodes visited
-        self._open: list[str] = []
 
     def start(self, name: str) -> Any:
         return (LinearPath(name),)
@@ -88,33 +104,46 @@ class LinearPaths:
         """The sum over the edges into a population or Output. Raises UnsupportedNodeError where there are none."""
 
         def closing_loops(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-            late = [self.position[path.source] >= self.position[name] for path in paths]
-            return tuple(replace(path, delay=path.delay + one) for path, one in zip(paths, late, strict=True))
+            return tuple(path.arrived(self.position[path.source] >= self.position[name]) for path in paths)
 
-        return self.retimed(self._sum(name), closing_loops)
+        return self.retimed(self.join(name, [self.output(source) for source in self._before(name)]), closing_loops)
 
-    def _sum(self, name: str) -> Any:
+    def _before(self, name: str) -> Iterator[str]:
         if not self.sources[name]:
             raise UnsupportedNodeError(f"node {name}: no edge leads into it; connect it, or leave it out")
-        return self.join(name, [self.output(source) for source in self.sources[name]])
+        return iter(self.sources[name])
 
     def output(self, name: str) -> Any:
         """What a node puts out. Raises UnsupportedNodeError for a loop of linear nodes, and for what is no source."""
+        waiting = {} if self._is_known(name) else {name: self._before(name)}  # depth first, without recursion
+        while waiting:
+            last = next(reversed(waiting))
+            source = next((s for s in waiting[last] if not self._is_known(s)), None)
+            if source is None:
+                del waiting[last]
+                total = self.join(last, [self._known(s) for s in self.sources[last]])
+                self.outputs[last] = self.through(last, self.graph.nodes[last], total)
+            elif source in waiting:
+                names = list(waiting)
+                loop = ", ".join(names[names.index(source) :])
+                raise UnsupportedNodeError(f"nodes {loop}: a loop without a population in it; put one there")
+            else:
+                waiting[source] = self._before(source)
+        return self._known(name)
+
+    def _is_known(self, name: str) -> bool:
+        """Whether a node's output needs no other node's."""
         node = self.graph.nodes[name]
-        if isinstance(node, SOURCES):
-            return self.start(name)
+        if name in self.outputs or isinstance(node, SOURCES):
+            return True
         if not isinstance(node, LINEAR):
             raise UnsupportedNodeError(
                 f"node {name}: an edge leads out of this {type(node).__name__}; end the graph there"
             )
-        if name not in self.outputs:
-            if name in self._open:
-                loop = ", ".join(self._open[self._open.index(name) :])
-                raise UnsupportedNodeError(f"nodes {loop}: a loop without a population in it; put one there")
-            self._open.append(name)
-            self.outputs[name] = self.through(name, node, self._sum(name))
-            self._open.pop()
-        return self.outputs[name]
+        return False
+
+    def _known(self, name: str) -> Any:
+        return self.outputs[name] if name in self.outputs else self.start(name)
 
 
 def source_shape(graph: nir.NIRGraph, name: str) -> tuple[int, ...]:

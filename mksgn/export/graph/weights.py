@@ -5,13 +5,24 @@ import copy
 import nir
 import numpy as np
 
+from mksgn.export.graph.blocks import BLOCK, blocks_of_rows
 from mksgn.export.graph.kinds import DENSE
 from mksgn.export.graph.nodes import GraphConv, f32
 
 
+def stored_weight(node: nir.NIRNode) -> np.ndarray:
+    """The node's weights as it holds them, which are not copied."""
+    return np.asarray(node.scale if isinstance(node, nir.Scale) else node.weight)
+
+
 def weight_of(node: nir.NIRNode) -> np.ndarray:
     """The node's weights, float64."""
-    return np.asarray(node.scale if isinstance(node, nir.Scale) else node.weight, dtype=np.float64)
+    return np.asarray(stored_weight(node), dtype=np.float64)
+
+
+def largest_weight(weight: np.ndarray) -> float:
+    """The largest |weight|; 0 of none."""
+    return max(float(weight.max(initial=0)), -float(weight.min(initial=0)))
 
 
 def bias_of(node: nir.NIRNode) -> np.ndarray:
@@ -25,8 +36,11 @@ def set_weight(node: nir.NIRNode, weight: np.ndarray) -> None:
 
 
 def row_sums(node: nir.NIRNode, weight: np.ndarray) -> np.ndarray:
-    """Sums of |weight| into each neuron, as if there were no borders; of any shape."""
-    weight = np.abs(weight)
+    """Sums of |weight| into each neuron in float64, as if there were no borders; of any shape."""
+    if isinstance(node, DENSE) and weight.size > BLOCK:
+        rows = blocks_of_rows(weight)
+        return np.concatenate([np.abs(np.asarray(weight[part], dtype=np.float64)).sum(-1) for part in rows])
+    weight = np.abs(np.asarray(weight, dtype=np.float64))
     if isinstance(node, GraphConv):
         return weight.sum(2).T @ np.abs(node.adjacency).sum(1, dtype=np.float64)
     if isinstance(node, nir.Scale):

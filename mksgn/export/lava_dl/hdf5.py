@@ -10,8 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mksgn.common.contents import check_hdf5
 from mksgn.common.errors import BadInputError, first_line
+from mksgn.common.hdf5 import opened
+from mksgn.common.quoting import printable
 from mksgn.export.errors import UnsupportedLayerError
 from mksgn.export.loihi import FLOAT_EXACT
 
@@ -82,17 +83,14 @@ def load(path: Path) -> list[Layer]:
     Raises:
         BadInputError: The file is missing, damaged or not a lava-dl network.
     """
-    if not path.is_file():
-        raise BadInputError(f"{path}: no such file; slayer's blocks write one with export_hdf5")
-    check_hdf5(path, "a network of lava-dl")
     try:
-        with h5py.File(path, "r") as file:
+        with opened(path, "a network of lava-dl", "slayer's blocks write one with export_hdf5") as file:
             return _layers(path, file)
     except BadInputError:
         raise
     except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, …, depending on the damage
         raise BadInputError(
-            f"{path}: not a readable HDF5 file ({first_line(error)}); it may be truncated: copy it again"
+            f"{path}: not a readable HDF5 file ({printable(first_line(error))}); it may be truncated: copy it again"
         ) from error
 
 
@@ -139,12 +137,7 @@ def _values(path: Path, group: h5py.Group, prefix: str = "") -> dict[str, Any]:
 
 
 def _member(path: Path, group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
-    """Return a group or dataset of this file; a link could name another, or close a circle."""
-    item = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
-    if isinstance(item, h5py.Dataset) and not (item.is_virtual or item.external):
-        return item
-    if isinstance(item, h5py.Group) and item.name.count("/") <= 3:  # /layer/0/neuron
-        return item
-    raise BadInputError(
-        f"{path}: {name!r} in {group.name} is a link, in another file, or nested too deeply; copy it into place"
-    )
+    item = group[name]
+    if isinstance(item, h5py.Group) and item.name.count("/") > 3:  # /layer/0/neuron
+        raise BadInputError(f"{path}: {name!r} in {group.name} is nested too deeply; leave it out")
+    return item

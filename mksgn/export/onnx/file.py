@@ -150,7 +150,7 @@ def write(model: onnx.ModelProto, path: Path) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{path}: not a valid ONNX model ({first_line(error)}); export it again") from error
     content = model.SerializeToString(deterministic=True)
-    files.put(path, lambda temporary: temporary.write_bytes(content))
+    files.put(path, lambda file: file.write(content))
 
 
 def execute(model: onnx.ModelProto | Path, inputs: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -9,7 +9,7 @@ from mksgn.export.graph.kinds import SPIKING
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
 from mksgn.export.graph.order import evaluation_order
 from mksgn.export.quantization.attention import AttentionPopulation
-from mksgn.export.quantization.paths import weighted_paths
+from mksgn.export.quantization.paths import linear_paths, weighted_paths
 from mksgn.export.quantization.populations import SpikingPopulation, loihi_membrane
 from mksgn.export.quantization.quantize import by_edge, canonical, fixed_scales, with_edge_weights
 from mksgn.export.quantization.readouts import write_readout
@@ -38,11 +38,12 @@ class FixedQuantiser:
         self.factors: dict[str, float] = {}
         self.units: dict[str, float] = {}
         self.membrane_factors: dict[str, float] = {}
+        walk = linear_paths(quantised)
         for name in evaluation_order(quantised):
             node = quantised.nodes[name]
             if isinstance(node, SPIKING):
                 membrane = loihi_membrane(name, node, dt, None)
-                population = SpikingPopulation(quantised, name, membrane, values)
+                population = SpikingPopulation(walk, name, membrane, values)
                 self._write += [population.synapses.read, partial(population.write, scales[name], bits)]
                 unit = population.unit(scales[name])
                 self._keep_units(population.synapses.nodes, scales[name], unit)
@@ -52,7 +53,7 @@ class FixedQuantiser:
                     attention = AttentionPopulation(quantised, name, part, dt, values)
                     self._write.append(partial(attention.write, scales[attention.name]))
             elif isinstance(node, nir.Output):
-                (path,) = weighted_paths(quantised, name)
+                (path,) = weighted_paths(quantised, name, walk)
                 readout, scale = {path.weighted: quantised.nodes[path.weighted]}, scales[path.weighted]
                 self._write.append(partial(write_readout, readout.values(), scale, bits))
                 self._keep_units(readout, scale, 1 / scale)

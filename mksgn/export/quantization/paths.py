@@ -59,25 +59,24 @@ class _Path:
         return next((i for i, (_, node) in enumerate(self.chain) if isinstance(node, WEIGHTED)), len(self.chain))
 
 
-def _linear_paths(graph: nir.NIRGraph) -> LinearPaths:
+def linear_paths(graph: nir.NIRGraph) -> LinearPaths:
+    """The walk along all linear paths of a flat graph, which is made once for many targets."""
     return LinearPaths(graph, graph.edges, evaluation_order(graph))
 
 
-def weighted_paths(graph: nir.NIRGraph, target: str) -> list[WeightedPath]:
-    """Find the paths into `target` of a graph from `canonicalize_paths`; none if it outputs spikes without weights."""
+def weighted_paths(graph: nir.NIRGraph, target: str, walk: LinearPaths | None = None) -> list[WeightedPath]:
+    """Find the paths into `target` of a graph from `canonicalize_paths`; none if it outputs spikes without weights.
+
+    `walk` is that along the graph's paths, where there is one already.
+    """
     paths = []
-    for path in _linear_paths(graph).into(target):
+    for path in (walk or linear_paths(graph)).into(target):
         weighted = [i for i, name in enumerate(path.nodes) if isinstance(graph.nodes[name], WEIGHTED)]
         if not weighted:
             return []
         at = weighted[0]
         paths.append(WeightedPath(path.source, path.nodes[:at], path.nodes[at], path.nodes[at + 1 :], path.delay))
     return paths
-
-
-def sources_of(graph: nir.NIRGraph, target: str) -> set[str]:
-    """The populations, attention nodes and inputs that lead to `target` through linear nodes."""
-    return {path.source for path in _linear_paths(graph).into(target)}
 
 
 def canonicalize_paths(graph: nir.NIRGraph) -> nir.NIRGraph:
@@ -89,7 +88,7 @@ def canonicalize_paths(graph: nir.NIRGraph) -> nir.NIRGraph:
         UnsupportedNodeError: Weighted nodes in series that do not merge, a source whose output is no
             spikes, idle nodes, or more paths than PATHS_LIMIT.
     """
-    walk, paths, kept = _linear_paths(graph), [], set()
+    walk, paths, kept = linear_paths(graph), [], set()
     for target, node in sorted(graph.nodes.items()):
         if isinstance(node, TARGETS):
             into = [_Path(p.source, [(n, graph.nodes[n]) for n in p.nodes], target) for p in walk.into(target)]
@@ -101,8 +100,9 @@ def canonicalize_paths(graph: nir.NIRGraph) -> nir.NIRGraph:
     idle = sorted(name for name, node in graph.nodes.items() if isinstance(node, LINEAR) and name not in uses)
     if idle:
         raise UnsupportedNodeError(f"node {', '.join(idle)}: leads to no population and no output; leave it out")
-    counted: set[tuple[str, ...]] = set()
-    plain = {target for target in graph.outputs if _needs_no_weights(target, paths)}
+    counted: dict[tuple[str, int], int] = {}
+    weighing = {path.target for path in paths if not _needs_no_weights(path)}
+    plain = set(graph.outputs) - weighing
     rewritten = []
     for path in paths:
         own = _bias_once(path, counted)
@@ -124,21 +124,24 @@ def _check_graded(graph: nir.NIRGraph, target: str, paths: list[_Path]) -> None:
         )
 
 
-def _needs_no_weights(output: str, paths: list[_Path]) -> bool:
-    """Whether an Output takes spikes, at most pooled, flattened or delayed."""
-    weightless = (nir.SumPool2d, nir.Flatten, nir.Delay)
-    return all(isinstance(node, weightless) for path in paths if path.target == output for _, node in path.chain)
+def _needs_no_weights(path: _Path) -> bool:
+    """Whether an Output takes spikes over this path, at most pooled, flattened or delayed."""
+    return all(isinstance(node, nir.SumPool2d | nir.Flatten | nir.Delay) for _, node in path.chain)
 
 
-def _bias_once(path: _Path, counted: set[tuple[str, ...]]) -> _Path:
-    """Give the bias of a node at which paths join to the first of them alone."""
+def _bias_once(path: _Path, counted: dict[tuple[str, int], int]) -> _Path:
+    """Give the bias of a node at which paths join to the first of them alone.
+
+    `counted` numbers the ways from a node to a target that were seen: by the node's name and the way's rest.
+    """
     chain: Chain = []
-    for i, (name, node) in enumerate(path.chain):
-        onward = (*(n for n, _ in path.chain[i:]), path.target)
-        again, biased = onward in counted, isinstance(node, WEIGHTED) and np.any(bias_of(node))
-        counted.add(onward)
-        chain.append((name, scaled(node, 1.0, 0.0) if again and biased else node))
-    return replace(path, chain=chain)
+    onward = counted.setdefault((path.target, -1), len(counted))
+    for name, node in reversed(path.chain):
+        again = (name, onward) in counted
+        onward = counted.setdefault((name, onward), len(counted))
+        biased = again and isinstance(node, WEIGHTED) and np.any(bias_of(node))
+        chain.append((name, scaled(node, 1.0, 0.0) if biased else node))
+    return replace(path, chain=chain[::-1])
 
 
 def _one_weighted_node(graph: nir.NIRGraph, path: _Path) -> Chain:

@@ -8,9 +8,11 @@ import numpy as np
 
 from mksgn.export import loihi
 from mksgn.export.errors import UnsupportedNodeError
+from mksgn.export.graph.blocks import by_rows
 from mksgn.export.graph.kinds import CURRENT_BASED, LEAKLESS, SPIKING
 from mksgn.export.graph.membranes import Membrane, PerNeuron, membrane_of
 from mksgn.export.graph.nodes import f32
+from mksgn.export.graph.paths import LinearPaths
 from mksgn.export.lowering.fold import check_finite
 from mksgn.export.quantization.calibration import Calibration, agreement, input_lattice
 from mksgn.export.quantization.scales import FINER, FINER_OF_TWO_BITS, Candidate, FixedScales, PopulationScale, choose
@@ -57,26 +59,25 @@ class SpikingPopulation:
     """A spiking population that is to be quantised, and the weights on the paths into it.
 
     Args:
-        graph: The graph, whose nodes `write` changes.
+        walk: Along the linear paths of the graph whose nodes `write` changes.
         name: The population.
         membrane: Its constants.
         values: The calibration samples, or the scales that replace them.
     """
 
-    def __init__(self, graph: nir.NIRGraph, name: str, membrane: Membrane, values: Calibration | FixedScales) -> None:
+    def __init__(self, walk: LinearPaths, name: str, membrane: Membrane, values: Calibration | FixedScales) -> None:
+        graph = walk.graph
         self.name, self.node, self.membrane, self.values = name, graph.nodes[name], membrane, values
-        self.synapses = Synapses(graph, name, membrane, values)
+        self.synapses = Synapses(walk, name, membrane, values)
         self.threshold = loihi.one_if_shared(np.asarray(self.node.v_threshold, dtype=np.float64) / membrane.gain)
         # of even weights times the steps of an analog input
         finest = min(1.0, 2.0 * input_lattice(graph)) if self.synapses.analog else 1.0
-        self.offset, self.lattice = _offset_and_lattice(graph, membrane, finest, values.steps)
+        self.offset, self.lattice = self._offset_and_lattice("student" in graph.metadata, finest)
 
     def quantise(self, bits: int) -> PopulationScale:
         """Choose the scale, and write the integers."""
         values, synapses = self.values, self.synapses
-        limits = synapses.limits(
-            bits, values.steps, threshold=float(np.max(self.threshold)), offset=self.offset, lattice=self.lattice
-        )
+        limits = self._limits(bits, self.offset, self.lattice)
         binding = min(limits, key=lambda key: limits[key])
         if isinstance(values, FixedScales):
             chosen = values.check(self.name, limits)
@@ -95,6 +96,24 @@ class SpikingPopulation:
             worst_sum=float(synapses.worst_sum * chosen.scale),
             largest_sum=chosen.largest_sum,
         )
+
+    def _limits(self, bits: int, offset: float, lattice: float) -> dict[str, float]:
+        threshold = float(np.max(self.threshold))
+        return self.synapses.limits(bits, self.values.steps, threshold=threshold, offset=offset, lattice=lattice)
+
+    def _offset_and_lattice(self, student: bool, finest: float) -> tuple[float, float]:
+        """How far thresholds lie above integers, and the lattice that float32 has to hold.
+
+        A student is compared with torch decision by decision, unless its steps are so many that float32 would leave
+        no weight but 0. That, and any other network whose membranes are finer than Loihi's sub-units, keeps finer
+        weights rather than exact membranes.
+        """
+        rates, steps, largest = lattice_rates(self.membrane), self.values.steps, self.synapses.largest_weight
+        if student or all(loihi.exact_on_chip(rate, steps) for rate in rates):
+            exact = loihi.threshold_offset(min(rates), steps, finest), finest * min(rates) ** steps
+            if not largest or self._limits(loihi.WEIGHT_BITS, *exact)["float32"] * largest >= 2:
+                return exact
+        return min(loihi.HALF_STEP, finest / 2), math.inf
 
     def unit(self, scale: float) -> float:
         """What an integer of `scale` is in the file, whose largest threshold lies in (0.5, 1]."""
@@ -123,8 +142,11 @@ class SpikingPopulation:
 
     def _measure(self, scale: float, bits: int, values: Calibration) -> Candidate:
         synapses = self.synapses
-        weights = {key: loihi.round_weights(w * scale, bits) for key, w in synapses.weights.items()}
-        current = values.currents(synapses.nodes, synapses.paths, weights)
+        rounded = {
+            key: by_rows(lambda w: loihi.round_weights(w * scale, bits), weight)
+            for key, weight in synapses.weights.items()
+        }
+        current = values.currents(synapses.nodes, synapses.paths, rounded)
         _, to_membrane, to_current = synapses.biases.integers(scale)
         drive: PerNeuron = to_membrane.astype(np.float32)
         current = current + to_current.astype(np.float32)
@@ -133,15 +155,3 @@ class SpikingPopulation:
         spikes, threshold = values.spikes(self.name), self._rounded_threshold(scale)
         agreed = agreement(spikes, current, self._in_integers(scale), threshold, drive)
         return Candidate(scale, agreed, float(np.abs(current).max()))
-
-
-def _offset_and_lattice(graph: nir.NIRGraph, membrane: Membrane, finest: float, steps: int) -> tuple[float, float]:
-    """How far thresholds lie above integers, and the lattice that float32 has to hold.
-
-    A student is compared with torch decision by decision, however many steps it has. Any other network
-    whose membranes are finer than Loihi's sub-units keeps finer weights rather than exact membranes.
-    """
-    rates = lattice_rates(membrane)
-    if "student" in graph.metadata or all(loihi.exact_on_chip(rate, steps) for rate in rates):
-        return loihi.threshold_offset(min(rates), steps, finest), finest * min(rates) ** steps
-    return min(loihi.HALF_STEP, finest / 2), math.inf

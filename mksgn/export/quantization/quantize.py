@@ -41,11 +41,12 @@ from mksgn.export.graph.kinds import GRADED, SPIKING
 from mksgn.export.graph.membranes import dt_over_tau
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, f32
 from mksgn.export.graph.order import evaluation_order
+from mksgn.export.graph.paths import LinearPaths
 from mksgn.export.graph.standard import standard_form
 from mksgn.export.lowering.fold import per_edge
 from mksgn.export.quantization.attention import quantise_attention
 from mksgn.export.quantization.calibration import Calibration
-from mksgn.export.quantization.paths import canonicalize_paths, sources_of
+from mksgn.export.quantization.paths import canonicalize_paths, linear_paths
 from mksgn.export.quantization.populations import SpikingPopulation, lattice_rates, loihi_membrane
 from mksgn.export.quantization.readouts import graded, readout
 from mksgn.export.quantization.scales import FixedScales, PopulationScale
@@ -95,19 +96,20 @@ def quantize(
     quantised = with_edge_weights(graph)
     found: dict[str, PopulationScale] = {}
     rates = {rate for membrane in membranes.values() for rate in lattice_rates(membrane)}
+    walk = linear_paths(quantised)
     for name in evaluation_order(quantised):
         node = quantised.nodes[name]
         if isinstance(node, SPIKING):
-            found[name] = SpikingPopulation(quantised, name, membranes[name], values).quantise(bits)
+            found[name] = SpikingPopulation(walk, name, membranes[name], values).quantise(bits)
         elif isinstance(node, GRADED):
-            found[name] = graded(quantised, name, bits, membranes[name], values)
+            found[name] = graded(walk, name, bits, membranes[name], values)
         elif isinstance(node, SpikingSelfAttention):
             rates.add(float(dt_over_tau(node.tau, dt)))
             found |= quantise_attention(quantised, name, bits, dt, values)
         elif isinstance(node, nir.Output):
-            found |= readout(quantised, name, bits, values)
+            found |= readout(walk, name, bits, values)
         elif isinstance(node, nir.Threshold):
-            _check_threshold(quantised, name, values.analog)
+            _check_threshold(walk, name, values.analog)
     populations, exact = {n: asdict(s) for n, s in found.items()}, all(loihi.exact_on_chip(r, steps) for r in rates)
     quantised.metadata["quantization"] = json.dumps({"bits": bits, "exact_on_chip": exact, "populations": populations})
     return quantised, found
@@ -126,12 +128,11 @@ def fixed_scales(graph: nir.NIRGraph, scales: Mapping[str, float], steps: int) -
 
 def with_edge_weights(graph: nir.NIRGraph) -> nir.NIRGraph:
     """Copy a graph with one block of weights per edge of each graph convolution, as a chip stores them."""
-    own = copy.deepcopy(graph)
-    for name, node in own.nodes.items():
-        if isinstance(node, GraphConv):
-            own.nodes[name] = by_edge(node)
-            own.nodes[name].input_type, own.nodes[name].metadata = node.input_type, node.metadata
-    return own
+    own: dict[str, nir.NIRNode] = {}
+    for name, node in graph.nodes.items():
+        own[name] = by_edge(node) if isinstance(node, GraphConv) else copy.copy(node)  # the quantiser replaces arrays
+        own[name].input_type, own[name].metadata = node.input_type, dict(node.metadata)
+    return nir.NIRGraph(own, list(graph.edges), metadata=dict(graph.metadata), type_check=False)
 
 
 def by_edge(node: GraphConv) -> GraphConv:
@@ -140,9 +141,10 @@ def by_edge(node: GraphConv) -> GraphConv:
     return GraphConv(f32(edges), f32(weight), node.bias)
 
 
-def _check_threshold(graph: nir.NIRGraph, name: str, analog: AbstractSet[str]) -> None:
+def _check_threshold(walk: LinearPaths, name: str, analog: AbstractSet[str]) -> None:
     """After analog inputs alone a Threshold runs on the host, and stays as it is."""
-    if not sources_of(graph, name) or sources_of(graph, name) - analog:
+    sources = {path.source for path in walk.into(name)}
+    if not sources or sources - analog:
         raise UnsupportedNodeError(
             f"node {name}: a Threshold has no memory, and Loihi's membrane would need a decay of 4096 in 12 "
             "bits; use a LIF, or feed it by an analog input alone"

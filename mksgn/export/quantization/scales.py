@@ -9,6 +9,7 @@ import numpy as np
 
 from mksgn.export import loihi
 from mksgn.export.errors import RangeError
+from mksgn.export.graph.blocks import blocks_of_rows
 
 FINER = (1.0, 1.12, 1.26, 1.41, 1.59, 1.78, 2.0)  # scales tried above the one that saturates nothing
 # Weights of 2 bits are -2, 0 and 2: the scale that saturates none sets all below half of the largest to 0.
@@ -102,7 +103,8 @@ def power_of_two(limits: dict[str, float], bits: int, weights: dict[str, np.ndar
     scale = 2.0 ** math.floor(math.log2(limits[binding]))
 
     def error(scale: float) -> float:
-        return sum(float(((loihi.round_weights(w * scale, bits) / scale - w) ** 2).sum()) for w in weights.values())
+        blocks = (np.asarray(w[rows], dtype=np.float64) for w in weights.values() for rows in blocks_of_rows(w))
+        return sum(float(((loihi.round_weights(w * scale, bits) / scale - w) ** 2).sum()) for w in blocks)
 
     others = min(value for key, value in limits.items() if key != "weights")
     return (2 * scale if 2 * scale <= others and error(2 * scale) < error(scale) else scale), binding

@@ -5,8 +5,10 @@ import numpy as np
 
 from mksgn.export import loihi
 from mksgn.export.errors import UnsupportedNodeError
+from mksgn.export.graph.blocks import by_rows
 from mksgn.export.graph.membranes import Membrane
-from mksgn.export.graph.weights import row_sums, set_weight, weight_of
+from mksgn.export.graph.paths import LinearPaths
+from mksgn.export.graph.weights import largest_weight, row_sums, set_weight, stored_weight
 from mksgn.export.lowering.fold import check_finite
 from mksgn.export.quantization.biases import Biases, check_unbiased
 from mksgn.export.quantization.calibration import Calibration, input_peak
@@ -17,9 +19,9 @@ from mksgn.export.quantization.scales import FixedScales
 class Synapses:
     """Weights on the linear paths into a population, its biases, and the largest sums they can cause."""
 
-    def __init__(self, graph: nir.NIRGraph, name: str, membrane: Membrane, values: Calibration | FixedScales) -> None:
-        self.membrane = membrane
-        self.paths = _paths_into(graph, name, values)
+    def __init__(self, walk: LinearPaths, name: str, membrane: Membrane, values: Calibration | FixedScales) -> None:
+        graph, self.membrane = walk.graph, membrane
+        self.paths = _paths_into(walk, name, values)
         self.nodes = {path.weighted: graph.nodes[path.weighted] for path in self.paths}
         self.biases = Biases(graph, name, self.paths, membrane.drive)
         self.read()
@@ -29,11 +31,11 @@ class Synapses:
         sums = sum(worst_sum(graph, path, self.weights[path.weighted]) for path in self.paths)
         self.largest_bias = float(np.abs(self.biases.to_membrane).max())
         self.worst_sum = sums * peak + float(np.abs(self.biases.total).max())
-        self.largest_weight = max(float(np.abs(w).max(initial=0)) for w in self.weights.values())
+        self.largest_weight = max(map(largest_weight, self.weights.values()))
 
     def read(self) -> None:
-        """Take weights and biases from the nodes."""
-        self.weights = {key: weight_of(node) for key, node in self.nodes.items()}
+        """Take weights, in the nodes' own precision, and biases from the nodes."""
+        self.weights = {key: stored_weight(node) for key, node in self.nodes.items()}
         self.biases.read()
 
     def limits(self, bits: int, steps: int, **threshold: float) -> dict[str, float]:
@@ -48,14 +50,14 @@ class Synapses:
     def write(self, scale: float, unit: float, bits: int) -> None:
         """Set weights and biases to the integers of `scale`, times `unit`."""
         for key, node in self.nodes.items():
-            set_weight(node, loihi.round_weights(self.weights[key] * scale, bits) * unit)
+            set_weight(node, by_rows(lambda w: loihi.round_weights(w * scale, bits) * unit, self.weights[key]))
         self.biases.write(scale, unit, self.membrane)
 
 
-def _paths_into(graph: nir.NIRGraph, name: str, values: Calibration | FixedScales) -> list[WeightedPath]:
+def _paths_into(walk: LinearPaths, name: str, values: Calibration | FixedScales) -> list[WeightedPath]:
     """The linear paths into a population. Analog inputs and spikes may not meet in one population."""
-    paths = weighted_paths(graph, name)
-    check_unbiased(graph, name, paths)
+    paths = weighted_paths(walk.graph, name, walk)
+    check_unbiased(walk.graph, name, paths)
     sources = {path.source for path in paths}
     analog, others = sorted(sources & values.analog), sorted(sources - values.analog)
     if analog and others:

@@ -93,6 +93,10 @@ class _Executor:
         self.currents: dict[tuple[str, frozenset[str]], Tensor] = {}
         self.delay_lines: dict[tuple[str, frozenset[str]], DelayLine] = {}
         self.late: dict[tuple[str, str], frozenset[str]] = {}
+        self.feeding = self._feeding([name for name in order if isinstance(graph.nodes[name], LINEAR)])
+        self.latest = {
+            name: max((self.position[s] for s in sources), default=-1) for name, sources in self.feeding.items()
+        }
         self.states: dict[str, Neuron | Attention] = {}
         for name in self.order:
             node = graph.nodes[name]
@@ -125,33 +129,57 @@ class _Executor:
 
     def output(self, name: str, reader: str) -> Tensor:
         """Return what a node puts out, as `reader` gets it: of a source that comes no earlier, the previous step's."""
-        node = self.graph.nodes[name]
-        if not isinstance(node, LINEAR):
-            if self.position[name] < self.position[reader]:
-                return self.now[name]
-            rest = self.before.get(name)
-            return torch.zeros(self.samples, *source_shape(self.graph, name)) if rest is None else rest
-        key = name, self.late_sources(name, reader)
-        if key not in self.currents:
-            x = self.incoming(name, reader)
-            if isinstance(node, nir.Delay):
-                line = self.delay_lines.setdefault(key, DelayLine(node, name, self.dt))
-                self.currents[key] = line.step(x)
-            else:
-                self.currents[key] = linear(node, name, x)
+        if isinstance(self.graph.nodes[name], LINEAR):
+            return self.current(name, reader)
+        if self.position[name] < self.position[reader]:
+            return self.now[name]
+        rest = self.before.get(name)
+        return torch.zeros(self.samples, *source_shape(self.graph, name)) if rest is None else rest
+
+    def current(self, name: str, reader: str) -> Tensor:
+        """Return what a linear node puts out, after those before it; without recursion, however many they are."""
+        waiting = [name]
+        while waiting:
+            last = waiting[-1]
+            key = last, self.late_sources(last, reader)
+            missing = [] if key in self.currents else self.missing(last, reader)
+            waiting += missing
+            if missing:
+                continue
+            waiting.pop()
+            if key not in self.currents:
+                node, x = self.graph.nodes[last], self.incoming(last, reader)
+                if isinstance(node, nir.Delay):
+                    line = self.delay_lines.setdefault(key, DelayLine(node, last, self.dt))
+                    self.currents[key] = line.step(x)
+                else:
+                    self.currents[key] = linear(node, last, x)
         return self.currents[key]
+
+    def missing(self, name: str, reader: str) -> list[str]:
+        """List the linear sources of a node whose output for `reader` is not there yet in this step."""
+        return [
+            source
+            for source in self.sources[name]
+            if source in self.feeding and (source, self.late_sources(source, reader)) not in self.currents
+        ]
 
     def late_sources(self, name: str, reader: str) -> frozenset[str]:
         """Return the sources of a linear node that come no earlier than `reader`."""
+        if self.latest[name] < self.position[reader]:
+            return frozenset()
         if (name, reader) not in self.late:
-            late: set[str] = set()
-            for source in self.sources[name]:
-                if isinstance(self.graph.nodes[source], LINEAR):
-                    late |= self.late_sources(source, reader)
-                elif self.position[source] >= self.position[reader]:
-                    late.add(source)
-            self.late[name, reader] = frozenset(late)
+            first = self.position[reader]
+            self.late[name, reader] = frozenset(s for s in self.feeding[name] if self.position[s] >= first)
         return self.late[name, reader]
+
+    def _feeding(self, linear_nodes: list[str]) -> dict[str, frozenset[str]]:
+        """The other nodes that lead to each linear node through linear ones, which come in their order."""
+        feeding: dict[str, frozenset[str]] = {}
+        for name in linear_nodes:
+            parts = {feeding[s] if s in feeding else frozenset([s]) for s in self.sources[name]}
+            feeding[name] = parts.pop() if len(parts) == 1 else frozenset().union(*parts)  # one set for a whole chain
+        return feeding
 
     def evaluate(self, name: str, node: nir.NIRNode, x: Tensor) -> Tensor:
         if isinstance(node, nir.Threshold):

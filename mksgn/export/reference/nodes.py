@@ -65,7 +65,10 @@ def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
 
 
 def tensor(x: Any) -> Tensor:
-    return torch.from_numpy(np.array(x, dtype=np.float32))
+    array = np.asarray(x, dtype=np.float32)
+    if not array.flags.writeable or not array.flags.c_contiguous:  # torch takes no negative strides
+        array = np.array(array, order="C")
+    return torch.from_numpy(array)  # of an array that is float32 already, without a copy: nobody writes into it
 
 
 @dataclass

@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from mksgn.common import npz
+from mksgn.common.archives import ENCRYPTED
 from mksgn.common.errors import BadInputError, first_line
+from mksgn.common.reading import open_file
 from mksgn.train.datasets.clips import spread_over
 
 KINDS, FORMS = ("npz", "npy"), ("npz:FILE", "npy:X[,Y]")
@@ -190,7 +192,7 @@ def _part(path: Path, names: Iterable[str], part: str) -> dict[str, str]:
     chosen = {name.removesuffix(suffix): name for name in names if name.endswith(suffix)}
     chosen = chosen or {name: name for name in names if not name.endswith(("_train", "_test"))}
     if not set(chosen) - {LABELS}:
-        raise BadInputError(f"{path}: no array x{suffix} or x, found {', '.join(names) or 'none'}")
+        raise BadInputError(f"{path}: no array x{suffix} or x, found {npz.found(names)}")
     return chosen
 
 
@@ -211,29 +213,20 @@ def _classes(source: str, labels: np.ndarray) -> np.ndarray:
 
 def _npz(path: Path, part: str) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as file:
+        with open_file(path, None, "write it with numpy.savez") as file:
             members = npz.members(file)
             chosen = _part(path, members, part)
             return {name: _member(path, file, member, members[member]) for name, member in chosen.items()}
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be read ({error.strerror or error}); write it with numpy.savez") from error
     except npz.BROKEN as error:
         raise BadInputError(f"{path}: not an .npz ({first_line(error)}); write it with numpy.savez") from error
 
 
 def _member(path: Path, file: Any, name: str, member: Any) -> np.ndarray:
-    if member.compress_type and not member.flag_bits & 1 and member.file_size <= LOADED:
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return arrays[name]
-        except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged file
-            raise BadInputError(f"{path}: {name} cannot be read ({first_line(error)})") from error
+    if member.compress_type and not member.flag_bits & ENCRYPTED and member.file_size <= LOADED:
+        return npz.read(path, "write it with numpy.savez", wanted=lambda each: each == name)[name]
     return npz.locate_member(path, file, name, member).mapped(path)
 
 
 def _npy(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            return npz.locate(path, file, path.name, 0, os.fstat(file.fileno()).st_size).mapped(path)
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be read ({error.strerror or error}); write it with numpy.save") from error
+    with open_file(path, None, "write it with numpy.save") as file:
+        return npz.locate(path, file, path.name, 0, os.fstat(file.fileno()).st_size).mapped(path)

@@ -23,8 +23,9 @@ import numpy as np
 
 from mksgn.common import npz
 from mksgn.common.contents import check_pointer
-from mksgn.common.errors import BadInputError
+from mksgn.common.errors import BadInputError, first_line
 from mksgn.common.npz import StoredArray
+from mksgn.common.reading import open_file
 from mksgn.train.datasets import ntu
 from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_finite, check_selection, spread
 from mksgn.train.skeletons import graph
@@ -34,6 +35,10 @@ SPLITS = ("xsub", "xview", "xsub120", "xset")
 BODIES = 2
 _WORDS = {"cs": "xsub", "csub": "xsub", "xsub": "xsub", "cv": "xview", "xview": "xview", "cset": "xset", "xset": "xset"}
 _LABEL_ROWS = 4096  # read at once: 4 MB
+_MADE = (
+    f"{SOURCE}:PATH must be an .npz as CTR-GCN writes it; make it with its get_raw_skes_data.py, "
+    "get_raw_denoised_data.py and seq_transformation.py, or read the raw files as ntu:PATH"
+)
 
 
 def read(path: str | Path, split: str | None, part: str, limit: int | None = None) -> ClipSet:
@@ -90,26 +95,19 @@ def _split(path: Path, split: str | None, classes: int) -> str:
 def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, StoredArray]:
     """Locate arrays of the .npz without reading them."""
     try:
-        check_pointer(path)
-        with path.open("rb") as file:
+        with open_file(path, None, _MADE) as file:
+            check_pointer(path)
             members = npz.members(file)
             for name in names:
                 if name not in members:
-                    held = ", ".join(sorted(members)[:6])[:200] or "none"
                     raise BadInputError(
-                        f"{path}: no array {name}, expected x_train, y_train, x_test, y_test, found {held!a}: "
+                        f"{path}: no array {name}, expected x_train, y_train, x_test, y_test, found "
+                        f"{npz.found(members)!a}: "
                         f"{SOURCE}:PATH must be an .npz as CTR-GCN writes it"
                     )
             arrays = {name: npz.locate_member(path, file, name, members[name]) for name in names}
-    except OSError as error:
-        raise BadInputError(
-            f"{path}: cannot be read ({error.strerror or error}): {SOURCE}:PATH must be an .npz as "
-            "CTR-GCN writes it; make it with "
-            "its get_raw_skes_data.py, get_raw_denoised_data.py and seq_transformation.py, or read the "
-            "raw files as ntu:PATH"
-        ) from error
     except npz.BROKEN as error:
-        raise BadInputError(f"{path}: not an .npz ({error}): fetch or write the file again") from error
+        raise BadInputError(f"{path}: not an .npz ({first_line(error)}): fetch or write the file again") from error
     for name, array in arrays.items():
         if array.fortran:
             raise BadInputError(

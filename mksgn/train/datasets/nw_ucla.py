@@ -11,7 +11,6 @@ Source: Wang et al., Cross-view Action Modeling, Learning and Recognition (CVPR 
 in CTR-GCN.
 """
 
-import json
 import re
 import reprlib
 from pathlib import Path
@@ -19,12 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mksgn.common import json_text
 from mksgn.common.errors import BadInputError
 from mksgn.train.datasets.clips import Clip, ClipSet, check_selection, clip_folder
 from mksgn.train.skeletons import graph
 
 SOURCE = "nw-ucla"
 GRAPH = "nw-ucla-20"
+CLIP_BYTES = 1 << 24  # of one clip, 16 times the longest of the data set
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)  # the dataset's own numbers, in class order
 CLASSES = (
     "pick up with one hand",
@@ -103,12 +104,7 @@ def read_clip(path: str | Path) -> Clip:
     if action not in ACTIONS:
         known = ", ".join(map(str, ACTIONS))
         raise BadInputError(f"{path}: unknown action {action}, expected one of {known}: remove the file")
-    try:
-        record = json.loads(path.read_bytes())
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
-    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, brackets without end
-        raise BadInputError(f"{path}: not valid JSON ({error}): fetch the file again") from error
+    record = json_text.read(path, "fetch the file again", limit=CLIP_BYTES, nonfinite=True)  # _joints says where
     for key in ("file_name", "label", "skeletons"):
         if not isinstance(record, dict) or key not in record:
             raise BadInputError(f"{path}: no key {key!r}, expected file_name, label, skeletons: fetch the file again")

@@ -19,7 +19,7 @@ def test_both_reports_are_written_into_the_run_s_folder(run_folder):
     assert paths[1].read_text(encoding="utf-8").startswith("## MK-SGN run: `model.nir` on synthetic\n")
     names = ["manifest.json", "report.html", "report.md", "run.json", "spikes.npz"]
     assert sorted(path.name for path in run_folder.iterdir()) == names
-    with pytest.raises(BadInputError, match="No such file"):
+    with pytest.raises(BadInputError, match="no such file"):
         write_report(run_folder / "absent")
 
 

@@ -108,7 +108,7 @@ def test_a_killed_sweep_continues(folder, one_worker, in_this_process):
     process.wait()
     done = {p.parent.name: p.stat().st_mtime_ns for p in resumed.glob("points/*-loihi?/manifest.json")}
     assert 0 < len(done) < 4
-    with pytest.raises(BadInputError, match="already holds a sweep; continue it with --resume"):
+    with pytest.raises(BadInputError, match=r"holds an unfinished sweep \(.*continue it with --resume"):
         sweep(read(folder / "half.yaml"), resumed, workers=1)
     sweep(read(folder / "half.yaml"), resumed, workers=1, resume=True)
     assert counts(resumed) == half(counts(out))

@@ -25,7 +25,7 @@ from tests.support.graphs import SETTINGS
 def test_the_weights_of_a_neuron_add_up_to_its_bias(bias):
     target = Population("n", bias.shape, "spiking")
     program = Program("fixed", 1e-4, 4, (target,), (), ())
-    source, synapses = bias_neurons(program, target, bias)
+    source, synapses = bias_neurons([p.name for p in program.populations], target, bias)
     weight = synapses.operators[0].weight
     np.testing.assert_array_equal(weight.sum(-1), bias)
     assert np.abs(weight).max() <= 254
@@ -36,7 +36,7 @@ def test_the_weights_of_a_neuron_add_up_to_its_bias(bias):
 
 def test_the_name_is_free():
     target, other = Population("n", (2,), "spiking"), Population("n.bias", (2,), "spiking")
-    source, synapses = bias_neurons(Program("fixed", 1e-4, 4, (other, target), (), ()), target, np.array([2]))
+    source, synapses = bias_neurons([other.name, target.name], target, np.array([2]))
     assert (source.name, synapses.source) == ("n.bias_", "n.bias_")
 
 

@@ -23,14 +23,14 @@ DAMAGES = {
     "untyped": "layer 1 has no 'type'",
     "no neurons": "has no layer with neurons",
     "dataset": "layer 1 has no 'type'",
-    "deep": "'a' in /layer/1/neuron is a link, in another file, or nested too deeply",
-    "null": "bias holds None values",
-    "soft link": "'weight' in /layer/1 is a link",
-    "external link": "'weight' in /layer/1 is a link",
-    "virtual": "'weight' in /layer/1 is a link, in another file",
-    "objects": "weight holds 2 values of object; only text and up to",
-    "compound": "weight holds 2 values of .*; only text and up to",
-    "huge": "weight holds 1125899906842624 values of int64; only text and up to 268435456 numbers",
+    "deep": "'a' in /layer/1/neuron is nested too deeply",
+    "null": "'/layer/1/bias' holds no value",
+    "soft link": "'/layer/1/weight' is a link, perhaps into another file",
+    "external link": "'/layer/1/weight' is a link, perhaps into another file",
+    "virtual": "'/layer/1/weight' has its values in another file",
+    "objects": "'/layer/1/weight' holds sequences of variable length, expected integers",
+    "compound": "'/layer/1/weight' holds records or complex numbers, expected integers",
+    "huge": "'/layer/1/weight' declares 1,125,899,906,842,624 elements; with it the file declares .* the limit for its",
 }
 REFUSED: dict[str, tuple[Layers, str]] = {
     "broken weight": (

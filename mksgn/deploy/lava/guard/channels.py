@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-import mksgn.deploy.lava.guard.start_method  # noqa: F401  (before Lava)
+from mksgn.deploy.lava.guard.start_method import FORK  # before Lava
 
 # isort: split
 from lava.magma.compiler.channels.interfaces import Channel
@@ -157,11 +157,9 @@ class ForkedChannel(Channel):
     """Both ends of a channel with a ring buffer of `size` messages; replaces Lava's PyPyChannel, without watchdogs."""
 
     def __init__(self, infrastructure: Any, src_name: str, dst_name: str, shape: Any, dtype: Any, size: int, *_: Any):
-        from multiprocessing import Semaphore  # of the start method that is set by now
-
         proto = Proto(shape=shape, dtype=dtype, nbytes=math.prod(shape) * np.dtype(dtype).itemsize)
         memory = infrastructure.smm.create_shared_memory(proto.nbytes * size)
-        req, ack, off = Semaphore(0), Semaphore(size), NoOPWatchdog(None)
+        req, ack, off = FORK.Semaphore(0), FORK.Semaphore(size), NoOPWatchdog(None)
         self._src = SendPort(src_name, memory, proto, size, req, ack, off, off)
         self._dst = RecvPort(dst_name, memory, proto, size, req, ack, off, off)
 

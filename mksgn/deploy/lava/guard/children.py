@@ -90,6 +90,7 @@ class Child(ForkProcess):
     def run(self) -> None:
         """In the child: build the model, report that, run it; report what it raises."""
         reset_signals_in_child()
+        _forget_executors()
         self._die_with_parent()
         faulthandler.enable(self.dump, all_threads=False)  # for a crash in native code
         faulthandler.register(signal.SIGUSR1, self.dump, all_threads=False)  # for a loop, when the parent asks
@@ -200,6 +201,17 @@ class Child(ForkProcess):
         if self.reader >= 0:
             os.close(self.reader)
             self.reader, self.closed = -1, True
+
+
+def _forget_executors() -> None:
+    """Forget the parent's thread and process pools: their threads are not here, but for the one that forked.
+
+    At its end, Python would tell this one to wait for itself, and fail. A model's own pools are made later.
+    """
+    for name, threads in (("thread", "_threads_queues"), ("process", "_threads_wakeups")):
+        module = sys.modules.get(f"concurrent.futures.{name}")
+        if module is not None:
+            getattr(module, threads).clear()
 
 
 def _one_line(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from mksgn.common.errors import MksgnError, first_line
 from mksgn.deploy.lava.guard.errors import LavaDeadlineError, LavaRuntimeError
 from mksgn.deploy.lava.guard.os_signals import signals_held
 from mksgn.deploy.lava.guard.session import LavaSession, forget
-from mksgn.deploy.lava.guard.start_method import require_fork
+from mksgn.deploy.lava.guard.turns import turns
 
 # After start_method, which the imports above have run.
 # isort: split
@@ -82,16 +82,9 @@ class GuardedRuntime:
         """Compile the network and start its Processes; return when every model is constructed."""
         if self._runtime:
             raise LavaRuntimeError("a GuardedRuntime starts once: make a new one")
-        require_fork()
         try:
-            executable = self._process.compile(self._run_config, self._compile_config)
-            with signals_held():  # until the finaliser knows what to release
-                self._runtime = LavaSession(executable, self._deadline_s)
-                # When this object is collected, or at exit before multiprocessing joins its
-                # children.
-                self._finalizer = Finalize(self, self._runtime.destroy, exitpriority=10)
-            executable.assign_runtime_to_all_processes(self._runtime)
-            self._runtime.initialize()
+            with turns.take():
+                self._compile_and_fork()
         except BaseException as error:
             self._end()
             forget(find_processes(self._process))
@@ -99,6 +92,15 @@ class GuardedRuntime:
                 raise
             text = f"Lava cannot start {self._process.name!r}: {type(error).__name__}: {first_line(error)}"
             raise LavaRuntimeError(text, traceback.format_exc()) from error
+
+    def _compile_and_fork(self) -> None:
+        executable = self._process.compile(self._run_config, self._compile_config)
+        with signals_held():  # until the finaliser knows what to release
+            self._runtime = LavaSession(executable, self._deadline_s)
+            # When this object is collected, or at exit before multiprocessing joins its children.
+            self._finalizer = Finalize(self, self._runtime.destroy, exitpriority=10)
+        executable.assign_runtime_to_all_processes(self._runtime)
+        self._runtime.initialize()
 
     def run(self, steps: int, progress: Callable[[], None] | None = None) -> None:
         """Run `steps` more time steps and wait for their end.

@@ -1,25 +1,24 @@
-"""Make multiprocessing fork, as the children inherit Lava's channels. Import this before anything of Lava.
+"""Lava's processes are forked, as they inherit its channels, whatever start method the program has chosen for its own.
 
-Lava's own module sets 'fork' when it is imported, which raises if a method is already set, even the
-same one.
+Import this before anything of Lava: its module sets 'fork' when it is imported, which raises if a
+method is already set, even the same one. The program's choice is put back afterwards.
 """
 
 import multiprocessing
-import sys
 
-from mksgn.deploy.lava.guard.errors import LavaRuntimeError
-
-
-def require_fork() -> None:
-    """Raise LavaRuntimeError if another start method has been set."""
-    method = multiprocessing.get_start_method(allow_none=True)
-    if method not in (None, "fork"):
-        raise LavaRuntimeError(
-            f"multiprocessing is set to start processes by {method!r}, but Lava's channels are inherited through fork: "
-            "call multiprocessing.set_start_method('fork', force=True) first"
-        )
+FORK = multiprocessing.get_context("fork")
 
 
-require_fork()
-if "lava.magma.runtime.message_infrastructure.multiprocessing" not in sys.modules:
+def _import_lava() -> None:
+    chosen = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method(None, force=True)
+    try:
+        import lava.magma.compiler.channels.pypychannel as channels
+        import lava.magma.runtime.runtime as runtime  # which imports the module that sets 'fork'
+    finally:
+        multiprocessing.set_start_method(chosen, force=True)
+    # Of the method that is set when they are called: those of 'spawn' have names, which a process of their own removes.
+    runtime.Queue, channels.Semaphore = FORK.Queue, FORK.Semaphore
+
+
+_import_lava()

@@ -1,0 +1,79 @@
+"""How a command's process speaks and ends, whatever its streams are and whenever Ctrl-C comes.
+
+Imports nothing but the standard library: it has to work before torch is there.
+"""
+
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from typing import Any, NoReturn, TextIO
+
+INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell reports SIGINT and SIGPIPE
+
+
+def open_streams() -> None:
+    """Give stdout and stderr a place to write to, and write in another form what their encoding lacks.
+
+    Where a descriptor is closed (`>&-`), the next file that is opened would get its number, and what is printed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
+        elif hasattr(stream, "reconfigure"):  # a program that calls a command may have put something else there
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(line: str) -> None:
+    """Write a line to stderr; where nobody reads it, the exit code still tells."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Let what is left in a stream's buffer go nowhere: Python would fail on it once more at its end."""
+    stream = getattr(stream, "wrapped", stream)  # typer wraps both where a pipe is closed
+    if stream in (sys.__stdout__, sys.__stderr__):
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
+def written_out() -> OSError | None:
+    """Write out what stdout still holds; return the error of a closed pipe or a full disk, which Python would raise at
+    its end."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        discard(sys.stdout)
+        return error
+    return None
+
+
+def end_at_next_interruption(name: str, line: str | None = None) -> Any:
+    """End the process at once when Ctrl-C comes, after `line` if there is one. Return the handler of before.
+
+    For imports, which have nothing to clean up and may swallow an exception, and for the end of a command.
+    """
+
+    def end(*_: object) -> NoReturn:
+        if line is not None:
+            with suppress(OSError):
+                os.write(2, f"{name}: {line}\n".encode())
+        os._exit(INTERRUPTED)
+
+    before = signal.getsignal(signal.SIGINT)
+    ours = threading.current_thread() is threading.main_thread() and callable(before)  # nohup ignores it
+    if ours:
+        signal.signal(signal.SIGINT, end)
+    return before if ours else None

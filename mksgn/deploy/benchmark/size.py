@@ -1,0 +1,132 @@
+"""Time per node of deep graphs, and memory of a large layer: `python -m mksgn.deploy.benchmark.size`.
+
+Times are processor seconds of this process, which a busy machine hardly changes; each is divided by the smallest graph's
+time per node in the same run. A graph whose time is linear in its nodes stays near 1.
+"""
+
+import itertools
+import json
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import nir
+import numpy as np
+import typer
+from rich.table import Table
+
+from mksgn.common.console import new_app, output, run_app
+from mksgn.deploy import compile_graph, run
+from mksgn.deploy.benchmark.networks import DT
+from mksgn.deploy.placement.chips import CHIPS
+from mksgn.deploy.placement.place import place
+from mksgn.export.quantization.any_graph import quantize_any
+from mksgn.export.reference import execute as reference
+
+app = new_app("Measure how time grows with a graph's nodes, and memory with a layer's weights.")
+
+NODES = (500, 1000, 2000, 5000)
+WIDTH, STEPS, SAMPLES = 4, 4, 2
+
+
+def chain(nodes: int, *, neurons: bool) -> nir.NIRGraph:
+    """Linear nodes in series, permutations of 4 values; with `neurons`, a LIF population after each."""
+    rng = np.random.default_rng(0)
+    names, parts = ["x"], {"x": nir.Input({"input": np.array([WIDTH])})}
+    for i in range(nodes // 2 if neurons else nodes - 1):
+        parts[f"l{i}"] = nir.Linear(np.eye(WIDTH, dtype=np.float32)[rng.permutation(WIDTH)])
+        names.append(f"l{i}")
+        if neurons or i == nodes - 2:
+            parts[f"n{i}"] = _population(WIDTH, threshold=0.4)
+            names.append(f"n{i}")
+    parts["y"] = nir.Output({"output": np.array([WIDTH])})
+    return nir.NIRGraph(parts, list(itertools.pairwise([*names, "y"])), metadata={"dt": DT}, type_check=False)
+
+
+def _population(size: int, threshold: float) -> nir.LIF:
+    values = (2 * DT, 1.0, 0.0, threshold, 0.0)
+    return nir.LIF(*(np.full(size, value, dtype=np.float32) for value in values))
+
+
+def _seconds(call: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.process_time()
+    result = call()
+    return time.process_time() - start, result
+
+
+def growth(nodes: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Processor seconds by stage, for both kinds of chain and each number of nodes."""
+    x = (np.random.default_rng(1).random((SAMPLES, STEPS, WIDTH)) < 0.5).astype(np.float32)
+    warm = compile_graph(chain(10, neurons=True), calibration=x)
+    run(warm, x)  # compiles the loops
+    place(warm, CHIPS["loihi1"])
+    rows = []
+    for kind, number in itertools.product(("Linear", "Linear, LIF"), nodes):
+        graph = chain(number, neurons=kind != "Linear")
+        times = {}
+        times["reference"], _ = _seconds(lambda: reference.execute(graph, x, STEPS, DT, stepwise=True))  # noqa: B023
+        times["quantise"], quantised = _seconds(lambda: quantize_any(graph, 8, x))  # noqa: B023
+        times["compile"], program = _seconds(lambda: compile_graph(quantised))  # noqa: B023
+        times["run"], _ = _seconds(lambda: run(program, x))  # noqa: B023
+        times["place"], _ = _seconds(lambda: place(program, CHIPS["loihi1"]))  # noqa: B023
+        row = {"kind": kind, "nodes": number, "seconds": times, "total": sum(times.values())}
+        first = next((r for r in rows if r["kind"] == kind), row)
+        row["per_node_over_first"] = row["total"] / number / (first["total"] / first["nodes"])
+        rows.append(row)
+    return rows
+
+
+def memory(side: int) -> dict[str, float]:
+    """Peak of Python's and NumPy's memory over the weights of a layer of `side` x `side`, which are held besides."""
+    weight = np.random.default_rng(0).integers(-8, 9, (side, side), dtype=np.int8).astype(np.float32)
+    ends = nir.Input({"input": np.array([side])}), nir.Output({"output": np.array([side])})
+    nodes = {"x": ends[0], "l": nir.Linear(weight), "n": _population(side, threshold=20.0), "y": ends[1]}
+    graph = nir.NIRGraph(nodes, [("x", "l"), ("l", "n"), ("n", "y")], metadata={"dt": DT}, type_check=False)
+    x = (np.random.default_rng(1).random((1, STEPS, side)) < 0.1).astype(np.float32)
+    peaks, held = {}, {}
+
+    def peak(name: str, call: Callable[[], Any]) -> None:
+        tracemalloc.start()
+        held[name] = call()
+        peaks[name] = tracemalloc.get_traced_memory()[1] / weight.nbytes
+        tracemalloc.stop()
+
+    peak("reference", lambda: reference.execute(graph, x, STEPS, DT, stepwise=True))
+    peak("quantise", lambda: quantize_any(graph, 8, x))
+    peak("compile", lambda: compile_graph(held["quantise"]))
+    peak("run", lambda: run(held["compile"], x))
+    return peaks
+
+
+@app.command()
+def size(
+    side: Annotated[int, typer.Option(help="inputs and outputs of the large layer; 0: leave it out", min=0)] = 10_000,
+    nodes: Annotated[list[int], typer.Option(help="nodes of a chain")] = list(NODES),  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Measure both, and print a table.
+
+    Example: python -m mksgn.deploy.benchmark.size --json
+    """
+    figures: dict[str, Any] = {"growth": growth(tuple(nodes))}
+    if side:
+        figures |= {"side": side, "peak_over_weights": memory(side)}
+    if as_json:
+        print(json.dumps(figures))
+        return
+    table = Table(title="processor seconds, and per node over the first row's", title_justify="left")
+    stages = list(figures["growth"][0]["seconds"])
+    for heading in ("series of", "nodes", *stages, "per node"):
+        table.add_column(heading, justify="left" if heading == "series of" else "right")
+    for row in figures["growth"]:
+        cells = [f"{row['seconds'][stage]:.2f}" for stage in stages]
+        table.add_row(row["kind"], f"{row['nodes']:,}", *cells, f"{row['per_node_over_first']:.2f}")
+    output.print(table)
+    if side:
+        parts = ", ".join(f"{name} {ratio:.2f}" for name, ratio in figures["peak_over_weights"].items())
+        output.print(f"memory over the weights of {side:,} x {side:,}, which are held besides: {parts}")
+
+
+if __name__ == "__main__":
+    run_app(app, "python -m mksgn.deploy.benchmark.size")

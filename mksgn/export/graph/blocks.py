@@ -1,0 +1,27 @@
+"""Large arrays of weights, some rows at a time: what is computed from them in float64 takes little memory then."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+BLOCK = 1 << 22  # weights that are changed at a time: in float64 all of a large layer would take twice its memory
+
+
+def by_rows(change: Callable[[np.ndarray], np.ndarray], weight: np.ndarray) -> np.ndarray:
+    """Apply an elementwise change to weights in float64, some rows at a time.
+
+    Returns:
+        float32, of the weights' shape.
+    """
+    if weight.size <= BLOCK:
+        return np.asarray(change(np.asarray(weight, dtype=np.float64)), dtype=np.float32, order="C")
+    changed = np.empty(weight.shape, dtype=np.float32)
+    for rows in blocks_of_rows(weight):
+        changed[rows] = change(np.asarray(weight[rows], dtype=np.float64))
+    return changed
+
+
+def blocks_of_rows(weight: np.ndarray) -> Iterator[slice]:
+    """Slices of the first axis, of at most BLOCK weights where a row has no more."""
+    rows = max(1, BLOCK * len(weight) // max(1, weight.size))
+    yield from (slice(first, first + rows) for first in range(0, len(weight), rows))

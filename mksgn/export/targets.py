@@ -1,0 +1,32 @@
+"""What mksgn-export may replace: files of the format that it writes."""
+
+from pathlib import Path
+
+import h5py
+
+from mksgn.common.writing import check_replaceable, head_of
+
+PARITY_FILE = "parity.json"
+_PARITY = '{\n  "schema": "mksgn.parity/'
+_ONNX_PRODUCER = "mksgn"  # in the first fields of an ONNX file of ours
+_HEAD = 64
+
+
+def check(path: Path, to: str, *, verifies: bool, overwrite: bool) -> None:
+    """Raise BadInputError where a file of another kind is at `path`, or in the place of its parity.json."""
+    ours = _is_graph(path) if to == "nir" else _ONNX_PRODUCER in head_of(path, _HEAD)
+    what = "a NIR graph" if to == "nir" else "an ONNX file of mksgn"
+    check_replaceable(path, ours, what, overwrite=overwrite)
+    if verifies:
+        parity = path.with_name(PARITY_FILE)
+        check_replaceable(parity, head_of(parity).startswith(_PARITY), "a parity.json", overwrite=overwrite)
+
+
+def _is_graph(path: Path) -> bool:
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return False
+    try:
+        with h5py.File(path, "r") as file:
+            return "node" in file
+    except OSError:
+        return False
