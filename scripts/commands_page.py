@@ -80,7 +80,7 @@ def _prose(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"([*<])", r"\\\1", " ".join(text.split()))
+    return " ".join(text.split()).replace("*", "\\*").replace("<", "&lt;")
 
 
 def _cell(text: str) -> str:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=(?:#[^)\s]*)?\))")
 ITEM = re.compile(r"( *)(?:[-*]|\d+\.) +(?=\S)")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json", ".sh": "bash", ".toml": "toml"}
-IN_NAV = ("CHANGELOG.md", "CONTRIBUTING.md")  # pages from outside docs/ that mkdocs.yml names
+IN_NAV = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")  # pages from outside docs/ that mkdocs.yml names
 
 _origin: dict[str, PurePosixPath] = {}  # where a page's text lies in the repository, by its place in the site
 

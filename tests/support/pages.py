@@ -3,10 +3,12 @@
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import typer
 from typer.testing import CliRunner
 
 from mksgn.common.errors import MksgnError
@@ -65,6 +67,12 @@ def arguments_of(command: str) -> list[str]:
 def app(name: str) -> Any:
     """Return the typer app of `mksgn-STAGE`."""
     return import_module(f"mksgn.{name.removeprefix('mksgn-')}.cli").app
+
+
+@cache
+def parser_of(name: str) -> Any:
+    """Return the parser of `mksgn-STAGE`, with its subcommands."""
+    return typer.main.get_command(app(name))
 
 
 def call(command: str, codes: Mapping[str, int] = {}) -> str:
