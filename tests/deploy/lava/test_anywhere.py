@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,15 +72,19 @@ def test_a_dask_worker(processes: bool) -> None:
 
 
 @pytest.mark.slow
-def test_a_notebook(tmp_path: Path) -> None:
+def test_a_notebook() -> None:
     manager = pytest.importorskip("jupyter_client.manager", reason="jupyter_client is not installed")
     pytest.importorskip("ipykernel")
     kernel, client = manager.start_new_kernel(kernel_name="python3")
     try:
         printed: list[str] = []
-        client.execute_interactive(
-            SCRIPT, timeout=WALL_S, output_hook=lambda m: printed.append(m["content"].get("text", str(m["content"])))
-        )
+
+        def collect(message: dict[str, Any]) -> None:
+            if message["content"].get("name") == "stdout":
+                printed.append(message["content"]["text"])
+
+        reply = client.execute_interactive(SCRIPT, timeout=WALL_S, output_hook=collect)
+        assert reply["content"]["status"] == "ok", reply["content"]
         assert json.loads("".join(printed)) == trains("emulator")
     finally:
         client.stop_channels()
