@@ -182,9 +182,10 @@ class _Emulation:
             else:
                 (population,) = group.members
                 values[population.name] = self._at_once(group, population, values)
-            for done in self.last_used.get(name, ()) if keep is not None else ():
-                if done not in keep:
-                    values.pop(done, None)
+            if keep is not None:
+                for done in self.last_used.get(name, ()):
+                    if done not in keep:
+                        values.pop(done, None)
         return values
 
     def counters(self) -> dict[str, Counters]:

@@ -61,7 +61,7 @@ def growth(nodes: tuple[int, ...]) -> list[dict[str, Any]]:
     warm = compile_graph(chain(10, neurons=True), calibration=x)
     run(warm, x)  # compiles the loops
     place(warm, CHIPS["loihi1"])
-    rows = []
+    rows: list[dict[str, Any]] = []
     for kind, number in itertools.product(("Linear", "Linear, LIF"), nodes):
         graph = chain(number, neurons=kind != "Linear")
         times = {}
@@ -70,9 +70,10 @@ def growth(nodes: tuple[int, ...]) -> list[dict[str, Any]]:
         times["compile"], program = _seconds(lambda: compile_graph(quantised))  # noqa: B023
         times["run"], _ = _seconds(lambda: run(program, x))  # noqa: B023
         times["place"], _ = _seconds(lambda: place(program, CHIPS["loihi1"]))  # noqa: B023
-        row = {"kind": kind, "nodes": number, "seconds": times, "total": sum(times.values())}
+        total = sum(times.values())
+        row: dict[str, Any] = {"kind": kind, "nodes": number, "seconds": times, "total": total}
         first = next((r for r in rows if r["kind"] == kind), row)
-        row["per_node_over_first"] = row["total"] / number / (first["total"] / first["nodes"])
+        row["per_node_over_first"] = total / number / (first["total"] / first["nodes"])
         rows.append(row)
     return rows
 

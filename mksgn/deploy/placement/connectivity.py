@@ -124,10 +124,11 @@ def link(operators: ops.Operators, shape: Shape) -> Link | None:
                 ((source, before),) = axes[axis]
                 axes[axis] = [(source, _then(matrix, before))]
             elif matrix.all():  # every place of a merged axis: any place of each axis in it
-                (source, first), *others = [
-                    (source, np.ones((1, lengths[source]), dtype=bool) if m is None else m.any(0, keepdims=True))
+                reached: list[tuple[int, np.ndarray]] = [
+                    (source, np.ones((1, lengths[source]), dtype=bool) if m is None else np.any(m, axis=0, keepdims=True))
                     for source, m in axes[axis]
                 ]
+                (source, first), *others = reached
                 axes[axis] = [(source, np.repeat(first, len(matrix), axis=0))]
                 summed += others
             else:

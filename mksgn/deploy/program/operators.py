@@ -264,10 +264,9 @@ def worst_sum(operators: Operators, shape: Shape, peak: float = 1.0) -> float:
     """
     x = torch.full((1, *shape), peak)
     if operators and isinstance(operators[-1], Dense) and operators[-1].weight.ndim == 2:
-        *before, last = operators  # some neurons at a time, without a copy of all weights
-        x = apply(with_weights(tuple(before), np.abs), x)
-        rows = blocks_of_rows(last.weight)
-        return max(float(Dense(np.abs(last.weight[part])).apply(x).max()) for part in rows)
+        # some neurons at a time, without a copy of all weights
+        x, weight = apply(with_weights(operators[:-1], np.abs), x), operators[-1].weight
+        return max(float(Dense(np.abs(weight[part])).apply(x).max()) for part in blocks_of_rows(weight))
     return float(apply(with_weights(operators, np.abs), x).max())
 
 
