@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from mksgn.common.schemas import Count, Fraction, Name, StrictModel
+from mksgn.common.schemas import Count, Fraction, Name, StrictModel, each_of
 from mksgn.deploy.program.program import SynapseKind
+
+CountByKind = Annotated[dict[SynapseKind, Count], each_of(get_args(SynapseKind))]
 
 
 class Memory(StrictModel):
     """What a layer keeps in memory and what reaches it: the counts behind `memory_accesses` and `addressing`."""
 
-    synapses: dict[SynapseKind, Count]
+    synapses: CountByKind
     """Synapses of one instance, by kind."""
-    arrivals: dict[SynapseKind, Count]
+    arrivals: CountByKind
     """Spikes that arrived in the run, once for each projection, by its kind."""
     weights: Count
     """Stored weights; those of a convolution once."""
@@ -75,7 +77,7 @@ class Layer(StrictModel):
     """Fraction of neurons that never fired in the run."""
     saturated_fraction: Fraction
     """Fraction of neurons that fired at every time step of every clip."""
-    syn_ops_by_kind: dict[SynapseKind, Count] | None = None
+    syn_ops_by_kind: CountByKind | None = None
     """syn_ops by kind of synapse. Null in records of versions before it was counted."""
     memory: Memory | None = None
     """Null in records of versions before it was counted."""

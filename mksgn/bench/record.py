@@ -12,7 +12,7 @@ data/run.schema.json.
 # ruff: noqa: N815 - units keep their own spelling: mJ
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -21,7 +21,7 @@ from mksgn.bench.prices import Hop, Pricing
 from mksgn.bench.schedule import Schedule
 from mksgn.bench.step_time import Timing
 from mksgn.common.limits import Fit
-from mksgn.common.schemas import Amount, Count, Evidence, Fraction, Name, Sha256, StrictModel, json_schema_of
+from mksgn.common.schemas import Amount, Count, Evidence, Fraction, Name, Sha256, StrictModel, each_of, json_schema_of
 from mksgn.deploy.program.program import SynapseKind
 
 SCHEMA: Final = "mksgn.run/1"
@@ -133,9 +133,9 @@ class Totals(StrictModel):
     """Spike messages that reach a core: axon_out and those of the host."""
     axon_out: Amount | None = None
     """Spike messages that leave a core: one for each core that a spike is sent to."""
-    hops: dict[Hop, Amount] | None = None
+    hops: Annotated[dict[Hop, Amount], each_of(get_args(Hop))] | None = None
     """Messages that stay within a tile, and tiles crossed by the others. Null where the placement has no coordinates."""
-    syn_ops_by_kind: dict[SynapseKind, Amount] | None = None
+    syn_ops_by_kind: Annotated[dict[SynapseKind, Amount], each_of(get_args(SynapseKind))] | None = None
     """syn_ops by kind of synapse. Null, as the next two, where a layer has no counts by kind."""
     memory_accesses: dict[int, Amount] | None = None
     """Reads and writes by the size of the memory in bytes (bench.memory)."""

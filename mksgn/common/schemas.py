@@ -1,11 +1,11 @@
 """What the file formats of all stages share: base models, reading YAML, JSON Schemas, faults in one line."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from mksgn.common import yaml_text
 from mksgn.common.errors import BadInputError
@@ -94,6 +94,17 @@ def _fault(content: Any, error: ValidationError) -> str:
         named = None
     name = f"{printable(named)[:120]}: " if isinstance(named, str) else ""
     return name + one_line(error, show_value=True)
+
+
+def each_of(keys: Collection[str]) -> AfterValidator:
+    """Check that a dict has all of `keys`, whose type names them but does not ask for them."""
+
+    def check(values: dict[str, Any]) -> dict[str, Any]:
+        if missing := [key for key in keys if key not in values]:
+            raise ValueError(f"Input should have {', '.join(keys)}; {missing[0]} is missing")
+        return values
+
+    return AfterValidator(check)
 
 
 def unique(entries: Iterable[tuple[Path, Entry]], what: str) -> list[Entry]:

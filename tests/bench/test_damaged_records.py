@@ -1,5 +1,6 @@
 """Records, manifests, counts and grids with any other content: they are used, or refused in one line."""
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from mksgn.deploy.nir_data import dt_of_folder
 from mksgn.deploy.run_folder import MANIFEST_FILE, UNSEALED, _seal
 from tests.support.damaged_json import damaged, damaged_text
 from tests.support.records import small_run
+from tests.support.refusals import refusal
 from tests.support.tiers import examples
 
 DATA = Path(__file__).parents[1] / "data" / "schemas"
@@ -123,3 +125,21 @@ def test_any_grid(tmp_path):
         used_or_refused(planned)
 
     holds()
+
+
+def test_a_kind_of_synapse_that_is_left_out_is_named(tmp_path):
+    run = copy.deepcopy(RUNS[1])
+    layer = next(layer for layer in run["layers"] if layer["syn_ops_by_kind"])
+    del layer["syn_ops_by_kind"]["sparse"]
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert "Input should have dense, sparse, convolution; sparse is missing" in refusal(lambda: load(tmp_path))
+
+
+@pytest.mark.parametrize("program", [True, {"dt": "x"}, {"dt": -1}, {"dt": True}, {"dt": 10**39}])
+def test_a_time_step_of_the_manifest_is_seconds(program, tmp_path):
+    draft = json.dumps({**MANIFEST, "sha256": UNSEALED, "program": program})
+    (tmp_path / MANIFEST_FILE).write_text(draft.replace(UNSEALED, _seal(draft), 1))
+    if program == {"dt": 10**39}:
+        assert dt_of_folder(tmp_path) == 1e39
+    else:
+        assert "the manifest's time step is " in refusal(lambda: dt_of_folder(tmp_path))

@@ -11,14 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from mksgn.bench.claims import Published
 from mksgn.bench.energy_models import EnergyModel
-from mksgn.bench.manifest import load_manifest
 from mksgn.bench.record import RUN_FILE
 from mksgn.bench.record_io import load, write_atomically
 from mksgn.bench.report.facts import REPORT_FILES, facts_of
+from mksgn.common.errors import BadInputError
 from mksgn.common.extras import require
-from mksgn.deploy.run_folder import MANIFEST_FILE
+from mksgn.common.schemas import LenientModel
+from mksgn.common.validation import one_line
+from mksgn.deploy.run_folder import MANIFEST_FILE, read_manifest
 
 
 def write_report(
@@ -60,6 +64,27 @@ def write_report(
     return paths
 
 
+class _Data(LenientModel):
+    clips: list[str] = []
+    labels: list[int] | None = None
+    classes: list[str] | None = None
+    graph: str | None = None
+
+
+class _Reported(LenientModel):
+    """What the reports state of a manifest, all of it optional."""
+
+    data: _Data = _Data()
+    predictions: list[int] = []
+    files: dict[str, str] = {}
+
+
 def manifest_of(run_dir: Path) -> Mapping[str, Any]:
-    """Read what a folder's manifest states of its data and files; empty if there is none. Raises BadInputError."""
-    return load_manifest(run_dir).model_dump() if (run_dir / MANIFEST_FILE).is_file() else {}
+    """Read what the reports state of a folder's manifest; empty if there is none. Raises BadInputError."""
+    path = run_dir / MANIFEST_FILE
+    if not path.is_file():
+        return {}
+    try:
+        return _Reported.model_validate(read_manifest(run_dir)).model_dump()
+    except ValidationError as error:
+        raise BadInputError(f"{path}: {one_line(error)}") from error
