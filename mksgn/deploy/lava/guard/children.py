@@ -77,6 +77,7 @@ class Child(ForkProcess):
 
     def start(self) -> None:
         """Fork, even in a daemon: multiprocessing denies it children that could outlive it, which these cannot."""
+        reap_late()
         config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
         daemon = config.pop("daemon", None)
         with signals_held():
@@ -198,9 +199,19 @@ class Child(ForkProcess):
             # No exit code: stuck in the kernel, or reaped by it. Multiprocessing would wait for one
             # at exit.
             multiprocessing.process._children.discard(self)  # type: ignore[attr-defined]
+            _late.append(self)
         if self.reader >= 0:
             os.close(self.reader)
             self.reader, self.closed = -1, True
+
+
+_late: list[Child] = []
+
+
+def reap_late() -> None:
+    """Take the exit codes of killed processes that a busy machine has let end after KILL_S: they stay as zombies else."""
+    for child in [child for child in _late if child.ended()]:
+        _late.remove(child)
 
 
 def _forget_executors() -> None:

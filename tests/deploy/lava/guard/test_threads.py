@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -16,11 +17,12 @@ pytest.importorskip("lava.magma", reason="lava-nc is not installed: make setup")
 pytest.importorskip("psutil")
 
 from mksgn.deploy import compile_graph, run
+from mksgn.deploy.lava.guard import children
 from mksgn.deploy.lava.guard.os_signals import signals_held
 from mksgn.deploy.lava.guard.turns import turns
 from tests.support.graphs import spikes
 from tests.support.lava_guards import faulty, guard
-from tests.support.leftovers import nothing_left  # noqa: F401
+from tests.support.leftovers import eventually, nothing_left  # noqa: F401
 from tests.support.programs import simple
 
 
@@ -163,3 +165,23 @@ def test_ctrl_c_reaches_no_child_of_a_thread() -> None:
     sigint = 1 << (signal.SIGINT - 1)
     assert len(children) == 4
     assert all(not mask["SigBlk"] & sigint and mask["SigIgn"] & sigint for mask in children)
+
+
+def test_a_child_that_ends_late_is_no_zombie_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed process needs a core to end: on a busy machine, nobody waits for it any more by then."""
+    monkeypatch.setattr(children, "KILL_S", -1.0)
+    monkeypatch.setattr(children.Child, "kill", lambda child: None)
+    source, *_ = faulty.chain()
+    runtime = guard(source)
+    runtime.start()
+    late = [child.pid or 0 for child in runtime._runtime.children]
+    runtime._runtime.destroy()
+    for pid in late:
+        os.kill(pid, signal.SIGKILL)
+
+    def left() -> list[int]:
+        children.reap_late()
+        return [pid for pid in late if Path(f"/proc/{pid}").exists()]
+
+    assert len(late) == 4
+    assert not eventually(left, 60)
