@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from mksgn.bench.claims import Published
 from mksgn.bench.energy_models import EnergyModel
@@ -65,7 +65,7 @@ def write_report(
 
 
 class _Data(LenientModel):
-    clips: list[str] = []
+    clips: list[str] = Field(default_factory=list)
     labels: list[int] | None = None
     classes: list[str] | None = None
     graph: str | None = None
@@ -75,8 +75,8 @@ class _Reported(LenientModel):
     """What the reports state of a manifest, all of it optional."""
 
     data: _Data = _Data()
-    predictions: list[int] = []
-    files: dict[str, str] = {}
+    predictions: list[int] = Field(default_factory=list)
+    files: dict[str, str] = Field(default_factory=dict)
 
 
 def manifest_of(run_dir: Path) -> Mapping[str, Any]:
@@ -85,6 +85,8 @@ def manifest_of(run_dir: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return _Reported.model_validate(read_manifest(run_dir)).model_dump()
+        manifest = read_manifest(run_dir)
+        _Reported.model_validate(manifest, strict=True)
+        return manifest
     except ValidationError as error:
         raise BadInputError(f"{path}: {one_line(error)}") from error
