@@ -23,7 +23,7 @@ from mksgn.bench.shards import Compared, Packed, Shard, Spikes
 from mksgn.common import npz
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.common.quoting import printable, quoted
-from mksgn.common.schemas import Amount, StrictModel
+from mksgn.common.schemas import Amount, StrictModel, check_schema
 from mksgn.common.validation import one_line
 from mksgn.common.writing import replacing_file
 from mksgn.deploy.execution import Counters
@@ -123,10 +123,7 @@ class Progress:
         arrays = npz.read(path, REMEDY)
         try:
             facts = _json(arrays)
-            if facts.get("schema") != SCHEMA:
-                raise BadInputError(
-                    f"{path}: schema is {quoted(facts.get('schema'))}, this version reads {SCHEMA!r}; {REMEDY}"
-                )
+            check_schema(path, facts, SCHEMA, REMEDY)
             if not np.array_equal(arrays.pop(SEAL, None), _seal(arrays)):  # type: ignore[arg-type]
                 raise ValueError("its content does not have the hash that it states: it was changed since")
             return cls._of(_Facts.model_validate_json(arrays["facts"].tobytes()), arrays)

@@ -89,5 +89,5 @@ def _holder(descriptor: int) -> str:
         facts = json.loads(os.pread(descriptor, 4096, 0))
         text = f"{facts['command']} (process {facts['process']} on {facts['host']}, since {facts['since']})"
         return printable(text)[:700]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "another process"

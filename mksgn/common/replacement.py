@@ -219,7 +219,7 @@ def _removed(journal: Path) -> list[str]:
         return []
     try:
         names = json.loads(read_text(journal, _JOURNAL_BYTES))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInputError(f"{journal}: damaged ({error}); remove its folder") from error
     if not isinstance(names, list) or not all(isinstance(name, str) and _is_plain(name) for name in names):
         raise BadInputError(

@@ -81,7 +81,8 @@ def check_schema(place: object, content: Any, expected: str, remedy: str) -> Non
     start, _, given = found.partition("/") if isinstance(found, str) else ("", "", "")
     newer = start == family and given.isascii() and given.isdigit() and (len(given), given) > (len(number), number)
     remedy = "it was written by a newer mksgn: install that" if newer else remedy
-    raise BadInputError(f"{place}: schema is {quoted(found)}, this version reads {expected!r}; {remedy}")
+    wanted = "expected" if start.startswith("mksgn.") and start != family else "this version reads"
+    raise BadInputError(f"{place}: schema is {quoted(found)}, {wanted} {expected!r}; {remedy}")
 
 
 def _fault(content: Any, error: ValidationError) -> str:

@@ -14,8 +14,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from mksgn.common.errors import BadInputError, first_line
-from mksgn.common.quoting import printable, quoted
+from mksgn.common.quoting import printable
 from mksgn.common.replacement import settle
+from mksgn.common.schemas import check_schema
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
 from mksgn.common.writing import replacing_file
 from mksgn.train import torch_file
@@ -182,9 +183,7 @@ def _built(
     path: Path, values: Any, schema: str, build: Callable[[dict], Network]
 ) -> tuple[Network, StreamNormaliser, dict[str, Any]]:
     """Build the network in evaluation mode, its normaliser, and the facts of its training."""
-    if not isinstance(values, dict) or values.get("schema") != schema:
-        actual = values.get("schema") if isinstance(values, dict) else type(values).__name__
-        raise BadInputError(f"{path}: schema is {quoted(actual)}, expected {schema!r}; use {MADE_BY[schema]}")
+    check_schema(path, values, schema, f"use {MADE_BY[schema]}")
     try:
         with torch.device("meta"):  # its tensors' shapes, without their values
             form = build(values["config"]).state_dict()

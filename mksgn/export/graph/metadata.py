@@ -1,6 +1,5 @@
 """A graph's metadata: its schema, and the student and the normaliser that it was exported from."""
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mksgn.common.errors import BadInputError
+from mksgn.common.json_text import parsed
 from mksgn.common.quoting import printable, quoted
 from mksgn.common.schemas import LenientModel
 from mksgn.common.validation import one_line
@@ -168,23 +168,17 @@ def _parsed(key: str, text: Any, expected: TypeAdapter[Any] | None) -> Any:
     """Parse an entry's JSON text, and hold it against what is expected of it."""
     if not isinstance(text, str):
         raise _refused(key, f"is {_told(text)}, expected JSON as text")
+    value = parsed(text, f"metadata {key}", _REMEDY)
     try:
-        value = json.loads(text, parse_constant=_no_number)
         if expected is not None:
             expected.validate_python(value)
     except ValidationError as error:
         raise _refused(key, printable(one_line(error, show_value=True))[:200]) from error
-    except (ValueError, RecursionError) as error:
-        raise _refused(key, f"is no JSON ({quoted(str(error))})") from error
     return value
 
 
 def _told(value: Any) -> str:
     return quoted(value.item() if isinstance(value, np.generic) else value)
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _refused(key: str, what: str) -> BadInputError:
