@@ -125,7 +125,10 @@ def link(operators: ops.Operators, shape: Shape) -> Link | None:
                 axes[axis] = [(source, _then(matrix, before))]
             elif matrix.all():  # every place of a merged axis: any place of each axis in it
                 reached: list[tuple[int, np.ndarray]] = [
-                    (source, np.ones((1, lengths[source]), dtype=bool) if m is None else np.any(m, axis=0, keepdims=True))
+                    (
+                        source,
+                        np.ones((1, lengths[source]), dtype=bool) if m is None else np.any(m, axis=0, keepdims=True),
+                    )
                     for source, m in axes[axis]
                 ]
                 (source, first), *others = reached
