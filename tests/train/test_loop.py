@@ -341,7 +341,7 @@ def test_resuming_another_training_or_a_damaged_one_is_refused(tmp_path):
     with pytest.raises(BadInputError, match="clips 8 → 9"):
         go(9)
     (tmp_path / "state.pt").write_bytes(b"no state")
-    with pytest.raises(BadInputError, match=r"cannot be resumed .* start over with --overwrite"):
+    with pytest.raises(BadInputError, match=r"refused: .* start over with --overwrite"):
         go(8)
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInputError, match="is a file; name a folder"):

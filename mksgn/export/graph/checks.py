@@ -12,7 +12,7 @@ from mksgn.export.graph.shapes import parameters_of
 
 NODES, EDGES = 1 << 16, 1 << 20  # 13 times what is said to run, and 16 edges for each node
 SIGNAL_LIMIT = 1 << 28  # numbers of one step: 256 Loihi 2 chips full, and 1 GB
-WINDOW_LIMIT = 1 << 12  # of kernel, stride, padding and dilation; Lava's convolutions have up to 127
+WINDOW_LIMIT = 1 << 17  # of kernel, stride, padding and dilation: an image of 128 k pixels, pooled as a whole
 _COUNTS = {
     "groups": 1,
     "heads": 1,

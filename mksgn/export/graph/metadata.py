@@ -24,12 +24,12 @@ _REMEDY = "export the file again, or correct its metadata"
 
 
 class _Scale(LenientModel):
-    """What is read of a population's scale; `quantization.scales.PopulationScale` says what they are."""
+    """A population's scale, of which only the exponent is needed; `quantization.scales.PopulationScale` has the others."""
 
     exponent: int = Field(ge=-EXPONENT_LIMIT, le=EXPONENT_LIMIT)
-    scale: float = Field(gt=0, allow_inf_nan=False)
-    binding: str
-    saturated: int = Field(ge=0)
+    scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    binding: str | None = None
+    saturated: int | None = Field(default=None, ge=0)
     agreement: float | None = Field(default=None, allow_inf_nan=False)
     firing_rate: float | None = Field(default=None, allow_inf_nan=False)
     worst_sum: float | None = Field(default=None, allow_inf_nan=False)
@@ -37,8 +37,8 @@ class _Scale(LenientModel):
 
 
 class _Quantization(LenientModel):
-    bits: int = Field(ge=2, le=8)
-    exact_on_chip: bool
+    bits: int | None = Field(default=None, ge=2, le=8)
+    exact_on_chip: bool | None = None
     populations: dict[str, _Scale]
 
 

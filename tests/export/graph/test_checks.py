@@ -61,7 +61,7 @@ REFUSED = {
     "an empty input": (edit(shaped(3, 0)), r"node x: shape \[3, 0\] has a size below 1"),
     "half a neuron": (edit(shaped(2.5)), r"node x: shape is .*, expected whole numbers"),
     "stride 0": (lambda: convolution(stride=(0, 1)), r"no readable NIR file \(.*; it may be truncated"),
-    "padding": (lambda: convolution(padding=(1 << 20, 0)), r"node c: padding is \[1048576, 0\], expected 0 to 4,096"),
+    "padding": (lambda: convolution(padding=(1 << 20, 0)), r"node c: padding is \[1048576, 0\], expected 0 to 131,072"),
     "groups": (lambda: convolution(groups=-1), "node c: groups is -1, expected 1 to"),
     "dilation": (lambda: convolution(dilation=(1.5, 1)), r"node c: dilation is \[1.5, 1.0\], expected whole numbers"),
 }  # fmt: skip
