@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # recipe.sh PRESET SOURCE SPLIT DIRECTORY [OPTION...]
 #
-# From clips to run.json by the recipe of docs/results.md: the teacher where the preset has one, the student, its training
-# as the network of its file of 8 bits, the file, and its run on the held-out clips. The same on a CPU and on a GPU; each
+# From clips to run.json by the recipe of docs/results.md: the teacher where the preset has one, the student, for frugal its
+# training as the network of its file of 8 bits, the file, and its run on the held-out clips. The same on a CPU and on a GPU; each
 # OPTION goes to every mksgn-train, such as --device cuda. It may be stopped at any time, and goes on where it was when it
 # is given again: timeout 600 scripts/recipe.sh … runs a piece of ten minutes. The programs are those on PATH.
 # CLIPS=10 verifies and runs ten held-out clips instead of all.
@@ -39,14 +39,11 @@ taught=("${distill[@]}")
 step mksgn-train "$preset" "${taught[@]}" "${data[@]}" --out "$out" --resume "$@"
 model=$out/model.pt
 
-few_bits=()
-[ "$preset" = frugal ] && few_bits=(--set rate_weight=4)
-case $preset in
-frugal | small)
-    step mksgn-train "$model" --quantization-aware 8 "${distill[@]}" "${few_bits[@]}" "${data[@]}" --out "$out/8bit" --resume "$@"
+if [ "$preset" = frugal ]; then
+    taught=("${distill[@]}" --set rate_weight=4)
+    step mksgn-train "$model" --quantization-aware 8 "${taught[@]}" "${data[@]}" --out "$out/8bit" --resume "$@"
     model=$out/8bit/model.pt
-    ;;
-esac
+fi
 
 step mksgn-export "$model" --to nir --quantize 8 --calibration "$source" "${split[@]}" --verify "${CLIPS:-100}" -o "$out/model.nir"
 step mksgn-bench run "$out/model.nir" "${data[@]}" --backend "${BACKEND:-emulator}" ${CLIPS:+--limit "$CLIPS"} -o "$out/run" --resume

@@ -40,7 +40,7 @@ ENTRIES = {
     "digits": ({"training": "9" * 5000}, "metadata training: not JSON"),
     "NaN": ({"training": '{"a": NaN}'}, "metadata training: not JSON .*NaN is no number of JSON"),
     "quantization null": ({"quantization": "null"}, "metadata quantization: Input should be"),
-    "quantization of nothing": ({"quantization": "{}"}, r"metadata quantization: bits: Field required \(and 2 more\)"),
+    "quantization of nothing": ({"quantization": "{}"}, r"metadata quantization: populations: Field required"),
     "student": ({"student": '{"heads": 3}'}, "student config: "),
     "escapes": ({"classes": "\x1b[31m\n"}, "metadata classes: not JSON"),
 }  # fmt: skip
