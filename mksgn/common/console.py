@@ -50,7 +50,13 @@ output = _Output(highlight=False, markup=False, emoji=False, width=None if _on_t
 
 
 def new_app(help_text: str) -> typer.Typer:
-    return typer.Typer(help=help_text, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    return typer.Typer(
+        help=help_text,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
 
 
 def run_app(app: typer.Typer, name: str) -> None:

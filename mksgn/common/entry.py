@@ -1,9 +1,22 @@
-"""The four commands begin here: streams and Ctrl-C are in order before torch is imported, which takes seconds."""
+"""The commands begin here: streams and Ctrl-C are in order before torch is imported, which takes seconds."""
 
 import importlib
 import signal
+import sys
 
-from mksgn.common.ending import end_at_next_interruption, open_streams
+from mksgn import __version__
+from mksgn.common.ending import end_at_next_interruption, open_streams, say
+from mksgn.common.quoting import quoted
+
+STAGES = {
+    "train": "train MK-SGN, a teacher, or the network of a file of few bits",
+    "export": "write a network as quantised NIR or ONNX, and verify it",
+    "deploy": "compile any NIR graph and run it in the emulator or in Lava",
+    "bench": "run, count, price, compare: a record and its report",
+}
+USAGE = "Usage: mksgn COMMAND [OPTIONS] …, or mksgn-COMMAND\n\nCommands:\n" + "".join(
+    f"  {stage:<7} {text}\n" for stage, text in STAGES.items()
+)
 
 
 def train() -> None:
@@ -22,8 +35,29 @@ def bench() -> None:
     _run("bench")
 
 
+def umbrella() -> None:
+    """`mksgn COMMAND …` is `mksgn-COMMAND …`; alone it lists the commands."""
+    open_streams()
+    first = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if first in STAGES:
+        sys.argv[:2] = [f"mksgn {first}"]
+        _run(first)
+    elif first == "--version":
+        print(f"mksgn {__version__}")
+    elif first in ("-h", "--help"):
+        print(f"{USAGE}\nOptions of each: mksgn COMMAND --help. Documentation: README.md and docs/")
+    else:
+        say(f"mksgn: no command {quoted(first)}; choose one of {', '.join(STAGES)}")
+        sys.exit(2)
+
+
 def _run(stage: str) -> None:
     open_streams()
+    if sys.argv[1:] == ["--version"]:
+        print(f"mksgn-{stage} {__version__}")
+        return
+    if len(sys.argv) == 1:  # nothing runs that was not asked for
+        sys.argv.append("--help")
     before = end_at_next_interruption(f"mksgn-{stage}", "interrupted")
     main = importlib.import_module(f"mksgn.{stage}.cli").main
     if before is not None:
