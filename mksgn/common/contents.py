@@ -17,8 +17,8 @@ def check_pointer(path: Path) -> None:
             )
 
 
-def check_content(path: Path) -> None:
-    """Raise BadInputError for an empty file, and for a Git LFS pointer in place of the file."""
+def check_content(path: Path, remedy: str = "fetch the file again") -> None:
+    """Raise BadInputError for an empty file, with `remedy`, and for a Git LFS pointer in place of the file."""
     if not path.stat().st_size:
-        raise BadInputError(f"{path}: is empty, 0 bytes; its copy or download ended early: fetch the file again")
+        raise BadInputError(f"{path}: is empty, 0 bytes; its copy or download ended early: {remedy}")
     check_pointer(path)

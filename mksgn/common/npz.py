@@ -83,7 +83,7 @@ def read(
             large.
     """
     with open_file(path, None, remedy) as file:
-        check_content(path)
+        check_content(path, remedy)
         try:
             chosen = {name: member for name, member in members(file).items() if wanted(name)}
             archives.check_readable(chosen.values())
@@ -99,7 +99,7 @@ def read(
 def read_npy(path: Path, remedy: str, *, limit: int = LOADED) -> np.ndarray:
     """Read a .npy of numbers into memory. Raises BadInputError as `read`."""
     with open_file(path, None, remedy) as file:
-        check_content(path)
+        check_content(path, remedy)
         stored = locate(path, file, path.name, 0, os.fstat(file.fileno()).st_size)
         _check_numbers(path, path.name, stored.dtype, remedy)
         if stored.size > limit:

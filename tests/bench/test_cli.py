@@ -242,7 +242,7 @@ def test_sweep_prints_the_front(command, model, tmp_path):
     assert "accuracy and energy under horowitz45-fp32" in text
     assert "* tiny-S2-th1" in text
     assert "pareto-davies2018-loihi1.png" in text
-    assert "already holds a sweep" in command(
+    assert "holds a finished sweep" in command(
         "sweep", tmp_path / "grid.yaml", "-o", tmp_path / "sweep", "--chip-file", CHIP, code=2
     )
 

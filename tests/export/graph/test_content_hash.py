@@ -51,19 +51,18 @@ def test_every_changed_value_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_every_changed_value_of_a_student_is_refused(tmp_path):
-    """Of each data set the first, the last and one number between."""
-    model, _ = tiny()
+    """Of every fourth data set in turn the first, the last and one number between."""
+    model, _ = tiny(frames=4, stream_channels=2, widths=(2,))
     whole, copy = tmp_path / "whole.nir", tmp_path / "copy.nir"
     files.write(export_to_nir(model, quantize=8, calibration=calibration(model)), whole)
     changes: dict[str, list] = {}
     for place, change in values_flipped(whole):
         changes.setdefault(place, []).append(change)
-    for place, all_of_it in changes.items():
-        for change in {0: all_of_it[0], 1: all_of_it[len(all_of_it) // 2], 2: all_of_it[-1]}.values():
-            if place != "version":
-                shutil.copy(whole, copy)
-                change(copy)
-                assert str(copy) in refusal(lambda: files.read(copy)), place
+    changes.pop("version", None)
+    for turn, (place, all_of_it) in enumerate(list(changes.items())[::4]):
+        shutil.copy(whole, copy)
+        all_of_it[(0, len(all_of_it) // 2, -1)[turn % 3]](copy)
+        assert str(copy) in refusal(lambda: files.read(copy)), place
 
 
 def test_the_hash_is_the_files_alone(tmp_path):
