@@ -4,7 +4,7 @@ import importlib
 import signal
 import sys
 
-from mksgn import __version__
+import mksgn
 from mksgn.common.ending import end_at_next_interruption, open_streams, say
 from mksgn.common.quoting import quoted
 
@@ -43,7 +43,7 @@ def umbrella() -> None:
         sys.argv[:2] = [f"mksgn {first}"]
         _run(first)
     elif first == "--version":
-        print(f"mksgn {__version__}")
+        print(f"mksgn {mksgn.__version__}")
     elif first in ("-h", "--help"):
         print(f"{USAGE}\nOptions of each: mksgn COMMAND --help. Documentation: README.md and docs/")
     else:
@@ -54,7 +54,7 @@ def umbrella() -> None:
 def _run(stage: str) -> None:
     open_streams()
     if sys.argv[1:] == ["--version"]:
-        print(f"mksgn-{stage} {__version__}")
+        print(f"mksgn-{stage} {mksgn.__version__}")
         return
     if len(sys.argv) == 1:  # nothing runs that was not asked for
         sys.argv.append("--help")
