@@ -199,19 +199,27 @@ class Child(ForkProcess):
             # No exit code: stuck in the kernel, or reaped by it. Multiprocessing would wait for one
             # at exit.
             multiprocessing.process._children.discard(self)  # type: ignore[attr-defined]
-            _late.append(self)
+            if self.pid and not _reaped(self.pid):
+                _late.add(self.pid)
         if self.reader >= 0:
             os.close(self.reader)
             self.reader, self.closed = -1, True
 
 
-_late: list[Child] = []
+_late: set[int] = set()  # processes, not Children, which hold the memory that they share
 
 
 def reap_late() -> None:
     """Take the exit codes of killed processes that a busy machine has let end after KILL_S: they stay as zombies else."""
-    for child in [child for child in _late if child.ended()]:
-        _late.remove(child)
+    _late.difference_update([pid for pid in _late if _reaped(pid)])
+
+
+def _reaped(pid: int) -> bool:
+    """Take the exit code of a process if it has ended. One that is no child, or no longer, has none to take."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
 
 
 def _forget_executors() -> None:
