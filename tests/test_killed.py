@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -220,7 +221,8 @@ def killed(server, inputs, module, arguments, out, *, limit=None, delay=None):
     fork = server.fork(code, logs)
     if delay is not None:
         time.sleep(delay)
-        os.killpg(fork.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it was over before
+            os.killpg(fork.pid, signal.SIGKILL)
     code, ended, _ = fork.end()
     if code == -signal.SIGKILL:
         return None

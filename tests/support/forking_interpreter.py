@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -89,7 +90,8 @@ class Server:
     def end_fork(self) -> None:
         """Kill the fork of a test that failed before it saw the end."""
         if self.running:
-            os.killpg(self.running.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended, and nobody asked how
+                os.killpg(self.running.pid, signal.SIGKILL)
             self.running.end()
 
     def request(self, *values: Any) -> None:
