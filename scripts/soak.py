@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from mksgn.common.writing import replacing
+from mksgn.common.writing import write_text
 from mksgn.deploy import Execution, Program, compile_graph, run
 from mksgn.deploy.run_folder import machine
 from mksgn.train.datasets.synthetic import HELD
@@ -256,8 +256,7 @@ def main() -> None:
     def report(case: str, figures: dict[str, Any]) -> None:
         results[case] = figures
         if options.json:
-            with replacing(options.json) as temporary:
-                temporary.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n")
+            write_text(options.json, json.dumps({"machine": machine(), "results": results}, indent=1) + "\n")
 
     work: dict[str, Callable[[], dict[str, Any]]] = {
         "lava": lambda: soak_lava(options.seconds, lambda figures: report("lava", figures)),

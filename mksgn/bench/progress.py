@@ -254,7 +254,7 @@ def check_same(path: Path, begun: Identity, requested: Identity) -> None:
         if begun.get(name) != requested.get(name):
             raise BadInputError(
                 f"{path}: begun with {name} {_short(begun.get(name))}, now {_short(requested.get(name))}; "
-                "give the same to --resume, or start over with --overwrite or in another folder (-o)"
+                f"give the same to --resume, or {REMEDY}"
             )
 
 
@@ -268,8 +268,7 @@ def check_digests(where: Path, samples: SampleSet, digests: Sequence[str]) -> No
     for index, known in enumerate(digests):
         if known and samples.digest(index) != known:
             raise BadInputError(
-                f"{where}: clip {index} has changed since it was run; give the same data to --resume, or start "
-                "over in another folder (-o)"
+                f"{where}: clip {index} has changed since it was run; give the same data to --resume, or {REMEDY}"
             )
 
 

@@ -21,7 +21,7 @@ from mksgn.bench.samples import SampleSet, as_samples
 from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.common.console import output, track
 from mksgn.common.schemas import StrictModel
-from mksgn.common.writing import replacing
+from mksgn.common.writing import write_bytes
 from mksgn.deploy import run_folder
 from mksgn.deploy.conventions import conventions
 from mksgn.deploy.decode import Decoding
@@ -170,8 +170,7 @@ def finish(
     execution = execution_of(network, settings, progress)
     record = record_of(network, samples, settings, progress, execution, seed=seed, options=options)
     if network.content is not None:
-        with replacing(out / network.model.name) as temporary:
-            temporary.write_bytes(network.content)
+        write_bytes(out / network.model.name, network.content)
     save(record, out / RUN_FILE)
     run_folder.write_spikes(execution, out / run_folder.SPIKES_FILE, **samples.drawn(network.graph))
     folder.log(out, f"finished: {counted(len(samples), record.unit)}")

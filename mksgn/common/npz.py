@@ -85,12 +85,12 @@ def read(
     with open_file(path, None, remedy) as file:
         check_content(path, remedy)
         try:
-            chosen = {name: member for name, member in members(file).items() if wanted(name)}
-            archives.check_readable(chosen.values())
-            total = sum(member.file_size for member in chosen.values())
-            if total > limit:
-                raise zipfile.BadZipFile(f"its arrays have {total:,} bytes, the limit is {limit:,}")
-            with zipfile.ZipFile(file) as archive:
+            with archives.opened(file) as archive:
+                chosen = {name: member for name, member in _arrays_of(archive).items() if wanted(name)}
+                archives.check_readable(chosen.values())
+                total = sum(member.file_size for member in chosen.values())
+                if total > limit:
+                    raise zipfile.BadZipFile(f"its arrays have {total:,} bytes, the limit is {limit:,}")
                 return {name: _inflated(path, archive, name, member, remedy) for name, member in chosen.items()}
         except _BROKEN_MEMBER as error:
             raise BadInputError(f"{path}: cannot be read ({first_line(error)}); {remedy}") from error
@@ -117,7 +117,11 @@ def is_npy(path: Path) -> bool:
 def members(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
     """List an .npz's members by array name. Raises what `BROKEN` names for a file that is no archive of arrays."""
     with archives.opened(file) as archive:
-        listed = archive.infolist()
+        return _arrays_of(archive)
+
+
+def _arrays_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    listed = archive.infolist()
     for member in listed:
         if not member.filename.endswith(".npy"):
             raise zipfile.BadZipFile(f"it holds {quoted(member.filename)}, which is no array")

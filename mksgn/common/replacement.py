@@ -8,7 +8,6 @@ written into or read.
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from mksgn.common.errors import BadInputError
 from mksgn.common.lock import locked
 from mksgn.common.quoting import quoted
 from mksgn.common.reading import read_text
-from mksgn.common.writing import is_temporary, remove_temporaries, replacing, to_disk
+from mksgn.common.writing import is_folder, is_temporary, remove, remove_temporaries, replacing, to_disk
 
 KINDS = ("training", "run", "deployment", "report", "sweep")
 JOURNAL_FILE = "journal.json"  # in a complete draft: what is removed when it comes into force
@@ -51,7 +50,7 @@ class FileSet:
     def check(self, folder: Path, *, resume: bool = False, overwrite: bool = False) -> None:
         """Raise BadInputError where files are there that would be lost, which `resume` or `overwrite` allow."""
         there = self.present(folder)
-        begun = bool(self.resumable) and _is_folder(draft(folder, self.kind))
+        begun = bool(self.resumable) and is_folder(draft(folder, self.kind))
         if overwrite or not (there or begun) or (resume and (begun or self._continues(there))):
             return
         finished = any(os.path.lexists(folder / name) for name in self.results)
@@ -106,7 +105,7 @@ class FileSet:
 
     def begun(self, folder: Path) -> Path:
         """Where --resume continues: in the draft if there is one, else in the folder itself."""
-        return draft(folder, self.kind) if _is_folder(draft(folder, self.kind)) else folder
+        return draft(folder, self.kind) if is_folder(draft(folder, self.kind)) else folder
 
     def _place(self, folder: Path, *, resume: bool, overwrite: bool) -> Path:
         self.check(folder, resume=resume, overwrite=overwrite)
@@ -152,7 +151,7 @@ def begin(folder: Path, kind: str) -> Path:
 
 
 def discard(folder: Path, kind: str) -> None:
-    _remove(draft(folder, kind))
+    remove(draft(folder, kind))
 
 
 def commit(folder: Path, kind: str, old: Iterable[str]) -> None:
@@ -165,11 +164,11 @@ def commit(folder: Path, kind: str, old: Iterable[str]) -> None:
     """
     new, complete = draft(folder, kind), _complete(folder, kind)
     for left in [path for path in new.iterdir() if is_temporary(path.name)]:
-        _remove(left)
+        remove(left)
     removed = sorted(set(old) - set(os.listdir(new)))
     with replacing(new / JOURNAL_FILE) as temporary:
         temporary.write_text(json.dumps(removed) + "\n", encoding="utf-8")
-    if not _is_folder(complete):
+    if not is_folder(complete):
         complete.unlink(missing_ok=True)
     os.replace(new, complete)
     to_disk(folder)
@@ -190,7 +189,7 @@ def settle(folder: Path) -> None:
 def _settle(folder: Path) -> None:
     for kind in KINDS:
         complete = _complete(folder, kind)
-        if _is_folder(complete):
+        if is_folder(complete):
             _put_into_place(folder, complete)
 
 
@@ -201,13 +200,13 @@ def _complete(folder: Path, kind: str) -> Path:
 def _put_into_place(folder: Path, complete: Path) -> None:
     """Do what is left to do; any part of it may have been done before."""
     for name in _removed(complete / JOURNAL_FILE):
-        _remove(folder / name)
+        remove(folder / name)
     for path in sorted(complete.iterdir()):
         if path.name == JOURNAL_FILE:
             continue
         target = folder / path.name
-        if _is_folder(target) or path.is_dir():
-            _remove(target)
+        if is_folder(target) or path.is_dir():
+            remove(target)
         os.replace(path, target)
     to_disk(folder)
     (complete / JOURNAL_FILE).unlink(missing_ok=True)
@@ -230,16 +229,3 @@ def _removed(journal: Path) -> list[str]:
 
 def _is_plain(name: str) -> bool:
     return name not in ("", ".", "..") and "/" not in name and "\0" not in name
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether there is a folder itself, not a link to one."""
-    return path.is_dir() and not path.is_symlink()
-
-
-def _remove(path: Path) -> None:
-    """Remove a file, a link or a folder, if it is there."""
-    if _is_folder(path):
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

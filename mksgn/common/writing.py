@@ -94,7 +94,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
-        if path.is_dir() and not path.is_symlink():
+        if is_folder(path):
             shutil.rmtree(path)
         os.replace(temporary, path)
         with suppress(OSError):
@@ -129,6 +129,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file so that readers see either the old content or the new one. Raises as `replacing` does."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """The same for bytes."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def check_replaceable(path: Path, ours: bool, what: str, *, overwrite: bool) -> None:
@@ -169,12 +175,21 @@ def remove_temporaries(folder: Path, *names: str) -> None:
     """Remove what killed writers of these files and folders left in a folder, which must be locked; "*" names all."""
     for name in names:
         for path in folder.glob(f".{name if name == '*' else glob.escape(name)}.*.part"):
-            if not is_temporary(path.name):
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            if is_temporary(path.name):
+                remove(path)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder itself, not a link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if it is there."""
+    if is_folder(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def to_disk(path: Path) -> None:

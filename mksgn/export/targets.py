@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import h5py
-
+from mksgn.common import hdf5
 from mksgn.common.writing import check_replaceable, head_of
 
 PARITY_FILE = "parity.json"
@@ -23,10 +22,10 @@ def check(path: Path, to: str, *, verifies: bool, overwrite: bool) -> None:
 
 
 def _is_graph(path: Path) -> bool:
-    if not path.is_file() or not h5py.is_hdf5(path):
+    if not hdf5.is_hdf5(path):
         return False
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5.opened(path, "a NIR graph", "name a file") as file:
             return "node" in file
-    except OSError:
+    except Exception:  # damaged, or what no graph needs: HDF5 raises errors of any class
         return False

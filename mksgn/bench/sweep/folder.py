@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mksgn.bench.progress import check_same
+from mksgn.bench.progress import REMEDY, check_same
 from mksgn.bench.record_io import write_atomically
 from mksgn.common import json_text
 from mksgn.common.errors import BadInputError
@@ -26,10 +26,9 @@ def begin(place: Path, out: Path, request: dict[str, Any]) -> None:
     if not path.is_file():
         write_atomically(path, json.dumps(request, indent=2) + "\n")
         return
-    remedy = "start over with --overwrite, or in another folder (-o)"
-    begun = json_text.read(path, remedy)
+    begun = json_text.read(path, REMEDY)
     if not isinstance(begun, dict):
-        raise BadInputError(f"{path}: is no request of a sweep; {remedy}")
+        raise BadInputError(f"{path}: is no request of a sweep; {REMEDY}")
     check_same(out, begun, json.loads(json.dumps(request)))
     for name in ("points", "networks", "progress"):
         remove_temporaries(place / name, "*")

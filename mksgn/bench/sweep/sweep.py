@@ -37,7 +37,7 @@ from mksgn.bench.sweep.grid import Grid, Point, Variant
 from mksgn.common.console import output, track
 from mksgn.common.errors import BadInputError
 from mksgn.common.extras import MissingExtraError
-from mksgn.common.writing import replacing, replacing_folder
+from mksgn.common.writing import replacing_folder, write_bytes
 from mksgn.deploy.placement.chips import Chip, chip_named
 from mksgn.deploy.run_folder import MANIFEST_FILE, environment
 from mksgn.train.checkpoint import sha256
@@ -259,8 +259,7 @@ class _Runner:
             result = _result(future, which)
             if kind == "network":
                 self._network_file(which).parent.mkdir(parents=True, exist_ok=True)
-                with replacing(self._network_file(which)) as temporary:
-                    temporary.write_bytes(result)
+                write_bytes(self._network_file(which), result)
             elif kind == "shard":
                 label, clips = which
                 done += len(clips)
@@ -292,8 +291,7 @@ class _Runner:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(folder) as draft:
             for name, content in files.items():
-                with replacing(draft / name) as temporary:
-                    temporary.write_bytes(content)
+                write_bytes(draft / name, content)
             with suppress(MissingExtraError):  # the picture at the end says so
                 render_reports(draft, draft)
         label = point.variant.label

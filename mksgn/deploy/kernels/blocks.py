@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mksgn.deploy.program import operators as ops
-from mksgn.export.graph.blocks import BLOCK
+from mksgn.export.graph.blocks import blocks_of_rows
 
 VECTOR = 16  # channels of a vector (mksgn/deploy/kernels/vectors)
 HALF = 2  # weights of a fixed-point program are even: halves are stored
@@ -53,8 +53,7 @@ def _blocks(weight: np.ndarray, edges: list[np.ndarray], positions: int, *, shar
     """Weights (blocks, C_out, C_in) float → Blocks; edges as columns."""
     blocks, outputs, inputs = weight.shape
     halves = np.zeros((blocks, inputs, padded(outputs)), np.int8)
-    step = max(1, BLOCK // max(1, blocks * inputs))
-    for rows in (slice(first, first + step) for first in range(0, outputs, step)):
+    for rows in blocks_of_rows(weight.swapaxes(0, 1)):
         halves[:, :, :outputs][:, :, rows] = np.rint(weight[:, rows] / HALF).swapaxes(1, 2)
     table = np.stack([np.ravel(column) for column in np.broadcast_arrays(*edges)], axis=1).astype(np.int32)
     return Blocks(halves, np.ascontiguousarray(table[np.argsort(table[:, 0], kind="stable")]), positions, shared)
