@@ -49,7 +49,7 @@ def check_device(device: str, precision: str = "float32") -> None:
 
 def leads() -> bool:
     """Whether this is the first of torchrun's processes, or the only one: it writes the files and reports."""
-    return os.environ.get("RANK", "0") == "0"
+    return _from_torchrun("RANK", 0) == 0
 
 
 class Group:

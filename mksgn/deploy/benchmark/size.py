@@ -14,9 +14,8 @@ from typing import Annotated, Any
 import nir
 import numpy as np
 import typer
-from rich.table import Table
 
-from mksgn.common.console import new_app, output, run_app
+from mksgn.common.console import new_app, output, run_app, table
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.benchmark.networks import DT
 from mksgn.deploy.placement.chips import CHIPS
@@ -49,9 +48,9 @@ def _population(size: int, threshold: float) -> nir.LIF:
     return nir.LIF(*(np.full(size, value, dtype=np.float32) for value in values))
 
 
-def _seconds(call: Callable[[], Any]) -> tuple[float, Any]:
+def _seconds(call: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[float, Any]:
     start = time.process_time()
-    result = call()
+    result = call(*arguments, **options)
     return time.process_time() - start, result
 
 
@@ -65,11 +64,11 @@ def growth(nodes: tuple[int, ...]) -> list[dict[str, Any]]:
     for kind, number in itertools.product(("Linear", "Linear, LIF"), nodes):
         graph = chain(number, neurons=kind != "Linear")
         times = {}
-        times["reference"], _ = _seconds(lambda: reference.execute(graph, x, STEPS, DT, stepwise=True))  # noqa: B023
-        times["quantise"], quantised = _seconds(lambda: quantize_any(graph, 8, x))  # noqa: B023
-        times["compile"], program = _seconds(lambda: compile_graph(quantised))  # noqa: B023
-        times["run"], _ = _seconds(lambda: run(program, x))  # noqa: B023
-        times["place"], _ = _seconds(lambda: place(program, CHIPS["loihi1"]))  # noqa: B023
+        times["reference"], _ = _seconds(reference.execute, graph, x, STEPS, DT, stepwise=True)
+        times["quantise"], quantised = _seconds(quantize_any, graph, 8, x)
+        times["compile"], program = _seconds(compile_graph, quantised)
+        times["run"], _ = _seconds(run, program, x)
+        times["place"], _ = _seconds(place, program, CHIPS["loihi1"])
         total = sum(times.values())
         row: dict[str, Any] = {"kind": kind, "nodes": number, "seconds": times, "total": total}
         first = next((r for r in rows if r["kind"] == kind), row)
@@ -103,27 +102,31 @@ def memory(side: int) -> dict[str, float]:
 @app.command()
 def size(
     side: Annotated[int, typer.Option(help="inputs and outputs of the large layer; 0: leave it out", min=0)] = 10_000,
-    nodes: Annotated[list[int], typer.Option(help="nodes of a chain")] = list(NODES),  # noqa: B006
+    nodes: Annotated[list[int] | None, typer.Option(help=f"nodes of a chain; default: {NODES}")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Measure both, and print a table.
 
     Example: python -m mksgn.deploy.benchmark.size --json
     """
-    figures: dict[str, Any] = {"growth": growth(tuple(nodes))}
+    figures: dict[str, Any] = {"growth": growth(tuple(nodes or NODES))}
     if side:
         figures |= {"side": side, "peak_over_weights": memory(side)}
     if as_json:
         print(json.dumps(figures))
         return
-    table = Table(title="processor seconds, and per node over the first row's", title_justify="left")
     stages = list(figures["growth"][0]["seconds"])
-    for heading in ("series of", "nodes", *stages, "per node"):
-        table.add_column(heading, justify="left" if heading == "series of" else "right")
-    for row in figures["growth"]:
-        cells = [f"{row['seconds'][stage]:.2f}" for stage in stages]
-        table.add_row(row["kind"], f"{row['nodes']:,}", *cells, f"{row['per_node_over_first']:.2f}")
-    output.print(table)
+    rows = [
+        (
+            row["kind"],
+            f"{row['nodes']:,}",
+            *(f"{row['seconds'][stage]:.2f}" for stage in stages),
+            f"{row['per_node_over_first']:.2f}",
+        )
+        for row in figures["growth"]
+    ]
+    headings = ("series of", "nodes", *stages, "per node")
+    output.print(table("processor seconds, and per node over the first row's", headings, rows))
     if side:
         parts = ", ".join(f"{name} {ratio:.2f}" for name, ratio in figures["peak_over_weights"].items())
         output.print(f"memory over the weights of {side:,} x {side:,}, which are held besides: {parts}")
