@@ -88,4 +88,12 @@ class Layer(StrictModel):
             raise ValueError(f"{self.name}: syn_ops ({self.syn_ops}) is not the sum of syn_ops_by_kind")
         if self.effective_acs > self.syn_ops:
             raise ValueError(f"{self.name}: effective_acs ({self.effective_acs}) exceeds syn_ops ({self.syn_ops})")
+        if self.coincidences > self.product_units:
+            raise ValueError(
+                f"{self.name}: coincidences ({self.coincidences}) exceeds product_units ({self.product_units})"
+            )
+        # a readout adds up and does not fire
+        updates = 0 if self.kind == "readout" else self.neuron_updates - self.product_units
+        if self.spikes > updates:
+            raise ValueError(f"{self.name}: spikes ({self.spikes}) exceeds its neurons' updates ({updates})")
         return self

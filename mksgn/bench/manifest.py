@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mksgn.bench.numbers import counted
 from mksgn.bench.record import RUN_FILE, ModelFile
 from mksgn.common.errors import BadInputError
+from mksgn.common.quoting import quoted
 from mksgn.common.schemas import LenientModel, Name, Sha256
 from mksgn.common.validation import one_line
 from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE, read_manifest
@@ -29,6 +30,14 @@ class ManifestData(LenientModel):
     labels: list[int] | None = None
     classes: list[str] | None = None
     seed: int | None = None
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: list[str] | None) -> list[str] | None:
+        # accuracy is kept by class name
+        if classes is not None and (twice := next((name for name in classes if classes.count(name) > 1), None)) is not None:
+            raise ValueError(f"class {quoted(twice)} is named twice")
+        return classes
 
 
 class Manifest(LenientModel):

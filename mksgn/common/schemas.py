@@ -12,9 +12,24 @@ from mksgn.common.errors import BadInputError
 from mksgn.common.quoting import printable, quoted
 from mksgn.common.validation import one_line
 
+LARGEST = 1e100  # no quantity of a file is near it or its inverse; products and quotients of three stay floats
+
+
+def _at_most(value: float) -> float:
+    if value > LARGEST:
+        raise ValueError(f"{value} exceeds {LARGEST:g}, up to which energies and times are computed")
+    return value
+
+
+def _at_least(value: float) -> float:
+    if value < 1 / LARGEST:
+        raise ValueError(f"{value} is below {1 / LARGEST:g}, down to which energies and times are computed")
+    return value
+
+
 Count = Annotated[int, Field(ge=0)]
-Amount = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+Amount = Annotated[float, Field(ge=0), AfterValidator(_at_most)]
+Positive = Annotated[float, Field(gt=0), AfterValidator(_at_most), AfterValidator(_at_least)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, StringConstraints(min_length=1)]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
