@@ -87,8 +87,7 @@ def _run(app: typer.Typer, name: str) -> int:
     try:
         code = app(prog_name=name, standalone_mode=False)
     except MksgnError as error:
-        text = str(error).strip()
-        fail(name, text if error.listing else printable(text), error.exit_code)
+        fail(name, str(error).strip(), error.exit_code)
     except _UsageError as error:
         text = error.format_message() if hasattr(error, "format_message") else str(error)
         fail(name, printable(text), 2)
