@@ -44,7 +44,7 @@ def test_labels_parity_and_chip_may_be_absent_as_null():
         ("layers.1.spikes", 1_601, r"spikes \(1601\) exceeds its neurons' updates \(1600\)"),
         ("layers.1.coincidences", 1, r"coincidences \(1\) exceeds product_units \(0\)"),
         ("layers.3.spikes", 1, r"readout: spikes \(1\) exceeds its neurons' updates \(0\)"),
-        ("energy.0.priced_mJ", 1e101, r"energy\.0\.priced_mJ: .*1e\+101 exceeds 1e\+100"),
+        ("totals.spikes", 1e101, r"totals\.spikes: .*1e\+101 exceeds 1e\+100"),
         ("layers.1.name", "readout", "layer 'readout' is listed more than once"),
         ("totals.active_updates", 1213, "active_updates .* exceeds neuron_updates"),
         ("accuracy.top1", 0.5, r"accuracy.top1 \(0.5\) is not correct / clips \(3 / 4\)"),
