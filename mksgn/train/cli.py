@@ -70,13 +70,13 @@ def train(
     On several cores or GPUs: torchrun --nproc-per-node 2 -m mksgn.train demo --data synthetic --out runs/demo
     """
     with importing(NAME):
-        from mksgn.train import checkpoint, loop
+        from mksgn.train import checkpoint, config, loop
         from mksgn.train.command import print_description, print_epoch, settings_of
         from mksgn.train.datasets import open_source
         from mksgn.train.parallel import check_device, leads
         from mksgn.train.resume import MODEL_FILE, TEACHER_FILE, training_files
     if describe:
-        for name in PRESET_NAMES if configuration is None else [configuration]:
+        for name in config.PRESETS if configuration is None else [configuration]:
             print_description(name, changes or (), data, split, limit, seed, teacher=teacher)
         return
     if teacher and distill is not None:
