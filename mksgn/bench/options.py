@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mksgn.deploy.decode import HOW
+from mksgn.deploy.choices import DECODINGS
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the unfinished work in the output folder.")]
@@ -19,7 +19,8 @@ Calibration = Annotated[
     str | None, typer.Option(metavar="SOURCE", help="Samples that quantise a file that is not, for fixed point.")
 ]
 Decode = Annotated[
-    str, typer.Option(metavar=f"[{'|'.join(HOW)}]", help="How an output becomes a prediction; @OUTPUT of several.")
+    str,
+    typer.Option(metavar=f"[{'|'.join(DECODINGS)}]", help="How an output becomes a prediction; @OUTPUT of several."),
 ]
 ModelFiles = Annotated[
     list[Path] | None,

@@ -6,9 +6,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
-import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,6 +20,7 @@ from mksgn.common.ending import (
     PIPE_CLOSED,
     discard,
     end_at_next_interruption,
+    ending_at_interruption,
     open_streams,
     say,
     written_out,
@@ -63,11 +64,7 @@ def run_app(app: typer.Typer, name: str) -> None:
     """Run a command. Exit codes: 0 done; 2 bad input or usage; 130 Ctrl-C; 141 nobody reads stdout; else the error's
     own. Errors are one line on stderr. Any other exception is a defect of ours and keeps its traceback."""
     open_streams()
-    if "OMP_NUM_THREADS" not in os.environ:
-        # Threads synchronise after each of thousands of small operations, which makes two slower
-        # than one as soon as anything else runs (docs/measurements.md). Use more cores by more
-        # processes.
-        torch.set_num_threads(1)
+    _use_one_thread()
     _print_warnings(name)
     # The interpreter would traverse all modules' objects once more before it ends: up to a second after Ctrl-C.
     atexit.register(gc.freeze)
@@ -80,6 +77,28 @@ def run_app(app: typer.Typer, name: str) -> None:
     if error is not None and not isinstance(error, BrokenPipeError):
         fail(name, f"standard output: {error.strerror}", 2)
     sys.exit(PIPE_CLOSED if error else code)
+
+
+@contextmanager
+def importing(name: str) -> Iterator[None]:
+    """Import in this block, when a command runs, what it works with: its help needs none of it.
+
+    Ctrl-C ends the process at once meanwhile, and torch, where it is imported, has one thread afterwards.
+    """
+    with ending_at_interruption(name):
+        yield
+    _use_one_thread()
+
+
+def _use_one_thread() -> None:
+    """Set torch's number of threads, if a command has imported it and the user has not set it.
+
+    Threads synchronise after each of thousands of small operations, which makes two slower than one as soon as anything
+    else runs (docs/measurements.md). Use more cores by more processes.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
 
 
 def _run(app: typer.Typer, name: str) -> int:
@@ -109,8 +128,9 @@ def _run(app: typer.Typer, name: str) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed; torch has a RuntimeError for it."""
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    """Whether an allocation failed; torch has a RuntimeError for it, and on a GPU one of this name."""
+    named = type(error).__name__ == "OutOfMemoryError"  # without importing torch
+    return isinstance(error, MemoryError) or named or "DefaultCPUAllocator" in str(error)
 
 
 def _print_warnings(name: str) -> None:

@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import nir
 import typer
 
+from mksgn.deploy.choices import CHIP_NAMES
 from mksgn.deploy.errors import DeployError
-from mksgn.deploy.placement.chips import CHIPS
-from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO, with_conventions
-from mksgn.export.graph.standard import standard_form
+from mksgn.export.choices import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO
+
+if TYPE_CHECKING:
+    import nir
 
 MOST_STEPS = 100_000  # of a sample: a spike of each neuron at each step is held where trains are recorded
 
@@ -28,7 +29,7 @@ Reset = Annotated[str, typer.Option(help=_choices("reset where the file names no
 VInit = Annotated[str, typer.Option(help=_choices("initial state where the file names none", V_INITS))]
 Integration = Annotated[str, typer.Option(help=_choices("a step of a neuron where the file names none", INTEGRATIONS))]
 SpikeDelay = Annotated[int, typer.Option(help=_choices("steps until a spike leaves its neuron", SPIKE_DELAYS))]
-ChipName = Annotated[str, typer.Option(metavar="NAME", help=f"Chip of the placement: {', '.join(CHIPS)}.")]
+ChipName = Annotated[str, typer.Option(metavar="NAME", help=f"Chip of the placement: {', '.join(CHIP_NAMES)}.")]
 PLACES = ("compact", "balanced")
 Place = Annotated[
     str,
@@ -60,8 +61,11 @@ class Reading:
     def options(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def applied(self, graph: nir.NIRGraph) -> nir.NIRGraph:
+    def applied(self, graph: "nir.NIRGraph") -> "nir.NIRGraph":
         """Return the graph with what it leaves open written into it, as `compile_graph` reads it."""
+        from mksgn.export.graph.conventions import with_conventions
+        from mksgn.export.graph.standard import standard_form
+
         return with_conventions(
             standard_form(graph),
             self.reset,

@@ -1,37 +1,24 @@
 """mksgn-train: skeleton clips → model.pt, or teacher.pt."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
-from rich.table import Table
 
-from mksgn.common.console import new_app, output, run_app, track
+from mksgn.common.console import importing, new_app, output, run_app, track
 from mksgn.common.errors import BadInputError
-from mksgn.train import checkpoint, config, loop
-from mksgn.train import describe as describing
-from mksgn.train.datasets import SOURCES, ClipSet, open_source
-from mksgn.train.parallel import check_device, leads
-from mksgn.train.resume import MODEL_FILE, TEACHER_FILE, training_files
-from mksgn.train.streams import StreamNormaliser
-from mksgn.train.student import Student, StudentConfig
-from mksgn.train.teacher import Teacher, TeacherConfig
-from mksgn.train.transforms import body_inputs
+from mksgn.train.choices import MOST_EPOCHS, PRESET_NAMES, SOURCE_FORMS
 
+NAME = "mksgn-train"
 app = new_app("Train MK-SGN's student, or its teacher, on skeleton clips.")
-
-DESCRIBED_CLIPS = 16
-FORMS = ", ".join(source.form for source in SOURCES.values())
-
 
 Configuration = Annotated[
     str | None,
     typer.Argument(
         metavar="[CONFIG]",
-        help="demo (the default), small, base, frugal, paper, or a YAML file; a model.pt with --quantization-aware or --describe",
+        help=f"{PRESET_NAMES[0]} (the default), {', '.join(PRESET_NAMES[1:])}, or a YAML file; a model.pt with "
+        "--quantization-aware or --describe",
     ),
 ]
 Changes = Annotated[
@@ -51,11 +38,11 @@ DESCRIBE = "do not train; print parameters, MACs and firing rates of CONFIG, or 
 @app.command()
 def train(
     configuration: Configuration = None,
-    data: Annotated[str, typer.Option(help=f"SOURCE: {FORMS}")] = "synthetic",
+    data: Annotated[str, typer.Option(help=f"SOURCE: {', '.join(SOURCE_FORMS.values())}")] = "synthetic",
     out: Annotated[Path, typer.Option(help="folder for model.pt, metrics.jsonl and config.json")] = Path("runs/train"),
     split: Annotated[str | None, typer.Option(help="name of the benchmark's split, e.g. xview or view1-2")] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="number of epochs; default: the config's", min=1, max=config.MOST_EPOCHS)
+        int | None, typer.Option(help="number of epochs; default: the config's", min=1, max=MOST_EPOCHS)
     ] = None,
     limit: Annotated[int | None, typer.Option(help="train on at most N clips", min=1)] = None,
     seed: Annotated[int, typer.Option(help="seed of weights, batches and synthetic clips", min=0, max=2**31)] = 0,
@@ -82,13 +69,19 @@ def train(
 
     On several cores or GPUs: torchrun --nproc-per-node 2 -m mksgn.train demo --data synthetic --out runs/demo
     """
+    with importing(NAME):
+        from mksgn.train import checkpoint, config, loop
+        from mksgn.train.command import print_description, print_epoch, settings_of
+        from mksgn.train.datasets import open_source
+        from mksgn.train.parallel import check_device, leads
+        from mksgn.train.resume import MODEL_FILE, TEACHER_FILE, training_files
     if describe:
         for name in config.PRESETS if configuration is None else [configuration]:
             print_description(name, changes or (), data, split, limit, seed, teacher=teacher)
         return
     if teacher and distill is not None:
         raise BadInputError("--teacher trains a teacher, --distill a student: give one of them")
-    settings, start = _settings(configuration, quantization_aware, out, epochs, changes or (), teacher=teacher)
+    settings, start = settings_of(configuration, quantization_aware, out, epochs, changes or (), teacher=teacher)
     product = TEACHER_FILE if teacher else MODEL_FILE
     if leads():
         training_files(product).check(out, resume=resume, overwrite=overwrite)
@@ -113,99 +106,8 @@ def train(
         output.print(f"wrote {file}  sha256 {checkpoint.sha256(file)[:16]}…", soft_wrap=True)
 
 
-def _settings(
-    configuration: str | None, bits: int | None, out: Path, epochs: int | None, changes: Sequence[str], *, teacher: bool
-) -> tuple[config.TrainConfig, checkpoint.TrainedModel | None]:
-    """Return the settings, and the model that a quantisation-aware training starts from, which OUT must not hold."""
-    name = configuration or "demo"
-    if bits is None:
-        if name.endswith(".pt"):
-            raise BadInputError(
-                f"{name}: is trained; train it on with --quantization-aware BITS, or look at it with --describe"
-            )
-        return config.load(name, epochs=epochs, changes=changes), None
-    if teacher:
-        raise BadInputError(
-            "--teacher trains a teacher, which has no spikes and is not quantised; leave one option out"
-        )
-    model = Path(name)
-    if model.suffix != ".pt":
-        raise BadInputError(
-            f"--quantization-aware starts from a trained model, and CONFIG is {name}; train it first, and give its model.pt"
-        )
-    start = checkpoint.load(model)
-    if model.resolve().parent == out.resolve():
-        raise BadInputError(f"--out {out}: holds the model that the training starts from; name another folder")
-    preset = start.training.get("preset")
-    return config.load_for_fine_tuning(model, preset, bits, epochs=epochs, changes=changes), start
-
-
-def print_epoch(settings: config.TrainConfig, held_out: ClipSet, line: dict[str, Any]) -> None:
-    """Print an epoch's line of metrics.jsonl, and how many held-out clips are copies of training
-    clips."""
-    accuracy = f", held-out {line['held_out_top1']:.1%}" if "held_out_top1" in line else ""
-    losses = "  ".join(f"{name} {value:.3f}" for name, value in line["losses"].items())
-    losses = f" ({losses})" if len(line["losses"]) > 1 else ""
-    output.print(
-        f"epoch {line['epoch']:3d}/{settings.epochs}  loss {line['loss']:.3f}{losses}  train "
-        f"{line['train_top1']:.1%}{accuracy}"
-        f"  {line['seconds']:.1f} s"
-    )
-    if "held_out_copies" in line:
-        output.print(
-            f"{line['held_out_copies']} of {len(held_out)} held-out clips are bitwise copies of training clips; "
-            f"without them {line['held_out_top1_without_copies']:.1%}"
-        )
-
-
-def print_description(
-    name: str, changes: Sequence[str], data: str, split: str | None, limit: int | None, seed: int, *, teacher: bool
-) -> None:
-    """Print the table of mksgn/train/describe for a config, as it is at the first batch, or for a
-    trained model.pt."""
-    trained = name.endswith(".pt")
-    if trained and changes:
-        raise BadInputError(f"--set {changes[0]}: {name} is trained, its config can't be changed")
-    clips = open_source(
-        data, split=split, part="test" if trained else "train", limit=limit or DESCRIBED_CLIPS, seed=seed
-    )
-    skeleton = clips.graph
-    if trained and teacher:
-        network = checkpoint.load_teacher(Path(name)).teacher
-        rows, skeleton = describing.teacher_layers(network), network.config.graph
-    elif trained:
-        model = checkpoint.load(Path(name))
-        rows = describing.student_layers(model.student, torch.from_numpy(body_inputs(clips.clips, model.normaliser)[0]))
-    else:
-        settings = config.load(name, changes=changes)
-        torch.manual_seed(seed)
-        shared = {"graph": clips.graph, "classes": clips.classes}
-        if teacher:
-            rows = describing.teacher_layers(Teacher(TeacherConfig(**{**settings.teacher, **shared})))
-        else:
-            student = Student(StudentConfig(**{**settings.student, **shared}))
-            normaliser = StreamNormaliser.fit(clips.clips, student.config.frames, student.config.streams)
-            x = torch.from_numpy(body_inputs(clips.clips, normaliser)[0])
-            describing.calibrate_batch_norms(student, x)
-            rows = describing.student_layers(student, x)
-    what = f"the teacher of {name}" if teacher else name
-    state = "trained" if trained else f"untrained, seed {seed}"
-    table = Table(title=f"{what}, {state}; {len(clips)} clips of {clips.source}, {skeleton}", title_justify="left")
-    for heading in ("layer", "shape", "parameters", "MACs", "times per clip", "firing rate", "can't fire"):
-        table.add_column(heading, justify="left" if heading == "layer" else "right")
-    for row in rows:
-        rate, never = ("–" if value is None else f"{value:.2%}" for value in (row.rate, row.unreachable))
-        shape = " × ".join(map(str, row.shape))
-        table.add_row(row.name, shape, f"{row.parameters:,}", f"{row.macs:,}", str(row.passes), rate, never)
-    output.print(table)
-    macs = sum(row.macs * row.passes for row in rows)
-    output.print(f"{sum(row.parameters for row in rows):,} parameters; {macs:,} MACs per body of a clip")
-    for line in describing.unable(rows):
-        output.print(line)
-
-
 def main() -> None:
-    run_app(app, "mksgn-train")
+    run_app(app, NAME)
 
 
 if __name__ == "__main__":

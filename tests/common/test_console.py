@@ -12,7 +12,7 @@ import torch
 import typer
 
 from mksgn.common import console
-from mksgn.common.console import fail, new_app, output, run_app, table, track
+from mksgn.common.console import fail, importing, new_app, output, run_app, table, track
 from mksgn.common.errors import BadInputError, MksgnError, MksgnWarning
 
 
@@ -220,3 +220,27 @@ def test_progress_on_a_terminal_starts_no_thread(monkeypatch):
     monkeypatch.setattr(console.sys.stdout, "isatty", lambda: True, raising=False)
     before = threading.active_count()
     assert [threading.active_count() - before for _ in track(iter("abc"), 3, "walls")] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [(None, 1), ("2", 2)])
+def test_a_commands_imports_leave_torch_with_one_thread(monkeypatch, chosen, expected):
+    """Unless the user chose their number."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    before, handler = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
+    try:
+        torch.set_num_threads(2)
+        with importing("paint"):
+            assert signal.getsignal(signal.SIGINT) is not handler
+        assert torch.get_num_threads() == expected
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_imports_that_fail_leave_ctrl_c_as_it_was():
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(BadInputError), importing("paint"):
+        raise BadInputError("a brush is missing")
+    assert signal.getsignal(signal.SIGINT) is handler

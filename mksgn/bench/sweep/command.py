@@ -1,0 +1,54 @@
+"""The work of mksgn-bench sweep, which mksgn/bench/cli.py imports when the command runs."""
+
+from pathlib import Path
+
+from mksgn.bench.energy_models import EnergyModel, model_named
+from mksgn.bench.sweep import pareto, sweep
+from mksgn.bench.sweep.folder import SWEEP, pictures
+from mksgn.bench.sweep.grid import Grid
+from mksgn.common.console import output
+from mksgn.deploy.placement.chips import Chip
+from mksgn.export.errors import ParityError
+
+
+def sweep_and_show(
+    grid: Grid,
+    out: Path,
+    models: list[EnergyModel],
+    chips: list[Chip],
+    *,
+    workers: int | None,
+    scheduler: str | None,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Run a grid's points, write the front's table and picture, and print it.
+
+    Args:
+        grid: The points, and the energy models of the front.
+        out: Folder of the sweep.
+        models: The known energy models.
+        chips: The known chips.
+        workers: Processes on this machine; None starts one per core.
+        scheduler: Address of a Dask scheduler to use instead.
+        resume: Continue the sweep in `out`.
+        overwrite: Replace the sweep in `out`.
+
+    Raises:
+        ParityError: A point's spikes differ from torch's.
+    """
+    shown = [model_named(name, models) for name in grid.energy_models]
+
+    records = sweep.sweep(
+        grid, out, workers=workers, scheduler=scheduler, resume=resume, overwrite=overwrite, models=models, chips=chips,
+        tables=lambda place, records: pareto.write(place, grid, pareto.rows(grid, records, shown)),
+    )  # fmt: skip
+    points = pareto.rows(grid, records, shown)
+    for name in grid.energy_models:
+        output.print(pareto.front_table(points, name))
+    for line in pareto.fits(points):
+        output.print(line)
+    output.print(f"wrote {', '.join(str(out / name) for name in SWEEP.results + pictures(out))}")
+    mismatches = [f"{row.label}: {row.mismatches}" for row in points if row.mismatches]
+    if mismatches:
+        raise ParityError(f"{out}: spikes differ from torch's; decisions by point: {'; '.join(mismatches)}")
