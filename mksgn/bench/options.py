@@ -1,10 +1,12 @@
 """Options that several commands of mksgn-bench share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from mksgn.common import yaml_text
+from mksgn.common.choices import beginning
 from mksgn.deploy.decode import HOW
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
@@ -19,7 +21,23 @@ Calibration = Annotated[
     str | None, typer.Option(metavar="SOURCE", help="Samples that quantise a file that is not, for fixed point.")
 ]
 Decode = Annotated[
-    str, typer.Option(metavar=f"[{'|'.join(HOW)}]", help="How an output becomes a prediction; @OUTPUT of several.")
+    str,
+    typer.Option(
+        metavar=f"[{'|'.join(HOW)}]",
+        help="How an output becomes a prediction; @OUTPUT of several.",
+        autocompletion=beginning(HOW),
+    ),
+]
+ENERGY_MODELS = tuple(  # their names only; energy_models.py reads and checks the file
+    str(model["name"]) for model in yaml_text.read(Path(__file__).parent / "data" / "energy_models.yaml")["models"]
+)
+ModelName = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help=f"Energy model of --max-rise-energy: {', '.join(ENERGY_MODELS)}, or another of the runs.",
+        autocompletion=beginning(ENERGY_MODELS),
+    ),
 ]
 ModelFiles = Annotated[
     list[Path] | None,
@@ -41,3 +59,18 @@ RequiredClaims = Annotated[
         help="Published figure that must hold, under an energy model; exit code 5 if it does not. May be repeated.",
     ),
 ]
+Identical = Annotated[bool, typer.Option("--identical", help="Require equal counts and predictions.")]
+AllowDifferentData = Annotated[
+    bool, typer.Option("--allow-different-data", help="Evaluate the bounds even if the runs' samples differ.")
+]
+AllowDifferentPrices = Annotated[
+    bool, typer.Option("--allow-different-prices", help="Leave out energies of one model at different prices.")
+]
+Markdown = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write Markdown; an earlier comparison there is replaced.")
+]
+
+
+def limit_of(help_text: str) -> Any:
+    """Return an option of `mksgn-bench compare` that takes a fraction."""
+    return typer.Option(metavar="FRACTION", help=help_text)

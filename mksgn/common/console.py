@@ -1,18 +1,23 @@
-"""Terminal behaviour of the four commands: errors in one line, exit codes, progress bars."""
+"""Terminal behaviour of the four commands: errors in one line, exit codes, --quiet, progress bars."""
 
 import atexit
+import functools
 import gc
+import inspect
+import json
 import os
 import sys
+import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from mksgn.common.ending import (
@@ -26,6 +31,7 @@ from mksgn.common.ending import (
 )
 from mksgn.common.errors import MksgnError, MksgnWarning, first_line
 from mksgn.common.quoting import printable
+from mksgn.common.tables import table as table
 
 Item = TypeVar("Item")
 
@@ -33,24 +39,71 @@ Item = TypeVar("Item")
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
-# A log file has no width: 140 columns suffice for every table here. Brackets in a user's file names
-# are not markup.
+LOG_WIDTH = (
+    140  # columns of what is not a terminal, where COLUMNS does not say: a table of a run then has no second part
+)
+LINE_AFTER_S = 5.0  # of work without a terminal until a line says how far it is
+LINE_SHARE = 0.05  # of the time so far between two such lines, once that is more: a run of hours has some hundred
+
+
+# Brackets in a user's file names are not markup.
 class _Output(Console):
-    """A console that escapes what a terminal would act on in names and labels; line ends stay."""
+    """A console that escapes what a terminal would act on in names and labels; line ends stay.
+
+    `quiet` is set by --quiet, and `stderr` by --json: stdout then has the document alone.
+    """
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
 
 
-def _on_terminal() -> bool:
-    return sys.stdout is not None and sys.stdout.isatty()
+def _terminal(stream: Any) -> bool:
+    return stream is not None and stream.isatty()
 
 
-output = _Output(highlight=False, markup=False, emoji=False, width=None if _on_terminal() else 140)
+def _width() -> int | None:
+    """Columns of stdout; None: the terminal knows."""
+    columns = os.environ.get("COLUMNS", "")
+    return None if _terminal(sys.stdout) else int(columns) if columns.isdecimal() and int(columns) else LOG_WIDTH
+
+
+output = _Output(highlight=False, markup=False, emoji=False, width=_width())
+
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="print only errors, and the path of what is written, or the JSON")
+]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document; everything else goes to stderr")]
+
+
+class _App(typer.Typer):
+    """An app whose commands all have --quiet, which their functions need not name; `as_json` is their --json."""
+
+    def command(self, *arguments: Any, **options: Any) -> Any:
+        register = super().command(*arguments, **options)
+
+        def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+            register(_with_quiet(function))
+            return function
+
+        return decorated
+
+
+def _with_quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def run(*, quiet: bool, **options: Any) -> Any:
+        output.quiet, output.stderr = quiet, bool(options.get("as_json"))
+        return function(**options)
+
+    signature = inspect.signature(function)
+    more = inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet)
+    run.__annotations__ = {**function.__annotations__, "quiet": Quiet}
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), more])  # type: ignore[attr-defined]
+    return run
 
 
 def new_app(help_text: str) -> typer.Typer:
-    return typer.Typer(
+    return _App(
         help=help_text,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -121,7 +174,7 @@ def _print_warnings(name: str) -> None:
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if not issubclass(category, MksgnWarning):
             others(message, category, *place, **more)
-        elif str(message) not in said:
+        elif str(message) not in said and not output.quiet:
             said.add(str(message))
             say(f"{name}: {printable(str(message))}")
 
@@ -138,30 +191,76 @@ def fail(name: str, message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[str] = ()) -> Table:
-    """Return a table; the first column and those headed by `left` are left-aligned, the others right-aligned."""
-    result = Table(title=title, title_justify="left")
-    for heading in headings:
-        text = heading == headings[0] or heading in left
-        result.add_column(heading, justify="left" if text else "right", overflow="fold")
-    for row in rows:
-        result.add_row(*map(printable, row))
-    return result
+def print_json(document: Any) -> None:
+    """Print the one document of --json, which is what stdout has then.
+
+    Args:
+        document: What JSON can hold, or the text of a document.
+    """
+    text = document if isinstance(document, str) else json.dumps(document, indent=2, ensure_ascii=False)
+    print(text.rstrip("\n"))
+
+
+def wrote(path: Path | str, more: str = "", *, word: str = "wrote ") -> None:
+    """Say what was written; with --quiet, its path alone."""
+    if output.quiet and not output.stderr:
+        print(printable(str(path)))
+    else:
+        output.print(f"{word}{path}{more}", soft_wrap=True)
 
 
 def track(
     items: Iterable[Item], total: int, label: str, size: Callable[[Item], int] = lambda item: 1
-) -> Iterator[Item]:
-    """Show a progress bar on a terminal only; `size` is how much an item counts."""
-    if not _on_terminal():
+) -> Generator[Item, None, None]:
+    """Hand on items, and show on stderr how many are done: a bar on a terminal, else a line every few seconds.
+
+    Args:
+        items: What is worked on between one and the next.
+        total: The sum of their sizes.
+        label: What they are, in the plural.
+        size: How much an item counts.
+    """
+    if output.quiet:
         yield from items
-        return
+    elif _terminal(sys.stderr):
+        yield from _bar(items, total, label, size)
+    else:
+        yield from _lines(items, total, label, size)
+
+
+@contextmanager
+def counting(total: int, label: str) -> Iterator[Callable[[], None]]:
+    """Show progress as `track` does, of work that is no loop here: call what is given after each of `total` steps."""
+    steps = track(range(total), total, label)
+    next(steps, None)
+    try:
+        yield lambda: (next(steps, None), None)[1]
+    finally:
+        steps.close()
+
+
+def _bar(items: Iterable[Item], total: int, label: str, size: Callable[[Item], int]) -> Iterator[Item]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     # Without rich's own thread: items may fork, as Lava's runs do, and a child keeps what another thread has locked.
-    with Progress(*columns, transient=True, console=output, auto_refresh=False) as progress:
+    with Progress(*columns, transient=True, console=console, auto_refresh=False) as progress:
         task = progress.add_task(label, total=total)
+        progress.refresh()
         for item in items:
             done = size(item)  # before the caller changes the item
             yield item
             progress.advance(task, done)
             progress.refresh()
+
+
+def _lines(items: Iterable[Item], total: int, label: str, size: Callable[[Item], int]) -> Iterator[Item]:
+    begun = last = time.monotonic()
+    done = 0
+    for item in items:
+        counted = size(item)
+        yield item
+        done += counted
+        now = time.monotonic()
+        if done < total and now - last >= max(LINE_AFTER_S, LINE_SHARE * (now - begun)):
+            last = now
+            say(printable(f"{label}: {done:,} of {total:,}, {now - begun:.0f} s"))

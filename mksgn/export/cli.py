@@ -11,13 +11,14 @@ import numpy as np
 import torch
 import typer
 
-from mksgn.common.console import new_app, output, run_app
+from mksgn.common.choices import beginning, choice
+from mksgn.common.console import new_app, output, run_app, wrote
 from mksgn.common.hdf5 import is_hdf5
 from mksgn.common.writing import write_text
 from mksgn.export import tables, targets
 from mksgn.export.errors import ExportError
 from mksgn.export.graph import files
-from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, V_INITS, ZERO
+from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO
 from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.metadata import json_of
 from mksgn.export.lava_dl import file as lava_dl_file
@@ -33,12 +34,14 @@ from mksgn.export.verification.verify import teacher_change, torch_spikes, verif
 from mksgn.train import checkpoint
 from mksgn.train.checkpoint import TrainedModel, TrainedTeacher
 from mksgn.train.datasets import ClipSet, open_source
+from mksgn.train.options import Split
 from mksgn.train.student import body_mean
 from mksgn.train.transforms import body_inputs
 
 app = new_app("Write a trained student to a file that needs neither PyTorch nor mksgn to be read.")
 
 CALIBRATION_CLIPS = 24
+FORMATS, PROFILES, BITS = ("nir", "onnx"), ("structured", "portable"), tuple("2345678")
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="replace a file of another format too; one of the same always is")
 ]
@@ -101,34 +104,39 @@ def export(
     model: Annotated[
         Path, typer.Argument(help="model.pt or teacher.pt of mksgn-train, a network.net of lava-dl, or any NIR file")
     ],
-    to: Annotated[str, typer.Option(help="format: nir or onnx")] = "nir",
+    to: Annotated[str, choice(values=FORMATS, help="format of the file")] = "nir",
     out: Annotated[Path | None, typer.Option("-o", "--output", help="file to write; default: next to MODEL")] = None,
     profile: Annotated[
-        str | None, typer.Option(help="structured (default), or portable: stock NIR primitives only")
+        str | None, choice(values=PROFILES, help="structured is the default; portable: stock NIR primitives only")
     ] = None,
     quantize: Annotated[
-        str | None, typer.Option(help="bits per weight: 2 to 8 (default: what it was trained for, or 8), or none")
+        str | None, choice(values=(*BITS, "none"), help="bits per weight; default: what it was trained for, or 8")
     ] = None,
     calibration: Annotated[
         str | None, typer.Option(help="SOURCE for --quantize and --verify: of clips, or npz:FILE or npy:X; no default")
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="split of these clips; default: the one that the model was trained on")
-    ] = None,
+    split: Split = None,
     dt: Annotated[float, typer.Option(help="time step in seconds")] = 1e-4,
     verify_clips: Annotated[
         int, typer.Option("--verify", help="compare executions of the written file on N clips", min=0)
     ] = 0,
-    against: Annotated[str, typer.Option(help=f"more executions for --verify, if installed: {','.join(REMEDY)}")] = "",
+    against: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,…",
+            help=f"more executions for --verify, if installed: {', '.join(REMEDY)}",
+            autocompletion=beginning(tuple(REMEDY)),
+        ),
+    ] = "",
     steps: Annotated[int | None, typer.Option(help="time steps of a sample, for a NIR file that names none")] = None,
     if_dt: Annotated[
         float | None, typer.Option(help="time step of a NIR file's IF and I; 1 reads v += r x; default: --dt")
     ] = None,
     analog: Annotated[list[str] | None, typer.Option(help="a NIR file's non-spiking input; may be repeated")] = None,
-    reset: Annotated[str, typer.Option(help=f"reset of a NIR file's neurons: {', '.join(RESETS)}")] = ZERO,
-    v_init: Annotated[str, typer.Option(help=f"initial state of a NIR file's neurons: {', '.join(V_INITS)}")] = ZERO,
-    integration: Annotated[str, typer.Option(help=f"step of a NIR file's neurons: {', '.join(INTEGRATIONS)}")] = EULER,
-    spike_delay: Annotated[int, typer.Option(help="steps until a spike leaves a NIR file's neuron: 0 or 1")] = 0,
+    reset: Annotated[str, choice(values=RESETS, help="reset of a NIR file's neurons")] = ZERO,
+    v_init: Annotated[str, choice(values=V_INITS, help="initial state of a NIR file's neurons")] = ZERO,
+    integration: Annotated[str, choice(values=INTEGRATIONS, help="step of a NIR file's neurons")] = EULER,
+    spike_delay: Annotated[int, choice(values=SPIKE_DELAYS, help="steps until a spike leaves a NIR file's neuron")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Fold batch norms, quantise, write, and verify.
@@ -159,9 +167,9 @@ def export(
 
 def _check(options: _Options) -> None:
     """Refuse options that no model could be exported with."""
-    if options.to not in ("nir", "onnx"):
+    if options.to not in FORMATS:
         raise ExportError(f"--to {options.to}: unknown format; use nir or onnx")
-    if options.quantize not in (None, "none", *"2345678"):
+    if options.quantize not in (None, "none", *BITS):
         raise ExportError(f"--quantize {options.quantize}: expected none or a number of bits from 2 to 8")
     check_options(options.profile or "structured", options.dt)
     if options.simulators and not options.verify_clips:
@@ -267,7 +275,7 @@ def _export_student(options: _Options, trained: TrainedModel) -> None:
 
 def _write(write: Callable[[Any, Path], None], content: Any, path: Path) -> None:
     write(content, path)
-    output.print(f"wrote {path}  {path.stat().st_size / 1e6:.2f} MB  sha256 {checkpoint.sha256(path)[:16]}…")
+    wrote(path, f"  {path.stat().st_size / 1e6:.2f} MB  sha256 {checkpoint.sha256(path)[:16]}…")
 
 
 def _verify(options: _Options, graph: nir.NIRGraph, trained: TrainedModel) -> None:

@@ -5,25 +5,19 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
-from rich.table import Table
 
-from mksgn.common.console import new_app, output, run_app, track
+from mksgn.common.choices import beginning
+from mksgn.common.console import Json, new_app, output, run_app, track, wrote
 from mksgn.common.errors import BadInputError
-from mksgn.train import checkpoint, config, loop
-from mksgn.train import describe as describing
+from mksgn.train import checkpoint, config, description, loop
 from mksgn.train.datasets import SOURCES, ClipSet, open_source
+from mksgn.train.options import Split
 from mksgn.train.parallel import check_device, leads
 from mksgn.train.resume import MODEL_FILE, TEACHER_FILE, training_files
-from mksgn.train.streams import StreamNormaliser
-from mksgn.train.student import Student, StudentConfig
-from mksgn.train.teacher import Teacher, TeacherConfig
-from mksgn.train.transforms import body_inputs
 
 app = new_app("Train MK-SGN's student, or its teacher, on skeleton clips.")
 
-DESCRIBED_CLIPS = 16
 FORMS = ", ".join(source.form for source in SOURCES.values())
 
 
@@ -31,6 +25,7 @@ Configuration = Annotated[
     str | None,
     typer.Argument(
         metavar="[CONFIG]",
+        autocompletion=beginning(tuple(config.PRESETS)),
         help="demo (the default), small, base, frugal, paper, or a YAML file; a model.pt with --quantization-aware or --describe",
     ),
 ]
@@ -45,6 +40,9 @@ Bits = Annotated[
         metavar="BITS", help="train the model.pt in CONFIG's place on as its file of BITS, 2 to 8", min=2, max=8
     ),
 ]
+Device = Annotated[
+    str, typer.Option(metavar="[cpu|cuda|cuda:N]", help="what trains", autocompletion=beginning(("cpu", "cuda")))
+]
 DESCRIBE = "do not train; print parameters, MACs and firing rates of CONFIG, or of a model.pt"
 
 
@@ -53,7 +51,7 @@ def train(
     configuration: Configuration = None,
     data: Annotated[str, typer.Option(help=f"SOURCE: {FORMS}")] = "synthetic",
     out: Annotated[Path, typer.Option(help="folder for model.pt, metrics.jsonl and config.json")] = Path("runs/train"),
-    split: Annotated[str | None, typer.Option(help="name of the benchmark's split, e.g. xview or view1-2")] = None,
+    split: Split = None,
     epochs: Annotated[
         int | None, typer.Option(help="number of epochs; default: the config's", min=1, max=config.MOST_EPOCHS)
     ] = None,
@@ -68,7 +66,8 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace the training in OUT, which stays until this one is complete")
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> None:
     """Train a student and store the weights of the last epoch.
 
@@ -82,9 +81,13 @@ def train(
 
     On several cores or GPUs: torchrun --nproc-per-node 2 -m mksgn.train demo --data synthetic --out runs/demo
     """
+    if as_json and not describe:
+        raise BadInputError("--json prints the description of --describe; give both")
     if describe:
-        for name in config.PRESETS if configuration is None else [configuration]:
-            print_description(name, changes or (), data, split, limit, seed, teacher=teacher)
+        names = config.PRESETS if configuration is None else [configuration]
+        clips = description.Clips(data, split, limit, seed)
+        described = (description.described(name, changes or (), clips, teacher=teacher) for name in names)
+        description.show(described, as_json=as_json)
         return
     if teacher and distill is not None:
         raise BadInputError("--teacher trains a teacher, --distill a student: give one of them")
@@ -110,7 +113,7 @@ def train(
     (loop.train_teacher if teacher else loop.train)(settings, training, held_out, out, **options)
     if leads():
         file = out / product
-        output.print(f"wrote {file}  sha256 {checkpoint.sha256(file)[:16]}…", soft_wrap=True)
+        wrote(file, f"  sha256 {checkpoint.sha256(file)[:16]}…")
 
 
 def _settings(
@@ -156,52 +159,6 @@ def print_epoch(settings: config.TrainConfig, held_out: ClipSet, line: dict[str,
             f"{line['held_out_copies']} of {len(held_out)} held-out clips are bitwise copies of training clips; "
             f"without them {line['held_out_top1_without_copies']:.1%}"
         )
-
-
-def print_description(
-    name: str, changes: Sequence[str], data: str, split: str | None, limit: int | None, seed: int, *, teacher: bool
-) -> None:
-    """Print the table of mksgn/train/describe for a config, as it is at the first batch, or for a
-    trained model.pt."""
-    trained = name.endswith(".pt")
-    if trained and changes:
-        raise BadInputError(f"--set {changes[0]}: {name} is trained, its config can't be changed")
-    clips = open_source(
-        data, split=split, part="test" if trained else "train", limit=limit or DESCRIBED_CLIPS, seed=seed
-    )
-    skeleton = clips.graph
-    if trained and teacher:
-        network = checkpoint.load_teacher(Path(name)).teacher
-        rows, skeleton = describing.teacher_layers(network), network.config.graph
-    elif trained:
-        model = checkpoint.load(Path(name))
-        rows = describing.student_layers(model.student, torch.from_numpy(body_inputs(clips.clips, model.normaliser)[0]))
-    else:
-        settings = config.load(name, changes=changes)
-        torch.manual_seed(seed)
-        shared = {"graph": clips.graph, "classes": clips.classes}
-        if teacher:
-            rows = describing.teacher_layers(Teacher(TeacherConfig(**{**settings.teacher, **shared})))
-        else:
-            student = Student(StudentConfig(**{**settings.student, **shared}))
-            normaliser = StreamNormaliser.fit(clips.clips, student.config.frames, student.config.streams)
-            x = torch.from_numpy(body_inputs(clips.clips, normaliser)[0])
-            describing.calibrate_batch_norms(student, x)
-            rows = describing.student_layers(student, x)
-    what = f"the teacher of {name}" if teacher else name
-    state = "trained" if trained else f"untrained, seed {seed}"
-    table = Table(title=f"{what}, {state}; {len(clips)} clips of {clips.source}, {skeleton}", title_justify="left")
-    for heading in ("layer", "shape", "parameters", "MACs", "times per clip", "firing rate", "can't fire"):
-        table.add_column(heading, justify="left" if heading == "layer" else "right")
-    for row in rows:
-        rate, never = ("–" if value is None else f"{value:.2%}" for value in (row.rate, row.unreachable))
-        shape = " × ".join(map(str, row.shape))
-        table.add_row(row.name, shape, f"{row.parameters:,}", f"{row.macs:,}", str(row.passes), rate, never)
-    output.print(table)
-    macs = sum(row.macs * row.passes for row in rows)
-    output.print(f"{sum(row.parameters for row in rows):,} parameters; {macs:,} MACs per body of a clip")
-    for line in describing.unable(rows):
-        output.print(line)
 
 
 def main() -> None:
