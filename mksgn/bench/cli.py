@@ -15,7 +15,7 @@ from mksgn.bench.claims import published_claims
 from mksgn.bench.compare import recordings, tables
 from mksgn.bench.compare.gate import Bounds, evaluate_bounds, raise_missed
 from mksgn.bench.compare.runs import clip_names, compare_folders
-from mksgn.bench.energy_models import known_models, model_named
+from mksgn.bench.energy_models import known_models
 from mksgn.bench.evaluation import EvaluationOptions
 from mksgn.bench.options import (
     AllowDifferentData,
@@ -68,7 +68,6 @@ from mksgn.deploy.options import (
     check_place,
 )
 from mksgn.deploy.placement.chips import known_chips
-from mksgn.export.errors import ParityError
 from mksgn.export.quantization.samples import calibration_arrays
 from mksgn.train.datasets.arrays import is_array_source
 from mksgn.train.options import Split
@@ -328,27 +327,10 @@ def sweep(
     """
     require("a sweep", "sweep", "distributed")
     require("the picture of a Pareto front", "report", "matplotlib")
-    from mksgn.bench.sweep import pareto
-    from mksgn.bench.sweep import sweep as sweeps
-    from mksgn.bench.sweep.folder import SWEEP, pictures
-    from mksgn.bench.sweep.grid import read
+    from mksgn.bench.sweep.command import sweep_and_show
 
     models, chips = known_models(energy_model or ()), known_chips(chip_file or ())
-    requested = read(grid, chips)
-    shown = [model_named(name, models) for name in requested.energy_models]
-    records = sweeps.sweep(
-        requested, out, workers=workers, scheduler=scheduler, resume=resume, overwrite=overwrite,
-        models=models, chips=chips,
-        tables=lambda place, records: pareto.write(place, requested, pareto.rows(requested, records, shown)),
-    )  # fmt: skip
-    points = pareto.rows(requested, records, shown)
-    for part in pareto.shown(points, requested.energy_models):
-        output.print(part)
-    for name in SWEEP.results + pictures(out):
-        wrote(out / name)
-    mismatches = [f"{row.label}: {row.mismatches}" for row in points if row.mismatches]
-    if mismatches:
-        raise ParityError(f"{out}: spikes differ from torch's; decisions by point: {'; '.join(mismatches)}")
+    sweep_and_show(grid, out, models, chips, workers=workers, scheduler=scheduler, resume=resume, overwrite=overwrite)
 
 
 def main() -> None:

@@ -18,7 +18,8 @@ from mksgn.bench.record_io import load, save
 from mksgn.bench.report.facts import PRECISIONS, REPORT_FILES
 from mksgn.bench.samples import SampleSet, as_samples
 from mksgn.bench.shards import Network, Settings, run_shard, shards
-from mksgn.common.console import output, track
+from mksgn.common.console import output
+from mksgn.common.progress import track
 from mksgn.common.schemas import StrictModel
 from mksgn.common.writing import write_bytes
 from mksgn.deploy import run_folder

@@ -7,17 +7,14 @@ import inspect
 import json
 import os
 import sys
-import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn
 
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from mksgn.common.ending import (
@@ -33,8 +30,6 @@ from mksgn.common.errors import MksgnError, MksgnWarning, first_line
 from mksgn.common.quoting import printable
 from mksgn.common.tables import table as table
 
-Item = TypeVar("Item")
-
 # typer carries its own copy of click; the base of its usage errors has no public name
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -42,8 +37,6 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 LOG_WIDTH = (
     140  # columns of what is not a terminal, where COLUMNS does not say: a table of a run then has no second part
 )
-LINE_AFTER_S = 5.0  # of work without a terminal until a line says how far it is
-LINE_SHARE = 0.05  # of the time so far between two such lines, once that is more: a run of hours has some hundred
 
 
 # Brackets in a user's file names are not markup.
@@ -57,14 +50,14 @@ class _Output(Console):
         return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
 
 
-def _terminal(stream: Any) -> bool:
+def on_terminal(stream: Any) -> bool:
     return stream is not None and stream.isatty()
 
 
 def _width() -> int | None:
     """Columns of stdout; None: the terminal knows."""
     columns = os.environ.get("COLUMNS", "")
-    return None if _terminal(sys.stdout) else int(columns) if columns.isdecimal() and int(columns) else LOG_WIDTH
+    return None if on_terminal(sys.stdout) else int(columns) if columns.isdecimal() and int(columns) else LOG_WIDTH
 
 
 output = _Output(highlight=False, markup=False, emoji=False, width=_width())
@@ -207,60 +200,3 @@ def wrote(path: Path | str, more: str = "", *, word: str = "wrote ") -> None:
         print(printable(str(path)))
     else:
         output.print(f"{word}{path}{more}", soft_wrap=True)
-
-
-def track(
-    items: Iterable[Item], total: int, label: str, size: Callable[[Item], int] = lambda item: 1
-) -> Generator[Item, None, None]:
-    """Hand on items, and show on stderr how many are done: a bar on a terminal, else a line every few seconds.
-
-    Args:
-        items: What is worked on between one and the next.
-        total: The sum of their sizes.
-        label: What they are, in the plural.
-        size: How much an item counts.
-    """
-    if output.quiet:
-        yield from items
-    elif _terminal(sys.stderr):
-        yield from _bar(items, total, label, size)
-    else:
-        yield from _lines(items, total, label, size)
-
-
-@contextmanager
-def counting(total: int, label: str) -> Iterator[Callable[[], None]]:
-    """Show progress as `track` does, of work that is no loop here: call what is given after each of `total` steps."""
-    steps = track(range(total), total, label)
-    next(steps, None)
-    try:
-        yield lambda: (next(steps, None), None)[1]
-    finally:
-        steps.close()
-
-
-def _bar(items: Iterable[Item], total: int, label: str, size: Callable[[Item], int]) -> Iterator[Item]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    # Without rich's own thread: items may fork, as Lava's runs do, and a child keeps what another thread has locked.
-    with Progress(*columns, transient=True, console=console, auto_refresh=False) as progress:
-        task = progress.add_task(label, total=total)
-        progress.refresh()
-        for item in items:
-            done = size(item)  # before the caller changes the item
-            yield item
-            progress.advance(task, done)
-            progress.refresh()
-
-
-def _lines(items: Iterable[Item], total: int, label: str, size: Callable[[Item], int]) -> Iterator[Item]:
-    begun = last = time.monotonic()
-    done = 0
-    for item in items:
-        counted = size(item)
-        yield item
-        done += counted
-        now = time.monotonic()
-        if done < total and now - last >= max(LINE_AFTER_S, LINE_SHARE * (now - begun)):
-            last = now
-            say(printable(f"{label}: {done:,} of {total:,}, {now - begun:.0f} s"))

@@ -11,6 +11,7 @@ import typer
 from mksgn.common.choices import beginning, choice
 from mksgn.common.console import Json, new_app, output, print_json, run_app
 from mksgn.common.limits import Fit
+from mksgn.common.progress import counting
 from mksgn.common.quoting import printable
 from mksgn.deploy import arrays, compile_graph, run
 from mksgn.deploy import output as output_folder
@@ -175,7 +176,9 @@ class _Run:
     def __call__(self, program: Program, inputs: Arrays) -> Execution:
         if self.folder is not None:
             network.placed(program)  # refused before it runs
-        execution = run(program, inputs, backend=self.backend, device=self.device)
+        samples = len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
+        with counting(samples, "samples") as done:
+            execution = run(program, inputs, backend=self.backend, device=self.device, progress=done)
         if self.folder is not None and self.sana_fe is not None:
             written = network.write_network(program, inputs, execution, self.folder / self.sana_fe.name)
             output.print(

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from mksgn.common.console import counting, output, print_json, table
+from mksgn.common.console import output, print_json, table
 from mksgn.common.errors import BadInputError
+from mksgn.common.progress import counting
 from mksgn.train import checkpoint, config
 from mksgn.train import describe as describing
 from mksgn.train.datasets import ClipSet, open_source
@@ -115,7 +116,7 @@ def _showing_blocks(student: Student, name: str, *, passes: int) -> Iterator[Non
     """Show how many blocks are done of some passes through a student: the widest takes a minute."""
     layers = [layer for block in student.blocks for layer in block]
     with counting(passes * len(layers), f"layers of {name}") as done:
-        hooks = [layer.register_forward_hook(lambda *_: done()) for layer in layers]
+        hooks = [layer.register_forward_hook(lambda *_: done(1)) for layer in layers]
         try:
             yield
         finally:

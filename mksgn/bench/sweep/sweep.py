@@ -33,9 +33,10 @@ from mksgn.bench.sweep import tasks
 from mksgn.bench.sweep.cluster import connected
 from mksgn.bench.sweep.folder import SWEEP, begin, pictures
 from mksgn.bench.sweep.grid import Grid, Point, Variant
-from mksgn.common.console import output, track
+from mksgn.common.console import output
 from mksgn.common.errors import BadInputError
 from mksgn.common.extras import MissingExtraError
+from mksgn.common.progress import track
 from mksgn.common.writing import replacing_folder, write_bytes
 from mksgn.deploy.placement.chips import Chip, chip_named
 from mksgn.deploy.run_folder import MANIFEST_FILE, environment
