@@ -43,8 +43,11 @@ LOG_WIDTH = (
 class _Output(Console):
     """A console that escapes what a terminal would act on in names and labels; line ends stay.
 
-    `quiet` is set by --quiet, and `stderr` by --json: stdout then has the document alone.
+    `quiet` is set by --quiet, and `stderr` by --json: stdout then has the document alone. `tracking` says whether
+    progress is being shown (progress.py).
     """
+
+    tracking = False
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
@@ -54,14 +57,13 @@ def on_terminal(stream: Any) -> bool:
     return stream is not None and stream.isatty()
 
 
-def _width() -> int | None:
-    """Columns of stdout; None: the terminal knows."""
+def piped_width() -> int:
+    """Columns of what is no terminal."""
     columns = os.environ.get("COLUMNS", "")
-    return None if on_terminal(sys.stdout) else int(columns) if columns.isdecimal() and int(columns) else LOG_WIDTH
+    return int(columns) if columns.isdecimal() and int(columns) else LOG_WIDTH
 
 
-output = _Output(highlight=False, markup=False, emoji=False, width=_width())
-
+output = _Output(highlight=False, markup=False, emoji=False, width=None if on_terminal(sys.stdout) else piped_width())
 
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="print only errors, and the path of what is written, or the JSON")
@@ -85,7 +87,7 @@ class _App(typer.Typer):
 def _with_quiet(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(*, quiet: bool, **options: Any) -> Any:
-        output.quiet, output.stderr = quiet, bool(options.get("as_json"))
+        output.quiet, output.stderr, output.tracking = quiet, bool(options.get("as_json")), False
         return function(**options)
 
     signature = inspect.signature(function)

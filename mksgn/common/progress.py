@@ -1,6 +1,5 @@
 """How far a command is: on stderr, a bar on a terminal, else a line every few seconds; with --quiet nothing."""
 
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mksgn.common.console import on_terminal, output
+from mksgn.common.console import output
 from mksgn.common.ending import say
 from mksgn.common.quoting import printable
 
@@ -17,8 +16,6 @@ Item = TypeVar("Item")
 
 LINE_AFTER_S = 5.0  # of work without a terminal until a line says how far it is
 LINE_SHARE = 0.05  # of the time so far between two lines, once that is more: a run of hours has some hundred
-
-_shown = False  # whether progress is being shown: a loop within the one that is shown is not
 
 
 def track(
@@ -32,15 +29,18 @@ def track(
         label: What they are, in the plural.
         size: How much an item counts.
     """
-    global _shown
-    if output.quiet or _shown:
+    if output.quiet or output.tracking:
         yield from items
         return
-    _shown = True
+    output.tracking = True
     try:
-        yield from (_bar if on_terminal(sys.stderr) else _lines)(items, total, label, size)
+        console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        if console.is_interactive:
+            yield from _bar(console, items, total, label, size)
+        else:
+            yield from _lines(items, total, label, size)
     finally:
-        _shown = False
+        output.tracking = False
 
 
 @contextmanager
@@ -59,9 +59,10 @@ def counting(total: int, label: str) -> Iterator[Callable[[int], None]]:
         steps.close()
 
 
-def _bar(items: Iterable[Item], total: int, label: str, size: Callable[[Item], int]) -> Iterator[Item]:
+def _bar(
+    console: Console, items: Iterable[Item], total: int, label: str, size: Callable[[Item], int]
+) -> Iterator[Item]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     # Without rich's own thread: items may fork, as Lava's runs do, and a child keeps what another thread has locked.
     with Progress(*columns, transient=True, console=console, auto_refresh=False) as progress:
         task = progress.add_task(printable(label), total=total)

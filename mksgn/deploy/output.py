@@ -69,7 +69,7 @@ def writing(out: Path | None, *, runs: bool, overwrite: bool) -> Iterator[Path |
                 if (draft / CORES_FILE).exists() and not DEPLOYMENT.present(out):
                     os.replace(draft / CORES_FILE, out / CORES_FILE)
                 raise
-        wrote(out, f": {run_folder.SPIKES_FILE}, {OUTPUTS_FILE}, {COUNTERS_FILE} and {run_folder.MANIFEST_FILE}")
+        wrote(out, f"/{run_folder.SPIKES_FILE}, {OUTPUTS_FILE}, {COUNTERS_FILE} and {run_folder.MANIFEST_FILE}")
 
 
 def write_run(
