@@ -8,10 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
-from mksgn.bench.chip_counts import counts as chip_counts
-from mksgn.bench.compare.runs import clip_names
 from mksgn.bench.record_io import load
 from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
@@ -19,6 +16,7 @@ from mksgn.bench.sweep import pareto
 from mksgn.common.console import output
 from mksgn.train.datasets import open_source
 from tests.support.bench_runs import student_files
+from tests.support.chip_readings import ENERGY, counts
 from tests.support.printed_tables import first_cells, tables_of
 
 WIDTHS = (80, 60)
@@ -79,9 +77,8 @@ def test_tables_of_the_bench_fit(fits, model, runs, tmp_path):
     fits("bench", "run", model, *SYNTHETIC, "--resume", "-o", tmp_path / "run")
     fits("bench", "compare", *runs)
     record = load(runs[0])
-    template = yaml.safe_load(chip_counts.template(record, clip_names(runs[0])))
-    filled = {name: dict.fromkeys(counters, 7) for name, counters in template["populations"].items()}
-    (tmp_path / "counts.yaml").write_text(yaml.safe_dump({**template, "populations": filled}))
+    taken = {"count": record.data.clips, "source": "synthetic", "split": record.data.split}
+    (tmp_path / "counts.yaml").write_text(counts(record, clips=taken, energy=ENERGY).model_dump_json(by_alias=True))
     fits("bench", "compare-chip", runs[0], tmp_path / "counts.yaml", "--all")
 
 

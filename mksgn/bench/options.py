@@ -28,9 +28,15 @@ Decode = Annotated[
         autocompletion=beginning(HOW),
     ),
 ]
-ENERGY_MODELS = tuple(  # their names only; energy_models.py reads and checks the file
-    str(model["name"]) for model in yaml_text.read(Path(__file__).parent / "data" / "energy_models.yaml")["models"]
-)
+
+
+def _names(kind: str) -> tuple[str, ...]:
+    """Names alone of what comes with the package; the modules that use the file read and check it."""
+    entries = yaml_text.read(Path(__file__).parent / "data" / f"{kind}.yaml")[kind.removeprefix("energy_")]
+    return tuple(str(entry["name"]) for entry in entries)
+
+
+ENERGY_MODELS, CLAIMS = _names("energy_models"), _names("claims")
 ModelName = Annotated[
     str,
     typer.Option(
@@ -56,7 +62,9 @@ RequiredClaims = Annotated[
     typer.Option(
         "--require-claim",
         metavar="NAME[@MODEL]",
-        help="Published figure that must hold, under an energy model; exit code 5 if it does not. May be repeated.",
+        help="Published figure that must hold, under an energy model; exit code 5 if it does not. May be repeated. "
+        f"{'; '.join(CLAIMS)}, or one of --claims",
+        autocompletion=beginning(CLAIMS),
     ),
 ]
 Identical = Annotated[bool, typer.Option("--identical", help="Require equal counts and predictions.")]

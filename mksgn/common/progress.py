@@ -64,7 +64,7 @@ def _bar(
 ) -> Iterator[Item]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # Without rich's own thread: items may fork, as Lava's runs do, and a child keeps what another thread has locked.
-    with Progress(*columns, transient=True, console=console, auto_refresh=False) as progress:
+    with Progress(*columns, transient=True, console=console, auto_refresh=False, redirect_stdout=False) as progress:
         task = progress.add_task(printable(label), total=total)
         progress.refresh()
         for item in items:

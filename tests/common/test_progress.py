@@ -19,8 +19,8 @@ def clock(monkeypatch):
     return now
 
 
-@pytest.fixture
-def terminal(monkeypatch):
+def use_terminal(monkeypatch):
+    """Make stderr one; within a test, as capsys has another stderr while it sets up."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
 
@@ -79,14 +79,16 @@ def test_counting_is_told_how_many_are_done(clock, capsys):
     assert [line for line in capsys.readouterr().err.splitlines() if "samples" in line][-1] == "samples: 5 of 10, 12 s"
 
 
-def test_on_a_terminal_every_item_is_handed_on_and_stdout_stays_empty(terminal, capsys):
+def test_on_a_terminal_every_item_is_handed_on_and_stdout_stays_empty(monkeypatch, capsys):
+    use_terminal(monkeypatch)
     assert list(track(iter("abc"), 3, "walls")) == ["a", "b", "c"]
     printed, shown = capsys.readouterr()
     assert printed == ""
     assert "walls" in shown
 
 
-def test_on_a_terminal_no_thread_is_started(terminal):
+def test_on_a_terminal_no_thread_is_started(monkeypatch, capsys):
     """Lava's Processes are forked while it is shown."""
+    use_terminal(monkeypatch)
     before = threading.active_count()
     assert [threading.active_count() - before for _ in track(iter("abc"), 3, "walls")] == [0, 0, 0]
