@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from mksgn.common import progress
 from mksgn.common.ending import (
     INTERRUPTED,
     PIPE_CLOSED,
@@ -43,11 +44,8 @@ LOG_WIDTH = (
 class _Output(Console):
     """A console that escapes what a terminal would act on in names and labels; line ends stay.
 
-    `quiet` is set by --quiet, and `stderr` by --json: stdout then has the document alone. `tracking` says whether
-    progress is being shown (progress.py).
+    `quiet` is set by --quiet, and `stderr` by --json: stdout then has the document alone.
     """
-
-    tracking = False
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
@@ -84,10 +82,16 @@ class _App(typer.Typer):
         return decorated
 
 
+def set_quiet(quiet: bool) -> None:
+    """Print errors and paths alone from now on, or everything again."""
+    output.quiet = progress.state.quiet = quiet
+
+
 def _with_quiet(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(*, quiet: bool, **options: Any) -> Any:
-        output.quiet, output.stderr, output.tracking = quiet, bool(options.get("as_json")), False
+        set_quiet(quiet)
+        output.stderr, progress.state.within = bool(options.get("as_json")), False
         return function(**options)
 
     signature = inspect.signature(function)

@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mksgn.common.console import output
 from mksgn.common.ending import say
 from mksgn.common.quoting import printable
 
@@ -16,6 +16,17 @@ Item = TypeVar("Item")
 
 LINE_AFTER_S = 5.0  # of work without a terminal until a line says how far it is
 LINE_SHARE = 0.05  # of the time so far between two lines, once that is more: a run of hours has some hundred
+
+
+@dataclass
+class _State:
+    """Of this process: whether a command is quiet, and whether a loop is being shown."""
+
+    quiet: bool = False
+    within: bool = False
+
+
+state = _State()
 
 
 def track(
@@ -29,10 +40,10 @@ def track(
         label: What they are, in the plural.
         size: How much an item counts.
     """
-    if output.quiet or output.tracking:
+    if state.quiet or state.within:
         yield from items
         return
-    output.tracking = True
+    state.within = True
     try:
         console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         if console.is_interactive:
@@ -40,7 +51,7 @@ def track(
         else:
             yield from _lines(items, total, label, size)
     finally:
-        output.tracking = False
+        state.within = False
 
 
 @contextmanager

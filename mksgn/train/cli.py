@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mksgn.common.choices import beginning
-from mksgn.common.console import Json, new_app, output, run_app, wrote
+from mksgn.common.console import Json, new_app, output, run_app, set_quiet, wrote
 from mksgn.common.errors import BadInputError
 from mksgn.common.progress import track
 from mksgn.train import checkpoint, config, description, loop
@@ -94,7 +94,7 @@ def train(
         raise BadInputError("--teacher trains a teacher, --distill a student: give one of them")
     settings, start = _settings(configuration, quantization_aware, out, epochs, changes or (), teacher=teacher)
     product = TEACHER_FILE if teacher else MODEL_FILE
-    output.quiet |= not leads()
+    set_quiet(output.quiet or not leads())
     if leads():
         training_files(product).check(out, resume=resume, overwrite=overwrite)
     check_device(device, settings.precision)

@@ -6,7 +6,6 @@ import threading
 import pytest
 
 from mksgn.common import progress
-from mksgn.common.console import output
 from mksgn.common.progress import counting, track
 
 
@@ -48,7 +47,7 @@ def test_lines_become_rarer(clock, capsys):
 
 
 def test_with_quiet_there_is_none(clock, capsys, monkeypatch):
-    monkeypatch.setattr(output, "quiet", True)
+    monkeypatch.setattr(progress.state, "quiet", True)
     slowly(track(range(9), 9, "walls"), clock, 60.0)
     assert capsys.readouterr() == ("", "")
 

@@ -1,6 +1,5 @@
 """What `mksgn-bench sweep` does once its packages are there: run the grid, and print its Pareto fronts."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from mksgn.bench.energy_models import EnergyModel, model_named
@@ -18,7 +17,7 @@ def sweep_and_show(
     grid: Path,
     out: Path,
     models: list[EnergyModel],
-    chips: Sequence[Chip],
+    chips: list[Chip],
     *,
     workers: int | None,
     scheduler: str | None,
