@@ -1,5 +1,6 @@
-# make demo | test | test-all | test-lava-dl | test-interop | docs | benchmark | interop-table | lint. Each sets up its environment
-# the first time and re-uses it afterwards. Without PYTHON it is made from the newest Python that is there, 3.10 to 3.13.
+# make demo | test | test-all | test-random | test-lava-dl | test-interop | docs | dist | benchmark | interop-table | lint. Each
+# sets up its environment the first time and re-uses it afterwards. Without PYTHON it is made from the newest Python that is
+# there, 3.10 to 3.13.
 PYTHON ?=
 VENV ?= $(if $(PYTHON),.venv-$(notdir $(PYTHON)),.venv)
 BIN := $(VENV)/bin
@@ -9,8 +10,8 @@ INTEROP_PYTHON ?= python3.11
 INTEROP_VENV ?= .venv-interop
 DEMO := runs/demo
 
-.PHONY: demo test test-all test-lava-dl test-interop coverage benchmark interop-table lint setup setup-demo setup-lava-dl setup-interop setup-docs \
-	schema pages docs clean
+.PHONY: demo test test-all test-random test-lava-dl test-interop coverage benchmark interop-table lint setup setup-demo setup-lava-dl setup-interop setup-docs \
+	schema pages docs dist test-dist clean
 
 setup:
 	@scripts/setup.sh $(VENV) lava,report,dev $(PYTHON)
@@ -42,11 +43,11 @@ define run-tests
 	$(1) -m pytest $(TIER) -m serial $(2)
 endef
 
-test test-all test-lava-dl test-interop coverage: export OMP_NUM_THREADS = 1
+test test-all test-random test-lava-dl test-interop coverage: export OMP_NUM_THREADS = 1
 # Tests start a hundred processes, which import the package: compiled once, whatever the shell says of bytecode.
-test test-all test-lava-dl test-interop coverage: export PYTHONDONTWRITEBYTECODE =
+test test-all test-random test-lava-dl test-interop coverage: export PYTHONDONTWRITEBYTECODE =
 # A test of Lava skips where it is not installed; under these it must not.
-test test-all test-lava-dl: export MKSGN_LAVA = 1
+test test-all test-random test-lava-dl: export MKSGN_LAVA = 1
 
 # The fast tier: every kind of test, in under 4 minutes on two cores.
 test: setup
@@ -56,6 +57,12 @@ test: setup
 test-all: TIER :=
 test-all: setup
 	$(call run-tests,$(BIN)/python)
+
+# The properties of test-all on other examples each time. A failure prints the example, which becomes a test.
+test-random: TIER :=
+test-random: export MKSGN_RANDOM = 1
+test-random: setup
+	$(BIN)/python -m pytest -m 'not serial' -n 2 $$(grep -rl "^from hypothesis" tests --include=test_*.py)
 
 # On Python 3.10: Lava as it was released, and what has lava-dl or the old SpikingJelly as its oracle.
 LAVA_TESTS := tests/deploy/lava tests/deploy/test_any_program.py tests/deploy/placement/test_chips.py tests/export/lava_dl \
@@ -114,5 +121,13 @@ pages: setup
 docs: setup-docs pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# dist/: the wheel and the source distribution.
+dist: setup
+	$(BIN)/python -m build --no-isolation
+
+# The wheel in empty environments of all four Pythons, with Lava: 15 minutes and, on Linux, torch's CUDA build on each.
+test-dist: dist
+	scripts/try_wheel.sh dist/mksgn-*.whl
+
 clean:
-	rm -rf runs site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf runs site dist build .mypy_cache .ruff_cache .pytest_cache

@@ -19,8 +19,8 @@ def test_a_stage_imports_only_from_earlier_stages():
     # The command prints what a run costs, and takes latencies to balance by; no module of deploy knows the bench.
     # Quantisation-aware training runs the exporter's rounding; no module of train knows it otherwise.
     lazy = {
-        (ROOT / "deploy" / "cli.py", "mksgn.bench.pricing.energy_lines"),
-        (ROOT / "deploy" / "cli.py", "mksgn.bench.timing.expected_balance"),
+        (ROOT / "deploy" / "command.py", "mksgn.bench.pricing.energy_lines"),
+        (ROOT / "deploy" / "command.py", "mksgn.bench.timing.expected_balance"),
         (ROOT / "train" / "loop.py", "mksgn.export.quantization.aware.quantization_aware"),
     }
     wrong = [
@@ -56,7 +56,8 @@ def test_only_a_script_of_its_own_imports_sana_fe():
 
 def test_importing_every_stage_does_not_import_lava():
     code = (
-        "import sys, mksgn.bench.cli, mksgn.deploy.cli; sys.exit(any(m.split('.')[0] == 'lava' for m in sys.modules))"
+        "import sys, mksgn.bench.run, mksgn.deploy.command; "
+        "sys.exit(any(m.split('.')[0] == 'lava' for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -38,7 +38,9 @@ import torch
 from contextlib import nullcontext
 from mksgn.train.datasets import synthetic
 synthetic.DEFAULT_LIMIT["test"] = 12
-import mksgn.train.cli, mksgn.export.cli, mksgn.deploy.cli, mksgn.bench.cli, mksgn.bench.sweep.sweep
+import mksgn.train.cli, mksgn.export.cli, mksgn.deploy.cli, mksgn.bench.cli
+import mksgn.train.command, mksgn.train.loop, mksgn.export.command, mksgn.deploy.command, mksgn.bench.summary
+import mksgn.bench.sweep.command, mksgn.bench.sweep.sweep
 import mksgn.bench.report.page, mksgn.bench.report.markdown, matplotlib.figure, distributed
 torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
 """

@@ -15,7 +15,7 @@ import torch
 
 from mksgn.bench import record
 from mksgn.deploy.run_folder import read_train
-from mksgn.export import cli, export_to_nir
+from mksgn.export import cli, command, export_to_nir
 from mksgn.train import checkpoint
 from tests.support.paths import NW_UCLA, needs_nw_ucla
 from tests.support.tiers import one_in
@@ -31,8 +31,8 @@ def folder(tmp_path_factory) -> Path:
         "student: {frames: 8, stream_channels: 4, widths: [8, 8, 8, 16, 16, 16], heads: 2}\n"
         "epochs: 1\nbatch: 12\nlearning_rate: 0.03\n"
     )
-    command = [sys.executable, "-m", "mksgn.train.cli", config, "--data", "synthetic", "--limit", "36", "--out", out]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    call = [sys.executable, "-m", "mksgn.train.cli", config, "--data", "synthetic", "--limit", "36", "--out", out]
+    process = subprocess.run(call, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stdout + process.stderr
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["mksgn-export", f"{out}/model.pt", "--quantize", "8", *SYNTHETIC, "--verify", "4"])
@@ -119,13 +119,13 @@ def test_two_executions_that_differ_end_with_code_3(folder, tmp_path):
     graph = export_to_nir(folder / "model.pt")
     with torch.no_grad():
         trained.student.stc[2].conv.conv.weight.mul_(1.1)
-    options = cli._Options(
+    options = command.Options(
         model=folder / "model.pt", to="nir", out=Path(shutil.copy(folder / "model.pt", tmp_path)), profile=None,
         quantize="none", calibration="synthetic", split=None, dt=1e-4, verify_clips=2, against="",
         steps=None, if_dt=None, analog=None, reset="zero", v_init="zero", integration="euler", spike_delay=0, overwrite=False,
     )  # fmt: skip
     with pytest.raises(ParityError, match="first in block3_stc") as caught:
-        cli._verify(options, graph, trained)
+        command._verify(options, graph, trained)
     assert caught.value.exit_code == 3
 
 

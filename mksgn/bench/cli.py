@@ -5,18 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mksgn.bench import folder, summary
-from mksgn.bench.accuracy import torch_accuracy
-from mksgn.bench.check.check import check as check_folder
-from mksgn.bench.chip_counts import comparison as chip
-from mksgn.bench.chip_counts import counts as chip_counts
-from mksgn.bench.chip_counts import tables as chip_tables
-from mksgn.bench.claims import published_claims
-from mksgn.bench.compare import recordings, tables
-from mksgn.bench.compare.gate import Bounds, evaluate_bounds, raise_missed
-from mksgn.bench.compare.runs import clip_names, compare_folders
-from mksgn.bench.energy_models import known_models
-from mksgn.bench.evaluation import EvaluationOptions
+from mksgn.bench.choices import MOST_REPEATS, PAPER_MODEL
 from mksgn.bench.options import (
     AllowDifferentData,
     AllowDifferentPrices,
@@ -35,21 +24,9 @@ from mksgn.bench.options import (
     TimingFiles,
     limit_of,
 )
-from mksgn.bench.record_io import load, text_of, write_atomically
-from mksgn.bench.report.facts import REPORT_FILES
-from mksgn.bench.run import bench
-from mksgn.bench.samples import open_samples
-from mksgn.bench.shards import MOST_REPEATS, Settings
-from mksgn.bench.targets import check_markdown, write_new
-from mksgn.bench.theory import PAPER_MODEL
-from mksgn.bench.timing_models import known_timing_models
-from mksgn.bench.verdicts import evaluate_claims, require_claims
-from mksgn.common.console import Json, new_app, output, print_json, run_app, wrote
+from mksgn.common.console import Json, importing, new_app, output, print_json, run_app, wrote
 from mksgn.common.extras import require
-from mksgn.common.writing import check_replaceable
-from mksgn.deploy import nir_data
 from mksgn.deploy.backends import backend_or_default
-from mksgn.deploy.decode import Decoding
 from mksgn.deploy.options import (
     MOST_STEPS,
     Analog,
@@ -67,11 +44,9 @@ from mksgn.deploy.options import (
     VInit,
     check_place,
 )
-from mksgn.deploy.placement.chips import known_chips
-from mksgn.export.quantization.samples import calibration_arrays
-from mksgn.train.datasets.arrays import is_array_source
 from mksgn.train.options import Split
 
+NAME = "mksgn-bench"
 app = new_app("Count a network's spikes and synaptic operations, price them, and compare them with published energies.")
 
 
@@ -122,6 +97,22 @@ def run(
 
     Example: mksgn-bench run any.nir --data npz:digits.npz --calibration npz:digits.npz --steps 25 --analog input
     """
+    with importing(NAME):
+        from mksgn.bench import folder, summary
+        from mksgn.bench.accuracy import torch_accuracy
+        from mksgn.bench.claims import published_claims
+        from mksgn.bench.energy_models import known_models
+        from mksgn.bench.evaluation import EvaluationOptions
+        from mksgn.bench.record_io import text_of
+        from mksgn.bench.run import bench
+        from mksgn.bench.samples import open_samples
+        from mksgn.bench.shards import Settings
+        from mksgn.bench.timing_models import known_timing_models
+        from mksgn.bench.verdicts import require_claims
+        from mksgn.deploy.decode import Decoding
+        from mksgn.deploy.placement.chips import known_chips
+        from mksgn.export.quantization.samples import calibration_arrays
+        from mksgn.train.datasets.arrays import is_array_source
     models, times = known_models(energy_model or ()), known_timing_models(timing_model or ())
     chips, balance = known_chips(chip_file or ()), check_place(place) == "balanced"
     options = EvaluationOptions(chip, models, published_claims(claims or ()), chips, times, balance)
@@ -142,10 +133,7 @@ def run(
         print_json(text_of(record))
     else:
         summary.show(record, torch_accuracy(model, samples))
-    if output.quiet:
-        wrote(out)
-    elif (page := out / REPORT_FILES[0]).is_file():
-        wrote(page, word="report: ")
+    folder.show_place(out)
     require_claims(out, record, require_claim, options.claims)
 
 
@@ -162,9 +150,15 @@ def report(
 
     Example: mksgn-bench report runs/demo
     """
+    with importing(NAME):
+        from mksgn.bench.claims import published_claims
+        from mksgn.bench.energy_models import known_models
+        from mksgn.bench.folder import write_reports
+        from mksgn.bench.record_io import load
+        from mksgn.bench.verdicts import evaluate_claims, require_claims
     models = known_models(energy_model) if energy_model else None
     published = published_claims(claims) if claims else None
-    for path in folder.write_reports(run_folder, models, published):
+    for path in write_reports(run_folder, models, published):
         wrote(path, word="report: ")
     require_claims(run_folder, evaluate_claims(load(run_folder), models, published), require_claim, published)
 
@@ -187,14 +181,14 @@ def check(
 
     Example: mksgn-bench check runs/ref --near runs/demo
     """
+    with importing(NAME):
+        from mksgn.bench.check.check import check as check_folder
+        from mksgn.bench.energy_models import known_models
+        from mksgn.deploy.placement.chips import known_chips
     chips = known_chips(chip_file or ())
     models = known_models(energy_model) if energy_model else None
     result = check_folder(run_folder, near=near or (), strict=strict, models=models, chips=chips)
-    if as_json:
-        print_json(result.document())
-    else:
-        for line in result.lines():
-            output.print(line)
+    result.show(as_json=as_json)
     result.raise_faults()
     output.print(f"{run_folder}: no fault found")
 
@@ -229,6 +223,11 @@ def compare(
 
     Example: mksgn-bench compare runs/ref runs/new --max-drop-accuracy 0.005 --max-rise-energy 0.05
     """
+    with importing(NAME):
+        from mksgn.bench.compare import recordings, tables
+        from mksgn.bench.compare.command import compare_and_show
+        from mksgn.bench.compare.gate import Bounds
+        from mksgn.bench.targets import check_markdown
     rises = (max_rise_energy, max_rise_spikes, max_rise_syn_ops, max_rise_latency, max_rise_cores)
     bounds = Bounds(max_drop_accuracy, *rises, identical=identical, energy_model=under)
     if recordings.is_recording(reference) or recordings.is_recording(run_folder):
@@ -236,16 +235,8 @@ def compare(
         recordings.compare_and_show(reference, run_folder, bounds, markdown, json_only=as_json)
         return
     check_markdown(markdown, tables.is_markdown, overwrite=overwrite)
-    comparison = compare_folders(reference, run_folder)
-    verdicts = evaluate_bounds(comparison, bounds, allow_different_data, allow_different_prices)
-    if markdown is not None:
-        write_atomically(markdown, tables.markdown(comparison, verdicts))
-    if as_json:
-        print_json(tables.as_json(comparison, verdicts))
-    else:
-        for part in (*tables.tables(comparison, verdicts), *tables.sentences(comparison)):
-            output.print(part)
-    raise_missed(comparison, verdicts)
+    allowed = allow_different_data, allow_different_prices
+    compare_and_show(reference, run_folder, bounds, allowed, markdown, json_only=as_json)
 
 
 @app.command("nir-data")
@@ -258,6 +249,9 @@ def write_nir_data(
 
     Example: mksgn-bench nir-data runs/foreign -o runs/foreign.h5
     """
+    with importing(NAME):
+        from mksgn.common.writing import check_replaceable
+        from mksgn.deploy import nir_data
     check_replaceable(out, False, "known to be a recording", overwrite=overwrite)
     recording = nir_data.of_folder(run_folder)
     nir_data.write(recording, out, nir_data.dt_of_folder(run_folder))
@@ -287,6 +281,13 @@ def compare_chip(
 
     Example: mksgn-bench compare-chip runs/ref counts.yaml
     """
+    with importing(NAME):
+        from mksgn.bench.chip_counts import comparison as chip
+        from mksgn.bench.chip_counts import counts as chip_counts
+        from mksgn.bench.chip_counts import tables as chip_tables
+        from mksgn.bench.compare.runs import clip_names
+        from mksgn.bench.record_io import load
+        from mksgn.bench.targets import write_new
     record = load(run_folder)
     clips = clip_names(run_folder)
     if template is not None:
@@ -325,17 +326,23 @@ def sweep(
 
     Example: mksgn-bench sweep grid.yaml --workers 2 -o runs/sweep
     """
-    require("a sweep", "sweep", "distributed")
-    require("the picture of a Pareto front", "report", "matplotlib")
-    from mksgn.bench.sweep.command import sweep_and_show
-
+    with importing(NAME):
+        require("a sweep", "sweep", "distributed")
+        require("the picture of a Pareto front", "report", "matplotlib")
+        from mksgn.bench.energy_models import known_models
+        from mksgn.bench.sweep.command import sweep_and_show
+        from mksgn.bench.sweep.grid import read
+        from mksgn.deploy.placement.chips import known_chips
     models, chips = known_models(energy_model or ()), known_chips(chip_file or ())
-    sweep_and_show(grid, out, models, chips, workers=workers, scheduler=scheduler, resume=resume, overwrite=overwrite)
+    sweep_and_show(
+        read(grid, chips), out, models, chips,
+        workers=workers, scheduler=scheduler, resume=resume, overwrite=overwrite,
+    )  # fmt: skip
 
 
 def main() -> None:
     """Run the command."""
-    run_app(app, "mksgn-bench")
+    run_app(app, NAME)
 
 
 if __name__ == "__main__":

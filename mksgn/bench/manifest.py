@@ -35,7 +35,10 @@ class ManifestData(LenientModel):
     @classmethod
     def _distinct(cls, classes: list[str] | None) -> list[str] | None:
         # accuracy is kept by class name
-        if classes is not None and (twice := next((name for name in classes if classes.count(name) > 1), None)) is not None:
+        if (
+            classes is not None
+            and (twice := next((name for name in classes if classes.count(name) > 1), None)) is not None
+        ):
             raise ValueError(f"class {quoted(twice)} is named twice")
         return classes
 

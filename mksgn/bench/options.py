@@ -7,7 +7,7 @@ import typer
 
 from mksgn.common import yaml_text
 from mksgn.common.choices import beginning
-from mksgn.deploy.decode import HOW
+from mksgn.deploy.choices import DECODINGS
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the unfinished work in the output folder.")]
@@ -23,9 +23,9 @@ Calibration = Annotated[
 Decode = Annotated[
     str,
     typer.Option(
-        metavar=f"[{'|'.join(HOW)}]",
+        metavar=f"[{'|'.join(DECODINGS)}]",
         help="How an output becomes a prediction; @OUTPUT of several.",
-        autocompletion=beginning(HOW),
+        autocompletion=beginning(DECODINGS),
     ),
 ]
 

@@ -14,6 +14,7 @@ from typing import Literal
 import nir
 import numpy as np
 
+from mksgn.bench.choices import MOST_REPEATS
 from mksgn.bench.samples import Presented, SampleSet
 from mksgn.common.errors import BadInputError
 from mksgn.common.quoting import quoted
@@ -38,9 +39,6 @@ LAVA_SHARD = 64  # clips; starting a network in Lava takes seconds
 
 Backend = Literal["emulator", "lava"]
 Spikes = dict[str, np.ndarray]  # by population: (bodies, steps, *shape) bool
-
-
-MOST_REPEATS = 1000  # a spread of times needs tens; progress.npz keeps a time of each
 
 
 @dataclass(frozen=True)

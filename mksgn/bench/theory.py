@@ -32,12 +32,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum
 
+from mksgn.bench.choices import PAPER_MODEL
 from mksgn.bench.energy_models import PJ_IN_MJ, EnergyModel, model_named
 from mksgn.bench.prices import SynapticPrices
 from mksgn.bench.record import Layer, Record
 from mksgn.common.errors import BadInputError
-
-PAPER_MODEL = "horowitz45-fp32"
 
 
 @dataclass(frozen=True)

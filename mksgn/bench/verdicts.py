@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mksgn.bench.choices import PAPER_MODEL
 from mksgn.bench.claims import Benchmark, Published, published_claims
 from mksgn.bench.energy_models import EnergyModel, price
 from mksgn.bench.errors import BoundMissedError
@@ -18,7 +19,7 @@ from mksgn.bench.gcn import network_name
 from mksgn.bench.numbers import energy as energy_text
 from mksgn.bench.numbers import percent
 from mksgn.bench.record import Accuracy, Claim, Data, EnergyEntry, Record
-from mksgn.bench.theory import PAPER_MODEL, theory_of
+from mksgn.bench.theory import theory_of
 from mksgn.common.console import output
 from mksgn.common.errors import BadInputError
 

@@ -8,11 +8,11 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import torch
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -23,6 +23,7 @@ from mksgn.common.ending import (
     PIPE_CLOSED,
     discard,
     end_at_next_interruption,
+    ending_at_interruption,
     open_streams,
     say,
     written_out,
@@ -115,11 +116,7 @@ def run_app(app: typer.Typer, name: str) -> None:
     """Run a command. Exit codes: 0 done; 2 bad input or usage; 130 Ctrl-C; 141 nobody reads stdout; else the error's
     own. Errors are one line on stderr. Any other exception is a defect of ours and keeps its traceback."""
     open_streams()
-    if "OMP_NUM_THREADS" not in os.environ:
-        # Threads synchronise after each of thousands of small operations, which makes two slower
-        # than one as soon as anything else runs (docs/measurements.md). Use more cores by more
-        # processes.
-        torch.set_num_threads(1)
+    _use_one_thread()
     _print_warnings(name)
     # The interpreter would traverse all modules' objects once more before it ends: up to a second after Ctrl-C.
     atexit.register(gc.freeze)
@@ -134,13 +131,34 @@ def run_app(app: typer.Typer, name: str) -> None:
     sys.exit(PIPE_CLOSED if error else code)
 
 
+@contextmanager
+def importing(name: str) -> Iterator[None]:
+    """Import in this block, when a command runs, what it works with: its help needs none of it.
+
+    Ctrl-C ends the process at once meanwhile, and torch, where it is imported, has one thread afterwards.
+    """
+    with ending_at_interruption(name):
+        yield
+    _use_one_thread()
+
+
+def _use_one_thread() -> None:
+    """Set torch's number of threads, if a command has imported it and the user has not set it.
+
+    Threads synchronise after each of thousands of small operations, which makes two slower than one as soon as anything
+    else runs (docs/measurements.md). Use more cores by more processes.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+
+
 def _run(app: typer.Typer, name: str) -> int:
     """Return the exit code of a command that ends without an error; of the others, print the line and end."""
     try:
         code = app(prog_name=name, standalone_mode=False)
     except MksgnError as error:
-        text = str(error).strip()
-        fail(name, text if error.listing else printable(text), error.exit_code)
+        fail(name, str(error).strip(), error.exit_code)
     except _UsageError as error:
         text = error.format_message() if hasattr(error, "format_message") else str(error)
         fail(name, printable(text), 2)
@@ -162,8 +180,9 @@ def _run(app: typer.Typer, name: str) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed; torch has a RuntimeError for it."""
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    """Whether an allocation failed; torch has a RuntimeError for it, and on a GPU one of this name."""
+    named = type(error).__name__ == "OutOfMemoryError"  # without importing torch
+    return isinstance(error, MemoryError) or named or "DefaultCPUAllocator" in str(error)
 
 
 def _print_warnings(name: str) -> None:

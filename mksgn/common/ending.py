@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TextIO
 
 INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell reports SIGINT and SIGPIPE
@@ -77,3 +78,14 @@ def end_at_next_interruption(name: str, line: str | None = None) -> Any:
     if ours:
         signal.signal(signal.SIGINT, end)
     return before if ours else None
+
+
+@contextmanager
+def ending_at_interruption(name: str) -> Iterator[None]:
+    """Let Ctrl-C end the process at once, with a line, while the block imports modules."""
+    before = end_at_next_interruption(name, "interrupted")
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)

@@ -1,12 +1,14 @@
-"""The commands begin here: streams and Ctrl-C are in order before torch is imported, which takes seconds."""
+"""The commands begin here, with their streams and Ctrl-C in order.
+
+What a command works with is imported when it runs (console.importing): torch takes seconds, and help needs none of it.
+"""
 
 import importlib
 import os
-import signal
 import sys
 
 import mksgn
-from mksgn.common.ending import end_at_next_interruption, open_streams, say
+from mksgn.common.ending import ending_at_interruption, open_streams, say
 from mksgn.common.quoting import quoted
 
 STAGES = {
@@ -83,8 +85,6 @@ def _run(stage: str) -> None:
         return
     if len(sys.argv) == 1:  # nothing runs that was not asked for
         sys.argv.append("--help")
-    before = end_at_next_interruption(f"mksgn-{stage}", "interrupted")
-    main = importlib.import_module(f"mksgn.{stage}.cli").main
-    if before is not None:
-        signal.signal(signal.SIGINT, before)
+    with ending_at_interruption(f"mksgn-{stage}"):
+        main = importlib.import_module(f"mksgn.{stage}.cli").main
     main()

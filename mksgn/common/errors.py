@@ -1,6 +1,8 @@
 """Errors that a user can act on, with what, where, number against limit, remedy. Commands turn them
 into exit codes."""
 
+from mksgn.common.quoting import printable
+
 
 class MksgnError(Exception):
     """Base of every error that a command reports in one line on stderr; `exit_code` is what it ends
@@ -8,6 +10,11 @@ class MksgnError(Exception):
 
     exit_code = 2
     listing = False  # whether the message goes on with a line for each fault
+
+    def __str__(self) -> str:
+        # names of files, populations and labels are anybody's: they end no line and reach no terminal as they are
+        text = super().__str__()
+        return "\n".join(map(printable, text.split("\n"))) if self.listing else printable(text)
 
 
 def first_line(error: Exception) -> str:

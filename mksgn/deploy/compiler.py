@@ -10,6 +10,7 @@ from typing import Any
 import nir
 
 from mksgn.common.progress import track
+from mksgn.deploy.choices import BALANCE, FIXED_POINT, GRAPH_BRANCHES, HOST_SPLIT, INGEST, LOOPS
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.passes.balance import balance
 from mksgn.deploy.passes.fixed_point import fixed_point
@@ -31,7 +32,6 @@ NOT_QUANTISED = (
     "the file is not quantised, and fixed point needs integers: quantise it (mksgn-export FILE --to nir --quantize 8 "
     "--calibration npz:SAMPLES), give calibration samples (--calibration), or run it with --precision float"
 )
-INGEST, FIXED_POINT = "ingest", "fixed-point"  # passes by name; the others are named where they are listed
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def compile_graph(
         if_dt: time step of IF and I; None: `dt`. 1.0 reads v += r x, as most files with IF mean it.
         analog: names of non-spiking inputs.
         reset: what a spike does to the membrane where the file does not say: "zero", "subtract" or
-            "subtract-at-once" (mksgn/export/graph/conventions names the frameworks that mean it).
+            "subtract-at-once" (mksgn/export/choices names the frameworks that mean it).
         v_init: where a membrane starts where the file does not say: "zero", "v_reset" or "leak".
         integration: what a step does where the file does not say: "euler", "euler-unit", "euler-unit-current",
             "exponential" or "exponential-unit".
@@ -119,18 +119,15 @@ def passes(precision: str) -> tuple[Pass, ...]:
     """Return the passes after `ingest`, in order."""
     fixed = precision == "fixed"
     return (
-        Pass("graph-branches", merge_graph_branches),
-        Pass("loops", join_loops, (groups_are_joined,)),
+        Pass(GRAPH_BRANCHES, merge_graph_branches),
+        Pass(LOOPS, join_loops, (groups_are_joined,)),
         # Lava's float Processes take currents too: a program for the host alone runs there unsplit
-        Pass("host-split", partial(host_split, empty_chip=fixed)),
+        Pass(HOST_SPLIT, partial(host_split, empty_chip=fixed)),
         *((Pass(FIXED_POINT, _fixed_point, (integers_fit,)),) if fixed else ()),
-        Pass("balance", balance, (delays_compensate,)),
+        Pass(BALANCE, balance, (delays_compensate,)),
     )
 
 
 def _fixed_point(program: Program) -> Program:
     assert program.quantization is not None
     return fixed_point(program, program.quantization)
-
-
-PASS_NAMES = (INGEST, *(compiler_pass.name for compiler_pass in passes("fixed")))

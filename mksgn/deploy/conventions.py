@@ -8,8 +8,9 @@ import numpy as np
 from mksgn.deploy.compiler import compile_graph
 from mksgn.deploy.execute import run
 from mksgn.deploy.options import Reading
+from mksgn.export.choices import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
-from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO, reset_of
+from mksgn.export.graph.conventions import reset_of
 from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.kinds import GRADED, LEAKLESS, SPIKING
 

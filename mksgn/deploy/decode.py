@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mksgn.deploy.choices import DECODINGS
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program.program import Program
-
-HOW = ("sum", "max", "last", "first-spike")
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Decoding:
     prediction is the class of the largest score, of equal ones the first.
 
     Args:
-        how: One of HOW.
+        how: One of DECODINGS.
         output: Name of the output; "" for the only one.
     """
 
@@ -31,8 +30,8 @@ class Decoding:
     def of(cls, text: str) -> "Decoding":
         """Read HOW or HOW@OUTPUT. Raises DeployError for another word."""
         how, _, output = text.partition("@")
-        if how not in HOW:
-            raise DeployError(f"decode {text!r}: choose {', '.join(HOW)}, and with several outputs HOW@OUTPUT")
+        if how not in DECODINGS:
+            raise DeployError(f"decode {text!r}: choose {', '.join(DECODINGS)}, and with several outputs HOW@OUTPUT")
         return cls(how, output)
 
     def __str__(self) -> str:

@@ -3,17 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import nir
 import typer
 
 from mksgn.common.choices import beginning, choice
 from mksgn.deploy.backends import BACKENDS
+from mksgn.deploy.choices import CHIP_NAMES
 from mksgn.deploy.errors import DeployError
-from mksgn.deploy.placement.chips import CHIPS
-from mksgn.export.graph.conventions import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO, with_conventions
-from mksgn.export.graph.standard import standard_form
+from mksgn.export.choices import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO
+
+if TYPE_CHECKING:
+    import nir
 
 MOST_STEPS = 100_000  # of a sample: a spike of each neuron at each step is held where trains are recorded
 
@@ -43,8 +44,8 @@ ChipName = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help=f"Chip of the placement: {', '.join(CHIPS)}, or one of --chip-file.",
-        autocompletion=beginning(tuple(CHIPS)),
+        help=f"Chip of the placement: {', '.join(CHIP_NAMES)}, or one of --chip-file.",
+        autocompletion=beginning(CHIP_NAMES),
     ),
 ]
 PLACES = ("compact", "balanced")
@@ -78,8 +79,11 @@ class Reading:
     def options(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def applied(self, graph: nir.NIRGraph) -> nir.NIRGraph:
+    def applied(self, graph: "nir.NIRGraph") -> "nir.NIRGraph":
         """Return the graph with what it leaves open written into it, as `compile_graph` reads it."""
+        from mksgn.export.graph.conventions import with_conventions
+        from mksgn.export.graph.standard import standard_form
+
         return with_conventions(
             standard_form(graph),
             self.reset,

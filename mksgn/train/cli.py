@@ -1,6 +1,5 @@
 """mksgn-train: skeleton clips → model.pt, or teacher.pt."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,26 +7,22 @@ from typing import Annotated, Any
 import typer
 
 from mksgn.common.choices import beginning
-from mksgn.common.console import Json, new_app, output, run_app, set_quiet, wrote
+from mksgn.common.console import Json, importing, new_app, output, run_app, set_quiet, wrote
 from mksgn.common.errors import BadInputError
 from mksgn.common.progress import track
-from mksgn.train import checkpoint, config, description, loop
-from mksgn.train.datasets import SOURCES, ClipSet, open_source
+from mksgn.train.choices import MOST_EPOCHS, PRESET_NAMES, SOURCE_FORMS
 from mksgn.train.options import Split
-from mksgn.train.parallel import check_device, leads
-from mksgn.train.resume import MODEL_FILE, TEACHER_FILE, training_files
 
+NAME = "mksgn-train"
 app = new_app("Train MK-SGN's student, or its teacher, on skeleton clips.")
-
-FORMS = ", ".join(source.form for source in SOURCES.values())
-
 
 Configuration = Annotated[
     str | None,
     typer.Argument(
         metavar="[CONFIG]",
-        autocompletion=beginning(tuple(config.PRESETS)),
-        help="demo (the default), small, base, frugal, paper, or a YAML file; a model.pt with --quantization-aware or --describe",
+        autocompletion=beginning(PRESET_NAMES),
+        help=f"{PRESET_NAMES[0]} (the default), {', '.join(PRESET_NAMES[1:])}, or a YAML file; a model.pt with "
+        "--quantization-aware or --describe",
     ),
 ]
 Changes = Annotated[
@@ -50,11 +45,11 @@ DESCRIBE = "do not train; print parameters, MACs and firing rates of CONFIG, or 
 @app.command()
 def train(
     configuration: Configuration = None,
-    data: Annotated[str, typer.Option(help=f"SOURCE: {FORMS}")] = "synthetic",
+    data: Annotated[str, typer.Option(help=f"SOURCE: {', '.join(SOURCE_FORMS.values())}")] = "synthetic",
     out: Annotated[Path, typer.Option(help="folder for model.pt, metrics.jsonl and config.json")] = Path("runs/train"),
     split: Split = None,
     epochs: Annotated[
-        int | None, typer.Option(help="number of epochs; default: the config's", min=1, max=config.MOST_EPOCHS)
+        int | None, typer.Option(help="number of epochs; default: the config's", min=1, max=MOST_EPOCHS)
     ] = None,
     limit: Annotated[int | None, typer.Option(help="train on at most N clips", min=1)] = None,
     seed: Annotated[int, typer.Option(help="seed of weights, batches and synthetic clips", min=0, max=2**31)] = 0,
@@ -84,6 +79,12 @@ def train(
     """
     if as_json and not describe:
         raise BadInputError("--json prints the description of --describe; give both")
+    with importing(NAME):
+        from mksgn.train import checkpoint, config, description, loop
+        from mksgn.train.command import print_epoch, settings_of
+        from mksgn.train.datasets import open_source
+        from mksgn.train.parallel import check_device, leads
+        from mksgn.train.resume import MODEL_FILE, TEACHER_FILE, training_files
     if describe:
         names = config.PRESETS if configuration is None else [configuration]
         clips = description.Clips(data, split, limit, seed)
@@ -92,7 +93,7 @@ def train(
         return
     if teacher and distill is not None:
         raise BadInputError("--teacher trains a teacher, --distill a student: give one of them")
-    settings, start = _settings(configuration, quantization_aware, out, epochs, changes or (), teacher=teacher)
+    settings, start = settings_of(configuration, quantization_aware, out, epochs, changes or (), teacher=teacher)
     product = TEACHER_FILE if teacher else MODEL_FILE
     set_quiet(output.quiet or not leads())
     if leads():
@@ -118,53 +119,8 @@ def train(
         wrote(file, f"  sha256 {checkpoint.sha256(file)[:16]}…")
 
 
-def _settings(
-    configuration: str | None, bits: int | None, out: Path, epochs: int | None, changes: Sequence[str], *, teacher: bool
-) -> tuple[config.TrainConfig, checkpoint.TrainedModel | None]:
-    """Return the settings, and the model that a quantisation-aware training starts from, which OUT must not hold."""
-    name = configuration or "demo"
-    if bits is None:
-        if name.endswith(".pt"):
-            raise BadInputError(
-                f"{name}: is trained; train it on with --quantization-aware BITS, or look at it with --describe"
-            )
-        return config.load(name, epochs=epochs, changes=changes), None
-    if teacher:
-        raise BadInputError(
-            "--teacher trains a teacher, which has no spikes and is not quantised; leave one option out"
-        )
-    model = Path(name)
-    if model.suffix != ".pt":
-        raise BadInputError(
-            f"--quantization-aware starts from a trained model, and CONFIG is {name}; train it first, and give its model.pt"
-        )
-    start = checkpoint.load(model)
-    if model.resolve().parent == out.resolve():
-        raise BadInputError(f"--out {out}: holds the model that the training starts from; name another folder")
-    preset = start.training.get("preset")
-    return config.load_for_fine_tuning(model, preset, bits, epochs=epochs, changes=changes), start
-
-
-def print_epoch(settings: config.TrainConfig, held_out: ClipSet, line: dict[str, Any]) -> None:
-    """Print an epoch's line of metrics.jsonl, and how many held-out clips are copies of training
-    clips."""
-    accuracy = f", held-out {line['held_out_top1']:.1%}" if "held_out_top1" in line else ""
-    losses = "  ".join(f"{name} {value:.3f}" for name, value in line["losses"].items())
-    losses = f" ({losses})" if len(line["losses"]) > 1 else ""
-    output.print(
-        f"epoch {line['epoch']:3d}/{settings.epochs}  loss {line['loss']:.3f}{losses}  train "
-        f"{line['train_top1']:.1%}{accuracy}"
-        f"  {line['seconds']:.1f} s"
-    )
-    if "held_out_copies" in line:
-        output.print(
-            f"{line['held_out_copies']} of {len(held_out)} held-out clips are bitwise copies of training clips; "
-            f"without them {line['held_out_top1_without_copies']:.1%}"
-        )
-
-
 def main() -> None:
-    run_app(app, "mksgn-train")
+    run_app(app, NAME)
 
 
 if __name__ == "__main__":

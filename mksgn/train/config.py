@@ -11,17 +11,15 @@ from pydantic.dataclasses import dataclass
 from mksgn.common import yaml_text
 from mksgn.common.errors import BadInputError
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
+from mksgn.train.choices import MOST_EPOCHS, PRESET_NAMES
 
 _PRESET_FILES = Path(__file__).parent / "data" / "presets"
-PRESETS: dict[str, dict[str, Any]] = {
-    name: yaml_text.read(_PRESET_FILES / f"{name}.yaml") for name in ("demo", "small", "base", "frugal", "paper")
-}
+PRESETS: dict[str, dict[str, Any]] = {name: yaml_text.read(_PRESET_FILES / f"{name}.yaml") for name in PRESET_NAMES}
 
 # Of a quantisation-aware training, which starts from a trained model (docs/training.md): epochs, and the share of the
 # learning rate that the model was trained with.
 FINE_TUNING_EPOCHS, FINE_TUNING_RATE = 5, 0.3
 
-MOST_EPOCHS = 10_000  # state.pt has a line of each; the presets have up to 200
 Share = Annotated[Real, Field(ge=0, le=1)]
 Weight = Annotated[Real, Field(ge=0, le=1e6)]
 Factor = Annotated[Real, Field(ge=0.01, le=100)]

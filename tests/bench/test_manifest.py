@@ -84,6 +84,7 @@ def test_a_record_that_was_changed_or_is_not_listed_is_refused(folder):
         ({"predictions": [0]}, "1 predictions for 2 clips"),
         ({"data": {"source": "synthetic", "clips": ["a"], "labels": []}}, "2 predictions for 1 clip"),
         ({"parents": ["abc"]}, r"parents\.0: String should match pattern"),
+        ({"data": {"source": "s", "clips": ["a", "b"], "classes": ["x", "y", "x"]}}, "class 'x' is named twice"),
         ({"execution": None}, "execution: Input should be a valid dictionary"),
     ],
 )

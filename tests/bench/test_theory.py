@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mksgn.bench.choices import PAPER_MODEL
 from mksgn.bench.energy_models import model_named
 from mksgn.bench.record import Layer, Record
-from mksgn.bench.theory import PAPER_MODEL, paper_formula, theory_of
+from mksgn.bench.theory import paper_formula, theory_of
 from mksgn.common.errors import BadInputError
 from tests.support.records import layer, small_run
 

@@ -11,7 +11,7 @@ import torch
 import typer
 
 from mksgn.common import console
-from mksgn.common.console import Json, fail, new_app, output, print_json, run_app, table, wrote
+from mksgn.common.console import Json, fail, importing, new_app, output, print_json, run_app, table, wrote
 from mksgn.common.errors import BadInputError, MksgnError, MksgnWarning
 
 
@@ -242,3 +242,27 @@ def test_json_has_stdout_for_itself(monkeypatch, capsys):
 def test_what_is_no_terminal_has_the_columns_that_the_environment_says(monkeypatch, columns, width):
     monkeypatch.setenv("COLUMNS", columns)
     assert console.piped_width() == width
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [(None, 1), ("2", 2)])
+def test_a_commands_imports_leave_torch_with_one_thread(monkeypatch, chosen, expected):
+    """Unless the user chose their number."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    before, handler = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
+    try:
+        torch.set_num_threads(2)
+        with importing("paint"):
+            assert signal.getsignal(signal.SIGINT) is not handler
+        assert torch.get_num_threads() == expected
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_imports_that_fail_leave_ctrl_c_as_it_was():
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(BadInputError), importing("paint"):
+        raise BadInputError("a brush is missing")
+    assert signal.getsignal(signal.SIGINT) is handler

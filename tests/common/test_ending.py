@@ -76,3 +76,34 @@ def test_an_interruption_while_modules_are_imported(stage):
         f"mksgn.common.entry.{stage}()"
     )
     assert ended(script) == (130, "", f"mksgn-{stage}: interrupted\n")
+
+
+WORKING = [
+    ("train", "demo"),
+    ("export", "model.pt"),
+    ("deploy", "model.nir"),
+    ("bench", "run", "model.nir", "--data", "synthetic"),
+    ("bench", "report", "run"),
+    ("bench", "check", "run"),
+    ("bench", "compare", "reference", "run"),
+    ("bench", "nir-data", "run", "-o", "run.h5"),
+    ("bench", "compare-chip", "run"),
+    ("bench", "sweep", "grid.yaml"),
+]
+
+
+@pytest.mark.parametrize("arguments", WORKING, ids=lambda arguments: " ".join(arguments[:2]))
+def test_an_interruption_while_a_command_imports_its_work(arguments):
+    """A library may swallow the exception that Ctrl-C raises; the finder does."""
+    script = (
+        "import importlib.abc, mksgn.common.entry\n"
+        "class Finder(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('numpy', 'distributed'):\n"
+        "            try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "            except KeyboardInterrupt: print('swallowed')\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        f"sys.argv = {['mksgn', *arguments[1:]]!r}\n"
+        f"mksgn.common.entry.{arguments[0]}()"
+    )
+    assert ended(script) == (130, "", f"mksgn-{arguments[0]}: interrupted\n")

@@ -9,7 +9,7 @@ import pytest
 
 from mksgn.common.errors import BadInputError, MksgnError
 from mksgn.deploy import compile_graph, compiler, run
-from mksgn.deploy.compiler import PASS_NAMES
+from mksgn.deploy.choices import PASS_NAMES
 from mksgn.deploy.errors import DeployError, PassError
 from mksgn.export.graph import files
 from mksgn.export.quantization.quantize import quantize

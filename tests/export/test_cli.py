@@ -10,7 +10,7 @@ import torch
 
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import compile_graph, run
-from mksgn.export import cli, export_to_nir
+from mksgn.export import cli, command, export_to_nir
 from mksgn.export.errors import ExportError, ParityError
 from mksgn.export.graph import files
 from mksgn.export.graph.metadata import json_of
@@ -100,7 +100,7 @@ def test_a_portable_onnx_file_gives_the_same_spikes(folder, tmp_path, profile, q
 
 def test_verify_runs_the_onnx_file_that_was_written(folder, tmp_path, monkeypatch):
     onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'mksgn[onnx]'")
-    write = cli.onnx_file.write
+    write = command.onnx_file.write
 
     def spoilt(model, path):
         weight = next(w for w in model.graph.initializer if w.name.startswith("block1_sgc") and "bias" in w.name)
@@ -108,7 +108,7 @@ def test_verify_runs_the_onnx_file_that_was_written(folder, tmp_path, monkeypatc
         weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), weight.name))
         write(model, path)
 
-    monkeypatch.setattr(cli.onnx_file, "write", spoilt)
+    monkeypatch.setattr(command.onnx_file, "write", spoilt)
     with pytest.raises(ParityError, match=r"onnxruntime ↔ NIR reference\), first in block1_sgc"):
         cli.export(folder / "model.pt", to="onnx", out=tmp_path / "m.onnx", calibration="synthetic", verify_clips=2)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mksgn.bench.errors import FaultyRecordError
+from mksgn.common.console import output, print_json
 
 SCHEMA = "mksgn.check/1"
 
@@ -66,6 +67,14 @@ class CheckResult:
             "unchecked": listed(self.unchecked),
             "remarks": listed(self.remarks),
         }
+
+    def show(self, *, as_json: bool) -> None:
+        """Print the lines, or the document."""
+        if as_json:
+            print_json(self.document())
+            return
+        for line in self.lines():
+            output.print(line)
 
     def raise_faults(self) -> None:
         """Raise FaultyRecordError (exit code 2) with every fault, if there is one."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from mksgn.bench.choices import PAPER_MODEL
 from mksgn.bench.compare.runs import Comparison, Difference
 from mksgn.bench.errors import BoundMissedError
 from mksgn.bench.record import EnergyEntry, Record
-from mksgn.bench.theory import PAPER_MODEL
 from mksgn.common.errors import BadInputError
 
 ROUNDING = 1e-9  # a difference equal to a decimal limit but for float rounding keeps it

@@ -8,12 +8,13 @@ from typing import Any
 from mksgn.bench import ann
 from mksgn.bench.accuracy import wilson
 from mksgn.bench.ann import AnnRow
+from mksgn.bench.choices import PAPER_MODEL
 from mksgn.bench.claims import Published, Repriced, reprice, synaptic_ops
 from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.gcn import GcnRow, comparison, network_name
 from mksgn.bench.numbers import ratio, unit_of_energy
 from mksgn.bench.record import Accuracy, Claim, EnergyEntry, Layer, Record
-from mksgn.bench.theory import PAPER_MODEL, LayerTheory, Theory, theory_of
+from mksgn.bench.theory import LayerTheory, Theory, theory_of
 from mksgn.bench.verdicts import evaluate_claims, relevant
 
 REPORT_FILES = ("report.html", "report.md")

@@ -7,10 +7,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from mksgn.bench import numbers
+from mksgn.bench.choices import PAPER_MODEL
 from mksgn.bench.energy_models import DATA
 from mksgn.bench.gcn import CAVEATS
 from mksgn.bench.report.facts import Facts
-from mksgn.bench.theory import PAPER_MODEL
 
 FILTERS = (
     numbers.count, numbers.amount, numbers.rounded, numbers.energy, numbers.share, numbers.percent, numbers.words,

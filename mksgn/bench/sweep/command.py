@@ -1,20 +1,18 @@
-"""What `mksgn-bench sweep` does once its packages are there: run the grid, and print its Pareto fronts."""
+"""The work of mksgn-bench sweep, which mksgn/bench/cli.py imports when the command runs."""
 
 from pathlib import Path
 
 from mksgn.bench.energy_models import EnergyModel, model_named
-from mksgn.bench.record import Record
-from mksgn.bench.sweep import pareto
+from mksgn.bench.sweep import pareto, sweep
 from mksgn.bench.sweep.folder import SWEEP, pictures
-from mksgn.bench.sweep.grid import read
-from mksgn.bench.sweep.sweep import sweep
+from mksgn.bench.sweep.grid import Grid
 from mksgn.common.console import output, wrote
 from mksgn.deploy.placement.chips import Chip
 from mksgn.export.errors import ParityError
 
 
 def sweep_and_show(
-    grid: Path,
+    grid: Grid,
     out: Path,
     models: list[EnergyModel],
     chips: list[Chip],
@@ -24,34 +22,29 @@ def sweep_and_show(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Run a grid's points, write the sweep's folder, and print the front under each energy model.
+    """Run a grid's points, write the front's table and picture, and print it.
 
     Args:
-        grid: The YAML file.
+        grid: The points, and the energy models of the front.
         out: Folder of the sweep.
         models: The known energy models.
         chips: The known chips.
-        workers: Local processes; None: one per core.
+        workers: Processes on this machine; None starts one per core.
         scheduler: Address of a Dask scheduler to use instead.
         resume: Continue the sweep in `out`.
-        overwrite: Replace it.
+        overwrite: Replace the sweep in `out`.
 
     Raises:
-        BadInputError: As `read` and `sweep`.
-        ParityError: Spikes of a point differ from torch's. Everything is written by then.
+        ParityError: A point's spikes differ from torch's.
     """
-    requested = read(grid, chips)
-    shown = [model_named(name, models) for name in requested.energy_models]
+    shown = [model_named(name, models) for name in grid.energy_models]
 
-    def tables(place: Path, records: dict[str, Record]) -> None:
-        pareto.write(place, requested, pareto.rows(requested, records, shown))
-
-    records = sweep(
-        requested, out, workers=workers, scheduler=scheduler, resume=resume, overwrite=overwrite,
-        models=models, chips=chips, tables=tables,
+    records = sweep.sweep(
+        grid, out, workers=workers, scheduler=scheduler, resume=resume, overwrite=overwrite, models=models, chips=chips,
+        tables=lambda place, records: pareto.write(place, grid, pareto.rows(grid, records, shown)),
     )  # fmt: skip
-    points = pareto.rows(requested, records, shown)
-    for part in pareto.shown(points, requested.energy_models):
+    points = pareto.rows(grid, records, shown)
+    for part in pareto.shown(points, grid.energy_models):
         output.print(part)
     if output.quiet:
         wrote(out)

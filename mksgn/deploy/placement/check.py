@@ -14,7 +14,7 @@ from mksgn.deploy.placement.place import Placement, place
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FixedNeuron, Neuron
 from mksgn.deploy.program.program import Product, Program
-from mksgn.export.graph.conventions import SUBTRACT, SUBTRACT_AT_ONCE, ZERO
+from mksgn.export.choices import SUBTRACT, SUBTRACT_AT_ONCE, ZERO
 
 # A product unit as a LIF neuron: two synapses of this weight, a threshold between one and two of
 # them, and no memory beyond the step, since 64 · 2 sub-units times (4096 - 4095) / 4096 are

@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 
 from mksgn.common.schemas import read_yaml, unique
+from mksgn.deploy.choices import CHIPS_FILE
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.placement.chip_file import ChipEntry, ChipsFile, Mesh, Stated
 from mksgn.export import loihi
 
-DATA = Path(__file__).parents[1] / "data"
 RESOURCES = ("neurons", "synaptic bits", "input axons", "output axons")  # of a core, in the order of Chip.core_limits
 CORES_REACHED = "cores reached by a neuron"
 
@@ -116,7 +116,7 @@ def known_chips(extra_files: Iterable[Path | str] = ()) -> list[Chip]:
 
 def entries(extra_files: Iterable[Path | str] = ()) -> list[ChipEntry]:
     """The same as the files state them, with the evidence of every number."""
-    paths = (DATA / "chips.yaml", *map(Path, extra_files))
+    paths = (CHIPS_FILE, *map(Path, extra_files))
     return unique(((path, entry) for path in paths for entry in read_yaml(path, ChipsFile).chips), "a chip")
 
 

@@ -15,28 +15,11 @@ import nir
 import numpy as np
 
 from mksgn.common.errors import BadInputError
+from mksgn.export.choices import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO
 from mksgn.export.graph.flatten import flatten
-from mksgn.export.graph.integration import EULER, INTEGRATIONS, integrated
+from mksgn.export.graph.integration import integrated
 from mksgn.export.graph.kinds import FIRING, GRADED, SPIKING
 
-ZERO, SUBTRACT, SUBTRACT_AT_ONCE = "zero", "subtract", "subtract-at-once"
-RESETS = {  # what a spike does to the membrane, and the frameworks that mean it
-    ZERO: "v = v_reset, as NIR says (norse, SpikingJelly, Lava)",
-    SUBTRACT: "the next step's v, after its decay, is smaller by v_threshold - v_reset (snnTorch, spyx)",
-    SUBTRACT_AT_ONCE: "v is smaller by it before the next decay (SpikingJelly with v_reset=None; sinabs and "
-    "rockpool, which may fire several times in a step)",
-}
-V_INITS = {  # where a membrane starts
-    ZERO: "0 (snnTorch, spyx, sinabs, rockpool)",
-    "v_reset": "v_reset (SpikingJelly)",
-    "leak": "v_leak (norse)",
-}
-
-
-SPIKE_DELAYS = {  # steps from a threshold that is passed to the spike that leaves
-    0: "at once, as NIR says",
-    1: "in the next step, except into the neurons themselves (spyx)",
-}
 _KNOWN: dict[str, Mapping[Any, str]] = {
     "reset": RESETS,
     "v_init": V_INITS,

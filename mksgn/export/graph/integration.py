@@ -11,17 +11,10 @@ import nir
 import numpy as np
 
 from mksgn.common.errors import BadInputError
+from mksgn.export.choices import EULER, INTEGRATIONS
 from mksgn.export.graph.kinds import CURRENT_BASED, GRADED, LEAKLESS, SPIKING
 
 Array = np.ndarray
-EULER = "euler"
-INTEGRATIONS = {  # what a step does to membrane and synaptic current, and the frameworks that mean it
-    EULER: "v += dt/tau (v_leak + r x - v), as NIR says (snnTorch, SpikingJelly, norse)",
-    "euler-unit": "v = (1 - dt/tau) v + x, whatever r and w_in say (spyx)",
-    "euler-unit-current": "v as euler, i = (1 - dt/tau_syn) i + x, whatever w_in says (norse's LIFCell)",
-    "exponential": "v = e v + (1 - e)(v_leak + r x), e = exp(-dt/tau) (sinabs)",
-    "exponential-unit": "v = e v + x, i = e_syn (i + x), whatever r and w_in say (rockpool)",
-}
 
 
 def _as_the_file_says(kept: Array, r: Array) -> Array:

@@ -11,7 +11,8 @@ from typing import Any
 import nir
 import numpy as np
 
-from mksgn.export.graph.conventions import SUBTRACT, initial_of, reset_of, subtracted
+from mksgn.export.choices import SUBTRACT
+from mksgn.export.graph.conventions import initial_of, reset_of, subtracted
 from mksgn.export.graph.kinds import CURRENT_BASED, LEAKLESS
 
 PerNeuron = float | np.ndarray  # a float where all neurons share it

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import nir
 import numpy as np
 
+from mksgn.export.choices import ZERO
 from mksgn.export.errors import UnsupportedNodeError
-from mksgn.export.graph.conventions import ZERO, initial_of, reset_of
+from mksgn.export.graph.conventions import initial_of, reset_of
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
 from mksgn.export.graph.order import feed_forward_order, sources_of
 from mksgn.export.onnx.graph import CLIPS, FOLDED, OnnxGraph, Signal, require

@@ -8,9 +8,10 @@ import nir
 import numpy as np
 
 from mksgn.common.errors import BadInputError
+from mksgn.export.choices import EULER, ZERO
 from mksgn.export.errors import ExportError
 from mksgn.export.graph.arrays import Arrays, arrays_by_input
-from mksgn.export.graph.conventions import EULER, ZERO, with_conventions
+from mksgn.export.graph.conventions import with_conventions
 from mksgn.export.graph.standard import standard_form
 from mksgn.export.quantization.quantize import quantize
 

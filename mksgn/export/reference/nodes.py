@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mksgn.export.choices import SUBTRACT
 from mksgn.export.errors import UnsupportedNodeError
-from mksgn.export.graph.conventions import SUBTRACT, initial_of, reset_of, subtracted
+from mksgn.export.graph.conventions import initial_of, reset_of, subtracted
 from mksgn.export.graph.kinds import CURRENT_BASED, SPIKING
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, ints
 

@@ -19,17 +19,12 @@ import torch
 from torch import Tensor
 
 from mksgn.common.errors import first_line
+from mksgn.export.choices import SIMULATORS
 from mksgn.export.errors import ExportError, MissingToolError
 from mksgn.export.lowering.portable import to_portable
 from mksgn.export.lowering.portable_attention import structured_spikes
 
 Spikes = dict[str, np.ndarray]
-REMEDY = {
-    "spikingjelly": "needs Python 3.11 or later: pip install 'spikingjelly>=2'",
-    "snntorch": "pip install snntorch nirtorch",
-    "norse": "pip install norse",
-    "onnxruntime": "pip install 'mksgn[onnx]'",
-}
 MODULES = {
     "spikingjelly": "spikingjelly.activation_based.nir_exchange",
     "snntorch": "snntorch.import_nir",
@@ -52,8 +47,8 @@ def check(names: tuple[str, ...]) -> None:
 
 
 def _check_known(name: str) -> None:
-    if name not in REMEDY:
-        raise ExportError(f"--against {name}: unknown simulator; choose from {', '.join(REMEDY)}")
+    if name not in SIMULATORS:
+        raise ExportError(f"--against {name}: unknown simulator; choose from {', '.join(SIMULATORS)}")
 
 
 def spikes(
@@ -69,7 +64,7 @@ def spikes(
     """Run a graph in a simulator, all state starting at 0.
 
     Args:
-        simulator: One of REMEDY's names.
+        simulator: One of SIMULATORS's names.
         graph: The network, in either profile.
         inputs: (L, *input shape), constant over the steps.
         steps: Number of time steps S.
@@ -182,5 +177,5 @@ def _import(simulator: str) -> ModuleType:
         return importlib.import_module(MODULES[simulator])
     except ImportError as error:
         raise MissingToolError(
-            f"--against {simulator}: it cannot be imported here ({error}); {REMEDY[simulator]}"
+            f"--against {simulator}: it cannot be imported here ({error}); {SIMULATORS[simulator]}"
         ) from error

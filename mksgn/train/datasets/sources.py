@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mksgn.common.errors import BadInputError
+from mksgn.train.choices import SOURCE_FORMS
 from mksgn.train.datasets import ctrgcn_npz, ntu, ntu_skeleton, nw_ucla, pyskl_pkl, synthetic, utd_mhad
 from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_selection, spread
 
@@ -12,39 +13,26 @@ __all__ = ["SOURCES", "Clip", "ClipSet", "LazyClips", "open_source"]
 
 @dataclass(frozen=True)
 class Source:
-    """A scheme of SOURCE."""
+    """A scheme of SOURCE; SOURCE_FORMS has what a user types."""
 
-    form: str  # as a user types it
     splits: tuple[str, ...]
     open: Callable[[str, str | None, str, int | None, int], ClipSet]  # path, split, part, limit, seed
 
 
 SOURCES: dict[str, Source] = {
-    "synthetic": Source(
-        "synthetic", (synthetic.SPLIT,), lambda path, split, part, limit, seed: synthetic.read(limit, part, seed)
-    ),
+    "synthetic": Source((synthetic.SPLIT,), lambda path, split, part, limit, seed: synthetic.read(limit, part, seed)),
     "nw-ucla": Source(
-        "nw-ucla:PATH",
         tuple(nw_ucla.SPLITS),
         lambda path, split, part, limit, seed: spread(nw_ucla.read(path, split or "xview", part), limit),
     ),
     "ntu": Source(
-        "ntu:PATH",
-        tuple(ntu.SPLITS),
-        lambda path, split, part, limit, seed: ntu_skeleton.read(path, split or "xsub", part, limit),
+        tuple(ntu.SPLITS), lambda path, split, part, limit, seed: ntu_skeleton.read(path, split or "xsub", part, limit)
     ),
     "ctrgcn": Source(
-        "ctrgcn:FILE.npz",
-        ctrgcn_npz.SPLITS,
-        lambda path, split, part, limit, seed: ctrgcn_npz.read(path, split, part, limit),
+        ctrgcn_npz.SPLITS, lambda path, split, part, limit, seed: ctrgcn_npz.read(path, split, part, limit)
     ),
-    "pyskl": Source(
-        "pyskl:FILE.pkl",
-        pyskl_pkl.SPLITS,
-        lambda path, split, part, limit, seed: pyskl_pkl.read(path, split, part, limit),
-    ),
+    "pyskl": Source(pyskl_pkl.SPLITS, lambda path, split, part, limit, seed: pyskl_pkl.read(path, split, part, limit)),
     "utd-mhad": Source(
-        "utd-mhad:PATH",
         tuple(utd_mhad.SPLITS),
         lambda path, split, part, limit, seed: spread(utd_mhad.read(path, split or "xsub", part), limit),
     ),
@@ -57,7 +45,7 @@ def open_source(
     """Open the clips that SOURCE names.
 
     Args:
-        source: `synthetic`, or a scheme and a path, such as `nw-ucla:PATH` (see SOURCES).
+        source: `synthetic`, or a scheme and a path, such as `nw-ucla:PATH` (see SOURCE_FORMS).
         split: One of the source's; default: nw-ucla xview, ntu, pyskl and utd-mhad xsub, of a
             ctrgcn file the one that its name says.
         part: "train" or "test".
@@ -73,11 +61,12 @@ def open_source(
     scheme, colon, path = source.partition(":")
     known = SOURCES.get(scheme)
     if known is None:
-        forms = ", ".join(known.form for known in SOURCES.values())
-        raise BadInputError(f"unknown source {source!r}: use one of {forms}{_arrays_hint(source)}")
-    takes_path = ":" in known.form
+        raise BadInputError(
+            f"unknown source {source!r}: use one of {', '.join(SOURCE_FORMS.values())}{_arrays_hint(source)}"
+        )
+    takes_path = ":" in SOURCE_FORMS[scheme]
     if takes_path != bool(path) or (colon and not takes_path):
-        raise BadInputError(f"source {source!r} must have the form {known.form}")
+        raise BadInputError(f"source {source!r} must have the form {SOURCE_FORMS[scheme]}")
     check_selection(scheme, known.splits, split, part, limit)
     return known.open(path, split, part, limit, seed)
 

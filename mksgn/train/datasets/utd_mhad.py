@@ -20,6 +20,8 @@ Skeleton_joint_order.txt in the authors' sample code.
 import io
 import re
 import warnings
+import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +30,7 @@ import numpy as np
 from mksgn.common.errors import BadInputError
 from mksgn.common.extras import require
 from mksgn.common.progress import track
+from mksgn.common.reading import read_bytes
 from mksgn.train.datasets.clips import Clip, ClipSet, check_finite, check_selection, clip_folder
 from mksgn.train.skeletons import graph
 
@@ -61,6 +64,8 @@ _FOLDER = (
     "clip, such as Skeleton/a1_s1_t1_skeleton.mat; unpack Skeleton.zip of the data set's page"
 )
 _FETCH = "fetch the file again"
+CLIP_BYTES = 1 << 24  # of one clip, compressed or not: 35,000 frames of 20 joints, 19 minutes at 30 a second
+_HEADER, _COMPRESSED = 128, 15  # bytes before the first element of MATLAB 5, and the code of a compressed one
 _ELEMENT_TYPES = (1, 2, 3, 4, 5, 6, 7, 9, 12, 13)  # MATLAB 5's codes of numbers
 # the variable's name as an element of MATLAB 5, in either byte order: type 1 or 16, size, text filled up to 8 bytes
 _VARIABLE_NAME = re.compile(rb"[\x00\x01\x10]{4}[\x00\x06]{4}d_skel..(.{4})", re.DOTALL)
@@ -147,12 +152,11 @@ def _variable(path: Path) -> np.ndarray:
     require(f"{SOURCE}:PATH", "utd-mhad", "scipy.io")
     from scipy.io import loadmat
 
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
+    content = read_bytes(path, CLIP_BYTES, _FETCH)
     if content.startswith((b"MATLAB 7.3", b"\x89HDF")):
         raise BadInputError(f"{path}: a MATLAB 7.3 file, expected MATLAB 5: save it in MATLAB with -v7, or {_FETCH}")
+    if _inflates(content):
+        raise BadInputError(f"{path}: inflates to more than {CLIP_BYTES:,} bytes, the limit of a clip: {_FETCH}")
     not_numbers = f"{path}: {VARIABLE} is not an array of real numbers: {_FETCH}"
     if not _holds_numbers(content):
         raise BadInputError(not_numbers)
@@ -171,6 +175,22 @@ def _variable(path: Path) -> np.ndarray:
     return found
 
 
+def _inflates(content: bytes) -> bool:
+    """Whether the compressed elements exceed CLIP_BYTES together; loadmat would inflate each as a whole."""
+    at, left = _HEADER, CLIP_BYTES
+    while at + 8 <= len(content) and left >= 0:
+        kind, size = (int.from_bytes(content[at + i : at + i + 4], _order_of(content)) for i in (0, 4))
+        if kind == _COMPRESSED:
+            with suppress(zlib.error):  # loadmat says what is damaged
+                left -= len(zlib.decompressobj().decompress(content[at + 8 : at + 8 + size], left + 1))
+        at += 8 + size
+    return left < 0
+
+
+def _order_of(content: bytes) -> Literal["little", "big"]:
+    return "little" if content[126:128] == b"IM" else "big"
+
+
 def _holds_numbers(content: bytes) -> bool:
     """Check the type code of d_skel's data, which follows its name, in a file that is not compressed.
 
@@ -180,5 +200,6 @@ def _holds_numbers(content: bytes) -> bool:
     found = _VARIABLE_NAME.search(content)
     if found is None:
         return True
-    order: Literal["little", "big"] = "little" if content[126:128] == b"IM" else "big"
-    return int.from_bytes(found[1], order) & 0xFFFF in _ELEMENT_TYPES  # the upper half is the size of a small element
+    return (
+        int.from_bytes(found[1], _order_of(content)) & 0xFFFF in _ELEMENT_TYPES
+    )  # the upper half is the size of a small element

@@ -11,9 +11,10 @@ import yaml
 
 from mksgn.common.errors import BadInputError
 from mksgn.common.schemas import json_schema_of
+from mksgn.deploy.choices import CHIPS_FILE
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.placement.chip_file import SCHEMA, ChipsFile, Limits, markdown
-from mksgn.deploy.placement.chips import CHIPS, DATA, LOIHI1, LOIHI2, Chip, chip_named, entries, known_chips
+from mksgn.deploy.placement.chips import CHIPS, LOIHI1, LOIHI2, Chip, chip_named, entries, known_chips
 from mksgn.export import loihi as ranges
 from tests.support.paths import DOCS, EXAMPLES
 
@@ -89,11 +90,11 @@ def test_an_unknown_chip_is_refused_with_the_known_ones(name):
 
 
 def test_the_schema_checked_in_is_the_code_s_and_accepts_our_file():
-    schema = (DATA / "chips.schema.json").read_text(encoding="utf-8")
+    schema = CHIPS_FILE.with_name("chips.schema.json").read_text(encoding="utf-8")
     assert schema == json_schema_of(ChipsFile, SCHEMA, "validation") + "\n", "run make schema"
     validator = jsonschema.Draft202012Validator(json.loads(schema))
     validator.check_schema(json.loads(schema))
-    validator.validate(yaml.safe_load((DATA / "chips.yaml").read_text(encoding="utf-8")))
+    validator.validate(yaml.safe_load(CHIPS_FILE.read_text(encoding="utf-8")))
 
 
 def test_the_page_has_the_table_that_the_code_writes():

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mksgn.deploy.compiler import PASS_NAMES, compile_graph
+from mksgn.deploy.choices import PASS_NAMES
+from mksgn.deploy.compiler import compile_graph
 from mksgn.deploy.program.text import text
 from tests.support.graphs import quantised_student_like
 from tests.support.programs import recurrent_loop, resets, residual_chain, simple

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import compile_graph, run
+from mksgn.export.choices import INTEGRATIONS
 from mksgn.export.graph import files
 from mksgn.export.graph.conventions import with_conventions
-from mksgn.export.graph.integration import INTEGRATIONS, integrated
+from mksgn.export.graph.integration import integrated
 from mksgn.export.graph.membranes import membrane_of
 from mksgn.export.quantization.any_graph import quantize_any
 from tests.support.graphs import DT, F32, affine, chain, graph, inp, linear, out, spikes

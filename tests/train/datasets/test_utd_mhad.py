@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import re
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -274,7 +276,23 @@ def test_what_is_not_a_matlab_5_file_is_refused(tmp_path, data, message):
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    assert "cannot be read (No such file or directory)" in refused(tmp_path / "a1_s1_t1_skeleton.mat")
+    assert "no such file; fetch the file again" in refused(tmp_path / "a1_s1_t1_skeleton.mat")
+
+
+def test_a_pipe_and_a_file_of_another_size_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "a1_s1_t1_skeleton.mat")
+    assert "is a named pipe" in refused(tmp_path / "a1_s1_t1_skeleton.mat")
+    (tmp_path / "a1_s1_t2_skeleton.mat").write_bytes(bytes(utd_mhad.CLIP_BYTES + 1))
+    assert "has 16,777,217 bytes, the limit is 16,777,216" in refused(tmp_path / "a1_s1_t2_skeleton.mat")
+
+
+def test_what_inflates_beyond_a_clip_is_refused_before_it_is_read(tmp_path):
+    path = write(tmp_path, values=np.zeros((20, 3, 1 << 19)), compressed=True)
+    assert path.stat().st_size < 1 << 20
+    tracemalloc.start()
+    assert "inflates to more than 16,777,216 bytes" in refused(path)
+    assert tracemalloc.get_traced_memory()[1] < 40 << 20  # its values have 252 MB
+    tracemalloc.stop()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The exceptions that end a guarded run of Lava."""
 
 from mksgn.common.errors import MksgnError
+from mksgn.common.quoting import printable
 
 
 class _ChildTraceback(Exception):  # noqa: N818
@@ -19,7 +20,7 @@ class LavaRuntimeError(MksgnError):
             self.__cause__ = _ChildTraceback(f'\n"""\n{traceback}"""')
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return printable(str(self.args[0]))
 
 
 class LavaDeadlineError(LavaRuntimeError):

@@ -31,7 +31,7 @@ SOON_S = 3.0  # from any other cause to the end of all
 WALL_S = 60  # only protects the tests
 
 IMPORTS = """
-import mksgn.bench.cli, mksgn.deploy.cli
+import mksgn.bench.cli, mksgn.bench.run, mksgn.bench.summary, mksgn.deploy.cli, mksgn.deploy.command
 from tests.support.lava_guards import faulty, guard
 from mksgn.deploy.lava import network as _network
 from mksgn.deploy.lava.guard.runtime import LavaRuntimeError

@@ -1,0 +1,32 @@
+"""What the options of mksgn-export and of what runs NIR files offer, as data: help imports nothing that they choose."""
+
+ZERO, SUBTRACT, SUBTRACT_AT_ONCE = "zero", "subtract", "subtract-at-once"
+RESETS = {  # what a spike does to the membrane, and the frameworks that mean it
+    ZERO: "v = v_reset, as NIR says (norse, SpikingJelly, Lava)",
+    SUBTRACT: "the next step's v, after its decay, is smaller by v_threshold - v_reset (snnTorch, spyx)",
+    SUBTRACT_AT_ONCE: "v is smaller by it before the next decay (SpikingJelly with v_reset=None; sinabs and "
+    "rockpool, which may fire several times in a step)",
+}
+V_INITS = {  # where a membrane starts
+    ZERO: "0 (snnTorch, spyx, sinabs, rockpool)",
+    "v_reset": "v_reset (SpikingJelly)",
+    "leak": "v_leak (norse)",
+}
+SPIKE_DELAYS = {  # steps from a threshold that is passed to the spike that leaves
+    0: "at once, as NIR says",
+    1: "in the next step, except into the neurons themselves (spyx)",
+}
+EULER = "euler"
+INTEGRATIONS = {  # what a step does to membrane and synaptic current, and the frameworks that mean it
+    EULER: "v += dt/tau (v_leak + r x - v), as NIR says (snnTorch, SpikingJelly, norse)",
+    "euler-unit": "v = (1 - dt/tau) v + x, whatever r and w_in say (spyx)",
+    "euler-unit-current": "v as euler, i = (1 - dt/tau_syn) i + x, whatever w_in says (norse's LIFCell)",
+    "exponential": "v = e v + (1 - e)(v_leak + r x), e = exp(-dt/tau) (sinabs)",
+    "exponential-unit": "v = e v + x, i = e_syn (i + x), whatever r and w_in say (rockpool)",
+}
+SIMULATORS = {  # of --against, and how each is installed
+    "spikingjelly": "needs Python 3.11 or later: pip install 'spikingjelly>=2'",
+    "snntorch": "pip install snntorch nirtorch",
+    "norse": "pip install norse",
+    "onnxruntime": "pip install 'mksgn[onnx]'",
+}

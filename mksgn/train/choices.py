@@ -1,0 +1,12 @@
+"""What the options of mksgn-train offer, as data: its help imports nothing that they choose."""
+
+PRESET_NAMES = ("demo", "small", "base", "frugal", "paper")  # the files of data/presets; the first is the default
+SOURCE_FORMS = {  # SOURCE as a user types it, by its scheme; mksgn/train/datasets/sources.py has the readers
+    "synthetic": "synthetic",
+    "nw-ucla": "nw-ucla:PATH",
+    "ntu": "ntu:PATH",
+    "ctrgcn": "ctrgcn:FILE.npz",
+    "pyskl": "pyskl:FILE.pkl",
+    "utd-mhad": "utd-mhad:PATH",
+}
+MOST_EPOCHS = 10_000  # state.pt has a line of each; the presets have up to 200
