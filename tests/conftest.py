@@ -11,6 +11,7 @@ of their own.
 import gc
 import importlib
 import importlib.util
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
+
+from mksgn.common import progress
 
 # Two workers share two cores, so that no single example has a meaningful deadline.
 # A submission does not fail by chance: the same examples each time, unless make test-random asks for others.
@@ -47,6 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("fast" if config.getoption("--fast") else "all")
     # As in the commands. Without it, each worker and each child process would start a thread per core.
     torch.set_num_threads(1)
+    # What a test prints does not depend on how fast this machine is.
+    progress.LINE_AFTER_S = math.inf
     if os.environ.get("MKSGN_LAVA") and not importlib.util.find_spec("lava"):
         raise pytest.UsageError("lava-nc is not installed, and its tests would be skipped: make setup")
 

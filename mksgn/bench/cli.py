@@ -1,33 +1,42 @@
 """mksgn-bench: count the events of a run, price them with energy models, and compare them with published figures."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mksgn.bench.choices import MOST_REPEATS, PAPER_MODEL
 from mksgn.bench.options import (
+    AllowDifferentData,
+    AllowDifferentPrices,
     Calibration,
     ClaimFiles,
     Decode,
+    Identical,
+    Markdown,
     ModelFiles,
+    ModelName,
     Overwrite,
     OverwriteFile,
     RequiredClaims,
     Resume,
     RunFolder,
     TimingFiles,
+    limit_of,
 )
-from mksgn.common.console import importing, new_app, output, run_app
+from mksgn.common.console import Json, importing, new_app, output, print_json, run_app, wrote
 from mksgn.common.extras import require
+from mksgn.deploy.backends import backend_or_default
 from mksgn.deploy.options import (
     MOST_STEPS,
     Analog,
+    Backend,
     ChipFiles,
     ChipName,
     IfTimeStep,
     Integration,
     Place,
+    Precision,
     Reading,
     Reset,
     SpikeDelay,
@@ -35,27 +44,24 @@ from mksgn.deploy.options import (
     VInit,
     check_place,
 )
+from mksgn.train.options import Split
 
 NAME = "mksgn-bench"
 app = new_app("Count a network's spikes and synaptic operations, price them, and compare them with published energies.")
-
-
-def _limit(help_text: str) -> Any:
-    return typer.Option(metavar="FRACTION", help=help_text)
 
 
 @app.command()
 def run(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="NIR file.")],
     data: Annotated[str, typer.Option(metavar="SOURCE", help="Clips, or npz:FILE or npy:X[,Y]; the test part is run.")],
-    split: Annotated[str | None, typer.Option(help="Name of the data set's split.")] = None,
+    split: Split = None,
     limit: Annotated[int | None, typer.Option(help="Largest number of samples to run.", min=1)] = None,
     steps: Annotated[
         int | None, typer.Option(help="Time steps of arrays without a time axis.", min=1, max=MOST_STEPS)
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of synthetic clips.", min=0, max=2**31)] = 0,
-    backend: Annotated[str, typer.Option(metavar="[lava|emulator]", help="What executes the network.")] = "lava",
-    precision: Annotated[str, typer.Option(metavar="[fixed|float]", help="Arithmetic of the execution.")] = "fixed",
+    backend: Backend = None,
+    precision: Precision = "fixed",
     calibration: Calibration = None,
     dt: TimeStep = 1e-4,
     if_dt: IfTimeStep = None,
@@ -80,6 +86,7 @@ def run(
     claims: ClaimFiles = None,
     require_claim: RequiredClaims = None,
     out: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/bench"),
+    as_json: Json = False,
 ) -> None:
     """Run labelled samples through any NIR graph, count events and price them.
 
@@ -96,7 +103,7 @@ def run(
         from mksgn.bench.claims import published_claims
         from mksgn.bench.energy_models import known_models
         from mksgn.bench.evaluation import EvaluationOptions
-        from mksgn.bench.report.facts import REPORT_FILES
+        from mksgn.bench.record_io import text_of
         from mksgn.bench.run import bench
         from mksgn.bench.samples import open_samples
         from mksgn.bench.shards import Settings
@@ -110,7 +117,8 @@ def run(
     chips, balance = known_chips(chip_file or ()), check_place(place) == "balanced"
     options = EvaluationOptions(chip, models, published_claims(claims or ()), chips, times, balance)
     compiling = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
-    settings = Settings(backend, precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
+    executes = backend_or_default(backend)
+    settings = Settings(executes, precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
     folder.RUN.check(out, resume=resume, overwrite=overwrite)
     samples = open_samples(data, split=split, limit=limit, seed=seed, steps=steps)
     for note in samples.notes:
@@ -121,9 +129,11 @@ def run(
         model, samples, out, settings,
         seed=drawn, options=options, resume=resume, overwrite=overwrite, shard=shard, steps=steps, calibration=given,
     )  # fmt: skip
-    summary.show(record, torch_accuracy(model, samples))
-    if (out / REPORT_FILES[0]).is_file():
-        output.print(f"report: {out / REPORT_FILES[0]}")
+    if as_json:
+        print_json(text_of(record))
+    else:
+        summary.show(record, torch_accuracy(model, samples))
+    folder.show_place(out)
     require_claims(out, record, require_claim, options.claims)
 
 
@@ -149,7 +159,7 @@ def report(
     models = known_models(energy_model) if energy_model else None
     published = published_claims(claims) if claims else None
     for path in write_reports(run_folder, models, published):
-        output.print(f"report: {path}")
+        wrote(path, word="report: ")
     require_claims(run_folder, evaluate_claims(load(run_folder), models, published), require_claim, published)
 
 
@@ -163,6 +173,7 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="Fail if the model or a parent is not found.")] = False,
     energy_model: ModelFiles = None,
     chip_file: ChipFiles = None,
+    as_json: Json = False,
 ) -> None:
     """Check a run's folder for faults.
 
@@ -177,8 +188,7 @@ def check(
     chips = known_chips(chip_file or ())
     models = known_models(energy_model) if energy_model else None
     result = check_folder(run_folder, near=near or (), strict=strict, models=models, chips=chips)
-    for line in result.lines():
-        output.print(line)
+    result.show(as_json=as_json)
     result.raise_faults()
     output.print(f"{run_folder}: no fault found")
 
@@ -192,25 +202,19 @@ def compare(
     run_folder: Annotated[
         Path, typer.Argument(metavar="RUN", help="Folder of the run to compare, a run.json, or a NIRData recording.")
     ],
-    max_drop_accuracy: Annotated[float | None, _limit("Allowed drop of top-1: 0.01 allows 0.98 after 0.99.")] = None,
-    max_rise_energy: Annotated[float | None, _limit("Allowed relative rise: 0.05 allows 105 after 100.")] = None,
-    under: Annotated[str, typer.Option(metavar="NAME", help="Energy model of --max-rise-energy.")] = PAPER_MODEL,
-    max_rise_spikes: Annotated[float | None, _limit("Allowed relative rise.")] = None,
-    max_rise_syn_ops: Annotated[float | None, _limit("Allowed relative rise.")] = None,
-    max_rise_latency: Annotated[float | None, _limit("Allowed relative rise, first input to last output.")] = None,
-    max_rise_cores: Annotated[float | None, _limit("Allowed relative rise.")] = None,
-    identical: Annotated[bool, typer.Option("--identical", help="Require equal counts and predictions.")] = False,
-    allow_different_data: Annotated[
-        bool, typer.Option("--allow-different-data", help="Evaluate the bounds even if the runs' samples differ.")
-    ] = False,
-    allow_different_prices: Annotated[
-        bool, typer.Option("--allow-different-prices", help="Leave out energies of one model at different prices.")
-    ] = False,
-    markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write Markdown; an earlier comparison there is replaced.")
-    ] = None,
+    max_drop_accuracy: Annotated[float | None, limit_of("Allowed drop of top-1: 0.01 allows 0.98 after 0.99.")] = None,
+    max_rise_energy: Annotated[float | None, limit_of("Allowed relative rise: 0.05 allows 105 after 100.")] = None,
+    under: ModelName = PAPER_MODEL,
+    max_rise_spikes: Annotated[float | None, limit_of("Allowed relative rise.")] = None,
+    max_rise_syn_ops: Annotated[float | None, limit_of("Allowed relative rise.")] = None,
+    max_rise_latency: Annotated[float | None, limit_of("Allowed relative rise, first input to last output.")] = None,
+    max_rise_cores: Annotated[float | None, limit_of("Allowed relative rise.")] = None,
+    identical: Identical = False,
+    allow_different_data: AllowDifferentData = False,
+    allow_different_prices: AllowDifferentPrices = False,
+    markdown: Markdown = None,
     overwrite: OverwriteFile = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare two runs, with optional bounds.
 
@@ -228,11 +232,11 @@ def compare(
     bounds = Bounds(max_drop_accuracy, *rises, identical=identical, energy_model=under)
     if recordings.is_recording(reference) or recordings.is_recording(run_folder):
         check_markdown(markdown, recordings.is_markdown, overwrite=overwrite)
-        recordings.compare_and_show(reference, run_folder, bounds, markdown, print_json=as_json)
+        recordings.compare_and_show(reference, run_folder, bounds, markdown, json_only=as_json)
         return
     check_markdown(markdown, tables.is_markdown, overwrite=overwrite)
     allowed = allow_different_data, allow_different_prices
-    compare_and_show(reference, run_folder, bounds, allowed, markdown, print_json=as_json)
+    compare_and_show(reference, run_folder, bounds, allowed, markdown, json_only=as_json)
 
 
 @app.command("nir-data")
@@ -252,7 +256,7 @@ def write_nir_data(
     recording = nir_data.of_folder(run_folder)
     nir_data.write(recording, out, nir_data.dt_of_folder(run_folder))
     samples = len(next(iter(recording.spikes.values()))) if recording.spikes else 0
-    output.print(f"wrote {out}: {len(recording.spikes)} populations, {samples} samples")
+    wrote(out, f": {len(recording.spikes)} populations, {samples} samples")
 
 
 @app.command("beside", hidden=True)  # its former name
@@ -288,7 +292,7 @@ def compare_chip(
     clips = clip_names(run_folder)
     if template is not None:
         write_new(template, chip_counts.template(record, clips), "this template, not filled in,", overwrite=overwrite)
-        output.print(f"wrote {template}: fill in the counters of your chip")
+        wrote(template, ": fill in the counters of your chip")
         return
     if counts is None:
         raise typer.BadParameter("name a file of counters, or write one with --template")
@@ -299,7 +303,7 @@ def compare_chip(
     if model_file is not None:
         models = chip_counts.models_file([chip_counts.model_of(read_out, record)])
         write_new(model_file, models, "this energy model", overwrite=overwrite)
-        output.print(f"wrote {model_file}")
+        wrote(model_file)
 
 
 @app.command()

@@ -18,7 +18,7 @@ from mksgn.bench.energy_models import EnergyModel
 from mksgn.bench.record import RUN_FILE
 from mksgn.bench.report.facts import REPORT_FILES
 from mksgn.bench.report.write import write_report
-from mksgn.common.console import output
+from mksgn.common.console import output, wrote
 from mksgn.common.errors import BadInputError
 from mksgn.common.extras import MissingExtraError
 from mksgn.common.replacement import FileSet
@@ -92,6 +92,15 @@ def write_reports_if_possible(folder: Path, named: Path) -> None:
         render_reports(folder, folder)
     except MissingExtraError as error:
         output.print(f"no report: {error}, then mksgn-bench report {named}")
+
+
+def show_place(folder: Path) -> None:
+    """Say where the report of a run is, if it has one; with --quiet, where the run is."""
+    page = folder / REPORT_FILES[0]
+    if output.quiet:
+        wrote(folder)
+    elif page.is_file():
+        wrote(page, word="report: ")
 
 
 def render_reports(

@@ -1,10 +1,12 @@
 """Options that several commands of mksgn-bench share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from mksgn.common import yaml_text
+from mksgn.common.choices import beginning
 from mksgn.deploy.choices import DECODINGS
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
@@ -20,7 +22,28 @@ Calibration = Annotated[
 ]
 Decode = Annotated[
     str,
-    typer.Option(metavar=f"[{'|'.join(DECODINGS)}]", help="How an output becomes a prediction; @OUTPUT of several."),
+    typer.Option(
+        metavar=f"[{'|'.join(DECODINGS)}]",
+        help="How an output becomes a prediction; @OUTPUT of several.",
+        autocompletion=beginning(DECODINGS),
+    ),
+]
+
+
+def _names(kind: str) -> tuple[str, ...]:
+    """Names alone of what comes with the package; the modules that use the file read and check it."""
+    entries = yaml_text.read(Path(__file__).parent / "data" / f"{kind}.yaml")[kind.removeprefix("energy_")]
+    return tuple(str(entry["name"]) for entry in entries)
+
+
+ENERGY_MODELS, CLAIMS = _names("energy_models"), _names("claims")
+ModelName = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help=f"Energy model of --max-rise-energy: {', '.join(ENERGY_MODELS)}, or another of the runs.",
+        autocompletion=beginning(ENERGY_MODELS),
+    ),
 ]
 ModelFiles = Annotated[
     list[Path] | None,
@@ -39,6 +62,23 @@ RequiredClaims = Annotated[
     typer.Option(
         "--require-claim",
         metavar="NAME[@MODEL]",
-        help="Published figure that must hold, under an energy model; exit code 5 if it does not. May be repeated.",
+        help="Published figure that must hold, under an energy model; exit code 5 if it does not. May be repeated. "
+        f"{'; '.join(CLAIMS)}, or one of --claims",
+        autocompletion=beginning(CLAIMS),
     ),
 ]
+Identical = Annotated[bool, typer.Option("--identical", help="Require equal counts and predictions.")]
+AllowDifferentData = Annotated[
+    bool, typer.Option("--allow-different-data", help="Evaluate the bounds even if the runs' samples differ.")
+]
+AllowDifferentPrices = Annotated[
+    bool, typer.Option("--allow-different-prices", help="Leave out energies of one model at different prices.")
+]
+Markdown = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write Markdown; an earlier comparison there is replaced.")
+]
+
+
+def limit_of(help_text: str) -> Any:
+    """Return an option of `mksgn-bench compare` that takes a fraction."""
+    return typer.Option(metavar="FRACTION", help=help_text)

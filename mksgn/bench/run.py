@@ -1,7 +1,6 @@
 """One benchmark run: execute the samples shard by shard, evaluate the sums, and write the run's folder."""
 
 import hashlib
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +18,8 @@ from mksgn.bench.record_io import load, save
 from mksgn.bench.report.facts import PRECISIONS, REPORT_FILES
 from mksgn.bench.samples import SampleSet, as_samples
 from mksgn.bench.shards import Network, Settings, run_shard, shards
-from mksgn.common.console import output, track
+from mksgn.common.console import output
+from mksgn.common.progress import track
 from mksgn.common.schemas import StrictModel
 from mksgn.common.writing import write_bytes
 from mksgn.deploy import run_folder
@@ -39,7 +39,6 @@ from mksgn.train.datasets.arrays import ArraySet
 SAVE_SHARE = (
     10  # saving takes at most one part in so many of the time: shards of milliseconds are saved several at once
 )
-LINE_EVERY_S = 30.0  # between lines of progress where there is no terminal for a progress bar
 QUANTIZED_FILE = "quantized.nir"  # in the run's folder: what a file that is not quantised was made into
 
 
@@ -263,7 +262,6 @@ def _execute(
     output.print(
         f"running {counted(count, unit)} on {settings.backend}, {PRECISIONS[settings.precision]}, {size} at a time"
     )
-    last_line = time.monotonic()
     saved = cost = 0.0  # when progress was last saved, and what that took: it grows with the number of samples
     for which in track(remaining, count, f"{unit}s", len):
         shard = run_shard(network, samples.take(which), which.start, settings)
@@ -276,9 +274,6 @@ def _execute(
             saved = time.monotonic()
             cost = saved - begun
         folder.log(out, f"{unit}s {which.start} to {which.stop - 1} done")
-        if not sys.stdout.isatty() and time.monotonic() - last_line > LINE_EVERY_S:
-            last_line = time.monotonic()
-            output.print(f"{progress.done.sum()} of {len(samples)} {unit}s")
 
 
 def _manifest_facts(

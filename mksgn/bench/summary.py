@@ -11,7 +11,7 @@ from mksgn.bench.record import EnergyEntry, Record
 from mksgn.bench.report.facts import PRECISIONS
 from mksgn.bench.step_time import EVENT_WORDS, PlacementTime
 from mksgn.bench.theory import Theory, theory_of
-from mksgn.common.console import output
+from mksgn.common.console import output, table
 
 ANN_MODEL = "horowitz45-int8"
 
@@ -82,13 +82,11 @@ def lines(record: Record) -> str:
 def _layers_table(record: Record, theory: Theory) -> Table:
     clips = record.data.clips
     title = f"per {record.unit}, over {counted(clips, record.unit)} of {record.data.source}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("population")
-    for heading in ("firing rate", "spikes", "syn_ops", "theory SOPs", "µJ at 0.9 pJ"):
-        table.add_column(heading, justify="right")
+    headings = ("population", "firing rate", "spikes", "syn_ops", "theory SOPs", "µJ at 0.9 pJ")
+    result = table(title, headings)
     for layer, row in zip(record.layers, theory.layers, strict=True):
         on_chip = layer.place == "chip"
-        table.add_row(
+        result.add_row(
             layer.name,
             f"{layer.firing_rate:.2%}",
             f"{layer.spikes / clips:,.0f}",
@@ -96,7 +94,7 @@ def _layers_table(record: Record, theory: Theory) -> Table:
             f"{row.theory_sops:,.0f}" if on_chip else "–",
             f"{row.measured_mJ * 1e3:,.3f}",
         )
-    return table
+    return result
 
 
 def _figures(record: Record, theory: Theory, torch_top1: float | None) -> list[tuple[str, str]]:

@@ -1,20 +1,23 @@
-"""Terminal behaviour of the four commands: errors in one line, exit codes, progress bars."""
+"""Terminal behaviour of the four commands: errors in one line, exit codes, --quiet, progress bars."""
 
 import atexit
+import functools
 import gc
+import inspect
+import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
+from mksgn.common import progress
 from mksgn.common.ending import (
     INTERRUPTED,
     PIPE_CLOSED,
@@ -27,31 +30,80 @@ from mksgn.common.ending import (
 )
 from mksgn.common.errors import MksgnError, MksgnWarning, first_line
 from mksgn.common.quoting import printable
-
-Item = TypeVar("Item")
+from mksgn.common.tables import table as table
 
 # typer carries its own copy of click; the base of its usage errors has no public name
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
-# A log file has no width: 140 columns suffice for every table here. Brackets in a user's file names
-# are not markup.
+LOG_WIDTH = (
+    140  # columns of what is not a terminal, where COLUMNS does not say: a table of a run then has no second part
+)
+
+
+# Brackets in a user's file names are not markup.
 class _Output(Console):
-    """A console that escapes what a terminal would act on in names and labels; line ends stay."""
+    """A console that escapes what a terminal would act on in names and labels; line ends stay.
+
+    `quiet` is set by --quiet, and `stderr` by --json: stdout then has the document alone.
+    """
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
 
 
-def _on_terminal() -> bool:
-    return sys.stdout is not None and sys.stdout.isatty()
+def on_terminal(stream: Any) -> bool:
+    return stream is not None and stream.isatty()
 
 
-output = _Output(highlight=False, markup=False, emoji=False, width=None if _on_terminal() else 140)
+def piped_width() -> int:
+    """Columns of what is no terminal."""
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdecimal() and int(columns) else LOG_WIDTH
+
+
+output = _Output(highlight=False, markup=False, emoji=False, width=None if on_terminal(sys.stdout) else piped_width())
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="print only errors, and the path of what is written, or the JSON")
+]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document; everything else goes to stderr")]
+
+
+class _App(typer.Typer):
+    """An app whose commands all have --quiet, which their functions need not name; `as_json` is their --json."""
+
+    def command(self, *arguments: Any, **options: Any) -> Any:
+        register = super().command(*arguments, **options)
+
+        def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+            register(_with_quiet(function))
+            return function
+
+        return decorated
+
+
+def set_quiet(quiet: bool) -> None:
+    """Print errors and paths alone from now on, or everything again."""
+    output.quiet = progress.state.quiet = quiet
+
+
+def _with_quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def run(*, quiet: bool, **options: Any) -> Any:
+        set_quiet(quiet)
+        output.stderr, progress.state.within = bool(options.get("as_json")), False
+        return function(**options)
+
+    signature = inspect.signature(function)
+    more = inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet)
+    run.__annotations__ = {**function.__annotations__, "quiet": Quiet}
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), more])  # type: ignore[attr-defined]
+    return run
 
 
 def new_app(help_text: str) -> typer.Typer:
-    return typer.Typer(
+    return _App(
         help=help_text,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -140,7 +192,7 @@ def _print_warnings(name: str) -> None:
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if not issubclass(category, MksgnWarning):
             others(message, category, *place, **more)
-        elif str(message) not in said:
+        elif str(message) not in said and not output.quiet:
             said.add(str(message))
             say(f"{name}: {printable(str(message))}")
 
@@ -157,30 +209,19 @@ def fail(name: str, message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[str] = ()) -> Table:
-    """Return a table; the first column and those headed by `left` are left-aligned, the others right-aligned."""
-    result = Table(title=title, title_justify="left")
-    for heading in headings:
-        text = heading == headings[0] or heading in left
-        result.add_column(heading, justify="left" if text else "right", overflow="fold")
-    for row in rows:
-        result.add_row(*map(printable, row))
-    return result
+def print_json(document: Any) -> None:
+    """Print the one document of --json, which is what stdout has then.
+
+    Args:
+        document: What JSON can hold, or the text of a document.
+    """
+    text = document if isinstance(document, str) else json.dumps(document, indent=2, ensure_ascii=False)
+    print(text.rstrip("\n"))
 
 
-def track(
-    items: Iterable[Item], total: int, label: str, size: Callable[[Item], int] = lambda item: 1
-) -> Iterator[Item]:
-    """Show a progress bar on a terminal only; `size` is how much an item counts."""
-    if not _on_terminal():
-        yield from items
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Without rich's own thread: items may fork, as Lava's runs do, and a child keeps what another thread has locked.
-    with Progress(*columns, transient=True, console=output, auto_refresh=False) as progress:
-        task = progress.add_task(label, total=total)
-        for item in items:
-            done = size(item)  # before the caller changes the item
-            yield item
-            progress.advance(task, done)
-            progress.refresh()
+def wrote(path: Path | str, more: str = "", *, word: str = "wrote ") -> None:
+    """Say what was written; with --quiet, its path alone."""
+    if output.quiet and not output.stderr:
+        print(printable(str(path)))
+    else:
+        output.print(f"{word}{path}{more}", soft_wrap=True)

@@ -4,6 +4,7 @@ What a command works with is imported when it runs (console.importing): torch ta
 """
 
 import importlib
+import os
 import sys
 
 import mksgn
@@ -19,6 +20,10 @@ STAGES = {
 USAGE = "Usage: mksgn COMMAND [OPTIONS] …, or mksgn-COMMAND\n\nCommands:\n" + "".join(
     f"  {stage:<7} {text}\n" for stage, text in STAGES.items()
 )
+COMPLETION = """
+  --completion SHELL  script for bash, zsh or fish, e.g. in ~/.bashrc:
+                      eval "$(mksgn --completion bash)"
+"""
 
 
 def train() -> None:
@@ -41,20 +46,40 @@ def umbrella() -> None:
     """`mksgn COMMAND …` is `mksgn-COMMAND …`; alone it lists the commands."""
     open_streams()
     first = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if first in STAGES:
+    if "_MKSGN_COMPLETE" in os.environ:  # set by the script of --completion
+        from mksgn.common.completion import answer_of_umbrella, stage_of_line
+
+        stage = stage_of_line(STAGES)
+        _run(stage) if stage else answer_of_umbrella(STAGES)
+    elif first in STAGES:
         sys.argv[:2] = [f"mksgn {first}"]
         _run(first)
+    elif first == "--completion":
+        _print_completion(sys.argv[2] if len(sys.argv) > 2 else "")
     elif first == "--version":
         print(f"mksgn {mksgn.__version__}")
     elif first in ("-h", "--help"):
-        print(f"{USAGE}\nOptions of each: mksgn COMMAND --help. Documentation: README.md and docs/")
+        print(f"{USAGE}{COMPLETION}\nOptions of each: mksgn COMMAND --help. Documentation: README.md and docs/")
     else:
         say(f"mksgn: no command {quoted(first)}; choose one of {', '.join(STAGES)}")
         sys.exit(2)
 
 
+def _print_completion(shell: str) -> None:
+    from mksgn.common.completion import SHELLS, scripts
+
+    if shell not in SHELLS:
+        say(f"mksgn: --completion {quoted(shell)}: choose one of {', '.join(SHELLS)}")
+        sys.exit(2)
+    print(scripts(shell, ("mksgn", *(f"mksgn-{stage}" for stage in STAGES))), end="")
+
+
 def _run(stage: str) -> None:
     open_streams()
+    if f"_MKSGN_{stage.upper()}_COMPLETE" in os.environ:
+        from mksgn.common.completion import answer_shell
+
+        answer_shell(f"mksgn-{stage}")
     if sys.argv[1:] == ["--version"]:
         print(f"mksgn-{stage} {mksgn.__version__}")
         return

@@ -5,16 +5,21 @@ from typing import Annotated
 
 import typer
 
-from mksgn.common.console import importing, new_app, run_app
+from mksgn.common.choices import beginning, choice
+from mksgn.common.console import Json, importing, new_app, print_json, run_app
+from mksgn.deploy.backends import backend_or_default
 from mksgn.deploy.choices import PASS_NAMES
+from mksgn.deploy.errors import DeployError
 from mksgn.deploy.options import (
     MOST_STEPS,
     Analog,
+    Backend,
     ChipFiles,
     ChipName,
     IfTimeStep,
     Integration,
     Place,
+    Precision,
     Reading,
     Reset,
     SpikeDelay,
@@ -22,6 +27,7 @@ from mksgn.deploy.options import (
     VInit,
     check_place,
 )
+from mksgn.train.options import Split
 
 NAME = "mksgn-deploy"
 app = new_app("Compile a NIR graph for Loihi-compatible simulation, and run it.")
@@ -31,26 +37,26 @@ Data = Annotated[str | None, typer.Option(help="SOURCE of clips to run, or npz:F
 Inputs = Annotated[
     Path | None, typer.Option(help="arrays to run: .npy (samples, steps, *shape), or .npz by input's name")
 ]
-Split = Annotated[str | None, typer.Option(help="split of SOURCE, whose test part is run")]
 Limit = Annotated[int | None, typer.Option(help="largest number of clips or samples", min=1)]
 Seed = Annotated[int, typer.Option(help="seed of synthetic clips", min=0, max=2**31)]
-Backend = Annotated[str, typer.Option(help="lava or emulator")]
-Precision = Annotated[str, typer.Option(help="fixed or float")]
 Calibration = Annotated[
     str | None, typer.Option(help="SOURCE or arrays that quantise an unquantised file, for --precision fixed")
 ]
 Steps = Annotated[int | None, typer.Option(help="time steps of arrays without a time axis", min=1, max=MOST_STEPS)]
-Device = Annotated[str, typer.Option(help="device of the emulator: cpu or cuda")]
+Device = Annotated[
+    str,
+    typer.Option(metavar="[cpu|cuda|cuda:N]", help="device of the emulator", autocompletion=beginning(("cpu", "cuda"))),
+]
 Check = Annotated[bool, typer.Option("--check", help="check the program against the chip's limits; exit code 4")]
 Describe = Annotated[
     bool, typer.Option("--describe", help="show depth, delays, reset offset and window of each population")
 ]
 PrintAfter = Annotated[
-    str | None, typer.Option(metavar="PASS", help=f"print the program after a pass: {', '.join(PASS_NAMES)}")
+    str | None, choice(values=PASS_NAMES, help="print the program after a pass; float has no fixed-point")
 ]
 To = Annotated[
     str | None,
-    typer.Option("--to", help="also write the placed network and its input spikes for a simulator, below -o: sana-fe"),
+    choice("--to", values=("sana-fe",), help="also write the placed network and its input spikes for it, below -o"),
 ]
 Out = Annotated[
     Path | None, typer.Option("-o", "--output", help="folder for spikes, outputs, counters.json and manifest.json")
@@ -68,7 +74,7 @@ def deploy(
     split: Split = None,
     limit: Limit = None,
     seed: Seed = 0,
-    backend: Backend = "lava",
+    backend: Backend = None,
     precision: Precision = "fixed",
     calibration: Calibration = None,
     steps: Steps = None,
@@ -89,23 +95,28 @@ def deploy(
     to: To = None,
     out: Out = None,
     overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Compile any NIR graph, and run the clips of SOURCE, or arrays, through it.
 
     One that is not quantised runs in fixed point with --calibration; scales, saturation and agreement are then printed.
 
-    Example: mksgn-deploy runs/demo/model.nir --data synthetic --limit 8 --backend lava -o runs/deploy
+    Example: mksgn-deploy runs/demo/model.nir --data synthetic --limit 8 -o runs/deploy
     """
+    if as_json and not describe:
+        raise DeployError("--json prints the description of --describe; give both")
     with importing(NAME):
         from mksgn.deploy import arrays, compile_graph
         from mksgn.deploy import command as work
         from mksgn.deploy import output as output_folder
         from mksgn.deploy.conventions import conventions
         from mksgn.deploy.describe import describe as describe_program
+        from mksgn.deploy.describe import document
         from mksgn.deploy.placement.chips import chip_named, known_chips
         from mksgn.train.parallel import check_device
     check_device(device)
     runs = data is not None or inputs is not None
+    backend = backend_or_default(backend) if runs else "emulator"
     simulator = output_folder.check(out, to, runs=runs, overwrite=overwrite)
     graph = work.graph_of(model, data, inputs)
     precision = work.describable(
@@ -119,7 +130,8 @@ def deploy(
     lines = () if print_after else conventions(graph, reading, samples if given is None else given)
     work.print_compiled(graph, program, calibration, lines)
     if describe:
-        describe_program(program, steps or work.steps_of(program, given))
+        each = steps or work.steps_of(program, given)
+        print_json(document(model, program, each)) if as_json else describe_program(program, each)
     with output_folder.writing(out, runs=runs, overwrite=overwrite) as folder:
         if check_limits:
             work.check_limits(program, chip_named(chip, known_chips(chip_file or ())), check_place(place), folder)

@@ -8,6 +8,7 @@ import nir
 
 from mksgn.common.console import output
 from mksgn.common.limits import Fit
+from mksgn.common.progress import counting
 from mksgn.common.quoting import printable
 from mksgn.deploy import arrays, run
 from mksgn.deploy.choices import FIXED_POINT, PASS_NAMES
@@ -44,7 +45,9 @@ class Run:
     def __call__(self, program: Program, inputs: Arrays) -> Execution:
         if self.folder is not None:
             network.placed(program)  # refused before it runs
-        execution = run(program, inputs, backend=self.backend, device=self.device)
+        samples = len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
+        with counting(samples, "samples") as done:
+            execution = run(program, inputs, backend=self.backend, device=self.device, progress=done)
         if self.folder is not None and self.sana_fe is not None:
             written = network.write_network(program, inputs, execution, self.folder / self.sana_fe.name)
             output.print(

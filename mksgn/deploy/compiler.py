@@ -9,6 +9,7 @@ from typing import Any
 
 import nir
 
+from mksgn.common.progress import track
 from mksgn.deploy.choices import BALANCE, FIXED_POINT, GRAPH_BRANCHES, HOST_SPLIT, INGEST, LOOPS
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.passes.balance import balance
@@ -97,7 +98,8 @@ def compile_graph(
     verify(program, INGEST)
     after(INGEST, program)
     established: tuple[Invariant, ...] = ()
-    for compiler_pass in passes(precision):
+    every = passes(precision)
+    for compiler_pass in track(every, len(every), "passes of the compiler"):
         program = compiler_pass.transform(program)
         established += compiler_pass.establishes
         verify(program, compiler_pass.name, established)

@@ -1,16 +1,23 @@
-"""A program as a table: where and when each population runs."""
+"""A program as a table or as JSON: where and when each population runs."""
+
+import math
+from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
-from mksgn.common.console import output
+from mksgn.common.console import output, table
 from mksgn.deploy.passes.schedule import Window, schedule
 from mksgn.deploy.program.neurons import FixedNeuron, Neuron
 from mksgn.deploy.program.program import Population, Program
 from mksgn.deploy.program.text import value_range
 from mksgn.export.loihi import SUB_UNITS
+from mksgn.train.checkpoint import sha256
+
+SCHEMA = "mksgn.program/1"
 
 SAMPLES = 3  # samples in the picture
-PICTURE_LIMIT = 96  # time steps
+PICTURE_LIMIT, NAMES_WIDTH = 96, 24  # time steps, and the least columns for the names beside them
 LOOP = "↺"
 
 
@@ -24,28 +31,62 @@ def describe(program: Program, steps: int | None) -> None:
     windows = {} if steps is None else schedule(program, SAMPLES, steps)
     every = "steps of a sample not known" if steps is None else f"one sample every {steps} steps"
     units = f" ({program.unit_steps} in product units, which take no step below)" if program.unit_steps else ""
-    table = Table(title=f"{program.precision} point, {every}, latency {program.latency}{units}", title_justify="left")
     left = ("population", "kind", "location", "shape")
-    for heading in (*left, "depth", "delays", "reset offset", "first sample's window", "neuron"):
-        table.add_column(heading, justify="left" if heading in (*left, "delays", "neuron") else "right")
-    for population in program.populations:
-        window = windows.get(population.name)
-        table.add_row(
+    rows = [
+        (
             population.name,
             population.kind,
             population.location,
             " x ".join(map(str, population.shape)),
             str(population.depth),
             _delays(program, population),
-            str(population.depth if window is None else window.offset),
+            str(population.depth if (window := windows.get(population.name)) is None else window.offset),
             "–" if window is None else f"{window.offset} … {window.offset + window.period - 1}",
             _neuron(population.neuron),
         )
-    output.print(table)
+        for population in program.populations
+    ]
+    title = f"{program.precision} point, {every}, latency {program.latency}{units}"
+    headings = (*left, "depth", "delays", "reset offset", "first sample's window", "neuron")
+    output.print(table(title, headings, rows, left=(*left, "delays", "neuron")))
     if steps is None:
         output.print("(give --inputs, or a file that says how many steps a sample has, for its window)")
     else:
         _picture(program, windows)
+
+
+def document(model: Path, program: Program, steps: int | None) -> dict[str, Any]:
+    """Return the rows of `describe` for JSON, by the names of run.json where that has them.
+
+    Args:
+        model: the program's file.
+        program: a balanced program.
+        steps: of a sample; None: not known, and there are no windows.
+    """
+    windows = {} if steps is None else schedule(program, SAMPLES, steps)
+    populations = []
+    for population in program.populations:
+        window = windows.get(population.name)
+        populations.append(
+            {
+                "name": population.name,
+                "kind": population.kind,
+                "place": population.location,
+                "shape": list(population.shape),
+                "neurons": math.prod(population.shape),
+                "depth": population.depth,
+                "delays": _delay_texts(program, population),
+                "reset_offset": population.depth if window is None else window.offset,
+                "window": None if window is None else [window.offset, window.offset + window.period - 1],
+                "neuron": None if population.neuron is None else _neuron(population.neuron),
+            }
+        )
+    return {
+        "schema": SCHEMA,
+        "model": {"file": model.name, "sha256": sha256(model)},
+        "execution": {"precision": program.precision, "steps": steps, "latency_steps": program.latency},
+        "layers": populations,
+    }
 
 
 def _neuron(neuron: Neuron | None) -> str:
@@ -65,6 +106,10 @@ def _neuron(neuron: Neuron | None) -> str:
 
 
 def _delays(program: Program, population: Population) -> str:
+    return ", ".join(_delay_texts(program, population)) or "–"
+
+
+def _delay_texts(program: Program, population: Population) -> list[str]:
     """Synaptic delays, and the edges of a loop with their logical delay."""
     delays = []
     for projection in program.into(population.name):
@@ -75,22 +120,27 @@ def _delays(program: Program, population: Population) -> str:
                 delays.append(f"{source} {edge}")
             elif delay:
                 delays.append(f"{source} +{delay}")
-    return ", ".join(dict.fromkeys(delays)) or "–"
+    return list(dict.fromkeys(delays))
 
 
 def _picture(program: Program, windows: dict[str, Window]) -> None:
     """Print when each population handles samples; populations of the same depth share a line."""
     length = max(window.end for window in windows.values())
-    if length > PICTURE_LIMIT:
-        output.print(f"(no picture of {length} time steps: more than {PICTURE_LIMIT})")
+    most = min(PICTURE_LIMIT, output.width - NAMES_WIDTH)
+    if length > most:
+        output.print(f"(no picture of {length} time steps: more than {most})")
         return
     lines: dict[int, list[str]] = {}
     for population in program.populations:
         lines.setdefault(population.depth, []).append(population.name)
     output.print(f"time step → (digits: the sample that is handled; {SAMPLES} samples)")
+    picture = Table.grid(padding=(0, 0, 0, 2))
+    picture.add_column(no_wrap=True)
+    picture.add_column(overflow="fold")
     for _, names in sorted(lines.items()):
         window = windows[names[0]]
         marks = "".join(
             str((t - window.offset) // window.period + 1) if window.inside(t) else "·" for t in range(length)
         )
-        output.print(f"  {marks}  {', '.join(names)}", markup=False, highlight=False, soft_wrap=True)
+        picture.add_row(marks, ", ".join(names))
+    output.print(picture)

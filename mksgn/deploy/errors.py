@@ -9,14 +9,18 @@ class DeployError(BadInputError):
     """A graph that cannot be run here: node, type, reason, remedy."""
 
 
+def how_to_install_lava() -> str:
+    """Return the commands that install Lava on this Python."""
+    relaxed = " and pip install --no-deps --ignore-requires-python lava-nc==0.10.0"
+    return f"make setup, or pip install 'mksgn[lava]'{relaxed if sys.version_info >= (3, 11) else ''}"
+
+
 class LavaMissingError(DeployError):
     """Lava cannot be imported: what Python said, and how to install it on this Python."""
 
     def __init__(self, error: ImportError) -> None:
-        relaxed = " and pip install --no-deps --ignore-requires-python lava-nc==0.10.0"
         super().__init__(
-            f"backend lava: Lava cannot be imported ({error}); make setup, or pip install 'mksgn[lava]'"
-            f"{relaxed if sys.version_info >= (3, 11) else ''}, or use --backend emulator"
+            f"backend lava: Lava cannot be imported ({error}); {how_to_install_lava()}, or use --backend emulator"
         )
 
 

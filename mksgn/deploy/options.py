@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mksgn.common.choices import beginning, choice
+from mksgn.deploy.backends import BACKENDS
 from mksgn.deploy.choices import CHIP_NAMES
 from mksgn.deploy.errors import DeployError
 from mksgn.export.choices import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO
@@ -25,16 +27,32 @@ TimeStep = Annotated[float, typer.Option(help="time step in seconds, for files t
 IfTimeStep = Annotated[
     float | None, typer.Option(help="time step of IF and I; 1 reads v += r x, as most files mean it; default: --dt")
 ]
-Reset = Annotated[str, typer.Option(help=_choices("reset where the file names none", RESETS))]
-VInit = Annotated[str, typer.Option(help=_choices("initial state where the file names none", V_INITS))]
-Integration = Annotated[str, typer.Option(help=_choices("a step of a neuron where the file names none", INTEGRATIONS))]
-SpikeDelay = Annotated[int, typer.Option(help=_choices("steps until a spike leaves its neuron", SPIKE_DELAYS))]
-ChipName = Annotated[str, typer.Option(metavar="NAME", help=f"Chip of the placement: {', '.join(CHIP_NAMES)}.")]
+Backend = Annotated[
+    str | None,
+    choice(values=BACKENDS, help="what executes the network; default: lava, or the emulator where it is not installed"),
+]
+Precision = Annotated[str, choice(values=("fixed", "float"), help="arithmetic of the execution")]
+Reset = Annotated[str, choice(values=RESETS, help=_choices("reset where the file names none", RESETS))]
+VInit = Annotated[str, choice(values=V_INITS, help=_choices("initial state where the file names none", V_INITS))]
+Integration = Annotated[
+    str, choice(values=INTEGRATIONS, help=_choices("a step of a neuron where the file names none", INTEGRATIONS))
+]
+SpikeDelay = Annotated[
+    int, choice(values=SPIKE_DELAYS, help=_choices("steps until a spike leaves its neuron", SPIKE_DELAYS))
+]
+ChipName = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help=f"Chip of the placement: {', '.join(CHIP_NAMES)}, or one of --chip-file.",
+        autocompletion=beginning(CHIP_NAMES),
+    ),
+]
 PLACES = ("compact", "balanced")
 Place = Annotated[
     str,
-    typer.Option(
-        metavar="[compact|balanced]",
+    choice(
+        values=PLACES,
         help="How populations are laid on cores: on as few as there can be, or so that the busiest core does least.",
     ),
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nir
 
-from mksgn.common.console import output
+from mksgn.common.console import wrote
 from mksgn.common.errors import BadInputError
 from mksgn.common.replacement import FileSet, writing_into
 from mksgn.deploy import run_folder
@@ -69,8 +69,7 @@ def writing(out: Path | None, *, runs: bool, overwrite: bool) -> Iterator[Path |
                 if (draft / CORES_FILE).exists() and not DEPLOYMENT.present(out):
                     os.replace(draft / CORES_FILE, out / CORES_FILE)
                 raise
-        names = f"{run_folder.SPIKES_FILE}, {OUTPUTS_FILE}, {COUNTERS_FILE} and {run_folder.MANIFEST_FILE}"
-        output.print(f"wrote {out / names}")
+        wrote(out, f"/{run_folder.SPIKES_FILE}, {OUTPUTS_FILE}, {COUNTERS_FILE} and {run_folder.MANIFEST_FILE}")
 
 
 def write_run(

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from mksgn.common.choices import beginning, choice
 from mksgn.common.console import importing, new_app, run_app
-from mksgn.export.choices import EULER, INTEGRATIONS, RESETS, SIMULATORS, V_INITS, ZERO
+from mksgn.export.choices import EULER, INTEGRATIONS, RESETS, SIMULATORS, SPIKE_DELAYS, V_INITS, ZERO
+from mksgn.train.options import Split
 
 NAME = "mksgn-export"
 app = new_app("Write a trained student to a file that needs neither PyTorch nor mksgn to be read.")
@@ -21,36 +23,43 @@ def export(
     model: Annotated[
         Path, typer.Argument(help="model.pt or teacher.pt of mksgn-train, a network.net of lava-dl, or any NIR file")
     ],
-    to: Annotated[str, typer.Option(help="format: nir or onnx")] = "nir",
+    to: Annotated[str, choice(values=("nir", "onnx"), help="format of the file")] = "nir",
     out: Annotated[Path | None, typer.Option("-o", "--output", help="file to write; default: next to MODEL")] = None,
     profile: Annotated[
-        str | None, typer.Option(help="structured (default), or portable: stock NIR primitives only")
+        str | None,
+        choice(
+            values=("structured", "portable"), help="structured is the default; portable: stock NIR primitives only"
+        ),
     ] = None,
     quantize: Annotated[
-        str | None, typer.Option(help="bits per weight: 2 to 8 (default: what it was trained for, or 8), or none")
+        str | None,
+        choice(values=(*range(2, 9), "none"), help="bits per weight; default: what it was trained for, or 8"),
     ] = None,
     calibration: Annotated[
         str | None, typer.Option(help="SOURCE for --quantize and --verify: of clips, or npz:FILE or npy:X; no default")
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="split of these clips; default: the one that the model was trained on")
-    ] = None,
+    split: Split = None,
     dt: Annotated[float, typer.Option(help="time step in seconds")] = 1e-4,
     verify_clips: Annotated[
         int, typer.Option("--verify", help="compare executions of the written file on N clips", min=0)
     ] = 0,
     against: Annotated[
-        str, typer.Option(help=f"more executions for --verify, if installed: {','.join(SIMULATORS)}")
+        str,
+        typer.Option(
+            metavar="NAME,…",
+            help=f"more executions for --verify, if installed: {', '.join(SIMULATORS)}",
+            autocompletion=beginning(tuple(SIMULATORS)),
+        ),
     ] = "",
     steps: Annotated[int | None, typer.Option(help="time steps of a sample, for a NIR file that names none")] = None,
     if_dt: Annotated[
         float | None, typer.Option(help="time step of a NIR file's IF and I; 1 reads v += r x; default: --dt")
     ] = None,
     analog: Annotated[list[str] | None, typer.Option(help="a NIR file's non-spiking input; may be repeated")] = None,
-    reset: Annotated[str, typer.Option(help=f"reset of a NIR file's neurons: {', '.join(RESETS)}")] = ZERO,
-    v_init: Annotated[str, typer.Option(help=f"initial state of a NIR file's neurons: {', '.join(V_INITS)}")] = ZERO,
-    integration: Annotated[str, typer.Option(help=f"step of a NIR file's neurons: {', '.join(INTEGRATIONS)}")] = EULER,
-    spike_delay: Annotated[int, typer.Option(help="steps until a spike leaves a NIR file's neuron: 0 or 1")] = 0,
+    reset: Annotated[str, choice(values=RESETS, help="reset of a NIR file's neurons")] = ZERO,
+    v_init: Annotated[str, choice(values=V_INITS, help="initial state of a NIR file's neurons")] = ZERO,
+    integration: Annotated[str, choice(values=INTEGRATIONS, help="step of a NIR file's neurons")] = EULER,
+    spike_delay: Annotated[int, choice(values=SPIKE_DELAYS, help="steps until a spike leaves a NIR file's neuron")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Fold batch norms, quantise, write, and verify.

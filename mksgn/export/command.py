@@ -10,7 +10,7 @@ import nir
 import numpy as np
 import torch
 
-from mksgn.common.console import output
+from mksgn.common.console import output, wrote
 from mksgn.common.hdf5 import is_hdf5
 from mksgn.common.writing import write_text
 from mksgn.export import tables, targets
@@ -209,7 +209,7 @@ def _export_student(options: Options, trained: TrainedModel) -> None:
 
 def _write(write: Callable[[Any, Path], None], content: Any, path: Path) -> None:
     write(content, path)
-    output.print(f"wrote {path}  {path.stat().st_size / 1e6:.2f} MB  sha256 {checkpoint.sha256(path)[:16]}…")
+    wrote(path, f"  {path.stat().st_size / 1e6:.2f} MB  sha256 {checkpoint.sha256(path)[:16]}…")
 
 
 def _verify(options: Options, graph: nir.NIRGraph, trained: TrainedModel) -> None:

@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
-from mksgn.common.console import output
+from mksgn.common.console import output, table
 from mksgn.export.loihi import SYNAPTIC_SUM_LIMIT
 from mksgn.export.verification.parity import Parity
 
@@ -16,14 +15,14 @@ def scales(quantization: dict[str, Any]) -> None:
     Args:
         quantization: The graph's metadata entry of that name.
     """
-    table = _table(
+    result = table(
         f"{quantization['bits']}-bit weights",
         ("population", "unit", "bound by", "saturated", "firing rate", "agreement with float", "largest sum", "worst"),
-        left=("population", "bound by"),
+        left=("bound by",),
     )
     populations = quantization["populations"]
     for name, scale in populations.items():
-        table.add_row(
+        result.add_row(
             name,
             f"2^{scale['exponent']}",
             scale["binding"],
@@ -33,7 +32,7 @@ def scales(quantization: dict[str, Any]) -> None:
             _or_dash(scale["largest_sum"], "{:,.0f}"),
             _or_dash(scale["worst_sum"], "{:,.0f}"),
         )
-    output.print(table)
+    output.print(result)
     if not quantization["exact_on_chip"]:
         output.print(
             "Loihi truncates membrane potentials to 1/64 of a weight unit: with this tau and number of steps "
@@ -58,15 +57,14 @@ def parities(parities: list[Parity], rates: dict[str, float], clips: int) -> Non
         rates: Firing rate of each population.
         clips: Number of clips compared.
     """
-    table = _table(
+    result = table(
         f"decisions that differ from the NIR reference execution, {clips} clips",
         ("population", "firing rate", "decisions", *(p.against.partition(" ")[0] for p in parities)),
-        left=("population",),
     )
     for rows in zip(*(p.layers for p in parities), strict=True):
         rate = _or_dash(rates.get(rows[0].layer), "{:.2%}")
-        table.add_row(rows[0].layer, rate, f"{rows[0].decisions:,}", *(f"{row.mismatches:,}" for row in rows))
-    output.print(table)
+        result.add_row(rows[0].layer, rate, f"{rows[0].decisions:,}", *(f"{row.mismatches:,}" for row in rows))
+    output.print(result)
     for parity in parities:
         output.print(f"{parity.mismatches:,} mismatches in {parity.decisions:,} decisions: {parity.against}")
         if parity.first is not None:
@@ -79,13 +77,6 @@ def accuracies(labels: np.ndarray, predictions: dict[str, np.ndarray]) -> None:
     """Print the top-1 accuracy of each set of predictions (clips,) against `labels` (clips,)."""
     for name, predicted in predictions.items():
         output.print(f"top-1 {(predicted == labels).mean():.1%}  {name}, {len(labels)} clips")
-
-
-def _table(title: str, headings: tuple[str, ...], left: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in left else "right")
-    return table
 
 
 def _or_dash(value: float | None, form: str) -> str:

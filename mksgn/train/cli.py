@@ -6,9 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from mksgn.common.console import importing, new_app, output, run_app, track
+from mksgn.common.choices import beginning
+from mksgn.common.console import Json, importing, new_app, output, run_app, set_quiet, wrote
 from mksgn.common.errors import BadInputError
+from mksgn.common.progress import track
 from mksgn.train.choices import MOST_EPOCHS, PRESET_NAMES, SOURCE_FORMS
+from mksgn.train.options import Split
 
 NAME = "mksgn-train"
 app = new_app("Train MK-SGN's student, or its teacher, on skeleton clips.")
@@ -17,6 +20,7 @@ Configuration = Annotated[
     str | None,
     typer.Argument(
         metavar="[CONFIG]",
+        autocompletion=beginning(PRESET_NAMES),
         help=f"{PRESET_NAMES[0]} (the default), {', '.join(PRESET_NAMES[1:])}, or a YAML file; a model.pt with "
         "--quantization-aware or --describe",
     ),
@@ -32,6 +36,9 @@ Bits = Annotated[
         metavar="BITS", help="train the model.pt in CONFIG's place on as its file of BITS, 2 to 8", min=2, max=8
     ),
 ]
+Device = Annotated[
+    str, typer.Option(metavar="[cpu|cuda|cuda:N]", help="what trains", autocompletion=beginning(("cpu", "cuda")))
+]
 DESCRIBE = "do not train; print parameters, MACs and firing rates of CONFIG, or of a model.pt"
 
 
@@ -40,7 +47,7 @@ def train(
     configuration: Configuration = None,
     data: Annotated[str, typer.Option(help=f"SOURCE: {', '.join(SOURCE_FORMS.values())}")] = "synthetic",
     out: Annotated[Path, typer.Option(help="folder for model.pt, metrics.jsonl and config.json")] = Path("runs/train"),
-    split: Annotated[str | None, typer.Option(help="name of the benchmark's split, e.g. xview or view1-2")] = None,
+    split: Split = None,
     epochs: Annotated[
         int | None, typer.Option(help="number of epochs; default: the config's", min=1, max=MOST_EPOCHS)
     ] = None,
@@ -55,7 +62,8 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace the training in OUT, which stays until this one is complete")
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> None:
     """Train a student and store the weights of the last epoch.
 
@@ -69,20 +77,25 @@ def train(
 
     On several cores or GPUs: torchrun --nproc-per-node 2 -m mksgn.train demo --data synthetic --out runs/demo
     """
+    if as_json and not describe:
+        raise BadInputError("--json prints the description of --describe; give both")
     with importing(NAME):
-        from mksgn.train import checkpoint, config, loop
-        from mksgn.train.command import print_description, print_epoch, settings_of
+        from mksgn.train import checkpoint, config, description, loop
+        from mksgn.train.command import print_epoch, settings_of
         from mksgn.train.datasets import open_source
         from mksgn.train.parallel import check_device, leads
         from mksgn.train.resume import MODEL_FILE, TEACHER_FILE, training_files
     if describe:
-        for name in config.PRESETS if configuration is None else [configuration]:
-            print_description(name, changes or (), data, split, limit, seed, teacher=teacher)
+        names = config.PRESETS if configuration is None else [configuration]
+        clips = description.Clips(data, split, limit, seed)
+        described = (description.described(name, changes or (), clips, teacher=teacher) for name in names)
+        description.show(described, as_json=as_json)
         return
     if teacher and distill is not None:
         raise BadInputError("--teacher trains a teacher, --distill a student: give one of them")
     settings, start = settings_of(configuration, quantization_aware, out, epochs, changes or (), teacher=teacher)
     product = TEACHER_FILE if teacher else MODEL_FILE
+    set_quiet(output.quiet or not leads())
     if leads():
         training_files(product).check(out, resume=resume, overwrite=overwrite)
     check_device(device, settings.precision)
@@ -103,7 +116,7 @@ def train(
     (loop.train_teacher if teacher else loop.train)(settings, training, held_out, out, **options)
     if leads():
         file = out / product
-        output.print(f"wrote {file}  sha256 {checkpoint.sha256(file)[:16]}…", soft_wrap=True)
+        wrote(file, f"  sha256 {checkpoint.sha256(file)[:16]}…")
 
 
 def main() -> None:

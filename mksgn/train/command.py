@@ -4,20 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from rich.table import Table
-
 from mksgn.common.console import output
 from mksgn.common.errors import BadInputError
 from mksgn.train import checkpoint, config
-from mksgn.train import describe as describing
-from mksgn.train.datasets import ClipSet, open_source
-from mksgn.train.streams import StreamNormaliser
-from mksgn.train.student import Student, StudentConfig
-from mksgn.train.teacher import Teacher, TeacherConfig
-from mksgn.train.transforms import body_inputs
-
-DESCRIBED_CLIPS = 16
+from mksgn.train.datasets import ClipSet
 
 
 def settings_of(
@@ -63,49 +53,3 @@ def print_epoch(settings: config.TrainConfig, held_out: ClipSet, line: dict[str,
             f"{line['held_out_copies']} of {len(held_out)} held-out clips are bitwise copies of training clips; "
             f"without them {line['held_out_top1_without_copies']:.1%}"
         )
-
-
-def print_description(
-    name: str, changes: Sequence[str], data: str, split: str | None, limit: int | None, seed: int, *, teacher: bool
-) -> None:
-    """Print the table of mksgn/train/describe for a config, as it is at the first batch, or for a
-    trained model.pt."""
-    trained = name.endswith(".pt")
-    if trained and changes:
-        raise BadInputError(f"--set {changes[0]}: {name} is trained, its config can't be changed")
-    clips = open_source(
-        data, split=split, part="test" if trained else "train", limit=limit or DESCRIBED_CLIPS, seed=seed
-    )
-    skeleton = clips.graph
-    if trained and teacher:
-        network = checkpoint.load_teacher(Path(name)).teacher
-        rows, skeleton = describing.teacher_layers(network), network.config.graph
-    elif trained:
-        model = checkpoint.load(Path(name))
-        rows = describing.student_layers(model.student, torch.from_numpy(body_inputs(clips.clips, model.normaliser)[0]))
-    else:
-        settings = config.load(name, changes=changes)
-        torch.manual_seed(seed)
-        shared = {"graph": clips.graph, "classes": clips.classes}
-        if teacher:
-            rows = describing.teacher_layers(Teacher(TeacherConfig(**{**settings.teacher, **shared})))
-        else:
-            student = Student(StudentConfig(**{**settings.student, **shared}))
-            normaliser = StreamNormaliser.fit(clips.clips, student.config.frames, student.config.streams)
-            x = torch.from_numpy(body_inputs(clips.clips, normaliser)[0])
-            describing.calibrate_batch_norms(student, x)
-            rows = describing.student_layers(student, x)
-    what = f"the teacher of {name}" if teacher else name
-    state = "trained" if trained else f"untrained, seed {seed}"
-    table = Table(title=f"{what}, {state}; {len(clips)} clips of {clips.source}, {skeleton}", title_justify="left")
-    for heading in ("layer", "shape", "parameters", "MACs", "times per clip", "firing rate", "can't fire"):
-        table.add_column(heading, justify="left" if heading == "layer" else "right")
-    for row in rows:
-        rate, never = ("–" if value is None else f"{value:.2%}" for value in (row.rate, row.unreachable))
-        shape = " × ".join(map(str, row.shape))
-        table.add_row(row.name, shape, f"{row.parameters:,}", f"{row.macs:,}", str(row.passes), rate, never)
-    output.print(table)
-    macs = sum(row.macs * row.passes for row in rows)
-    output.print(f"{sum(row.parameters for row in rows):,} parameters; {macs:,} MACs per body of a clip")
-    for line in describing.unable(rows):
-        output.print(line)

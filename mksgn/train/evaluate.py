@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mksgn.common.progress import track
 from mksgn.train.datasets.clips import Clip, ClipSet
 from mksgn.train.parallel import Group
 from mksgn.train.streams import StreamNormaliser
@@ -41,9 +42,10 @@ def predict(
     """
     network.eval()
     recorders = () if spikes is None else (spikes,)
+    starts = range(0, len(inputs), EVALUATION_BODIES)
     batches = [
         network(torch.from_numpy(inputs[i : i + EVALUATION_BODIES]).to(device), *recorders).cpu()
-        for i in range(0, len(inputs), EVALUATION_BODIES)
+        for i in track(starts, len(starts), "batches evaluated in torch")
     ]
     return body_mean(torch.cat(batches), torch.from_numpy(clip_of_body), clips)
 
@@ -80,7 +82,8 @@ def evaluate(
     hits = copies = hits_without_copies = 0.0  # the sum over the processes is one of floats
     count = SpikeCount()
     share = range(group.rank, len(held_out), group.size)
-    for i in range(0, len(share), EVALUATION_CLIPS):
+    starts = range(0, len(share), EVALUATION_CLIPS)
+    for i in track(starts, len(starts), "batches of held-out clips"):
         clips = [held_out.clips[index] for index in share[i : i + EVALUATION_CLIPS]]
         inputs, clip_of_body = body_inputs(clips, normaliser)
         spikes = None if isinstance(network, Teacher) else count

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from mksgn.common.errors import BadInputError
+from mksgn.common.progress import track
 from mksgn.common.quoting import quoted
 from mksgn.train.datasets.clips import Clip, check_finite
 from mksgn.train.skeletons import bone_pairs, graph
@@ -118,7 +119,7 @@ class StreamNormaliser:
         name = clips[0].graph
         skeleton, parents = graph(name), bone_pairs(graph(name))
         values: list[list[np.ndarray]] = [[] for _ in STREAMS]
-        for index in every:
+        for index in track(every, len(every), "clips measured for the input's units"):
             joints = torch.from_numpy(resize(check_joints(clips[index]), frames)[None])
             every_stream = four_streams(joints, parents, skeleton.centre).numpy()
             for i in range(len(STREAMS)):

@@ -251,7 +251,10 @@ def test_sweep_prints_the_front(command, model, tmp_path):
     ("arguments", "fault"),
     [
         (("run", "absent.nir", "--data", "synthetic"), "absent.nir"),
-        (("run", "absent.nir", "--data", "synthetic", "--backend", "chip"), "backend 'chip'"),
+        (
+            ("run", "absent.nir", "--data", "synthetic", "--backend", "chip"),
+            "'--backend': 'chip': choose one of lava, emulator",
+        ),
         (("report", "absent"), "absent"),
         (("check", "absent"), "absent: no such folder"),
         (("compare", "absent", "absent"), "absent"),

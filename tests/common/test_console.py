@@ -4,7 +4,6 @@ import enum
 import errno
 import signal
 import sys
-import threading
 import warnings
 
 import pytest
@@ -12,7 +11,7 @@ import torch
 import typer
 
 from mksgn.common import console
-from mksgn.common.console import fail, importing, new_app, output, run_app, table, track
+from mksgn.common.console import Json, fail, importing, new_app, output, print_json, run_app, table, wrote
 from mksgn.common.errors import BadInputError, MksgnError, MksgnWarning
 
 
@@ -205,21 +204,44 @@ def test_fail_always_says_something(capsys):
     assert capsys.readouterr().err == "paint: failed\n"
 
 
-def test_progress_is_silent_where_there_is_no_terminal(capsys):
-    assert list(track(iter("abc"), 3, "walls")) == ["a", "b", "c"]
-    assert capsys.readouterr() == ("", "")
+def test_quiet_prints_paths_and_errors_alone(run, tmp_path):
+    def body():
+        warnings.warn("a remark", MksgnWarning, stacklevel=1)
+        output.print("painting")
+        wrote(tmp_path, ", in blue")
+
+    assert run(body) == (0, f"painting\nwrote {tmp_path}, in blue\n", "paint: a remark\n")
+    for option in ("-q", "--quiet"):
+        assert run(body, option) == (0, f"{tmp_path}\n", "")
+    assert run(fails_with(BadInputError("no wall")), "-q") == (2, "", "paint: no wall\n")
+    assert run(body)[1].startswith("painting")  # the next command is not quiet
 
 
-def test_progress_on_a_terminal_hands_on_every_item(monkeypatch):
-    monkeypatch.setattr(console.sys.stdout, "isatty", lambda: True, raising=False)
-    assert list(track(iter("abc"), 3, "walls")) == ["a", "b", "c"]
+def test_json_has_stdout_for_itself(monkeypatch, capsys):
+    app = new_app("Paint.")
+
+    @app.command()
+    def paint(as_json: Json = False) -> None:
+        output.print("painting")
+        wrote("a wall")
+        if as_json:
+            print_json({"wall": "é"})
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["paint", *arguments])
+        with pytest.raises(SystemExit):
+            run_app(app, "paint")
+        return tuple(capsys.readouterr())
+
+    assert call("--json") == ('{\n  "wall": "é"\n}\n', "painting\nwrote a wall\n")
+    assert call("--json", "-q") == ('{\n  "wall": "é"\n}\n', "")
+    assert call() == ("painting\nwrote a wall\n", "")
 
 
-def test_progress_on_a_terminal_starts_no_thread(monkeypatch):
-    """Lava's Processes are forked while it is shown."""
-    monkeypatch.setattr(console.sys.stdout, "isatty", lambda: True, raising=False)
-    before = threading.active_count()
-    assert [threading.active_count() - before for _ in track(iter("abc"), 3, "walls")] == [0, 0, 0]
+@pytest.mark.parametrize(("columns", "width"), [("60", 60), ("", 140), ("many", 140), ("0", 140)])
+def test_what_is_no_terminal_has_the_columns_that_the_environment_says(monkeypatch, columns, width):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert console.piped_width() == width
 
 
 @pytest.mark.parametrize(("chosen", "expected"), [(None, 1), ("2", 2)])

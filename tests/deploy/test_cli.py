@@ -183,11 +183,7 @@ def test_float_and_limit(foreign):
         (["--precision", "float", "--inputs", "none.npy"], "none.npy: no such file; name a file"),
         (["--calibration", "synthetic"],
          "--calibration synthetic: the file carries no normalisation of skeleton clips; give arrays"),
-        (["--precision", "float", "--reset", "soft"], "reset 'soft': choose one of zero, subtract, subtract-at-once"),
-        (["--precision", "float", "--v-init", "rest"], "v_init 'rest': choose one of zero, v_reset, leak"),
         (["--data", "synthetic", "--inputs", "x.npy"], "--data and --inputs: give one of them"),
-        (["--print-after", "balanced"],
-         "--print-after balanced: no such pass with --precision fixed; choose one of ingest, graph-branches, loops"),
         (["--precision", "float", "--print-after", "fixed-point"],
          "--print-after fixed-point: no such pass with --precision float"),
     ],
@@ -195,6 +191,19 @@ def test_float_and_limit(foreign):
 def test_missing_or_contradictory_options_are_refused(foreign, words, message):
     with pytest.raises(BadInputError, match=message.replace("(", r"\(")):
         deploy(foreign / "net.nir", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--reset", "soft"], "'--reset': 'soft': choose one of zero, subtract, subtract-at-once"),
+        (["--v-init", "rest"], "'--v-init': 'rest': choose one of zero, v_reset, leak"),
+        (["--place", "tight"], "'--place': 'tight': choose one of compact, balanced"),
+        (["--print-after", "balanced"], "'balanced': choose one of ingest, graph-branches, loops, host-split, fixed-"),
+    ],
+)
+def test_other_values_of_closed_sets_are_refused(foreign, run_command, words, message):
+    assert message in run_command("deploy", foreign / "net.nir", *words, code=2).err
 
 
 def test_the_program_after_a_pass(foreign):

@@ -10,6 +10,7 @@ from pathlib import Path
 from mksgn.bench.check.findings import CheckResult
 from mksgn.bench.record import RUN_FILE, Record
 from mksgn.common.errors import BadInputError
+from mksgn.common.progress import track
 from mksgn.export.graph import files
 from mksgn.train.checkpoint import load_either, sha256
 
@@ -25,7 +26,8 @@ def check_chain(result: CheckResult, record: Record, *, near: Sequence[Path] = (
         near: Further files and folders to search.
         strict: Make a file that is not found a fault.
     """
-    hashes = {path: sha256(path) for path in _candidates([result.folder, *near, result.folder.resolve().parent])}
+    candidates = list(_candidates([result.folder, *near, result.folder.resolve().parent]))
+    hashes = {path: sha256(path) for path in track(candidates, len(candidates), "files hashed")}
     absent = result.fault if strict else result.skip
     model = _with_hash(hashes, record.model.sha256)
     if model is None:

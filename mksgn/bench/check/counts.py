@@ -21,6 +21,7 @@ from mksgn.bench.prices import EVENTS
 from mksgn.bench.record import RUN_FILE, Accuracy, EnergyEntry, Layer, Record
 from mksgn.common import npz
 from mksgn.common.errors import BadInputError
+from mksgn.common.progress import track
 from mksgn.deploy import spike_bits
 from mksgn.deploy.run_folder import REMEDY, TRAINS
 
@@ -113,7 +114,7 @@ def check_spikes(result: CheckResult, record: Record, path: Path) -> None:
         result.fault(path.name, str(error).removeprefix(f"{path}: "))
         return
     bodies = round(record.totals.lanes * record.data.clips)
-    for layer in record.layers:
+    for layer in track(record.layers, len(record.layers), "layers checked"):
         _check_layer(result, layer, arrays, path.name, bodies, record.execution.steps)
     result.checked.append(f"{path.name}: spikes per neuron and trains of {len(record.layers)} layers")
 

@@ -1,9 +1,13 @@
 """Result of checking a run's folder: faults, what was checked, what could not be checked, and remarks."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mksgn.bench.errors import FaultyRecordError
+from mksgn.common.console import output, print_json
+
+SCHEMA = "mksgn.check/1"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,30 @@ class CheckResult:
             *(f"not checked: {finding}" for finding in self.unchecked),
             *(f"remark: {finding}" for finding in self.remarks),
         ]
+
+    def document(self) -> dict[str, Any]:
+        """Return the findings for JSON."""
+
+        def listed(findings: list[Finding]) -> list[dict[str, str]]:
+            return [asdict(finding) for finding in findings]
+
+        return {
+            "schema": SCHEMA,
+            "folder": str(self.folder),
+            "passed": self.passed,
+            "checked": self.checked,
+            "faults": listed(self.faults),
+            "unchecked": listed(self.unchecked),
+            "remarks": listed(self.remarks),
+        }
+
+    def show(self, *, as_json: bool) -> None:
+        """Print the lines, or the document."""
+        if as_json:
+            print_json(self.document())
+            return
+        for line in self.lines():
+            output.print(line)
 
     def raise_faults(self) -> None:
         """Raise FaultyRecordError (exit code 2) with every fault, if there is one."""

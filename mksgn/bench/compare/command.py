@@ -6,17 +6,11 @@ from mksgn.bench.compare import tables
 from mksgn.bench.compare.gate import Bounds, evaluate_bounds, raise_missed
 from mksgn.bench.compare.runs import compare_folders
 from mksgn.bench.record_io import write_atomically
-from mksgn.common.console import output
+from mksgn.common.console import output, print_json
 
 
 def compare_and_show(
-    reference: Path,
-    run_folder: Path,
-    bounds: Bounds,
-    allowed: tuple[bool, bool],
-    page: Path | None,
-    *,
-    print_json: bool,
+    reference: Path, run_folder: Path, bounds: Bounds, allowed: tuple[bool, bool], page: Path | None, *, json_only: bool
 ) -> None:
     """Compare two runs, print the comparison, and write it to `page` as Markdown, if that is given.
 
@@ -26,7 +20,7 @@ def compare_and_show(
         bounds: What the other run may be worse by.
         allowed: Whether the samples may differ, and whether the prices of an energy model may.
         page: File of the Markdown.
-        print_json: Print JSON in place of tables.
+        json_only: Print JSON in place of tables.
 
     Raises:
         BadInputError: A run cannot be read, or the two cannot be compared.
@@ -36,8 +30,8 @@ def compare_and_show(
     verdicts = evaluate_bounds(comparison, bounds, *allowed)
     if page is not None:
         write_atomically(page, tables.markdown(comparison, verdicts))
-    if print_json:
-        print(tables.as_json(comparison, verdicts))
+    if json_only:
+        print_json(tables.as_json(comparison, verdicts))
     else:
         for part in (*tables.tables(comparison, verdicts), *tables.sentences(comparison)):
             output.print(part)

@@ -13,7 +13,7 @@ from mksgn.bench.compare.tables import NONE
 from mksgn.bench.errors import BoundMissedError
 from mksgn.bench.record_io import write_atomically
 from mksgn.common import hdf5
-from mksgn.common.console import output, table
+from mksgn.common.console import output, print_json, table
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import nir_data
 from mksgn.deploy.nir_data import Recording
@@ -179,7 +179,7 @@ def raise_different(comparison: Comparison, compared: str) -> None:
         raise BoundMissedError(compared, [missed])
 
 
-def compare_and_show(reference: Path, run_folder: Path, bounds: Bounds, page: Path | None, *, print_json: bool) -> None:
+def compare_and_show(reference: Path, run_folder: Path, bounds: Bounds, page: Path | None, *, json_only: bool) -> None:
     """Compare a run with a recording, print the comparison, and write it to `page` as Markdown, if that is given.
 
     Raises:
@@ -190,8 +190,8 @@ def compare_and_show(reference: Path, run_folder: Path, bounds: Bounds, page: Pa
     comparison = compare(reference, run_folder)
     if page is not None:
         write_atomically(page, markdown(comparison))
-    if print_json:
-        print(as_json(comparison))
+    if json_only:
+        print_json(as_json(comparison))
     else:
         for part in (show(comparison), *sentences(comparison)):
             output.print(part)

@@ -20,6 +20,7 @@ from mksgn.bench.record_io import load, write_atomically
 from mksgn.bench.report.facts import REPORT_FILES, facts_of
 from mksgn.common.errors import BadInputError
 from mksgn.common.extras import require
+from mksgn.common.progress import track
 from mksgn.common.schemas import LenientModel
 from mksgn.common.validation import one_line
 from mksgn.deploy.run_folder import MANIFEST_FILE, read_manifest
@@ -57,10 +58,10 @@ def write_report(
     if manifest is None:
         manifest = manifest_of(run_dir)
     facts = facts_of(load(run_dir / RUN_FILE), manifest, models, claims)
-    texts = (page.render(facts, clip_of(run_dir, manifest)), markdown.render(facts))
+    renderings = (lambda: page.render(facts, clip_of(run_dir, manifest)), lambda: markdown.render(facts))
     paths = [(out or run_dir) / name for name in REPORT_FILES]
-    for path, text in zip(paths, texts, strict=True):
-        write_atomically(path, text)
+    for path, rendering in track([*zip(paths, renderings, strict=True)], len(paths), "reports written"):
+        write_atomically(path, rendering())
     return paths
 
 

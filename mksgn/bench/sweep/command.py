@@ -6,7 +6,7 @@ from mksgn.bench.energy_models import EnergyModel, model_named
 from mksgn.bench.sweep import pareto, sweep
 from mksgn.bench.sweep.folder import SWEEP, pictures
 from mksgn.bench.sweep.grid import Grid
-from mksgn.common.console import output
+from mksgn.common.console import output, wrote
 from mksgn.deploy.placement.chips import Chip
 from mksgn.export.errors import ParityError
 
@@ -44,11 +44,12 @@ def sweep_and_show(
         tables=lambda place, records: pareto.write(place, grid, pareto.rows(grid, records, shown)),
     )  # fmt: skip
     points = pareto.rows(grid, records, shown)
-    for name in grid.energy_models:
-        output.print(pareto.front_table(points, name))
-    for line in pareto.fits(points):
-        output.print(line)
-    output.print(f"wrote {', '.join(str(out / name) for name in SWEEP.results + pictures(out))}")
+    for part in pareto.shown(points, grid.energy_models):
+        output.print(part)
+    if output.quiet:
+        wrote(out)
+    else:
+        output.print(f"wrote {', '.join(str(out / name) for name in SWEEP.results + pictures(out))}")
     mismatches = [f"{row.label}: {row.mismatches}" for row in points if row.mismatches]
     if mismatches:
         raise ParityError(f"{out}: spikes differ from torch's; decisions by point: {'; '.join(mismatches)}")

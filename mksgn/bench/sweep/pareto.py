@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,12 @@ def fits(points: list[Row]) -> list[str]:
     return [
         f"{', '.join(names) if len(names) < len(points) else 'all points'}: {text}" for text, names in labels.items()
     ]
+
+
+def shown(points: list[Row], models: Iterable[str]) -> Iterator[Table | str]:
+    """Yield what a terminal shows of a sweep: a table under each energy model, and what does not fit."""
+    yield from (front_table(points, model) for model in models)
+    yield from fits(points)
 
 
 def markdown(points: list[Row], fronts: dict[str, list[Row]]) -> str:

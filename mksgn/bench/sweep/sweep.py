@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -27,16 +26,17 @@ from mksgn.bench.folder import render_reports
 from mksgn.bench.progress import Identity, Progress, check_digests, check_same
 from mksgn.bench.record import Record
 from mksgn.bench.record_io import load
-from mksgn.bench.run import LINE_EVERY_S, limits_identity
+from mksgn.bench.run import limits_identity
 from mksgn.bench.samples import SampleSet, as_samples, open_data
 from mksgn.bench.shards import Shard, shards
 from mksgn.bench.sweep import tasks
 from mksgn.bench.sweep.cluster import connected
 from mksgn.bench.sweep.folder import SWEEP, begin, pictures
 from mksgn.bench.sweep.grid import Grid, Point, Variant
-from mksgn.common.console import output, track
+from mksgn.common.console import output
 from mksgn.common.errors import BadInputError
 from mksgn.common.extras import MissingExtraError
+from mksgn.common.progress import track
 from mksgn.common.writing import replacing_folder, write_bytes
 from mksgn.deploy.placement.chips import Chip, chip_named
 from mksgn.deploy.run_folder import MANIFEST_FILE, environment
@@ -253,7 +253,6 @@ class _Runner:
         output.print(
             f"{len(self.unfinished)} networks, {total:,} samples to run on {len(self.client.nthreads())} workers"
         )
-        printed, done = time.monotonic(), 0
         for future in track(queue, total, "samples", self._size):
             kind, which = self.pending.pop(future)
             result = _result(future, which)
@@ -261,17 +260,13 @@ class _Runner:
                 self._network_file(which).parent.mkdir(parents=True, exist_ok=True)
                 write_bytes(self._network_file(which), result)
             elif kind == "shard":
-                label, clips = which
-                done += len(clips)
+                label, _ = which
                 self._add(label, result)
                 queue.update(self._next_shards())
                 if self.progress[label].complete:
                     queue.update(self._finish(label))
             else:
                 self._write(which, result)
-            if not sys.stdout.isatty() and time.monotonic() - printed > LINE_EVERY_S:
-                printed = time.monotonic()
-                output.print(f"{done:,} of {total:,} samples")
 
     def _size(self, future: Future) -> int:
         kind, which = self.pending.get(future, ("", None))

@@ -19,9 +19,8 @@ import nir
 import numpy as np
 import torch
 import typer
-from rich.table import Table
 
-from mksgn.common.console import new_app, output, run_app
+from mksgn.common.console import new_app, output, run_app, table
 from mksgn.common.errors import MksgnError
 from mksgn.deploy import Execution, Program, compile_graph, emulator, run
 from mksgn.deploy.benchmark.memory import peak_memory
@@ -249,14 +248,12 @@ def _print(figures: dict[str, Any]) -> None:
         )
     if "growth" in figures:
         title = "seconds of a chain of graph convolutions (growth: exponent from the previous line)"
-        table = Table(title=title, title_justify="left")
-        for heading in ("what", "value", "emulator", "growth", "Lava", "growth"):
-            table.add_column(heading, justify="left" if heading == "what" else "right")
         columns = {"emulator_seconds": ".3f", "emulator_growth": ".2f", "lava_seconds": ".3f", "lava_growth": ".2f"}
+        rows = []
         for row in figures["growth"]:
-            cells = ["–" if row[name] is None else format(row[name], digits) for name, digits in columns.items()]
-            table.add_row(row["what"], str(row["value"]), *cells)
-        output.print(table)
+            cells = ("–" if row[name] is None else format(row[name], digits) for name, digits in columns.items())
+            rows.append((row["what"], str(row["value"]), *cells))
+        output.print(table(title, ("what", "value", "emulator", "growth", "Lava", "growth"), rows))
 
 
 def main() -> None:

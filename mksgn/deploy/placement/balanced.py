@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from mksgn.common.progress import track
 from mksgn.deploy.placement.chips import Chip
 from mksgn.deploy.placement.connectivity import Group, groups
 from mksgn.deploy.placement.place import Placement, cores_needed, place
@@ -44,7 +45,7 @@ def balanced(
     time = time or (lambda placement: expected_work(placement, on_chip, work))
     high = expected_work(compact, on_chip, work)
     low = LEAST * high
-    for _ in range(ROUNDS):
+    for _ in track(range(ROUNDS), ROUNDS, "rounds of the balanced placement"):
         bound = (low * high) ** 0.5
         if cores_needed(on_chip, chip, replace(work, most=bound)) <= compact.chips * chip.cores:
             high = bound

@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from mksgn.common.extras import require
+from mksgn.common.tables import table
 from mksgn.common.writing import replacing_file
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.placement.chips import RESOURCES
@@ -35,24 +36,19 @@ def utilisation_table(placement: Placement) -> Table:
     """Make a table with a row per core; beyond MOST_ROWS, per population its fullest core (and the mean)."""
     per_core = placement.cores <= MOST_ROWS
     limits = placement.chip.core_limits
-    table = Table(
-        title=f"{_count(placement.cores, 'core')} on {_count(placement.chips, 'chip')} of {placement.chip.name}"
-        + ("" if per_core else "; fullest core of each population (mean)"),
-        title_justify="left",
-    )
-    table.add_column("population")
-    for heading in ("core" if per_core else "cores", *RESOURCES):
-        table.add_column(heading, justify="right")
+    title = f"{_count(placement.cores, 'core')} on {_count(placement.chips, 'chip')} of {placement.chip.name}"
+    detail = "" if per_core else "; fullest core of each population (mean)"
+    result = table(title + detail, ("population", "core" if per_core else "cores", *RESOURCES))
     for population in placement.populations:
         if per_core:
             for core, used in enumerate(population.usage, start=population.first_core):
                 cells = [_amount(int(n), limit) for n, limit in zip(used, limits, strict=True)]
-                table.add_row(population.name, str(core), *cells)
+                result.add_row(population.name, str(core), *cells)
         else:
-            table.add_row(population.name, f"{population.cores:,}", *_summaries(population, limits))
-    table.add_section()
-    table.add_row("limit", "", *("not published" if limit is None else f"{limit:,}" for limit in limits))
-    return table
+            result.add_row(population.name, f"{population.cores:,}", *_summaries(population, limits))
+    result.add_section()
+    result.add_row("limit", "", *("not published" if limit is None else f"{limit:,}" for limit in limits))
+    return result
 
 
 def _count(n: int, what: str) -> str:

@@ -33,6 +33,7 @@ from dataclasses import asdict
 import nir
 import numpy as np
 
+from mksgn.common.progress import track
 from mksgn.export import loihi
 from mksgn.export.errors import RangeError, UnsupportedNodeError
 from mksgn.export.graph.arrays import Arrays
@@ -97,7 +98,8 @@ def quantize(
     found: dict[str, PopulationScale] = {}
     rates = {rate for membrane in membranes.values() for rate in lattice_rates(membrane)}
     walk = linear_paths(quantised)
-    for name in evaluation_order(quantised):
+    order = evaluation_order(quantised)
+    for name in track(order, len(order), "nodes quantised"):
         node = quantised.nodes[name]
         if isinstance(node, SPIKING):
             found[name] = SpikingPopulation(walk, name, membranes[name], values).quantise(bits)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mksgn.common.progress import track
 from mksgn.export.errors import ExportError, ParityError
 from mksgn.export.onnx import file as onnx_file
 from mksgn.export.reference import execute as reference
@@ -135,7 +136,8 @@ def torch_spikes(
     """
     parts, logits = [], []
     model.eval()
-    for i in range(0, len(inputs), batch):
+    starts = range(0, len(inputs), batch)
+    for i in track(starts, len(starts), "batches run in torch"):
         record: dict[str, Tensor] = {}
         x = torch.from_numpy(np.array(inputs[i : i + batch]))
         if teacher_forced is None:
@@ -195,7 +197,8 @@ def reference_spikes(
     Returns:
         Spikes (L, S, *shape) bool of each population, and outputs (L, S, *shape).
     """
-    runs = [reference.execute(graph, inputs[i : i + batch], steps, dt) for i in range(0, len(inputs), batch)]
+    starts = track(range(0, len(inputs), batch), -(-len(inputs) // batch), "batches of the reference execution")
+    runs = [reference.execute(graph, inputs[i : i + batch], steps, dt) for i in starts]
 
     def join(parts: list[dict[str, np.ndarray]]) -> Spikes:
         return {name: np.concatenate([part[name] for part in parts], axis=1).swapaxes(0, 1) for name in parts[0]}

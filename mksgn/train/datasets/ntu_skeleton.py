@@ -52,6 +52,7 @@ from pathlib import Path
 import numpy as np
 
 from mksgn.common.errors import BadInputError
+from mksgn.common.progress import track
 from mksgn.train.datasets import ntu
 from mksgn.train.datasets.clips import Clip, ClipSet, check_selection, spread_over
 from mksgn.train.skeletons import graph
@@ -124,7 +125,7 @@ def read(path: str | Path, split: str, part: str, limit: int | None = None) -> C
     malformed: list[str] = []
     empty: list[str] = []
     faults: list[BadInputError] = []
-    for name in names:
+    for name in track(names, len(names), "clips read"):
         try:
             clips.append(read_clip(files[str(name)]))
         except BadInputError as error:

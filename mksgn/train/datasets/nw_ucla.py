@@ -20,6 +20,7 @@ import numpy as np
 
 from mksgn.common import json_text
 from mksgn.common.errors import BadInputError
+from mksgn.common.progress import track
 from mksgn.train.datasets.clips import Clip, ClipSet, check_selection, clip_folder
 from mksgn.train.skeletons import graph
 
@@ -88,7 +89,7 @@ def read(path: str | Path, split: str, part: str) -> ClipSet:
                 f"add the files *_v{view:02d}.json, or use {others}"
             )
     chosen = sorted(file for files in by_view.values() for file in files)
-    clips = [read_clip(file) for file in chosen]
+    clips = [read_clip(file) for file in track(chosen, len(chosen), "clips read")]
     return ClipSet(SOURCE, split, part, GRAPH, CLASSES, clips, validation=split in VALIDATION)
 
 

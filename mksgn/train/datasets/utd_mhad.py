@@ -29,6 +29,7 @@ import numpy as np
 
 from mksgn.common.errors import BadInputError
 from mksgn.common.extras import require
+from mksgn.common.progress import track
 from mksgn.common.reading import read_bytes
 from mksgn.train.datasets.clips import Clip, ClipSet, check_finite, check_selection, clip_folder
 from mksgn.train.skeletons import graph
@@ -98,7 +99,8 @@ def read(path: str | Path, split: str, part: str) -> ClipSet:
                 f"{folder}: no clip of subject {subject}, which the {part} part of split {split} needs: "
                 f"add the files a*_s{subject}_t*_skeleton.mat{others}"
             )
-    clips = [read_clip(file) for file in sorted(file for files in by_subject.values() for file in files)]
+    chosen = sorted(file for files in by_subject.values() for file in files)
+    clips = [read_clip(file) for file in track(chosen, len(chosen), "clips read")]
     expected = published(split, part)
     note = f"split {split}, {part}: {len(clips):,} clips, published {expected:,}"
     notes = () if len(clips) == expected else (note,)

@@ -1,0 +1,34 @@
+"""Options with a closed set of values: --help shows them, the shell completes them, others are refused."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import typer
+
+from mksgn.common.quoting import quoted
+
+
+def choice(*names: str, values: Collection[object], help: str, **more: Any) -> Any:
+    """Return an option that takes one of some values.
+
+    Args:
+        names: Its names, where they do not follow from the parameter's.
+        values: What it takes; any type whose text is what a user writes.
+        help: Its line in --help, which lists the values in front.
+        more: Further arguments of typer.Option.
+    """
+    texts = [str(value) for value in values]
+
+    def check(value: Any) -> Any:
+        if value is not None and str(value) not in texts:
+            raise typer.BadParameter(f"{quoted(value)}: choose one of {', '.join(texts)}")
+        return value
+
+    return typer.Option(
+        *names, metavar=f"[{'|'.join(texts)}]", help=help, callback=check, autocompletion=beginning(texts), **more
+    )
+
+
+def beginning(values: Collection[str]) -> Callable[[str], list[str]]:
+    """Return the completion of an option that takes other values than these too."""
+    return lambda incomplete: [value for value in values if value.startswith(incomplete)]

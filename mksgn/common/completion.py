@@ -1,0 +1,63 @@
+"""Shell completion of the commands and of `mksgn COMMAND`, by typer's own scripts for bash, zsh and fish.
+
+A script asks the command itself what can follow, by a variable of the environment.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated
+
+import typer
+from typer.completion import completion_init, get_completion_script
+
+from mksgn.common.choices import choice
+
+SHELLS = ("bash", "zsh", "fish")
+LINES = ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")  # where bash's script has the line typed so far, and where the others'
+
+
+def variable(command: str) -> str:
+    """Return the variable that is set where the shell asks a command."""
+    return f"_{command.replace('-', '_').upper()}_COMPLETE"
+
+
+def scripts(shell: str, commands: Iterable[str]) -> str:
+    """Return the script that a shell has to read."""
+    each = (get_completion_script(prog_name=name, complete_var=variable(name), shell=shell) for name in commands)
+    return "\n\n".join(each) + "\n"
+
+
+def answer_shell(command: str) -> None:
+    """Let a command answer where the shell asks it."""
+    if variable(command) in os.environ:
+        completion_init()
+
+
+def stage_of_line(stages: Iterable[str]) -> str | None:
+    """Return the stage of the line `mksgn STAGE …`, which becomes one of `mksgn-STAGE …`; None: there is none yet."""
+    for name in LINES:
+        line = re.fullmatch(rf"\s*\S+\s+({'|'.join(stages)})(\s.*)", os.environ.get(name, ""), re.DOTALL)
+        if line is not None:
+            stage = line[1]
+            os.environ[name] = f"mksgn-{stage}{line[2]}"
+            os.environ["COMP_CWORD"] = str(int(os.environ.get("COMP_CWORD", "1")) - 1)
+            os.environ[variable(f"mksgn-{stage}")] = os.environ.pop(variable("mksgn"))
+            return stage
+    return None
+
+
+def answer_of_umbrella(stages: Mapping[str, str]) -> None:
+    """Answer the shell what can follow `mksgn` alone, and end."""
+    completion_init()
+    app = typer.Typer(add_completion=False)
+    for stage, text in stages.items():
+        app.command(stage, help=text)(lambda: None)
+
+    @app.callback()
+    def options(
+        version: bool = False, completion: Annotated[str, choice(values=SHELLS, help="script of a shell")] = "bash"
+    ) -> None:
+        """Only the names of the options are needed."""
+
+    app(prog_name="mksgn")

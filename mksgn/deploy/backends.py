@@ -1,0 +1,34 @@
+"""What executes a program: Lava, or where it is not installed and nobody asked for it, the emulator."""
+
+import warnings
+from importlib.util import find_spec
+
+from mksgn.common.errors import MksgnWarning
+from mksgn.deploy.errors import LavaMissingError, how_to_install_lava
+
+BACKENDS = ("lava", "emulator")
+
+
+def backend_or_default(requested: str | None) -> str:
+    """Return the backend to run on; None is Lava, or with a warning the emulator, where Lava is not installed.
+
+    Raises:
+        LavaMissingError: Lava is requested by name and is not installed.
+    """
+    if requested == "emulator" or _lava_installed():
+        return requested or "lava"
+    if requested == "lava":
+        raise LavaMissingError(ModuleNotFoundError("No module named 'lava'"))
+    warnings.warn(
+        f"Lava is not installed ({how_to_install_lava()}): running in the emulator, whose spikes are the same",
+        MksgnWarning,
+        stacklevel=2,
+    )
+    return "emulator"
+
+
+def _lava_installed() -> bool:
+    try:
+        return find_spec("lava.magma") is not None  # other packages of Lava have the first name too
+    except ModuleNotFoundError:
+        return False
