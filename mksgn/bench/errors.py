@@ -9,6 +9,8 @@ from mksgn.common.errors import BadInputError, MksgnError
 class FaultyRecordError(BadInputError):
     """A run's folder contradicts itself. The message lists every fault on a line of its own."""
 
+    listing = True
+
     def __init__(self, place: str, faults: Sequence[str]):
         self.faults = tuple(faults)
         super().__init__("\n  ".join([f"{place}: {counted(len(faults), 'fault')}", *faults]))
@@ -18,6 +20,7 @@ class BoundMissedError(MksgnError):
     """A run is worse than was allowed. The message lists every missed bound on a line of its own."""
 
     exit_code = 5
+    listing = True
 
     def __init__(self, place: str, missed: Sequence[str]):
         self.missed = tuple(missed)
