@@ -1,5 +1,6 @@
-# make demo | test | test-all | test-lava-dl | test-interop | docs | benchmark | interop-table | lint. Each sets up its environment
-# the first time and re-uses it afterwards. Without PYTHON it is made from the newest Python that is there, 3.10 to 3.13.
+# make demo | test | test-all | test-lava-dl | test-interop | docs | notebooks | benchmark | interop-table | lint. Each sets up
+# its environment the first time and re-uses it afterwards. Without PYTHON it is made from the newest Python that is there,
+# 3.10 to 3.13.
 PYTHON ?=
 VENV ?= $(if $(PYTHON),.venv-$(notdir $(PYTHON)),.venv)
 BIN := $(VENV)/bin
@@ -10,7 +11,7 @@ INTEROP_VENV ?= .venv-interop
 DEMO := runs/demo
 
 .PHONY: demo test test-all test-lava-dl test-interop coverage benchmark interop-table lint setup setup-demo setup-lava-dl setup-interop setup-docs \
-	schema pages docs clean
+	schema pages notebooks docs clean
 
 setup:
 	@scripts/setup.sh $(VENV) lava,report,dev $(PYTHON)
@@ -108,6 +109,10 @@ schema: setup
 pages: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.commands_page docs/commands.md
 	$(BIN)/python -m scripts.imports_picture docs/imports.svg
+
+# The outputs that the notebooks store. Pictures differ with the version of matplotlib, so this is not part of pages.
+notebooks: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.notebooks examples/*.ipynb
 
 # site/, from docs/ and the docstrings. A link or heading that does not exist is an error, but not with --quiet. Nothing of
 # mksgn is imported.
