@@ -27,7 +27,7 @@ from mksgn.deploy import compile_graph, run
 own = runpy.run_path(sys.argv[1])
 images, labels = own["digits"](own["TRAIN"] + own["TEST"], 0)
 net, steps = own["network"](), own["STEPS"]
-own["train"](net, images[: own["TRAIN"]], labels[: own["TRAIN"]], epochs=4)
+own["train"](net, images[: own["TRAIN"]], labels[: own["TRAIN"]])
 images = images[own["TRAIN"] :]
 theirs = own["output"](net, images).detach().bool().numpy()
 program = compile_graph(own["graph_of"](net), precision="float", analog=("input",), steps=steps)
