@@ -113,7 +113,8 @@ def test_own_network_is_right_in_integers(tmp_path):
     assert ("Lava" in top1) == (importlib.util.find_spec("lava") is not None)
     record = load(tmp_path / "runs" / "own_network" / "fixed")
     assert record.execution.compiling == {"analog": ["input"]}
-    assert record.parity is None or record.parity.mismatches == 0
+    # a decay of 7/8 is truncated at every step on the chip, and not in the reference
+    assert record.parity.mismatches == record.parity.rounding < 100
     assert {path.name for path in (tmp_path / "runs" / "own_network").iterdir()} == {"fixed", "net.nir", "samples.npz"}
 
 
@@ -132,7 +133,7 @@ def test_mksgn_recognises_the_synthetic_actions_in_integers(tmp_path):
     record = load(tmp_path / "runs" / "mksgn_clips")
     assert record.accuracy.top1 >= 0.95
     assert record.parity.mismatches == 0
-    assert record.totals.syn_ops == 2802875.6
+    assert record.totals.syn_ops == 2802875.85
     assert "0 of 10,352,000 decisions differ from torch" in printed
     has_lava = importlib.util.find_spec("lava") is not None
     assert ("Lava: 0 of 20,704,000 decisions differ from emulator, torch" in printed) == has_lava
@@ -144,7 +145,7 @@ def test_the_network_is_placed_priced_and_timed_on_the_own_chip(tmp_path):
     printed = python(tmp_path, EXAMPLES / "own_chip" / "place.py")
     record = load(tmp_path / "runs" / "own_chip")
     assert record.placement.chip == "our-chip"
-    assert record.placement.fit.unchecked == ["synaptic delay"]
+    assert record.placement.fit.unchecked == ("synaptic delay",)
     (timing,) = (each for each in record.timing if each.model == "our-chip-clock")
     assert (timing.chip, timing.placements[0].cores) == ("our-chip", record.placement.cores)
     energy = next(each for each in record.energy if each.model == "our-chip-a0-slopes")
