@@ -1,4 +1,4 @@
-# make demo | test | test-all | test-random | test-lava-dl | test-interop | docs | dist | benchmark | interop-table | lint. Each
+# make demo | test | test-all | test-random | test-lava-dl | test-interop | docs | notebooks | dist | benchmark | interop-table | lint. Each
 # sets up its environment the first time and re-uses it afterwards. Without PYTHON it is made from the newest Python that is
 # there, 3.10 to 3.13.
 PYTHON ?=
@@ -11,7 +11,7 @@ INTEROP_VENV ?= .venv-interop
 DEMO := runs/demo
 
 .PHONY: demo test test-all test-random test-lava-dl test-interop coverage benchmark interop-table lint setup setup-demo setup-lava-dl setup-interop setup-docs \
-	schema pages docs dist test-dist clean
+	schema pages notebooks docs dist test-dist clean
 
 setup:
 	@scripts/setup.sh $(VENV) lava,report,dev $(PYTHON)
@@ -115,6 +115,10 @@ schema: setup
 pages: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.commands_page docs/commands.md
 	$(BIN)/python -m scripts.imports_picture docs/imports.svg
+
+# The outputs that the notebooks store. Pictures differ with the version of matplotlib, so this is not part of pages.
+notebooks: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.notebooks examples/*.ipynb
 
 # site/, from docs/ and the docstrings. A link or heading that does not exist is an error, but not with --quiet. Nothing of
 # mksgn is imported.

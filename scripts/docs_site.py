@@ -1,11 +1,14 @@
 """Hooks of mkdocs (mkdocs.yml): the pages of docs/, written for a reader of the repository, as a site.
 
 A link to a file outside docs/ leads to a page with the file's text, so that no address of a repository is needed.
-Markdown of such a page is a page like any other. List items are indented as Python-Markdown wants them, by four.
+Markdown of such a page is a page like any other, and so is a notebook, with its outputs. List items are indented as
+Python-Markdown wants them, by four.
 """
 
+import json
 import os.path
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,7 +35,7 @@ def on_files(files: Any, config: Any) -> Any:
         _origin[place] = path
         if files.get_file_from_path(place) is None:
             files.append(File.generated(config, place, content=_text_of(path)))
-        if path.suffix == ".md" or (ROOT / path).is_dir():
+        if path.suffix in (".md", ".ipynb") or (ROOT / path).is_dir():
             text = _text_of(path)
             linked = (_repository_path(path, target) for target in LINK.findall(text))
             waiting += [(_place(target), target) for target in linked if target is not None and _is_outside(target)]
@@ -109,4 +112,18 @@ def _text_of(path: PurePosixPath) -> str:
         names = sorted(each.name for each in (ROOT / path).iterdir() if each.is_file())
         return head + "".join(f"- [{name}]({name})\n" for name in names)
     text = (ROOT / path).read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        return "\n\n".join(notebook_parts(json.loads(text))) + "\n"
     return f"{head}````{LANGUAGES.get(path.suffix, 'text')}\n{text}````\n"
+
+
+def notebook_parts(notebook: dict[str, Any]) -> Iterator[str]:
+    """Yield a notebook's cells and their outputs as Markdown; pictures are part of the page."""
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        yield source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```"
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "stream":
+                yield f"```text\n{''.join(output['text']).rstrip()}\n```"
+            elif picture := output.get("data", {}).get("image/png"):
+                yield f'<img alt="output" src="data:image/png;base64,{"".join(picture.split())}">'

@@ -51,7 +51,7 @@ else
 fi
 
 # uv does not read pip's settings. Where pip has no folder of builds to look in, uv takes torch's builds for the CPU from
-# torch's own index; UV_TORCH_BACKEND=auto takes those for the accelerator. With pip: see README.
+# torch's own index; UV_TORCH_BACKEND=auto takes those for the accelerator. With pip: docs/index.md.
 if [ -n "${PIP_FIND_LINKS:-}" ]; then torch=(--find-links "$PIP_FIND_LINKS"); else torch=(--torch-backend "${UV_TORCH_BACKEND:-cpu}"); fi
 packages=(-c constraints.txt -e ".[$extras]")
 with_uv "${torch[@]}" "${packages[@]}" || with_pip "${packages[@]}"

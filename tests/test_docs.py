@@ -3,13 +3,14 @@
 import ast
 import importlib.util
 import re
+import runpy
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from scripts.commands_page import page as commands_page
-from scripts.docs_site import IN_NAV, indented
+from scripts.docs_site import IN_NAV, indented, notebook_parts
 from tests.support import pages
 from tests.support.paths import DOCS, EXAMPLES, ROOT
 
@@ -48,6 +49,26 @@ def test_list_items_are_indented_as_the_site_wants_them():
     )
 
 
+def test_a_notebook_becomes_a_page():
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "text"]},
+        {
+            "cell_type": "code",
+            "source": ["print(1)"],
+            "outputs": [
+                {"output_type": "stream", "name": "stdout", "text": ["1\n"]},
+                {"output_type": "display_data", "data": {"image/png": "iVBO\nRw0=\n", "text/plain": ["<Figure>"]}},
+            ],
+        },
+    ]
+    assert [*notebook_parts({"cells": cells})] == [
+        "# Title\ntext",
+        "```python\nprint(1)\n```",
+        "```text\n1\n```",
+        '<img alt="output" src="data:image/png;base64,iVBORw0=">',
+    ]
+
+
 def test_the_page_of_commands_is_what_the_commands_say():
     assert GENERATED.read_text(encoding="utf-8") == commands_page(), "make pages writes it"
 
@@ -72,6 +93,14 @@ def fault_of(command: str) -> str:
 def test_every_command_has_arguments_that_it_takes(page):
     commands = [command for command in pages.commands(page) if " " in command and "[OPTIONS]" not in command]
     assert not [fault for command in commands if (fault := fault_of(command))]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_every_target_of_make_that_a_page_names_exists(page):
+    targets = set(re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    known = {name for names in targets for name in names.split()}
+    text = page.read_text(encoding="utf-8")
+    assert set(re.findall(r"(?:`|^ {4})make ([a-z][\w-]*)", text, re.MULTILINE)) <= known
 
 
 @cache
@@ -125,25 +154,27 @@ def left_out(command: str) -> bool:
 
 
 def follow(names: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do what pages say, in order and in one folder: files, commands and Python, in one namespace a page."""
+    """Do what pages say, in order and in one folder: files, commands, programs, and Python in one namespace a page."""
     (folder / "examples").symlink_to(EXAMPLES)
     (folder / "tests").symlink_to(ROOT / "tests")
     monkeypatch.chdir(folder)
     done = 0
     for name in names:
         namespace = {"__name__": "__main__"}
-        for step in pages.steps(DOCS / name):
+        for step in pages.steps(ROOT / name):
             if step.title:
                 (folder / step.title).write_text(step.text)
             elif step.kind == "python":
-                exec(compile(step.text, f"docs/{name}", "exec"), namespace)
+                exec(compile(step.text, name, "exec"), namespace)
+            elif step.kind == "program":
+                runpy.run_path(step.text, run_name="__main__")
             elif not left_out(step.text):
                 pages.call(step.text)
             done += 1
     assert done
 
 
-@pytest.mark.parametrize("name", ["new-pass.md", "new-primitive.md"])
+@pytest.mark.parametrize("name", ["docs/new-pass.md", "docs/new-primitive.md"])
 def test_a_page_runs_as_written(name, tmp_path, monkeypatch):
     follow([name], tmp_path, monkeypatch)
 
@@ -152,10 +183,17 @@ def test_a_page_runs_as_written(name, tmp_path, monkeypatch):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "names",
-    [["index.md"], ["tutorial.md"], ["own-network.md", "own-energy-model.md"], ["own-data.md"], ["cluster.md"]],
+    [
+        ["README.md"],
+        ["docs/index.md"],
+        ["docs/tutorial.md"],
+        ["docs/own-network.md", "docs/own-energy-model.md"],
+        ["docs/own-data.md"],
+        ["docs/cluster.md"],
+    ],
     ids=lambda names: names[-1],
 )
 def test_longer_pages_run_as_written(names, tmp_path, monkeypatch):
-    if names == ["cluster.md"]:
+    if names == ["docs/cluster.md"]:
         pytest.importorskip("distributed", reason="sweeps need the extra mksgn[sweep]")
     follow(names, tmp_path, monkeypatch)

@@ -19,6 +19,7 @@ from mksgn.bench.record import EnergyEntry, Layer, Record
 from mksgn.bench.run import check_parity, compiled_file, execution_of, finish, quantised_graph
 from mksgn.bench.samples import SampleSet, given_samples
 from mksgn.bench.shards import Network, Settings, run_shard, shards
+from mksgn.bench.timing_models import TimingModel, known_timing_models
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import run_folder
 from mksgn.deploy.decode import Decoding
@@ -109,6 +110,7 @@ def measure(
     chip: str | Chip = "loihi2",
     energy_models: Sequence[EnergyModel] | None = None,
     claims: Sequence[Published] = (),
+    timing_models: Sequence[TimingModel] | None = None,
     **compiling: Any,
 ) -> Run:
     """Run samples through a network, count its events, and price them.
@@ -129,6 +131,8 @@ def measure(
         chip: Chip of the placement: the name of a known one, or a Chip (mksgn.deploy.placement.chips).
         energy_models: Models to price with; None: the known ones.
         claims: Published figures to compare with.
+        timing_models: Models of the time on a chip (mksgn.bench.timing_models); None: the known ones. Their chips are
+            known ones, or `chip`.
         compiling: What the file leaves open, as for `compile_graph`: dt, if_dt, analog, …
 
     Raises:
@@ -147,7 +151,8 @@ def measure(
         progress.add(run_shard(compiled, samples.take(which), which.start, settings))
     on = chip if isinstance(chip, Chip) else chip_named(chip)
     models = known_models() if energy_models is None else list(energy_models)
-    evaluation = EvaluationOptions(on.name, models, list(claims), [on])
+    times = known_timing_models() if timing_models is None else list(timing_models)
+    evaluation = EvaluationOptions(on.name, models, list(claims), [on], times)
     execution = execution_of(compiled, settings, progress)
     record = record_of(compiled, samples, settings, progress, execution, seed=None, options=evaluation)
     check_parity(compiled, record, "its .record")

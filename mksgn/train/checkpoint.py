@@ -101,12 +101,13 @@ def save(model: TrainedModel, path: Path) -> None:
     _save(SCHEMA, model.student, model.normaliser, model.training, path, **quantization)
 
 
-def load(path: Path) -> TrainedModel:
+def load(path: Path | str) -> TrainedModel:
     """Load a model.pt without running any code of the file.
 
     Raises:
         BadInputError: In one line, for a missing, truncated, foreign or hostile file.
     """
+    path = Path(path)
     return _student(path, _read(path, SCHEMA))
 
 

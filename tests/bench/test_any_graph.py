@@ -16,10 +16,11 @@ from mksgn.bench.compare.runs import compare_folders
 from mksgn.bench.run import bench
 from mksgn.bench.samples import ArraySamples
 from mksgn.bench.shards import Settings
+from mksgn.bench.timing_models import known_timing_models
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.options import Reading
-from mksgn.deploy.placement.chips import LOIHI2
+from mksgn.deploy.placement.chips import LOIHI2, chip_named, known_chips
 from mksgn.deploy.placement.place import place
 from mksgn.export.graph import files
 from mksgn.train.checkpoint import sha256
@@ -28,6 +29,7 @@ from tests.bench.test_brute_force import LAVA
 from tests.support import graphs as net
 from tests.support.bench_runs import some_clips, student_files
 from tests.support.brute_force import count
+from tests.support.paths import EXAMPLES
 from tests.support.tiers import one_in
 
 STEPS, SAMPLES = 9, 12
@@ -357,3 +359,14 @@ def test_placement_of_a_foreign_network_is_in_the_record():
     placed = place(compile_graph(graph, precision="float", **options), LOIHI2)
     assert record.placement.chip == "loihi1"
     assert record.placement.cores == placed.cores
+
+
+def test_a_network_is_timed_on_a_chip_of_ones_own():
+    graph, x, options = made("conv_if")
+    chip = chip_named("our-chip", known_chips([EXAMPLES / "own_chip" / "chip.yaml"]))
+    models = known_timing_models([EXAMPLES / "own_chip" / "timing_models.yaml"])
+    record = measure(graph, x, chip=chip, timing_models=models[-1:], **options).record
+    (timing,) = record.timing
+    assert (timing.model, timing.chip) == ("our-chip-clock", "our-chip")
+    assert timing.placements[0].cores == record.placement.cores
+    assert timing.placements[0].step_us.lower > timing.barrier_us == 0.5

@@ -17,11 +17,12 @@ from tests.support.paths import ROOT
 STAGES = ("train", "export", "deploy", "bench")
 _FENCED = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _COMMAND = re.compile(r"^(?: {4}| {6})(mksgn-\w+ .*|mksgn-\w+)$")
+_PROGRAM = re.compile(r"^ {4}python (examples/\S+\.py)\b")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 class Step(NamedTuple):
-    """Something to do on a page: `kind` is command, python, or the language of a block with a title."""
+    """Something to do on a page: `kind` is command, program, python, or the language of a block with a title."""
 
     kind: str
     text: str
@@ -40,7 +41,7 @@ def commands(page: Path) -> list[str]:
 
 
 def steps(page: Path) -> Iterator[Step]:
-    """Yield commands, Python blocks and blocks with a title, in the order of the page."""
+    """Yield commands, programs of examples/, Python blocks and blocks with a title, in the order of the page."""
     text = page.read_text(encoding="utf-8")
     end = 0
     for block in _FENCED.finditer(text):
@@ -57,6 +58,8 @@ def _commands(text: str) -> Iterator[Step]:
     for line in text.splitlines():
         if found := _COMMAND.match(line):
             yield Step("command", found[1])
+        elif found := _PROGRAM.match(line):
+            yield Step("program", found[1])
 
 
 def arguments_of(command: str) -> list[str]:
@@ -101,5 +104,5 @@ def anchors(page: Path) -> set[str]:
 
 
 def pages() -> list[Path]:
-    """Return all pages: those of docs/, and those at the root."""
-    return sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
+    """Return all pages: those of docs/, those at the root, and that of the examples."""
+    return sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"), ROOT / "examples" / "README.md"])

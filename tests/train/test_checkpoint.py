@@ -72,7 +72,7 @@ def refused(path):
 
 
 def test_a_model_comes_back_as_it_was(model, path):
-    again = load(path)
+    again = load(str(path))
     assert torch.equal(logits(again), logits(model))
     assert logits(model).std(0).max() > 0
     assert again.student.config == model.student.config
