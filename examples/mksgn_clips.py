@@ -6,11 +6,11 @@ Lava too where it is installed. Half a minute on two cores.
     python examples/mksgn_clips.py          # writes runs/mksgn_clips/
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from mksgn.bench import measure
 from mksgn.bench.theory import theory_of
+from mksgn.deploy.backends import lava_installed
 from mksgn.export import export_to_nir, write_nir
 from mksgn.train import checkpoint
 from mksgn.train.datasets import open_source
@@ -37,7 +37,7 @@ def main() -> None:
     record = run.record
     print(run)
     print(f"{record.parity.mismatches} of {record.parity.decisions:,} decisions differ from {record.parity.against}")
-    if find_spec("lava"):  # the same clips as Lava Processes, compared decision by decision
+    if lava_installed():  # the same clips as Lava Processes, compared decision by decision
         parity = measure(model, held_out, backend="lava").record.parity
         print(f"Lava: {parity.mismatches} of {parity.decisions:,} decisions differ from {parity.against}")
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mksgn.bench import measure
+from mksgn.deploy.backends import lava_installed
 from mksgn.export import write_nir
 
 OUT = Path("runs/own_network")
@@ -131,7 +132,7 @@ def main() -> None:
     given = {"steps": STEPS, "analog": "input"}  # an image is a current, presented at every step
     runs = {"float": measure(graph, x[TRAIN:], y[TRAIN:], **given)}
     runs["fixed"] = measure(graph, x[TRAIN:], y[TRAIN:], calibration=x[:TRAIN], **given)
-    if find_spec("lava"):
+    if lava_installed():
         runs["Lava"] = measure(graph, x[TRAIN:], y[TRAIN:], calibration=x[:TRAIN], backend="lava", **given)
     for name, run in runs.items():
         print(f"{name} {run.accuracy:.1%}, {run.record.totals.syn_ops:,.0f} synaptic operations per image")

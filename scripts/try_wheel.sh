@@ -15,6 +15,7 @@ for name in "${@:-python3.10 python3.11 python3.12 python3.13}"; do
         start=$SECONDS
         folder=$(mktemp -d)
         trap 'rm -rf "$folder"' EXIT
+        # pyenv's programs run only a version that they are told; others do not read the variable
         PYENV_VERSION=${python#python} "$python" -m venv "$folder/venv"
         pip=("$folder/venv/bin/python" -m pip --disable-pip-version-check install --quiet)
         "${pip[@]}" "$wheel[report,lava]"

@@ -95,7 +95,7 @@ def run(
 
     Example: mksgn-bench run runs/demo/model.nir --data synthetic --limit 100 -o runs/demo
 
-    Example: mksgn-bench run any.nir --data npz:digits.npz --calibration npz:digits.npz --steps 25 --analog input
+    Example: mksgn-bench run net.nir --data npz:samples.npz --calibration npz:samples.npz --steps 12 --analog input
     """
     with importing(NAME):
         from mksgn.bench import folder, summary
@@ -103,7 +103,6 @@ def run(
         from mksgn.bench.claims import published_claims
         from mksgn.bench.energy_models import known_models
         from mksgn.bench.evaluation import EvaluationOptions
-        from mksgn.bench.record_io import text_of
         from mksgn.bench.run import bench
         from mksgn.bench.samples import open_samples
         from mksgn.bench.shards import Settings
@@ -130,7 +129,7 @@ def run(
         seed=drawn, options=options, resume=resume, overwrite=overwrite, shard=shard, steps=steps, calibration=given,
     )  # fmt: skip
     if as_json:
-        print_json(text_of(record))
+        print_json(record.model_dump(mode="json", by_alias=True))
     else:
         summary.show(record, torch_accuracy(model, samples))
     folder.show_place(out)

@@ -56,7 +56,8 @@ def answer_of_umbrella(stages: Mapping[str, str]) -> None:
 
     @app.callback()
     def options(
-        version: bool = False, completion: Annotated[str, choice(values=SHELLS, help="script of a shell")] = "bash"
+        version: Annotated[bool, typer.Option("--version")] = False,
+        completion: Annotated[str, choice(values=SHELLS, help="script of a shell")] = "bash",
     ) -> None:
         """Only the names of the options are needed."""
 

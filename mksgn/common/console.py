@@ -1,4 +1,4 @@
-"""Terminal behaviour of the four commands: errors in one line, exit codes, --quiet, progress bars."""
+"""Terminal behaviour of the four commands: errors in one line, exit codes, --quiet, --json."""
 
 import atexit
 import functools
@@ -35,13 +35,10 @@ from mksgn.common.tables import table as table
 # typer carries its own copy of click; the base of its usage errors has no public name
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
-
-LOG_WIDTH = (
-    140  # columns of what is not a terminal, where COLUMNS does not say: a table of a run then has no second part
-)
+# Columns of what is not a terminal, where COLUMNS does not say: the tables of a run then have no second part.
+LOG_WIDTH = 140
 
 
-# Brackets in a user's file names are not markup.
 class _Output(Console):
     """A console that escapes what a terminal would act on in names and labels; line ends stay.
 
@@ -52,22 +49,29 @@ class _Output(Console):
         return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
 
 
-def on_terminal(stream: Any) -> bool:
+def _on_terminal(stream: Any) -> bool:
     return stream is not None and stream.isatty()
 
 
-def piped_width() -> int:
+def _piped_width() -> int:
     """Columns of what is no terminal."""
     columns = os.environ.get("COLUMNS", "")
     return int(columns) if columns.isdecimal() and int(columns) else LOG_WIDTH
 
 
-output = _Output(highlight=False, markup=False, emoji=False, width=None if on_terminal(sys.stdout) else piped_width())
+# brackets in a user's file names are not markup
+output = _Output(highlight=False, markup=False, emoji=False, width=None if _on_terminal(sys.stdout) else _piped_width())
 
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="print only errors, and the path of what is written, or the JSON")
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="print only errors and the paths of written files; with --json, only the document"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document; everything else goes to stderr")]
+DescribeJson = Annotated[
+    bool, typer.Option("--json", help="with --describe: print one JSON document; everything else goes to stderr")
+]
 
 
 class _App(typer.Typer):
@@ -213,10 +217,9 @@ def print_json(document: Any) -> None:
     """Print the one document of --json, which is what stdout has then.
 
     Args:
-        document: What JSON can hold, or the text of a document.
+        document: What JSON can hold; characters beyond ASCII are escaped, which every stream can carry.
     """
-    text = document if isinstance(document, str) else json.dumps(document, indent=2, ensure_ascii=False)
-    print(text.rstrip("\n"))
+    print(json.dumps(document, indent=2, allow_nan=False))
 
 
 def wrote(path: Path | str, more: str = "", *, word: str = "wrote ") -> None:

@@ -1,20 +1,36 @@
 """Errors that a user can act on, with what, where, number against limit, remedy. Commands turn them
 into exit codes."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from mksgn.common.quoting import printable
 
 
 class MksgnError(Exception):
-    """Base of every error that a command reports in one line on stderr; `exit_code` is what it ends
-    with."""
+    """Base of every error that a command reports on stderr, in one line; `exit_code` is what it ends with."""
 
     exit_code = 2
-    listing = False  # whether the message goes on with a line for each fault
 
     def __str__(self) -> str:
         # names of files, populations and labels are anybody's: they end no line and reach no terminal as they are
-        text = super().__str__()
-        return "\n".join(map(printable, text.split("\n"))) if self.listing else printable(text)
+        return printable(str(self.args[0])) if self.args else ""
+
+
+class ListingError(MksgnError):
+    """One that goes on with a line for each fault."""
+
+    def __init__(self, first: str, faults: Sequence[str]):
+        super().__init__(first, tuple(faults))
+
+    def __str__(self) -> str:
+        first, faults = self.args
+        return "\n".join(map(printable, (first, *faults)))
+
+
+def without_path(error: MksgnError, path: Path) -> str:
+    """Return an error's text without the file's path in front, for a message that names the file itself."""
+    return str(error).removeprefix(printable(f"{path}: "))
 
 
 def first_line(error: Exception) -> str:

@@ -20,9 +20,9 @@ LINE_SHARE = 0.05  # of the time so far between two lines, once that is more: a 
 
 @dataclass
 class _State:
-    """Of this process: whether a command is quiet, and whether a loop is being shown."""
+    """Of this process: whether it is quiet, as a library is and a command with --quiet; whether a loop is being shown."""
 
-    quiet: bool = False
+    quiet: bool = True
     within: bool = False
 
 

@@ -15,19 +15,20 @@ def backend_or_default(requested: str | None) -> str:
     Raises:
         LavaMissingError: Lava is requested by name and is not installed.
     """
-    if requested == "emulator" or _lava_installed():
+    if requested == "emulator" or lava_installed():
         return requested or "lava"
     if requested == "lava":
-        raise LavaMissingError(ModuleNotFoundError("No module named 'lava'"))
+        raise LavaMissingError(ModuleNotFoundError("No module named 'lava.magma'"))
     warnings.warn(
-        f"Lava is not installed ({how_to_install_lava()}): running in the emulator, whose spikes are the same",
+        f"Lava is not installed ({how_to_install_lava()}): running in the emulator, which gives the same spikes in fixed point",
         MksgnWarning,
         stacklevel=2,
     )
     return "emulator"
 
 
-def _lava_installed() -> bool:
+def lava_installed() -> bool:
+    """Whether the Processes of lava-nc can be imported."""
     try:
         return find_spec("lava.magma") is not None  # other packages of Lava have the first name too
     except ModuleNotFoundError:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mksgn.common.choices import beginning, choice
-from mksgn.common.console import Json, importing, new_app, print_json, run_app
+from mksgn.common.console import DescribeJson, importing, new_app, print_json, run_app
 from mksgn.deploy.backends import backend_or_default
 from mksgn.deploy.choices import PASS_NAMES
 from mksgn.deploy.errors import DeployError
@@ -95,7 +95,7 @@ def deploy(
     to: To = None,
     out: Out = None,
     overwrite: Overwrite = False,
-    as_json: Json = False,
+    as_json: DescribeJson = False,
 ) -> None:
     """Compile any NIR graph, and run the clips of SOURCE, or arrays, through it.
 

@@ -9,7 +9,6 @@ import nir
 from mksgn.common.console import output
 from mksgn.common.limits import Fit
 from mksgn.common.progress import counting
-from mksgn.common.quoting import printable
 from mksgn.deploy import arrays, run
 from mksgn.deploy.choices import FIXED_POINT, PASS_NAMES
 from mksgn.deploy.clips import clip_inputs
@@ -204,6 +203,6 @@ def check_limits(program: Program, chip: Chip, how: str, out: Path | None) -> No
         output.print(f"{chip.name}: {name} {value:,} of {'an unpublished limit' if limit is None else f'{limit:,}'}")
     violations = check.check(placement, chip)
     if violations:
-        raise ChipLimitError("\n".join(map(printable, violations)))
+        raise ChipLimitError(violations[0], violations[1:])
     output.print(Fit.of(limits).text(chip.name))
     output.print(f"{placement.cores:,} cores on {placement.chips:,} chips of {chip.name} (source: {chip.source})")

@@ -2,7 +2,7 @@
 
 import sys
 
-from mksgn.common.errors import BadInputError, MksgnError
+from mksgn.common.errors import BadInputError, ListingError, MksgnError
 
 
 class DeployError(BadInputError):
@@ -24,11 +24,10 @@ class LavaMissingError(DeployError):
         )
 
 
-class ChipLimitError(MksgnError):
+class ChipLimitError(ListingError):
     """A program that does not fit the chip, with a line for each limit that it exceeds."""
 
     exit_code = 4
-    listing = True
 
 
 class PassError(MksgnError):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mksgn.common.choices import beginning
-from mksgn.common.console import Json, importing, new_app, output, run_app, set_quiet, wrote
+from mksgn.common.console import DescribeJson, importing, new_app, output, run_app, set_quiet, wrote
 from mksgn.common.errors import BadInputError
 from mksgn.common.progress import track
 from mksgn.train.choices import MOST_EPOCHS, PRESET_NAMES, SOURCE_FORMS
@@ -63,7 +63,7 @@ def train(
         bool, typer.Option("--overwrite", help="replace the training in OUT, which stays until this one is complete")
     ] = False,
     device: Device = "cpu",
-    as_json: Json = False,
+    as_json: DescribeJson = False,
 ) -> None:
     """Train a student and store the weights of the last epoch.
 

@@ -42,7 +42,7 @@ several = settings(max_examples=examples(300, 12), suppress_health_check=[Health
 def shown(record: Record) -> None:
     assert lines(record)
     compared = runs.compare(record, record, names=("a", "b"))
-    assert [*compare_tables.tables(compared), compare_tables.markdown(compared), compare_tables.as_json(compared)]
+    assert [*compare_tables.tables(compared), compare_tables.markdown(compared), compare_tables.document(compared)]
 
 
 def facts(folder: Path) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from mksgn.common import console
 from mksgn.common.console import Json, fail, importing, new_app, output, print_json, run_app, table, wrote
-from mksgn.common.errors import BadInputError, MksgnError, MksgnWarning
+from mksgn.common.errors import BadInputError, ListingError, MksgnError, MksgnWarning
 
 
 class Colour(str, enum.Enum):
@@ -144,12 +144,8 @@ def test_what_a_terminal_would_act_on_is_escaped_in_output(run):
     assert SHOWN in out
 
 
-class ListingError(MksgnError):
-    listing = True
-
-
 def test_a_list_of_faults_has_a_line_each(run):
-    assert run(fails_with(ListingError("one\n\x1btwo"))) == (2, "", "paint: one\n\\x1btwo\n")
+    assert run(fails_with(ListingError("one", ["\x1btwo"]))) == (2, "", "paint: one\n\\x1btwo\n")
 
 
 @pytest.mark.parametrize(
@@ -233,15 +229,15 @@ def test_json_has_stdout_for_itself(monkeypatch, capsys):
             run_app(app, "paint")
         return tuple(capsys.readouterr())
 
-    assert call("--json") == ('{\n  "wall": "é"\n}\n', "painting\nwrote a wall\n")
-    assert call("--json", "-q") == ('{\n  "wall": "é"\n}\n', "")
+    assert call("--json") == ('{\n  "wall": "\\u00e9"\n}\n', "painting\nwrote a wall\n")
+    assert call("--json", "-q") == ('{\n  "wall": "\\u00e9"\n}\n', "")
     assert call() == ("painting\nwrote a wall\n", "")
 
 
 @pytest.mark.parametrize(("columns", "width"), [("60", 60), ("", 140), ("many", 140), ("0", 140)])
 def test_what_is_no_terminal_has_the_columns_that_the_environment_says(monkeypatch, columns, width):
     monkeypatch.setenv("COLUMNS", columns)
-    assert console.piped_width() == width
+    assert console._piped_width() == width
 
 
 @pytest.mark.parametrize(("chosen", "expected"), [(None, 1), ("2", 2)])

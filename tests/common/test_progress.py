@@ -15,6 +15,7 @@ def clock(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(progress, "LINE_AFTER_S", 5.0)
+    monkeypatch.setattr(progress.state, "quiet", False)  # as a command does
     return now
 
 
@@ -31,6 +32,12 @@ def slowly(items, clock, seconds):
 
 def test_what_is_quick_is_silent(clock, capsys):
     slowly(track("abc", 3, "walls"), clock, 1.0)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_library_says_nothing(clock, capsys, monkeypatch):
+    monkeypatch.setattr(progress.state, "quiet", progress._State().quiet)
+    slowly(track("abc", 3, "walls"), clock, 60.0)
     assert capsys.readouterr() == ("", "")
 
 

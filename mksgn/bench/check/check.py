@@ -18,7 +18,7 @@ from mksgn.bench.folder import PROGRESS_FILE
 from mksgn.bench.manifest import VOUCHED, Manifest, load_manifest
 from mksgn.bench.record import RUN_FILE, Record
 from mksgn.bench.record_io import load
-from mksgn.common.errors import BadInputError
+from mksgn.common.errors import BadInputError, without_path
 from mksgn.deploy.placement.chips import Chip
 from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE
 from mksgn.train.checkpoint import sha256
@@ -72,7 +72,7 @@ def _manifest(result: CheckResult) -> Manifest | None:
     try:
         manifest = load_manifest(result.folder)
     except BadInputError as error:
-        result.fault(MANIFEST_FILE, _without_path(error, result.folder / MANIFEST_FILE))
+        result.fault(MANIFEST_FILE, without_path(error, result.folder / MANIFEST_FILE))
         return None
     result.checked.append(f"{MANIFEST_FILE}: its own seal")
     return manifest
@@ -111,7 +111,7 @@ def _record(result: CheckResult) -> Record | None:
     try:
         record = load(result.folder / RUN_FILE)
     except BadInputError as error:
-        result.fault(RUN_FILE, _without_path(error, result.folder / RUN_FILE))
+        result.fault(RUN_FILE, without_path(error, result.folder / RUN_FILE))
         return None
     result.checked.append(f"{RUN_FILE}: its schema")
     return record
@@ -132,8 +132,3 @@ def _agree(result: CheckResult, record: Record, manifest: Manifest) -> None:
         if in_record != in_manifest:
             result.fault(RUN_FILE, f"{name} is {in_record!r}, in {MANIFEST_FILE} {in_manifest!r}")
     result.checked.append(f"{RUN_FILE} and {MANIFEST_FILE} state the same run")
-
-
-def _without_path(error: BadInputError, path: Path) -> str:
-    """Drop the file's path from an error's text: the finding names the file."""
-    return str(error).removeprefix(f"{path}: ")

@@ -20,7 +20,7 @@ from mksgn.bench.numbers import counted
 from mksgn.bench.prices import EVENTS
 from mksgn.bench.record import RUN_FILE, Accuracy, EnergyEntry, Layer, Record
 from mksgn.common import npz
-from mksgn.common.errors import BadInputError
+from mksgn.common.errors import BadInputError, without_path
 from mksgn.common.progress import track
 from mksgn.deploy import spike_bits
 from mksgn.deploy.run_folder import REMEDY, TRAINS
@@ -111,7 +111,7 @@ def check_spikes(result: CheckResult, record: Record, path: Path) -> None:
     try:
         arrays = read_arrays(path)
     except BadInputError as error:
-        result.fault(path.name, str(error).removeprefix(f"{path}: "))
+        result.fault(path.name, without_path(error, path))
         return
     bodies = round(record.totals.lanes * record.data.clips)
     for layer in track(record.layers, len(record.layers), "layers checked"):

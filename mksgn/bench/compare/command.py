@@ -31,7 +31,7 @@ def compare_and_show(
     if page is not None:
         write_atomically(page, tables.markdown(comparison, verdicts))
     if json_only:
-        print_json(tables.as_json(comparison, verdicts))
+        print_json(tables.document(comparison, verdicts))
     else:
         for part in (*tables.tables(comparison, verdicts), *tables.sentences(comparison)):
             output.print(part)

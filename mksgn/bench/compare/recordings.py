@@ -1,9 +1,9 @@
 """Compare recorded spikes, decision by decision: those of a run, and those that another simulator or a chip wrote."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -132,9 +132,9 @@ def sentences(comparison: Comparison) -> Iterator[str]:
             yield f"{recording.name}: {name}: {events} events share a step with another of the same neuron; one is counted"
 
 
-def as_json(comparison: Comparison) -> str:
-    """The comparison as JSON."""
-    values = {
+def document(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison as --json prints it."""
+    return {
         "schema": SCHEMA,
         "a": comparison.a.name,
         "b": comparison.b.name,
@@ -143,7 +143,6 @@ def as_json(comparison: Comparison) -> str:
         "differ": comparison.differ,
         "populations": [asdict(population) for population in comparison.populations],
     }
-    return json.dumps(values, indent=2)
 
 
 HEADINGS = "| population | decisions | differ | spikes, a | spikes, b |"
@@ -191,7 +190,7 @@ def compare_and_show(reference: Path, run_folder: Path, bounds: Bounds, page: Pa
     if page is not None:
         write_atomically(page, markdown(comparison))
     if json_only:
-        print_json(as_json(comparison))
+        print_json(document(comparison))
     else:
         for part in (show(comparison), *sentences(comparison)):
             output.print(part)

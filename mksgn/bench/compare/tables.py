@@ -1,6 +1,5 @@
 """Format a comparison as tables for the terminal, as Markdown for a pull request, and as JSON."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -56,13 +55,13 @@ def markdown(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def as_json(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
+def document(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> dict[str, Any]:
     """Return everything that was compared, equal figures included."""
 
     def figure(value: Difference) -> dict[str, Any]:
         return {**asdict(value), "change": value.change, "rise": value.rise}
 
-    values = {
+    return {
         "schema": SCHEMA,
         "a": comparison.names[0],
         "b": comparison.names[1],
@@ -84,7 +83,6 @@ def as_json(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> str:
         ],
         "bounds": [asdict(verdict) for verdict in verdicts],
     }
-    return json.dumps(values, indent=2)
 
 
 def sentences(comparison: Comparison) -> list[str]:

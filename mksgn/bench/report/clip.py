@@ -127,7 +127,7 @@ def clip_of(folder: Path, manifest: Mapping[str, Any]) -> Clip | str:
     try:
         return _clip_in(path, manifest)
     except Exception as error:  # what is damaged, or of another type in the manifest, raises almost any error
-        reason = printable(first_line(error)).removeprefix(f"{path}: ")
+        reason = printable(first_line(error)).removeprefix(printable(f"{path}: "))
         raise BadInputError(
             f"{path}: not readable as the spikes of a run ({reason}); run the benchmark again"
         ) from error

@@ -1,6 +1,5 @@
 """A comparison on the terminal, as Markdown and as JSON."""
 
-import json
 from io import StringIO
 from typing import Any
 
@@ -9,7 +8,7 @@ from rich.console import Console
 
 from mksgn.bench.compare.gate import Bounds, evaluate_bounds
 from mksgn.bench.compare.runs import Comparison, compare
-from mksgn.bench.compare.tables import as_json, markdown, sentences, tables
+from mksgn.bench.compare.tables import document, markdown, sentences, tables
 from tests.support.comparable_records import WORSE, record
 
 
@@ -19,7 +18,7 @@ def rendered(comparison: Comparison, bounds: Bounds) -> tuple[str, str, dict[str
     console = Console(file=text, width=140, highlight=False, markup=False)
     for table in tables(comparison, verdicts):
         console.print(table)
-    return text.getvalue(), markdown(comparison, verdicts), json.loads(as_json(comparison, verdicts))
+    return text.getvalue(), markdown(comparison, verdicts), document(comparison, verdicts)
 
 
 def test_terminal_markdown_and_json_hold_the_same_figures():

@@ -1,7 +1,6 @@
 """The exceptions that end a guarded run of Lava."""
 
 from mksgn.common.errors import MksgnError
-from mksgn.common.quoting import printable
 
 
 class _ChildTraceback(Exception):  # noqa: N818
@@ -18,9 +17,6 @@ class LavaRuntimeError(MksgnError):
         self.traceback = traceback
         if traceback:
             self.__cause__ = _ChildTraceback(f'\n"""\n{traceback}"""')
-
-    def __str__(self) -> str:
-        return printable(str(self.args[0]))
 
 
 class LavaDeadlineError(LavaRuntimeError):
