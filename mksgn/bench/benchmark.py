@@ -24,7 +24,7 @@ import typer
 from mksgn.bench.record import RUN_FILE, TIMES
 from mksgn.bench.sweep.grid import Grid, read, size
 from mksgn.bench.sweep.sweep import sweep
-from mksgn.common.console import new_app, output, run_app
+from mksgn.common.console import Json, new_app, output, print_json, run_app
 from mksgn.common.extras import require
 from mksgn.deploy.run_folder import machine
 
@@ -35,7 +35,7 @@ app = new_app(__doc__ or "")
 def measure(
     grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the sweep.")],
     rounds: Annotated[int, typer.Option(min=1, help="Number of repetitions.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Run the sweeps and print their times.
 
@@ -58,7 +58,7 @@ def measure(
         "rounds": results,
         "machine": machine(),
     }
-    print(json.dumps(summary, indent=2)) if as_json else output.print(summary)
+    print_json(summary) if as_json else output.print(summary)
 
 
 def _round(grid: Grid, folder: Path) -> dict[str, Any]:

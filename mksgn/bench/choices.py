@@ -1,4 +1,12 @@
 """What the options of mksgn-bench offer, as data: its help imports nothing that they choose."""
 
+from pathlib import Path
+
+from mksgn.common.yaml_text import names_in
+
+DATA = Path(__file__).parent / "data"
+# only names; energy_models.py and claims.py read and check the files
+ENERGY_MODELS = names_in(DATA / "energy_models.yaml", "models", "prices_pJ")  # an anchor alone prices nothing
+CLAIMS = names_in(DATA / "claims.yaml", "claims")
 PAPER_MODEL = "horowitz45-fp32"  # the energy model of the paper's formula (theory.py)
 MOST_REPEATS = 1000  # a spread of times needs tens; progress.npz keeps a time of each

@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mksgn.bench.energy_models import DATA, PJ_IN_MJ, EnergyModel, known_models, model_named
+from mksgn.bench.choices import DATA
+from mksgn.bench.energy_models import PJ_IN_MJ, EnergyModel, known_models, model_named
 from mksgn.bench.prices import SynapticPrices
 from mksgn.common.errors import BadInputError
 from mksgn.common.schemas import Name, Positive, StrictModel, Text, json_schema_of, read_yaml, unique

@@ -27,8 +27,8 @@ from mksgn.bench.options import (
 from mksgn.common.console import Json, importing, new_app, output, print_json, run_app, wrote
 from mksgn.common.extras import require
 from mksgn.deploy.backends import backend_or_default
+from mksgn.deploy.choices import MOST_STEPS
 from mksgn.deploy.options import (
-    MOST_STEPS,
     Analog,
     Backend,
     ChipFiles,
@@ -42,7 +42,6 @@ from mksgn.deploy.options import (
     SpikeDelay,
     TimeStep,
     VInit,
-    check_place,
 )
 from mksgn.train.options import Split
 
@@ -113,7 +112,7 @@ def run(
         from mksgn.export.quantization.samples import calibration_arrays
         from mksgn.train.datasets.arrays import is_array_source
     models, times = known_models(energy_model or ()), known_timing_models(timing_model or ())
-    chips, balance = known_chips(chip_file or ()), check_place(place) == "balanced"
+    chips, balance = known_chips(chip_file or ()), place == "balanced"
     options = EvaluationOptions(chip, models, published_claims(claims or ()), chips, times, balance)
     compiling = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
     executes = backend_or_default(backend)
@@ -224,18 +223,18 @@ def compare(
     """
     with importing(NAME):
         from mksgn.bench.compare import recordings, tables
-        from mksgn.bench.compare.command import compare_and_show
+        from mksgn.bench.compare.command import compare_recordings, compare_runs
         from mksgn.bench.compare.gate import Bounds
         from mksgn.bench.targets import check_markdown
     rises = (max_rise_energy, max_rise_spikes, max_rise_syn_ops, max_rise_latency, max_rise_cores)
     bounds = Bounds(max_drop_accuracy, *rises, identical=identical, energy_model=under)
     if recordings.is_recording(reference) or recordings.is_recording(run_folder):
         check_markdown(markdown, recordings.is_markdown, overwrite=overwrite)
-        recordings.compare_and_show(reference, run_folder, bounds, markdown, json_only=as_json)
+        compare_recordings(reference, run_folder, bounds, markdown, as_json=as_json)
         return
     check_markdown(markdown, tables.is_markdown, overwrite=overwrite)
     allowed = allow_different_data, allow_different_prices
-    compare_and_show(reference, run_folder, bounds, allowed, markdown, json_only=as_json)
+    compare_runs(reference, run_folder, bounds, allowed, markdown, as_json=as_json)
 
 
 @app.command("nir-data")

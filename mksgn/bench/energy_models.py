@@ -21,12 +21,12 @@ from typing import Literal
 
 from pydantic import Field
 
+from mksgn.bench.choices import DATA
 from mksgn.bench.prices import EVENTS, PRICE_OF, Event, Pricing, SynapticPrices
 from mksgn.bench.record import EnergyEntry, Totals
 from mksgn.common.errors import BadInputError
 from mksgn.common.schemas import Amount, Evidence, Name, StrictModel, Text, json_schema_of, read_yaml, unique
 
-DATA = Path(__file__).parent / "data"
 PJ_IN_MJ = 1e-9  # mJ per pJ
 SCHEMA = "mksgn.energy_models/1"
 # terms of prices_pJ.addressing and time_step: unlike an event, they are never unpriced under a model without such a price

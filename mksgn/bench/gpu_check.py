@@ -6,7 +6,6 @@ It takes a few minutes and needs neither Lava nor a data set.
 """
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 import typer
 
-from mksgn.common.console import new_app, run_app
+from mksgn.common.console import Json, new_app, print_json, run_app
 from mksgn.deploy import Program, compile_graph, run
 from mksgn.deploy.benchmark.measure import firing_rate, ratio_of, torch_and_emulator
 from mksgn.deploy.benchmark.networks import PaperStudent, conv_chain, graph_chain, paper_student, spike_inputs
@@ -39,7 +38,7 @@ def gpu_check(
     rounds: Annotated[int, typer.Option(help="repetitions of each time", min=1)] = 5,
     preset: Annotated[str, typer.Option(help="name of the timed student's widths")] = "paper",
     threads: Annotated[int | None, typer.Option(help="of torch, for the host's part; all by default", min=1)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: Json = False,
 ) -> None:
     """Run all comparisons. Exit code 1 if a spike, output or count differs.
 
@@ -60,7 +59,7 @@ def gpu_check(
         for precision in ("float32", "mixed"):
             figures["trainings"].append(training(precision, epochs, device, Path(folder) / precision))
         figures["nccl"] = train_on_all_gpus(Path(folder) / "nccl")
-    print(json.dumps(figures, indent=None if as_json else 2))
+    print_json(figures)
     if any(network["differences"] for network in figures["networks"]):
         raise typer.Exit(1)
 

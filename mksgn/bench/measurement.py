@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nir
 import numpy as np
@@ -22,6 +22,7 @@ from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.bench.timing_models import TimingModel, known_timing_models
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import run_folder
+from mksgn.deploy.choices import BackendName, PrecisionName
 from mksgn.deploy.decode import Decoding
 from mksgn.deploy.options import Reading
 from mksgn.deploy.placement.chips import Chip, chip_named
@@ -101,11 +102,11 @@ def measure(
     inputs: Arrays | Iterable[Any],
     labels: Any = None,
     *,
-    precision: Literal["fixed", "float"] | None = None,
+    precision: PrecisionName | None = None,
     calibration: Arrays | None = None,
     steps: int | None = None,
     decode: str = "sum",
-    backend: Literal["emulator", "lava"] = "emulator",
+    backend: BackendName = "emulator",
     compare: int | None = None,
     chip: str | Chip = "loihi2",
     energy_models: Sequence[EnergyModel] | None = None,
@@ -161,7 +162,7 @@ def measure(
 
 def _precision(
     network: nir.NIRGraph | Program | str | Path, precision: str | None, calibration: Arrays | None
-) -> Literal["fixed", "float"]:
+) -> PrecisionName:
     if isinstance(network, Program):
         if precision not in (None, network.precision):
             raise BadInputError(f"precision {precision!r}: the program was compiled for {network.precision}")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mksgn.common import yaml_text
+from mksgn.bench.choices import CLAIMS, ENERGY_MODELS
 from mksgn.common.choices import beginning
 from mksgn.deploy.choices import DECODINGS
 
@@ -28,15 +28,6 @@ Decode = Annotated[
         autocompletion=beginning(DECODINGS),
     ),
 ]
-
-
-def _names(kind: str) -> tuple[str, ...]:
-    """Names alone of what comes with the package; the modules that use the file read and check it."""
-    entries = yaml_text.read(Path(__file__).parent / "data" / f"{kind}.yaml")[kind.removeprefix("energy_")]
-    return tuple(str(entry["name"]) for entry in entries)
-
-
-ENERGY_MODELS, CLAIMS = _names("energy_models"), _names("claims")
 ModelName = Annotated[
     str,
     typer.Option(

@@ -22,6 +22,7 @@ from mksgn.bench.schedule import Schedule
 from mksgn.bench.step_time import Timing
 from mksgn.common.limits import Fit
 from mksgn.common.schemas import Amount, Count, Evidence, Fraction, Name, Sha256, StrictModel, each_of, json_schema_of
+from mksgn.deploy.choices import BackendName, PrecisionName
 from mksgn.deploy.program.program import SynapseKind
 
 SCHEMA: Final = "mksgn.run/1"
@@ -46,8 +47,8 @@ class Data(StrictModel):
 class Run(StrictModel):
     """How the program was executed."""
 
-    backend: Literal["emulator", "lava"]
-    precision: Literal["fixed", "float"]
+    backend: BackendName
+    precision: PrecisionName
     steps: Annotated[int, Field(ge=1)]
     """Time steps S for which a clip is presented."""
     latency_steps: Count

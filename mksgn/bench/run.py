@@ -15,7 +15,7 @@ from mksgn.bench.numbers import counted
 from mksgn.bench.progress import Identity, Progress, check_digests, check_same
 from mksgn.bench.record import RUN_FILE, Record
 from mksgn.bench.record_io import load, save
-from mksgn.bench.report.facts import PRECISIONS, REPORT_FILES
+from mksgn.bench.report.facts import PRECISION_TITLES, REPORT_FILES
 from mksgn.bench.samples import SampleSet, as_samples
 from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.common.console import output
@@ -260,7 +260,7 @@ def _execute(
     if not remaining:
         return
     output.print(
-        f"running {counted(count, unit)} on {settings.backend}, {PRECISIONS[settings.precision]}, {size} at a time"
+        f"running {counted(count, unit)} on {settings.backend}, {PRECISION_TITLES[settings.precision]}, {size} at a time"
     )
     saved = cost = 0.0  # when progress was last saved, and what that took: it grows with the number of samples
     for which in track(remaining, count, f"{unit}s", len):

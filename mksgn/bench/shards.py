@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import nir
 import numpy as np
@@ -20,6 +19,7 @@ from mksgn.common.errors import BadInputError
 from mksgn.common.quoting import quoted
 from mksgn.deploy import compile_graph, spike_bits
 from mksgn.deploy import run as run_program
+from mksgn.deploy.choices import BACKENDS, PRECISIONS, BackendName, PrecisionName
 from mksgn.deploy.decode import Decoding
 from mksgn.deploy.emulator import batch_size
 from mksgn.deploy.execution import Counters, Execution
@@ -37,7 +37,6 @@ from mksgn.train.checkpoint import sha256
 NIR_REFERENCE = "NIR reference"
 LAVA_SHARD = 64  # clips; starting a network in Lava takes seconds
 
-Backend = Literal["emulator", "lava"]
 Spikes = dict[str, np.ndarray]  # by population: (bodies, steps, *shape) bool
 
 
@@ -54,15 +53,15 @@ class Settings:
         compiling: What the file leaves open.
     """
 
-    backend: Backend = "emulator"
-    precision: Literal["fixed", "float"] = "fixed"
+    backend: BackendName = "emulator"
+    precision: PrecisionName = "fixed"
     compare: int | None = None
     repeats: int = 1
     decoding: Decoding = field(default_factory=Decoding)
     compiling: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
-        for name, known in (("backend", ("lava", "emulator")), ("precision", ("fixed", "float"))):
+        for name, known in (("backend", BACKENDS), ("precision", PRECISIONS)):
             value = getattr(self, name)
             if value not in known:
                 raise BadInputError(f"{name} {value!r}: choose {' or '.join(known)}")

@@ -8,10 +8,11 @@ from mksgn.bench import ann
 from mksgn.bench.energy_models import model_named
 from mksgn.bench.numbers import counted, fraction, share
 from mksgn.bench.record import EnergyEntry, Record
-from mksgn.bench.report.facts import PRECISIONS
+from mksgn.bench.report.facts import PRECISION_TITLES
 from mksgn.bench.step_time import EVENT_WORDS, PlacementTime
 from mksgn.bench.theory import Theory, theory_of
-from mksgn.common.console import output, table
+from mksgn.common.console import output
+from mksgn.common.tables import table
 
 ANN_MODEL = "horowitz45-int8"
 
@@ -103,7 +104,7 @@ def _figures(record: Record, theory: Theory, torch_top1: float | None) -> list[t
     if record.accuracy is not None:
         if torch_top1 is not None:
             rows.append(("top-1 in torch, unquantised", f"{torch_top1:7.1%}"))
-        how = f"{execution.backend}, {PRECISIONS[execution.precision]}"
+        how = f"{execution.backend}, {PRECISION_TITLES[execution.precision]}"
         rows.append((f"top-1 in {how}", f"{record.accuracy.top1:7.1%}"))
     rows.append((f"spikes per {record.unit}", f"{record.totals.spikes:14,.0f}"))
     rows.append((f"syn_ops per {record.unit}", f"{record.totals.syn_ops:14,.0f}"))

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mksgn.bench.energy_models import DATA
+from mksgn.bench.choices import DATA
 from mksgn.common.schemas import Amount, Evidence, Name, Positive, StrictModel, Text, json_schema_of, read_yaml, unique
 
 SCHEMA = "mksgn.timing_models/1"

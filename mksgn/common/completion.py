@@ -1,17 +1,12 @@
 """Shell completion of the commands and of `mksgn COMMAND`, by typer's own scripts for bash, zsh and fish.
 
-A script asks the command itself what can follow, by a variable of the environment.
+A script asks the command itself what can follow, by a variable of the environment. typer is imported when a shell asks.
 """
 
 import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated
-
-import typer
-from typer.completion import completion_init, get_completion_script
-
-from mksgn.common.choices import choice
 
 SHELLS = ("bash", "zsh", "fish")
 LINES = ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")  # where bash's script has the line typed so far, and where the others'
@@ -22,16 +17,24 @@ def variable(command: str) -> str:
     return f"_{command.replace('-', '_').upper()}_COMPLETE"
 
 
+def is_asked(command: str) -> bool:
+    """Whether the shell asks a command."""
+    return variable(command) in os.environ
+
+
 def scripts(shell: str, commands: Iterable[str]) -> str:
     """Return the script that a shell has to read."""
+    from typer.completion import get_completion_script
+
     each = (get_completion_script(prog_name=name, complete_var=variable(name), shell=shell) for name in commands)
     return "\n\n".join(each) + "\n"
 
 
-def answer_shell(command: str) -> None:
-    """Let a command answer where the shell asks it."""
-    if variable(command) in os.environ:
-        completion_init()
+def answer_shell() -> None:
+    """Let the command answer that the shell asks."""
+    from typer.completion import completion_init
+
+    completion_init()
 
 
 def stage_of_line(stages: Iterable[str]) -> str | None:
@@ -49,7 +52,11 @@ def stage_of_line(stages: Iterable[str]) -> str | None:
 
 def answer_of_umbrella(stages: Mapping[str, str]) -> None:
     """Answer the shell what can follow `mksgn` alone, and end."""
-    completion_init()
+    import typer
+
+    from mksgn.common.choices import choice
+
+    answer_shell()
     app = typer.Typer(add_completion=False)
     for stage, text in stages.items():
         app.command(stage, help=text)(lambda: None)

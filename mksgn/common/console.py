@@ -30,7 +30,6 @@ from mksgn.common.ending import (
 )
 from mksgn.common.errors import MksgnError, MksgnWarning, first_line
 from mksgn.common.quoting import printable
-from mksgn.common.tables import table as table
 
 # typer carries its own copy of click; the base of its usage errors has no public name
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]

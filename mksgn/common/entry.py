@@ -4,10 +4,10 @@ What a command works with is imported when it runs (console.importing): torch ta
 """
 
 import importlib
-import os
 import sys
 
 import mksgn
+from mksgn.common import completion
 from mksgn.common.ending import ending_at_interruption, open_streams, say
 from mksgn.common.quoting import quoted
 
@@ -46,11 +46,9 @@ def umbrella() -> None:
     """`mksgn COMMAND …` is `mksgn-COMMAND …`; alone it lists the commands."""
     open_streams()
     first = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if "_MKSGN_COMPLETE" in os.environ:  # set by the script of --completion
-        from mksgn.common.completion import answer_of_umbrella, stage_of_line
-
-        stage = stage_of_line(STAGES)
-        _run(stage) if stage else answer_of_umbrella(STAGES)
+    if completion.is_asked("mksgn"):
+        stage = completion.stage_of_line(STAGES)
+        _run(stage) if stage else completion.answer_of_umbrella(STAGES)
     elif first in STAGES:
         sys.argv[:2] = [f"mksgn {first}"]
         _run(first)
@@ -66,20 +64,16 @@ def umbrella() -> None:
 
 
 def _print_completion(shell: str) -> None:
-    from mksgn.common.completion import SHELLS, scripts
-
-    if shell not in SHELLS:
-        say(f"mksgn: --completion {quoted(shell)}: choose one of {', '.join(SHELLS)}")
+    if shell not in completion.SHELLS:
+        say(f"mksgn: --completion {quoted(shell)}: choose one of {', '.join(completion.SHELLS)}")
         sys.exit(2)
-    print(scripts(shell, ("mksgn", *(f"mksgn-{stage}" for stage in STAGES))), end="")
+    print(completion.scripts(shell, ("mksgn", *(f"mksgn-{stage}" for stage in STAGES))), end="")
 
 
 def _run(stage: str) -> None:
     open_streams()
-    if f"_MKSGN_{stage.upper()}_COMPLETE" in os.environ:
-        from mksgn.common.completion import answer_shell
-
-        answer_shell(f"mksgn-{stage}")
+    if completion.is_asked(f"mksgn-{stage}"):
+        completion.answer_shell()
     if sys.argv[1:] == ["--version"]:
         print(f"mksgn-{stage} {mksgn.__version__}")
         return

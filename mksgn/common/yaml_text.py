@@ -42,6 +42,17 @@ def read(path: Path, remedy: str = "name a file", *, limit: int = TEXT_BYTES) ->
     return parsed(read_text(path, limit, remedy), path)
 
 
+def names_in(path: Path, key: str, filled: str | None = None) -> tuple[str, ...]:
+    """Return the names of a file's entries, for help alone; who works with the entries reads and checks the file.
+
+    Args:
+        path: A file of this package.
+        key: Where the list of entries is.
+        filled: Leave out an entry where this field is empty.
+    """
+    return tuple(str(entry["name"]) for entry in read(path)[key] if filled is None or entry[filled])
+
+
 def parsed(text: str, place: object) -> Any:
     """Parse YAML of one document.
 

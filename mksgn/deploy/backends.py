@@ -6,8 +6,6 @@ from importlib.util import find_spec
 from mksgn.common.errors import MksgnWarning
 from mksgn.deploy.errors import LavaMissingError, how_to_install_lava
 
-BACKENDS = ("lava", "emulator")
-
 
 def backend_or_default(requested: str | None) -> str:
     """Return the backend to run on; None is Lava, or with a warning the emulator, where Lava is not installed.

@@ -1,21 +1,28 @@
 """What the options of mksgn-deploy and mksgn-bench offer, as data: their help imports nothing that they choose."""
 
 from pathlib import Path
+from typing import Literal, get_args
 
-from mksgn.common import yaml_text
+from mksgn.common.yaml_text import names_in
 
 CHIPS_FILE = Path(__file__).parent / "data" / "chips.yaml"
 # only their names; mksgn/deploy/placement/chips.py reads and checks the file
-CHIP_NAMES = tuple(str(chip["name"]) for chip in yaml_text.read(CHIPS_FILE)["chips"])
+CHIP_NAMES = names_in(CHIPS_FILE, "chips")
+
+BackendName = Literal["lava", "emulator"]
+PrecisionName = Literal["fixed", "float"]
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
+PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
+PLACES = ("compact", "balanced")
+MOST_STEPS = 100_000  # of a sample: a spike of each neuron at each step is held where trains are recorded
 
 # The compiler's passes, which run in this order; those in float without FIXED_POINT.
-INGEST, GRAPH_BRANCHES, LOOPS, HOST_SPLIT, FIXED_POINT, BALANCE = PASS_NAMES = (
-    "ingest",
-    "graph-branches",
-    "loops",
-    "host-split",
-    "fixed-point",
-    "balance",
-)
+INGEST = "ingest"
+GRAPH_BRANCHES = "graph-branches"
+LOOPS = "loops"
+HOST_SPLIT = "host-split"
+FIXED_POINT = "fixed-point"
+BALANCE = "balance"
+PASS_NAMES = (INGEST, GRAPH_BRANCHES, LOOPS, HOST_SPLIT, FIXED_POINT, BALANCE)
 
 DECODINGS = ("sum", "max", "last", "first-spike")  # mksgn/deploy/decode.py has what they mean

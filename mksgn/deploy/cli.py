@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
-from mksgn.common.choices import beginning, choice
+from mksgn.common.choices import choice
 from mksgn.common.console import DescribeJson, importing, new_app, print_json, run_app
 from mksgn.deploy.backends import backend_or_default
-from mksgn.deploy.choices import PASS_NAMES
+from mksgn.deploy.choices import MOST_STEPS, PASS_NAMES
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.options import (
-    MOST_STEPS,
     Analog,
     Backend,
     ChipFiles,
@@ -25,9 +24,8 @@ from mksgn.deploy.options import (
     SpikeDelay,
     TimeStep,
     VInit,
-    check_place,
 )
-from mksgn.train.options import Split
+from mksgn.train.options import Split, device_option
 
 NAME = "mksgn-deploy"
 app = new_app("Compile a NIR graph for Loihi-compatible simulation, and run it.")
@@ -43,10 +41,7 @@ Calibration = Annotated[
     str | None, typer.Option(help="SOURCE or arrays that quantise an unquantised file, for --precision fixed")
 ]
 Steps = Annotated[int | None, typer.Option(help="time steps of arrays without a time axis", min=1, max=MOST_STEPS)]
-Device = Annotated[
-    str,
-    typer.Option(metavar="[cpu|cuda|cuda:N]", help="device of the emulator", autocompletion=beginning(("cpu", "cuda"))),
-]
+Device = Annotated[str, device_option("device of the emulator")]
 Check = Annotated[bool, typer.Option("--check", help="check the program against the chip's limits; exit code 4")]
 Describe = Annotated[
     bool, typer.Option("--describe", help="show depth, delays, reset offset and window of each population")
@@ -134,7 +129,7 @@ def deploy(
         print_json(document(model, program, each)) if as_json else describe_program(program, each)
     with output_folder.writing(out, runs=runs, overwrite=overwrite) as folder:
         if check_limits:
-            work.check_limits(program, chip_named(chip, known_chips(chip_file or ())), check_place(place), folder)
+            work.check_limits(program, chip_named(chip, known_chips(chip_file or ())), place, folder)
         run_inputs = work.Run(backend, device, folder if simulator else None, simulator)
         if data is not None:
             execution, facts = work.run_source(graph, program, data, (split, limit, seed, steps), run_inputs)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nir
 
-from mksgn.common.console import output
+from mksgn.common.console import output, wrote
 from mksgn.common.limits import Fit
 from mksgn.common.progress import counting
 from mksgn.deploy import arrays, run
@@ -49,9 +49,8 @@ class Run:
             execution = run(program, inputs, backend=self.backend, device=self.device, progress=done)
         if self.folder is not None and self.sana_fe is not None:
             written = network.write_network(program, inputs, execution, self.folder / self.sana_fe.name)
-            output.print(
-                f"wrote {self.sana_fe / written[0].name}{f' … {written[-1].name}' if len(written) > 1 else ''} and network.json for SANA-FE"
-            )
+            last = f" … {written[-1].name}" if len(written) > 1 else ""
+            wrote(self.sana_fe, f"/{written[0].name}{last} and network.json for SANA-FE")
         return execution
 
 

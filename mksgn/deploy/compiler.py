@@ -10,7 +10,7 @@ from typing import Any
 import nir
 
 from mksgn.common.progress import track
-from mksgn.deploy.choices import BALANCE, FIXED_POINT, GRAPH_BRANCHES, HOST_SPLIT, INGEST, LOOPS
+from mksgn.deploy.choices import BALANCE, FIXED_POINT, GRAPH_BRANCHES, HOST_SPLIT, INGEST, LOOPS, PRECISIONS
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.passes.balance import balance
 from mksgn.deploy.passes.fixed_point import fixed_point
@@ -108,8 +108,8 @@ def compile_graph(
 
 
 def _check_options(precision: str, dt: float, if_dt: float | None) -> None:
-    if precision not in ("fixed", "float"):
-        raise DeployError(f"precision {precision!r}: choose fixed or float")
+    if precision not in PRECISIONS:
+        raise DeployError(f"precision {precision!r}: choose {' or '.join(PRECISIONS)}")
     for name, step in (("dt", dt), ("if_dt", if_dt)):
         if step is not None and not 0 < step < math.inf:
             raise DeployError(f"{name} {step}: expected a positive number of seconds")

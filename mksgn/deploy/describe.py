@@ -1,16 +1,20 @@
 """A program as a table or as JSON: where and when each population runs."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
-from mksgn.common.console import output, table
+from mksgn.common.console import output
+from mksgn.common.tables import table
 from mksgn.deploy.passes.schedule import Window, schedule
 from mksgn.deploy.program.neurons import FixedNeuron, Neuron
 from mksgn.deploy.program.program import Population, Program
 from mksgn.deploy.program.text import value_range
+from mksgn.export.choices import SUBTRACT, SUBTRACT_AT_ONCE, ZERO
 from mksgn.export.loihi import SUB_UNITS
 from mksgn.train.checkpoint import sha256
 
@@ -19,6 +23,7 @@ SCHEMA = "mksgn.program/1"
 SAMPLES = 3  # samples in the picture
 PICTURE_LIMIT, NAMES_WIDTH = 96, 24  # time steps, and the least columns for the names beside them
 LOOP = "↺"
+RESETS = {ZERO: "resets to 0", SUBTRACT: "subtracts in the next step", SUBTRACT_AT_ONCE: "subtracts at once"}
 
 
 def describe(program: Program, steps: int | None) -> None:
@@ -39,7 +44,7 @@ def describe(program: Program, steps: int | None) -> None:
             population.location,
             " x ".join(map(str, population.shape)),
             str(population.depth),
-            _delays(program, population),
+            ", ".join(map(str, _delays(program, population))) or "–",
             str(population.depth if (window := windows.get(population.name)) is None else window.offset),
             "–" if window is None else f"{window.offset} … {window.offset + window.period - 1}",
             _neuron(population.neuron),
@@ -75,10 +80,13 @@ def document(model: Path, program: Program, steps: int | None) -> dict[str, Any]
                 "shape": list(population.shape),
                 "neurons": math.prod(population.shape),
                 "depth": population.depth,
-                "delays": _delay_texts(program, population),
+                "delays": [
+                    {"from": delay.source, "steps": delay.steps, "loop": delay.loop}
+                    for delay in _delays(program, population)
+                ],
                 "reset_offset": population.depth if window is None else window.offset,
                 "window": None if window is None else [window.offset, window.offset + window.period - 1],
-                "neuron": None if population.neuron is None else _neuron(population.neuron),
+                "neuron": None if population.neuron is None else _neuron_fields(population.neuron),
             }
         )
     return {
@@ -91,35 +99,75 @@ def document(model: Path, program: Program, steps: int | None) -> dict[str, Any]
 
 def _neuron(neuron: Neuron | None) -> str:
     """How a population resets, and where it starts if not at 0."""
-    if neuron is None or (neuron.vth if isinstance(neuron, FixedNeuron) else neuron.threshold) is None:
-        reset = "–"
-    elif neuron.subtract is not None:
-        reset = "subtracts at once"
-    elif neuron.subtract_next is not None:
-        reset = "subtracts in the next step"
-    else:
-        reset = "resets to 0" if getattr(neuron, "reset", None) is None else "resets to v_reset"
+    how = None if neuron is None else _reset(neuron)
+    reset = "–" if how is None else RESETS[how]
+    if getattr(neuron, "reset", None) is not None and how == ZERO:
+        reset = "resets to v_reset"
     if neuron is None or neuron.initial is None:
         return reset
-    per_unit = SUB_UNITS if isinstance(neuron, FixedNeuron) else 1
-    return f"{reset}, starts at {value_range(neuron.initial / per_unit)} weight units"
+    return f"{reset}, starts at {value_range(neuron.initial / _per_unit(neuron))} weight units"
 
 
-def _delays(program: Program, population: Population) -> str:
-    return ", ".join(_delay_texts(program, population)) or "–"
+def _neuron_fields(neuron: Neuron) -> dict[str, Any]:
+    """The same for JSON, with the least and the largest value over the population, in weight units."""
+    reset, unit = _reset(neuron), _per_unit(neuron)
+    lowered = neuron.subtract if neuron.subtract_next is None else neuron.subtract_next
+    return {
+        "reset": reset,
+        "threshold": _bounds(_threshold(neuron)),
+        "v_reset": _bounds(getattr(neuron, "reset", None), 0.0) if reset == ZERO else None,
+        "subtracted": None if lowered is None else _bounds(lowered / unit),
+        "v_init": _bounds(None if neuron.initial is None else neuron.initial / unit, 0.0),
+    }
 
 
-def _delay_texts(program: Program, population: Population) -> list[str]:
+def _reset(neuron: Neuron) -> str | None:
+    """What a spike does to the membrane, by the name of --reset; None: the population never fires."""
+    if _threshold(neuron) is None:
+        return None
+    if neuron.subtract is not None:
+        return SUBTRACT_AT_ONCE
+    return ZERO if neuron.subtract_next is None else SUBTRACT
+
+
+def _threshold(neuron: Neuron) -> np.ndarray | None:
+    return neuron.vth if isinstance(neuron, FixedNeuron) else neuron.threshold
+
+
+def _per_unit(neuron: Neuron) -> int:
+    """Units of a membrane potential per weight unit."""
+    return SUB_UNITS if isinstance(neuron, FixedNeuron) else 1
+
+
+def _bounds(x: np.ndarray | None, default: float | None = None) -> list[float] | None:
+    if x is None:
+        return None if default is None else [default, default]
+    return [float(np.min(x)), float(np.max(x))]
+
+
+@dataclass(frozen=True)
+class Delay:
+    """Steps from a spike of `source` to its effect; in a loop these are the file's own."""
+
+    source: str
+    steps: int
+    loop: bool
+
+    def __str__(self) -> str:
+        if not self.loop:
+            return f"{self.source} +{self.steps}"
+        return f"{self.source} {LOOP}{self.steps}" if self.steps else f"{self.source} in the same step"
+
+
+def _delays(program: Program, population: Population) -> list[Delay]:
     """Synaptic delays, and the edges of a loop with their logical delay."""
     delays = []
     for projection in program.into(population.name):
         for index, source in enumerate(projection.sources):
-            delay = program.synaptic_delay(projection, index)
             if program[source].group == population.group:
-                edge = f"{LOOP}{projection.logical_delay}" if projection.logical_delay else "in the same step"
-                delays.append(f"{source} {edge}")
-            elif delay:
-                delays.append(f"{source} +{delay}")
+                delays.append(Delay(source, projection.logical_delay, True))
+            elif delay := program.synaptic_delay(projection, index):
+                delays.append(Delay(source, delay, False))
     return list(dict.fromkeys(delays))
 
 

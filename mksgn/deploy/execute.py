@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mksgn.deploy import emulator
+from mksgn.deploy.choices import BACKENDS
 from mksgn.deploy.errors import DeployError, LavaMissingError
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program.program import Program
@@ -49,7 +50,7 @@ def run(
             raise LavaMissingError(error) from error
         execution = network.execute(program, named, record=record, progress=progress)
     else:
-        raise DeployError(f"backend {backend!r}: choose emulator or lava")
+        raise DeployError(f"backend {backend!r}: choose {' or '.join(BACKENDS)}")
     execution.constant = all(x.strides[1] == 0 for x in named.values())
     return execution
 

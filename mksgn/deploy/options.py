@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mksgn.common.choices import beginning, choice
-from mksgn.deploy.backends import BACKENDS
-from mksgn.deploy.choices import CHIP_NAMES
+from mksgn.deploy.choices import BACKENDS, CHIP_NAMES, PLACES, PRECISIONS
 from mksgn.deploy.errors import DeployError
 from mksgn.export.choices import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO
 
 if TYPE_CHECKING:
     import nir
-
-MOST_STEPS = 100_000  # of a sample: a spike of each neuron at each step is held where trains are recorded
 
 
 def _choices(what: str, meanings: Mapping[Any, str]) -> str:
@@ -31,7 +28,7 @@ Backend = Annotated[
     str | None,
     choice(values=BACKENDS, help="what executes the network; default: lava, or the emulator where it is not installed"),
 ]
-Precision = Annotated[str, choice(values=("fixed", "float"), help="arithmetic of the execution")]
+Precision = Annotated[str, choice(values=PRECISIONS, help="arithmetic of the execution")]
 Reset = Annotated[str, choice(values=RESETS, help=_choices("reset where the file names none", RESETS))]
 VInit = Annotated[str, choice(values=V_INITS, help=_choices("initial state where the file names none", V_INITS))]
 Integration = Annotated[
@@ -48,7 +45,6 @@ ChipName = Annotated[
         autocompletion=beginning(CHIP_NAMES),
     ),
 ]
-PLACES = ("compact", "balanced")
 Place = Annotated[
     str,
     choice(
@@ -104,19 +100,10 @@ class Reading:
         }
 
 
-def check_place(place: str) -> str:
-    """Return the kind of placement. Raises DeployError for an unknown one."""
-    if place not in PLACES:
-        raise DeployError(f"--place {place}: choose {' or '.join(PLACES)}")
-    return place
-
-
 def simulator_folder(to: str | None, out: Path | None, *, has_inputs: bool) -> Path | None:
     """Return the folder for SANA-FE's files; None without --to. Raises DeployError where it cannot be written."""
     if to is None:
         return None
-    if to != "sana-fe":
-        raise DeployError(f"--to {to}: no such simulator; choose sana-fe")
     if out is None or not has_inputs:
         raise DeployError("--to sana-fe writes input spikes into a folder; give --data or --inputs, and -o FOLDER")
     return out / "sana-fe"

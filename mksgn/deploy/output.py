@@ -29,7 +29,7 @@ def check(out: Path | None, to: str | None, *, runs: bool, overwrite: bool) -> P
     """Return the folder for a simulator's files; None without --to.
 
     Raises:
-        DeployError: There is no such simulator, or no folder or inputs for it.
+        DeployError: There is no folder or are no inputs for it.
         BadInputError: Files of `out` would be lost: all of a run's, or of --check alone a run's picture.
     """
     simulator = simulator_folder(to, out, has_inputs=runs)

@@ -24,6 +24,8 @@ INTEGRATIONS = {  # what a step does to membrane and synaptic current, and the f
     "exponential": "v = e v + (1 - e)(v_leak + r x), e = exp(-dt/tau) (sinabs)",
     "exponential-unit": "v = e v + x, i = e_syn (i + x), whatever r and w_in say (rockpool)",
 }
+FORMATS = ("nir", "onnx")
+PROFILES = ("structured", "portable")  # the first is the default
 SIMULATORS = {  # of --against, and how each is installed
     "spikingjelly": "needs Python 3.11 or later: pip install 'spikingjelly>=2'",
     "snntorch": "pip install snntorch nirtorch",

@@ -7,7 +7,8 @@ import typer
 
 from mksgn.common.choices import beginning, choice
 from mksgn.common.console import importing, new_app, run_app
-from mksgn.export.choices import EULER, INTEGRATIONS, RESETS, SIMULATORS, SPIKE_DELAYS, V_INITS, ZERO
+from mksgn.export.choices import EULER, FORMATS, INTEGRATIONS, PROFILES, RESETS, SIMULATORS, SPIKE_DELAYS, V_INITS, ZERO
+from mksgn.train.choices import BITS
 from mksgn.train.options import Split
 
 NAME = "mksgn-export"
@@ -23,17 +24,13 @@ def export(
     model: Annotated[
         Path, typer.Argument(help="model.pt or teacher.pt of mksgn-train, a network.net of lava-dl, or any NIR file")
     ],
-    to: Annotated[str, choice(values=("nir", "onnx"), help="format of the file")] = "nir",
+    to: Annotated[str, choice(values=FORMATS, help="format of the file")] = "nir",
     out: Annotated[Path | None, typer.Option("-o", "--output", help="file to write; default: next to MODEL")] = None,
     profile: Annotated[
-        str | None,
-        choice(
-            values=("structured", "portable"), help="structured is the default; portable: stock NIR primitives only"
-        ),
+        str | None, choice(values=PROFILES, help="structured is the default; portable: stock NIR primitives only")
     ] = None,
     quantize: Annotated[
-        str | None,
-        choice(values=(*range(2, 9), "none"), help="bits per weight; default: what it was trained for, or 8"),
+        str | None, choice(values=(*BITS, "none"), help="bits per weight; default: what it was trained for, or 8")
     ] = None,
     calibration: Annotated[
         str | None, typer.Option(help="SOURCE for --quantize and --verify: of clips, or npz:FILE or npy:X; no default")

@@ -14,6 +14,7 @@ from mksgn.common.console import output, wrote
 from mksgn.common.hdf5 import is_hdf5
 from mksgn.common.writing import write_text
 from mksgn.export import tables, targets
+from mksgn.export.choices import PROFILES
 from mksgn.export.errors import ExportError
 from mksgn.export.graph import files
 from mksgn.export.graph.flatten import flatten
@@ -101,11 +102,7 @@ def run(options: Options) -> None:
 
 def _check(options: Options) -> None:
     """Refuse options that no model could be exported with."""
-    if options.to not in ("nir", "onnx"):
-        raise ExportError(f"--to {options.to}: unknown format; use nir or onnx")
-    if options.quantize not in (None, "none", *"2345678"):
-        raise ExportError(f"--quantize {options.quantize}: expected none or a number of bits from 2 to 8")
-    check_options(options.profile or "structured", options.dt)
+    check_options(options.profile or PROFILES[0], options.dt)
     if options.simulators and not options.verify_clips:
         raise ExportError("--against compares executions on clips; say on how many, e.g. --verify 10")
     simulators.check(options.simulators)
@@ -190,7 +187,7 @@ def _export_student(options: Options, trained: TrainedModel) -> None:
     samples = None
     if calibrated:
         samples, _ = body_inputs(options.clips(trained, "train", CALIBRATION_CLIPS).clips, trained.normaliser)
-    profile = options.profile or "structured"
+    profile = options.profile or PROFILES[0]
     graph = export_to_nir(trained, dt=dt, profile=profile, quantize=bits, calibration=samples)
     if "product_units" in graph.metadata:
         units = graph.metadata["product_units"]

@@ -15,6 +15,7 @@ from mksgn.common.console import new_app, output, run_app
 from mksgn.common.errors import BadInputError
 from mksgn.export.quantization.aware import quantization_aware
 from mksgn.train import checkpoint, config, loop
+from mksgn.train.choices import BITS
 from mksgn.train.datasets import open_source
 from mksgn.train.datasets.clips import Clip
 from mksgn.train.evaluate import evaluate
@@ -28,7 +29,7 @@ def compare(
     model: Annotated[Path, typer.Argument(help="model.pt of mksgn-train")],
     data: Annotated[str, typer.Option(help="SOURCE")] = "synthetic",
     split: Annotated[str | None, typer.Option(help="default: the one that the model was trained on")] = None,
-    bits: Annotated[str, typer.Option(help="widths, 2 to 8")] = "8,6,4,3,2",
+    bits: Annotated[str, typer.Option(help=f"widths, {BITS[0]} to {BITS[-1]}")] = "8,6,4,3,2",
     epochs: Annotated[int | None, typer.Option(help="of each training; default: mksgn-train's", min=1)] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[Path, typer.Option(help="folder with a folder per width")] = Path("runs/low-bits"),
@@ -38,8 +39,8 @@ def compare(
 
     Example: python -m mksgn.export.low_bits runs/demo/model.pt --epochs 3
     """
-    if not all(width.strip() in tuple("2345678") for width in bits.split(",")):
-        raise BadInputError(f"--bits {bits}: expected widths from 2 to 8, such as 8,4,2")
+    if not all(width.strip() in map(str, BITS) for width in bits.split(",")):
+        raise BadInputError(f"--bits {bits}: expected widths from {BITS[0]} to {BITS[-1]}, such as 8,4,2")
     start = checkpoint.load(model)
     chosen = split or start.training.get("split")
     training, held_out = (open_source(data, split=chosen, part=part, seed=seed) for part in ("train", "test"))

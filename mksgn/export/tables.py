@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from mksgn.common.console import output, table
+from mksgn.common.console import output
+from mksgn.common.tables import table
 from mksgn.export.loihi import SYNAPTIC_SUM_LIMIT
 from mksgn.export.verification.parity import Parity
 

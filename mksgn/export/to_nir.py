@@ -6,13 +6,13 @@ from pathlib import Path
 import nir
 import numpy as np
 
+from mksgn.export.choices import PROFILES
 from mksgn.export.errors import ExportError
 from mksgn.export.lowering.lower import lower
 from mksgn.export.lowering.portable import to_portable
 from mksgn.export.quantization.quantize import quantize as quantize_graph
 from mksgn.train.checkpoint import TrainedModel, load, sha256
 
-PROFILES = ("structured", "portable")
 SHORTEST_DT, LONGEST_DT = 1e-9, 1.0  # seconds: a number outside was given in other units
 
 

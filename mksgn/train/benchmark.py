@@ -8,7 +8,6 @@ the rounds. Both must give the same spikes.
 """
 
 import copy
-import json
 import statistics
 import sys
 import time
@@ -21,7 +20,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from mksgn.common.console import new_app, output, run_app
+from mksgn.common.console import Json, new_app, output, print_json, run_app
 from mksgn.common.errors import BadInputError, MksgnError
 from mksgn.train import config, optimizers
 from mksgn.train.checkpoint import tool_versions
@@ -105,7 +104,7 @@ def benchmark(
     batch: Annotated[int | None, typer.Option(help="clips; default: the config's", min=1)] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="print one object")] = False,
+    as_json: Json = False,
 ) -> None:
     """Time both networks and print the ratios, above 1 where ours is faster.
 
@@ -116,7 +115,7 @@ def benchmark(
     clips = open_source(data, split=split, part="train", limit=batch or settings.batch, seed=seed)
     results = measure(settings, clips, rounds, seed, device)
     if as_json:
-        print(json.dumps(results))
+        print_json(results)
         return
     output.print(
         f"{settings.preset}, {results['bodies']} bodies, {rounds} rounds, {results['threads']} thread(s), {device}"

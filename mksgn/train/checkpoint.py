@@ -20,6 +20,7 @@ from mksgn.common.schemas import check_schema
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
 from mksgn.common.writing import replacing_file
 from mksgn.train import torch_file
+from mksgn.train.choices import BITS
 from mksgn.train.restored import check_like, check_plain, check_texts
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
@@ -40,7 +41,7 @@ class Quantization:
     unquantised network, for each population and for the "readout".
     """
 
-    bits: Annotated[Integer, Field(ge=2, le=8)]
+    bits: Annotated[Integer, Field(ge=BITS[0], le=BITS[-1])]
     scales: dict[str, Annotated[Real, Field(gt=0)]]
 
     def check(self, student: Student) -> None:

@@ -9,4 +9,13 @@ SOURCE_FORMS = {  # SOURCE as a user types it, by its scheme; mksgn/train/datase
     "pyskl": "pyskl:FILE.pkl",
     "utd-mhad": "utd-mhad:PATH",
 }
+SPLITS = {  # by scheme; the first is the default, but that of a ctrgcn file, which is in its name
+    "synthetic": ("synthetic",),
+    "nw-ucla": ("xview", "view1-2", "subject-val"),
+    "ntu": ("xsub", "xview", "xsub-val", "xsub120", "xset", "xsub120-val"),
+    "ctrgcn": ("xsub", "xview", "xsub120", "xset"),
+    "pyskl": ("xsub", "xview", "xsub120", "xset"),
+    "utd-mhad": ("xsub", "xsub-val"),
+}
+BITS = range(2, 9)  # widths of a quantised weight, sign included
 MOST_EPOCHS = 10_000  # state.pt has a line of each; the presets have up to 200

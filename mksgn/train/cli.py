@@ -10,8 +10,8 @@ from mksgn.common.choices import beginning
 from mksgn.common.console import DescribeJson, importing, new_app, output, run_app, set_quiet, wrote
 from mksgn.common.errors import BadInputError
 from mksgn.common.progress import track
-from mksgn.train.choices import MOST_EPOCHS, PRESET_NAMES, SOURCE_FORMS
-from mksgn.train.options import Split
+from mksgn.train.choices import BITS, MOST_EPOCHS, PRESET_NAMES, SOURCE_FORMS
+from mksgn.train.options import Split, device_option
 
 NAME = "mksgn-train"
 app = new_app("Train MK-SGN's student, or its teacher, on skeleton clips.")
@@ -33,12 +33,13 @@ Distill = Annotated[Path | None, typer.Option(metavar="TEACHER.PT", help="distil
 Bits = Annotated[
     int | None,
     typer.Option(
-        metavar="BITS", help="train the model.pt in CONFIG's place on as its file of BITS, 2 to 8", min=2, max=8
+        metavar="BITS",
+        help=f"train the model.pt in CONFIG's place on as its file of BITS, {BITS[0]} to {BITS[-1]}",
+        min=BITS[0],
+        max=BITS[-1],
     ),
 ]
-Device = Annotated[
-    str, typer.Option(metavar="[cpu|cuda|cuda:N]", help="what trains", autocompletion=beginning(("cpu", "cuda")))
-]
+Device = Annotated[str, device_option("what trains")]
 DESCRIBE = "do not train; print parameters, MACs and firing rates of CONFIG, or of a model.pt"
 
 

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from mksgn.common import yaml_text
 from mksgn.common.errors import BadInputError
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
-from mksgn.train.choices import MOST_EPOCHS, PRESET_NAMES
+from mksgn.train.choices import BITS, MOST_EPOCHS, PRESET_NAMES
 
 _PRESET_FILES = Path(__file__).parent / "data" / "presets"
 PRESETS: dict[str, dict[str, Any]] = {name: yaml_text.read(_PRESET_FILES / f"{name}.yaml") for name in PRESET_NAMES}
@@ -67,7 +67,9 @@ class TrainConfig:
     scale: tuple[Factor, Factor] = (0.8, 1.25)  # smallest and largest
     mix: Share = 0.0  # share of the clips that are mixed with another one, and their labels with its
     crop: Share = 0.7  # smallest share of a clip that a training window covers
-    quantization_aware: Annotated[Integer, Field(ge=2, le=8)] | None = None  # bits per weight in the forward pass
+    quantization_aware: Annotated[Integer, Field(ge=BITS[0], le=BITS[-1])] | None = (
+        None  # bits per weight in the forward pass
+    )
 
     @model_validator(mode="after")
     def _check_quantization(self) -> "TrainConfig":

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from mksgn.common.console import output, print_json, table
+from mksgn.common.console import output, print_json
 from mksgn.common.errors import BadInputError
 from mksgn.common.progress import counting
+from mksgn.common.tables import table
 from mksgn.train import checkpoint, config
 from mksgn.train import describe as describing
 from mksgn.train.datasets import ClipSet, open_source

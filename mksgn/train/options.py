@@ -1,19 +1,12 @@
 """Options that several commands share: what is known of the sources of clips, as data, without their readers."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mksgn.common.choices import beginning
+from mksgn.train.choices import SPLITS
 
-SPLITS = {  # the first is the default; a ctrgcn file's is in its name
-    "synthetic": ("synthetic",),
-    "nw-ucla": ("xview", "view1-2", "subject-val"),
-    "ntu": ("xsub", "xview", "xsub-val", "xsub120", "xset", "xsub120-val"),
-    "ctrgcn": ("xsub", "xview", "xsub120", "xset"),
-    "pyskl": ("xsub", "xview", "xsub120", "xset"),
-    "utd-mhad": ("xsub", "xsub-val"),
-}
 _BY_SOURCE = "; ".join(f"{source}: {', '.join(names)}" for source, names in SPLITS.items() if source != "synthetic")
 Split = Annotated[
     str | None,
@@ -23,3 +16,8 @@ Split = Annotated[
         autocompletion=beginning(tuple(dict.fromkeys(name for names in SPLITS.values() for name in names))),
     ),
 ]
+
+
+def device_option(help_text: str) -> Any:
+    """Return an option that takes a device of torch, which `check_device` checks."""
+    return typer.Option(metavar="[cpu|cuda|cuda:N]", help=help_text, autocompletion=beginning(("cpu", "cuda")))

@@ -6,8 +6,8 @@ import jsonschema
 import pytest
 import yaml
 
+from mksgn.bench.choices import DATA
 from mksgn.bench.claims import SCHEMA, ClaimsFile, Published, published_claims, reprice
-from mksgn.bench.energy_models import DATA
 from mksgn.common.errors import BadInputError
 from mksgn.common.schemas import json_schema_of
 

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mksgn.bench.choices import DATA
 from mksgn.bench.energy_models import (
-    DATA,
     EVENTS,
     SCHEMA,
     EnergyModel,

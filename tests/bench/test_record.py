@@ -5,7 +5,7 @@ import json
 import jsonschema
 import pytest
 
-from mksgn.bench.energy_models import DATA
+from mksgn.bench.choices import DATA
 from mksgn.bench.record import SCHEMA, EnergyEntry, Record
 from mksgn.bench.record_io import load, save
 from mksgn.common.errors import BadInputError

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mksgn.bench.energy_models import DATA
+from mksgn.bench.choices import DATA
 from mksgn.bench.timing_models import SCHEMA, ModelsFile, TimingModel, known_timing_models
 from mksgn.common.errors import BadInputError
 from mksgn.common.schemas import json_schema_of

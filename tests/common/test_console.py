@@ -11,8 +11,9 @@ import torch
 import typer
 
 from mksgn.common import console
-from mksgn.common.console import Json, fail, importing, new_app, output, print_json, run_app, table, wrote
+from mksgn.common.console import Json, fail, importing, new_app, output, print_json, run_app, wrote
 from mksgn.common.errors import BadInputError, ListingError, MksgnError, MksgnWarning
+from mksgn.common.tables import table
 
 
 class Colour(str, enum.Enum):

@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from mksgn.bench.chip_counts.comparison import ChipComparison
-from mksgn.common.console import table
+from mksgn.common.tables import table
 
 COUNTER_HEADINGS = ("population", "counter", "record", "chip", "difference", "ratio", "explanation")
 ENERGY_HEADINGS = ("energy model", "record", "measured", "measured / record", "left out by the model")

@@ -11,10 +11,9 @@ from rich.table import Table
 from mksgn.bench.compare.gate import Bounds
 from mksgn.bench.compare.tables import NONE
 from mksgn.bench.errors import BoundMissedError
-from mksgn.bench.record_io import write_atomically
 from mksgn.common import hdf5
-from mksgn.common.console import output, print_json, table
 from mksgn.common.errors import BadInputError
+from mksgn.common.tables import table
 from mksgn.deploy import nir_data
 from mksgn.deploy.nir_data import Recording
 
@@ -101,7 +100,7 @@ def _difference(path: Path, name: str, a: np.ndarray, b: np.ndarray) -> Differen
     return Difference(name, a.size, len(places), int(a.sum()), int(b.sum()), first)
 
 
-def show(comparison: Comparison) -> Table:
+def tables(comparison: Comparison) -> list[Table]:
     """The table for the terminal."""
     headings = ("population", "decisions", "differ", "spikes, a", "spikes, b", "first: step, sample, neuron")
     rows = [
@@ -115,7 +114,7 @@ def show(comparison: Comparison) -> Table:
         )
         for p in comparison.populations
     ]
-    return table("recorded spikes", headings, rows)
+    return [table("recorded spikes", headings, rows)]
 
 
 def sentences(comparison: Comparison) -> Iterator[str]:
@@ -176,23 +175,3 @@ def raise_different(comparison: Comparison, compared: str) -> None:
     if comparison.differ:
         missed = f"identical: {comparison.differ} of {comparison.decisions} decisions differ"
         raise BoundMissedError(compared, [missed])
-
-
-def compare_and_show(reference: Path, run_folder: Path, bounds: Bounds, page: Path | None, *, json_only: bool) -> None:
-    """Compare a run with a recording, print the comparison, and write it to `page` as Markdown, if that is given.
-
-    Raises:
-        BadInputError: As `compare` and `check_bounds`.
-        BoundMissedError: The runs differ, and `bounds` ask for none.
-    """
-    check_bounds(bounds)
-    comparison = compare(reference, run_folder)
-    if page is not None:
-        write_atomically(page, markdown(comparison))
-    if json_only:
-        print_json(document(comparison))
-    else:
-        for part in (show(comparison), *sentences(comparison)):
-            output.print(part)
-    if bounds.identical:
-        raise_different(comparison, f"{run_folder} compared with {reference}")

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from mksgn.bench.compare.gate import Verdict
 from mksgn.bench.compare.runs import Comparison, Difference, LayerDifference
-from mksgn.common.console import table
+from mksgn.common.tables import table
 
 SCHEMA = "mksgn.compare/1"
 LAYER_COLUMNS = ("spikes", "syn_ops", "axon_out")

@@ -18,8 +18,8 @@ from mksgn.bench.theory import LayerTheory, Theory, theory_of
 from mksgn.bench.verdicts import evaluate_claims, relevant
 
 REPORT_FILES = ("report.html", "report.md")
-BACKENDS = {"lava": "Lava", "emulator": "the emulator"}
-PRECISIONS = {"fixed": "fixed point", "float": "floating point"}
+BACKEND_TITLES = {"lava": "Lava", "emulator": "the emulator"}
+PRECISION_TITLES = {"fixed": "fixed point", "float": "floating point"}
 MOST_PREDICTIONS = 1000  # rows of clips on the page; all of them are in the manifest
 
 
@@ -84,7 +84,7 @@ class Facts:
     def executed_by(self) -> str:
         """Backend and precision in words."""
         execution = self.record.execution
-        return f"{BACKENDS[execution.backend]} in {PRECISIONS[execution.precision]}"
+        return f"{BACKEND_TITLES[execution.backend]} in {PRECISION_TITLES[execution.precision]}"
 
     @property
     def paper_energy(self) -> EnergyEntry | None:

@@ -15,7 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mksgn.bench import numbers
-from mksgn.bench.energy_models import DATA
+from mksgn.bench.choices import DATA
 from mksgn.bench.report import charts, clip, templates
 from mksgn.bench.report.answers import answers
 from mksgn.bench.report.charts import BarChart, Column, EnergyChart, bar_chart, energy_chart

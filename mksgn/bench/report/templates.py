@@ -7,8 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from mksgn.bench import numbers
-from mksgn.bench.choices import PAPER_MODEL
-from mksgn.bench.energy_models import DATA
+from mksgn.bench.choices import DATA, PAPER_MODEL
 from mksgn.bench.gcn import CAVEATS
 from mksgn.bench.report.facts import Facts
 

@@ -37,19 +37,15 @@ def sweep_and_show(
     Raises:
         ParityError: A point's spikes differ from torch's.
     """
-    shown = [model_named(name, models) for name in grid.energy_models]
-
+    front_models = [model_named(name, models) for name in grid.energy_models]
     records = sweep.sweep(
         grid, out, workers=workers, scheduler=scheduler, resume=resume, overwrite=overwrite, models=models, chips=chips,
-        tables=lambda place, records: pareto.write(place, grid, pareto.rows(grid, records, shown)),
+        tables=lambda place, records: pareto.write(place, grid, pareto.rows(grid, records, front_models)),
     )  # fmt: skip
-    points = pareto.rows(grid, records, shown)
-    for part in pareto.shown(points, grid.energy_models):
+    points = pareto.rows(grid, records, front_models)
+    for part in pareto.tables_and_notes(points, grid.energy_models):
         output.print(part)
-    if output.quiet:
-        wrote(out)
-    else:
-        output.print(f"wrote {', '.join(str(out / name) for name in SWEEP.results + pictures(out))}")
+    wrote(out, f"/{', '.join(SWEEP.results + pictures(out))}")
     mismatches = [f"{row.label}: {row.mismatches}" for row in points if row.mismatches]
     if mismatches:
         raise ParityError(f"{out}: spikes differ from torch's; decisions by point: {'; '.join(mismatches)}")

@@ -17,6 +17,7 @@ from mksgn.deploy.decode import Decoding
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.options import Reading
 from mksgn.deploy.placement.chips import Chip, chip_named
+from mksgn.train.choices import BITS
 
 SCHEMA = "mksgn.sweep/1"
 
@@ -32,7 +33,7 @@ class Axes(StrictModel):
     """Time steps S; empty for the model's own."""
     threshold: tuple[Annotated[float, Field(gt=0, le=100)], ...] = (1.0,)
     """Factor of every population's trained threshold."""
-    bits: tuple[Annotated[int, Field(ge=2, le=8)], ...] = (8,)
+    bits: tuple[Annotated[int, Field(ge=BITS[0], le=BITS[-1])], ...] = (8,)
     chip: tuple[str, ...] = ("loihi2",)
 
     @model_validator(mode="after")

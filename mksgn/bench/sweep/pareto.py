@@ -16,7 +16,7 @@ from mksgn.bench.record_io import write_atomically
 from mksgn.bench.report.facts import REPORT_FILES
 from mksgn.bench.sweep.grid import Grid, Point
 from mksgn.bench.sweep.picture import draw
-from mksgn.common.console import table
+from mksgn.common.tables import table
 
 SCHEMA = "mksgn.sweep_result/1"
 HEADINGS = ("point", "top-1", "mJ per {unit}", "spikes", "syn_ops", "latency", "cores", "mismatches", "limits")
@@ -163,7 +163,7 @@ def fits(points: list[Row]) -> list[str]:
     ]
 
 
-def shown(points: list[Row], models: Iterable[str]) -> Iterator[Table | str]:
+def tables_and_notes(points: list[Row], models: Iterable[str]) -> Iterator[Table | str]:
     """Yield what a terminal shows of a sweep: a table under each energy model, and what does not fit."""
     yield from (front_table(points, model) for model in models)
     yield from fits(points)

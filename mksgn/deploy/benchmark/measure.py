@@ -7,7 +7,6 @@ machine slows both. They must give the same spikes, or the benchmark ends with e
 then shows how the cost grows with channels, frames, joints, layers and samples.
 """
 
-import json
 import math
 import statistics
 import time
@@ -20,8 +19,9 @@ import numpy as np
 import torch
 import typer
 
-from mksgn.common.console import new_app, output, run_app, table
+from mksgn.common.console import Json, new_app, output, print_json, run_app
 from mksgn.common.errors import MksgnError
+from mksgn.common.tables import table
 from mksgn.deploy import Execution, Program, compile_graph, emulator, run
 from mksgn.deploy.benchmark.memory import peak_memory
 from mksgn.deploy.benchmark.networks import (
@@ -71,7 +71,7 @@ def benchmark(
     model: Annotated[Path | None, typer.Option(help="a trained student, model.pt, instead of an untrained one")] = None,
     device: Annotated[str, typer.Option(help="of torch and the emulator; on a GPU without the ratios of Lava")] = "cpu",
     growth: Annotated[bool, typer.Option(help="measure the growth table")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: Json = False,
 ) -> None:
     """Run all measurements and print the ratios.
 
@@ -101,7 +101,7 @@ def benchmark(
         figures["growth"] = [row for name, values in GROWTH.items() for row in _growth(name, values, rounds)]
     figures |= {"device": device, "threads": threads, "versions": tool_versions("torch", "lava-nc", "numpy", "numba")}
     if as_json:
-        print(json.dumps(figures))
+        print_json(figures)
         return
     _print(figures)
 

@@ -5,7 +5,6 @@ time per node in the same run. A graph whose time is linear in its nodes stays n
 """
 
 import itertools
-import json
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -15,7 +14,8 @@ import nir
 import numpy as np
 import typer
 
-from mksgn.common.console import new_app, output, run_app, table
+from mksgn.common.console import Json, new_app, output, print_json, run_app
+from mksgn.common.tables import table
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.benchmark.networks import DT
 from mksgn.deploy.placement.chips import CHIPS
@@ -103,7 +103,7 @@ def memory(side: int) -> dict[str, float]:
 def size(
     side: Annotated[int, typer.Option(help="inputs and outputs of the large layer; 0: leave it out", min=0)] = 10_000,
     nodes: Annotated[list[int] | None, typer.Option(help=f"nodes of a chain; default: {NODES}")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure both, and print a table.
 
@@ -113,7 +113,7 @@ def size(
     if side:
         figures |= {"side": side, "peak_over_weights": memory(side)}
     if as_json:
-        print(json.dumps(figures))
+        print_json(figures)
         return
     stages = list(figures["growth"][0]["seconds"])
     rows = [

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
+from mksgn.deploy.choices import PrecisionName
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FloatNeuron, Neuron
@@ -196,7 +197,7 @@ class Output:
 class Program:
     """What every backend runs. Populations are in the order of evaluation."""
 
-    precision: Literal["fixed", "float"]
+    precision: PrecisionName
     dt: float
     steps: int | None
     populations: tuple[Population, ...]

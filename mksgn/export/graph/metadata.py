@@ -13,6 +13,7 @@ from mksgn.common.json_text import parsed
 from mksgn.common.quoting import printable, quoted
 from mksgn.common.schemas import LenientModel
 from mksgn.common.validation import one_line
+from mksgn.train.choices import BITS
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import StudentConfig
 
@@ -37,7 +38,7 @@ class _Scale(LenientModel):
 
 
 class _Quantization(LenientModel):
-    bits: int | None = Field(default=None, ge=2, le=8)
+    bits: int | None = Field(default=None, ge=BITS[0], le=BITS[-1])
     exact_on_chip: bool | None = None
     populations: dict[str, _Scale]
 

@@ -51,6 +51,7 @@ from mksgn.export.quantization.paths import canonicalize_paths, linear_paths
 from mksgn.export.quantization.populations import SpikingPopulation, lattice_rates, loihi_membrane
 from mksgn.export.quantization.readouts import graded, readout
 from mksgn.export.quantization.scales import FixedScales, PopulationScale
+from mksgn.train.choices import BITS
 
 
 def quantize(
@@ -83,8 +84,8 @@ def quantize(
         UnsupportedNodeError: A node, or a connection, that has no integer form.
         ExportError: Calibration that does not fit.
     """
-    if bits not in range(2, 9):
-        raise RangeError(f"--quantize {bits}: weights have 2 to 8 bits; choose one of them, or none")
+    if bits not in BITS:
+        raise RangeError(f"--quantize {bits}: weights have {BITS[0]} to {BITS[-1]} bits; choose one of them, or none")
     graph = canonical(graph)
     neurons = {name: node for name, node in graph.nodes.items() if isinstance(node, SPIKING + GRADED)}
     membranes = {name: loihi_membrane(name, node, dt, if_dt) for name, node in neurons.items()}

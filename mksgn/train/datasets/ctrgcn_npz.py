@@ -26,12 +26,13 @@ from mksgn.common.contents import check_pointer
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.common.npz import StoredArray
 from mksgn.common.reading import open_file
+from mksgn.train import choices
 from mksgn.train.datasets import ntu
 from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_finite, check_selection, spread
 from mksgn.train.skeletons import graph
 
 SOURCE = "ctrgcn"
-SPLITS = ("xsub", "xview", "xsub120", "xset")
+SPLITS = choices.SPLITS[SOURCE]
 BODIES = 2
 _WORDS = {"cs": "xsub", "csub": "xsub", "xsub": "xsub", "cv": "xview", "xview": "xview", "cset": "xset", "xset": "xset"}
 _LABEL_ROWS = 4096  # read at once: 4 MB

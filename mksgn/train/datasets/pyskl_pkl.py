@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 
 from mksgn.common.errors import BadInputError
+from mksgn.train import choices
 from mksgn.train.datasets import ntu
 from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_finite, check_selection, spread
 from mksgn.train.datasets.plain_pickle import Array, describe, load, show
 from mksgn.train.skeletons import graph
 
 SOURCE = "pyskl"
-SPLITS = ("xsub", "xview", "xsub120", "xset")
+SPLITS = choices.SPLITS[SOURCE]
 PARTS = {"train": "train", "test": "val"}  # the benchmark's name -> the file's
 WARNING = (
     "warning: a pickle can run code in ordinary loaders (pickle, numpy, torch, pyskl); this reader takes nothing but "

@@ -1,40 +1,26 @@
 """Sources of clips: one reader per format, selected by the SOURCE of the command line."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from mksgn.common.errors import BadInputError
-from mksgn.train.choices import SOURCE_FORMS
-from mksgn.train.datasets import ctrgcn_npz, ntu, ntu_skeleton, nw_ucla, pyskl_pkl, synthetic, utd_mhad
+from mksgn.train.choices import SOURCE_FORMS, SPLITS
+from mksgn.train.datasets import ctrgcn_npz, ntu_skeleton, nw_ucla, pyskl_pkl, synthetic, utd_mhad
 from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_selection, spread
 
 __all__ = ["SOURCES", "Clip", "ClipSet", "LazyClips", "open_source"]
 
 
-@dataclass(frozen=True)
-class Source:
-    """A scheme of SOURCE; SOURCE_FORMS has what a user types."""
-
-    splits: tuple[str, ...]
-    open: Callable[[str, str | None, str, int | None, int], ClipSet]  # path, split, part, limit, seed
-
-
-SOURCES: dict[str, Source] = {
-    "synthetic": Source((synthetic.SPLIT,), lambda path, split, part, limit, seed: synthetic.read(limit, part, seed)),
-    "nw-ucla": Source(
-        tuple(nw_ucla.SPLITS),
-        lambda path, split, part, limit, seed: spread(nw_ucla.read(path, split or "xview", part), limit),
+Reader = Callable[[str, str | None, str, int | None, int], ClipSet]  # path, split, part, limit, seed
+SOURCES: dict[str, Reader] = {  # by scheme; SOURCE_FORMS has what a user types
+    "synthetic": lambda path, split, part, limit, seed: synthetic.read(limit, part, seed),
+    "nw-ucla": lambda path, split, part, limit, seed: spread(
+        nw_ucla.read(path, split or SPLITS["nw-ucla"][0], part), limit
     ),
-    "ntu": Source(
-        tuple(ntu.SPLITS), lambda path, split, part, limit, seed: ntu_skeleton.read(path, split or "xsub", part, limit)
-    ),
-    "ctrgcn": Source(
-        ctrgcn_npz.SPLITS, lambda path, split, part, limit, seed: ctrgcn_npz.read(path, split, part, limit)
-    ),
-    "pyskl": Source(pyskl_pkl.SPLITS, lambda path, split, part, limit, seed: pyskl_pkl.read(path, split, part, limit)),
-    "utd-mhad": Source(
-        tuple(utd_mhad.SPLITS),
-        lambda path, split, part, limit, seed: spread(utd_mhad.read(path, split or "xsub", part), limit),
+    "ntu": lambda path, split, part, limit, seed: ntu_skeleton.read(path, split or SPLITS["ntu"][0], part, limit),
+    "ctrgcn": lambda path, split, part, limit, seed: ctrgcn_npz.read(path, split, part, limit),
+    "pyskl": lambda path, split, part, limit, seed: pyskl_pkl.read(path, split, part, limit),
+    "utd-mhad": lambda path, split, part, limit, seed: spread(
+        utd_mhad.read(path, split or SPLITS["utd-mhad"][0], part), limit
     ),
 }
 
@@ -46,8 +32,8 @@ def open_source(
 
     Args:
         source: `synthetic`, or a scheme and a path, such as `nw-ucla:PATH` (see SOURCE_FORMS).
-        split: One of the source's; default: nw-ucla xview, ntu, pyskl and utd-mhad xsub, of a
-            ctrgcn file the one that its name says.
+        split: One of the source's; default: the first of SPLITS, of a ctrgcn file the one that its
+            name says.
         part: "train" or "test".
         limit: Number of clips. `synthetic` makes that many (default: 1000 to train, 200 to test).
             Of a larger recorded set, clips spread evenly over the list sorted by class and name
@@ -59,16 +45,16 @@ def open_source(
             refuses.
     """
     scheme, colon, path = source.partition(":")
-    known = SOURCES.get(scheme)
-    if known is None:
+    read = SOURCES.get(scheme)
+    if read is None:
         raise BadInputError(
             f"unknown source {source!r}: use one of {', '.join(SOURCE_FORMS.values())}{_arrays_hint(source)}"
         )
     takes_path = ":" in SOURCE_FORMS[scheme]
     if takes_path != bool(path) or (colon and not takes_path):
         raise BadInputError(f"source {source!r} must have the form {SOURCE_FORMS[scheme]}")
-    check_selection(scheme, known.splits, split, part, limit)
-    return known.open(path, split, part, limit, seed)
+    check_selection(scheme, SPLITS[scheme], split, part, limit)
+    return read(path, split, part, limit, seed)
 
 
 def _arrays_hint(source: str) -> str:
