@@ -18,13 +18,16 @@ OverwriteFile = Annotated[
     bool, typer.Option("--overwrite", help="Replace a file that this command may not have written.")
 ]
 Calibration = Annotated[
-    str | None, typer.Option(metavar="SOURCE", help="Samples that quantise a file that is not, for fixed point.")
+    str | None,
+    typer.Option(
+        metavar="SOURCE", help="Samples that calibrate the quantisation of an unquantised file (fixed point)."
+    ),
 ]
 Decode = Annotated[
     str,
     typer.Option(
-        metavar=f"[{'|'.join(DECODINGS)}]",
-        help="How an output becomes a prediction; @OUTPUT of several.",
+        metavar="HOW[@OUTPUT]",
+        help=f"How output values become a prediction: {', '.join(DECODINGS)}; @OUTPUT where there are several outputs.",
         autocompletion=beginning(DECODINGS),
     ),
 ]

@@ -64,12 +64,12 @@ output = _Output(highlight=False, markup=False, emoji=False, width=None if _on_t
 Quiet = Annotated[
     bool,
     typer.Option(
-        "--quiet", "-q", help="print only errors and the paths of written files; with --json, only the document"
+        "--quiet", "-q", help="Print only errors and the paths of written files; with --json, only the document."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document; everything else goes to stderr")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; everything else goes to stderr.")]
 DescribeJson = Annotated[
-    bool, typer.Option("--json", help="with --describe: print one JSON document; everything else goes to stderr")
+    bool, typer.Option("--json", help="With --describe: print one JSON document; everything else goes to stderr.")
 ]
 
 

@@ -30,34 +30,38 @@ from mksgn.train.options import Split, device_option
 NAME = "mksgn-deploy"
 app = new_app("Compile a NIR graph for Loihi-compatible simulation, and run it.")
 
-Model = Annotated[Path, typer.Argument(help="a NIR file")]
-Data = Annotated[str | None, typer.Option(help="SOURCE of clips to run, or npz:FILE or npy:X[,Y]: labelled arrays")]
+Model = Annotated[Path, typer.Argument(help="A NIR file.")]
+Data = Annotated[str | None, typer.Option(help="SOURCE of clips to run, or npz:FILE or npy:X[,Y]: labelled arrays.")]
 Inputs = Annotated[
-    Path | None, typer.Option(help="arrays to run: .npy (samples, steps, *shape), or .npz by input's name")
+    Path | None, typer.Option(help="Arrays to run: .npy (samples, steps, *shape), or .npz by input's name.")
 ]
-Limit = Annotated[int | None, typer.Option(help="largest number of clips or samples", min=1)]
-Seed = Annotated[int, typer.Option(help="seed of synthetic clips", min=0, max=2**31)]
+Limit = Annotated[int | None, typer.Option(help="Largest number of clips or samples.", min=1)]
+Seed = Annotated[int, typer.Option(help="Seed of synthetic clips.", min=0, max=2**31)]
 Calibration = Annotated[
-    str | None, typer.Option(help="SOURCE or arrays that quantise an unquantised file, for --precision fixed")
+    str | None, typer.Option(help="SOURCE or arrays that calibrate the quantisation of an unquantised file.")
 ]
-Steps = Annotated[int | None, typer.Option(help="time steps of arrays without a time axis", min=1, max=MOST_STEPS)]
-Device = Annotated[str, device_option("device of the emulator")]
-Check = Annotated[bool, typer.Option("--check", help="check the program against the chip's limits; exit code 4")]
+Steps = Annotated[int | None, typer.Option(help="Time steps of arrays without a time axis.", min=1, max=MOST_STEPS)]
+Device = Annotated[str, device_option("Device of the emulator.")]
+Check = Annotated[bool, typer.Option("--check", help="Check the program against the chip's limits; exit code 4.")]
 Describe = Annotated[
-    bool, typer.Option("--describe", help="show depth, delays, reset offset and window of each population")
+    bool, typer.Option("--describe", help="Show depth, delays, reset offset and window of each population.")
 ]
 PrintAfter = Annotated[
-    str | None, choice(values=PASS_NAMES, help="print the program after a pass; float has no fixed-point")
+    str | None, choice(values=PASS_NAMES, help="Print the program after a pass; float has no fixed-point.")
 ]
 To = Annotated[
     str | None,
-    choice("--to", values=("sana-fe",), help="also write the placed network and its input spikes for it, below -o"),
+    choice(
+        "--to",
+        values=("sana-fe",),
+        help="Also write the placed network and its input spikes for this simulator, below -o.",
+    ),
 ]
 Out = Annotated[
-    Path | None, typer.Option("-o", "--output", help="folder for spikes, outputs, counters.json and manifest.json")
+    Path | None, typer.Option("-o", "--output", help="Folder for spikes, outputs, counters.json and manifest.json.")
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="replace the run in -o, which stays until this one is complete")
+    bool, typer.Option("--overwrite", help="Replace the run in -o, which stays until this one is complete.")
 ]
 
 
@@ -94,7 +98,7 @@ def deploy(
 ) -> None:
     """Compile any NIR graph, and run the clips of SOURCE, or arrays, through it.
 
-    One that is not quantised runs in fixed point with --calibration; scales, saturation and agreement are then printed.
+    An unquantised graph runs in fixed point with --calibration, which also prints scales, saturation and agreement.
 
     Example: mksgn-deploy runs/demo/model.nir --data synthetic --limit 8 -o runs/deploy
     """

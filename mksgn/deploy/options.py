@@ -17,25 +17,27 @@ if TYPE_CHECKING:
 
 
 def _choices(what: str, meanings: Mapping[Any, str]) -> str:
-    return f"{what}. " + "; ".join(f"{value}: {meaning}" for value, meaning in meanings.items())
+    return f"{what}. " + "; ".join(f"{value}: {meaning}" for value, meaning in meanings.items()) + "."
 
 
-TimeStep = Annotated[float, typer.Option(help="time step in seconds, for files that name none")]
+TimeStep = Annotated[float, typer.Option(help="Time step in seconds, for files that name none.")]
 IfTimeStep = Annotated[
-    float | None, typer.Option(help="time step of IF and I; 1 reads v += r x, as most files mean it; default: --dt")
+    float | None, typer.Option(help="Time step of IF and I; 1 reads v += r x, as most files mean it; default: --dt.")
 ]
 Backend = Annotated[
     str | None,
-    choice(values=BACKENDS, help="what executes the network; default: lava, or the emulator where it is not installed"),
+    choice(
+        values=BACKENDS, help="What executes the network; default: lava, or the emulator where it is not installed."
+    ),
 ]
-Precision = Annotated[str, choice(values=PRECISIONS, help="arithmetic of the execution")]
-Reset = Annotated[str, choice(values=RESETS, help=_choices("reset where the file names none", RESETS))]
-VInit = Annotated[str, choice(values=V_INITS, help=_choices("initial state where the file names none", V_INITS))]
+Precision = Annotated[str, choice(values=PRECISIONS, help="Arithmetic of the execution.")]
+Reset = Annotated[str, choice(values=RESETS, help=_choices("Reset where the file names none", RESETS))]
+VInit = Annotated[str, choice(values=V_INITS, help=_choices("Initial state where the file names none", V_INITS))]
 Integration = Annotated[
-    str, choice(values=INTEGRATIONS, help=_choices("a step of a neuron where the file names none", INTEGRATIONS))
+    str, choice(values=INTEGRATIONS, help=_choices("A step of a neuron where the file names none", INTEGRATIONS))
 ]
 SpikeDelay = Annotated[
-    int, choice(values=SPIKE_DELAYS, help=_choices("steps until a spike leaves its neuron", SPIKE_DELAYS))
+    int, choice(values=SPIKE_DELAYS, help=_choices("Steps until a spike leaves its neuron", SPIKE_DELAYS))
 ]
 ChipName = Annotated[
     str,
@@ -45,18 +47,12 @@ ChipName = Annotated[
         autocompletion=beginning(CHIP_NAMES),
     ),
 ]
-Place = Annotated[
-    str,
-    choice(
-        values=PLACES,
-        help="How populations are laid on cores: on as few as there can be, or so that the busiest core does least.",
-    ),
-]
+Place = Annotated[str, choice(values=PLACES, help="compact: fewest cores; balanced: least work on the busiest core.")]
 ChipFiles = Annotated[
     list[Path] | None,
     typer.Option("--chip-file", metavar="FILE", help="YAML file of additional chips; may be repeated."),
 ]
-Analog = Annotated[list[str] | None, typer.Option(help="a non-spiking input; may be repeated")]
+Analog = Annotated[list[str] | None, typer.Option(help="A non-spiking input; may be repeated.")]
 
 
 @dataclass(frozen=True)

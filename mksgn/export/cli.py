@@ -15,48 +15,50 @@ NAME = "mksgn-export"
 app = new_app("Write a trained student to a file that needs neither PyTorch nor mksgn to be read.")
 
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="replace a file of another format too; one of the same always is")
+    bool, typer.Option("--overwrite", help="Replace a file of another format too; one of the same always is.")
 ]
 
 
 @app.command()
 def export(
     model: Annotated[
-        Path, typer.Argument(help="model.pt or teacher.pt of mksgn-train, a network.net of lava-dl, or any NIR file")
+        Path, typer.Argument(help="model.pt or teacher.pt of mksgn-train, a network.net of lava-dl, or any NIR file.")
     ],
-    to: Annotated[str, choice(values=FORMATS, help="format of the file")] = "nir",
-    out: Annotated[Path | None, typer.Option("-o", "--output", help="file to write; default: next to MODEL")] = None,
+    to: Annotated[str, choice(values=FORMATS, help="Format of the file.")] = "nir",
+    out: Annotated[Path | None, typer.Option("-o", "--output", help="File to write; default: next to MODEL.")] = None,
     profile: Annotated[
-        str | None, choice(values=PROFILES, help="structured is the default; portable: stock NIR primitives only")
+        str | None, choice(values=PROFILES, help="structured is the default; portable: stock NIR primitives only.")
     ] = None,
     quantize: Annotated[
-        str | None, choice(values=(*BITS, "none"), help="bits per weight; default: what it was trained for, or 8")
+        str | None, choice(values=(*BITS, "none"), help="Bits per weight; default: what it was trained for, or 8.")
     ] = None,
     calibration: Annotated[
-        str | None, typer.Option(help="SOURCE for --quantize and --verify: of clips, or npz:FILE or npy:X; no default")
+        str | None, typer.Option(help="SOURCE for --quantize and --verify: of clips, or npz:FILE or npy:X; no default.")
     ] = None,
     split: Split = None,
-    dt: Annotated[float, typer.Option(help="time step in seconds")] = 1e-4,
+    dt: Annotated[float, typer.Option(help="Time step in seconds.")] = 1e-4,
     verify_clips: Annotated[
-        int, typer.Option("--verify", help="compare executions of the written file on N clips", min=0)
+        int, typer.Option("--verify", help="Compare executions of the written file on N clips.", min=0)
     ] = 0,
     against: Annotated[
         str,
         typer.Option(
             metavar="NAME,…",
-            help=f"more executions for --verify, if installed: {', '.join(SIMULATORS)}",
+            help=f"More executions for --verify, if installed: {', '.join(SIMULATORS)}.",
             autocompletion=beginning(tuple(SIMULATORS)),
         ),
     ] = "",
-    steps: Annotated[int | None, typer.Option(help="time steps of a sample, for a NIR file that names none")] = None,
+    steps: Annotated[int | None, typer.Option(help="Time steps of a sample, for a NIR file that names none.")] = None,
     if_dt: Annotated[
-        float | None, typer.Option(help="time step of a NIR file's IF and I; 1 reads v += r x; default: --dt")
+        float | None, typer.Option(help="Time step of a NIR file's IF and I; 1 reads v += r x; default: --dt.")
     ] = None,
-    analog: Annotated[list[str] | None, typer.Option(help="a NIR file's non-spiking input; may be repeated")] = None,
-    reset: Annotated[str, choice(values=RESETS, help="reset of a NIR file's neurons")] = ZERO,
-    v_init: Annotated[str, choice(values=V_INITS, help="initial state of a NIR file's neurons")] = ZERO,
-    integration: Annotated[str, choice(values=INTEGRATIONS, help="step of a NIR file's neurons")] = EULER,
-    spike_delay: Annotated[int, choice(values=SPIKE_DELAYS, help="steps until a spike leaves a NIR file's neuron")] = 0,
+    analog: Annotated[list[str] | None, typer.Option(help="A NIR file's non-spiking input; may be repeated.")] = None,
+    reset: Annotated[str, choice(values=RESETS, help="Reset of a NIR file's neurons.")] = ZERO,
+    v_init: Annotated[str, choice(values=V_INITS, help="Initial state of a NIR file's neurons.")] = ZERO,
+    integration: Annotated[str, choice(values=INTEGRATIONS, help="Step of a NIR file's neurons.")] = EULER,
+    spike_delay: Annotated[
+        int, choice(values=SPIKE_DELAYS, help="Steps until a spike leaves a NIR file's neuron.")
+    ] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Fold batch norms, quantise, write, and verify.

@@ -22,46 +22,46 @@ Configuration = Annotated[
         metavar="[CONFIG]",
         autocompletion=beginning(PRESET_NAMES),
         help=f"{PRESET_NAMES[0]} (the default), {', '.join(PRESET_NAMES[1:])}, or a YAML file; a model.pt with "
-        "--quantization-aware or --describe",
+        "--quantization-aware or --describe.",
     ),
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="change an entry, e.g. student.attention=none; repeatable"),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change an entry, e.g. student.attention=none; repeatable."),
 ]
-Distill = Annotated[Path | None, typer.Option(metavar="TEACHER.PT", help="distil this teacher into the student")]
+Distill = Annotated[Path | None, typer.Option(metavar="TEACHER.PT", help="Distil this teacher into the student.")]
 Bits = Annotated[
     int | None,
     typer.Option(
         metavar="BITS",
-        help=f"train the model.pt in CONFIG's place on as its file of BITS, {BITS[0]} to {BITS[-1]}",
+        help=f"Fine-tune the model.pt given as CONFIG for weights of BITS bits, {BITS[0]} to {BITS[-1]}.",
         min=BITS[0],
         max=BITS[-1],
     ),
 ]
-Device = Annotated[str, device_option("what trains")]
-DESCRIBE = "do not train; print parameters, MACs and firing rates of CONFIG, or of a model.pt"
+Device = Annotated[str, device_option("Device to train on.")]
+DESCRIBE = "Do not train; print parameters, MACs and firing rates of CONFIG, or of a model.pt."
 
 
 @app.command()
 def train(
     configuration: Configuration = None,
-    data: Annotated[str, typer.Option(help=f"SOURCE: {', '.join(SOURCE_FORMS.values())}")] = "synthetic",
-    out: Annotated[Path, typer.Option(help="folder for model.pt, metrics.jsonl and config.json")] = Path("runs/train"),
+    data: Annotated[str, typer.Option(help=f"SOURCE: {', '.join(SOURCE_FORMS.values())}.")] = "synthetic",
+    out: Annotated[Path, typer.Option(help="Folder for model.pt, metrics.jsonl and config.json.")] = Path("runs/train"),
     split: Split = None,
     epochs: Annotated[
-        int | None, typer.Option(help="number of epochs; default: the config's", min=1, max=MOST_EPOCHS)
+        int | None, typer.Option(help="Number of epochs; default: the config's.", min=1, max=MOST_EPOCHS)
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="train on at most N clips", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="seed of weights, batches and synthetic clips", min=0, max=2**31)] = 0,
+    limit: Annotated[int | None, typer.Option(help="Train on at most N clips.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches and synthetic clips.", min=0, max=2**31)] = 0,
     changes: Changes = None,
-    teacher: Annotated[bool, typer.Option("--teacher", help="train the GCN teacher: OUT/teacher.pt")] = False,
+    teacher: Annotated[bool, typer.Option("--teacher", help="Train the GCN teacher: OUT/teacher.pt.")] = False,
     distill: Distill = None,
     quantization_aware: Bits = None,
     describe: Annotated[bool, typer.Option("--describe", help=DESCRIBE)] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="continue the training in OUT")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the training in OUT.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="replace the training in OUT, which stays until this one is complete")
+        bool, typer.Option("--overwrite", help="Replace the training in OUT, which stays until this one is complete.")
     ] = False,
     device: Device = "cpu",
     as_json: DescribeJson = False,

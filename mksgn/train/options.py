@@ -12,7 +12,7 @@ Split = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help=f"split of the benchmark that SOURCE is of. {_BY_SOURCE}",
+        help=f"Split of the benchmark that SOURCE belongs to. {_BY_SOURCE}.",
         autocompletion=beginning(tuple(dict.fromkeys(name for names in SPLITS.values() for name in names))),
     ),
 ]
