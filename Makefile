@@ -39,7 +39,7 @@ demo: setup-demo
 # One thread in torch, as the commands set it: the children that tests start share two cores with Lava's Processes.
 TIER := --fast
 define run-tests
-	$(1) -m pytest $(TIER) -m 'not serial' -n 2 $(2)
+	$(1) -m pytest $(TIER) -m 'not serial' -n 2 --dist worksteal $(2)
 	$(1) -m pytest $(TIER) -m serial $(2)
 endef
 
@@ -62,7 +62,7 @@ test-all: setup
 test-random: TIER :=
 test-random: export MKSGN_RANDOM = 1
 test-random: setup
-	$(BIN)/python -m pytest -m 'not serial' -n 2 $$(grep -rl "^from hypothesis" tests --include=test_*.py)
+	$(BIN)/python -m pytest -m 'not serial' -n 2 --dist worksteal $$(grep -rl "^from hypothesis" tests --include=test_*.py)
 
 # On Python 3.10: Lava as it was released, and what has lava-dl or the old SpikingJelly as its oracle.
 LAVA_TESTS := tests/deploy/lava tests/deploy/test_any_program.py tests/deploy/placement/test_chips.py tests/export/lava_dl \
@@ -79,7 +79,7 @@ INTEROP_TESTS := tests/export/graph tests/export/lowering tests/export/onnx test
 	tests/train/test_benchmark.py tests/test_examples.py tests/test_imports.py
 test-interop: export MKSGN_INTEROP = 1
 test-interop: setup-interop
-	$(INTEROP_VENV)/bin/python -m pytest $(TIER) -m 'not serial' -n 2 $(INTEROP_TESTS)
+	$(INTEROP_VENV)/bin/python -m pytest $(TIER) -m 'not serial' -n 2 --dist worksteal $(INTEROP_TESTS)
 
 # The fast tier in this process alone: a report of the lines and branches that it reaches.
 coverage: setup

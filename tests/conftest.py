@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+os.environ.pop("COLUMNS", None)  # xdist gives its workers one; what is printed is as wide as in a pipe
+
 import pytest
 import torch
 from hypothesis import settings

@@ -36,7 +36,7 @@ MANIFEST = json.loads((DATA / "manifest-1.json").read_text())
 COUNTS = yaml.safe_load((DATA / "chip_counts-1.yaml").read_text())
 GRID = yaml.safe_load((DATA / "sweep-1.yaml").read_text())
 
-several = settings(max_examples=examples(300, 12), suppress_health_check=[HealthCheck.function_scoped_fixture])
+several = settings(max_examples=examples(100, 12), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def shown(record: Record) -> None:

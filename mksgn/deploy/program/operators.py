@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mksgn.common.convolution import convolve
 from mksgn.deploy.errors import DeployError
 from mksgn.export.graph.blocks import blocks_of_rows
 
@@ -92,9 +93,7 @@ class Conv(_Weighted):
         weight = self.on(x.device)
         if self._pointwise:
             return torch.matmul(weight[:, :, 0, 0], x.flatten(2)).view(len(x), -1, *x.shape[2:])
-        if weight.ndim == 3:
-            return F.conv1d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
-        return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return convolve(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
 
 
 @dataclass(frozen=True, eq=False)

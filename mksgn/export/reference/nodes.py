@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mksgn.common.convolution import convolve
 from mksgn.export.choices import SUBTRACT
 from mksgn.export.errors import UnsupportedNodeError
 from mksgn.export.graph.conventions import initial_of, reset_of, subtracted
@@ -36,9 +37,8 @@ def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
     if isinstance(node, nir.Conv2d | nir.Conv1d):
         axes = np.ndim(node.weight) - 2
         padding = node.padding if isinstance(node.padding, str) else ints(node.padding, axes)
-        conv = F.conv2d if axes == 2 else F.conv1d
         stride, dilation = ints(node.stride, axes), ints(node.dilation, axes)
-        return conv(x, tensor(node.weight), tensor(node.bias), stride, padding, dilation, int(node.groups))
+        return convolve(x, tensor(node.weight), tensor(node.bias), stride, padding, dilation, int(node.groups))
     if isinstance(node, GraphConv):
         y = tensor(node.bias)[:, None, None].expand(len(x), -1, x.shape[2], x.shape[3]).clone()
         for a, w in zip(tensor(node.adjacency), tensor(node.weight), strict=True):
