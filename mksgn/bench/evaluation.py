@@ -1,12 +1,15 @@
 """From an execution to its record: count the events, price them, and compare them with published figures."""
 
 import platform
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mksgn.bench import counters, gcn
 from mksgn.bench.accuracy import accuracy_of, classes_of
 from mksgn.bench.claims import Published, published_claims
 from mksgn.bench.energy_models import EnergyModel, known_models, price
+from mksgn.bench.layer import Layer
 from mksgn.bench.progress import Progress
 from mksgn.bench.record import Data, Limit, Mismatch, ModelFile, Parity, Placement, Record, Run
 from mksgn.bench.samples import SampleSet
@@ -16,6 +19,8 @@ from mksgn.bench.step_time import Timing
 from mksgn.bench.timing import timings
 from mksgn.bench.timing_models import TimingModel, known_timing_models
 from mksgn.bench.verdicts import evaluate_claims
+from mksgn.common.errors import MksgnWarning
+from mksgn.common.quoting import printable
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement import check
 from mksgn.deploy.placement.activity import Activity
@@ -24,6 +29,7 @@ from mksgn.deploy.placement.loads import core_loads
 from mksgn.deploy.placement.mesh import Hop, coordinates, hops_of_run
 from mksgn.deploy.placement.place import Placement as Placed
 from mksgn.deploy.placement.place import place
+from mksgn.deploy.program.program import Program
 from mksgn.deploy.run_folder import environment
 
 
@@ -79,6 +85,7 @@ def record_of(
     encoder_steps = 1 if samples.constant(program) else execution.steps
     layers = counters.layers(program, execution, placed, encoder_steps=encoder_steps)
     classes = class_names(network, samples, settings)
+    _warn_of_silence(program, layers)
     counted = Record(
         model=ModelFile(file=network.model.name, sha256=network.sha256),
         data=Data(source=samples.source, split=samples.split, clips=len(samples)),
@@ -102,6 +109,20 @@ def record_of(
     priced = evaluate_claims(counted, options.models, options.claims)
     timed = _timings(placed, execution, options, len(samples), encoder_steps)
     return priced.model_copy(update={"timing": timed})
+
+
+def _warn_of_silence(program: Program, layers: Sequence[Layer]) -> None:
+    """Warn where nothing fires that an output depends on: accuracy and energy then say nothing of the network."""
+    silent = [layer.name for layer in layers if layer.place == "chip" and layer.kind != "readout" and not layer.spikes]
+    firing = [layer for layer in layers if layer.place == "chip" and layer.spikes]
+    if silent and (not firing or {output.population for output in program.outputs} <= {*silent}):
+        names = ", ".join(map(printable, silent[:3])) + (f" and {len(silent) - 3} more" if len(silent) > 3 else "")
+        warnings.warn(
+            f"{names} never fired, so that accuracy and energy say nothing of the network; check the time step "
+            f"({program.dt:g} s), the integration and the scale of the inputs (--dt, --if-dt, --integration)",
+            MksgnWarning,
+            stacklevel=2,
+        )
 
 
 def _timings(

@@ -9,7 +9,7 @@ CHIPS_FILE = Path(__file__).parent / "data" / "chips.yaml"
 # only their names; mksgn/deploy/placement/chips.py reads and checks the file
 CHIP_NAMES = names_in(CHIPS_FILE, "chips")
 
-BackendName = Literal["lava", "emulator"]
+BackendName = Literal["emulator", "lava"]
 PrecisionName = Literal["fixed", "float"]
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)

@@ -1,9 +1,11 @@
 """mksgn-bench and `measure` on networks of anybody: labelled arrays, exact counts, the same record and gates."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import warnings
 
 import nir
 import numpy as np
@@ -188,6 +190,20 @@ def test_neurons_that_hold_a_bias_are_a_layer_and_not_compared():
 
 
 # --- from Python
+
+
+@pytest.mark.parametrize(("r", "named"), [(1e-3, "0 and 1 never fired|1, 3 never fired"), (10.0, None)])
+def test_a_silent_network_is_warned_of(r, named):
+    graph = affine_lif(np.random.default_rng(0))
+    for name in "13":
+        graph.nodes[name].r[:] = r
+    x = np.ones((SAMPLES, STEPS, 6), np.float32)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        measure(graph, x)
+    said = [str(each.message) for each in seen if "never fired" in str(each.message)]
+    assert bool(said) == (named is not None)
+    assert all(re.search(f"^({named}), so that accuracy .* time step \\(0.0001 s\\)", line) for line in said)
 
 
 def test_accuracy_needs_labels():
