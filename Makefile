@@ -49,7 +49,7 @@ test test-all test-random test-lava-dl test-interop coverage: export PYTHONDONTW
 # A test of Lava skips where it is not installed; under these it must not.
 test test-all test-random test-lava-dl: export MKSGN_LAVA = 1
 
-# The fast tier: every kind of test, in under 4 minutes on two cores.
+# The fast tier: every kind of test, in 5 to 10 minutes on two cores.
 test: setup
 	$(call run-tests,$(BIN)/python)
 

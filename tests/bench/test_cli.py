@@ -253,7 +253,7 @@ def test_sweep_prints_the_front(command, model, tmp_path):
         (("run", "absent.nir", "--data", "synthetic"), "absent.nir"),
         (
             ("run", "absent.nir", "--data", "synthetic", "--backend", "chip"),
-            "'--backend': 'chip': choose one of lava, emulator",
+            "'--backend': 'chip': choose one of emulator, lava",
         ),
         (("report", "absent"), "absent"),
         (("check", "absent"), "absent: no such folder"),

@@ -22,7 +22,7 @@ def test_an_array_or_a_dict_by_name():
 
 @pytest.mark.parametrize("backend", ["loihi", "", "Lava"])
 def test_an_unknown_backend(backend):
-    with pytest.raises(DeployError, match=f"^backend '{backend}': choose lava or emulator$"):
+    with pytest.raises(DeployError, match=f"^backend '{backend}': choose emulator or lava$"):
         run(compile_graph(simple(), precision="float"), np.zeros((1, 1, 2)), backend=backend)
 
 
