@@ -23,4 +23,4 @@ def convolve(
     if x.shape[1] == 1:
         x = x.flatten(1).view(x.shape)
     conv = F.conv1d if weight.ndim == 3 else F.conv2d
-    return conv(x, weight, bias, stride, padding, dilation, groups)  # type: ignore[arg-type]
+    return conv(x, weight, bias, stride, padding, dilation, groups)
