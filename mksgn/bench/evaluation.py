@@ -113,9 +113,11 @@ def record_of(
 
 def _warn_of_silence(program: Program, layers: Sequence[Layer]) -> None:
     """Warn where nothing fires that an output depends on: accuracy and energy then say nothing of the network."""
-    silent = [layer.name for layer in layers if layer.place == "chip" and layer.kind != "readout" and not layer.spikes]
-    firing = [layer for layer in layers if layer.place == "chip" and layer.spikes]
-    if silent and (not firing or {output.population for output in program.outputs} <= {*silent}):
+    chip = [layer for layer in layers if layer.place == "chip"]
+    silent = [layer.name for layer in chip if layer.kind != "readout" and not layer.spikes]
+    if silent and (
+        not any(layer.spikes for layer in chip) or {output.population for output in program.outputs} <= {*silent}
+    ):
         names = ", ".join(map(printable, silent[:3])) + (f" and {len(silent) - 3} more" if len(silent) > 3 else "")
         warnings.warn(
             f"{names} never fired, so that accuracy and energy say nothing of the network; check the time step "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,9 @@ class ManifestData(LenientModel):
     @classmethod
     def _distinct(cls, classes: list[str] | None) -> list[str] | None:
         # accuracy is kept by class name
-        if (
-            classes is not None
-            and (twice := next((name for name in classes if classes.count(name) > 1), None)) is not None
-        ):
-            raise ValueError(f"class {quoted(twice)} is named twice")
+        for name, times in Counter(classes or ()).items():
+            if times > 1:
+                raise ValueError(f"class {quoted(name)} is named twice")
         return classes
 
 

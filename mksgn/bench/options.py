@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mksgn.bench.choices import CLAIMS, ENERGY_MODELS
-from mksgn.common.choices import beginning
+from mksgn.common.choices import open_choice
 from mksgn.deploy.choices import DECODINGS
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
@@ -25,18 +25,18 @@ Calibration = Annotated[
 ]
 Decode = Annotated[
     str,
-    typer.Option(
+    open_choice(
         metavar="HOW[@OUTPUT]",
+        values=DECODINGS,
         help=f"How output values become a prediction: {', '.join(DECODINGS)}; @OUTPUT where there are several outputs.",
-        autocompletion=beginning(DECODINGS),
     ),
 ]
 ModelName = Annotated[
     str,
-    typer.Option(
+    open_choice(
         metavar="NAME",
+        values=ENERGY_MODELS,
         help=f"Energy model of --max-rise-energy: {', '.join(ENERGY_MODELS)}, or another of the runs.",
-        autocompletion=beginning(ENERGY_MODELS),
     ),
 ]
 ModelFiles = Annotated[
@@ -53,12 +53,12 @@ TimingFiles = Annotated[
 ]
 RequiredClaims = Annotated[
     list[str] | None,
-    typer.Option(
+    open_choice(
         "--require-claim",
         metavar="NAME[@MODEL]",
+        values=CLAIMS,
         help="Published figure that must hold, under an energy model; exit code 5 if it does not. May be repeated. "
         f"{'; '.join(CLAIMS)}, or one of --claims",
-        autocompletion=beginning(CLAIMS),
     ),
 ]
 Identical = Annotated[bool, typer.Option("--identical", help="Require equal counts and predictions.")]

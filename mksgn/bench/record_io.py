@@ -38,13 +38,8 @@ def load(path: Path | str) -> Record:
 
 
 def save(record: Record, path: Path | str) -> None:
-    """Write a record atomically, as `text_of` has it."""
-    write_atomically(Path(path), text_of(record))
-
-
-def text_of(record: Record) -> str:
-    """Return a record as indented JSON, with the fields in the order of the models."""
-    return json.dumps(record.model_dump(by_alias=True), indent=2, ensure_ascii=False) + "\n"
+    """Write a record atomically, as indented JSON with the fields in the order of the models."""
+    write_atomically(Path(path), json.dumps(record.model_dump(by_alias=True), indent=2, ensure_ascii=False) + "\n")
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -29,6 +29,11 @@ def choice(*names: str, values: Collection[object], help: str, **more: Any) -> A
     )
 
 
+def open_choice(*names: str, metavar: str, values: Collection[str], help: str) -> Any:
+    """Return an option that takes other values than these too: the shell completes them, and none is refused here."""
+    return typer.Option(*names, metavar=metavar, help=help, autocompletion=beginning(values))
+
+
 def beginning(values: Collection[str]) -> Callable[[str], list[str]]:
-    """Return the completion of an option that takes other values than these too."""
+    """Return the completion of an option or argument that takes other values than these too."""
     return lambda incomplete: [value for value in values if value.startswith(incomplete)]

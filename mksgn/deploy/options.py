@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mksgn.common.choices import beginning, choice
+from mksgn.common.choices import choice, open_choice
 from mksgn.deploy.choices import BACKENDS, CHIP_NAMES, PLACES, PRECISIONS
 from mksgn.deploy.errors import DeployError
 from mksgn.export.choices import EULER, INTEGRATIONS, RESETS, SPIKE_DELAYS, V_INITS, ZERO
@@ -41,10 +41,10 @@ SpikeDelay = Annotated[
 ]
 ChipName = Annotated[
     str,
-    typer.Option(
+    open_choice(
         metavar="NAME",
+        values=CHIP_NAMES,
         help=f"Chip of the placement: {', '.join(CHIP_NAMES)}, or one of --chip-file.",
-        autocompletion=beginning(CHIP_NAMES),
     ),
 ]
 Place = Annotated[str, choice(values=PLACES, help="compact: fewest cores; balanced: least work on the busiest core.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mksgn.common.choices import beginning, choice
+from mksgn.common.choices import choice, open_choice
 from mksgn.common.console import importing, new_app, run_app
 from mksgn.export.choices import EULER, FORMATS, INTEGRATIONS, PROFILES, RESETS, SIMULATORS, SPIKE_DELAYS, V_INITS, ZERO
 from mksgn.train.choices import BITS
@@ -42,10 +42,10 @@ def export(
     ] = 0,
     against: Annotated[
         str,
-        typer.Option(
+        open_choice(
             metavar="NAME,…",
+            values=tuple(SIMULATORS),
             help=f"More executions for --verify, if installed: {', '.join(SIMULATORS)}.",
-            autocompletion=beginning(tuple(SIMULATORS)),
         ),
     ] = "",
     steps: Annotated[int | None, typer.Option(help="Time steps of a sample, for a NIR file that names none.")] = None,
