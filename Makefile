@@ -43,7 +43,7 @@ define run-tests
 	$(1) -m pytest $(TIER) -m serial $(2)
 endef
 
-test test-all test-random test-lava-dl test-interop coverage: export OMP_NUM_THREADS = 1
+demo test test-all test-random test-lava-dl test-interop coverage: export OMP_NUM_THREADS = 1
 # Tests start a hundred processes, which import the package: compiled once, whatever the shell says of bytecode.
 test test-all test-random test-lava-dl test-interop coverage: export PYTHONDONTWRITEBYTECODE =
 # A test of Lava skips where it is not installed; under these it must not.

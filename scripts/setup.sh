@@ -31,7 +31,7 @@ with_uv() {
 }
 
 # Without warnings that Lava's needs are relaxed.
-with_pip() { "$interpreter" -m pip install --quiet "${bytecode[@]}" --no-warn-conflicts "$@"; }
+with_pip() { "$interpreter" -m pip install --quiet --disable-pip-version-check "${bytecode[@]}" --no-warn-conflicts "$@"; }
 
 is_installed() {
     local checkout installed extra

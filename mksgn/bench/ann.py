@@ -1,4 +1,4 @@
-"""An ANN of the same shape as the spiking network, and the firing rate at which the spiking network stops winning.
+"""An ANN of the same shape as the spiking network, and the firing rate above which the spiking network costs more.
 
 A spiking neuron that fires in at most S steps tells apart S + 1 values. So the ANN that it has to beat
 has the same synapses, weights of 8 bits and activations of ceil(log2(S + 1)) bits, as in Z. Yan et
@@ -44,7 +44,7 @@ class BreakEven:
     """A layer or a network, compared with the ANN's. Energies in mJ per clip.
 
     `fixed_mJ` is what the spiking network costs without a spike. `rate` is the measured one; None for a layer
-    whose input is not spiking. `break_even` is None where the spiking network wins at no rate, or
+    whose input is not spiking. `break_even` is None where the spiking network costs more at every rate, or
     where no spike arrived, so that their cost is unknown.
     """
 
@@ -63,10 +63,10 @@ class BreakEven:
 
     @property
     def limit(self) -> str:
-        """The break-even rate in words: where the spiking network stops winning."""
+        """The rates at which the spiking network costs less, in words."""
         if self.break_even is not None:
-            return share(self.break_even) if self.break_even <= 1 else "wins at every rate"
-        return "wins at no rate" if self.ann_mJ <= self.fixed_mJ else "no spike arrived"
+            return f"rates below {share(self.break_even)}" if self.break_even <= 1 else "every rate"
+        return "no rate" if self.ann_mJ <= self.fixed_mJ else "unknown rates: no spike arrived"
 
     @property
     def spikes_per_synapse(self) -> float | None:

@@ -63,8 +63,11 @@ class Run:
 
     @property
     def energy(self) -> dict[str, EnergyEntry]:
-        """The run under every energy model by its name, mJ per sample; `total_mJ` is None where an event has no price."""
-        return {entry.model: entry for entry in self.record.energy}
+        """The run under each energy model by its name, mJ per sample; `total_mJ` is None where an event has no price.
+
+        A model that prices none of the run's events, such as one of latencies alone, has no entry.
+        """
+        return {entry.model: entry for entry in self.record.energy if entry.terms}
 
     def __str__(self) -> str:
         """Accuracy, counts and energies, a line each."""

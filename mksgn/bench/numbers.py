@@ -82,8 +82,8 @@ def counted(number: int, noun: str) -> str:
 
 
 def words(kinds: list[str]) -> str:
-    """Write kinds of event, as the record spells them, in plain words."""
-    return ", ".join(kinds).replace("_", " ") or NONE
+    """Write kinds of event, which the record spells as host_macs, in plain words."""
+    return ", ".join(kinds).replace("_", " ").replace("macs", "MACs") or NONE
 
 
 def shortened(label: str, most: int) -> str:

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from mksgn.bench import counters
+from mksgn.bench import counters, summary
 from mksgn.bench.energy_models import known_models, price
-from mksgn.bench.summary import energy_line
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement.chips import LOIHI2
 from mksgn.deploy.placement.place import place
@@ -23,8 +22,5 @@ def energy_lines(program: Program, execution: Execution, samples: int, unit: str
     once = 1 if execution.constant else execution.steps
     rows = counters.layers(program, execution, place(program, LOIHI2), encoder_steps=once)
     totals = counters.totals(program, execution, rows, samples, encoder_steps=once)
-    yield f"{f'syn_ops per {unit}':<40} {totals.syn_ops:14,.0f}"
-    for model in known_models():
-        if (entry := price(model, totals, steps=execution.steps)).terms:
-            label, text = energy_line(entry, unit)
-            yield f"{label:<40} {text}"
+    yield f"syn_ops per {unit}: {totals.syn_ops:,.0f}"
+    yield from summary.energy_lines((price(model, totals, steps=execution.steps) for model in known_models()), unit)

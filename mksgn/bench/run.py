@@ -15,7 +15,7 @@ from mksgn.bench.numbers import counted
 from mksgn.bench.progress import Identity, Progress, check_digests, check_same
 from mksgn.bench.record import RUN_FILE, Record
 from mksgn.bench.record_io import load, save
-from mksgn.bench.report.facts import PRECISION_TITLES, REPORT_FILES
+from mksgn.bench.report.facts import REPORT_FILES
 from mksgn.bench.samples import SampleSet, as_samples
 from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.common.console import output
@@ -23,6 +23,7 @@ from mksgn.common.progress import track
 from mksgn.common.schemas import StrictModel
 from mksgn.common.writing import write_bytes
 from mksgn.deploy import run_folder
+from mksgn.deploy.choices import PRECISION_TITLES
 from mksgn.deploy.conventions import conventions
 from mksgn.deploy.decode import Decoding
 from mksgn.deploy.execution import Execution

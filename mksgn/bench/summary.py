@@ -1,18 +1,19 @@
 """The summary of a run on a terminal: counts by population, energies, claims, parity and speed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from math import floor, log10
 
 from rich.table import Table
 
 from mksgn.bench import ann
 from mksgn.bench.energy_models import model_named
-from mksgn.bench.numbers import counted, fraction, share
+from mksgn.bench.numbers import counted, energy, fraction, share, unit_of_energy, words
 from mksgn.bench.record import EnergyEntry, Record
-from mksgn.bench.report.facts import PRECISION_TITLES
 from mksgn.bench.step_time import EVENT_WORDS, PlacementTime
 from mksgn.bench.theory import Theory, theory_of
 from mksgn.common.console import output
 from mksgn.common.tables import table
+from mksgn.deploy.choices import PRECISION_TITLES
 
 ANN_MODEL = "horowitz45-int8"
 
@@ -26,16 +27,8 @@ def show(record: Record, torch_top1: float | None) -> None:
     """
     theory = theory_of(record)
     output.print(_layers_table(record, theory))
-    for label, text in _figures(record, theory, torch_top1):
-        output.print(f"{label:<38} {text}")
-    for claim in record.claims:
-        here = "–" if claim.measured is None else _in_unit(claim.measured, claim.unit)
-        published = _in_unit(claim.published, claim.unit)
-        output.print(f"{claim.name}: published {published}, this run {here} (verdict in the report)")
-    if (parity := record.parity) is not None:
-        mismatches = f"{parity.mismatches:,} mismatch{'' if parity.mismatches == 1 else 'es'}"
-        rounding = f" ({parity.rounding:,} of rounding)" if parity.rounding else ""
-        output.print(f"parity against {parity.against}: {mismatches}{rounding} in {parity.decisions:,} decisions")
+    for line in (*_figures(record, theory, torch_top1), *_claim_lines(record), *_parity_lines(record)):
+        output.print(line)
     if (placement := record.placement) is not None:
         cores = f"{counted(placement.cores, 'core')} on {counted(placement.chips, 'chip')}"
         output.print(f"placement: {cores}; {placement.fit.text(placement.chip)}")
@@ -44,8 +37,42 @@ def show(record: Record, torch_top1: float | None) -> None:
     execution, spread = record.execution, ""
     if execution.repeats > 1:
         spread = f" ({execution.seconds_min:.1f} to {execution.seconds_max:.1f} s in {execution.repeats} repetitions)"
-    speed = f"{execution.seconds:.1f} s{spread}, {execution.clips_per_second:.1f} {record.unit}s/s on this host"
-    output.print(f"{speed}; latency {counted(execution.latency_steps, 'step')}")
+    speed = f"{execution.seconds:.1f} s{spread}, {execution.clips_per_second:.1f} {record.unit}s/s"
+    output.print(
+        f"latency: {counted(execution.latency_steps, 'step')}; simulated on this host in {speed}, start included"
+    )
+
+
+def lines(record: Record) -> str:
+    """Return accuracy, counts and energies of a run as text, a line each."""
+    return "\n".join(_figures(record, theory_of(record), None))
+
+
+def energy_lines(entries: Iterable[EnergyEntry], unit: str, theory_mJ: float | None = None) -> Iterator[str]:
+    """Yield the energies of a sample in one unit, a line for each model, and then what they leave out.
+
+    Args:
+        entries: An energy under each energy model. Those of models that price none of its events are left out.
+        unit: What a sample is called.
+        theory_mJ: By the paper's formula, with the run's firing rates; None: no line.
+    """
+    entries = [entry for entry in entries if entry.terms]
+    notes = list(dict.fromkeys(_left_out(entry) for entry in entries))
+    rows = [
+        (entry.model, ">=" if entry.total_mJ is None else "", entry.priced_mJ, f"{entry.evidence:<9}  [{note + 1}]")
+        for entry, note in ((entry, notes.index(_left_out(entry))) for entry in entries)
+    ]
+    if theory_mJ is not None:
+        rows.append(("theory", "", theory_mJ, "paper's formula, measured rates"))
+    energies = [mj for _, _, mj, _ in rows]
+    symbol, per_mj = unit_of_energy(energies)
+    decimals = _decimals(mj * per_mj for mj in energies)
+    width = max((len(model) for model, *_ in rows), default=0)
+    yield f"energy per {unit}, {symbol}{' (>= a lower bound)' if any(bound for _, bound, *_ in rows) else ''}:"
+    for model, bound, mj, text in rows:
+        yield f"  {model:<{width}}  {bound:>2} {mj * per_mj:12,.{decimals}f}   {text}"
+    for number, note in enumerate(notes, 1):
+        yield f"  [{number}] {note}"
 
 
 def timing_lines(record: Record) -> Iterator[str]:
@@ -75,11 +102,6 @@ def _operations(row: PlacementTime) -> float:
     return max(row.busiest[kind] for kind in ("dense", "sparse", "convolution"))
 
 
-def lines(record: Record) -> str:
-    """Return accuracy, counts and energies of a run as text, a line each."""
-    return "\n".join(f"{label:<40} {text}" for label, text in _figures(record, theory_of(record), None))
-
-
 def _layers_table(record: Record, theory: Theory) -> Table:
     clips = record.data.clips
     title = f"per {record.unit}, over {counted(clips, record.unit)} of {record.data.source}"
@@ -98,51 +120,68 @@ def _layers_table(record: Record, theory: Theory) -> Table:
     return result
 
 
-def _figures(record: Record, theory: Theory, torch_top1: float | None) -> list[tuple[str, str]]:
-    """Accuracies, counts and energies: a label and a text for each line."""
+def _figures(record: Record, theory: Theory, torch_top1: float | None) -> Iterator[str]:
+    """Yield accuracies, counts and energies."""
     execution, rows = record.execution, []
     if record.accuracy is not None:
         if torch_top1 is not None:
-            rows.append(("top-1 in torch, unquantised", f"{torch_top1:7.1%}"))
+            rows.append(("top-1 in torch, unquantised", f"{torch_top1:.1%}"))
         how = f"{execution.backend}, {PRECISION_TITLES[execution.precision]}"
-        rows.append((f"top-1 in {how}", f"{record.accuracy.top1:7.1%}"))
-    rows.append((f"spikes per {record.unit}", f"{record.totals.spikes:14,.0f}"))
-    rows.append((f"syn_ops per {record.unit}", f"{record.totals.syn_ops:14,.0f}"))
-    rows += [energy_line(entry, record.unit) for entry in record.energy if entry.terms]
-    rows.append(
-        (f"energy per {record.unit}, theory", f"{_millijoule(theory.energy_mJ)}   (paper's formula, measured rates)")
-    )
-    return rows + _ann_lines(record)
+        rows.append((f"top-1 in {how}", f"{record.accuracy.top1:.1%}"))
+    rows.append((f"spikes per {record.unit}", f"{record.totals.spikes:,.0f}"))
+    rows.append((f"syn_ops per {record.unit}", f"{record.totals.syn_ops:,.0f}"))
+    yield from (f"{label:<32} {text:>12}" for label, text in rows)
+    yield from energy_lines(record.energy, record.unit, theory.energy_mJ)
+    yield from _ann_lines(record)
 
 
-def _ann_lines(record: Record) -> list[tuple[str, str]]:
-    """The break-even rate against an ANN of the same shape, in INT8, without and with memory."""
+def _ann_lines(record: Record) -> Iterator[str]:
+    """Yield the firing rates at which an ANN of the same shape costs more, in INT8, without and with memory."""
     models = [model_named(name) for name in (ANN_MODEL, ann.MEMORY_MODEL)]
-    lines = []
-    for row in (row for row in ann.comparison(record, models) if row.model == ANN_MODEL):
-        label = f"break-even rate, INT8, {'memory' if row.memory else 'arithmetic'}"
-        rate = "" if row.total.rate is None else f"; measured {share(row.total.rate)}"
-        bits = ann.activation_bits(record.execution.steps)
-        without = "" if row.without_products is None else f"; without product units {row.without_products.limit}"
-        lines.append((label, f"  {row.total.limit}   (an ANN of {bits}-bit activations{rate}{without})"))
-    return lines
+    rows = [row for row in ann.comparison(record, models) if row.model == ANN_MODEL]
+    if not rows:
+        return
+    rate = rows[0].total.rate
+    here = "" if rate is None else f"; the rate is {share(rate)} here"
+    bits = ann.activation_bits(record.execution.steps)
+    yield f"cheaper than an ANN of the same shape (INT8 weights, {bits}-bit activations){here}:"
+    for row in rows:
+        others = row.without_products
+        without = "" if others is None else f"; without product units at {others.limit}"
+        yield f"  {'with memory' if row.memory else 'arithmetic alone':<16}  at {row.total.limit}{without}"
 
 
-def energy_line(entry: EnergyEntry, unit: str) -> tuple[str, str]:
-    """Return the label and the text of an energy per sample, which is called `unit`."""
-    if entry.total_mJ is None:
-        parts = {"no price": entry.unpriced, "lower bound": [*entry.lower_bounds]}
-        bound, note = ">=", "; ".join(f"{what}: {', '.join(events)}" for what, events in parts.items() if events)
-    else:
-        bound, note = "", f"excludes {', '.join(entry.excludes)}"
-    label = f"energy per {unit}, {entry.model:<19}{bound:>2}"
-    return label, f"{_millijoule(entry.priced_mJ)}   ({entry.evidence}; {note})"
+def _claim_lines(record: Record) -> Iterator[str]:
+    """Yield the published figures that this run has a figure for."""
+    rows = [claim for claim in record.claims if claim.measured is not None]
+    if rows:
+        yield "published figures (the report has the verdicts, and the figures of other data):"
+    for claim in rows:
+        published, here = (_in_unit(value, claim.unit) for value in (claim.published, claim.measured))
+        yield f"  {claim.name}: {published}; this run {here}"
 
 
-def _millijoule(energy: float) -> str:
-    """Format an energy in a column; a small network's has too many zeros for fixed decimals."""
-    return f"{energy:14.6f} mJ" if energy >= 1e-4 or energy == 0 else f"{energy:14.3e} mJ"
+def _parity_lines(record: Record) -> Iterator[str]:
+    if (parity := record.parity) is None:
+        return
+    mismatches = f"{parity.mismatches:,} mismatch{'' if parity.mismatches == 1 else 'es'}"
+    rounding = f" ({parity.rounding:,} of rounding)" if parity.rounding else ""
+    yield f"parity against {parity.against}: {mismatches}{rounding} in {parity.decisions:,} decisions"
 
 
-def _in_unit(value: float, unit: str) -> str:
-    return fraction(value) if unit == "fraction" else f"{value:.4g} {unit}"
+def _left_out(entry: EnergyEntry) -> str:
+    """Say what an energy does not contain, in words."""
+    if entry.total_mJ is not None:
+        return f"the model leaves out {words(entry.excludes)}"
+    parts = {"no price for": entry.unpriced, "a lower bound for": [*entry.lower_bounds]}
+    return "; ".join(f"{what} {words(events)}" for what, events in parts.items() if events)
+
+
+def _decimals(values: Iterable[float]) -> int:
+    """Return how many decimals show three digits of the smallest value in a column, at most six."""
+    least = min((value for value in values if value > 0), default=1.0)
+    return min(6, max(0, 2 - floor(log10(least))))
+
+
+def _in_unit(value: float | None, unit: str) -> str:
+    return fraction(value) if unit == "fraction" and value is not None else energy(value).replace("\N{NO-BREAK SPACE}", " ")

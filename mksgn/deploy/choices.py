@@ -13,6 +13,7 @@ BackendName = Literal["emulator", "lava"]
 PrecisionName = Literal["fixed", "float"]
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
+PRECISION_TITLES: dict[str, str] = {"fixed": "fixed point", "float": "floating point"}
 PLACES = ("compact", "balanced")
 MOST_STEPS = 100_000  # of a sample: a spike of each neuron at each step is held where trains are recorded
 

@@ -40,7 +40,7 @@ def conventions(graph: nir.NIRGraph, reading: Reading, samples: Arrays | None = 
         else f"time step {own:g} s, the file's"
     ]
     if "quantization" not in graph.metadata:
-        lines.append("content hash: none, as in any file that mksgn did not quantise; a damaged value is not found")
+        lines.append("no content hash, as mksgn did not quantise the file: a damaged weight would go unnoticed")
     if "reset" not in graph.metadata:  # our own files say it
         named = {reset_of(node) for node in firing if "reset" in node.metadata}
         lines += _said("reset", firing, reading.reset, RESETS, named)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from mksgn.common.console import output
 from mksgn.common.tables import table
+from mksgn.deploy.choices import PRECISION_TITLES
 from mksgn.deploy.passes.schedule import Window, schedule
 from mksgn.deploy.program.neurons import FixedNeuron, Neuron
 from mksgn.deploy.program.program import Population, Program
@@ -34,7 +35,7 @@ def describe(program: Program, steps: int | None) -> None:
         steps: of a sample; None: not known, and no schedule is printed.
     """
     windows = {} if steps is None else schedule(program, SAMPLES, steps)
-    every = "steps of a sample not known" if steps is None else f"one sample every {steps} steps"
+    every = "number of steps per sample unknown" if steps is None else f"one sample every {steps} steps"
     units = f" ({program.unit_steps} in product units, which take no step below)" if program.unit_steps else ""
     left = ("population", "kind", "location", "shape")
     rows = [
@@ -51,7 +52,7 @@ def describe(program: Program, steps: int | None) -> None:
         )
         for population in program.populations
     ]
-    title = f"{program.precision} point, {every}, latency {program.latency}{units}"
+    title = f"{PRECISION_TITLES[program.precision]}, {every}, latency {program.latency}{units}"
     headings = (*left, "depth", "delays", "reset offset", "first sample's window", "neuron")
     output.print(table(title, headings, rows, left=(*left, "delays", "neuron")))
     if steps is None:

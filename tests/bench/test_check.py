@@ -55,7 +55,7 @@ def test_a_run_passes_and_says_what_was_checked(made):
     result.raise_faults()
     checked = "\n".join(result.checked)
     for part in (
-        "its own seal",
+        "the hash of its own contents",
         "5 of 5 files",
         "its schema",
         "totals from its",

@@ -18,7 +18,7 @@ def test_one_has_no_plural():
 
 
 def test_names():
-    assert words(["host_macs", "memory"]) == "host macs, memory"
+    assert words(["host_macs", "memory"]) == "host MACs, memory"
     assert words([]) == "–"
     assert shortened("block1_attention.m", 9) == "bloc…on.m"
     assert shortened("short", 9) == "short"

@@ -75,7 +75,12 @@ def test_a_foreign_graph_is_quantised_described_checked_and_run(foreign):
 def test_an_unquantised_graph_is_described_in_float(foreign):
     done = deploy(foreign / "net.nir", "--describe", "--if-dt", "1")
     assert done.exit_code == 0, done.output
-    for words in ("the file is not quantised", "float point, steps of a sample not known", "b ↺1", "resets to 0"):
+    for words in (
+        "the file is not quantised",
+        "floating point, number of steps per sample unknown",
+        "b ↺1",
+        "resets to 0",
+    ):
         assert words in done.output
 
 
@@ -148,8 +153,8 @@ def test_labelled_arrays_give_an_accuracy_and_a_run_leaves_its_counters(foreign)
     assert f"emulator fixed: top-1 {correct:.1%} on 4 samples of 7 steps" in done.output
     counters = json.loads((foreign / "run" / "counters.json").read_text())
     syn_ops = sum(population["syn_ops"] for population in counters["populations"].values()) / 4
-    assert f"syn_ops per sample {syn_ops:,.0f}" in " ".join(done.output.split())
-    assert "energy per sample, davies2018-loihi1" in done.output
+    assert f"syn_ops per sample: {syn_ops:,.0f}" in " ".join(done.output.split())
+    assert "davies2018-loihi1    >=" in done.output
     assert "counters.json" in json.loads((foreign / "run" / "manifest.json").read_text())["files"]
 
 

@@ -74,7 +74,7 @@ def _manifest(result: CheckResult) -> Manifest | None:
     except BadInputError as error:
         result.fault(MANIFEST_FILE, without_path(error, result.folder / MANIFEST_FILE))
         return None
-    result.checked.append(f"{MANIFEST_FILE}: its own seal")
+    result.checked.append(f"{MANIFEST_FILE}: the hash of its own contents")
     return manifest
 
 
@@ -104,7 +104,7 @@ def _files(result: CheckResult, manifest: Manifest) -> None:
         elif path.name == PROGRESS_FILE:
             result.remark(path.name, "left over by an unfinished run")
         elif sha256(path) != manifest.model.sha256:
-            result.remark(path.name, "not of this run: the manifest does not list it")
+            result.remark(path.name, "not part of this run, since the manifest does not list it")
 
 
 def _record(result: CheckResult) -> Record | None:

@@ -1,6 +1,9 @@
 """Result of checking a run's folder: faults, what was checked, what could not be checked, and remarks."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +51,8 @@ class CheckResult:
         """List what was checked, what was not, and the remarks. Faults are listed by `raise_faults`."""
         return [
             *(f"checked: {what}" for what in self.checked),
-            *(f"not checked: {finding}" for finding in self.unchecked),
-            *(f"remark: {finding}" for finding in self.remarks),
+            *(f"not checked: {line}" for line in _joined(self.unchecked)),
+            *(f"remark: {line}" for line in _joined(self.remarks)),
         ]
 
     def document(self) -> dict[str, Any]:
@@ -80,3 +83,9 @@ class CheckResult:
         """Raise FaultyRecordError (exit code 2) with every fault, if there is one."""
         if self.faults:
             raise FaultyRecordError(str(self.folder), [str(finding) for finding in self.faults])
+
+
+def _joined(findings: list[Finding]) -> Iterator[str]:
+    """Yield a line for each finding; those that follow each other and say the same have one."""
+    for what, same in groupby(findings, attrgetter("what")):
+        yield f"{', '.join(finding.where for finding in same)}: {what}"

@@ -79,10 +79,10 @@ def _better_than_an_ann(facts: Facts) -> Answer | None:
     if not with_memory:
         return None
     total = with_memory[-1].total
-    measured = "" if total.rate is None else f"; this run's is {percent(total.rate)}"
+    measured = "" if total.rate is None else f"; this run's rate is {percent(total.rate)}"
     text = (
         f"With memory priced ({with_memory[-1].model}) this network takes {energy(total.snn_mJ)} and an ANN of "
-        f"{facts.ann_bits}-bit activations {energy(total.ann_mJ)}. Break-even rate: {total.limit}{measured}."
+        f"{facts.ann_bits}-bit activations {energy(total.ann_mJ)}. It is cheaper at {total.limit}{measured}."
     )
     word = "Yes, by a model." if total.wins else "No, by a model."
     return Answer(

@@ -67,7 +67,7 @@ def test_an_ann_of_the_same_shape_is_answered_where_memory_is_priced_on_both_sid
     (ann,) = [answer for answer in answers(facts, prices) if answer.section == "ann"]
     total = [row for row in facts.ann if row.memory][-1].total
     assert ann.word == ("Yes, by a model." if total.snn_mJ < total.ann_mJ else "No, by a model.")
-    assert f"Break-even rate: {total.limit}; this run's is" in ann.text
+    assert f"It is cheaper at {total.limit}; this run's rate is" in ann.text
 
 
 @pytest.mark.parametrize(
