@@ -184,4 +184,8 @@ def _decimals(values: Iterable[float]) -> int:
 
 
 def _in_unit(value: float | None, unit: str) -> str:
-    return fraction(value) if unit == "fraction" and value is not None else energy(value).replace("\N{NO-BREAK SPACE}", " ")
+    return (
+        fraction(value)
+        if unit == "fraction" and value is not None
+        else energy(value).replace("\N{NO-BREAK SPACE}", " ")
+    )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mksgn.bench.numbers import counted, energy, percent
+from mksgn.bench.numbers import count, counted, energy, share
 from mksgn.bench.report.facts import Facts
 from mksgn.bench.report.price_range import PriceRange
 from mksgn.bench.report.timing import timing_of
@@ -37,8 +37,24 @@ def answers(facts: Facts, prices: PriceRange | None) -> list[Answer]:
         facts: What the page states.
         prices: The run's energy over the models; None if nothing is priced.
     """
-    candidates = (_better(facts, prices), _better_than_an_ann(facts), _speed(facts), _fit(facts), _confirmed(facts))
+    candidates = (
+        _correct(facts), _fit(facts), _speed(facts), _better(facts, prices), _better_than_an_ann(facts), _confirmed(facts)
+    )  # fmt: skip
     return [answer for answer in candidates if answer is not None]
+
+
+def _correct(facts: Facts) -> Answer:
+    """Say whether another execution of the same network gave the same spikes."""
+    question, file, parity = "Is the run correct?", "run.json: parity", facts.record.parity
+    if parity is None:
+        return Answer(question, "open", "Not compared.", "No other execution of the network was run.", "parity", file)
+    of = f"of {count(parity.decisions)} decisions, each one neuron at one time step"
+    if not parity.mismatches:
+        return Answer(question, "good", "Yes.", f"0 {of}, differ from {parity.against}.", "parity", file)
+    text = f"{count(parity.mismatches)} {of}, differ{'s' if parity.mismatches == 1 else ''} from {parity.against}"
+    if parity.faults:
+        return Answer(question, "bad", "No.", f"{text}.", "parity", file)
+    return Answer(question, "good", "Yes, up to rounding.", f"{text}, which rounds differently.", "parity", file)
 
 
 def _better(facts: Facts, prices: PriceRange | None) -> Answer | None:
@@ -50,49 +66,55 @@ def _better(facts: Facts, prices: PriceRange | None) -> Answer | None:
     if repriced and figure is not None and facts.reference_mJ is not None:
         low, high = (end(repriced, key=lambda row: row.energy_mJ) for end in (min, max))
         texts.append(
-            f"At chips' synaptic prices the published {energy(figure.value)} would be {energy(low.energy_mJ)} to "
-            f"{energy(high.energy_mJ)}: {percent(low.reduction)} to {percent(high.reduction)} below the GCN's "
-            f"{energy(facts.reference_mJ)}, not {percent(1 - figure.value / facts.reference_mJ)}."
+            f"At the synaptic prices of chips, the published {energy(figure.value)} would be {energy(low.energy_mJ)} to "
+            f"{energy(high.energy_mJ)}: {share(low.reduction)} to {share(high.reduction)} below the GCN's "
+            f"{energy(facts.reference_mJ)}, not {share(1 - figure.value / facts.reference_mJ)}."
         )
     fair = next((row for row in facts.gcn if row.precision == "INT8" and row.model == row.student_model), None)
     if fair is not None:
         text = (
-            f"In INT8 arithmetic alone the GCN of this network's preset takes {energy(fair.gcn_mJ)} and this network "
+            f"In INT8 arithmetic alone, the GCN of this network's preset takes {energy(fair.gcn_mJ)} and this network "
         )
         texts.append(f"{text}{'at least ' if fair.reduction is None else ''}{energy(fair.student_mJ)}.")
         if prices.on_chip:
             least = energy(min(row.energy_mJ for row in prices.on_chip))
             texts.append(
-                f"At a chip's prices this network takes at least {least}; no GCN was measured or priced on a chip."
+                f"At a chip's prices, this network takes at least {least}; no GCN was measured or priced on a chip."
             )
     if not texts:
         return None
     section = "gcn" if facts.gcn else "claims"
     return Answer(
-        "Better than the GCN on a chip?", "open", "Not shown.", " ".join(texts), section, "run.json: gcn, energy"
+        "Cheaper than the GCN on a chip?", "open", "Not shown.", " ".join(texts), section, "run.json: gcn, energy"
     )
 
 
 def _better_than_an_ann(facts: Facts) -> Answer | None:
-    """Compare with an ANN of the same shape, where memory is priced on both sides."""
-    with_memory = [row for row in facts.ann if row.memory]
-    if not with_memory:
+    """Compare with an ANN of the same shape, where memory is priced on both sides, and where it is not."""
+    question, rows = "Cheaper than an ANN of its shape?", facts.ann
+    if not any(row.memory for row in rows):
         return None
-    total = with_memory[-1].total
-    measured = "" if total.rate is None else f"; this run's rate is {percent(total.rate)}"
-    text = (
-        f"With memory priced ({with_memory[-1].model}) this network takes {energy(total.snn_mJ)} and an ANN of "
-        f"{facts.ann_bits}-bit activations {energy(total.ann_mJ)}. It is cheaper at {total.limit}{measured}."
-    )
-    word = "Yes, by a model." if total.wins else "No, by a model."
-    return Answer(
-        "Better than an ANN of its shape?",
-        "good" if total.wins else "bad",
-        word,
-        text,
-        "ann",
-        "run.json: layers, totals",
-    )
+    wins = {memory: {row.total.wins for row in rows if row.memory is memory} for memory in (False, True)}
+    texts = []
+    for memory, words in ((True, "With memory priced"), (False, "In arithmetic alone")):
+        of_kind = [row for row in rows if row.memory is memory]
+        if of_kind:
+            row = of_kind[-1] if memory else of_kind[0]
+            texts.append(
+                f"{words} ({row.model}), this network takes {energy(row.total.snn_mJ)} and an ANN of {facts.ann_bits}-bit "
+                f"activations {energy(row.total.ann_mJ)}; it is cheaper at {row.total.limit}."
+            )
+    rate = rows[-1].total.rate
+    if rate is not None:
+        texts.append(f"This run's rate is {share(rate)}.")
+    mark: Mark
+    if len(wins[False] | wins[True]) == 1:
+        mark, word = ("good", "Yes, under every model.") if wins[True] == {True} else ("bad", "No, under no model.")
+    elif wins[True] == {False}:
+        mark, word = "open", "Not with memory priced."
+    else:
+        mark, word = "open", "It depends on the model."
+    return Answer(question, mark, word, " ".join(texts), "ann", "run.json: layers, totals")
 
 
 def _confirmed(facts: Facts) -> Answer | None:
@@ -101,18 +123,23 @@ def _confirmed(facts: Facts) -> Answer | None:
     if figure is None or not facts.record.student:
         return None
     text = (
-        "Counted events and formula use this run's firing rates and the same prices. The published figure is of the "
-        "paper's own network, whose widths and firing rates are not public."
+        "Counted events and formula use this run's firing rates and the same prices, so they agree by construction. The "
+        f"published {energy(figure.value)} is of the paper's own network, whose widths and firing rates are not public."
     )
-    return Answer("The paper's energy confirmed?", "bad", "No.", text, "theory", "run.json: layers, claims")
+    return Answer(
+        "Does it confirm the paper's energy?", "open", "It cannot.", text, "theory", "run.json: layers, claims"
+    )
 
 
 def _speed(facts: Facts) -> Answer | None:
     timing = timing_of(facts.record)
     if timing is None or not timing.limited_by:
         return None
-    text = f"{timing.limited_by} {timing.where}."
-    return Answer("What limits the speed?", "open", timing.bound_by, text, "timing", "run.json: timing")
+    text = f"Latency {timing.value}. {timing.limited_by} {timing.where}."
+    placement = facts.record.placement
+    if placement is not None and placement.chip != timing.chip:
+        text += f" No timing model has latencies of {placement.chip}."
+    return Answer("How fast, and what limits it?", "open", timing.bound_by, text, "timing", "run.json: timing")
 
 
 def _fit(facts: Facts) -> Answer | None:
@@ -126,4 +153,4 @@ def _fit(facts: Facts) -> Answer | None:
         text += f" Exceeded: {'; '.join(fit.exceeded)}."
     if fit.unchecked:
         text += f" Not checked, since their limits are not published: {', '.join(fit.unchecked)}."
-    return Answer("Does it fit?", mark, word, text, "placement", "run.json: placement")
+    return Answer("Does it fit on a chip?", mark, word, text, "placement", "run.json: placement")

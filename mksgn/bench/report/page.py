@@ -63,7 +63,20 @@ def render(facts: Facts, sample: Clip | str) -> str:
         "script_data": data_block(sample.script_data) if isinstance(sample, Clip) else None,
         "policy": f"{POLICY}'sha256-{digest(script)}'",
     }
-    return templates.render(TEMPLATE, facts, context, (breakable, slug, between, duration, limited_by), autoescape=True)
+    return templates.render(TEMPLATE, facts, context, FILTERS, autoescape=True)
+
+
+def unbroken(text: str) -> str:
+    """Return a text whose numbers stay in one line with their units."""
+    return re.sub(r"(?<=[0-9]) (?=(?:%|[mµnp]?J|[mµn]?s)(?![A-Za-z]))", "\N{NO-BREAK SPACE}", text)
+
+
+def share(fraction: float | None) -> str:
+    return unbroken(numbers.share(fraction))
+
+
+def percent(fraction: float) -> str:
+    return unbroken(numbers.percent(fraction))
 
 
 def digest(script: str) -> str:
@@ -85,6 +98,9 @@ def breakable(name: str) -> Markup:
 def slug(name: str) -> str:
     """Return a name as a part of an element's id."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+
+
+FILTERS = (breakable, slug, between, duration, limited_by, unbroken, share, percent)
 
 
 def energy(facts: Facts) -> EnergyChart:

@@ -8,8 +8,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from mksgn.bench import numbers
 from mksgn.bench.claims import Repriced
-from mksgn.bench.numbers import unit_of_energy
 from mksgn.bench.record import EnergyEntry
 
 ARITHMETIC, PARTLY, MEMORY, CHIP = (
@@ -28,7 +28,7 @@ class Row:
     evidence: str
     energy_mJ: float
     bound: bool  # the run's energy is at least this
-    missing: tuple[str, ...]  # events that occurred and have no price
+    missing: str  # events that occurred and have no price
     at: float
     repriced: tuple[Repriced, ...]  # the published energy at this model's synaptic prices, the lowest first
     repriced_at: float | None  # of the lowest
@@ -47,12 +47,14 @@ class PriceRange:
         return tuple(row for _, rows in self.groups for row in rows)
 
     @property
-    def lowest(self) -> Row:
-        return min(self.rows, key=lambda row: row.energy_mJ)
-
-    @property
-    def highest(self) -> Row:
-        return max(self.rows, key=lambda row: row.energy_mJ)
+    def summary(self) -> str:
+        """The run's energy in words: of arithmetic alone, and with what models of memory or a chip add."""
+        arithmetic = [row for title, rows in self.groups if title == ARITHMETIC for row in rows]
+        more = [row for row in self.rows if row not in arithmetic]
+        whole = _between([row for row in arithmetic if not row.bound])
+        texts = [f"{whole} in arithmetic alone"] if whole else []
+        texts += [f"{_between(more)} with memory or at a chip's prices"] if more else []
+        return "; ".join(texts) or _between(self.rows)
 
     @property
     def on_chip(self) -> tuple[Row, ...]:
@@ -91,7 +93,7 @@ def price_range(
                 evidence=entry.evidence,
                 energy_mJ=entry.priced_mJ,
                 bound=entry.total_mJ is None,
-                missing=tuple(event.replace("_", " ") for event in entry.unpriced),
+                missing=numbers.words(entry.unpriced) if entry.unpriced else "",
                 at=axis.at(entry.priced_mJ),
                 repriced=other,
                 repriced_at=axis.at(other[0].energy_mJ) if other and other[0].energy_mJ > 0 else None,
@@ -99,6 +101,16 @@ def price_range(
         )
     groups = tuple((title, tuple(sorted(own, key=lambda row: row.energy_mJ))) for title, own in rows.items() if own)
     return PriceRange(groups, axis.ticks, None if reference_mJ is None else axis.at(reference_mJ))
+
+
+def _between(rows: Sequence[Row]) -> str:
+    """The energies of rows from the lowest to the highest; lower bounds are marked as such."""
+    if not rows:
+        return ""
+    low, high = (end(rows, key=lambda row: row.energy_mJ) for end in (min, max))
+    least = "at least " if any(row.bound for row in rows) else ""
+    ends = dict.fromkeys((numbers.energy(low.energy_mJ), numbers.energy(high.energy_mJ)))
+    return least + " to ".join(ends)
 
 
 def _of_model(model: str, repriced: Sequence[Repriced]) -> tuple[Repriced, ...]:
@@ -137,5 +149,5 @@ class _Axis:
 
 
 def _tick(energy_mJ: float) -> str:
-    unit, per_mJ = unit_of_energy([energy_mJ])
+    unit, per_mJ = numbers.unit_of_energy([energy_mJ])
     return f"{energy_mJ * per_mJ:g}\u00a0{unit}"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mksgn.bench.numbers import counted, percent, significant
+from mksgn.bench.numbers import counted, share, significant
 from mksgn.bench.record import Record
 from mksgn.bench.step_time import EVENT_WORDS, PlacementTime, Span, Timing
 
@@ -17,6 +17,7 @@ class TimeOnChip:
         bound_by: What takes most of the time, in a word or two.
         limited_by: A sentence on what takes the time.
         where: Chip, cores and model.
+        chip: The chip that the latencies are of.
         timings: All of the record's.
     """
 
@@ -25,6 +26,7 @@ class TimeOnChip:
     bound_by: str
     limited_by: str
     where: str
+    chip: str
     timings: tuple[Timing, ...]
 
 
@@ -39,7 +41,7 @@ def timing_of(record: Record) -> TimeOnChip | None:
         if row.step_us is not None and row.latency_us is not None and row.samples_per_second is not None
     ]
     if not timed:
-        return TimeOnChip(None, "no timing model with latencies", "", "", "", tuple(record.timing))
+        return TimeOnChip(None, "no timing model with latencies", "", "", "", "", tuple(record.timing))
     first = timed[0][0]
     timing, row = min(
         (pair for pair in timed if pair[0] is first), key=lambda pair: pair[1].step_us.lower if pair[1].step_us else 0.0
@@ -48,27 +50,29 @@ def timing_of(record: Record) -> TimeOnChip | None:
     assert row.samples_per_second is not None
     where = f"{counted(row.cores, 'core')} on {counted(row.chips, 'chip')} of {timing.chip}, {row.place}"
     note = (
-        f"latency of one body in an empty pipeline, {timing.latency_steps} + {timing.steps} steps; streaming "
-        f"{between(row.samples_per_second)} {record.unit}s/s; {where}; a model's time ({timing.model}), from "
-        f"{counted(timing.bodies, 'counted body')}"
+        f"latency by {timing.model}, {timing.latency_steps} + {timing.steps} steps; streaming, "
+        f"{between(row.samples_per_second)} {record.unit}s/s on {counted(row.chips, 'chip')} of {timing.chip}"
     )
     bound_by = f"{EVENT_WORDS[row.binding[0].event].capitalize()}." if row.binding else ""
     modelled = f"Modelled by {timing.model} on {where}"
-    return TimeOnChip(duration(row.latency_us), note, bound_by, limited_by(row), modelled, tuple(record.timing))
+    return TimeOnChip(
+        duration(row.latency_us), note, bound_by, limited_by(row), modelled, timing.chip, tuple(record.timing)
+    )
 
 
 def limited_by(row: PlacementTime) -> str:
-    """Say what binds most of the steps of a placement; empty without latencies."""
+    """Say whose cores set the time of a step; empty without latencies."""
     if not row.binding:
         return ""
-    first, *others = row.binding
-    text = f"The busiest core belongs to {first.population} in {percent(first.share)} of the step time"
+    shares: dict[str, float] = {}
+    for binding in row.binding:
+        shares[binding.population] = shares.get(binding.population, 0.0) + binding.share
+    (first, part), *others = sorted(shares.items(), key=lambda item: -item[1])
+    text = f"The busiest core, which sets the time of a step, is one of {first} in {share(part)} of the time"
     shown = others[:2]
-    if shown:
-        rest = 1 - first.share - sum(b.share for b in shown)
-        text += f", to {' and '.join(f'{b.population} in {percent(b.share)}' for b in shown)}"
-        text += f", to others in {percent(rest)}" if rest > 0.005 else ""
-    return f"{text}."
+    text += "".join(f", of {name} in {share(part)}" for name, part in shown)
+    rest = 1 - part - sum(part for _, part in shown)
+    return f"{text}{f', of others in {share(rest)}' if rest > 0.005 else ''}."
 
 
 def between(span: Span) -> str:
