@@ -2,7 +2,7 @@
 
 Trains three layers of leaky integrate-and-fire neurons on images of digits, exports them to NIR, and measures them. Where
 snnTorch is installed, the neurons are snnTorch's and its exporter writes the graph. Otherwise the same neuron is in plain
-torch and the graph is written by hand, as for a framework without an exporter. Half a minute on two cores.
+torch and the graph is written by hand, as for a framework without an exporter. A minute on two cores, part of it in Lava.
 
     python examples/own_network.py          # writes runs/own_network/
 """
@@ -125,6 +125,7 @@ def main() -> None:
     """Train, export, measure in float and in integers, and write what the commands need."""
     x, y = digits(TRAIN + TEST, seed=0)
     net = network()
+    print(f"training on {TRAIN} images")
     train(net, x[:TRAIN], y[:TRAIN])
     print(f"torch {(output(net, x[TRAIN:]).sum(1).argmax(1) == y[TRAIN:]).float().mean():.1%}")
 
@@ -133,6 +134,7 @@ def main() -> None:
     runs = {"float": measure(graph, x[TRAIN:], y[TRAIN:], **given)}
     runs["fixed"] = measure(graph, x[TRAIN:], y[TRAIN:], calibration=x[:TRAIN], **given)
     if lava_installed():
+        print(f"running {TEST} images in Lava")
         runs["Lava"] = measure(graph, x[TRAIN:], y[TRAIN:], calibration=x[:TRAIN], backend="lava", **given)
     for name, run in runs.items():
         print(f"{name} {run.accuracy:.1%}, {run.record.totals.syn_ops:,.0f} synaptic operations per image")

@@ -2,7 +2,7 @@
 
 import platform
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mksgn.bench import counters, gcn
@@ -127,10 +127,25 @@ def _warn_of_silence(program: Program, layers: Sequence[Layer]) -> None:
         )
 
 
+def _warn_of_neurons(program: Program, chips: Iterable[Chip]) -> None:
+    """Warn where a chip whose times and prices are given has no such neurons."""
+    for chip in chips:
+        if violations := check.kinds_of_neuron(program, chip):
+            more = f" and {len(violations) - 1} more" if len(violations) > 1 else ""
+            warnings.warn(
+                f"{chip.name} cannot run this network as it is, so times and energies at its latencies and prices are those "
+                f"of its events on another chip: {violations[0]}{more}",
+                MksgnWarning,
+                stacklevel=2,
+            )
+
+
 def _timings(
     placed: Placed, execution: Execution, options: EvaluationOptions, samples: int, encoder_steps: int
 ) -> list[Timing]:
     program, models = placed.program, {model.name: model for model in options.models}
+    names = dict.fromkeys(model.chip for model in options.timing_models if model.latencies_ns)
+    _warn_of_neurons(program, [chip_named(name, [*CHIPS.values(), *options.chips]) for name in names])
 
     def energy_of(model: str, placement: Placed) -> float | None:
         """Energy per sample under a model, with the messages of that placement."""

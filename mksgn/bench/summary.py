@@ -9,6 +9,7 @@ from mksgn.bench import ann
 from mksgn.bench.energy_models import model_named
 from mksgn.bench.numbers import counted, energy, fraction, share, unit_of_energy, words
 from mksgn.bench.record import EnergyEntry, Record
+from mksgn.bench.report.timing import between, duration
 from mksgn.bench.step_time import EVENT_WORDS, PlacementTime
 from mksgn.bench.theory import Theory, theory_of
 from mksgn.common.console import output
@@ -84,11 +85,9 @@ def timing_lines(record: Record) -> Iterator[str]:
                 most = f"{row.busiest['messages_in']:,.0f} messages in, {_operations(row):,.0f} synaptic operations of one kind"
                 yield f"{timing.model}: busiest of {where}, per step: {most}; no latencies, so no time"
                 continue
-            step, latency, rate = row.step_us, row.latency_us, row.samples_per_second
             yield (
-                f"{timing.model}: {where}: step {step.lower:.1f} to {step.estimate:.1f} µs, latency "
-                f"{latency.lower / 1e3:.2f} to {latency.estimate / 1e3:.2f} ms, {rate.lower:,.0f} to {rate.estimate:,.0f} "
-                f"{record.unit}s/s; bound by {binding_text(row)}"
+                f"{timing.model}: {where}: step {duration(row.step_us)}, latency {duration(row.latency_us)}, "
+                f"{between(row.samples_per_second)} {record.unit}s/s; bound by {binding_text(row)}"
             )
 
 
@@ -128,7 +127,7 @@ def _figures(record: Record, theory: Theory, torch_top1: float | None) -> Iterat
             rows.append(("top-1 in torch, unquantised", f"{torch_top1:.1%}"))
         how = f"{execution.backend}, {PRECISION_TITLES[execution.precision]}"
         rows.append((f"top-1 in {how}", f"{record.accuracy.top1:.1%}"))
-    rows.append((f"spikes per {record.unit}", f"{record.totals.spikes:,.0f}"))
+    rows.append((f"spikes per {record.unit} on the chip", f"{record.totals.spikes:,.0f}"))
     rows.append((f"syn_ops per {record.unit}", f"{record.totals.syn_ops:,.0f}"))
     yield from (f"{label:<32} {text:>12}" for label, text in rows)
     yield from energy_lines(record.energy, record.unit, theory.energy_mJ)
@@ -142,13 +141,13 @@ def _ann_lines(record: Record) -> Iterator[str]:
     if not rows:
         return
     rate = rows[0].total.rate
-    here = "" if rate is None else f"; the rate is {share(rate)} here"
+    here = "" if rate is None else f"; mean input rate {share(rate)}"
     bits = ann.activation_bits(record.execution.steps)
-    yield f"cheaper than an ANN of the same shape (INT8 weights, {bits}-bit activations){here}:"
+    yield f"against an ANN of the same shape (INT8 weights, {bits}-bit activations{here}) this network costs less:"
     for row in rows:
         others = row.without_products
-        without = "" if others is None else f"; without product units at {others.limit}"
-        yield f"  {'with memory' if row.memory else 'arithmetic alone':<16}  at {row.total.limit}{without}"
+        without = "" if others is None else f"; without product units, at {others.limit}"
+        yield f"  in {'arithmetic and memory' if row.memory else 'arithmetic alone'}: at {row.total.limit}{without}"
 
 
 def _claim_lines(record: Record) -> Iterator[str]:
@@ -171,9 +170,11 @@ def _parity_lines(record: Record) -> Iterator[str]:
 
 def _left_out(entry: EnergyEntry) -> str:
     """Say what an energy does not contain, in words."""
-    if entry.total_mJ is not None:
-        return f"the model leaves out {words(entry.excludes)}"
-    parts = {"no price for": entry.unpriced, "a lower bound for": [*entry.lower_bounds]}
+    parts = {
+        "no price for": entry.unpriced,
+        "a lower bound for": [*entry.lower_bounds],
+        "left out on purpose:": entry.excludes,
+    }
     return "; ".join(f"{what} {words(events)}" for what, events in parts.items() if events)
 
 

@@ -35,12 +35,12 @@ def conventions(graph: nir.NIRGraph, reading: Reading, samples: Arrays | None = 
     firing = [node for node in neurons if isinstance(node, SPIKING)]
     own = graph.metadata.get("dt")
     lines = [
-        f"time step {reading.dt:g} s, as the file names none (--dt)"
+        f"time step {reading.dt:g} s (--dt); the file gives none"
         if own is None
-        else f"time step {own:g} s, the file's"
+        else f"time step {own:g} s, from the file"
     ]
     if "quantization" not in graph.metadata:
-        lines.append("no content hash, as mksgn did not quantise the file: a damaged weight would go unnoticed")
+        lines.append("no checksum in the file, which mksgn did not quantise")
     if "reset" not in graph.metadata:  # our own files say it
         named = {reset_of(node) for node in firing if "reset" in node.metadata}
         lines += _said("reset", firing, reading.reset, RESETS, named)

@@ -206,6 +206,17 @@ def test_a_silent_network_is_warned_of(r, named):
     assert all(re.search(f"^({named}), so that accuracy .* time step \\(0.0001 s\\)", line) for line in said)
 
 
+@pytest.mark.parametrize(("reset", "named"), [("subtract", True), ("zero", False)])
+def test_a_chip_that_has_no_such_neurons_is_named_beside_its_times(reset, named):
+    x = np.ones((SAMPLES, STEPS, 6), np.float32)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        measure(affine_lif(np.random.default_rng(0)), x, reset=reset)
+    said = [str(each.message) for each in seen if "loihi1 cannot run this network" in str(each.message)]
+    assert bool(said) is named
+    assert all("1: reset by subtraction, and the neurons of loihi1 reset to 0" in line for line in said)
+
+
 def test_accuracy_needs_labels():
     graph, x, _ = made("affine_lif")
     with_labels = measure(graph, x, measure(graph, x).predictions)
@@ -338,7 +349,7 @@ def test_the_commands_take_it(folder, run_command):
     assert "--calibration" in text
     text = command("run", folder / "net.nir", *options, "--calibration", data, "-o", folder / "run")
     assert "running 12 samples on emulator, fixed point" in text
-    assert "time step 0.0001 s, as the file names none (--dt)" in text
+    assert "time step 0.0001 s (--dt); the file gives none" in text
     assert "syn_ops per sample" in text
     command("run", folder / "net.nir", *options, "--precision", "float", "-o", folder / "float")
     assert "no fault found" in command("check", folder / "run", "--strict", "--near", folder / "net.nir")

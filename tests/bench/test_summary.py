@@ -23,7 +23,7 @@ def test_accuracies_counts_claims_and_parity_have_a_line_each(capsys):
     for line in (
         "top-1 in torch, unquantised             80.0%",
         "top-1 in lava, fixed point              75.0%",
-        "spikes per clip                           200",
+        "spikes per clip on the chip               200",
         "syn_ops per clip                        3,000",
         "  energy per sample, v5: 0.596 mJ; this run 48.7 nJ",
         "  reduction against a multimodal GCN: 98.0 %; this run over 99.99 %",
@@ -43,7 +43,7 @@ def test_energies_stand_in_one_unit_with_what_they_leave_out(capsys):
     assert rows[0] == "  horowitz45-fp32             0.048700   declared   [1]"
     assert "  davies2018-loihi1    >=     0.141696   simulated  [3]" in rows
     assert "  theory                      0.049240   paper's formula, measured rates" in rows
-    assert any(line.startswith("  [1] the model leaves out neuron updates, ") for line in rows)
+    assert any(line.startswith("  [1] left out on purpose: neuron updates, ") for line in rows)
     assert any(line.startswith("  [3] no price for host MACs, ") for line in rows)
     assert not any("loihi2-pilotnet" in line for line in text)  # prices nothing
 
@@ -59,16 +59,17 @@ def test_energies_stand_in_one_unit_with_what_they_leave_out(capsys):
     ],
 )
 def test_the_smallest_energy_of_the_column_keeps_three_digits(energies, unit, shown):
+    left_out = {"excludes": ["memory"], "unpriced": [], "lower_bounds": {}, "terms": {"syn_ops": 1.0}}
     entries = [
         EnergyEntry.model_construct(
-            model=f"m{number}", total_mJ=energy, priced_mJ=energy, evidence="declared", excludes=["memory"], terms={"syn_ops": 1.0}
+            model=f"m{number}", total_mJ=energy, priced_mJ=energy, evidence="declared", **left_out
         )
         for number, energy in enumerate(energies)
     ]  # fmt: skip
     head, *rows, note = summary.energy_lines(entries, "image")
     assert head == f"energy per image, {unit}:"
     assert [row.split()[1] for row in rows] == shown
-    assert note == "  [1] the model leaves out memory"
+    assert note == "  [1] left out on purpose: memory"
 
 
 def test_the_table_shows_macs_on_the_host_and_synaptic_operations_on_the_chip(capsys):

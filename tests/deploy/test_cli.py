@@ -88,7 +88,7 @@ def test_what_the_file_leaves_open_is_said(foreign):
     """The fixture's file names its dt, and its IF has r = 1: the firing rates of both readings are shown."""
     base = foreign / "net.nir", "--precision", "float", "--inputs", foreign / "x.npy", "--backend", "emulator"
     said = " ".join(deploy(*base).output.split())
-    assert "time step 0.0001 s, the file's" in said
+    assert "time step 0.0001 s, from the file" in said
     assert "reset zero: v = v_reset, as NIR says" in said
     rates = [
         run(compile_graph(foreign / "net.nir", precision="float", if_dt=step), np.load(foreign / "x.npy"))
@@ -115,7 +115,7 @@ def test_an_if_of_r_one_over_dt_is_recognised(tmp_path):
     base = tmp_path / "net.nir", "--precision", "float", "--inputs", tmp_path / "x.npy", "--backend", "emulator"
     assert "r is 1/dt, so that v += x" in deploy(*base, "--dt", "1e-3").output
     said = " ".join(deploy(*base).output.split())
-    assert "time step 0.0001 s, as the file names none (--dt)" in said
+    assert "time step 0.0001 s (--dt); the file gives none" in said
     assert "warning: n: taken as v += r x dt" in said
 
 

@@ -43,7 +43,7 @@ def check(placed: Placement | Program, chip: Chip) -> list[str]:
     ]
     violations += _cores_reached(placement)
     violations += [violation for need in needs(program, chip) for violation in need.violations(chip)]
-    return [*violations, *_kinds_of_neuron(program, chip)]
+    return [*violations, *kinds_of_neuron(program, chip)]
 
 
 def limits(placed: Placement | Program, chip: Chip) -> list[tuple[str, int, int | None]]:
@@ -144,7 +144,7 @@ def _cores_reached(placement: Placement) -> list[str]:
     return [exceeds(p, CORES_REACHED, n, limit, placement.chip, remedy) for p, n in most.items() if n > limit]
 
 
-def _kinds_of_neuron(program: Program, chip: Chip) -> list[str]:
+def kinds_of_neuron(program: Program, chip: Chip) -> list[str]:
     """List the populations whose reset or current is no part of the chip's fixed neurons."""
     if chip.neurons == "microcode":
         return []
