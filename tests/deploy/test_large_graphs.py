@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 import tracemalloc
 
 import nir
@@ -15,6 +16,7 @@ from mksgn.deploy.placement.place import place
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.program import Program
 from mksgn.export.graph.flatten import flatten
+from mksgn.export.graph.order import evaluation_order
 from mksgn.export.quantization.any_graph import quantize_any
 from mksgn.export.reference import execute as reference
 from tests.support.graphs import DT, graph, inp, lif, linear, out
@@ -99,6 +101,71 @@ def test_twice_the_layers_are_twice_the_work(monkeypatch):
     small, large = visits(monkeypatch, 20), visits(monkeypatch, 40)
     assert small > 20 * 10
     assert large < 2.2 * small
+
+
+def each_with_a_loop(number: int) -> nir.NIRGraph:
+    """Populations in series, each with weights to itself."""
+    own = {f"w{i}": linear(np.eye(WIDTH) / 4) for i in range(number)}
+    chain = layers(number, 0.3)
+    loops = [edge for i in range(number) for edge in ((f"n{i}", f"w{i}"), (f"w{i}", f"n{i}"))]
+    return graph(chain.nodes | own, [*chain.edges, *loops])
+
+
+def each_with_feedback(number: int) -> nir.NIRGraph:
+    """Populations in series, each with weights to the one before: all are in one strongly connected component."""
+    back = {f"w{i}": linear(np.eye(WIDTH) / 4) for i in range(number - 1)}
+    chain = layers(number, 0.3)
+    loops = [edge for i in range(number - 1) for edge in ((f"n{i + 1}", f"w{i}"), (f"w{i}", f"n{i}"))]
+    return graph(chain.nodes | back, [*chain.edges, *loops])
+
+
+def both_ways_round(number: int) -> nir.NIRGraph:
+    """A ring in which each population feeds both neighbours."""
+    edges = [(f"n{i}", f"n{(i + side) % number}") for i in range(number) for side in (1, -1)]
+    nodes = {"x": inp(WIDTH), "y": out(WIDTH)} | {f"n{i}": lif(WIDTH) for i in range(number)}
+    return graph(nodes, [("x", "n0"), *edges, ("n0", "y")])
+
+
+def one_for_all(number: int) -> nir.NIRGraph:
+    """Populations that all feed one linear node, which feeds them all."""
+    edges = [edge for i in range(number) for edge in ((f"n{i}", "w"), ("w", f"n{i}"))]
+    nodes = {"x": inp(WIDTH), "w": linear(np.eye(WIDTH)), "y": out(WIDTH)} | {
+        f"n{i}": lif(WIDTH) for i in range(number)
+    }
+    return graph(nodes, [("x", "w"), *edges, ("n0", "y")])
+
+
+def lines_of(work, *args) -> int:
+    """How many lines of Python are executed."""
+    seen = [0]
+
+    def trace(frame, event, arg):
+        seen[0] += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work(*args)
+    finally:
+        sys.settrace(before)
+    return seen[0]
+
+
+@pytest.mark.parametrize("made", [each_with_a_loop, each_with_feedback, both_ways_round, one_for_all])
+def test_twice_the_recurrent_populations_are_twice_the_work_of_ordering(made):
+    """Counted, not timed: all loops found anew at each opening would make it four times."""
+    small, large = (lines_of(evaluation_order, made(number)) for number in (100, 200))
+    assert small > 100
+    assert large < 2.3 * small
+
+
+@pytest.mark.slow
+def test_two_thousand_populations_with_loops_run_as_the_reference_does():
+    g, x = each_with_a_loop(2000), spikes(1)
+    wanted = reference.execute(g, x, STEPS, DT, stepwise=True).spikes["n1999"].swapaxes(0, 1)
+    np.testing.assert_array_equal(run(compile_graph(g, precision="float"), x).spikes["n1999"], wanted)
+    assert wanted.any()
 
 
 def test_nested_graphs_in_series_flatten_into_a_chain():
