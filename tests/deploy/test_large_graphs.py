@@ -4,12 +4,14 @@ import itertools
 import json
 import sys
 import tracemalloc
+from importlib.util import find_spec
 
 import nir
 import numpy as np
 import pytest
 
 from mksgn.deploy import compile_graph, run
+from mksgn.deploy.placement import connectivity
 from mksgn.deploy.placement.chips import CHIPS
 from mksgn.deploy.placement.connectivity import link
 from mksgn.deploy.placement.place import place
@@ -239,3 +241,45 @@ def test_a_dense_layer_of_many_inputs_has_a_pattern():
     assert factor.matrix.shape == (3, 80_000)
     assert factor.matrix.all()
     assert peak < 10 * factor.matrix.nbytes
+
+
+def directly(size: int) -> nir.NIRGraph:
+    """An input that leads into a population without weights, and that into another."""
+    nodes = {"x": inp(size), "n": lif(size, threshold=0.3), "m": lif(size, threshold=0.3), "y": out(size)}
+    return graph(nodes, itertools.pairwise(nodes))
+
+
+@pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
+def test_neurons_that_are_connected_one_to_one_are_placed_without_an_identity_matrix(chip):
+    """Its 20,000 x 20,000 places would take 400 MB for each projection, and minutes."""
+    program = compile_graph(directly(20_000), precision="float")
+    tracemalloc.start()
+    try:
+        placement = place(program, CHIPS[chip])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40e6
+    used = {p.name: p.usage.sum(axis=0).tolist()[2:] for p in placement.populations}
+    assert used == {"n": [20_000, 20_000], "m": [20_000, 0]}  # an axon for each spike that comes, and that goes
+
+
+def test_one_to_one_needs_the_same_with_and_without_a_matrix(monkeypatch):
+    program = compile_graph(directly(900), precision="float")
+    with_matrix = [(p.bounds, p.usage.tolist()) for p in place(program, CHIPS["truenorth"]).populations]
+    monkeypatch.setattr(connectivity, "MOST_OWN", 899)
+    without = [(p.bounds, p.usage.tolist()) for p in place(program, CHIPS["truenorth"]).populations]
+    np.testing.assert_equal(without, with_matrix)
+
+
+@pytest.mark.parametrize(
+    "backend", ["emulator", pytest.param("lava", marks=pytest.mark.skipif(not find_spec("lava"), reason="needs Lava"))]
+)
+def test_twenty_thousand_neurons_without_weights_run_as_the_reference_does(backend):
+    x = (np.random.default_rng(1).random((1, STEPS, 20_000)) < 0.5).astype(np.float32)
+    quantised = quantize_any(directly(20_000), 8, x)
+    wanted = reference.execute(quantised, x, STEPS, DT, stepwise=True).spikes
+    found = run(compile_graph(quantised), x, backend=backend).spikes
+    for name in ("n", "m"):
+        np.testing.assert_array_equal(found[name], wanted[name].swapaxes(0, 1))
+    assert 0.1 < wanted["n"].mean() < 0.9
