@@ -21,7 +21,8 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from mksgn.bench.record import RUN_FILE, TIMES
+from mksgn.bench.record import TIMES
+from mksgn.bench.run_files import RUN_FILE
 from mksgn.bench.sweep.grid import Grid, read
 from mksgn.bench.sweep.sweep import sweep
 from mksgn.common.console import Json, new_app, output, print_json, run_app

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mksgn.bench import run_files
 from mksgn.bench.choices import PAPER_MODEL
 from mksgn.bench.options import (
     AllowDifferentData,
@@ -96,6 +97,7 @@ def run(
 
     Example: mksgn-bench run net.nir --data npz:samples.npz --calibration npz:samples.npz --steps 12 --analog input
     """
+    run_files.RUN.check(out, resume=resume, overwrite=overwrite)
     with importing(NAME):
         from mksgn.bench import folder, summary
         from mksgn.bench.accuracy import torch_accuracy
@@ -117,7 +119,6 @@ def run(
     compiling = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
     executes = backend_or_default(backend)
     settings = Settings(executes, precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
-    folder.RUN.check(out, resume=resume, overwrite=overwrite)
     samples = open_samples(data, split=split, limit=limit, seed=seed, steps=steps)
     for note in samples.notes:
         output.print(note)
@@ -324,6 +325,7 @@ def sweep(
 
     Example: mksgn-bench sweep grid.yaml --workers 2 -o runs/sweep
     """
+    run_files.SWEEP.check(out, resume=resume, overwrite=overwrite)
     with importing(NAME):
         require("a sweep", "sweep", "distributed")
         require("the picture of a Pareto front", "report", "matplotlib")

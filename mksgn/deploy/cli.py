@@ -8,6 +8,7 @@ import typer
 from mksgn.common.choices import choice
 from mksgn.common.console import DescribeJson, importing, new_app, print_json, run_app
 from mksgn.common.counts import MOST_SAMPLES, MOST_SEED, MOST_STEPS, count
+from mksgn.deploy import run_files
 from mksgn.deploy.backends import backend_or_default
 from mksgn.deploy.choices import PASS_NAMES
 from mksgn.deploy.errors import DeployError
@@ -105,6 +106,8 @@ def deploy(
     """
     if as_json and not describe:
         raise DeployError("--json prints the description of --describe; give both")
+    runs = data is not None or inputs is not None
+    simulator = run_files.check(out, to, runs=runs, overwrite=overwrite)
     with importing(NAME):
         from mksgn.deploy import arrays, compile_graph
         from mksgn.deploy import command as work
@@ -115,9 +118,7 @@ def deploy(
         from mksgn.deploy.placement.chips import chip_named, known_chips
         from mksgn.train.parallel import check_device
     check_device(device)
-    runs = data is not None or inputs is not None
     backend = backend_or_default(backend) if runs else "emulator"
-    simulator = output_folder.check(out, to, runs=runs, overwrite=overwrite)
     graph = work.graph_of(model, data, inputs)
     precision = work.describable(
         graph, precision, describe and not (calibration or runs or check_limits or print_after)
