@@ -64,6 +64,24 @@ def test_help_imports_nothing_heavy(stage: str) -> None:
         assert printed.startswith(f"Usage: {' '.join(call[:-1] if len(call) > 1 else call)} "), call
 
 
+@pytest.mark.parametrize(
+    ("stage", "words", "held"),
+    [
+        ("deploy", ("net.nir", "--data", "synthetic"), "manifest.json"),
+        ("bench", ("run", "net.nir", "--data", "synthetic"), "manifest.json"),
+        ("bench", ("sweep", "grid.yaml"), "sweep.json"),
+    ],
+)
+def test_a_finished_folder_is_refused_before_anything_heavy_is_imported(stage, words, held, tmp_path) -> None:
+    (tmp_path / held).write_text("{}")
+    call = (f"mksgn-{stage}", *words, "-o", str(tmp_path))
+    code = RUN.format(heavy=HEAVY, calls=[call], start=stage)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert json.loads(done.stdout) == [[2, "", []]]
+    assert f"{tmp_path}: holds a finished " in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_help_of_the_umbrella_imports_nothing_heavy() -> None:
     calls = [("mksgn",), ("mksgn", "--help"), *(("mksgn", stage, "--help") for stage in STAGES)]
     for call, (code, printed, imported) in zip(calls, helps("umbrella", calls), strict=True):

@@ -21,10 +21,12 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from mksgn.bench.record import RUN_FILE, TIMES
-from mksgn.bench.sweep.grid import Grid, read, size
+from mksgn.bench.record import TIMES
+from mksgn.bench.run_files import RUN_FILE
+from mksgn.bench.sweep.grid import Grid, read
 from mksgn.bench.sweep.sweep import sweep
 from mksgn.common.console import Json, new_app, output, print_json, run_app
+from mksgn.common.counts import MOST_REPEATS, count
 from mksgn.common.extras import require
 from mksgn.deploy.run_folder import machine
 
@@ -34,7 +36,7 @@ app = new_app(__doc__ or "")
 @app.command()
 def measure(
     grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the sweep.")],
-    rounds: Annotated[int, typer.Option(min=1, help="Number of repetitions.")] = 1,
+    rounds: Annotated[int, count(most=MOST_REPEATS, help="Number of repetitions.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Run the sweeps and print their times.
@@ -50,7 +52,7 @@ def measure(
             output.print(f"round {number + 1}: {results[-1]}")
     ratios = [result["seconds_two"] / result["seconds_one"] for result in results]
     summary = {
-        "points": size(requested),
+        "points": requested.axes.points,
         "two_over_one": median(ratios),
         "two_over_one_range": [min(ratios), max(ratios)],
         "records_that_differ": sum(result["differ_two"] + result["differ_killed"] for result in results),
@@ -70,7 +72,7 @@ def _round(grid: Grid, folder: Path) -> dict[str, Any]:
         seconds[name] = time.perf_counter() - start
     killed: list[int] = []
     killer = threading.Thread(
-        target=_kill_one, args=(folder / "killed" / "points", size(grid) // 2, killed), daemon=True
+        target=_kill_one, args=(folder / "killed" / "points", grid.axes.points // 2, killed), daemon=True
     )
     killer.start()
     sweep(grid, folder / "killed", workers=2)

@@ -9,4 +9,3 @@ DATA = Path(__file__).parent / "data"
 ENERGY_MODELS = names_in(DATA / "energy_models.yaml", "models", "prices_pJ")  # an anchor alone prices nothing
 CLAIMS = names_in(DATA / "claims.yaml", "claims")
 PAPER_MODEL = "horowitz45-fp32"  # the energy model of the paper's formula (theory.py)
-MOST_REPEATS = 1000  # a spread of times needs tens; progress.npz keeps a time of each

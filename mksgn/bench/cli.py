@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mksgn.bench.choices import MOST_REPEATS, PAPER_MODEL
+from mksgn.bench import run_files
+from mksgn.bench.choices import PAPER_MODEL
 from mksgn.bench.options import (
     AllowDifferentData,
     AllowDifferentPrices,
@@ -25,9 +26,9 @@ from mksgn.bench.options import (
     limit_of,
 )
 from mksgn.common.console import Json, importing, new_app, output, print_json, run_app, wrote
+from mksgn.common.counts import MOST_PROCESSES, MOST_REPEATS, MOST_SAMPLES, MOST_SEED, MOST_STEPS, count
 from mksgn.common.extras import require
 from mksgn.deploy.backends import backend_or_default
-from mksgn.deploy.choices import MOST_STEPS
 from mksgn.deploy.options import (
     Analog,
     Backend,
@@ -54,11 +55,9 @@ def run(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="NIR file.")],
     data: Annotated[str, typer.Option(metavar="SOURCE", help="Clips, or npz:FILE or npy:X[,Y]; the test part is run.")],
     split: Split = None,
-    limit: Annotated[int | None, typer.Option(help="Largest number of samples to run.", min=1)] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Time steps of arrays without a time axis.", min=1, max=MOST_STEPS)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of synthetic clips.", min=0, max=2**31)] = 0,
+    limit: Annotated[int | None, count(most=MOST_SAMPLES, help="Largest number of samples to run.")] = None,
+    steps: Annotated[int | None, count(most=MOST_STEPS, help="Time steps of arrays without a time axis.")] = None,
+    seed: Annotated[int, count(least=0, most=MOST_SEED, help="Seed of synthetic clips.")] = 0,
     backend: Backend = None,
     precision: Precision = "fixed",
     calibration: Calibration = None,
@@ -72,11 +71,13 @@ def run(
     decode: Decode = "sum",
     chip: ChipName = "loihi2",
     chip_file: ChipFiles = None,
-    compare: Annotated[int | None, typer.Option(help="Samples whose spikes are compared; default: all.", min=0)] = None,
+    compare: Annotated[
+        int | None, count(least=0, most=MOST_SAMPLES, help="Samples whose spikes are compared; default: all.")
+    ] = None,
     repeat: Annotated[
-        int, typer.Option(help="Times that each sample is run, for the spread of times.", min=1, max=MOST_REPEATS)
+        int, count(most=MOST_REPEATS, help="Times that each sample is run, for the spread of times.")
     ] = 1,
-    shard: Annotated[int | None, typer.Option(help="Samples saved together: a batch; in Lava 64.", min=1)] = None,
+    shard: Annotated[int | None, count(most=MOST_SAMPLES, help="Samples saved together: a batch; in Lava 64.")] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     energy_model: ModelFiles = None,
@@ -96,6 +97,7 @@ def run(
 
     Example: mksgn-bench run net.nir --data npz:samples.npz --calibration npz:samples.npz --steps 12 --analog input
     """
+    run_files.RUN.check(out, resume=resume, overwrite=overwrite)
     with importing(NAME):
         from mksgn.bench import folder, summary
         from mksgn.bench.accuracy import torch_accuracy
@@ -117,7 +119,6 @@ def run(
     compiling = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
     executes = backend_or_default(backend)
     settings = Settings(executes, precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
-    folder.RUN.check(out, resume=resume, overwrite=overwrite)
     samples = open_samples(data, split=split, limit=limit, seed=seed, steps=steps)
     for note in samples.notes:
         output.print(note)
@@ -307,7 +308,7 @@ def compare_chip(
 @app.command()
 def sweep(
     grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of axes and data (docs/bench.md).")],
-    workers: Annotated[int | None, typer.Option(help="Local processes; default: one per core.", min=1)] = None,
+    workers: Annotated[int | None, count(most=MOST_PROCESSES, help="Local processes; default: one per core.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler to use instead of local processes.")
     ] = None,
@@ -324,6 +325,7 @@ def sweep(
 
     Example: mksgn-bench sweep grid.yaml --workers 2 -o runs/sweep
     """
+    run_files.SWEEP.check(out, resume=resume, overwrite=overwrite)
     with importing(NAME):
         require("a sweep", "sweep", "distributed")
         require("the picture of a Pareto front", "report", "matplotlib")

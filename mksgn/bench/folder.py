@@ -15,29 +15,15 @@ from pathlib import Path
 
 from mksgn.bench.claims import Published
 from mksgn.bench.energy_models import EnergyModel
-from mksgn.bench.record import RUN_FILE
-from mksgn.bench.report.facts import REPORT_FILES
 from mksgn.bench.report.write import write_report
+from mksgn.bench.run_files import LOG_FILE, REPORT, REPORT_FILES
 from mksgn.common.console import output, wrote
 from mksgn.common.errors import BadInputError
 from mksgn.common.extras import MissingExtraError
-from mksgn.common.replacement import FileSet
 from mksgn.common.writing import append
-from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE, read_manifest, update_manifest
+from mksgn.deploy.run_files import MANIFEST_FILE
+from mksgn.deploy.run_folder import read_manifest, update_manifest
 from mksgn.train.checkpoint import sha256
-
-LOG_FILE = "run.log"
-PROGRESS_FILE = "progress.npz"
-RUN_FILES = (RUN_FILE, SPIKES_FILE, LOG_FILE)
-
-
-RUN = FileSet(
-    "run",
-    names=(*RUN_FILES, MANIFEST_FILE, *REPORT_FILES, PROGRESS_FILE),
-    results=(RUN_FILE, SPIKES_FILE, MANIFEST_FILE),
-    resumable=(MANIFEST_FILE, PROGRESS_FILE),
-)
-REPORT = FileSet("report", names=REPORT_FILES, results=())
 
 
 def check_model(folder: Path, name: str, sha: str) -> None:

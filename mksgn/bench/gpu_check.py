@@ -19,6 +19,7 @@ import torch
 import typer
 
 from mksgn.common.console import Json, new_app, print_json, run_app
+from mksgn.common.counts import MOST_CLIPS, MOST_EPOCHS, MOST_PROCESSES, MOST_REPEATS, count
 from mksgn.deploy import Program, compile_graph, run
 from mksgn.deploy.benchmark.measure import firing_rate, ratio_of, torch_and_emulator
 from mksgn.deploy.benchmark.networks import PaperStudent, conv_chain, graph_chain, paper_student, spike_inputs
@@ -33,11 +34,13 @@ app = new_app("Compare a GPU with the CPU: spikes, speed and training.")
 @app.command()
 def gpu_check(
     device: Annotated[str, typer.Option(help="device to check: cuda, or cuda:N")] = "cuda",
-    epochs: Annotated[int, typer.Option(help="of each training", min=1)] = 10,
-    clips: Annotated[int, typer.Option(help="samples of the paper student", min=1)] = 256,
-    rounds: Annotated[int, typer.Option(help="repetitions of each time", min=1)] = 5,
+    epochs: Annotated[int, count(most=MOST_EPOCHS, help="of each training")] = 10,
+    clips: Annotated[int, count(most=MOST_CLIPS, help="samples of the paper student")] = 256,
+    rounds: Annotated[int, count(most=MOST_REPEATS, help="repetitions of each time")] = 5,
     preset: Annotated[str, typer.Option(help="name of the timed student's widths")] = "paper",
-    threads: Annotated[int | None, typer.Option(help="of torch, for the host's part; all by default", min=1)] = None,
+    threads: Annotated[
+        int | None, count(most=MOST_PROCESSES, help="of torch, for the host's part; all by default")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run all comparisons. Exit code 1 if a spike, output or count differs.

@@ -10,7 +10,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from mksgn.bench import folder, summary
+from mksgn.bench import folder, run_files, summary
 from mksgn.bench.claims import Published
 from mksgn.bench.energy_models import EnergyModel, known_models
 from mksgn.bench.evaluation import EvaluationOptions, class_names, record_of
@@ -83,7 +83,7 @@ class Run:
                 network's name.
         """
         out = Path(out)
-        with folder.RUN.writing(out, overwrite=True, old=run_folder.listed) as place:
+        with run_files.RUN.writing(out, overwrite=True, old=run_folder.listed) as place:
             if self.network.content is not None:
                 folder.check_model(out, self.network.model.name, self.network.sha256)
             options, settings = self.options, self.settings

@@ -26,7 +26,6 @@ from mksgn.deploy.choices import BackendName, PrecisionName
 from mksgn.deploy.program.program import SynapseKind
 
 SCHEMA: Final = "mksgn.run/1"
-RUN_FILE = "run.json"
 # fields of `execution` in which two equal runs may differ
 TIMES = ("seconds", "seconds_min", "seconds_max", "clips_per_second")
 

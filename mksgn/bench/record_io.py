@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from mksgn.bench.record import RUN_FILE, SCHEMA, Record
+from mksgn.bench.record import SCHEMA, Record
+from mksgn.bench.run_files import RUN_FILE
 from mksgn.common.errors import BadInputError
 from mksgn.common.json_text import parsed
 from mksgn.common.reading import RECORD_BYTES, read_bytes

@@ -8,14 +8,14 @@ from pathlib import Path
 import nir
 import numpy as np
 
-from mksgn.bench import folder
+from mksgn.bench import folder, run_files
 from mksgn.bench.evaluation import EvaluationOptions, class_names, record_of
 from mksgn.bench.manifest import verified
 from mksgn.bench.numbers import counted
 from mksgn.bench.progress import Identity, Progress, check_digests, check_same
-from mksgn.bench.record import RUN_FILE, Record
+from mksgn.bench.record import Record
 from mksgn.bench.record_io import load, save
-from mksgn.bench.report.facts import REPORT_FILES
+from mksgn.bench.run_files import REPORT_FILES, RUN_FILE
 from mksgn.bench.samples import SampleSet, as_samples
 from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.common.console import output
@@ -28,6 +28,7 @@ from mksgn.deploy.conventions import conventions
 from mksgn.deploy.decode import Decoding
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement.chips import CHIPS, Chip
+from mksgn.deploy.run_files import SPIKES_FILE
 from mksgn.export.errors import ParityError
 from mksgn.export.graph import files
 from mksgn.export.graph.arrays import Arrays
@@ -81,7 +82,7 @@ def bench(
             not to be replaced; or another process writes into it.
         ParityError: Spikes of a quantised file differ anywhere. Everything is written by then.
     """
-    folder.RUN.check(out, resume=resume, overwrite=overwrite)
+    run_files.RUN.check(out, resume=resume, overwrite=overwrite)
     options, samples = options or EvaluationOptions(), as_samples(data)
     network = compiled_file(model, settings, calibration, steps)
     samples = samples.bound(network.program)
@@ -91,7 +92,7 @@ def bench(
         output.print(line)
     size = shard or network.shard_size(settings.backend)
     identity = _identity(network, samples, settings, options, seed, size)
-    with folder.RUN.writing(out, resume=resume, overwrite=overwrite, old=run_folder.listed) as place:
+    with run_files.RUN.writing(out, resume=resume, overwrite=overwrite, old=run_folder.listed) as place:
         _check_model(network, out, overwrite=overwrite)
         if resume and _finished(place, out, identity, samples):
             output.print(f"{out}: finished already")
@@ -172,18 +173,18 @@ def finish(
     if network.content is not None:
         write_bytes(out / network.model.name, network.content)
     save(record, out / RUN_FILE)
-    run_folder.write_spikes(execution, out / run_folder.SPIKES_FILE, **samples.drawn(network.graph))
+    run_folder.write_spikes(execution, out / SPIKES_FILE, **samples.drawn(network.graph))
     folder.log(out, f"finished: {counted(len(samples), record.unit)}")
     run_folder.write_manifest(
         out,
-        folder.RUN_FILES,
+        run_files.RUN_FILES,
         model=network.model,
         model_sha256=network.sha256,
         parents=record.parents,
         program=network.program,
         facts=_manifest_facts(network, samples, settings, progress, seed),
     )
-    (out / folder.PROGRESS_FILE).unlink(missing_ok=True)
+    (out / run_files.PROGRESS_FILE).unlink(missing_ok=True)
     return record
 
 
@@ -233,14 +234,14 @@ def _finished(place: Path, out: Path, identity: Identity, samples: SampleSet) ->
     check_same(out, manifest.run, identity)
     check_digests(out, samples, manifest.data.digests)
     # the run may have been killed between its manifest and its reports
-    (place / folder.PROGRESS_FILE).unlink(missing_ok=True)
+    (place / run_files.PROGRESS_FILE).unlink(missing_ok=True)
     if not set(REPORT_FILES) <= set(manifest.files):
         folder.write_reports_if_possible(place, out)
     return True
 
 
 def _begin(place: Path, out: Path, identity: Identity, samples: SampleSet, repeats: int, resume: bool) -> Progress:
-    path = place / folder.PROGRESS_FILE
+    path = place / run_files.PROGRESS_FILE
     if not (resume and path.is_file()):
         return Progress(identity, len(samples), repeats)
     progress = Progress.load(path)
@@ -271,7 +272,7 @@ def _execute(
         progress.add(shard)
         if progress.complete or time.monotonic() - saved >= SAVE_SHARE * cost:
             begun = time.monotonic()
-            progress.save(out / folder.PROGRESS_FILE)
+            progress.save(out / run_files.PROGRESS_FILE)
             saved = time.monotonic()
             cost = saved - begun
         folder.log(out, f"{unit}s {which.start} to {which.stop - 1} done")

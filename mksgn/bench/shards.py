@@ -13,8 +13,8 @@ from pathlib import Path
 import nir
 import numpy as np
 
-from mksgn.bench.choices import MOST_REPEATS
 from mksgn.bench.samples import Presented, SampleSet
+from mksgn.common.counts import MOST_REPEATS
 from mksgn.common.errors import BadInputError
 from mksgn.common.quoting import quoted
 from mksgn.deploy import compile_graph, spike_bits

@@ -126,9 +126,12 @@ def append(path: Path, text: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file so that readers see either the old content or the new one. Raises as `replacing` does."""
+    """Write a UTF-8 text file so that readers see either the old content or the new one. Raises as `replacing` does.
+
+    What UTF-8 lacks, such as a byte of a file's name that is no character, becomes its escape, as in messages.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -15,7 +15,6 @@ BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 PRECISION_TITLES: dict[str, str] = {"fixed": "fixed point", "float": "floating point"}
 PLACES = ("compact", "balanced")
-MOST_STEPS = 100_000  # of a sample: a spike of each neuron at each step is held where trains are recorded
 
 # The compiler's passes, which run in this order; those in float without FIXED_POINT.
 INGEST = "ingest"

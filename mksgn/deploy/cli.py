@@ -7,8 +7,10 @@ import typer
 
 from mksgn.common.choices import choice
 from mksgn.common.console import DescribeJson, importing, new_app, print_json, run_app
+from mksgn.common.counts import MOST_SAMPLES, MOST_SEED, MOST_STEPS, count
+from mksgn.deploy import run_files
 from mksgn.deploy.backends import backend_or_default
-from mksgn.deploy.choices import MOST_STEPS, PASS_NAMES
+from mksgn.deploy.choices import PASS_NAMES
 from mksgn.deploy.errors import DeployError
 from mksgn.deploy.options import (
     Analog,
@@ -35,12 +37,12 @@ Data = Annotated[str | None, typer.Option(help="SOURCE of clips to run, or npz:F
 Inputs = Annotated[
     Path | None, typer.Option(help="Arrays to run: .npy (samples, steps, *shape), or .npz by input's name.")
 ]
-Limit = Annotated[int | None, typer.Option(help="Largest number of clips or samples.", min=1)]
-Seed = Annotated[int, typer.Option(help="Seed of synthetic clips.", min=0, max=2**31)]
+Limit = Annotated[int | None, count(most=MOST_SAMPLES, help="Largest number of clips or samples.")]
+Seed = Annotated[int, count(least=0, most=MOST_SEED, help="Seed of synthetic clips.")]
 Calibration = Annotated[
     str | None, typer.Option(help="SOURCE or arrays that calibrate the quantisation of an unquantised file.")
 ]
-Steps = Annotated[int | None, typer.Option(help="Time steps of arrays without a time axis.", min=1, max=MOST_STEPS)]
+Steps = Annotated[int | None, count(most=MOST_STEPS, help="Time steps of arrays without a time axis.")]
 Device = Annotated[str, device_option("Device of the emulator.")]
 Check = Annotated[bool, typer.Option("--check", help="Check the program against the chip's limits; exit code 4.")]
 Describe = Annotated[
@@ -104,6 +106,8 @@ def deploy(
     """
     if as_json and not describe:
         raise DeployError("--json prints the description of --describe; give both")
+    runs = data is not None or inputs is not None
+    simulator = run_files.check(out, to, runs=runs, overwrite=overwrite)
     with importing(NAME):
         from mksgn.deploy import arrays, compile_graph
         from mksgn.deploy import command as work
@@ -114,9 +118,7 @@ def deploy(
         from mksgn.deploy.placement.chips import chip_named, known_chips
         from mksgn.train.parallel import check_device
     check_device(device)
-    runs = data is not None or inputs is not None
     backend = backend_or_default(backend) if runs else "emulator"
-    simulator = output_folder.check(out, to, runs=runs, overwrite=overwrite)
     graph = work.graph_of(model, data, inputs)
     precision = work.describable(
         graph, precision, describe and not (calibration or runs or check_limits or print_after)

@@ -19,7 +19,8 @@ from mksgn.common.contents import check_content
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.common.quoting import printable, quoted
 from mksgn.common.writing import replacing_file
-from mksgn.deploy.run_folder import SPIKES_FILE, read_manifest, read_train, recorded
+from mksgn.deploy.run_files import SPIKES_FILE
+from mksgn.deploy.run_folder import read_manifest, read_train, recorded
 
 SPIKES = "spikes"
 EARLY = 1e-6  # of a step: how far rounding may put an event before its step

@@ -26,11 +26,10 @@ from mksgn.common.writing import replacing_file, write_text
 from mksgn.deploy import spike_bits
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.program.program import Program
+from mksgn.deploy.run_files import MANIFEST_FILE
 from mksgn.train.checkpoint import sha256, tool_versions
 
 SCHEMA = "mksgn.manifest/1"
-MANIFEST_FILE = "manifest.json"
-SPIKES_FILE = "spikes.npz"
 UNSEALED = "0" * 64  # stands for a manifest's own hash while the hash is computed
 REMEDY = "run the network again"  # what to do about a damaged file of a run
 MOST_DECISIONS = 1 << 31  # of a population's stored spike trains: a byte each where they are read

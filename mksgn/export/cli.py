@@ -7,6 +7,7 @@ import typer
 
 from mksgn.common.choices import choice, open_choice
 from mksgn.common.console import importing, new_app, run_app
+from mksgn.common.counts import MOST_SAMPLES, MOST_STEPS, count
 from mksgn.export.choices import EULER, FORMATS, INTEGRATIONS, PROFILES, RESETS, SIMULATORS, SPIKE_DELAYS, V_INITS, ZERO
 from mksgn.train.choices import BITS
 from mksgn.train.options import Split
@@ -38,7 +39,10 @@ def export(
     split: Split = None,
     dt: Annotated[float, typer.Option(help="Time step in seconds.")] = 1e-4,
     verify_clips: Annotated[
-        int, typer.Option("--verify", help="Compare executions of the written file on N clips.", min=0)
+        int,
+        count(
+            "--verify", least=0, most=MOST_SAMPLES, help="Compare executions of the written file on this many clips."
+        ),
     ] = 0,
     against: Annotated[
         str,
@@ -48,7 +52,9 @@ def export(
             help=f"More executions for --verify, if installed: {', '.join(SIMULATORS)}.",
         ),
     ] = "",
-    steps: Annotated[int | None, typer.Option(help="Time steps of a sample, for a NIR file that names none.")] = None,
+    steps: Annotated[
+        int | None, count(most=MOST_STEPS, help="Time steps of a sample, for a NIR file that names none.")
+    ] = None,
     if_dt: Annotated[
         float | None, typer.Option(help="Time step of a NIR file's IF and I; 1 reads v += r x; default: --dt.")
     ] = None,

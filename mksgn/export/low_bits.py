@@ -12,6 +12,7 @@ import numpy as np
 import typer
 
 from mksgn.common.console import new_app, output, run_app
+from mksgn.common.counts import MOST_EPOCHS, MOST_SEED, count
 from mksgn.common.errors import BadInputError
 from mksgn.export.quantization.aware import quantization_aware
 from mksgn.train import checkpoint, config, loop
@@ -30,8 +31,8 @@ def compare(
     data: Annotated[str, typer.Option(help="SOURCE")] = "synthetic",
     split: Annotated[str | None, typer.Option(help="default: the one that the model was trained on")] = None,
     bits: Annotated[str, typer.Option(help=f"widths, {BITS[0]} to {BITS[-1]}")] = "8,6,4,3,2",
-    epochs: Annotated[int | None, typer.Option(help="of each training; default: mksgn-train's", min=1)] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    epochs: Annotated[int | None, count(most=MOST_EPOCHS, help="of each training; default: mksgn-train's")] = None,
+    seed: Annotated[int, count(least=0, most=MOST_SEED, help="of each training")] = 0,
     out: Annotated[Path, typer.Option(help="folder with a folder per width")] = Path("runs/low-bits"),
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="for every training")] = None,
 ) -> None:

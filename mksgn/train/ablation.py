@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from mksgn.common.console import new_app, output, run_app
+from mksgn.common.counts import MOST_EPOCHS, MOST_PROCESSES, MOST_REPEATS, count
 from mksgn.common.errors import BadInputError, MksgnError
 from mksgn.train import checkpoint
 from mksgn.train.describe import learnt
@@ -59,9 +60,9 @@ def ablate(
     data: Annotated[str, typer.Option(help="SOURCE")] = "synthetic",
     split: Annotated[str | None, typer.Option()] = None,
     out: Annotated[Path, typer.Option(help="folder with a folder per training")] = Path("runs/ablation"),
-    seeds: Annotated[int, typer.Option(help="0 … N - 1, each for every variant", min=1)] = 3,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    processes: Annotated[int, typer.Option(help="trainings at a time, a thread each", min=1)] = 1,
+    seeds: Annotated[int, count(most=MOST_REPEATS, help="0 … N - 1, each for every variant")] = 3,
+    epochs: Annotated[int | None, count(most=MOST_EPOCHS, help="of each training; default: the config's")] = None,
+    processes: Annotated[int, count(most=MOST_PROCESSES, help="trainings at a time, a thread each")] = 1,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="for every training")] = None,
     only: Annotated[list[str] | None, typer.Option(help="names of variants; default: all")] = None,
     teacher: Annotated[Path | None, typer.Option(help="teacher.pt; default: one is trained first, seed 0")] = None,

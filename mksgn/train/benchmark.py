@@ -21,6 +21,7 @@ import typer
 from torch import Tensor, nn
 
 from mksgn.common.console import Json, new_app, output, print_json, run_app
+from mksgn.common.counts import MOST_BATCH, MOST_REPEATS, MOST_SEED, count
 from mksgn.common.errors import BadInputError, MksgnError
 from mksgn.train import config, optimizers
 from mksgn.train.checkpoint import tool_versions
@@ -100,9 +101,9 @@ def benchmark(
     configuration: Annotated[str, typer.Argument(metavar="[CONFIG]")] = "demo",
     data: Annotated[str, typer.Option(help="SOURCE of the clips")] = "synthetic",
     split: Annotated[str | None, typer.Option()] = None,
-    rounds: Annotated[int, typer.Option(help="rounds, each times both", min=2)] = 15,
-    batch: Annotated[int | None, typer.Option(help="clips; default: the config's", min=1)] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    rounds: Annotated[int, count(least=2, most=MOST_REPEATS, help="rounds, each times both")] = 15,
+    batch: Annotated[int | None, count(most=MOST_BATCH, help="clips; default: the config's")] = None,
+    seed: Annotated[int, count(least=0, most=MOST_SEED, help="of weights and clips")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     as_json: Json = False,
 ) -> None:

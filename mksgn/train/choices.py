@@ -18,4 +18,3 @@ SPLITS = {  # by scheme; the first is the default, but that of a ctrgcn file, wh
     "utd-mhad": ("xsub", "xsub-val"),
 }
 BITS = range(2, 9)  # widths of a quantised weight, sign included
-MOST_EPOCHS = 10_000  # state.pt has a line of each; the presets have up to 200

@@ -8,9 +8,10 @@ import typer
 
 from mksgn.common.choices import beginning
 from mksgn.common.console import DescribeJson, importing, new_app, output, run_app, set_quiet, wrote
+from mksgn.common.counts import MOST_EPOCHS, MOST_SAMPLES, MOST_SEED, count
 from mksgn.common.errors import BadInputError
 from mksgn.common.progress import track
-from mksgn.train.choices import BITS, MOST_EPOCHS, PRESET_NAMES, SOURCE_FORMS
+from mksgn.train.choices import BITS, PRESET_NAMES, SOURCE_FORMS
 from mksgn.train.options import Split, device_option
 
 NAME = "mksgn-train"
@@ -49,11 +50,9 @@ def train(
     data: Annotated[str, typer.Option(help=f"SOURCE: {', '.join(SOURCE_FORMS.values())}.")] = "synthetic",
     out: Annotated[Path, typer.Option(help="Folder for model.pt, metrics.jsonl and config.json.")] = Path("runs/train"),
     split: Split = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Number of epochs; default: the config's.", min=1, max=MOST_EPOCHS)
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Train on at most N clips.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights, batches and synthetic clips.", min=0, max=2**31)] = 0,
+    epochs: Annotated[int | None, count(most=MOST_EPOCHS, help="Number of epochs; default: the config's.")] = None,
+    limit: Annotated[int | None, count(most=MOST_SAMPLES, help="Train on at most this many clips.")] = None,
+    seed: Annotated[int, count(least=0, most=MOST_SEED, help="Seed of weights, batches and synthetic clips.")] = 0,
     changes: Changes = None,
     teacher: Annotated[bool, typer.Option("--teacher", help="Train the GCN teacher: OUT/teacher.pt.")] = False,
     distill: Distill = None,

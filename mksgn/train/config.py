@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from mksgn.common import yaml_text
+from mksgn.common.counts import MOST_BATCH, MOST_EPOCHS
 from mksgn.common.errors import BadInputError
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
-from mksgn.train.choices import BITS, MOST_EPOCHS, PRESET_NAMES
+from mksgn.train.choices import BITS, PRESET_NAMES
 
 _PRESET_FILES = Path(__file__).parent / "data" / "presets"
 PRESETS: dict[str, dict[str, Any]] = {name: yaml_text.read(_PRESET_FILES / f"{name}.yaml") for name in PRESET_NAMES}
@@ -42,7 +43,7 @@ class TrainConfig:
     student: dict[str, Any] = Field(default_factory=dict)
     teacher: dict[str, Any] = Field(default_factory=dict)
     epochs: Integer = Field(default=40, ge=1, le=MOST_EPOCHS)
-    batch: Integer = Field(default=32, ge=1, le=1 << 16)  # clips in memory; the sibling models take 128
+    batch: Integer = Field(default=32, ge=1, le=MOST_BATCH)
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd: Nesterov, momentum 0.9 [sibling]
     learning_rate: Real = Field(default=4e-3, ge=1e-9, le=10)
     weight_decay: Real = Field(default=1e-2, ge=0, le=10)

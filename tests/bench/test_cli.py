@@ -1,6 +1,7 @@
 """mksgn-bench as a user calls it: output and exit codes of each command."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -292,3 +293,17 @@ def test_without_the_packages_of_an_extra_all_but_its_commands_work(command, mod
     monkeypatch.undo()
     write_reports(out)
     command("check", out)  # the manifest vouches for reports written later
+
+
+def test_folders_and_files_of_names_that_are_no_utf_8(command, run, tmp_path):
+    folder = tmp_path / os.fsdecode(b"r\xff")
+    shutil.copytree(run, folder)
+    command("report", folder)
+    command("check", folder)
+    for words, name in (
+        (("compare", folder, folder, "--markdown"), b"\xff.md"),
+        (("compare-chip", folder, "--template"), b"\xff.yaml"),
+        (("nir-data", folder, "-o"), b"\xff.h5"),
+    ):
+        command(*words, tmp_path / os.fsdecode(name))
+        assert (tmp_path / os.fsdecode(name)).stat().st_size > 100

@@ -24,7 +24,8 @@ from mksgn.bench.summary import lines
 from mksgn.bench.sweep import grid
 from mksgn.common.errors import BadInputError
 from mksgn.deploy.nir_data import dt_of_folder
-from mksgn.deploy.run_folder import MANIFEST_FILE, UNSEALED, _seal
+from mksgn.deploy.run_files import MANIFEST_FILE
+from mksgn.deploy.run_folder import UNSEALED, _seal
 from tests.support.damaged_json import damaged, damaged_text
 from tests.support.records import small_run
 from tests.support.refusals import refusal

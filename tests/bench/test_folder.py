@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from mksgn.bench.folder import LOG_FILE, RUN, log, write_reports
+from mksgn.bench.folder import log, write_reports
+from mksgn.bench.run_files import LOG_FILE, RUN
 from mksgn.common.errors import BadInputError
 
 

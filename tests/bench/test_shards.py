@@ -29,6 +29,7 @@ def test_settings_are_checked():
         ({"backend": "chip"}, "backend 'chip'"),
         ({"precision": "half"}, "'half'"),
         ({"repeats": 0}, "repeat"),
+        ({"repeats": 1001}, "repeat .1001. must be 1 to 1,000"),
     ):
         with pytest.raises(BadInputError, match=fault):
             Settings(**values)  # type: ignore[arg-type]

@@ -190,9 +190,8 @@ def test_killed_anywhere_and_anywhere_again_it_is_one_of_both(tmp_path_factory, 
 
 
 def test_every_kind_is_known_to_the_readers():
-    from mksgn.bench.folder import REPORT, RUN
-    from mksgn.bench.sweep.folder import SWEEP
-    from mksgn.deploy.output import DEPLOYMENT
+    from mksgn.bench.run_files import REPORT, RUN, SWEEP
+    from mksgn.deploy.run_files import DEPLOYMENT
     from mksgn.train.resume import training_files
 
     kinds = {files.kind for files in (RUN, REPORT, SWEEP, DEPLOYMENT, training_files("model.pt"))}

@@ -10,7 +10,7 @@ import torch
 
 from mksgn.common import writing
 from mksgn.common.errors import BadInputError
-from mksgn.common.writing import append, check_replaceable, replacing, replacing_file, replacing_folder
+from mksgn.common.writing import append, check_replaceable, replacing, replacing_file, replacing_folder, write_text
 from tests.support.full_disk import full_disk
 
 BIG = np.random.default_rng(0).integers(0, 255, 50_000, np.uint8)
@@ -154,3 +154,8 @@ def test_what_this_command_did_not_write_is_replaced_on_demand_only(tmp_path, ou
             check_replaceable(path, ours, "a comparison", overwrite=overwrite)
     with pytest.raises(BadInputError, match="is a directory"):
         check_replaceable(tmp_path, ours, "a comparison", overwrite=overwrite)
+
+
+def test_a_name_that_is_no_utf_8_is_escaped_in_a_text(tmp_path):
+    write_text(tmp_path / "a.md", f"run {os.fsdecode(bytes([114, 255]))}, 3 µJ")
+    assert (tmp_path / "a.md").read_text(encoding="utf-8") == "run r\\udcff, 3 µJ"

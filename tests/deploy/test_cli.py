@@ -189,6 +189,7 @@ def test_float_and_limit(foreign):
         (["--calibration", "synthetic"],
          "--calibration synthetic: the file carries no normalisation of skeleton clips; give arrays"),
         (["--data", "synthetic", "--inputs", "x.npy"], "--data and --inputs: give one of them"),
+        (["--device", "foo"], "--device foo: not available here"),
         (["--precision", "float", "--print-after", "fixed-point"],
          "--print-after fixed-point: no such pass with --precision float"),
     ],

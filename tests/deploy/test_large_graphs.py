@@ -2,19 +2,23 @@
 
 import itertools
 import json
+import sys
 import tracemalloc
+from importlib.util import find_spec
 
 import nir
 import numpy as np
 import pytest
 
 from mksgn.deploy import compile_graph, run
+from mksgn.deploy.placement import connectivity
 from mksgn.deploy.placement.chips import CHIPS
 from mksgn.deploy.placement.connectivity import link
 from mksgn.deploy.placement.place import place
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.program import Program
 from mksgn.export.graph.flatten import flatten
+from mksgn.export.graph.order import evaluation_order
 from mksgn.export.quantization.any_graph import quantize_any
 from mksgn.export.reference import execute as reference
 from tests.support.graphs import DT, graph, inp, lif, linear, out
@@ -101,6 +105,71 @@ def test_twice_the_layers_are_twice_the_work(monkeypatch):
     assert large < 2.2 * small
 
 
+def each_with_a_loop(number: int) -> nir.NIRGraph:
+    """Populations in series, each with weights to itself."""
+    own = {f"w{i}": linear(np.eye(WIDTH) / 4) for i in range(number)}
+    chain = layers(number, 0.3)
+    loops = [edge for i in range(number) for edge in ((f"n{i}", f"w{i}"), (f"w{i}", f"n{i}"))]
+    return graph(chain.nodes | own, [*chain.edges, *loops])
+
+
+def each_with_feedback(number: int) -> nir.NIRGraph:
+    """Populations in series, each with weights to the one before: all are in one strongly connected component."""
+    back = {f"w{i}": linear(np.eye(WIDTH) / 4) for i in range(number - 1)}
+    chain = layers(number, 0.3)
+    loops = [edge for i in range(number - 1) for edge in ((f"n{i + 1}", f"w{i}"), (f"w{i}", f"n{i}"))]
+    return graph(chain.nodes | back, [*chain.edges, *loops])
+
+
+def both_ways_round(number: int) -> nir.NIRGraph:
+    """A ring in which each population feeds both neighbours."""
+    edges = [(f"n{i}", f"n{(i + side) % number}") for i in range(number) for side in (1, -1)]
+    nodes = {"x": inp(WIDTH), "y": out(WIDTH)} | {f"n{i}": lif(WIDTH) for i in range(number)}
+    return graph(nodes, [("x", "n0"), *edges, ("n0", "y")])
+
+
+def one_for_all(number: int) -> nir.NIRGraph:
+    """Populations that all feed one linear node, which feeds them all."""
+    edges = [edge for i in range(number) for edge in ((f"n{i}", "w"), ("w", f"n{i}"))]
+    nodes = {"x": inp(WIDTH), "w": linear(np.eye(WIDTH)), "y": out(WIDTH)} | {
+        f"n{i}": lif(WIDTH) for i in range(number)
+    }
+    return graph(nodes, [("x", "w"), *edges, ("n0", "y")])
+
+
+def lines_of(work, *args) -> int:
+    """How many lines of Python are executed."""
+    seen = [0]
+
+    def trace(frame, event, arg):
+        seen[0] += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work(*args)
+    finally:
+        sys.settrace(before)
+    return seen[0]
+
+
+@pytest.mark.parametrize("made", [each_with_a_loop, each_with_feedback, both_ways_round, one_for_all])
+def test_twice_the_recurrent_populations_are_twice_the_work_of_ordering(made):
+    """Counted, not timed: all loops found anew at each opening would make it four times."""
+    small, large = (lines_of(evaluation_order, made(number)) for number in (100, 200))
+    assert small > 100
+    assert large < 2.3 * small
+
+
+@pytest.mark.slow
+def test_two_thousand_populations_with_loops_run_as_the_reference_does():
+    g, x = each_with_a_loop(2000), spikes(1)
+    wanted = reference.execute(g, x, STEPS, DT, stepwise=True).spikes["n1999"].swapaxes(0, 1)
+    np.testing.assert_array_equal(run(compile_graph(g, precision="float"), x).spikes["n1999"], wanted)
+    assert wanted.any()
+
+
 def test_nested_graphs_in_series_flatten_into_a_chain():
     parts = [
         (f"g{i}", graph({"i": inp(WIDTH), "l": linear(np.eye(WIDTH)), "o": out(WIDTH)}, [("i", "l"), ("l", "o")]))
@@ -172,3 +241,45 @@ def test_a_dense_layer_of_many_inputs_has_a_pattern():
     assert factor.matrix.shape == (3, 80_000)
     assert factor.matrix.all()
     assert peak < 10 * factor.matrix.nbytes
+
+
+def directly(size: int) -> nir.NIRGraph:
+    """An input that leads into a population without weights, and that into another."""
+    nodes = {"x": inp(size), "n": lif(size, threshold=0.3), "m": lif(size, threshold=0.3), "y": out(size)}
+    return graph(nodes, itertools.pairwise(nodes))
+
+
+@pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
+def test_neurons_that_are_connected_one_to_one_are_placed_without_an_identity_matrix(chip):
+    """Its 20,000 x 20,000 places would take 400 MB for each projection, and minutes."""
+    program = compile_graph(directly(20_000), precision="float")
+    tracemalloc.start()
+    try:
+        placement = place(program, CHIPS[chip])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40e6
+    used = {p.name: p.usage.sum(axis=0).tolist()[2:] for p in placement.populations}
+    assert used == {"n": [20_000, 20_000], "m": [20_000, 0]}  # an axon for each spike that comes, and that goes
+
+
+def test_one_to_one_needs_the_same_with_and_without_a_matrix(monkeypatch):
+    program = compile_graph(directly(900), precision="float")
+    with_matrix = [(p.bounds, p.usage.tolist()) for p in place(program, CHIPS["truenorth"]).populations]
+    monkeypatch.setattr(connectivity, "MOST_OWN", 899)
+    without = [(p.bounds, p.usage.tolist()) for p in place(program, CHIPS["truenorth"]).populations]
+    np.testing.assert_equal(without, with_matrix)
+
+
+@pytest.mark.parametrize(
+    "backend", ["emulator", pytest.param("lava", marks=pytest.mark.skipif(not find_spec("lava"), reason="needs Lava"))]
+)
+def test_twenty_thousand_neurons_without_weights_run_as_the_reference_does(backend):
+    x = (np.random.default_rng(1).random((1, STEPS, 20_000)) < 0.5).astype(np.float32)
+    quantised = quantize_any(directly(20_000), 8, x)
+    wanted = reference.execute(quantised, x, STEPS, DT, stepwise=True).spikes
+    found = run(compile_graph(quantised), x, backend=backend).spikes
+    for name in ("n", "m"):
+        np.testing.assert_array_equal(found[name], wanted[name].swapaxes(0, 1))
+    assert 0.1 < wanted["n"].mean() < 0.9

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mksgn.common.errors import BadInputError
 from mksgn.deploy import compile_graph, nir_data, run, run_folder
+from mksgn.deploy.run_files import SPIKES_FILE
 from tests.support.graphs import DT, SETTINGS, chain, inp, lif, linear, out
 
 
@@ -23,10 +24,10 @@ def folder(tmp_path_factory):
     )  # fmt: skip
     program = compile_graph(graph, precision="float")
     execution = run(program, (rng.random((3, 12, 6)) < 0.5).astype(np.float32))
-    run_folder.write_spikes(execution, place / run_folder.SPIKES_FILE)
+    run_folder.write_spikes(execution, place / SPIKES_FILE)
     model = place / "model.nir"
     nir.write(model, graph)
-    files = [run_folder.SPIKES_FILE]
+    files = [SPIKES_FILE]
     run_folder.write_manifest(place, files, model=model, parents=[], program=program, facts={})
     return place, execution
 

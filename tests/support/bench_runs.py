@@ -9,9 +9,9 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
-from mksgn.bench.folder import PROGRESS_FILE
 from mksgn.bench.record import TIMES
 from mksgn.bench.run import bench
+from mksgn.bench.run_files import PROGRESS_FILE
 from mksgn.bench.shards import Settings
 from mksgn.deploy.benchmark.networks import paper_student
 from mksgn.export import export_to_nir

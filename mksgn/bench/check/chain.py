@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mksgn.bench.check.findings import CheckResult
-from mksgn.bench.record import RUN_FILE, Record
+from mksgn.bench.record import Record
+from mksgn.bench.run_files import RUN_FILE
 from mksgn.common.errors import BadInputError
 from mksgn.common.progress import track
 from mksgn.export.graph import files

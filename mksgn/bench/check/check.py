@@ -14,13 +14,13 @@ from mksgn.bench.check.counts import check_energies, check_predictions, check_sp
 from mksgn.bench.check.findings import CheckResult
 from mksgn.bench.check.placement import check_placement
 from mksgn.bench.energy_models import EnergyModel
-from mksgn.bench.folder import PROGRESS_FILE
 from mksgn.bench.manifest import VOUCHED, Manifest, load_manifest
-from mksgn.bench.record import RUN_FILE, Record
+from mksgn.bench.record import Record
 from mksgn.bench.record_io import load
+from mksgn.bench.run_files import PROGRESS_FILE, RUN_FILE
 from mksgn.common.errors import BadInputError, without_path
 from mksgn.deploy.placement.chips import Chip
-from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE
+from mksgn.deploy.run_files import MANIFEST_FILE, SPIKES_FILE
 from mksgn.train.checkpoint import sha256
 
 

@@ -18,7 +18,8 @@ from mksgn.bench.energy_models import TIME_STEPS, EnergyModel, known_models, pri
 from mksgn.bench.manifest import Manifest
 from mksgn.bench.numbers import counted
 from mksgn.bench.prices import EVENTS
-from mksgn.bench.record import RUN_FILE, Accuracy, EnergyEntry, Layer, Record
+from mksgn.bench.record import Accuracy, EnergyEntry, Layer, Record
+from mksgn.bench.run_files import RUN_FILE
 from mksgn.common import npz
 from mksgn.common.errors import BadInputError, without_path
 from mksgn.common.progress import track

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from mksgn.bench.check.findings import CheckResult
-from mksgn.bench.record import RUN_FILE, Placement, Record
+from mksgn.bench.record import Placement, Record
+from mksgn.bench.run_files import RUN_FILE
 from mksgn.deploy.placement.chips import CHIPS, CORES_REACHED, RESOURCES, Chip
 
 

@@ -18,7 +18,7 @@ from mksgn.bench.manifest import Manifest, verified
 from mksgn.bench.record import Layer, Record
 from mksgn.bench.record_io import load
 from mksgn.common.errors import BadInputError
-from mksgn.deploy.run_folder import MANIFEST_FILE, SPIKES_FILE
+from mksgn.deploy.run_files import MANIFEST_FILE, SPIKES_FILE
 from mksgn.train.datasets.arrays import KINDS as ARRAY_KINDS
 
 LAYER_COUNTS = (

@@ -12,7 +12,7 @@ from mksgn.bench.numbers import counted
 from mksgn.bench.report.raster import Raster, populations, raster_of, sample_joints
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.common.quoting import printable
-from mksgn.deploy.run_folder import SPIKES_FILE
+from mksgn.deploy.run_files import SPIKES_FILE
 from mksgn.train.skeletons import GRAPHS, SkeletonGraph
 
 WIDTH, HEIGHT, MARGIN = 320, 440, 24  # of the skeleton's drawing, SVG units

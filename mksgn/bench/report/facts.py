@@ -14,11 +14,11 @@ from mksgn.bench.energy_models import EnergyModel, known_models, model_named
 from mksgn.bench.gcn import GcnRow, comparison, network_name
 from mksgn.bench.numbers import ratio, unit_of_energy
 from mksgn.bench.record import Accuracy, Claim, EnergyEntry, Layer, Record
+from mksgn.bench.run_files import REPORT_FILES
 from mksgn.bench.theory import LayerTheory, Theory, theory_of
 from mksgn.bench.verdicts import evaluate_claims, relevant
 from mksgn.deploy.choices import PRECISION_TITLES
 
-REPORT_FILES = ("report.html", "report.md")
 BACKEND_TITLES = {"lava": "Lava", "emulator": "the emulator"}
 MOST_PREDICTIONS = 1000  # rows of clips on the page; all of them are in the manifest
 

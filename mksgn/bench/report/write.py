@@ -15,15 +15,16 @@ from pydantic import Field, ValidationError
 
 from mksgn.bench.claims import Published
 from mksgn.bench.energy_models import EnergyModel
-from mksgn.bench.record import RUN_FILE
 from mksgn.bench.record_io import load, write_atomically
-from mksgn.bench.report.facts import REPORT_FILES, facts_of
+from mksgn.bench.report.facts import facts_of
+from mksgn.bench.run_files import REPORT_FILES, RUN_FILE
 from mksgn.common.errors import BadInputError
 from mksgn.common.extras import require
 from mksgn.common.progress import track
 from mksgn.common.schemas import LenientModel
 from mksgn.common.validation import one_line
-from mksgn.deploy.run_folder import MANIFEST_FILE, read_manifest
+from mksgn.deploy.run_files import MANIFEST_FILE
+from mksgn.deploy.run_folder import read_manifest
 
 
 def write_report(

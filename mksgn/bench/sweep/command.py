@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from mksgn.bench.energy_models import EnergyModel, model_named
+from mksgn.bench.run_files import SWEEP
 from mksgn.bench.sweep import pareto, sweep
-from mksgn.bench.sweep.folder import SWEEP, pictures
+from mksgn.bench.sweep.folder import pictures
 from mksgn.bench.sweep.grid import Grid
 from mksgn.common.console import output, wrote
 from mksgn.deploy.placement.chips import Chip

@@ -6,18 +6,10 @@ from typing import Any
 
 from mksgn.bench.progress import REMEDY, check_same
 from mksgn.bench.record_io import write_atomically
+from mksgn.bench.run_files import GRID_FILE
 from mksgn.common import json_text
 from mksgn.common.errors import BadInputError
-from mksgn.common.replacement import FileSet
 from mksgn.common.writing import remove_temporaries
-
-GRID_FILE = "grid.json"
-SWEEP = FileSet(
-    "sweep",
-    names=("sweep.json", "sweep.md", GRID_FILE, "points", "networks", "progress"),
-    results=("sweep.json", "sweep.md"),
-    resumable=(GRID_FILE,),
-)
 
 
 def begin(place: Path, out: Path, request: dict[str, Any]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
 from mksgn.bench.shards import Settings
+from mksgn.common.counts import MOST_SAMPLES, MOST_SEED
 from mksgn.common.errors import BadInputError
 from mksgn.common.schemas import StrictModel, read_yaml
 from mksgn.deploy.decode import Decoding
@@ -20,6 +22,7 @@ from mksgn.deploy.placement.chips import Chip, chip_named
 from mksgn.train.choices import BITS
 
 SCHEMA = "mksgn.sweep/1"
+MOST_POINTS = 10_000  # each is a run with a folder, and a row of the one table and picture
 
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+-]+$")]  # part of a folder's name
 
@@ -45,7 +48,16 @@ class Axes(StrictModel):
             values = getattr(self, axis)
             if len(set(values)) != len(values):
                 raise ValueError(f"axis {axis} names a value twice")
+        if self.points > MOST_POINTS:
+            raise ValueError(
+                f"{self.points:,} points, the limit is {MOST_POINTS:,}; shorten an axis, or make several grids"
+            )
         return self
+
+    @property
+    def points(self) -> int:
+        """How many points they have."""
+        return prod(len(axis) for axis in (self.model, self.steps or (None,), self.threshold, self.bits, self.chip))
 
 
 class Grid(StrictModel):
@@ -55,14 +67,14 @@ class Grid(StrictModel):
     data: str
     """SOURCE as on the command line; its path is relative to the working directory."""
     split: str | None = None
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None = None
     """Largest number of clips; None for all of the split's test part."""
-    seed: int = 0
-    calibration: Annotated[int, Field(ge=1)] = 24
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 0
+    calibration: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 24
     """Clips of the training part that choose the scales of quantisation."""
-    compare: Annotated[int, Field(ge=0)] = 8
+    compare: Annotated[int, Field(ge=0, le=MOST_SAMPLES)] = 8
     """Clips on which each network's spikes are compared with torch."""
-    shard: Annotated[int, Field(ge=1)] = 32
+    shard: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 32
     """Clips of one task."""
     axes: Axes
     dt: float = 1e-4
@@ -157,8 +169,3 @@ def read(path: Path, chips: Sequence[Chip] | None = None) -> Grid:
             raise BadInputError(f"{path}: axes.chip: {error}") from error
     models = {label: str((path.parent / model).resolve()) for label, model in grid.axes.model.items()}
     return grid.model_copy(update={"axes": grid.axes.model_copy(update={"model": models})})
-
-
-def size(grid: Grid) -> int:
-    """Return the number of points."""
-    return sum(1 for _ in grid.points())

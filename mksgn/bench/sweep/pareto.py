@@ -13,7 +13,7 @@ from mksgn.bench.energy_models import EnergyModel, price
 from mksgn.bench.numbers import percent, significant
 from mksgn.bench.record import Record
 from mksgn.bench.record_io import write_atomically
-from mksgn.bench.report.facts import REPORT_FILES
+from mksgn.bench.run_files import REPORT_FILES
 from mksgn.bench.sweep.grid import Grid, Point
 from mksgn.bench.sweep.picture import draw
 from mksgn.common.tables import table

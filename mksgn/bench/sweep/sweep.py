@@ -27,11 +27,12 @@ from mksgn.bench.progress import Identity, Progress, check_digests, check_same
 from mksgn.bench.record import Record
 from mksgn.bench.record_io import load
 from mksgn.bench.run import limits_identity
+from mksgn.bench.run_files import SWEEP
 from mksgn.bench.samples import SampleSet, as_samples, open_data
 from mksgn.bench.shards import Shard, shards
 from mksgn.bench.sweep import tasks
 from mksgn.bench.sweep.cluster import connected
-from mksgn.bench.sweep.folder import SWEEP, begin, pictures
+from mksgn.bench.sweep.folder import begin, pictures
 from mksgn.bench.sweep.grid import Grid, Point, Variant
 from mksgn.common.console import output
 from mksgn.common.errors import BadInputError
@@ -39,7 +40,8 @@ from mksgn.common.extras import MissingExtraError
 from mksgn.common.progress import track
 from mksgn.common.writing import replacing_folder, write_bytes
 from mksgn.deploy.placement.chips import Chip, chip_named
-from mksgn.deploy.run_folder import MANIFEST_FILE, environment
+from mksgn.deploy.run_files import MANIFEST_FILE
+from mksgn.deploy.run_folder import environment
 from mksgn.train.checkpoint import sha256
 from mksgn.train.datasets.arrays import is_array_source
 

@@ -20,6 +20,7 @@ import torch
 import typer
 
 from mksgn.common.console import Json, new_app, output, print_json, run_app
+from mksgn.common.counts import MOST_CLIPS, MOST_PROCESSES, MOST_REPEATS, count
 from mksgn.common.errors import MksgnError
 from mksgn.common.tables import table
 from mksgn.deploy import Execution, Program, compile_graph, emulator, run
@@ -36,6 +37,7 @@ from mksgn.deploy.errors import LavaMissingError
 from mksgn.train.checkpoint import tool_versions
 from mksgn.train.datasets import open_source
 from mksgn.train.parallel import check_device
+from mksgn.train.streams import MOST_FRAMES
 
 app = new_app("Measure the speed of the fused Lava Processes and of the emulator.")
 
@@ -59,15 +61,15 @@ class SpikesDifferError(MksgnError):
 def benchmark(
     data: Annotated[str, typer.Option(help="SOURCE of the paper student's samples")] = "synthetic",
     split: Annotated[str | None, typer.Option(help="of the source, where it has several")] = None,
-    clips: Annotated[int, typer.Option(help="samples of the paper student in the emulator and torch", min=1)] = 16,
+    clips: Annotated[int, count(most=MOST_CLIPS, help="samples of the paper student in the emulator and torch")] = 16,
     lava_clips: Annotated[
-        int, typer.Option(help="samples streamed through Lava: many, so that its latency weighs little", min=1)
+        int, count(most=MOST_CLIPS, help="samples streamed through Lava: many, so that its latency weighs little")
     ] = 64,
-    slots: Annotated[int, typer.Option(help="samples side by side in Lava", min=1)] = 8,
-    frames: Annotated[int, typer.Option(help="of a sample", min=4)] = 16,
+    slots: Annotated[int, count(most=MOST_CLIPS, help="samples side by side in Lava")] = 8,
+    frames: Annotated[int, count(least=4, most=MOST_FRAMES, help="of a sample")] = 16,
     preset: Annotated[str, typer.Option(help="name of the student's widths")] = "paper",
-    rounds: Annotated[int, typer.Option(help="repetitions of each ratio", min=2)] = 5,
-    threads: Annotated[int, typer.Option(help="of torch, for torch and the emulator alike", min=1)] = 1,
+    rounds: Annotated[int, count(least=2, most=MOST_REPEATS, help="repetitions of each ratio")] = 5,
+    threads: Annotated[int, count(most=MOST_PROCESSES, help="of torch, for torch and the emulator alike")] = 1,
     model: Annotated[Path | None, typer.Option(help="a trained student, model.pt, instead of an untrained one")] = None,
     device: Annotated[str, typer.Option(help="of torch and the emulator; on a GPU without the ratios of Lava")] = "cpu",
     growth: Annotated[bool, typer.Option(help="measure the growth table")] = True,

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import nir
 import numpy as np
-import typer
 
 from mksgn.common.console import Json, new_app, output, print_json, run_app
+from mksgn.common.counts import count
 from mksgn.common.tables import table
 from mksgn.deploy import compile_graph, run
 from mksgn.deploy.benchmark.networks import DT
@@ -26,6 +26,8 @@ from mksgn.export.reference import execute as reference
 app = new_app("Measure how time grows with a graph's nodes, and memory with a layer's weights.")
 
 NODES = (500, 1000, 2000, 5000)
+MOST_NODES = 100_000  # of a chain; it takes minutes
+MOST_SIDE = 50_000  # weights of 10 GB
 WIDTH, STEPS, SAMPLES = 4, 4, 2
 
 
@@ -101,8 +103,10 @@ def memory(side: int) -> dict[str, float]:
 
 @app.command()
 def size(
-    side: Annotated[int, typer.Option(help="inputs and outputs of the large layer; 0: leave it out", min=0)] = 10_000,
-    nodes: Annotated[list[int] | None, typer.Option(help=f"nodes of a chain; default: {NODES}")] = None,
+    side: Annotated[
+        int, count(least=0, most=MOST_SIDE, help="inputs and outputs of the large layer; 0: leave it out")
+    ] = 10_000,
+    nodes: Annotated[list[int] | None, count(most=MOST_NODES, help=f"nodes of a chain; default: {NODES}")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure both, and print a table.

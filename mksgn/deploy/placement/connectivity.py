@@ -31,6 +31,7 @@ class Factor:
 # Two neurons are connected where every factor is 1; each axis of target and source is in exactly
 # one factor.
 Link = tuple[Factor, ...]
+MOST_OWN = 1024  # places of an axis that are connected each with its own, from where on synapses are counted instead
 # A source axis, and which of its places (second axis) each place of the result sees; None: each its own. A matrix of
 # 80,000 places would take 6 GB.
 AxisMap = tuple[int, np.ndarray | None]
@@ -109,7 +110,8 @@ def _edge(program: Program, projection: Projection) -> Edge:
 def link(operators: ops.Operators, shape: Shape) -> Link | None:
     """Find the connectivity pattern of a chain of operators on (*shape); None where it is no product over the axes.
 
-    A mask's holes are ignored, so that a link with a mask is an upper bound.
+    A mask's holes are ignored, so that a link with a mask is an upper bound. Nor is it one where more than MOST_OWN
+    places of an axis are connected each with its own: their matrix would grow with the square of the neurons.
     """
     # Per axis of the operators' result so far: the source axes that Flatten has merged into it.
     lengths = shape
@@ -144,6 +146,8 @@ def _factors(axes: list[list[AxisMap]], summed: list[tuple[int, np.ndarray]], le
     """One factor per source axis; None where an axis merges several longer than 1, which a cut does not separate."""
     factors = [Factor(None, source, matrix) for source, matrix in summed]
     for axis, maybe in enumerate(axes):
+        if any(m is None and lengths[source] > MOST_OWN for source, m in maybe):
+            return None
         axis_maps = [(source, np.eye(lengths[source], dtype=bool) if m is None else m) for source, m in maybe]
         longer = [axis_map for axis_map in axis_maps if len(axis_map[1]) > 1] or axis_maps[:1]
         if len(longer) > 1:

@@ -5,7 +5,7 @@ reads gets those of the step before. Linear nodes take no time, wherever they ar
 their biases, and other signals that join there, arrive in the same step.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 import networkx
@@ -13,6 +13,7 @@ import nir
 
 from mksgn.export.errors import UnsupportedNodeError
 from mksgn.export.graph.kinds import GRADED, LINEAR, SPIKING
+from mksgn.export.graph.loops import Edges, Key, Loops
 from mksgn.export.graph.nodes import SpikingSelfAttention
 
 NEURONS = (*SPIKING, *GRADED, SpikingSelfAttention)  # a loop may be opened at these
@@ -45,15 +46,18 @@ def evaluation_order(graph: nir.NIRGraph) -> list[str]:
     Raises:
         UnsupportedNodeError: A loop without a neuron.
     """
-    sources = sources_of(graph)
-    waiting = {name: set(names) for name, names in sorted(sources.items())}
+    sources = {name: set(names) for name, names in sorted(sources_of(graph).items())}
     targets: dict[str, list[str]] = {name: [] for name in sources}
-    for name, missing in waiting.items():
-        for source in missing:
+    for name, needed in sources.items():
+        for source in needed:
             targets[source].append(name)
+    waiting = {name: set(needed) for name, needed in sources.items()}
     ready, order = [name for name, missing in waiting.items() if not missing], []
+    openings: _Openings | None = None  # most graphs have no loop
     while waiting:
-        ready = ready or _opening(graph, sources, waiting)
+        if not ready:
+            openings = openings or _Openings(graph, sources, targets, waiting)
+            ready = openings.next()
         order += ready
         for name in ready:
             del waiting[name]
@@ -64,39 +68,90 @@ def evaluation_order(graph: nir.NIRGraph) -> list[str]:
                     waiting[name].remove(source)
                     if not waiting[name]:
                         freed.append(name)
+        if openings:
+            openings.leave(ready)
         ready = sorted(freed)
     return order
 
 
-def _opening(graph: nir.NIRGraph, sources: dict[str, list[str]], waiting: dict[str, set[str]]) -> list[str]:
-    """The nodes at which the first loop is opened: a neuron, after the Thresholds that it reads."""
-    edges = networkx.DiGraph((source, name) for name, missing in waiting.items() for source in missing)
-    loops = networkx.condensation(edges)
-    first = sorted(n for loop in loops if not loops.in_degree(loop) for n in loops.nodes[loop]["members"])
-    neurons = [name for name in first if isinstance(graph.nodes[name], NEURONS)]
-    if not neurons:
-        raise UnsupportedNodeError(
-            f"nodes {', '.join(_loop(graph, first))}: a loop without a population in it; put one there"
-        )
-    ahead = {name: _memoryless_before(graph, waiting, name) for name in neurons}
-    reached = [n for n in neurons if any(len(waiting[m]) < len(set(sources[m])) for m in (n, *ahead[n]))]
-    neuron = (reached or neurons)[0]
-    read = edges.subgraph(ahead[neuron])
-    if not networkx.is_directed_acyclic_graph(read):
-        loop = ", ".join(_loop(graph, ahead[neuron]))
-        raise UnsupportedNodeError(f"nodes {loop}: a loop without a population in it; put one there")
-    ordered = networkx.lexicographical_topological_sort(read)
-    return [*(name for name in ordered if not isinstance(graph.nodes[name], LINEAR)), neuron]
+class _Openings:
+    """At which nodes loops are opened, while the nodes that wait are evaluated; its work is that of a few passes."""
 
+    def __init__(self, graph: nir.NIRGraph, sources: Edges, targets: Edges, waiting: Mapping[str, set[str]]) -> None:
+        self._nodes, self._graph, self._targets, self._waiting = graph.nodes, graph, targets, waiting
+        self._reached: set[str] = set()
+        self._clean: set[str] = set()  # memoryless nodes before which no Threshold waits
+        self._left: list[str] = []
+        partly = [name for name, missing in waiting.items() if len(missing) < len(sources[name])]
+        self._reach(partly)
+        self._loops = Loops(waiting, sources, targets, self._key)
 
-def _memoryless_before(graph: nir.NIRGraph, waiting: dict[str, set[str]], name: str) -> set[str]:
-    """The waiting nodes without memory through which signals reach a node within the step."""
-    found: set[str] = set()
-    new = waiting[name]
-    while new:
-        found |= (new := {n for n in new if isinstance(graph.nodes[n], MEMORYLESS)} - found)
-        new = {source for n in new for source in waiting[n]}
-    return found
+    def _key(self, name: str) -> Key | None:
+        return (name not in self._reached, name) if isinstance(self._nodes[name], NEURONS) else None
+
+    def _reach(self, names: Iterable[str]) -> list[str]:
+        """Mark nodes, and those to which they lead through nodes without memory; return what was not marked yet."""
+        new = [name for name in dict.fromkeys(names) if name not in self._reached]
+        self._reached.update(new)
+        for name in new:  # grows
+            if isinstance(self._nodes[name], MEMORYLESS):
+                more = [n for n in self._targets[name] if n in self._waiting and n not in self._reached]
+                self._reached.update(more)
+                new += more
+        return new
+
+    def leave(self, names: list[str]) -> None:
+        """Take note of nodes that have been evaluated."""
+        self._left += names
+
+    def next(self) -> list[str]:
+        """The nodes at which the next loop is opened: a neuron, after the Thresholds that it reads.
+
+        Raises:
+            UnsupportedNodeError: A loop without a neuron.
+        """
+        left, self._left = self._left, []
+        reached = self._reach(n for name in left for n in self._targets[name] if n in self._waiting)
+        self._loops.leave(left)  # knows what is reached, so that it finds roots far from it
+        for name in reached:
+            self._loops.lower(name)
+        neuron = self._loops.first()
+        if neuron is None:
+            raise self._unopened(self._loops.unfed())
+        return [*self._thresholds(neuron), neuron]
+
+    def _thresholds(self, neuron: str) -> list[str]:
+        """The Thresholds that a neuron reads within the step, each after those that it reads itself."""
+        new = self._memoryless_before(neuron, self._clean)
+        self._clean |= new  # the Thresholds among them are evaluated now
+        if all(isinstance(self._nodes[name], LINEAR) for name in new) and networkx.is_directed_acyclic_graph(
+            self._edges(new)
+        ):
+            return []
+        ahead = self._memoryless_before(neuron, set())
+        read = self._edges(ahead)
+        if not networkx.is_directed_acyclic_graph(read):
+            raise self._unopened(ahead)
+        ordered = networkx.lexicographical_topological_sort(read)
+        return [name for name in ordered if not isinstance(self._nodes[name], LINEAR)]
+
+    def _memoryless_before(self, name: str, without: set[str]) -> set[str]:
+        """The waiting nodes without memory through which signals reach a node within the step."""
+        found: set[str] = set()
+        new = self._waiting[name]
+        while new:
+            found |= (new := {n for n in new if isinstance(self._nodes[n], MEMORYLESS)} - found - without)
+            new = {source for n in new for source in self._waiting[n]}
+        return found
+
+    def _edges(self, names: set[str]) -> networkx.DiGraph:
+        edges = networkx.DiGraph((source, name) for name in names for source in self._waiting[name] & names)
+        edges.add_nodes_from(names)
+        return edges
+
+    def _unopened(self, names: Iterable[str]) -> UnsupportedNodeError:
+        loop = ", ".join(_loop(self._graph, names))
+        return UnsupportedNodeError(f"nodes {loop}: a loop without a population in it; put one there")
 
 
 def feed_forward_order(graph: nir.NIRGraph) -> list[str]:

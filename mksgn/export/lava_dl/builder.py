@@ -1,6 +1,7 @@
 """The conversion of lava-dl's layers, one after the other, to nodes and edges of a NIR graph."""
 
 import json
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +20,8 @@ from mksgn.export.quantization.scales import PopulationScale
 
 BIAS = (-BIAS_MANTISSA_LIMIT - 1, BIAS_MANTISSA_LIMIT)
 INPUT_WEIGHT = 64  # netx's default for an input layer
+MOST_INPUTS = 1 << 20  # with neurons of their own; an image of 640 x 480 in two polarities has 600,000
+MOST_BIASED = 1 << 12  # with a bias too: the synapses are a matrix of their square
 INPUT_SYNAPSES = "layer0_scale"
 DENSE = {"shape", "weight", "bias", "delay", "neuron/", "inFeatures", "outFeatures"}
 CONV = {"shape", "weight", "bias", "delay", "neuron/", "inChannels", "outChannels", "kernelSize"}
@@ -29,6 +32,13 @@ KEYS = {  # supported keys by layer type; any other key would be lost
     "dense": DENSE,
     "dense_rec": DENSE | {"weight_rec"},
 }
+
+
+def _bound(layer: Layer, shape: tuple[int, ...], most: int) -> None:
+    """Refuse an input of many neurons: its shape is a statement alone, and no value of the file has its size."""
+    if math.prod(shape) > most:
+        what = f"an input with neurons{' and a bias' if most == MOST_BIASED else ''} has {math.prod(shape):,} values"
+        raise layer.refuse(f"{what}, the limit is {most:,}", "leave its neurons out, or split the network")
 
 
 class Builder:
@@ -149,6 +159,7 @@ class Builder:
             for key in sorted(set(layer.values) & {"weight", "bias"}):
                 layer.ignore(key)
             return self.start(shape)
+        _bound(layer, shape, MOST_INPUTS)
         self.start(shape, "analog")
         neuron = read_neuron(layer, shape)
         if neuron is None or neuron.threshold is None:
@@ -162,6 +173,8 @@ class Builder:
         if len(weight) > 1 or len(bias) > 1:
             raise layer.refuse("weight or bias of the input has more than one value", "write one each")
         gain, offset = weight[0] if weight else INPUT_WEIGHT, bias[0] if bias else 0
+        if offset:
+            _bound(layer, shape, MOST_BIASED)
         if not offset:
             node: nir.NIRNode = nir.Scale(f32(np.full(shape, gain)))
         elif len(shape) == 1:

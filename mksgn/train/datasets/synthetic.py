@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mksgn.common.counts import MOST_CLIPS
 from mksgn.common.errors import BadInputError
 from mksgn.common.quoting import quoted
 from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_selection
@@ -20,7 +21,6 @@ from mksgn.train.datasets.clips import Clip, ClipSet, LazyClips, check_selection
 SOURCE = SPLIT = "synthetic"
 GRAPH = "ntu-25"
 PARTS = {"train": 0, "test": 1}  # numbers of their random streams
-MOST_CLIPS = 1_000_000  # a label is kept of each; NTU RGB+D 120 has 114,480
 DEFAULT_LIMIT = {"train": 1000, "test": 200}
 HELD = 2000  # clips, 20 kB each
 

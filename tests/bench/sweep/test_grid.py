@@ -17,6 +17,13 @@ from tests.support.sweep_grids import GRID
         (("steps: [2, 4]", "steps: [2, 2]"), "axis steps names a value twice"),
         (("loihi1]", "loihi3]"), "loihi3"),
         (("tiny:", "a/b:"), "axes.model.a/b"),
+        (("limit: 12", f"limit: 12\nseed: {1 << 64}"), "seed: Input should be less than or equal to 2147483648"),
+        (("limit: 12", "limit: 12\nseed: -1"), "seed: Input should be greater than or equal to 0"),
+        (("shard: 4", f"shard: {1 << 64}"), "shard: Input should be less than or equal to 2147483648"),
+        (
+            ("threshold: [1.0, 1.2]", f"threshold: [{', '.join(f'1.{i:04}' for i in range(2501))}]"),
+            "axes: .*10,004 points, the limit is 10,000; shorten an axis, or make several grids",
+        ),
         (("limit: 12", "limt: 12"), "limt: Extra inputs are not permitted"),
     ],
 )

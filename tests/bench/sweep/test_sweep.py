@@ -19,7 +19,7 @@ from mksgn.bench.energy_models import known_models
 from mksgn.bench.run import bench
 from mksgn.bench.shards import Settings
 from mksgn.bench.sweep import sweep as sweeps
-from mksgn.bench.sweep.grid import read, size
+from mksgn.bench.sweep.grid import read
 from mksgn.bench.sweep.pareto import rows
 from mksgn.bench.sweep.sweep import sweep
 from mksgn.common.errors import BadInputError
@@ -44,7 +44,7 @@ def half(records: dict[str, dict]) -> dict[str, dict]:
 def test_every_point_of_the_grid_has_a_record(folder, one_worker):
     out, records = one_worker
     grid = read(folder / "grid.yaml")
-    assert size(grid) == len(records) == 8
+    assert grid.axes.points == len(records) == 8
     assert list(records)[:3] == ["tiny-S2-th1-b8-loihi2", "tiny-S2-th1-b8-loihi1", "tiny-S2-th1.2-b8-loihi2"]
     assert sorted(p.name for p in (out / "points").iterdir()) == sorted(records)
     assert {r.execution.steps for r in records.values()} == {2, 4}

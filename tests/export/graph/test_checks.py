@@ -113,3 +113,23 @@ def test_edges_and_nodes_within_a_nested_graph(tmp_path):
     nir.write(tmp_path / "a.nir", graph)
     with pytest.raises(BadInputError, match=r"edge 'sub\.w' → 'sub\.in': leads into an Input"):
         files.read(tmp_path / "a.nir")
+
+
+def in_one_another(levels: int) -> nir.NIRGraph:
+    """A graph that holds `levels` graphs, each within the one before."""
+    inner = ordinary()
+    for _ in range(levels):
+        inner = nir.NIRGraph({"x": inp(3), "g": inner, "y": out(2)}, [("x", "g"), ("g", "y")], type_check=False)
+    return inner
+
+
+def test_graphs_in_one_another_are_bounded_before_nir_reads_them(tmp_path, monkeypatch):
+    """nir reads them by recursion; 31 levels are read, and no file of more reaches it."""
+    nir.write(tmp_path / "a.nir", in_one_another(30))
+    assert len(files.read(tmp_path / "a.nir").nodes) > 2
+    nir.write(tmp_path / "a.nir", in_one_another(31))
+    monkeypatch.setattr(nir, "dict2NIRNode", lambda *args: pytest.fail("nir read it"))
+    monkeypatch.setattr(nir.serialization, "hdf2dict", lambda *args: pytest.fail("nir read it"))
+    with pytest.raises(BadInputError, match="is nested more than 64 groups deep, the limit") as caught:
+        files.read(tmp_path / "a.nir")
+    assert "\n" not in str(caught.value)

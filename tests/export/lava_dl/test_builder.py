@@ -253,6 +253,11 @@ REFUSED: dict[str, tuple[Layers, str]] = {
         [inp(3, **neuron(i=1024)), dense(W)],
         r"layer 0 \(input\): neuron/iDecay is 1024: SLAYER filters the input",
     ),
+    "input's neurons": ([inp(1 << 31, **neuron()), dense(W)], "has 2,147,483,648 values, the limit is 1,048,576"),
+    "input's bias": (
+        [inp(100_000, bias=[1], **neuron()), dense(W)],
+        "an input with neurons and a bias has 100,000 values, the limit is 4,096; leave its neurons out",
+    ),
     "input's weights": (
         [inp(3, weight=[1, 2, 3], **neuron()), dense(W)],
         "weight or bias of the input has more than one value",
