@@ -23,12 +23,14 @@ from mksgn.bench.sweep.grid import read
 from mksgn.bench.sweep.pareto import rows
 from mksgn.bench.sweep.sweep import sweep
 from mksgn.common.errors import BadInputError
+from mksgn.common.lock import locked
 from mksgn.deploy.run_folder import environment
 from mksgn.export.graph import files
 from mksgn.train.datasets import open_source
 from mksgn.train.datasets.arrays import open_arrays
 from tests.support import graphs as net
 from tests.support.bench_runs import without_times
+from tests.support.full_disk import content_of, full_disk
 from tests.support.sweep_grids import GRID
 
 
@@ -149,6 +151,18 @@ def test_a_finished_sweep_starts_no_cluster(folder, one_worker, monkeypatch):
     other = read(folder / "grid.yaml").model_copy(update={"limit": 6})
     with pytest.raises(BadInputError, match="begun with limit 12, now 6"):
         sweep(other, out, resume=True)
+
+
+def test_a_sweep_stays_while_another_writes_and_on_a_full_disk(folder, one_worker, tmp_path, in_this_process):
+    grid, out = read(folder / "half.yaml"), tmp_path / "out"
+    shutil.copytree(one_worker[0], out)
+    before = content_of(out)
+    with locked(out), pytest.raises(BadInputError, match="writes into it; wait until it ends"):
+        sweep(grid, out, overwrite=True)
+    with full_disk(), pytest.raises((BadInputError, OSError), match="File too large"):
+        sweep(grid, out, overwrite=True)
+    kept = content_of(out)
+    assert {name: kept[name] for name in before} == before
 
 
 def test_an_error_of_a_task_reaches_the_user(folder, tmp_path, in_this_process):
