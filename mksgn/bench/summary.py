@@ -40,7 +40,7 @@ def show(record: Record, torch_top1: float | None) -> None:
         spread = f" ({execution.seconds_min:.1f} to {execution.seconds_max:.1f} s in {execution.repeats} repetitions)"
     speed = f"{execution.seconds:.1f} s{spread}, {execution.clips_per_second:.1f} {record.unit}s/s"
     output.print(
-        f"latency: {counted(execution.latency_steps, 'step')}; simulated on this host in {speed}, start included"
+        f"latency: {counted(execution.latency_steps, 'step')} to the first output; simulated on this host in {speed}, start included"
     )
 
 

@@ -30,7 +30,7 @@ def test_accuracies_counts_claims_and_parity_have_a_line_each(capsys):
         "parity against torch: 0 mismatches in 4,800 decisions",
         "placement: 5 cores on 1 chip; fits what is published of loihi2; NOT CHECKED, no limit published: output axons "
         "per core",
-        "latency: 3 steps; simulated on this host in 2.0 s (1.9 to 2.5 s in 3 repetitions), 2.0 clips/s, start included",
+        "latency: 3 steps to the first output; simulated on this host in 2.0 s (1.9 to 2.5 s in 3 repetitions), 2.0 clips/s, start included",
     ):
         assert line in text
     assert not any("NW-UCLA" in line for line in text)  # of other data: this run has no figure for it
@@ -87,5 +87,7 @@ def test_a_single_clip_and_no_accuracy(capsys):
     run["execution"] |= {"repeats": 1, "latency_steps": 1}
     text = lines(capsys, run)
     assert text[0].startswith("per clip, over 1 clip of synthetic")
-    assert text[-1] == "latency: 1 step; simulated on this host in 2.0 s, 2.0 clips/s, start included"
+    assert (
+        text[-1] == "latency: 1 step to the first output; simulated on this host in 2.0 s, 2.0 clips/s, start included"
+    )
     assert not any("top-1" in line or "parity" in line for line in text)

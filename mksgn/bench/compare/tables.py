@@ -104,11 +104,14 @@ def sentences(comparison: Comparison) -> list[str]:
 
 
 def _grids(comparison: Comparison, verdicts: Sequence[Verdict]) -> Iterator[Grid]:
+    runs = f"a: {comparison.names[0]}, b: {comparison.names[1]}"
     conditions = [(c.name, _short(c.a), _short(c.b)) for c in comparison.conditions if not c.same]
     if conditions:
-        yield Grid("conditions that differ", ("", "a", "b"), conditions)
+        yield Grid(f"conditions that differ ({runs})", ("condition", "a", "b"), conditions)
     figures = (*comparison.metrics, *comparison.energies)
-    yield Grid(f"per {comparison.unit}", ("", "a", "b", "change", "rise"), [_row(value) for value in figures])
+    yield Grid(
+        f"per {comparison.unit} ({runs})", ("figure", "a", "b", "change", "rise"), [_row(value) for value in figures]
+    )
     dropped = comparison.dropped_classes
     if dropped:
         yield Grid("recall that dropped", ("class", "a", "b", "change"), [_row(value)[:4] for value in dropped])
@@ -117,7 +120,7 @@ def _grids(comparison: Comparison, verdicts: Sequence[Verdict]) -> Iterator[Grid
         yield Grid("layers that differ", LAYER_HEADINGS, layers)
     if verdicts:
         rows = [(verdict.bound, "kept" if verdict.kept else "MISSED", verdict.text) for verdict in verdicts]
-        yield Grid("bounds", ("bound", "", "number against limit"), rows)
+        yield Grid("bounds", ("bound", "verdict", "number against limit"), rows)
 
 
 def _layer_row(layer: LayerDifference) -> tuple[str, ...]:
@@ -140,11 +143,11 @@ def _layer_row(layer: LayerDifference) -> tuple[str, ...]:
 
 def _row(value: Difference) -> tuple[str, ...]:
     a, b = (NONE if x is None else f"{'≥ ' if value.bound else ''}{_number(x)}" for x in (value.a, value.b))
-    unit = f" ({value.unit})" if value.unit and not value.unit.startswith(("per ", "mJ per ", "recall")) else ""
+    unit = value.unit.partition(" per ")[0] if value.unit and not value.unit.startswith(("per ", "recall")) else ""
     change = NONE if value.change is None else "0"
     if value.change:
         change = f"{value.change:+,{'.0f' if abs(value.change) >= 1e4 else '.4g'}}"
-    return (value.name + unit, a, b, change, _percent(value))
+    return (f"{value.name} ({unit})" if unit else value.name, a, b, change, _percent(value))
 
 
 def _number(value: float | None) -> str:
