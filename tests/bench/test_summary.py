@@ -30,7 +30,8 @@ def test_accuracies_counts_claims_and_parity_have_a_line_each(capsys):
         "parity against torch: 0 mismatches in 4,800 decisions",
         "placement: 5 cores on 1 chip; fits what is published of loihi2; NOT CHECKED, no limit published: output axons "
         "per core",
-        "latency: 3 steps to the first output; simulated on this host in 2.0 s (1.9 to 2.5 s in 3 repetitions), 2.0 clips/s, start included",
+        "latency: 3 steps to the first output; simulated on this host in 2.0 s (1.9 to 2.5 s in 3 repetitions), 2.0 clips/s, "
+        "start included",
     ):
         assert line in text
     assert not any("NW-UCLA" in line for line in text)  # of other data: this run has no figure for it
