@@ -60,6 +60,7 @@ def ablate(
     split: Annotated[str | None, typer.Option()] = None,
     out: Annotated[Path, typer.Option(help="folder with a folder per training")] = Path("runs/ablation"),
     seeds: Annotated[int, typer.Option(help="0 … N - 1, each for every variant", min=1)] = 3,
+    limit: Annotated[int | None, typer.Option(help="clips of each training, at most", min=1)] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     processes: Annotated[int, typer.Option(help="trainings at a time, a thread each", min=1)] = 1,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="for every training")] = None,
@@ -74,6 +75,7 @@ def ablate(
     """
     common = [configuration, "--data", data, "--device", device, "--resume"]
     common += [] if split is None else ["--split", split]
+    common += [] if limit is None else ["--limit", str(limit)]
     common += [] if epochs is None else ["--epochs", str(epochs)]
     for change in changes or ():
         common += ["--set", change]
