@@ -73,8 +73,8 @@ test-lava-dl: setup-lava-dl
 
 # Without Lava: our files in SpikingJelly, snnTorch and norse, six frameworks' networks here, and the commands. What
 # neither depends on a framework nor on Lava runs in test-all alone. TIER= runs everything.
-INTEROP_TESTS := tests/export/graph tests/export/lowering tests/export/onnx tests/export/verification tests/export/test_cli.py \
-	$(wildcard tests/deploy/test_*.py) tests/bench/test_any_graph.py tests/bench/test_neurobench.py \
+INTEROP_TESTS := tests/export/graph/test_integration.py tests/export/lowering tests/export/verification/test_simulators.py \
+	tests/export/test_cli.py $(wildcard tests/deploy/test_*.py) tests/bench/test_any_graph.py tests/bench/test_neurobench.py \
 	tests/bench/test_syn_ops_of_frameworks.py tests/bench/test_tonic.py \
 	tests/train/test_benchmark.py tests/test_examples.py tests/test_imports.py
 test-interop: export MKSGN_INTEROP = 1

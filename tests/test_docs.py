@@ -3,15 +3,15 @@
 import ast
 import importlib.util
 import re
-import runpy
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from mksgn.bench.sweep import grid
 from scripts.commands_page import page as commands_page
 from scripts.docs_site import IN_NAV, indented, notebook_parts
-from tests.support import pages
+from tests.support import example_programs, pages
 from tests.support.paths import DOCS, EXAMPLES, ROOT
 
 PAGES = pages.pages()
@@ -154,8 +154,10 @@ def left_out(command: str) -> bool:
 
 
 def follow(names: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do what pages say, in order and in one folder: files, commands, programs, and Python in one namespace a page."""
-    (folder / "examples").symlink_to(EXAMPLES)
+    """Do what pages say, in order and in one folder: files, commands, programs, whose results are checked too, and
+    Python in one namespace a page."""
+    if not (folder / "examples").exists():
+        (folder / "examples").symlink_to(EXAMPLES)
     (folder / "tests").symlink_to(ROOT / "tests")
     monkeypatch.chdir(folder)
     done = 0
@@ -167,7 +169,7 @@ def follow(names: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
             elif step.kind == "python":
                 exec(compile(step.text, name, "exec"), namespace)
             elif step.kind == "program":
-                runpy.run_path(step.text, run_name="__main__")
+                example_programs.run(step.text, folder)
             elif not left_out(step.text):
                 pages.call(step.text)
             done += 1
@@ -179,21 +181,29 @@ def test_a_page_runs_as_written(name, tmp_path, monkeypatch):
     follow([name], tmp_path, monkeypatch)
 
 
+def test_the_readme_runs_all_commands_of_the_first_page():
+    """docs/index.md has two of them, which are not run twice."""
+    assert 2 == len(pages.commands(DOCS / "index.md")) == len([*pages.steps(DOCS / "index.md")])
+    assert set(pages.commands(DOCS / "index.md")) < set(pages.commands(ROOT / "README.md"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "names",
-    [
-        ["README.md"],
-        ["docs/index.md"],
-        ["docs/tutorial.md"],
-        ["docs/own-network.md", "docs/own-energy-model.md"],
-        ["docs/own-data.md"],
-        ["docs/cluster.md"],
-    ],
+    [["README.md"], ["docs/tutorial.md"], ["docs/own-network.md", "docs/own-energy-model.md"], ["docs/own-data.md"]],
     ids=lambda names: names[-1],
 )
 def test_longer_pages_run_as_written(names, tmp_path, monkeypatch):
-    if names == ["docs/cluster.md"]:
-        pytest.importorskip("distributed", reason="sweeps need the extra mksgn[sweep]")
     follow(names, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_page_of_clusters_runs_as_written(tmp_path, monkeypatch):
+    """On 4 of the 16 points of its grid."""
+    pytest.importorskip("distributed", reason="sweeps need the extra mksgn[sweep]")
+    assert grid.size(grid.read(EXAMPLES / "grid.yaml")) == 16
+    pages.copy_examples(tmp_path, "grid.yaml", steps=[2], bits=[4])
+    follow(["docs/cluster.md"], tmp_path, monkeypatch)
+    assert len([*(tmp_path / "runs" / "sweep" / "points").iterdir()]) == 4

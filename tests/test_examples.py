@@ -4,18 +4,16 @@ import importlib.util
 import json
 import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from mksgn.bench import load
-from mksgn.deploy.backends import lava_installed
+from tests.support import example_programs, pages
+from tests.support.example_programs import python
 from tests.support.paths import EXAMPLES, ROOT
 
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 PROGRAMS = sorted(EXAMPLES.rglob("*.py"))
+OWN_CHIP = "examples/own_chip/place.py"
 NOTEBOOK_BYTES = 300_000
 MACHINE = re.compile(r"/(home|root|tmp|Users|usr|opt|work)/|\\\\Users|site-packages")
 
@@ -35,15 +33,6 @@ program = compile_graph(own["graph_of"](net), precision="float", analog=("input"
 ours = run(program, np.repeat(images[:, None].numpy(), steps, 1)).outputs["output"].astype(bool)
 print("decisions that differ:", int((ours != theirs).sum()), "of", theirs.size, theirs.any())
 """
-
-
-def python(folder: Path, *arguments: object) -> str:
-    """Run Python in a folder with the package on its path; return what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_the_page_of_examples_lists_them_all():
@@ -101,54 +90,19 @@ def test_a_notebook_runs_and_prints_what_it_stores(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_own_network_is_right_in_integers(tmp_path):
-    """In torch, in float, in eight bits, and in Lava where it is; then the output spike by spike against torch's."""
-    printed = python(tmp_path, EXAMPLES / "own_network.py")
-    top1 = {
-        name: float(value) for name, value in re.findall(r"^(torch|float|fixed|Lava) ([0-9.]+)%", printed, re.MULTILINE)
-    }
-    assert top1["torch"] == top1["float"] > 90
-    assert abs(top1["fixed"] - top1["float"]) < 2
-    assert top1.get("Lava", top1["fixed"]) == top1["fixed"]
-    assert ("Lava" in top1) == lava_installed()
-    record = load(tmp_path / "runs" / "own_network" / "fixed")
-    assert record.execution.compiling == {"analog": ["input"]}
-    # a decay of 7/8 is truncated at every step on the chip, and not in the reference
-    assert record.parity.mismatches == record.parity.rounding < 100
-    assert {path.name for path in (tmp_path / "runs" / "own_network").iterdir()} == {"fixed", "net.nir", "samples.npz"}
-
-
-@pytest.mark.slow
 def test_own_network_decides_as_its_framework_does(tmp_path):
     """With snnTorch, where it is installed (make test-interop), and else with the neuron in plain torch."""
     assert bool(importlib.util.find_spec("snntorch")) or "MKSGN_INTEROP" not in os.environ
     assert python(tmp_path, "-c", DECISIONS, EXAMPLES / "own_network.py") == "decisions that differ: 0 of 48000 True\n"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_mksgn_recognises_the_synthetic_actions_in_integers(tmp_path):
-    assert (EXAMPLES / "demo" / "model.pt").stat().st_size < 1_000_000
-    printed = python(tmp_path, EXAMPLES / "mksgn_clips.py")
-    record = load(tmp_path / "runs" / "mksgn_clips")
-    assert record.accuracy.top1 >= 0.95
-    assert record.parity.mismatches == 0
-    assert record.totals.syn_ops == 2802875.85
-    assert "0 of 10,352,000 decisions differ from torch" in printed
-    has_lava = lava_installed()
-    assert ("Lava: 0 of 20,704,000 decisions differ from emulator, torch" in printed) == has_lava
+def test_every_program_is_run_and_checked_by_the_readme_or_here():
+    programs = {path.relative_to(ROOT).as_posix() for path in PROGRAMS}
+    in_readme = [step.text for step in pages.steps(ROOT / "README.md") if step.kind == "program"]
+    assert sorted([*in_readme, OWN_CHIP]) == sorted(programs) == sorted(example_programs.CHECKS)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_network_is_placed_priced_and_timed_on_the_own_chip(tmp_path):
-    printed = python(tmp_path, EXAMPLES / "own_chip" / "place.py")
-    record = load(tmp_path / "runs" / "own_chip")
-    assert record.placement.chip == "our-chip"
-    assert record.placement.fit.unchecked == ("synaptic delay",)
-    (timing,) = (each for each in record.timing if each.model == "our-chip-clock")
-    assert (timing.chip, timing.placements[0].cores) == ("our-chip", record.placement.cores)
-    energy = next(each for each in record.energy if each.model == "our-chip-a0-slopes")
-    assert f"{energy.total_mJ:.6f} mJ per clip" in printed
-    assert f"{record.placement.cores} cores on {record.placement.chips} chips" in printed
+    example_programs.run(OWN_CHIP, tmp_path)

@@ -12,6 +12,7 @@ pytest.importorskip("psutil")
 
 from mksgn.deploy import run
 from scripts import soak
+from tests.support.bench_runs import student_files
 
 
 def test_threads_and_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -57,11 +58,17 @@ def test_starts_and_stops_of_lava(monkeypatch: pytest.MonkeyPatch) -> None:
     assert figures["decisions"] > 0
 
 
+@pytest.fixture
+def small_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A smaller network than the demo's: two processes beside each other are tested, and not what they compute."""
+    monkeypatch.setattr(soak, "DEMO", student_files(tmp_path).with_name("model.pt"))
+
+
 @pytest.mark.slow
 def test_clips_take_no_memory() -> None:
     assert soak.many_clips(40)["findings"] == []
 
 
 @pytest.mark.slow
-def test_two_demos_side_by_side() -> None:
+def test_two_demos_side_by_side(small_demo) -> None:
     assert soak.side_by_side(3, "emulator")["findings"] == []

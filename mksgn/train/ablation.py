@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from mksgn.common.console import new_app, output, run_app
-from mksgn.common.counts import MOST_EPOCHS, MOST_PROCESSES, MOST_REPEATS, count
+from mksgn.common.counts import MOST_EPOCHS, MOST_PROCESSES, MOST_REPEATS, MOST_SAMPLES, count
 from mksgn.common.errors import BadInputError, MksgnError
 from mksgn.train import checkpoint
 from mksgn.train.describe import learnt
@@ -61,6 +61,7 @@ def ablate(
     split: Annotated[str | None, typer.Option()] = None,
     out: Annotated[Path, typer.Option(help="folder with a folder per training")] = Path("runs/ablation"),
     seeds: Annotated[int, count(most=MOST_REPEATS, help="0 … N - 1, each for every variant")] = 3,
+    limit: Annotated[int | None, count(most=MOST_SAMPLES, help="clips of each training, at most")] = None,
     epochs: Annotated[int | None, count(most=MOST_EPOCHS, help="of each training; default: the config's")] = None,
     processes: Annotated[int, count(most=MOST_PROCESSES, help="trainings at a time, a thread each")] = 1,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="for every training")] = None,
@@ -75,6 +76,7 @@ def ablate(
     """
     common = [configuration, "--data", data, "--device", device, "--resume"]
     common += [] if split is None else ["--split", split]
+    common += [] if limit is None else ["--limit", str(limit)]
     common += [] if epochs is None else ["--epochs", str(epochs)]
     for change in changes or ():
         common += ["--set", change]

@@ -1,6 +1,5 @@
 """mksgn/bench/folder: what a new run deletes, and a report whose packages are not installed."""
 
-import subprocess
 import sys
 
 import pytest
@@ -36,14 +35,3 @@ def test_a_report_without_its_packages_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(BadInputError, match=r"pip install 'mksgn\[report\]'"):
         write_reports(tmp_path)
-
-
-@pytest.mark.slow
-def test_a_run_needs_none_of_the_extras():
-    """torch imports jinja2 by itself, so the modules that need it are looked for instead."""
-    code = (
-        "import sys; import mksgn.bench.run; print(sorted(sys.modules.keys() & "
-        "{'PIL', 'matplotlib', 'distributed', 'mksgn.bench.report.page', 'mksgn.bench.report.markdown'}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -225,15 +225,24 @@ except BadInputError as error:
 """
 
 
+def zeros(mebibytes: int) -> bytes:
+    """What zlib makes of so many zeros, but that each mebibyte, with the same bytes as any other, is compressed once."""
+    packer, mebibyte = zlib.compressobj(9), bytes(1 << 20)
+    first, other = (packer.compress(mebibyte) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    checksum = (mebibytes << 20) % 65521 << 16 | 1  # Adler-32 of zeros
+    return first + (mebibytes - 1) * other + b"\x03\x00" + checksum.to_bytes(4, "big")
+
+
+def test_the_zeros_of_a_bomb_are_what_a_reader_would_get():
+    assert zlib.decompress(zeros(70)) == bytes(70 << 20)
+
+
 def bomb(path: Path, kind: str) -> None:
     """Write 3 MB that become 3 GB."""
     with h5py.File(path, "w") as file:
         if kind == "one chunk":
             chunk = file.create_dataset("x", (1024,), "i1", chunks=(1024,), compression="gzip")
-            packer = zlib.compressobj(9)
-            mebibyte = bytes(1 << 20)
-            content = b"".join(packer.compress(mebibyte) for _ in range(3000)) + packer.flush()
-            chunk.id.write_direct_chunk((0,), content)
+            chunk.id.write_direct_chunk((0,), zeros(3000))
         elif kind == "chunks":
             values = file.create_dataset("x", (3000, 1 << 20), "i1", chunks=(1, 1 << 20), compression="gzip")
             content = zlib.compress(bytes(1 << 20), 9)

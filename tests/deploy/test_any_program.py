@@ -37,7 +37,7 @@ def same_counts(expected: Execution, actual: Execution) -> None:
             np.testing.assert_array_equal(b, a, err_msg=f"{name}.{field.name}")
 
 
-@settings(RANDOM, max_examples=examples(25, 3))
+@settings(RANDOM, max_examples=examples(15, 3))
 @given(random_programs())
 def test_fused_lava_equals_the_emulator(network):
     program = compiled(network)

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from mksgn.common.errors import MksgnError
-from tests.support.paths import ROOT
+from tests.support.paths import EXAMPLES, ROOT
 
 STAGES = ("train", "export", "deploy", "bench")
 _FENCED = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -86,6 +88,19 @@ def call(command: str, codes: Mapping[str, int] = {}) -> str:
     expected = next((code for part, code in codes.items() if part in command), 0)
     assert code == expected, f"{command}\n{done.output}\n{done.exception!r}"
     return done.output
+
+
+def copy_examples(folder: Path, grid: str, **axes: list[Any]) -> None:
+    """Copy examples/ into a folder, for a page that sweeps one of its grids: there these axes are shorter.
+
+    What a sweep does for a point does not depend on their number, which tests/bench/sweep varies.
+    """
+    shutil.copytree(EXAMPLES, folder / "examples", ignore=shutil.ignore_patterns("__pycache__", "runs"))
+    content = yaml.safe_load((folder / "examples" / grid).read_text(encoding="utf-8"))
+    for name, values in axes.items():
+        assert set(values) < set(content["axes"][name])
+        content["axes"][name] = values
+    (folder / "examples" / grid).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def links(page: Path) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from mksgn.train import checkpoint
-from mksgn.train.ablation import VARIANTS, Variant, table
+from mksgn.train.ablation import VARIANTS, Variant, main, table
 from mksgn.train.config import load
 
 pytestmark = pytest.mark.slow
@@ -17,6 +17,7 @@ TINY = (
     "student: {frames: 4, stream_channels: 2, widths: [4, 8], heads: 2, kernel: 3}\n"
     "teacher: {frames: 4, widths: [4, 4, 4, 4, 4, 4, 4, 4, 4, 4], kernel: 3}\nepochs: 1\nbatch: 16\n"
 )
+LIMIT = ("--limit", 24)  # two batches: which trainings there are is tested, and not what they learn
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +25,26 @@ def done(tmp_path_factory):
     """Two variants, one seed; the command's output and its folder."""
     folder = tmp_path_factory.mktemp("ablation")
     (folder / "tiny.yaml").write_text(TINY)
-    options = ["--out", folder / "runs", "--seeds", 1, "--only", "distilled", "--only", "without attention"]
+    options = ["--out", folder / "runs", "--seeds", 1, *LIMIT, "--only", "distilled", "--only", "without attention"]
     return ablate(folder, *options), folder
 
 
 def ablate(folder, *options):
     command = [sys.executable, "-m", "mksgn.train.ablation", str(folder / "tiny.yaml"), *map(str, options)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def ablate_here(monkeypatch, capfd):
+    """The command in this process, which need not import torch once more; its trainings are processes as ever."""
+
+    def run(folder, *options):
+        monkeypatch.setattr(sys, "argv", ["mksgn.train.ablation", str(folder / "tiny.yaml"), *map(str, options)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capfd.readouterr()
+
+    return run
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.folder)
@@ -53,22 +67,23 @@ def test_a_row_per_variant(done):
     assert (folder / "runs" / "teacher" / "teacher.pt").is_file()
 
 
-def test_what_is_done_is_not_done_again(done):
+def test_what_is_done_is_not_done_again(done, ablate_here):
     result, folder = done
     written = {path: path.read_text() for path in (folder / "runs").glob("*/seed0/metrics.jsonl")}
-    again = ablate(folder, "--out", folder / "runs", "--seeds", 1, "--only", "without attention")
-    assert again.returncode == 0, again.stderr
+    options = ("--out", folder / "runs", "--seeds", 1, *LIMIT, "--only", "without attention")
+    code, printed, errors = ablate_here(folder, *options)
+    assert code == 0, errors
     assert {path: path.read_text() for path in written} == written  # seconds too: no epoch was run
     row = next(line for line in result.stdout.splitlines() if line.startswith("| without attention"))
-    assert row.split(" | ")[:4] == again.stdout.splitlines()[-1].split(" | ")[:4]
+    assert row.split(" | ")[:4] == printed.splitlines()[-1].split(" | ")[:4]
 
 
-def test_a_training_that_fails_is_named(tmp_path):
+def test_a_training_that_fails_is_named(tmp_path, ablate_here):
     (tmp_path / "tiny.yaml").write_text("epochs: none\n")
-    result = ablate(tmp_path, "--out", tmp_path / "runs", "--only", "complete")
-    assert result.returncode == 2
-    assert "mksgn.train" in result.stderr
-    assert "config: epochs: Input should be a valid integer" in result.stderr
+    code, _, errors = ablate_here(tmp_path, "--out", tmp_path / "runs", "--only", "complete")
+    assert code == 2
+    assert "mksgn.train" in errors
+    assert "config: epochs: Input should be a valid integer" in errors
 
 
 def test_a_variant_without_a_training_has_no_row(tmp_path):

@@ -4,8 +4,6 @@ threads and forked processes."""
 import copy
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -189,9 +187,3 @@ def test_a_process_forked_after_the_pool_was_made_does_not_hang(monkeypatch):
         signal.alarm(60)  # kills a child that hangs
         os._exit(0 if fused._pool is None and torch.equal(LIF()(x), expected) else 1)
     assert os.waitpid(child, 0)[1] == 0
-
-
-@pytest.mark.slow
-def test_importing_the_package_does_not_import_numba():
-    code = "import sys, mksgn.train.student; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

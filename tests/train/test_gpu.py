@@ -18,10 +18,10 @@ from mksgn.train.neurons import _LIFSequence
 
 torch.manual_seed(0)
 for steps in (1, 3, 4):
-    for own, other in ((steps, 0), (1, 0), (steps, steps), (1, steps), (steps, 1), (1, 1)):
+    for own, other in dict.fromkeys([(steps, 0), (1, 0), (steps, steps), (1, steps), (steps, 1), (1, 1)]):
         for rates in (False, True)[: 2 if max(own, other) == 1 else 1]:
             for threshold, tau in ((1.0, 2.0), (0.7, 4.0)):
-                currents = [(2 * torch.randn(n, 2, 3, 700) + 0.7).requires_grad_() for n in (own, other) if n]
+                currents = [(2 * torch.randn(n, 2, 3, 350) + 0.7).requires_grad_() for n in (own, other) if n]
                 spikes = gpu_lif(currents, steps, tau, torch.tensor(threshold), 4.0, rates=rates)
                 total = sum(x.expand(steps, *x.shape[1:]) for x in currents)
                 expected = _LIFSequence.apply(total, tau, torch.tensor(threshold), 4.0)
