@@ -79,8 +79,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
-    # What has a time limit of its own takes longest. It comes first, so that no worker is alone with it at the end.
-    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+    # Files with a time limit of their own take longest. They come first, so that no worker is alone with one at the end; a
+    # file's tests stay together, because they share what its fixtures make.
+    long = {item.path for item in items if item.get_closest_marker("timeout")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 def pytest_collection_finish() -> None:

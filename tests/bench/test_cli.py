@@ -204,7 +204,8 @@ def test_a_chip_of_a_file_is_placed_on_and_checked_with_its_file(command, model,
     again = command(*run, "--chip-file", tmp_path / "other.yaml", "--resume", code=2)
     assert "begun with chip_limits" in again
     (tmp_path / "known.yaml").write_text(CHIP.read_text().replace("name: our-chip", "name: loihi2"))
-    assert "a chip named 'loihi2' exists already" in command(*run, "--chip-file", tmp_path / "known.yaml", code=2)
+    taken = command(*run, "--chip-file", tmp_path / "known.yaml", "--overwrite", code=2)
+    assert "a chip named 'loihi2' exists already" in taken
 
 
 def test_a_run_that_exceeds_its_chip_says_so(command, model, tmp_path):
