@@ -5,6 +5,7 @@ Each case is a process of its own: the help of a command and of its sub-commands
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from mksgn.deploy.placement.chips import CHIPS
 from mksgn.train.choices import PRESET_NAMES, SOURCE_FORMS
 from mksgn.train.config import PRESETS
 from mksgn.train.datasets import SOURCES
+from tests.support.paths import ROOT
 
 # Top names of what a command works with: our dependencies, and what they bring, but typer, rich and yaml. Some versions of
 # typer read a sub-command's name with pydantic.
@@ -74,11 +76,29 @@ def test_help_imports_nothing_heavy(stage: str) -> None:
 )
 def test_a_finished_folder_is_refused_before_anything_heavy_is_imported(stage, words, held, tmp_path) -> None:
     (tmp_path / held).write_text("{}")
-    call = (f"mksgn-{stage}", *words, "-o", str(tmp_path))
+    call = (f"mksgn-{stage}", *words, "-o", str(tmp_path))  # the folder comes before the model, which is not there
     code = RUN.format(heavy=HEAVY, calls=[call], start=stage)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert json.loads(done.stdout) == [[2, "", []]]
     assert f"{tmp_path}: holds a finished " in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "words", "remedy"),
+    [
+        ("export", ("absent.pt", "-o", "absent.nir"), "make one with mksgn-train --out DIR"),
+        ("deploy", ("absent.nir", "--data", "synthetic"), "make one with mksgn-export model.pt --to nir"),
+        ("bench", ("run", "absent.nir", "--data", "synthetic"), "make one with mksgn-export model.pt --to nir"),
+    ],
+)
+def test_a_model_that_is_not_there_is_refused_before_anything_heavy_is_imported(stage, words, remedy, tmp_path) -> None:
+    code = RUN.format(heavy=HEAVY, calls=[(f"mksgn-{stage}", *words)], start=stage)
+    call = [sys.executable, "-c", code]
+    place = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+    done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False, **place)
+    assert json.loads(done.stdout) == [[2, "", []]]
+    assert f"absent.{'pt' if stage == 'export' else 'nir'}: no such file; {remedy}" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

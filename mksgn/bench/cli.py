@@ -28,6 +28,7 @@ from mksgn.bench.options import (
 from mksgn.common.console import Json, importing, new_app, output, print_json, run_app, wrote
 from mksgn.common.counts import MOST_PROCESSES, MOST_REPEATS, MOST_SAMPLES, MOST_SEED, MOST_STEPS, count
 from mksgn.common.extras import require
+from mksgn.common.replacement import require_file
 from mksgn.deploy.backends import backend_or_default
 from mksgn.deploy.options import (
     Analog,
@@ -44,6 +45,7 @@ from mksgn.deploy.options import (
     TimeStep,
     VInit,
 )
+from mksgn.export.choices import NO_GRAPH
 from mksgn.train.options import Split
 
 NAME = "mksgn-bench"
@@ -98,6 +100,7 @@ def run(
     Example: mksgn-bench run net.nir --data npz:samples.npz --calibration npz:samples.npz --steps 12 --analog input
     """
     run_files.RUN.check(out, resume=resume, overwrite=overwrite)
+    require_file(model, NO_GRAPH)
     with importing(NAME):
         from mksgn.bench import folder, summary
         from mksgn.bench.accuracy import torch_accuracy
@@ -117,16 +120,14 @@ def run(
     chips, balance = known_chips(chip_file or ()), place == "balanced"
     options = EvaluationOptions(chip, models, published_claims(claims or ()), chips, times, balance)
     compiling = Reading(dt, if_dt, reset, v_init, integration, spike_delay, tuple(analog or ()))
-    executes = backend_or_default(backend)
-    settings = Settings(executes, precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
+    settings = Settings(backend_or_default(backend), precision, compare, repeat, Decoding.of(decode), compiling)  # type: ignore[arg-type]
     samples = open_samples(data, split=split, limit=limit, seed=seed, steps=steps)
     for note in samples.notes:
         output.print(note)
     given = None if calibration is None else calibration_arrays(model, calibration, split)
-    drawn = None if is_array_source(data) else seed
     record = bench(
-        model, samples, out, settings,
-        seed=drawn, options=options, resume=resume, overwrite=overwrite, shard=shard, steps=steps, calibration=given,
+        model, samples, out, settings, seed=None if is_array_source(data) else seed, options=options, resume=resume,
+        overwrite=overwrite, shard=shard, steps=steps, calibration=given,
     )  # fmt: skip
     if as_json:
         print_json(record.model_dump(mode="json", by_alias=True))

@@ -16,7 +16,7 @@ from pathlib import Path
 from mksgn.common.errors import BadInputError
 from mksgn.common.lock import locked
 from mksgn.common.quoting import quoted
-from mksgn.common.reading import read_text
+from mksgn.common.reading import open_file, read_text
 from mksgn.common.writing import is_folder, is_temporary, remove, remove_temporaries, replacing, to_disk
 
 KINDS = ("training", "run", "deployment", "report", "sweep")
@@ -184,6 +184,20 @@ def settle(folder: Path) -> None:
     if any(os.path.lexists(_complete(folder, kind)) for kind in KINDS):
         with locked(folder):
             _settle(folder)
+
+
+def require_file(path: Path, remedy: str) -> None:
+    """Refuse a file that could not be opened, before anything slow begins.
+
+    Args:
+        path: The file, which a set that a killed process completed may bring.
+        remedy: What to do where there is no such file.
+
+    Raises:
+        BadInputError: As `open_file` and `settle` do.
+    """
+    settle(path.parent)
+    open_file(path, None, remedy).close()
 
 
 def _settle(folder: Path) -> None:

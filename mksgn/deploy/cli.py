@@ -8,6 +8,7 @@ import typer
 from mksgn.common.choices import choice
 from mksgn.common.console import DescribeJson, importing, new_app, print_json, run_app
 from mksgn.common.counts import MOST_SAMPLES, MOST_SEED, MOST_STEPS, count
+from mksgn.common.replacement import require_file
 from mksgn.deploy import run_files
 from mksgn.deploy.backends import backend_or_default
 from mksgn.deploy.choices import PASS_NAMES
@@ -27,6 +28,7 @@ from mksgn.deploy.options import (
     TimeStep,
     VInit,
 )
+from mksgn.export.choices import NO_GRAPH
 from mksgn.train.options import Split, device_option
 
 NAME = "mksgn-deploy"
@@ -108,6 +110,7 @@ def deploy(
         raise DeployError("--json prints the description of --describe; give both")
     runs = data is not None or inputs is not None
     simulator = run_files.check(out, to, runs=runs, overwrite=overwrite)
+    require_file(model, NO_GRAPH)
     with importing(NAME):
         from mksgn.deploy import arrays, compile_graph
         from mksgn.deploy import command as work

@@ -32,3 +32,6 @@ SIMULATORS = {  # of --against, and how each is installed
     "norse": "pip install norse",
     "onnxruntime": "pip install 'mksgn[onnx]'",
 }
+NO_GRAPH = (
+    "make one with mksgn-export model.pt --to nir, or with your framework's exporter to NIR"  # where there is no file
+)

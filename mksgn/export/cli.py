@@ -8,8 +8,9 @@ import typer
 from mksgn.common.choices import choice, open_choice
 from mksgn.common.console import importing, new_app, run_app
 from mksgn.common.counts import MOST_SAMPLES, MOST_STEPS, count
+from mksgn.common.replacement import require_file
 from mksgn.export.choices import EULER, FORMATS, INTEGRATIONS, PROFILES, RESETS, SIMULATORS, SPIKE_DELAYS, V_INITS, ZERO
-from mksgn.train.choices import BITS
+from mksgn.train.choices import BITS, NO_MODEL
 from mksgn.train.options import Split
 
 NAME = "mksgn-export"
@@ -84,6 +85,7 @@ def export(
     Example: mksgn-export any.nir --to nir --quantize 8 --calibration npz:samples.npz
     """
     options = dict(locals())
+    require_file(model, NO_MODEL)
     with importing(NAME):
         from mksgn.export import command
     command.run(command.Options(**options))

@@ -106,8 +106,6 @@ def _check(options: Options) -> None:
     if options.simulators and not options.verify_clips:
         raise ExportError("--against compares executions on clips; say on how many, e.g. --verify 10")
     simulators.check(options.simulators)
-    if not options.model.is_file():
-        raise ExportError(f"{options.model}: no such file; make one with mksgn-train --out DIR")
     if options.path.resolve() == options.model.resolve():
         raise ExportError(f"{options.path}: would overwrite the model itself; name another file with -o")
     targets.check(options.path, options.to, verifies=options.verify_clips > 0, overwrite=options.overwrite)

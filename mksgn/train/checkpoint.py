@@ -15,12 +15,12 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.common.quoting import printable
-from mksgn.common.replacement import settle
+from mksgn.common.replacement import require_file
 from mksgn.common.schemas import check_schema
 from mksgn.common.validation import NO_OTHER_ENTRIES, Integer, Real, plain, raising_bad_input
 from mksgn.common.writing import replacing_file
 from mksgn.train import torch_file
-from mksgn.train.choices import BITS
+from mksgn.train.choices import BITS, NO_MODEL
 from mksgn.train.restored import check_like, check_plain, check_texts
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student, StudentConfig
@@ -174,10 +174,7 @@ MADE_BY = {SCHEMA: "a model.pt written by mksgn-train", TEACHER_SCHEMA: "a teach
 
 def _read(path: Path, schema: str) -> Any:
     """Read a file of plain tensors; `schema`, the expected one, decides the remedy in errors."""
-    settle(path.parent)
-    if not path.exists():
-        command = "mksgn-train --out DIR" if schema == SCHEMA else "mksgn-train --teacher --out DIR"
-        raise BadInputError(f"{path}: no such file; make one with {command}")
+    require_file(path, NO_MODEL if schema == SCHEMA else "make one with mksgn-train --teacher --out DIR")
     return torch_file.read(path, f"use {MADE_BY[schema]}")
 
 

@@ -18,3 +18,4 @@ SPLITS = {  # by scheme; the first is the default, but that of a ctrgcn file, wh
     "utd-mhad": ("xsub", "xsub-val"),
 }
 BITS = range(2, 9)  # widths of a quantised weight, sign included
+NO_MODEL = "make one with mksgn-train --out DIR"  # where there is no file

@@ -261,11 +261,16 @@ def test_sweep_prints_the_front(command, model, tmp_path):
         (("check", "absent"), "absent: no such folder"),
         (("compare", "absent", "absent"), "absent"),
         (("sweep", "absent.yaml"), "absent.yaml"),
-        (("run", "absent.nir", "--data", "synthetic", "--energy-model", "absent.yaml"), "absent.yaml"),
+        (("run", "net.nir", "--data", "synthetic", "--energy-model", "absent.yaml"), "absent.yaml"),
+        (
+            ("run", "absent.nir", "--data", "synthetic", "--energy-model", "absent.yaml"),
+            "absent.nir: no such file; make one",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line(command, tmp_path, monkeypatch, arguments, fault):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.nir").touch()
     text = command(*arguments, code=2)
     assert fault in text
     assert text.count("\n") == 1

@@ -188,7 +188,7 @@ REFUSED = [
     ({}, "name them, e.g. --calibration synthetic"),
     ({"quantize": "none", "verify_clips": 2}, "name them, e.g. --calibration synthetic"),
     ({"out": "model.pt", "quantize": "none"}, "would overwrite the model itself"),
-    ({"model": "."}, "no such file"),
+    ({"model": "."}, "is a directory; make one with"),
     ({"model": "absent.pt", "out": "new/absent.nir"}, "absent.pt: no such file"),
     ({"model": "network.net", "to": "onnx"}, "can only be written with --to nir"),
     ({"model": "network.net", "quantize": "8"}, "are for students, this is a lava-dl network"),

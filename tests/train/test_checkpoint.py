@@ -321,4 +321,4 @@ def test_damaged_bits_and_scales_are_refused(quantised, damage):
 
 def test_a_missing_file_is_refused_with_the_remedy(tmp_path):
     assert "no such file; make one with mksgn-train" in refused(tmp_path / "absent.pt")
-    assert "is a directory; use a model.pt" in refused(tmp_path)
+    assert "is a directory; make one with mksgn-train" in refused(tmp_path)

@@ -17,6 +17,7 @@ from mksgn.common import hdf5
 from mksgn.common.errors import BadInputError, MksgnWarning, first_line
 from mksgn.common.quoting import printable
 from mksgn.common.writing import replacing_file
+from mksgn.export.choices import NO_GRAPH
 from mksgn.export.graph.checks import check_graph
 from mksgn.export.graph.content_hash import KEY as HASH
 from mksgn.export.graph.content_hash import content_hash
@@ -25,7 +26,6 @@ from mksgn.export.graph.metadata import check_metadata
 from mksgn.export.graph.shapes import ELEMENTWISE, parameters_of
 from mksgn.export.graph.standard import standard_form
 
-_MISSING = "make one with mksgn-export model.pt --to nir, or with your framework's exporter to NIR"
 _WITHOUT_HASH = "was quantised without a hash of its content, so that damage would not be found; export it again"
 POPULATIONS = tuple(node.__name__ for node in (*SPIKING, *GRADED))
 
@@ -127,7 +127,7 @@ def read(path: Path) -> nir.NIRGraph:
         BadInputError: A file that is missing, truncated, damaged or no NIR graph, or a graph that cannot be run.
     """
     try:
-        with hdf5.opened(path, "a NIR file", _MISSING) as file:
+        with hdf5.opened(path, "a NIR file", NO_GRAPH) as file:
             _check_kind(path, file)
             content = nir.serialization.hdf2dict(file["node"])
         _check_hash(path, content)
@@ -153,7 +153,7 @@ def is_graph(path: Path) -> bool:
         BadInputError: It is no HDF5 file, or exceeds a limit.
     """
     try:
-        with hdf5.opened(path, "a NIR file", _MISSING) as file:
+        with hdf5.opened(path, "a NIR file", NO_GRAPH) as file:
             return "layer" not in file
     except BadInputError:
         raise
