@@ -1,4 +1,4 @@
-# make demo | test | test-all | test-random | test-lava-dl | test-interop | docs | notebooks | dist | benchmark | interop-table | lint. Each
+# make demo | test | test-all | test-part | test-random | test-lava-dl | test-interop | docs | notebooks | dist | benchmark | interop-table | lint. Each
 # sets up its environment the first time and re-uses it afterwards. Without PYTHON it is made from the newest Python that is
 # there, 3.10 to 3.13.
 PYTHON ?=
@@ -10,7 +10,7 @@ INTEROP_PYTHON ?= python3.11
 INTEROP_VENV ?= .venv-interop
 DEMO := runs/demo
 
-.PHONY: demo test test-all test-random test-lava-dl test-interop coverage benchmark interop-table lint setup setup-demo setup-lava-dl setup-interop setup-docs \
+.PHONY: demo test test-all test-part test-random test-lava-dl test-interop coverage benchmark interop-table lint setup setup-demo setup-lava-dl setup-interop setup-docs \
 	schema pages notebooks docs dist test-dist clean
 
 setup:
@@ -43,11 +43,11 @@ define run-tests
 	$(1) -m pytest $(TIER) -m serial $(2)
 endef
 
-demo test test-all test-random test-lava-dl test-interop coverage: export OMP_NUM_THREADS = 1
+demo test test-all test-part test-random test-lava-dl test-interop coverage: export OMP_NUM_THREADS = 1
 # Tests start a hundred processes, which import the package: compiled once, whatever the shell says of bytecode.
-test test-all test-random test-lava-dl test-interop coverage: export PYTHONDONTWRITEBYTECODE =
+test test-all test-part test-random test-lava-dl test-interop coverage: export PYTHONDONTWRITEBYTECODE =
 # A test of Lava skips where it is not installed; under these it must not.
-test test-all test-random test-lava-dl: export MKSGN_LAVA = 1
+test test-all test-part test-random test-lava-dl: export MKSGN_LAVA = 1
 
 # The fast tier: every kind of test, in 5 to 10 minutes on two cores.
 test: setup
@@ -56,6 +56,12 @@ test: setup
 # Everything: the slow tests too, and all examples of every property.
 test-all: TIER :=
 test-all: setup
+	$(call run-tests,$(BIN)/python)
+
+# What .ci/run runs: test, and everything of every fourth file. Four commits in a row run what test-all runs.
+PART := $(shell git rev-list --count HEAD 2>/dev/null || echo 0)
+test-part: TIER := --slow-part $(PART)/4
+test-part: setup
 	$(call run-tests,$(BIN)/python)
 
 # The properties of test-all on other examples each time. A failure prints the example, which becomes a test.

@@ -1,10 +1,11 @@
-"""The two tiers of the suite, the tests that run alone, and what every test shares.
+"""The tiers of the suite, the tests that run alone, and what every test shares.
 
 `make test` runs the fast tier: `--fast` leaves out the tests marked `slow` and lowers the number of
 examples of each property. `make test-all` runs everything, and so does pytest without options; `make
-test-random` runs the same properties on other examples each time.
+test-random` runs the same properties on other examples each time. `--slow-part K/N` is the fast tier with everything of
+every N-th file, the K-th of them; N runs with K from 0 to N - 1 are `make test-all`.
 
-Both run most tests in parallel, and then the tests marked `serial` in a process
+All run most tests in parallel, and then the tests marked `serial` in a process
 of their own.
 """
 
@@ -13,7 +14,9 @@ import importlib
 import importlib.util
 import math
 import os
+import re
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,10 +49,14 @@ SERIAL_PLACES = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="skip slow tests and draw fewer examples of each property")
+    parser.addoption("--slow-part", metavar="K/N", help="--fast, with everything of the K-th of N parts of the files")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    settings.load_profile("fast" if config.getoption("--fast") else "all")
+    part = config.getoption("--slow-part")
+    if part and not re.fullmatch(r"\d+/[1-9]\d*", part):
+        raise pytest.UsageError(f"--slow-part {part}: expected K/N, such as 0/4")
+    settings.load_profile("all" if _whole(config, "") else "fast")
     # As in the commands. Without it, each worker and each child process would start a thread per core.
     torch.set_num_threads(1)
     # What a test prints does not depend on how fast this machine is.
@@ -66,6 +73,23 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path.is_file() and not here.startswith(SERIAL_PLACES) else None
 
 
+def _whole(config: pytest.Config, name: str) -> bool:
+    """Whether everything of a file runs, by its path from here; of no file: whether everything of all files does."""
+    if part := config.getoption("--slow-part"):
+        number, parts = map(int, part.split("/"))
+        return bool(name) and zlib.crc32(name.encode()) % parts == number % parts
+    return not config.getoption("--fast")
+
+
+def _name(path: Path, config: pytest.Config) -> str:
+    return path.relative_to(config.rootpath).as_posix()
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> None:
+    """Choose the number of examples of a file's properties, before it is imported."""
+    settings.load_profile("all" if _whole(parent.config, _name(module_path, parent.config)) else "fast")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
@@ -75,10 +99,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             raise pytest.UsageError(
                 f"{item.nodeid}: a serial test outside SERIAL_PLACES (tests/conftest.py); add its file"
             )
-    if config.getoption("--fast"):
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    slow = [item for item in items if item.get_closest_marker("slow") and not _whole(config, _name(item.path, config))]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in {*slow}]
     # Files with a time limit of their own take longest. They come first, so that no worker is alone with one at the end; a
     # file's tests stay together, because they share what its fixtures make.
     long = {item.path for item in items if item.get_closest_marker("timeout")}
