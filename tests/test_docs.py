@@ -203,7 +203,7 @@ def test_longer_pages_run_as_written(names, tmp_path, monkeypatch):
 def test_the_page_of_clusters_runs_as_written(tmp_path, monkeypatch):
     """On 4 of the 16 points of its grid."""
     pytest.importorskip("distributed", reason="sweeps need the extra mksgn[sweep]")
-    assert grid.size(grid.read(EXAMPLES / "grid.yaml")) == 16
+    assert grid.read(EXAMPLES / "grid.yaml").axes.points == 16
     pages.copy_examples(tmp_path, "grid.yaml", steps=[2], bits=[4])
     follow(["docs/cluster.md"], tmp_path, monkeypatch)
     assert len([*(tmp_path / "runs" / "sweep" / "points").iterdir()]) == 4

@@ -70,14 +70,17 @@ def read_yaml(path: Path, kind: type[File]) -> File:
         BadInputError: The file cannot be read or does not fit the model. The message is one line:
             file, name of the entry, field, fault and value.
     """
-    content = yaml_text.read(path)
-    if isinstance(content, dict) and isinstance(content.get("schema"), str) and "schema_id" in kind.model_fields:
+    content, expected = yaml_text.read(path), ""
+    if "schema_id" in kind.model_fields:
         (expected,) = get_args(kind.model_fields["schema_id"].annotation)
-        check_schema(path, content, expected, "name a file of that schema")
+        if isinstance(content, dict) and isinstance(content.get("schema"), str):
+            check_schema(path, content, expected, "name a file of that schema")
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise BadInputError(f"{path}: {_fault(content, error)}") from error
+        of_the_whole = expected and len(error.errors(include_url=False, include_context=False)[0]["loc"]) <= 1
+        form = f"; docs/formats.md leads to an example of {expected}" if of_the_whole else ""
+        raise BadInputError(f"{path}: {_fault(content, error)}{form}") from error
 
 
 def check_schema(place: object, content: Any, expected: str, remedy: str) -> None:

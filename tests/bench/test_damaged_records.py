@@ -114,7 +114,7 @@ def test_any_counts(tmp_path):
 def test_any_grid(tmp_path):
     def planned() -> None:
         requested = grid.read(tmp_path / "grid.yaml")
-        assert grid.size(requested)
+        assert requested.axes.points
         json.dumps(requested.request())
         assert requested.settings
         assert [point.label for point in requested.points()]

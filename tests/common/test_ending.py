@@ -93,10 +93,13 @@ WORKING = [
 
 
 @pytest.mark.parametrize("arguments", WORKING, ids=lambda arguments: " ".join(arguments[:2]))
-def test_an_interruption_while_a_command_imports_its_work(arguments):
+def test_an_interruption_while_a_command_imports_its_work(arguments, tmp_path):
     """A library may swallow the exception that Ctrl-C raises; the finder does."""
+    for name in ("model.pt", "model.nir"):
+        (tmp_path / name).touch()  # or it would be refused before
     script = (
         "import importlib.abc, mksgn.common.entry\n"
+        f"os.chdir({str(tmp_path)!r})\n"
         "class Finder(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name in ('numpy', 'distributed'):\n"
