@@ -44,8 +44,11 @@ def answers(facts: Facts, prices: PriceRange | None) -> list[Answer]:
 
 
 def _correct(facts: Facts) -> Answer:
-    """Say whether another execution of the same network gave the same spikes."""
+    """Say whether another execution of the same network gave the same spikes, and whether there were any."""
     question, file, parity = "Is the run correct?", "run.json: parity", facts.record.parity
+    if not facts.record.totals.spikes:
+        text = "No neuron on the chip fired, so that accuracy and energy say nothing of the network."
+        return Answer(question, "open", "Nothing fired.", text, "layers", "run.json: totals.spikes")
     if parity is None:
         return Answer(question, "open", "Not compared.", "No other execution of the network was run.", "parity", file)
     of = f"of {count(parity.decisions)} decisions, each one neuron at one time step"

@@ -133,6 +133,13 @@ def test_the_first_answer_is_whether_another_execution_agrees(parity, mark, word
     assert (first.mark, first.word, first.text) == (mark, word, text)
 
 
+def test_a_run_without_a_spike_is_not_called_correct():
+    run = small_run()
+    run["totals"] = {**run["totals"], "spikes": 0.0, "active_updates": 0.0}
+    first = answers(*_range(full_run(run)))[0]
+    assert (first.mark, first.word) == ("open", "Nothing fired.")
+
+
 def test_an_ann_of_the_same_shape_is_answered_with_and_without_memory():
     facts, prices = _range(full_run(dense_run(16)))
     (ann,) = [answer for answer in answers(facts, prices) if answer.section == "ann"]
