@@ -204,4 +204,7 @@ def check_limits(program: Program, chip: Chip, how: str, out: Path | None) -> No
     if violations:
         raise ChipLimitError(violations[0], violations[1:])
     output.print(Fit.of(limits).text(chip.name))
-    output.print(f"{placement.cores:,} cores on {placement.chips:,} chips of {chip.name} (source: {chip.source})")
+    output.print(
+        f"{placement.cores:,} core{'' if placement.cores == 1 else 's'} on {placement.chips:,} "
+        f"chip{'' if placement.chips == 1 else 's'} of {chip.name} (source: {chip.source})"
+    )

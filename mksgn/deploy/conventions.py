@@ -35,7 +35,7 @@ def conventions(graph: nir.NIRGraph, reading: Reading, samples: Arrays | None = 
     firing = [node for node in neurons if isinstance(node, SPIKING)]
     own = graph.metadata.get("dt")
     lines = [
-        f"time step {reading.dt:g} s (--dt); the file gives none"
+        f"time step {reading.dt:g} s, by --dt or its default; the file gives none"
         if own is None
         else f"time step {own:g} s, from the file"
     ]

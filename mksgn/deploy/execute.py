@@ -1,9 +1,11 @@
 """Run a compiled program: check its inputs, then pass them to the emulator or to Lava."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 
+from mksgn.common.errors import MksgnWarning
 from mksgn.deploy import emulator
 from mksgn.deploy.choices import BACKENDS
 from mksgn.deploy.errors import DeployError, LavaMissingError
@@ -98,5 +100,17 @@ def _check_inputs(program: Program, inputs: dict[str, np.ndarray]) -> None:
                 f"input {name}: spikes are 0 or 1, and other values were given; name it in `analog` (--analog {name}) "
                 "if it is a current"
             )
+        if name in program.analog and _like_spikes(x):
+            warnings.warn(
+                f"input {name}: all values, which differ from step to step, are 0 or 1, as of spikes; as currents they cause "
+                f"multiply-accumulates on the host instead of synaptic operations. Leave out --analog {name} for spikes",
+                MksgnWarning,
+                stacklevel=3,
+            )
     if len(lengths) != 1:
         raise DeployError(f"inputs differ in samples or steps: {sorted(lengths)}")
+
+
+def _like_spikes(x: np.ndarray) -> bool:
+    repeated = x.shape[1] == 1 or x.strides[1] == 0  # one value at every step, as `with_steps` presents it
+    return not repeated and bool(x.any()) and bool(np.isin(x, (0, 1)).all())

@@ -162,6 +162,6 @@ def decay_integers(
         extremes = " … ".join(dict.fromkeys(f"{x:.0f}" for x in (rounded.min(), rounded.max())))
         raise RangeError(
             f"{name}: decay {formula} ({extremes}) is outside {least} … {DECAY_STEPS - 1} of its 12 bits; "
-            "change the time constant or dt"
+            "change the time constant, or the time step (--dt)"
         )
     return int(rounded) if rounded.ndim == 0 else rounded.astype(np.int64)

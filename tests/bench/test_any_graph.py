@@ -215,6 +215,21 @@ def test_a_chip_that_has_no_such_neurons_is_named_beside_its_times(reset, named)
     assert all("1: reset by subtraction, and the neurons of loihi1 reset to 0" in line for line in said)
 
 
+@pytest.mark.parametrize(
+    ("values", "steps", "named"),
+    [
+        (np.eye(6)[np.arange(SAMPLES * STEPS) % 6].reshape(SAMPLES, STEPS, 6), None, True),
+        (np.full((SAMPLES, STEPS, 6), 0.5), None, False),
+        (np.ones((SAMPLES, 6)), STEPS, False),  # an image in black and white, presented at every step
+    ],
+)
+def test_spikes_that_are_called_a_current_are_warned_of(values, steps, named):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        measure(affine_lif(np.random.default_rng(0)), values.astype(np.float32), analog="input", steps=steps)
+    assert any("are 0 or 1, as of spikes" in str(each.message) for each in seen) is named
+
+
 def test_accuracy_needs_labels():
     graph, x, _ = made("affine_lif")
     with_labels = measure(graph, x, measure(graph, x).predictions)
@@ -342,7 +357,7 @@ def test_the_commands_take_it(folder, run_command):
     assert "--calibration" in text
     text = command("run", folder / "net.nir", *options, "--calibration", data, "-o", folder / "run")
     assert "running 12 samples on emulator, fixed point" in text
-    assert "time step 0.0001 s (--dt); the file gives none" in text
+    assert "time step 0.0001 s, by --dt or its default; the file gives none" in text
     assert "syn_ops per sample" in text
     command("run", folder / "net.nir", *options, "--precision", "float", "-o", folder / "float")
     assert "no fault found" in command("check", folder / "run", "--strict", "--near", folder / "net.nir")

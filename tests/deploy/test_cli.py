@@ -115,7 +115,7 @@ def test_an_if_of_r_one_over_dt_is_recognised(tmp_path):
     base = tmp_path / "net.nir", "--precision", "float", "--inputs", tmp_path / "x.npy", "--backend", "emulator"
     assert "r is 1/dt, so that v += x" in deploy(*base, "--dt", "1e-3").output
     said = " ".join(deploy(*base).output.split())
-    assert "time step 0.0001 s (--dt); the file gives none" in said
+    assert "time step 0.0001 s, by --dt or its default; the file gives none" in said
     assert "warning: n: taken as v += r x dt" in said
 
 

@@ -46,9 +46,13 @@ def answers(facts: Facts, prices: PriceRange | None) -> list[Answer]:
 def _correct(facts: Facts) -> Answer:
     """Say whether another execution of the same network gave the same spikes, and whether there were any."""
     question, file, parity = "Is the run correct?", "run.json: parity", facts.record.parity
-    if not facts.record.totals.spikes:
-        text = "No neuron on the chip fired, so that accuracy and energy say nothing of the network."
-        return Answer(question, "open", "Nothing fired.", text, "layers", "run.json: totals.spikes")
+    chip = [layer for layer in facts.record.layers if layer.place == "chip" and layer.kind != "readout"]
+    silent = [layer.name for layer in chip if not layer.spikes]
+    if silent:
+        names = ", ".join(silent[:3]) + (f" and {len(silent) - 3} more" if len(silent) > 3 else "")
+        text = f"{names} never fired: check the time step, and the scale of the inputs."
+        word = "Nothing fired." if len(silent) == len(chip) else "Parts never fired."
+        return Answer(question, "open", word, text, "layers", "run.json: layers")
     if parity is None:
         return Answer(question, "open", "Not compared.", "No other execution of the network was run.", "parity", file)
     of = f"of {count(parity.decisions)} decisions, each one neuron at one time step"

@@ -134,10 +134,15 @@ def test_the_first_answer_is_whether_another_execution_agrees(parity, mark, word
 
 
 def test_a_run_without_a_spike_is_not_called_correct():
-    run = small_run()
-    run["totals"] = {**run["totals"], "spikes": 0.0, "active_updates": 0.0}
-    first = answers(*_range(full_run(run)))[0]
+    record = full_run()
+    layers = [layer.model_copy(update={"spikes": 0}) if layer.place == "chip" else layer for layer in record.layers]
+    facts, prices = _range(record.model_copy(update={"layers": layers}))
+    first = answers(facts, prices)[0]
     assert (first.mark, first.word) == ("open", "Nothing fired.")
+    one = [*layers[:-1], record.layers[-1]]
+    facts, prices = _range(record.model_copy(update={"layers": one}))
+    word = answers(facts, prices)[0].word
+    assert word == ("Parts never fired." if record.layers[-1].kind != "readout" else "Nothing fired.")
 
 
 def test_an_ann_of_the_same_shape_is_answered_with_and_without_memory():
