@@ -44,7 +44,7 @@ if [ -x "$interpreter" ] && is_installed; then exit; fi
 start=$SECONDS
 if [ ! -x "$interpreter" ]; then
     python=$(find_python)
-    echo "setting up $directory with $python (one to three minutes)"
+    echo "setting up $directory with $python (one to four minutes; nothing is printed while packages are downloaded and unpacked)"
     { command -v uv >/dev/null && uv venv --quiet --seed --python "$python" "$directory"; } || "$python" -m venv "$directory"
 else
     echo "setting up $directory"

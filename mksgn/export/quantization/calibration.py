@@ -124,12 +124,14 @@ def _given(graph: nir.NIRGraph, inputs: Arrays, steps: int) -> dict[str, np.ndar
     for name, x in arrays.items():
         shape = source_shape(graph, name)
         fits = x.shape[1:] == shape or x.shape[1:] == (steps, *shape)
-        if not x.size or not fits or not np.isfinite(x).all():
-            what = "calibration" if len(arrays) == 1 else f"calibration of {name}"
+        what = "calibration" if len(arrays) == 1 else f"calibration of {name}"
+        if not x.size or not fits:
+            of_one = ", ".join(map(str, shape))
             raise ExportError(
-                f"{what} has shape {x.shape} or values that are not finite; expected finite samples (L, "
-                f"{', '.join(map(str, shape))}), or (L, {', '.join(map(str, (steps, *shape)))})"
+                f"{what} has shape {x.shape}; expected (samples, {of_one}) or, of {steps} steps, (samples, {steps}, {of_one})"
             )
+        if not np.isfinite(x).all():
+            raise ExportError(f"{what} has values that are not finite; repair or leave out their samples")
     samples = {len(x) for x in arrays.values()}
     if len(samples) > 1:
         raise ExportError(

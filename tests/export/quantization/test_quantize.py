@@ -158,8 +158,14 @@ def test_where_loihi_truncates_torch_and_the_file_still_agree(steps, tau, bits):
 
 def test_calibration_that_does_not_fit_is_refused(exported):
     model, _, _ = exported
-    for samples in (np.zeros((2, 12, 9, 25)), np.full((2, 12, 8, 25), np.nan)):
-        with pytest.raises(ExportError, match=r"calibration has shape \(2, 12, \d, 25\) or values that are not finite"):
+    for samples, fault in (
+        (
+            np.zeros((2, 12, 9, 25)),
+            r"shape \(2, 12, 9, 25\); expected \(samples, 12, 8, 25\) or, of 4 steps, \(samples, 4, 12, ",
+        ),
+        (np.full((2, 12, 8, 25), np.nan), "values that are not finite; repair or leave out"),
+    ):
+        with pytest.raises(ExportError, match=f"calibration has {fault}"):
             export_to_nir(model, quantize=8, calibration=samples.astype(np.float32))
 
 
