@@ -9,7 +9,8 @@ from mksgn.bench import counters, gcn
 from mksgn.bench.accuracy import accuracy_of, classes_of
 from mksgn.bench.claims import Published, published_claims
 from mksgn.bench.energy_models import EnergyModel, known_models, price
-from mksgn.bench.layer import Layer
+from mksgn.bench.layer import Layer, silent
+from mksgn.bench.numbers import first_three
 from mksgn.bench.progress import Progress
 from mksgn.bench.record import Data, Limit, Mismatch, ModelFile, Parity, Placement, Record, Run
 from mksgn.bench.samples import SampleSet
@@ -113,15 +114,12 @@ def record_of(
 
 def _warn_of_silence(program: Program, layers: Sequence[Layer]) -> None:
     """Warn where nothing fires that an output depends on: accuracy and energy then say nothing of the network."""
-    chip = [layer for layer in layers if layer.place == "chip"]
-    silent = [layer.name for layer in chip if layer.kind != "readout" and not layer.spikes]
-    if silent and (
-        not any(layer.spikes for layer in chip) or {output.population for output in program.outputs} <= {*silent}
-    ):
-        names = ", ".join(map(printable, silent[:3])) + (f" and {len(silent) - 3} more" if len(silent) > 3 else "")
+    names = silent(layers)
+    firing = any(layer.spikes for layer in layers if layer.place == "chip")
+    if names and (not firing or {output.population for output in program.outputs} <= {*names}):
         warnings.warn(
-            f"{names} never fired, so that accuracy and energy say nothing of the network; check the time step "
-            f"({program.dt:g} s), the integration and the scale of the inputs (--dt, --if-dt, --integration)",
+            f"{first_three([*map(printable, names)])} never fired, so that accuracy and energy say nothing of the network; "
+            f"check the time step ({program.dt:g} s), the integration and the scale of the inputs (--dt, --if-dt, --integration)",
             MksgnWarning,
             stacklevel=2,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -97,3 +98,8 @@ class Layer(StrictModel):
         if self.spikes > updates:
             raise ValueError(f"{self.name}: spikes ({self.spikes}) exceeds its neurons' updates ({updates})")
         return self
+
+
+def silent(layers: Iterable[Layer]) -> list[str]:
+    """Name the populations on the chip that never fired; a read-out does not fire."""
+    return [layer.name for layer in layers if layer.place == "chip" and layer.kind != "readout" and not layer.spikes]

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mksgn.bench.numbers import count, counted, energy, share
+from mksgn.bench.layer import silent
+from mksgn.bench.numbers import count, counted, energy, first_three, share
 from mksgn.bench.report.facts import Facts
 from mksgn.bench.report.price_range import PriceRange
 from mksgn.bench.report.timing import timing_of
@@ -46,21 +47,21 @@ def answers(facts: Facts, prices: PriceRange | None) -> list[Answer]:
 def _correct(facts: Facts) -> Answer:
     """Say whether another execution of the same network gave the same spikes, and whether there were any."""
     question, file, parity = "Is the run correct?", "run.json: parity", facts.record.parity
-    chip = [layer for layer in facts.record.layers if layer.place == "chip" and layer.kind != "readout"]
-    silent = [layer.name for layer in chip if not layer.spikes]
-    if silent:
-        names = ", ".join(silent[:3]) + (f" and {len(silent) - 3} more" if len(silent) > 3 else "")
-        text = f"{names} never fired: check the time step, and the scale of the inputs."
-        word = "Nothing fired." if len(silent) == len(chip) else "Parts never fired."
-        return Answer(question, "open", word, text, "layers", "run.json: layers")
+    text = ""
+    if parity is not None:
+        of = f"of {count(parity.decisions)} decisions, each one neuron at one time step"
+        text = f"{count(parity.mismatches)} {of}, differ{'s' if parity.mismatches == 1 else ''} from {parity.against}"
+    if parity is not None and parity.faults:  # silent populations do not excuse them
+        return Answer(question, "bad", "No.", f"{text}.", "parity", file)
+    if names := silent(facts.record.layers):
+        said = f"{first_three(names)} never fired: check the time step, and the scale of the inputs."
+        firing = any(layer.spikes for layer in facts.record.layers if layer.place == "chip")
+        word = "Parts never fired." if firing else "Nothing fired."
+        return Answer(question, "open", word, said, "layers", "run.json: layers")
     if parity is None:
         return Answer(question, "open", "Not compared.", "No other execution of the network was run.", "parity", file)
-    of = f"of {count(parity.decisions)} decisions, each one neuron at one time step"
     if not parity.mismatches:
-        return Answer(question, "good", "Yes.", f"0 {of}, differ from {parity.against}.", "parity", file)
-    text = f"{count(parity.mismatches)} {of}, differ{'s' if parity.mismatches == 1 else ''} from {parity.against}"
-    if parity.faults:
-        return Answer(question, "bad", "No.", f"{text}.", "parity", file)
+        return Answer(question, "good", "Yes.", f"{text}.", "parity", file)
     return Answer(question, "good", "Yes, up to rounding.", f"{text}, which rounds differently.", "parity", file)
 
 

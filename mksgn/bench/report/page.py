@@ -72,6 +72,7 @@ def unbroken(text: str) -> str:
 
 
 def share(fraction: float | None) -> str:
+    """Format as `numbers.share`, in one line; as a filter it takes that one's place, and `percent` its twin's."""
     return unbroken(numbers.share(fraction))
 
 

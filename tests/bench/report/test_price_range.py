@@ -139,6 +139,9 @@ def test_a_run_without_a_spike_is_not_called_correct():
     facts, prices = _range(record.model_copy(update={"layers": layers}))
     first = answers(facts, prices)[0]
     assert (first.mark, first.word) == ("open", "Nothing fired.")
+    faulty = record.parity.model_copy(update={"mismatches": 2, "rounding": 0})
+    facts, prices = _range(record.model_copy(update={"layers": layers, "parity": faulty}))
+    assert (answers(facts, prices)[0].mark, answers(facts, prices)[0].word) == ("bad", "No.")
     one = [*layers[:-1], record.layers[-1]]
     facts, prices = _range(record.model_copy(update={"layers": one}))
     word = answers(facts, prices)[0].word
