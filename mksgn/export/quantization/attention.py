@@ -80,7 +80,14 @@ class AttentionPopulation:
         setattr(self.node, f"threshold_{self.part}", f32(rounded * self.rate / scale))
 
     def _rounded(self, scale: float) -> np.ndarray:
-        return np.array([loihi.round_threshold(t * scale, self.offset) for t in self.threshold])
+        """The thresholds in integers of `scale`, that each decide as the unquantised one where membranes are integers.
+
+        Coincidences are whole numbers, so that a threshold may lie close to a membrane; rounded to the nearest
+        integer, it could pass to its other side.
+        """
+        threshold = self.threshold * scale
+        whole = scale * self.rate ** (self.values.steps - 1) % 1 == 0
+        return loihi.round_threshold(np.floor(threshold) if whole else threshold, self.offset)
 
     def _measure(self, scale: float, counts: np.ndarray, values: Calibration) -> Candidate:
         membrane = Membrane(gain=1.0, decay=self.rate, current_decay=1.0, leak=np.zeros(1))

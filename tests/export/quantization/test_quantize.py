@@ -213,6 +213,20 @@ def test_no_membrane_of_the_encoder_ever_equals_its_threshold(exported):
     assert near > 0  # some come as close as the lattice allows: the test would see a threshold that lies on it
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("coincidences", [1.999, 2.001])
+def test_attention_decides_as_before_however_close_its_thresholds_are_to_a_count(bits, coincidences):
+    """Rounded to the nearest integer, a threshold just below two coincidences would no longer fire at two."""
+    model, _ = tiny(widths=(8,))
+    layer = model.student.sgc[0].attention
+    for gain in (layer.log_gain_m, layer.log_gain_z):
+        gain.data.fill_(np.log(model.student.config.tau / coincidences))
+    populations = scales(export_to_nir(model, quantize=bits, calibration=calibration(model)))
+    attention = [populations[f"block1_attention.{part}"] for part in "mz"]
+    assert [scale["agreement"] for scale in attention] == [1.0, 1.0]
+    assert attention[0]["firing_rate"] > 0
+
+
 def test_attention_after_no_population():
     a = attention(1)
     nodes = {"x": inp(3, 1, 2), "a": a, "w": conv(np.ones((1, 1, 1, 1))), "n": lif(1, 1, 2), "y": out(1, 1, 2)}
