@@ -31,6 +31,7 @@ from mksgn.export.verification.verify import teacher_change, torch_spikes, verif
 from mksgn.train import checkpoint
 from mksgn.train.checkpoint import TrainedModel, TrainedTeacher
 from mksgn.train.datasets import ClipSet, open_source
+from mksgn.train.layers import is_attention
 from mksgn.train.student import body_mean
 from mksgn.train.transforms import body_inputs
 
@@ -229,7 +230,7 @@ def _verify(options: Options, graph: nir.NIRGraph, trained: TrainedModel) -> Non
     tables.accuracies(
         clips.labels, {"torch, unquantised": predictions(unquantised), "torch, the file's weights": predictions(logits)}
     )
-    z_rates = [s.mean() for name, s in spikes.items() if name.endswith("_attention.z")]
+    z_rates = [s.mean() for name, s in spikes.items() if is_attention(name, "z")]
     if z_rates:
         _, without = torch_spikes(FoldedStudent(graph, silence_attention=True), inputs)
         change = np.abs(without - logits).max()

@@ -98,8 +98,15 @@ def round_biases(bias: np.ndarray) -> np.ndarray:
 
 
 def round_threshold(threshold: float | np.ndarray, offset: float) -> float | np.ndarray:
-    """Round to the nearest integer, at least 1, and add `offset`."""
-    return np.maximum(1.0, np.floor(np.asarray(threshold) + 0.5)) + offset
+    """Round to the nearest integer, at least 1, and add `offset`.
+
+    A threshold a step of float32 below an integer is how a file says that a membrane of this integer fires:
+    it is rounded down.
+    """
+    threshold = np.asarray(threshold)
+    nearest = np.floor(threshold + 0.5)
+    reached = (threshold < nearest) & (nearest - threshold <= nearest * 2.0**-FLOAT_BITS)
+    return np.maximum(1.0, nearest - reached) + offset
 
 
 def threshold_offset(rate: float, steps: int, finest: float = 1.0) -> float:

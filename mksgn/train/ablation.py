@@ -43,6 +43,7 @@ VARIANTS = (
     Variant("distilled", distilled=True),
     Variant("without SMF", ("student.fusion=mean",)),
     Variant("without attention", ("student.attention=none",)),
+    Variant("token attention", ("student.attention=token",)),
     Variant("adjacency of the skeleton", ("student.adjacency=skeleton",)),
     Variant("joint only", ("student.streams=[joint]",)),
     Variant("bone only", ("student.streams=[bone]",)),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mksgn.train.layers import SSC, ConvBN, GraphConvBN, folded_norm
+from mksgn.train.layers import SSC, ConvBN, GraphConvBN, SpikingSelfAttention, SpikingTokenAttention, folded_norm
 from mksgn.train.streams import INTEGER_LIMIT, LATTICE_EXPONENT
 from mksgn.train.student import Student
 from mksgn.train.teacher import Teacher
@@ -122,11 +122,16 @@ def _populations(student: Student) -> Iterator[tuple[str, list[nn.Module | nn.Pa
         name, width, after = f"block{i + 1}", config.widths[i], config.block_frames[i]
         macs = _graph_macs(sgc.graph, frames) + _conv_macs(sgc.skip, frames, joints)
         yield f"{name}_sgc", [sgc.graph, sgc.skip], macs
-        if sgc.attention is not None:
-            yield f"{name}_qkv", [sgc.qkv], _conv_macs(sgc.qkv, frames, joints)
+        for suffix, (branch, _) in sgc.attended.items():
+            yield f"{name}_{suffix}", [branch], _conv_macs(branch, frames, joints)
+        if isinstance(sgc.attention, SpikingSelfAttention):
             for product in "mz":
                 gain = getattr(sgc.attention, f"log_gain_{product}")
                 yield f"{name}_attention.{product}", [gain], width * frames * joints**2
+        elif sgc.attention is not None:
+            for part in "mz":  # sums and gates multiply nothing
+                yield f"{name}_attention_{part}", [], 0
+        if sgc.attention is not None:
             macs = _conv_macs(sgc.proj, frames, joints) + _conv_macs(sgc.proj_skip, frames, joints)
             yield f"{name}_proj", [sgc.proj, sgc.proj_skip], macs
         macs = _conv_macs(stc.conv, after, joints) + _conv_macs(stc.skip, after, joints)
@@ -189,10 +194,15 @@ def _largest_current(student: Student, name: str) -> Tensor:
         current = _excited(stc.conv, frames, joints) + _excited(stc.skip, frames, joints)
     elif kind == "sgc":
         current = _excited_graph(sgc.graph, frames) + _excited(sgc.skip, frames, joints)
-    elif kind == "qkv":
-        current = _excited(sgc.qkv, frames, joints)
+    elif kind in sgc.attended:
+        current = _excited(sgc.attended[kind][0], frames, joints)
     elif kind == "proj":
         current = _excited(sgc.proj, frames, joints) + _excited(sgc.proj_skip, frames, joints)
+    elif isinstance(sgc.attention, SpikingTokenAttention):  # of m all channels of a head spike, of z both inputs
+        width = config.widths[i]
+        most = sgc.attention.weight(width) * width / config.heads if kind[-1] == "m" else 2.0
+        channels = config.heads if kind[-1] == "m" else width
+        current = torch.full((channels, frames, joints), most, dtype=torch.float64)
     else:
         product = kind[-1]  # of attention.m and attention.z: coincidences over d channels, or over V keys
         gain = getattr(sgc.attention, f"log_gain_{product}").exp().double()

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from mksgn.common.errors import BadInputError
 from mksgn.train.config import TrainConfig
-from mksgn.train.layers import ConvBN, init_bn_biases
+from mksgn.train.layers import ConvBN, init_bn_biases, is_attention
 from mksgn.train.neurons import LIF
 from mksgn.train.student import Student, StudentConfig, body_mean
 from mksgn.train.synapses import fan_out
@@ -129,7 +129,7 @@ def mean_firing_rate(
 def silence(spikes: dict[str, Tensor], least: float) -> Tensor:
     """Compute how far attention's maps and values fire below `least`, as a share of it, per body (L,); the mean over m
     and z of all blocks."""
-    rates = [s.flatten(2).mean((0, 2)) for name, s in spikes.items() if name.endswith((".m", ".z"))]
+    rates = [s.flatten(2).mean((0, 2)) for name, s in spikes.items() if is_attention(name)]
     return (1 - torch.stack(rates) / least).clamp_min(0).mean(0)
 
 
@@ -148,7 +148,7 @@ class StudentObjective(nn.Module):
             self.weights |= {"soft_label": config.soft_label_weight, "feature": config.feature_weight}
         if config.rate_weight:
             self.weights["rate"] = config.rate_weight
-        if config.attention_floor and student.config.attention == "self":
+        if config.attention_floor and student.config.attention != "none":
             self.weights["silence"] = 1.0
 
     def forward(self, bodies: Sequence[Tensor], clip_of: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:

@@ -7,6 +7,7 @@ populations' spikes to `record`, under the names that NIR file, program and even
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from mksgn.train.neurons import LIF, Current
 
 Record = Callable[[str, Tensor], None]
+Attention = Literal["self", "token", "none"]
 
 MUTUAL_INFORMATION_EPS = 1e-6
 # Initial biases of the batch norms [ours]. From 0, populations fire at 4 to 7 % and pass on little
@@ -22,6 +24,11 @@ MUTUAL_INFORMATION_EPS = 1e-6
 OFFSET, OFFSET_QKV = 0.5, 1.0
 IDENTITY = 0.8  # share of the identity in a skip path at the start [ours]
 TARGET_RATE = 0.1  # firing rate to which the attention's gains are initialised, inside PAPER.md's 5–20 %
+
+
+def is_attention(population: str, parts: str = "mz") -> bool:
+    """Tell whether a name is that of attention's map m or of its values z."""
+    return population[-1] in parts and population[:-1].endswith(("_attention.", "_attention_"))
 
 
 def over_steps(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -68,8 +75,9 @@ def init_bn_biases(network: nn.Module) -> None:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.constant_(module.bias, OFFSET)
     for module in network.modules():
-        if isinstance(module, SASGC) and module.attention is not None:
-            nn.init.constant_(module.qkv.bn.bias, OFFSET_QKV)
+        if isinstance(module, SASGC):
+            for branch, _ in module.attended.values():
+                nn.init.constant_(branch.bn.bias, OFFSET_QKV)
 
 
 def folded_norm(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -266,6 +274,10 @@ class SpikingSelfAttention(nn.Module):
         middle = (best.float() * gains.log()[:, None]).sum(0) / best.sum(0)
         return middle
 
+    def neurons(self, name: str) -> dict[str, LIF]:
+        """Return both populations by the names under which their spikes are recorded."""
+        return {f"{name}.m": self.m_sn, f"{name}.z": self.z_sn}
+
     def forward(self, qkv: Tensor, record: Record, name: str) -> Tensor:
         q, k, v = qkv.chunk(3, dim=2)
         counts = attention_map_counts(q, k, self.heads)
@@ -285,6 +297,43 @@ class SpikingSelfAttention(nn.Module):
         return z
 
 
+class SpikingTokenAttention(nn.Module):
+    """Spiking attention to whole joints, the token attention of QKFormer (Zhou et al. 2024) [ours]:
+
+        M = SN(4/d sum_i Q_i)       sum over the d channels of a head, (heads, T, V)
+        Z = M AND K                 each of a head's channels, (C, T, V)
+
+    M says which joints of a frame pass on their K. Q and K are separate populations (S, L, C, T, V).
+
+    There are no products of two populations: a LIF of tau 2 and threshold 1 that receives both
+    spikes with weight 1 is the AND. One of them at each of S steps takes its membrane to 1 - 2^-S, and
+    both at one step to 1 at least. In training Z is computed as M K, which has the same spikes, and the
+    gradient of a gate.
+    """
+
+    def __init__(self, heads: int, tau: float):
+        super().__init__()
+        self.heads = heads
+        self.m_sn, self.z_sn = LIF(tau, persistent=False), LIF(tau, persistent=False)
+
+    def neurons(self, name: str) -> dict[str, LIF]:
+        """Return both populations by the names under which their spikes are recorded."""
+        return {f"{name}_m": self.m_sn, f"{name}_z": self.z_sn}
+
+    def weight(self, channels: int) -> float:
+        """Return M's synaptic weight: it fires at a step of its own where half of the head's channels spike."""
+        return 4.0 * self.heads / channels
+
+    def forward(self, q: Tensor, k: Tensor, record: Record, name: str) -> Tensor:
+        counts = q.unflatten(2, (self.heads, -1)).sum(3) * self.weight(q.shape[2])
+        m = self.m_sn(Current(counts, len(counts)))
+        record(f"{name}_m", m)
+        gate = m.repeat_interleave(k.shape[2] // self.heads, dim=2)
+        z = gate * k if self.training else self.z_sn(gate + k)
+        record(f"{name}_z", z)
+        return z
+
+
 class SASGC(nn.Module):
     """Self-attention spiking graph convolution: name [paper], equations [sibling], sums at the
     membrane and binary map [ours].
@@ -293,7 +342,8 @@ class SASGC(nn.Module):
         Q|K|V = SN( BN(Conv1x1(Y)) )
         Y' = SN( BN(Conv1x1(Z)) + BN(Conv1x1(Y)) )        Z from SpikingSelfAttention
 
-    With `attention = False` (v1's Base-SGN) the layer ends at Y.
+    With `attention = "token"` Z comes from SpikingTokenAttention, of Q and K, each a population of its own. With
+    "none" (v1's Base-SGN) the layer ends at Y.
     """
 
     def __init__(
@@ -305,7 +355,7 @@ class SASGC(nn.Module):
         *,
         heads: int,
         tau: float,
-        attention: bool,
+        attention: Attention,
         learned: bool,
     ):
         super().__init__()
@@ -313,23 +363,41 @@ class SASGC(nn.Module):
         self.graph = GraphConvBN(inputs, outputs, adjacency, learned)
         self.skip = skip_path(inputs, outputs)
         self.sn = LIF(tau)
-        self.attention: SpikingSelfAttention | None = None
-        if attention:
+        self.attention: SpikingSelfAttention | SpikingTokenAttention | None = None
+        if attention == "none":
+            return
+        if attention == "self":
             self.qkv, self.qkv_sn = ConvBN(outputs, 3 * outputs), LIF(tau)
             self.attention = SpikingSelfAttention(heads, tau)
-            self.proj, self.proj_skip, self.proj_sn = ConvBN(outputs, outputs), skip_path(outputs, outputs), LIF(tau)
+        else:
+            self.q, self.q_sn = ConvBN(outputs, outputs), LIF(tau)
+            self.k, self.k_sn = ConvBN(outputs, outputs), LIF(tau)
+            self.attention = SpikingTokenAttention(heads, tau)
+        self.proj, self.proj_skip, self.proj_sn = ConvBN(outputs, outputs), skip_path(outputs, outputs), LIF(tau)
+
+    @property
+    def attended(self) -> dict[str, tuple[ConvBN, LIF]]:
+        """The populations that attention reads, by the suffix of their names."""
+        if isinstance(self.attention, SpikingSelfAttention):
+            return {"qkv": (self.qkv, self.qkv_sn)}
+        return {"q": (self.q, self.q_sn), "k": (self.k, self.k_sn)} if self.attention is not None else {}
 
     def forward(self, x: Tensor, record: Record) -> Tensor:
         y = self.sn(current(self.graph, x), current(self.skip, x))
         record(f"{self.name}_sgc", y)
         if self.attention is None:
             return y
-        qkv = self.qkv_sn(current(self.qkv, y))
-        record(f"{self.name}_qkv", qkv)
-        z = self.attention(qkv, record, f"{self.name}_attention")
+        spikes = [self._attended(suffix, y, record) for suffix in self.attended]
+        z = self.attention(*spikes, record, f"{self.name}_attention")
         out = self.proj_sn(current(self.proj, z), current(self.proj_skip, y))
         record(f"{self.name}_proj", out)
         return out
+
+    def _attended(self, suffix: str, y: Tensor, record: Record) -> Tensor:
+        branch, neuron = self.attended[suffix]
+        spikes = neuron(current(branch, y))
+        record(f"{self.name}_{suffix}", spikes)
+        return spikes
 
 
 class STC(nn.Module):

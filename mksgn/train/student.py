@@ -22,10 +22,12 @@ from mksgn.train.fields import (
     Widths,
     check_weights,
 )
-from mksgn.train.layers import SASGC, SMF, SSC, STC, init_bn_biases
+from mksgn.train.layers import SASGC, SMF, SSC, STC, Attention, init_bn_biases
 from mksgn.train.neurons import LIF
 from mksgn.train.skeletons import adjacency_subsets, graph
 from mksgn.train.streams import STREAMS
+
+MOST_TOKEN_STEPS = 8  # up to which a gate of 8-bit weights tells one spike at every step from two at one
 
 
 @raising_bad_input("student config")
@@ -43,7 +45,7 @@ class StudentConfig:
     kernel: Kernel = 5
     steps: Steps = 4
     tau: Real = Field(default=2.0, ge=1, le=1e6)
-    attention: Literal["self", "none"] = "self"
+    attention: Attention = "self"
     adjacency: Literal["skeleton", "learned"] = "skeleton"
     fusion: Literal["information", "mean"] = "information"
     streams: Streams = STREAMS
@@ -51,8 +53,17 @@ class StudentConfig:
     @model_validator(mode="after")
     def _check_heads(self) -> StudentConfig:
         for width in self.widths:
-            if self.attention == "self" and width % self.heads:
+            if self.attention != "none" and width % self.heads:
                 raise ValueError(f"width {width} is not a multiple of heads {self.heads}; change one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _check_token(self) -> StudentConfig:
+        if self.attention == "token" and (self.tau != 2 or self.steps > MOST_TOKEN_STEPS):
+            raise ValueError(
+                f"attention token: its neurons are gates at tau 2 and at most {MOST_TOKEN_STEPS} steps (now tau "
+                f"{self.tau:g} and {self.steps} steps); change these or take attention self"
+            )
         return self
 
     @model_validator(mode="after")
@@ -119,7 +130,7 @@ class Student(nn.Module):
                     adjacency,
                     heads=config.heads,
                     tau=config.tau,
-                    attention=config.attention == "self",
+                    attention=config.attention,
                     learned=config.adjacency == "learned",
                 )
             )
@@ -148,11 +159,8 @@ class Student(nn.Module):
         for sgc, stc in self.blocks:
             neurons[f"{sgc.name}_sgc"] = sgc.sn
             if sgc.attention is not None:
-                neurons[f"{sgc.name}_qkv"] = sgc.qkv_sn
-                neurons |= {
-                    f"{sgc.name}_attention.m": sgc.attention.m_sn,
-                    f"{sgc.name}_attention.z": sgc.attention.z_sn,
-                }
+                neurons |= {f"{sgc.name}_{suffix}": neuron for suffix, (_, neuron) in sgc.attended.items()}
+                neurons |= sgc.attention.neurons(f"{sgc.name}_attention")
                 neurons[f"{sgc.name}_proj"] = sgc.proj_sn
             neurons[f"{stc.name}_stc"] = stc.sn
         return neurons

@@ -1,6 +1,6 @@
 """Synapses that leave the neurons of a student: what each of its spikes costs on a chip."""
 
-from mksgn.train.layers import GraphConvBN
+from mksgn.train.layers import GraphConvBN, SpikingTokenAttention
 from mksgn.train.student import Student
 
 
@@ -17,7 +17,12 @@ def fan_out(student: Student) -> dict[str, float]:
         to_stc = width * _taps(frames, config.kernel, stc.conv.conv.stride[0]) / frames
         counts[source] = width * (_edges(sgc.graph) / joints + 1 + after / frames)  # and both skip paths
         counts[f"{sgc.name}_sgc"] = to_stc
-        if sgc.attention is not None:
+        if isinstance(sgc.attention, SpikingTokenAttention):
+            counts[f"{sgc.name}_sgc"] = 3.0 * width  # q, k and the skip path
+            counts |= {f"{sgc.name}_q": float(config.heads), f"{sgc.name}_k": 1.0}
+            counts |= {f"{sgc.name}_attention_m": float(width), f"{sgc.name}_attention_z": float(width)}
+            counts[f"{sgc.name}_proj"] = to_stc
+        elif sgc.attention is not None:
             counts[f"{sgc.name}_sgc"] = 4.0 * width  # q, k, v and the skip path
             counts[f"{sgc.name}_qkv"] = float(joints)
             counts[f"{sgc.name}_attention.m"] = width / config.heads

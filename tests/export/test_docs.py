@@ -19,7 +19,14 @@ def test_the_page_has_the_table_that_the_code_writes():
 
 
 @pytest.mark.parametrize(
-    ("attention", "profile"), [("self", "structured"), ("none", "structured"), ("none", "portable")]
+    ("attention", "profile"),
+    [
+        ("self", "structured"),
+        ("token", "structured"),
+        ("none", "structured"),
+        ("token", "portable"),
+        ("none", "portable"),
+    ],
 )
 def test_the_table_names_the_nodes_of_a_file_and_no_others(attention, profile):
     model, _ = tiny(attention=attention)
@@ -33,7 +40,12 @@ def test_the_table_names_the_operators_of_onnx_files_and_no_others():
     onnx_file = pytest.importorskip("mksgn.export.onnx.file")
     pytest.importorskip("onnx", reason="onnx is not installed: pip install 'mksgn[onnx]'")
     actual = set()
-    for attention, bits, profile in (("self", 8, "structured"), ("self", None, "structured"), ("none", 8, "portable")):
+    for attention, bits, profile in (
+        ("self", 8, "structured"),
+        ("self", None, "structured"),
+        ("token", 8, "structured"),
+        ("none", 8, "portable"),
+    ):
         model, _ = tiny(attention=attention)
         samples = calibration(model) if bits else None
         graph = export_to_nir(model, quantize=bits, calibration=samples, profile=profile)

@@ -1,8 +1,9 @@
 """mksgn/export/loihi: rounding into Loihi's widths."""
 
+import numpy as np
 import pytest
 
-from mksgn.export.loihi import accumulation_factor
+from mksgn.export.loihi import HALF_STEP, accumulation_factor, round_threshold
 
 
 def test_the_accumulation_factor_is_the_sum_of_equal_inputs():
@@ -12,3 +13,11 @@ def test_the_accumulation_factor_is_the_sum_of_equal_inputs():
             u = u * (1 - synaptic) + 1
             v = v * (1 - rate) + u
         assert accumulation_factor(9, rate, synaptic) == pytest.approx(v)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "rounded"),
+    [(7.4, 7), (7.6, 8), (8.0, 8), (8 - 1e-3, 8), (8 * float(np.nextafter(np.float32(1), np.float32(0))), 7), (0.2, 1)],
+)
+def test_a_threshold_is_rounded_to_the_nearest_integer_and_one_that_means_an_integer_below_it(threshold, rounded):
+    assert round_threshold(threshold, HALF_STEP) == rounded + HALF_STEP

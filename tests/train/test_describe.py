@@ -21,6 +21,7 @@ from mksgn.train.describe import (
     teacher_layers,
     unable,
 )
+from mksgn.train.layers import is_attention
 from mksgn.train.neurons import summed
 from mksgn.train.skeletons import adjacency_subsets, graph
 from mksgn.train.streams import StreamNormaliser
@@ -119,14 +120,14 @@ def parts_of(student):
     for i, sgc in enumerate(student.sgc):
         parts[f"block{i + 1}_sgc"] = [f"sgc.{i}.graph", f"sgc.{i}.skip"]
         if sgc.attention is not None:
-            parts[f"block{i + 1}_qkv"] = [f"sgc.{i}.qkv"]
+            parts |= {f"block{i + 1}_{suffix}": [f"sgc.{i}.{suffix}"] for suffix in sgc.attended}
             parts[f"block{i + 1}_attention"] = [f"sgc.{i}.attention"]
             parts[f"block{i + 1}_proj"] = [f"sgc.{i}.proj", f"sgc.{i}.proj_skip"]
         parts[f"block{i + 1}_stc"] = [f"stc.{i}.conv", f"stc.{i}.skip"]
     return parts
 
 
-@pytest.mark.parametrize("attention", ["self", "none"])
+@pytest.mark.parametrize("attention", ["self", "token", "none"])
 def test_the_macs_of_each_row_are_its_modules(attention):
     student = build(SMALL, attention=attention)
     seen = {}
@@ -139,7 +140,7 @@ def test_the_macs_of_each_row_are_its_modules(attention):
     }
     told = {}
     for row in rows:
-        name = row.name.removesuffix(".m").removesuffix(".z")
+        name = row.name[:-2] if is_attention(row.name) else row.name
         told[name] = told.get(name, 0) + 2 * BODIES * row.macs * row.passes
     assert told == counted
     by_name = {row.name: row for row in rows}
@@ -393,8 +394,18 @@ def test_largest_membrane_of_an_attention_is_that_of_all_coincidences(product, m
         np.testing.assert_allclose(bound.numpy(), gain, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("part", "most"), [("m", 4), ("z", 2)])
+def test_largest_membrane_of_token_attention_is_that_of_all_inputs(part, most):
+    student = build(TINY, widths=(8,), heads=2, steps=3, attention="token").eval()
+    bound = largest_membrane(student, f"block1_attention_{part}")
+    assert bound.shape == ({"m": 2, "z": 8}[part], 2, 20)
+    assert (bound == most * 0.875).all()
+
+
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("changes", [{}, {"attention": "none", "tau": 1.5, "steps": 4}, {"adjacency": "learned"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"attention": "none", "tau": 1.5, "steps": 4}, {"adjacency": "learned"}, {"attention": "token"}]
+)
 def test_no_membrane_is_ever_seen_above_its_largest(seed, changes):
     """In a whole network with inputs from end to end of the lattice."""
     student = build(SMALL, seed, **changes)

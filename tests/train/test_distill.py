@@ -329,10 +329,11 @@ def test_a_student_is_penalised_by_its_synapses_where_the_config_says_so():
     assert not torch.equal(losses["neurons"]["rate"], losses["synapses"]["rate"])
 
 
-def test_silence_is_how_far_attention_fires_below_its_floor():
-    record = {"a.m": torch.zeros(2, 2, 5, 10), "a.z": torch.zeros(2, 2, 10), "a_sgc": torch.zeros(2, 2, 4)}
-    record["a.m"][0, 0, 0, 0] = 1  # 1 of the first body's 100 decisions
-    record["a.z"][:, 0, 0] = 1  # 2 of 20
+@pytest.mark.parametrize(("m", "z"), [("a_attention.m", "a_attention.z"), ("a_attention_m", "a_attention_z")])
+def test_silence_is_how_far_attention_fires_below_its_floor(m, z):
+    record = {m: torch.zeros(2, 2, 5, 10), z: torch.zeros(2, 2, 10), "a_sgc": torch.zeros(2, 2, 4)}
+    record[m][0, 0, 0, 0] = 1  # 1 of the first body's 100 decisions
+    record[z][:, 0, 0] = 1  # 2 of 20
     below = silence(record, least=0.02)
     torch.testing.assert_close(below, torch.tensor([0.25, 1.0]))  # half below and not below; both silent
 

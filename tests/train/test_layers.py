@@ -20,6 +20,7 @@ from mksgn.train.layers import (
     ConvBN,
     GraphConvBN,
     SpikingSelfAttention,
+    SpikingTokenAttention,
     init_bn_biases,
     mutual_information,
 )
@@ -93,6 +94,25 @@ def map_current(q, k, gain):
     return out
 
 
+def token_current(q, heads):
+    """4/d sum_i Q_i: (S, L, C, T, V) → (S, L, heads, T, V)."""
+    steps, n_bodies, channels, frames, joints = q.shape
+    depth = channels // heads
+    out = np.zeros((steps, n_bodies, heads, frames, joints))
+    for s, n, h, t, v in np.ndindex(*out.shape):
+        for i in range(depth):
+            out[s, n, h, t, v] += 4 / depth * q[s, n, h * depth + i, t, v]
+    return out
+
+
+def gated(m, k):
+    """M AND K: (S, L, heads, T, V) and (S, L, C, T, V) → (S, L, C, T, V)."""
+    out = np.zeros(k.shape)
+    for s, n, c, t, v in np.ndindex(*out.shape):
+        out[s, n, c, t, v] = float(k[s, n, c, t, v] and m[s, n, c // (k.shape[2] // m.shape[2]), t, v])
+    return out
+
+
 def value_current(m, v, gain):
     """g_z M V: a map (S, L, heads, T, query, key) and (S, L, C, T, V) → (S, L, C, T, V)."""
     out = np.zeros(v.shape)
@@ -125,9 +145,9 @@ def stream_information(p):
     return total
 
 
-def assert_neuron(current, spikes):
+def assert_neuron(current, spikes, margin=MARGIN):
     """`spikes` are those of a membrane with tau 2, threshold 1 and hard reset, wherever rounding
-    cannot flip a decision."""
+    cannot flip a decision: at more than `margin` from the threshold; -1 where nothing is rounded."""
     current, spikes = np.asarray(current), array(spikes)
     assert current.shape == spikes.shape
     assert set(np.unique(spikes)) <= {0.0, 1.0}
@@ -135,7 +155,7 @@ def assert_neuron(current, spikes):
     for t in range(len(current)):
         h = v + (current[t] - v) / TAU
         s = np.where(h >= 1.0, 1.0, 0.0)
-        clear &= np.abs(h - 1.0) > MARGIN  # and no later one that leans on an unclear reset
+        clear &= np.abs(h - 1.0) > margin  # and no later one that leans on an unclear reset
         np.testing.assert_array_equal(spikes[t][clear], s[clear])
         v = h * (1.0 - s)
     assert clear.mean() > 0.98, "too few decisions away from the threshold: the comparison says nothing"
@@ -410,6 +430,20 @@ def test_attention_map_is_query_by_key():
     assert record["a.z"][0, 0, 0, 0].tolist() == [1, 0, 0]
 
 
+@few
+@given(seed=seeds, steps=st.integers(1, 8), rate=st.floats(0.1, 0.95), training=st.booleans())
+def test_a_gate_of_token_attention_is_an_and(seed, steps, rate, training):
+    """Its neuron never fires at spikes of one input alone, however many, and always at two of one step."""
+    layer = SpikingTokenAttention(2, TAU).train(training)
+    q, k = (random_spikes(seed + i, steps, 2, 8, 3, 4, rate=rate) for i in range(2))
+    record = {}
+    z = layer(q, k, record.__setitem__, "a")
+    assert list(record) == ["a_m", "a_z"]
+    assert record["a_z"] is z
+    assert_neuron(token_current(array(q), 2), record["a_m"], margin=-1)
+    assert np.array_equal(array(z), gated(array(record["a_m"]), array(k)))
+
+
 @pytest.mark.parametrize(
     ("heads", "depth", "rate"), [(2, 16, 0.3), (4, 4, 0.2), (8, 4, 0.5), (8, 16, 0.15), (8, 32, 0.15)]
 )
@@ -439,7 +473,7 @@ def test_the_first_training_batch_sets_the_gains(heads, depth, rate):
 @few
 @given(
     seed=seeds, inputs=st.integers(1, 3), depth=st.integers(1, 2), joints=st.integers(2, 4), learned=st.booleans(),
-    attention=st.booleans(),
+    attention=st.sampled_from(["self", "token", "none"]),
 )  # fmt: skip
 def test_sasgc(seed, inputs, depth, joints, learned, attention):
     torch.manual_seed(seed)
@@ -453,18 +487,26 @@ def test_sasgc(seed, inputs, depth, joints, learned, attention):
     out, record, currents = run(layer, x)
     y = record["block7_sgc"]
     assert_population(graph_conv_bn(array(x), layer.graph) + conv_bn(array(x), layer.skip), currents["sn"], y)
-    if not attention:
+    if attention == "none":
         assert list(record) == ["block7_sgc"]
         assert out is y
         assert not any("attention" in name or "qkv" in name for name in layer.state_dict())
         return
-    names = ["block7_sgc", "block7_qkv", "block7_attention.m", "block7_attention.z", "block7_proj"]
+    if attention == "token":
+        names = ["block7_sgc", "block7_q", "block7_k", "block7_attention_m", "block7_attention_z", "block7_proj"]
+        _, q, k, m, z, proj = (record[name] for name in names)
+        assert_population(conv_bn(array(y), layer.q), currents["q_sn"], q)
+        assert_population(conv_bn(array(y), layer.k), currents["k_sn"], k)
+        assert_neuron(token_current(array(q), heads), m, margin=-1)
+        assert np.array_equal(array(z), gated(array(m), array(k)))
+    else:
+        names = ["block7_sgc", "block7_qkv", "block7_attention.m", "block7_attention.z", "block7_proj"]
+        _, qkv, m, z, proj = (record[name] for name in names)
+        assert_population(conv_bn(array(y), layer.qkv), currents["qkv_sn"], qkv)
+        q, k, v = np.split(array(qkv), 3, axis=2)
+        assert_neuron(map_current(q, k, np.exp(array(layer.attention.log_gain_m))), m)
+        assert_neuron(value_current(array(m), v, np.exp(array(layer.attention.log_gain_z))), z)
     assert list(record) == names
-    _, qkv, m, z, proj = (record[name] for name in names)
-    assert_population(conv_bn(array(y), layer.qkv), currents["qkv_sn"], qkv)
-    q, k, v = np.split(array(qkv), 3, axis=2)
-    assert_neuron(map_current(q, k, np.exp(array(layer.attention.log_gain_m))), m)
-    assert_neuron(value_current(array(m), v, np.exp(array(layer.attention.log_gain_z))), z)
     current = conv_bn(array(z), layer.proj) + conv_bn(array(y), layer.proj_skip)
     assert_population(current, currents["proj_sn"], proj)
     assert out is proj
@@ -500,15 +542,17 @@ def test_batch_norms_start_at_one_and_synapses_have_no_other_bias():
     2)."""
     layers = [
         SSC(4, 2, 4, TAU), SMF(4, 2, 3, TAU), STC("b", 2, 3, kernel=5, stride=2, tau=TAU),
-        SASGC("b", 2, 4, torch.eye(3)[None], heads=2, tau=TAU, attention=True, learned=False),
+        *(
+            SASGC("b", 2, 4, torch.eye(3)[None], heads=2, tau=TAU, attention=kind, learned=False)
+            for kind in ("self", "token")
+        ),
     ]  # fmt: skip
     norms = [m for layer in layers for m in layer.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert len(norms) == 1 + 1 + 2 + 5
+    assert len(norms) == 1 + 1 + 2 + 5 + 6
     assert all((bn.weight == 1).all() for bn in norms)
     assert all((bn.bias == 0).all() for bn in norms)
     init_bn_biases(nn.ModuleList(layers))
-    shifted = [bn for bn in norms if bn is layers[3].qkv.bn]  # q, k and v must coincide often enough to be learnt
-    assert len(shifted) == 1
+    shifted = [layers[3].qkv.bn, layers[4].q.bn, layers[4].k.bn]  # must coincide often enough to be learnt
     assert all((bn.bias == (1 if bn in shifted else 0.5)).all() for bn in norms)
     assert all(m.bias is None for layer in layers for m in layer.modules() if isinstance(m, nn.Conv2d))
 

@@ -58,7 +58,7 @@ def tiny(inputs):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"attention": "softmax"}, "attention: Input should be 'self' or 'none'; got 'softmax'"),
+        ({"attention": "softmax"}, "attention: Input should be 'self', 'token' or 'none'; got 'softmax'"),
         ({"adjacency": "full"}, "adjacency: Input should be 'skeleton' or 'learned'; got 'full'"),
         ({"frames": 1}, "frames: Input should be greater than or equal to 2; got 1"),
         ({"stream_channels": 0}, "stream_channels: Input should be greater than or equal to 1; got 0"),
@@ -69,6 +69,9 @@ def tiny(inputs):
         ({"widths": ()}, "widths: Tuple should have at least 1 item"),
         ({"classes": ("wave",)}, "classes: Tuple should have at least 2 items after validation, not 1"),
         ({"widths": (4, 6), "heads": 4}, "width 6 is not a multiple of heads 4; change one of them"),
+        ({"attention": "token", "widths": (4, 6), "heads": 4}, "width 6 is not a multiple of heads 4"),
+        ({"attention": "token", "tau": 4.0}, r"attention token: .*\(now tau 4 and 4 steps\); change these or take"),
+        ({"attention": "token", "steps": 9}, r"gates at tau 2 and at most 8 steps \(now tau 2 and 9 steps\)"),
         ({"graph": "coco-17"}, "graph: no skeleton graph is named 'coco-17': use one of ntu-25, nw-ucla-20"),
     ],
 )
@@ -133,6 +136,11 @@ def expected_populations(config, n_bodies):
             shapes[f"block{i}_qkv"] = (s, n_bodies, 3 * width, frames, v)
             shapes[f"block{i}_attention.m"] = (s, n_bodies, config.heads, frames, v, v)
             shapes[f"block{i}_attention.z"] = (s, n_bodies, width, frames, v)
+        if config.attention == "token":
+            shapes[f"block{i}_q"] = shapes[f"block{i}_k"] = (s, n_bodies, width, frames, v)
+            shapes[f"block{i}_attention_m"] = (s, n_bodies, config.heads, frames, v)
+            shapes[f"block{i}_attention_z"] = (s, n_bodies, width, frames, v)
+        if config.attention != "none":
             shapes[f"block{i}_proj"] = (s, n_bodies, width, frames, v)
         shapes[f"block{i}_stc"] = (s, n_bodies, width, left, v)
         frames = left
@@ -146,6 +154,7 @@ def expected_populations(config, n_bodies):
         ("demo", {"attention": "none", "frames": 5, "graph": "nw-ucla-20"}),
         ("small", {"frames": 2}),
         ("small", {"frames": 3, "adjacency": "learned", "steps": 2}),
+        ("small", {"attention": "token", "frames": 3}),
     ],
 )
 def test_a_preset_records_every_population_in_its_shape(preset, changes):
@@ -163,9 +172,10 @@ def test_a_preset_records_every_population_in_its_shape(preset, changes):
     assert all(((s == 0) | (s == 1)).all() for s in spikes.values())
 
 
-def test_every_population_is_alive_on_the_first_training_batch(inputs):
+@pytest.mark.parametrize("attention", ["self", "token"])
+def test_every_population_is_alive_on_the_first_training_batch(inputs, attention):
     spikes = {}
-    build().train()(inputs, spikes)
+    build(attention=attention).train()(inputs, spikes)
     rates = {name: float(s.mean()) for name, s in spikes.items()}
     assert all(0 < rate < 0.9 for rate in rates.values()), rates
 
@@ -220,7 +230,7 @@ def test_blocks_are_wired_in_a_row_with_the_residual_from_their_input(tiny, inpu
 # learning
 
 
-@pytest.mark.parametrize("attention", ["self", "none"])
+@pytest.mark.parametrize("attention", ["self", "token", "none"])
 @pytest.mark.parametrize("adjacency", ["skeleton", "learned"])
 def test_a_gradient_reaches_every_parameter(inputs, attention, adjacency):
     student = build(attention=attention, adjacency=adjacency).train()

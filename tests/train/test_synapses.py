@@ -16,10 +16,11 @@ from tests.support.students import tiny
     [
         {},
         {"attention": "none"},
+        {"attention": "token"},
         {"adjacency": "learned", "kernel": 5},
         {"streams": ("joint",), "frames": 5, "widths": (4, 8, 16)},  # strides that do not divide the frames
     ],
-    ids=["attention", "no attention", "learned adjacency", "odd frames"],
+    ids=["attention", "no attention", "token attention", "learned adjacency", "odd frames"],
 )
 def test_fan_out_is_that_of_the_compiled_program(changes):
     model, _ = tiny(**changes)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mksgn.export.errors import NonFiniteWeightsError
-from mksgn.train.layers import SMF, SSC, ConvBN, GraphConvBN, SpikingSelfAttention, folded_norm
+from mksgn.train.layers import SMF, SSC, ConvBN, GraphConvBN, SpikingSelfAttention, SpikingTokenAttention, folded_norm
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -85,6 +85,16 @@ def attention_thresholds(layer: SpikingSelfAttention) -> tuple[Tensor, Tensor]:
     """
     threshold_m, threshold_z = layer.m_sn.threshold.double(), layer.z_sn.threshold.double()
     return threshold_m * torch.exp(-layer.log_gain_m.double()), threshold_z * torch.exp(-layer.log_gain_z.double())
+
+
+def token_synapses(layer: SpikingTokenAttention, channels: int) -> tuple[Tensor, Tensor]:
+    """Write token attention's sums and gates as block-diagonal 1 x 1 convolutions.
+
+    Returns:
+        The weights from Q to M, (heads, C, 1, 1), and from M to Z, (C, heads, 1, 1).
+    """
+    own = torch.eye(layer.heads, dtype=torch.float64).repeat_interleave(channels // layer.heads, dim=1)[..., None, None]
+    return layer.weight(channels) * own, own.transpose(0, 1)
 
 
 def per_edge(adjacency: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,8 @@ from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, f32
 from mksgn.export.lowering import fold
 from mksgn.export.lowering.supported_modules import check_student
 from mksgn.train.checkpoint import tool_versions
-from mksgn.train.layers import SASGC
+from mksgn.train.layers import SASGC, SpikingTokenAttention
+from mksgn.train.layers import SpikingSelfAttention as SelfAttention
 from mksgn.train.skeletons import graph as skeleton
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student
@@ -115,11 +116,23 @@ class Lowering:
         y = self.lif(f"{name}_sgc", width, frames, [graph, skip])
         if layer.attention is None:
             return y
-        self.conv(f"{name}_qkv_conv", fold.conv(layer.qkv), y, frames)
-        qkv = self.lif(f"{name}_qkv", 3 * width, frames, [f"{name}_qkv_conv"])
-        threshold_m, threshold_z = self.numbers(f"{name}_attention", fold.attention_thresholds(layer.attention))
+        for suffix, (branch, _) in layer.attended.items():
+            conv = self.conv(f"{name}_{suffix}_conv", fold.conv(branch), y, frames)
+            self.lif(f"{name}_{suffix}", branch.conv.out_channels, frames, [conv])
+        if isinstance(layer.attention, SpikingTokenAttention):
+            z = self.token_attention(name, layer.attention, width, frames)
+        else:
+            z = self.self_attention(name, layer.attention)
+        self.conv(f"{name}_proj_conv", fold.conv(layer.proj), z, frames)
+        self.conv(f"{name}_proj_skip", fold.conv(layer.proj_skip), y, frames)
+        return self.lif(f"{name}_proj", width, frames, [f"{name}_proj_conv", f"{name}_proj_skip"])
+
+    def self_attention(self, block: str, layer: SelfAttention) -> str:
+        """Add self-attention, one node with two populations; return its name."""
+        name = f"{block}_attention"
+        threshold_m, threshold_z = self.numbers(name, fold.attention_thresholds(layer))
         one = np.ones(self.config.heads, dtype=np.float32)
-        self.nodes[f"{name}_attention"] = SpikingSelfAttention(
+        self.nodes[name] = SpikingSelfAttention(
             self.config.heads,
             one,
             one,
@@ -127,10 +140,17 @@ class Lowering:
             _strict(threshold_z),
             np.float32(self.config.tau * self.dt),
         )
-        self.edges.append((qkv, f"{name}_attention"))
-        self.conv(f"{name}_proj_conv", fold.conv(layer.proj), f"{name}_attention", frames)
-        self.conv(f"{name}_proj_skip", fold.conv(layer.proj_skip), y, frames)
-        return self.lif(f"{name}_proj", width, frames, [f"{name}_proj_conv", f"{name}_proj_skip"])
+        self.edges.append((f"{block}_qkv", name))
+        return name
+
+    def token_attention(self, block: str, layer: SpikingTokenAttention, width: int, frames: int) -> str:
+        """Add token attention's populations, m of the sums and z of the gates; return the name of z."""
+        name = f"{block}_attention"
+        to_m, to_z = fold.token_synapses(layer, width)
+        sums = self.conv(f"{name}_m_conv", (to_m, to_m.new_zeros(layer.heads)), f"{block}_q", frames)
+        m = self.lif(f"{name}_m", layer.heads, frames, [sums])
+        gates = self.conv(f"{name}_z_conv", (to_z, to_z.new_zeros(width)), m, frames)
+        return self.lif(f"{name}_z", width, frames, [gates, f"{block}_k"])
 
     def conv(
         self,

@@ -19,7 +19,7 @@ from mksgn.export.errors import (
 from mksgn.export.graph.nodes import GraphConv
 from mksgn.export.graph.nodes import SpikingSelfAttention as NirAttention
 from mksgn.train.describe import largest_membrane
-from mksgn.train.layers import SASGC, SMF, SSC, STC, ConvBN, GraphConvBN, SpikingSelfAttention
+from mksgn.train.layers import SASGC, SMF, SSC, STC, ConvBN, GraphConvBN, SpikingSelfAttention, SpikingTokenAttention
 from mksgn.train.neurons import LIF
 from mksgn.train.student import Student
 
@@ -66,6 +66,13 @@ SUPPORTED = (
         (NirAttention,),
         (nir.LIF, nir.Conv2d, nir.Linear),
         ("Reshape", "Transpose", "MatMul", *FIRE),
+    ),
+    Support(
+        SpikingTokenAttention,
+        "two populations: m after a convolution that sums q's channels, z that gets m's and k's spikes, a quantised file's through a Scale",
+        (nir.LIF, nir.Conv2d, nir.Scale),
+        (nir.LIF, nir.Conv2d, nir.Scale),
+        ("MatMul", *FIRE),
     ),
     Support(STC, "edges: both branches lead to one population"),
     Support(

@@ -87,7 +87,7 @@ class AttentionPopulation:
         """
         threshold = self.threshold * scale
         whole = scale * self.rate ** (self.values.steps - 1) % 1 == 0
-        return loihi.round_threshold(np.floor(threshold) if whole else threshold, self.offset)
+        return np.asarray(loihi.round_threshold(np.floor(threshold) if whole else threshold, self.offset))
 
     def _measure(self, scale: float, counts: np.ndarray, values: Calibration) -> Candidate:
         membrane = Membrane(gain=1.0, decay=self.rate, current_decay=1.0, leak=np.zeros(1))

@@ -38,6 +38,8 @@ class FixedQuantiser:
         self.factors: dict[str, float] = {}
         self.units: dict[str, float] = {}
         self.membrane_factors: dict[str, float] = {}
+        # of connections without weights, which no training changes
+        self._synapses = {name: node.scale for name, node in quantised.nodes.items() if isinstance(node, nir.Scale)}
         walk = linear_paths(quantised)
         for name in evaluation_order(quantised):
             node = quantised.nodes[name]
@@ -74,5 +76,7 @@ class FixedQuantiser:
                     setattr(own, field, getattr(node, field))
             elif name in self.factors:
                 own.weight, own.bias = node.weight, node.bias
+        for name, ones in self._synapses.items():
+            self.nodes[name].scale = ones
         for write in self._write:
             write()

@@ -5,6 +5,7 @@ from the graph's nodes, by name. The neuron and the products of attention are th
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import nir
 import numpy as np
@@ -55,7 +56,7 @@ class FoldedStudent(nn.Module):
             return s
 
         y = population("ssc", self.conv("ssc_conv", x, padding=1).unsqueeze(0))
-        y = population("smf", over_steps(lambda t: self.conv("smf_conv", t), y))
+        y = population("smf", self.convolved("smf_conv", y))
         for i, stride in enumerate(config.strides, start=1):
             y = self.block(f"block{i}", y, stride, population, record)
         pooled = y.sum((3, 4)) @ self.number("readout", "weight", x).T + self.number("readout", "bias", x)
@@ -84,18 +85,25 @@ class FoldedStudent(nn.Module):
         y = population(
             f"{block}_sgc",
             over_steps(lambda t: self.graph(f"{block}_sgc_graph", t), x),
-            over_steps(lambda t: self.conv(f"{block}_sgc_skip", t), x),
+            self.convolved(f"{block}_sgc_skip", x),
         )
-        if config.attention == "self":
-            if f"{block}_attention" in self.nodes:
-                qkv = population(f"{block}_qkv", over_steps(lambda t: self.conv(f"{block}_qkv_conv", t), y))
+        if config.attention != "none":
+            if config.attention == "token":
+                z = self.token_attention(block, y, population, record)
+                current = self.convolved(f"{block}_proj_conv", z)
+            elif f"{block}_attention" in self.nodes:
+                qkv = population(f"{block}_qkv", self.convolved(f"{block}_qkv_conv", y))
                 z = self.attention(f"{block}_attention", qkv, record)
-                current = over_steps(lambda t: self.conv(f"{block}_proj_conv", t), z)
+                current = self.convolved(f"{block}_proj_conv", z)
             else:
                 current = self.portable_attention(block, y, population, record)
-            y = population(f"{block}_proj", current, over_steps(lambda t: self.conv(f"{block}_proj_skip", t), y))
-        conv = over_steps(lambda t: self.conv(f"{block}_stc_conv", t, stride, (config.kernel // 2, 0)), y)
-        return population(f"{block}_stc", conv, over_steps(lambda t: self.conv(f"{block}_stc_skip", t, stride), x))
+            y = population(f"{block}_proj", current, self.convolved(f"{block}_proj_skip", y))
+        conv = self.convolved(f"{block}_stc_conv", y, stride, (config.kernel // 2, 0))
+        return population(f"{block}_stc", conv, self.convolved(f"{block}_stc_skip", x, stride))
+
+    def convolved(self, name: str, x: Tensor, *options: Any) -> Tensor:
+        """Apply `conv` to all time steps, (S, L, ...)."""
+        return over_steps(lambda spikes: self.conv(name, spikes, *options), x)
 
     def conv(self, name: str, x: Tensor, stride: int = 1, padding: int | tuple[int, int] = 0) -> Tensor:
         weight, bias = self.number(name, "weight", x), self.number(name, "bias", x)
@@ -137,16 +145,23 @@ class FoldedStudent(nn.Module):
         record(f"{name}.z", z)
         return z
 
+    def token_attention(self, block: str, y: Tensor, population: Populate, record: Record) -> Tensor:
+        name = f"{block}_attention_z"
+        q, k = (population(f"{block}_{part}", self.convolved(f"{block}_{part}_conv", y)) for part in "qk")
+        m = population(f"{block}_attention_m", self.convolved(f"{block}_attention_m_conv", q))
+        synapse = self.nodes.get(f"{block}_k_{name}_synapse")  # a quantised file's, of the edge from k
+        key = k if synapse is None else k * _t(synapse.scale).to(k.device)
+        z = population(name, self.convolved(f"{name}_conv", m), key)
+        z = torch.zeros_like(z) if self.silence_attention else z
+        record(name, z)
+        return z
+
     def portable_attention(self, block: str, y: Tensor, population: Populate, record: Record) -> Tensor:
         """Return the current after attention, from the populations that stand for it in a portable graph."""
         name, currents = f"{block}_attention", []
-
-        def convolved(conv: str, x: Tensor) -> Tensor:
-            return over_steps(lambda t: self.conv(conv, t), x)
-
         for h in range(self.config.heads):
             q, k, v = (
-                population(f"{block}_qkv_{part}{h}", convolved(f"{block}_qkv_conv_{part}{h}", y)) for part in PARTS
+                population(f"{block}_qkv_{part}{h}", self.convolved(f"{block}_qkv_conv_{part}{h}", y)) for part in PARTS
             )
             threshold_m, threshold_z = (_t(self.nodes[f"{name}_{part}{h}"].v_threshold) for part in "mz")
             products = q[..., :, None] * k[..., None, :]  # (S, L, d, T, query, key)
@@ -157,7 +172,7 @@ class FoldedStudent(nn.Module):
             for part, spikes in {"qk": products, "m": m, "mv": values}.items():
                 record(f"{name}_{part}{h}", spikes.flatten(-2))
             record(f"{name}_z{h}", z)
-            currents.append(convolved(f"{block}_proj_conv_{h}", z))
+            currents.append(self.convolved(f"{block}_proj_conv_{h}", z))
         return torch.stack(currents).sum(0)
 
 

@@ -22,6 +22,7 @@ from tests.support.tiers import one_in
         [
             {},
             {"attention": "none"},
+            {"attention": "token"},
             {"adjacency": "learned", "widths": (8, 8)},
             {"frames": 7, "kernel": 3},
             {"streams": ("bone", "joint_motion"), "fusion": "mean"},

@@ -23,17 +23,18 @@ from tests.support.graphs import attention, chain, graph_conv, inp, lattice, lif
 from tests.support.students import calibration, tiny
 from tests.support.tiers import one_in
 
-STOCK = (nir.Input, nir.Output, nir.Affine, nir.Linear, nir.Conv2d, nir.SumPool2d, nir.Flatten, nir.LIF)
+STOCK = (nir.Input, nir.Output, nir.Affine, nir.Linear, nir.Conv2d, nir.SumPool2d, nir.Flatten, nir.LIF, nir.Scale)
 CHANGES: list[dict[str, Any]] = [
     {},
+    {"attention": "token", "widths": (8,)},
     {"adjacency": "learned", "widths": (8,)},
     {"streams": ("bone",), "frames": 7, "kernel": 3},
 ]
 
 
-@pytest.mark.parametrize(("bits", "changes"), one_in(9, list(itertools.product((None, 3, 8), CHANGES))))
+@pytest.mark.parametrize(("bits", "changes"), one_in(12, list(itertools.product((None, 3, 8), CHANGES))))
 def test_stock_primitives_and_the_same_spikes(changes, bits, tmp_path):
-    model, inputs = tiny(attention="none", **changes)
+    model, inputs = tiny(**{"attention": "none", **changes})
     samples = calibration(model) if bits else None
     structured = export_to_nir(model, quantize=bits, calibration=samples)
     portable = export_to_nir(model, quantize=bits, calibration=samples, profile="portable")

@@ -40,7 +40,13 @@ class Leaky(nn.Module):
 
 
 def test_every_student_that_train_makes_passes():
-    for changes in ({}, {"attention": "none"}, {"adjacency": "learned"}, {"fusion": "mean", "streams": ("joint",)}):
+    for changes in (
+        {},
+        {"attention": "none"},
+        {"attention": "token"},
+        {"adjacency": "learned"},
+        {"fusion": "mean", "streams": ("joint",)},
+    ):
         model, _ = tiny(**changes)
         check_student(model.student)
         actual = {type(module) for module in model.student.modules()}

@@ -59,6 +59,7 @@ def assert_same(graph: nir.NIRGraph, inputs: np.ndarray, *, alive: bool) -> None
         [
             {"bits": 2, "seed": 2},
             {"attention": "none", "bits": 4},
+            {"attention": "token"},
             {"adjacency": "learned", "widths": (8, 8)},
             {"frames": 7, "kernel": 3, "streams": ("bone", "joint_motion"), "fusion": "mean"},
             {"profile": "portable", "attention": "none", "frames": 7},
@@ -77,7 +78,7 @@ def test_the_fixture_too(student):
 @settings(max_examples=examples(5, 1), deadline=None, derandomize=True, database=None)
 @given(
     bits=st.sampled_from([2, 4, 8]),
-    attention=st.sampled_from(["self", "none"]),
+    attention=st.sampled_from(["self", "token", "none"]),
     adjacency=st.sampled_from(["skeleton", "learned"]),
     streams=st.lists(st.sampled_from(STREAMS), min_size=1, max_size=4, unique=True).map(tuple),
     widths=st.sampled_from([(4,), (4, 8), (6, 6), (4, 8, 8)]),

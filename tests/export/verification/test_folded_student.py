@@ -11,12 +11,13 @@ from mksgn.export.verification.verify import torch_spikes
 from tests.support.students import tiny
 
 
-def test_a_spike_of_z_matters():
-    model, inputs = tiny()
+@pytest.mark.parametrize(("attention", "z"), [("self", "attention.z"), ("token", "attention_z")])
+def test_a_spike_of_z_matters(attention, z):
+    model, inputs = tiny(attention=attention)
     graph = lower(model.student, model.normaliser)
     logits = torch_spikes(FoldedStudent(graph), inputs)[1]
     silent, without = torch_spikes(FoldedStudent(graph, silence_attention=True), inputs)
-    assert not silent["block1_attention.z"].any()
+    assert not silent[f"block1_{z}"].any()
     assert np.abs(logits - without).max() > 1e-3
 
 
