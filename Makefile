@@ -117,10 +117,11 @@ schema: setup
 	$(BIN)/python -m mksgn.bench.timing_models > mksgn/bench/data/timing_models.schema.json
 	$(BIN)/python -m mksgn.bench.claims > mksgn/bench/data/claims.schema.json
 
-# The pages that are written from the code. Tests compare them with it.
+# The pages that are written from the code, and the picture of a table. Tests compare them with it.
 pages: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.commands_page docs/commands.md
 	$(BIN)/python -m scripts.imports_picture docs/imports.svg
+	$(BIN)/python -m scripts.front_picture docs/results.md docs/front.svg
 
 # The outputs that the notebooks store. Pictures differ with the version of matplotlib, so this is not part of pages.
 notebooks: setup
