@@ -7,9 +7,7 @@ PAGE = (DOCS / "results.md").read_text(encoding="utf-8")
 
 
 def test_the_picture_is_that_of_the_table():
-    assert (DOCS / "front.svg").read_text(encoding="utf-8") == picture(networks(PAGE)), (
-        "make pages draws it"
-    )
+    assert (DOCS / "front.svg").read_text(encoding="utf-8") == picture(networks(PAGE)), "make pages draws it"
 
 
 def test_the_table_has_a_figure_for_each_seed():

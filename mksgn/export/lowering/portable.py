@@ -9,7 +9,8 @@ The first Linear gathers the joints i_1 … i_d, the last one places the result 
 keeps its own C_out x C block of weights, no synapse is added, and each joint gets the bias once.
 Both Linear nodes hold only 0 and 1 and act on the last axis. Readers based on torch support that,
 but nir's types cannot express it (NIR.md): read such a file with `type_check=False`. A strided
-convolution is written as one node. Attention becomes neurons (portable_attention.py).
+convolution is written as one node. A Scale by one factor, which others do not read, becomes a diagonal Linear
+on the last axis. Attention becomes neurons (portable_attention.py).
 """
 
 import nir
@@ -18,6 +19,8 @@ import numpy as np
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention, f32
 from mksgn.export.lowering.fold import per_edge
 from mksgn.export.lowering.portable_attention import expand, product_units, scales
+
+WIDEST_DIAGONAL = 1024  # rows of a matrix that stands for a Scale
 
 
 def to_portable(graph: nir.NIRGraph) -> nir.NIRGraph:
@@ -35,6 +38,10 @@ def to_portable(graph: nir.NIRGraph) -> nir.NIRGraph:
     for name, node in graph.nodes.items():
         if isinstance(node, GraphConv):
             edges = _branches(name, node, nodes, edges)
+        elif (
+            isinstance(node, nir.Scale) and np.ptp(node.scale) == 0 and node.input_type["input"][-1] <= WIDEST_DIAGONAL
+        ):
+            nodes[name] = nir.Linear(node.scale.flat[0] * np.eye(node.input_type["input"][-1], dtype=np.float32))
         else:
             nodes[name] = node
     for name, node in list(nodes.items()):

@@ -69,9 +69,9 @@ SUPPORTED = (
     ),
     Support(
         SpikingTokenAttention,
-        "two populations: m after a convolution that sums q's channels, z that gets m's and k's spikes, a quantised file's through a Scale",
+        "two populations: m after a convolution that sums q's channels, z that gets m's and k's spikes (quantised: k's through a Scale)",
         (nir.LIF, nir.Conv2d, nir.Scale),
-        (nir.LIF, nir.Conv2d, nir.Scale),
+        (nir.LIF, nir.Conv2d, nir.Linear),
         ("MatMul", *FIRE),
     ),
     Support(STC, "edges: both branches lead to one population"),

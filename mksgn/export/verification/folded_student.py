@@ -149,8 +149,10 @@ class FoldedStudent(nn.Module):
         name = f"{block}_attention_z"
         q, k = (population(f"{block}_{part}", self.convolved(f"{block}_{part}_conv", y)) for part in "qk")
         m = population(f"{block}_attention_m", self.convolved(f"{block}_attention_m_conv", q))
-        synapse = self.nodes.get(f"{block}_k_{name}_synapse")  # a quantised file's, of the edge from k
-        key = k if synapse is None else k * _t(synapse.scale).to(k.device)
+        key, synapse = k, f"{block}_k_{name}_synapse"  # a quantised file's, of the edge from k
+        if synapse in self.nodes:
+            portable = isinstance(self.nodes[synapse], nir.Linear)
+            key = k @ self.number(synapse, "weight", k).T if portable else k * self.number(synapse, "scale", k)
         z = population(name, self.convolved(f"{name}_conv", m), key)
         z = torch.zeros_like(z) if self.silence_attention else z
         record(name, z)

@@ -23,7 +23,7 @@ from tests.support.graphs import attention, chain, graph_conv, inp, lattice, lif
 from tests.support.students import calibration, tiny
 from tests.support.tiers import one_in
 
-STOCK = (nir.Input, nir.Output, nir.Affine, nir.Linear, nir.Conv2d, nir.SumPool2d, nir.Flatten, nir.LIF, nir.Scale)
+STOCK = (nir.Input, nir.Output, nir.Affine, nir.Linear, nir.Conv2d, nir.SumPool2d, nir.Flatten, nir.LIF)
 CHANGES: list[dict[str, Any]] = [
     {},
     {"attention": "token", "widths": (8,)},

@@ -29,6 +29,7 @@ DECISIONS = 10_000_000
 STUDENTS = {
     "demo": {**PRESETS["demo"]["student"], "attention": "none"},
     "small": {**PRESETS["small"]["student"], "attention": "none"},
+    "token attention": {"attention": "token", "frames": 8, "widths": (8, 16), "heads": 2},
     "stride 2": {"attention": "none", "frames": 9, "widths": (8, 16, 32), "stream_channels": 8, "kernel": 3},
 }
 
