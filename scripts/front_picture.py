@@ -18,7 +18,7 @@ TICKS_X = (20, 30, 50, 100, 200)  # million synaptic operations, on a logarithmi
 
 @dataclass(frozen=True)
 class Network:
-    """A row: its name without remarks, top-1 in % and million synaptic operations per clip, seed by seed."""
+    """A row: its name, which ends at a colon, top-1 in % and million synaptic operations per clip, seed by seed."""
 
     name: str
     top1: tuple[float, ...]
@@ -34,12 +34,13 @@ def networks(page: str) -> list[Network]:
     table = page.partition("\n## Fixed point\n")[2].partition("\n|")[2].partition("\n\n")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     return [
-        Network(name.replace("`", ""), _numbers(emulator), _numbers(syn_ops)) for name, _, _, emulator, syn_ops in rows
+        Network(name.replace("`", "").partition(":")[0], _numbers(emulator), _numbers(syn_ops))
+        for name, _, _, emulator, syn_ops in rows
     ]
 
 
 def front(points: list[Network]) -> list[Network]:
-    """Return the networks that no other one equals in both at less or more accurately, by increasing operations."""
+    """Return the networks more accurate than all that take no more operations, by increasing operations."""
     best: list[Network] = []
     for network in sorted(points, key=lambda n: (n.at[0], -n.at[1])):
         if not best or network.at[1] > best[-1].at[1]:
@@ -85,7 +86,8 @@ def picture(points: list[Network]) -> str:
         end = across > WIDTH * 0.6
         shift, anchor = (-8, "end") if end else (8, "start")
         text = f'x="{across + shift:.1f}" y="{up - 5:.1f}" text-anchor="{anchor}" fill="{colour}"'
-        lines.append(f"<text {text}>{escape(network.name)}</text>")
+        halo = 'stroke="white" stroke-width="4" paint-order="stroke"'
+        lines.append(f"<text {text} {halo}>{escape(network.name)}</text>")
     return "\n".join((*lines, "</svg>\n"))
 
 
