@@ -101,11 +101,12 @@ def round_threshold(threshold: float | np.ndarray, offset: float) -> float | np.
     """Round to the nearest integer, at least 1, and add `offset`.
 
     A threshold a step of float32 below an integer is how a file says that a membrane of this integer fires:
-    it is rounded down.
+    it is rounded down. The step is up to 2^-23 of the threshold, and the scale is that of a weight that float32
+    rounded, too.
     """
     threshold = np.asarray(threshold)
     nearest = np.floor(threshold + 0.5)
-    reached = (threshold < nearest) & (nearest - threshold <= nearest * 2.0**-FLOAT_BITS)
+    reached = (threshold < nearest) & (nearest - threshold <= nearest * 2.0 ** (2 - FLOAT_BITS))
     return np.maximum(1.0, nearest - reached) + offset
 
 

@@ -307,8 +307,8 @@ class SpikingTokenAttention(nn.Module):
 
     There are no products of two populations: a LIF of tau 2 and threshold 1 that receives both
     spikes with weight 1 is the AND. One of them at each of S steps takes its membrane to 1 - 2^-S, and
-    both at one step to 1 at least. In training Z is computed as M K, which has the same spikes, and the
-    gradient of a gate.
+    both at one step to 1 at least. In training, and of rates, Z is computed as M K, which has the same
+    spikes, and the gradient of a gate.
     """
 
     def __init__(self, heads: int, tau: float):
@@ -329,7 +329,7 @@ class SpikingTokenAttention(nn.Module):
         m = self.m_sn(Current(counts, len(counts)))
         record(f"{name}_m", m)
         gate = m.repeat_interleave(k.shape[2] // self.heads, dim=2)
-        z = gate * k if self.training else self.z_sn(gate + k)
+        z = gate * k if self.training or self.z_sn.rate_steps else self.z_sn(gate + k)
         record(f"{name}_z", z)
         return z
 

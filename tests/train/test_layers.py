@@ -444,6 +444,19 @@ def test_a_gate_of_token_attention_is_an_and(seed, steps, rate, training):
     assert np.array_equal(array(z), gated(array(record["a_m"]), array(k)))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_gate_of_rates_is_their_product(training):
+    """An evaluation in the rate phase sees the network that is trained: of the sum of two rates no neuron makes their AND."""
+    layer = SpikingTokenAttention(1, TAU).train(training)
+    for neuron in layer.neurons("a").values():
+        neuron.rate_steps = 4
+    q, k = torch.ones(1, 1, 2, 3, 4), torch.full((1, 1, 2, 3, 4), 0.5)
+    record = {}
+    z = layer(q, k, record.__setitem__, "a")
+    assert (record["a_m"] == 1).all()
+    assert (z == 0.5).all()
+
+
 @pytest.mark.parametrize(
     ("heads", "depth", "rate"), [(2, 16, 0.3), (4, 4, 0.2), (8, 4, 0.5), (8, 16, 0.15), (8, 32, 0.15)]
 )

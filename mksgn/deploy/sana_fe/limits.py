@@ -59,7 +59,7 @@ def steps_of(program: Program, projection: AnyProjection, index: int) -> int:
 
 def _projection(program: Program, projection: AnyProjection) -> str | None:
     if isinstance(projection, Product):
-        return "attention's product has no neuron in SANA-FE; train with student.attention=none"
+        return "attention's product has no neuron in SANA-FE; train with student.attention=token or none"
     steps = steps_of(program, projection, 0)
     if steps < 1:
         return f"acts within the time step of {projection.source}, and in SANA-FE every synapse costs a step"

@@ -228,10 +228,12 @@ def test_attention_decides_as_before_however_close_its_thresholds_are_to_a_count
     assert attention[0]["firing_rate"] > 0
 
 
-@pytest.mark.parametrize("bits", [8, 6, 4])
-def test_token_attention_s_sums_and_gates_decide_as_before(bits):
+@pytest.mark.parametrize(
+    ("bits", "width"), [(8, 8), (6, 8), (4, 8), (8, 6), (4, 10)], ids=lambda value: str(value)
+)  # 3 and 5 channels a head: weights that float32 rounds
+def test_token_attention_s_sums_and_gates_decide_as_before(bits, width):
     """Its weights are all the same, so that only the thresholds could change; a sum equals its threshold often."""
-    model, _ = tiny(attention="token", widths=(8,))
+    model, _ = tiny(attention="token", widths=(width,))
     populations = scales(export_to_nir(model, quantize=bits, calibration=calibration(model)))
     for part in "mz":
         assert populations[f"block1_attention_{part}"]["agreement"] == 1.0
