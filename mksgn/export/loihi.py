@@ -15,6 +15,7 @@ from mksgn.export.graph.blocks import blocks_of_rows
 WEIGHT_BITS = 8
 WEIGHT_LIMIT = 2**WEIGHT_BITS - 2  # mixed-sign Dense and Sparse keep 7 bits and a sign, and clip; Conv clips nothing
 WEIGHT_LEAST = -(2**WEIGHT_BITS)  # also held; the quantiser's weights are symmetric
+HOST_WEIGHT_BITS = 16  # of an encoder: an analog input stays on the host up to its first spikes, and needs no synapses
 THRESHOLD_BITS = 17
 THRESHOLD_LIMIT = 2**THRESHOLD_BITS - 1  # mantissa of vth
 SUB_UNIT_BITS = 6

@@ -28,7 +28,7 @@ TARGET_RATE = 0.1  # firing rate to which the attention's gains are initialised,
 
 def is_attention(population: str, parts: str = "mz") -> bool:
     """Tell whether a name is that of attention's map m or of its values z."""
-    return population[-1] in parts and population[:-1].endswith(("_attention.", "_attention_"))
+    return population[-1:] in tuple(parts) and population[:-1].endswith(("_attention.", "_attention_"))
 
 
 def over_steps(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -28,12 +28,13 @@ from mksgn.export.quantization.samples import CLIPS
 from mksgn.export.verification.folded_student import FoldedStudent
 from mksgn.train.checkpoint import Quantization, TrainedModel
 from mksgn.train.datasets.clips import ClipSet, spread
-from mksgn.train.layers import SASGC, STC
+from mksgn.train.layers import SASGC, STC, is_attention
 from mksgn.train.neurons import SURROGATE_SLOPE
 from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student
 from mksgn.train.transforms import body_inputs
 
+HEADROOM = 0.75  # of a scale that float32 bounds, so that training may let the sums into a neuron grow
 DT = 1e-4  # seconds, the default of mksgn-export; the spikes do not depend on it
 
 
@@ -50,10 +51,19 @@ def quantization_aware(trained: TrainedModel, bits: int, training: ClipSet) -> "
 
 
 def choose_scales(student: Student, normaliser: StreamNormaliser, bits: int, calibration: np.ndarray) -> Quantization:
-    """Choose the scales of a student as the exporter does; `calibration` are inputs (L, 3 · streams, T, V)."""
+    """Choose the scales of a student as the exporter does, with some room for what training changes.
+
+    Args:
+        student: The student.
+        normaliser: Makes its inputs.
+        bits: Bits per weight.
+        calibration: Inputs (L, 3 · streams, T, V).
+    """
     graph = lower(student, normaliser, dt=DT)
     _, found = quantize(graph, bits, calibration, student.config.steps, DT)
-    return Quantization(bits, {name: scale.scale for name, scale in found.items()})
+    bounded = {name for name, scale in found.items() if scale.binding == "float32" and not is_attention(name)}
+    scales = {name: scale.scale * (HEADROOM if name in bounded else 1.0) for name, scale in found.items()}
+    return Quantization(bits, scales)
 
 
 class QuantizationAwareStudent(FoldedStudent):
@@ -107,7 +117,7 @@ class QuantizationAwareStudent(FoldedStudent):
                 _, source, target = np.nonzero(node.adjacency)
                 weight = edge_weights(folded[0], weight, source, target)
             factor = self.quantiser.factors[name]
-            clipped = (loihi.weight_limit(self.quantization.bits) + 1) * self.quantiser.units[name]
+            clipped = self.quantiser.largest[name] * self.quantiser.units[name]
             self._trained[name, "weight"] = _straight_through(node.weight, weight * factor, clipped)
             self._trained[name, "bias"] = _straight_through(node.bias, bias * factor)
 

@@ -5,6 +5,7 @@ from functools import partial
 
 import nir
 
+from mksgn.export import loihi
 from mksgn.export.graph.kinds import SPIKING
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
 from mksgn.export.graph.order import evaluation_order
@@ -28,6 +29,7 @@ class FixedQuantiser:
         nodes: The quantised nodes by name; `quantise` changes them.
         factors: What one unit of the unquantised network is in the file, by the weighted node's name.
         units: What one integer is in the file, likewise.
+        largest: The largest |weight| that is no further clipped, in integers, likewise.
         membrane_factors: `factors` by the population's name.
     """
 
@@ -37,6 +39,7 @@ class FixedQuantiser:
         self.nodes, self._write = quantised.nodes, list[Callable[[], None]]()
         self.factors: dict[str, float] = {}
         self.units: dict[str, float] = {}
+        self.largest: dict[str, int] = {}
         self.membrane_factors: dict[str, float] = {}
         # of connections without weights, which no training changes
         self._synapses = {name: node.scale for name, node in quantised.nodes.items() if isinstance(node, nir.Scale)}
@@ -48,7 +51,7 @@ class FixedQuantiser:
                 population = SpikingPopulation(walk, name, membrane, values)
                 self._write += [population.synapses.read, partial(population.write, scales[name], bits)]
                 unit = population.unit(scales[name])
-                self._keep_units(population.synapses.nodes, scales[name], unit)
+                self._keep_units(population.synapses.nodes, scales[name], unit, population.width(bits))
                 self.membrane_factors[name] = scales[name] * unit
             elif isinstance(node, SpikingSelfAttention):
                 for part in "mz":
@@ -58,11 +61,12 @@ class FixedQuantiser:
                 (path,) = weighted_paths(quantised, name, walk)
                 readout, scale = {path.weighted: quantised.nodes[path.weighted]}, scales[path.weighted]
                 self._write.append(partial(write_readout, readout.values(), scale, bits))
-                self._keep_units(readout, scale, 1 / scale)
+                self._keep_units(readout, scale, 1 / scale, bits)
 
-    def _keep_units(self, names: Mapping[str, nir.NIRNode], scale: float, unit: float) -> None:
+    def _keep_units(self, names: Mapping[str, nir.NIRNode], scale: float, unit: float, bits: int) -> None:
         self.factors |= dict.fromkeys(names, scale * unit)
         self.units |= dict.fromkeys(names, unit)
+        self.largest |= dict.fromkeys(names, loihi.weight_limit(bits) + 1)
 
     def quantise(self, nodes: Mapping[str, nir.NIRNode]) -> None:
         """Write the integers of a student's unquantised nodes, as the lowering makes them."""

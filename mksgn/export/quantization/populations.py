@@ -74,9 +74,13 @@ class SpikingPopulation:
         finest = min(1.0, 2.0 * input_lattice(graph)) if self.synapses.analog else 1.0
         self.offset, self.lattice = self._offset_and_lattice("student" in graph.metadata, finest)
 
+    def width(self, bits: int) -> int:
+        """The bits of its weights, where those on the chip have `bits`."""
+        return loihi.HOST_WEIGHT_BITS if self.synapses.analog else bits
+
     def quantise(self, bits: int) -> PopulationScale:
-        """Choose the scale, and write the integers."""
-        values, synapses = self.values, self.synapses
+        """Choose the scale, and write the integers; `bits` are those of weights on the chip."""
+        values, synapses, bits = self.values, self.synapses, self.width(bits)
         limits = self._limits(bits, self.offset, self.lattice)
         binding = min(limits, key=lambda key: limits[key])
         if isinstance(values, FixedScales):
@@ -122,7 +126,7 @@ class SpikingPopulation:
     def write(self, scale: float, bits: int) -> None:
         """Replace weights, biases and threshold by the integers of `scale`, in units of the file."""
         unit, node, membrane = self.unit(scale), self.node, self.membrane
-        self.synapses.write(scale, unit, bits)
+        self.synapses.write(scale, unit, self.width(bits))
         factor = membrane.gain * unit  # of an integer, in the file
         node.v_threshold = f32(np.broadcast_to(self._rounded_threshold(scale) * factor, node.v_threshold.shape))
         if membrane.subtract is not None:  # a whole number

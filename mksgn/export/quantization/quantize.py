@@ -4,6 +4,7 @@ Scaling a population's weights, bias and threshold together does not change its 
 u = 2^k, population by population, which float32 represents exactly, the file holds
 
     weights    even integers in [-(2^bits - 2), 2^bits - 2] times u, as mixed-sign Loihi weights
+               (of an encoder, which stays on the host, of 16 bits)
     bias       an integer times u
     v_leak     an integer times u gain tau/dt: the drive at each step, as Loihi's bias
     threshold  (integer + offset) gain u; no membrane ever equals it: `>` and `>=` decide alike
