@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mksgn.export import loihi
 from mksgn.export.graph.nodes import GraphConv, SpikingSelfAttention
 from mksgn.export.lowering.fold import edge_weights
 from mksgn.export.lowering.lower import Lowering, lower
