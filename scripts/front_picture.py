@@ -77,18 +77,32 @@ def picture(points: list[Network]) -> str:
     steps = "".join(f"H{x(n.at[0]):.1f}V{y(n.at[1]):.1f}" for n in best[1:])
     first = f"M{x(best[0].at[0]):.1f} {y(best[0].at[1]):.1f}"
     lines.append(f'<path d="{first}{steps}" fill="none" stroke="#222" stroke-width="1.5"/>')
+    places = _places([(network.name, x(network.at[0]), y(network.at[1])) for network in points])
+    for network, (at, height) in zip(points, places, strict=True):
+        colour = "#b3261e" if network in best else "#555"
+        halo = 'stroke="white" stroke-width="4" paint-order="stroke"'
+        lines.append(f'<text x="{at:.1f}" y="{height:.1f}" fill="{colour}" {halo}>{escape(network.name)}</text>')
     for network in points:
         across, up = (x(network.at[0]), y(network.at[1]))
         colour = "#b3261e" if network in best else "#777"
         whisker = f"M{across:.1f} {y(max(network.top1)):.1f}V{y(min(network.top1)):.1f}"
         lines.append(f'<path d="{whisker}" stroke="{colour}" opacity="0.5"/>')
         lines.append(f'<circle cx="{across:.1f}" cy="{up:.1f}" r="4.5" fill="{colour}"/>')
-        end = across > WIDTH * 0.6
-        shift, anchor = (-8, "end") if end else (8, "start")
-        text = f'x="{across + shift:.1f}" y="{up - 5:.1f}" text-anchor="{anchor}" fill="{colour}"'
-        halo = 'stroke="white" stroke-width="4" paint-order="stroke"'
-        lines.append(f"<text {text} {halo}>{escape(network.name)}</text>")
     return "\n".join((*lines, "</svg>\n"))
+
+
+def _places(points: list[tuple[str, float, float]]) -> list[tuple[float, float]]:
+    """Return where each label begins: right of its point, or left of it near the margin, at a free height."""
+    taken, places = list[tuple[float, float, float]](), []
+    for name, across, up in points:
+        long = 6.4 * len(name)
+        at = across + 8 if across + 8 + long < WIDTH - RIGHT else across - 8 - long
+        heights = [up + shift for shift in (-5, 16, -18, 29, -31, 42, 55, 68)]
+        free = (h for h in heights if all(at > b or at + long < a or abs(h - other) > 12 for a, b, other in taken))
+        height = next(free, heights[0])
+        taken.append((at, at + long, height))
+        places.append((at, height))
+    return places
 
 
 def _numbers(cell: str) -> tuple[float, ...]:
