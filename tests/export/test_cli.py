@@ -230,8 +230,8 @@ def test_a_model_that_was_trained_for_its_width_needs_no_clips(tmp_path):
     assert entry["populations"]["smf"]["agreement"] is None
     model.quantization = None
     calibrated = export_to_nir(model, quantize=3, calibration=inputs)
-    for name, node in calibrated.nodes.items():  # the same scales, the same file
-        if hasattr(node, "weight"):
+    for name, node in calibrated.nodes.items():  # the same scales, the same file, but for the room of the encoder's
+        if hasattr(node, "weight") and name != "ssc_conv":
             np.testing.assert_array_equal(graph.nodes[name].weight, node.weight)
     with pytest.raises(ExportError, match=r"model\.pt: was trained for 3 bits, not 8; quantise it to 3"):
         cli.export(tmp_path / "model.pt", quantize="8")

@@ -95,7 +95,7 @@ def test_a_config_file_that_is_wrong_is_one_line_too(run, tiny, text, said):
     [
         ("student: {colour: red}\n", "student config: unknown entries colour"),
         ("student: {heads: 3}\n", "is not a multiple of heads 3"),
-        ("student: {attention: softmax}\n", "attention: Input should be 'self' or 'none'; got 'softmax'"),
+        ("student: {attention: softmax}\n", "attention: Input should be 'self', 'token' or 'none'; got 'softmax'"),
     ],
 )
 def test_a_student_that_cannot_be_built_is_one_line_too(run, tiny, text, said):
