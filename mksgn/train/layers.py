@@ -377,18 +377,18 @@ class SASGC(nn.Module):
 
     @property
     def attended(self) -> dict[str, tuple[ConvBN, LIF]]:
-        """The populations that attention reads, by the suffix of their names."""
+        """The populations that attention reads, by the suffix of their names, in the order of an exported graph."""
         if isinstance(self.attention, SpikingSelfAttention):
             return {"qkv": (self.qkv, self.qkv_sn)}
-        return {"q": (self.q, self.q_sn), "k": (self.k, self.k_sn)} if self.attention is not None else {}
+        return {"k": (self.k, self.k_sn), "q": (self.q, self.q_sn)} if self.attention is not None else {}
 
     def forward(self, x: Tensor, record: Record) -> Tensor:
         y = self.sn(current(self.graph, x), current(self.skip, x))
         record(f"{self.name}_sgc", y)
         if self.attention is None:
             return y
-        spikes = [self._attended(suffix, y, record) for suffix in self.attended]
-        z = self.attention(*spikes, record, f"{self.name}_attention")
+        spikes = {suffix: self._attended(suffix, y, record) for suffix in self.attended}
+        z = self.attention(**spikes, record=record, name=f"{self.name}_attention")
         out = self.proj_sn(current(self.proj, z), current(self.proj_skip, y))
         record(f"{self.name}_proj", out)
         return out

@@ -16,7 +16,7 @@ from mksgn.export.graph import files
 from mksgn.export.graph.metadata import json_of
 from mksgn.export.onnx import file as onnx_file
 from mksgn.export.quantization.any_graph import quantize_any
-from mksgn.export.quantization.aware import choose_scales
+from mksgn.export.quantization.aware import HEADROOM, choose_scales
 from mksgn.train import checkpoint
 from mksgn.train.checkpoint import TrainedTeacher
 from mksgn.train.teacher import Teacher, TeacherConfig
@@ -230,7 +230,12 @@ def test_a_model_that_was_trained_for_its_width_needs_no_clips(tmp_path):
     assert entry["populations"]["smf"]["agreement"] is None
     model.quantization = None
     calibrated = export_to_nir(model, quantize=3, calibration=inputs)
-    for name, node in calibrated.nodes.items():  # the same scales, the same file, but for the room of the encoder's
+    room = {name: HEADROOM if name == "ssc" else 1.0 for name in entry["populations"]}  # of what float32 bounds
+    scales = json_of(calibrated, "quantization")["populations"]
+    assert {name: scale["scale"] for name, scale in entry["populations"].items()} == {
+        name: scale["scale"] * room[name] for name, scale in scales.items()
+    }
+    for name, node in calibrated.nodes.items():  # the same scales, the same file
         if hasattr(node, "weight") and name != "ssc_conv":
             np.testing.assert_array_equal(graph.nodes[name].weight, node.weight)
     with pytest.raises(ExportError, match=r"model\.pt: was trained for 3 bits, not 8; quantise it to 3"):

@@ -506,8 +506,8 @@ def test_sasgc(seed, inputs, depth, joints, learned, attention):
         assert not any("attention" in name or "qkv" in name for name in layer.state_dict())
         return
     if attention == "token":
-        names = ["block7_sgc", "block7_q", "block7_k", "block7_attention_m", "block7_attention_z", "block7_proj"]
-        _, q, k, m, z, proj = (record[name] for name in names)
+        names = ["block7_sgc", "block7_k", "block7_q", "block7_attention_m", "block7_attention_z", "block7_proj"]
+        _, k, q, m, z, proj = (record[name] for name in names)
         assert_population(conv_bn(array(y), layer.q), currents["q_sn"], q)
         assert_population(conv_bn(array(y), layer.k), currents["k_sn"], k)
         assert_neuron(token_current(array(q), heads), m, margin=-1)

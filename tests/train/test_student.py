@@ -137,7 +137,7 @@ def expected_populations(config, n_bodies):
             shapes[f"block{i}_attention.m"] = (s, n_bodies, config.heads, frames, v, v)
             shapes[f"block{i}_attention.z"] = (s, n_bodies, width, frames, v)
         if config.attention == "token":
-            shapes[f"block{i}_q"] = shapes[f"block{i}_k"] = (s, n_bodies, width, frames, v)
+            shapes[f"block{i}_k"] = shapes[f"block{i}_q"] = (s, n_bodies, width, frames, v)
             shapes[f"block{i}_attention_m"] = (s, n_bodies, config.heads, frames, v)
             shapes[f"block{i}_attention_z"] = (s, n_bodies, width, frames, v)
         if config.attention != "none":

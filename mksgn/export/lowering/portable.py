@@ -38,10 +38,8 @@ def to_portable(graph: nir.NIRGraph) -> nir.NIRGraph:
     for name, node in graph.nodes.items():
         if isinstance(node, GraphConv):
             edges = _branches(name, node, nodes, edges)
-        elif (
-            isinstance(node, nir.Scale) and np.ptp(node.scale) == 0 and node.input_type["input"][-1] <= WIDEST_DIAGONAL
-        ):
-            nodes[name] = nir.Linear(node.scale.flat[0] * np.eye(node.input_type["input"][-1], dtype=np.float32))
+        elif isinstance(node, nir.Scale) and np.ptp(node.scale) == 0 and _width(node) <= WIDEST_DIAGONAL:
+            nodes[name] = nir.Linear(node.scale.flat[0] * np.eye(_width(node), dtype=np.float32))
         else:
             nodes[name] = node
     for name, node in list(nodes.items()):
@@ -53,6 +51,11 @@ def to_portable(graph: nir.NIRGraph) -> nir.NIRGraph:
     if "quantization" in metadata:
         metadata["quantization"] = scales(graph, metadata["quantization"])
     return nir.NIRGraph(nodes, edges, metadata=metadata, type_check=False)
+
+
+def _width(node: nir.Scale) -> int:
+    """Return the length of the last axis of a node's input."""
+    return int(node.input_type["input"][-1])
 
 
 def _branches(

@@ -147,7 +147,7 @@ class FoldedStudent(nn.Module):
 
     def token_attention(self, block: str, y: Tensor, population: Populate, record: Record) -> Tensor:
         name = f"{block}_attention_z"
-        q, k = (population(f"{block}_{part}", self.convolved(f"{block}_{part}_conv", y)) for part in "qk")
+        k, q = (population(f"{block}_{part}", self.convolved(f"{block}_{part}_conv", y)) for part in "kq")
         m = population(f"{block}_attention_m", self.convolved(f"{block}_attention_m_conv", q))
         key, synapse = k, f"{block}_k_{name}_synapse"  # a quantised file's, of the edge from k
         if synapse in self.nodes:

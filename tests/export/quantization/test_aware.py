@@ -83,7 +83,7 @@ def test_the_forward_pass_is_the_exported_file(bits, changes, tmp_path):
     parity = compare("training ↔ NIR reference", expected, spikes)
     parity.check(tmp_path)
     assert parity.mismatches == 0
-    assert {layer.layer for layer in parity.layers} == set(spikes)
+    assert [layer.layer for layer in parity.layers] == list(spikes)
     assert expected["smf"].any()
     assert expected["block2_stc"].any()
 
