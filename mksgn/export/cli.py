@@ -34,6 +34,12 @@ def export(
     quantize: Annotated[
         str | None, choice(values=(*BITS, "none"), help="Bits per weight; default: what it was trained for, or 8.")
     ] = None,
+    weight_exponents: Annotated[
+        bool,
+        typer.Option(
+            help="Below 8 bits: an exponent for each projection's weights; without, one scale for a population."
+        ),
+    ] = True,
     calibration: Annotated[
         str | None, typer.Option(help="SOURCE for --quantize and --verify: of clips, or npz:FILE or npy:X; no default.")
     ] = None,

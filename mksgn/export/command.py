@@ -47,6 +47,7 @@ class Options:
     out: Path | None
     profile: str | None
     quantize: str | None
+    weight_exponents: bool
     calibration: str | None
     split: str | None
     dt: float
@@ -139,6 +140,7 @@ def _export_graph(options: Options) -> None:
             graph,
             int(options.quantize or 8),
             samples,
+            weight_exponents=options.weight_exponents,
             dt=dt,
             if_dt=options.if_dt,
             analog=options.analog or (),
@@ -187,7 +189,9 @@ def _export_student(options: Options, trained: TrainedModel) -> None:
     if calibrated:
         samples, _ = body_inputs(options.clips(trained, "train", CALIBRATION_CLIPS).clips, trained.normaliser)
     profile = options.profile or PROFILES[0]
-    graph = export_to_nir(trained, dt=dt, profile=profile, quantize=bits, calibration=samples)
+    graph = export_to_nir(
+        trained, dt=dt, profile=profile, quantize=bits, calibration=samples, weight_exponents=options.weight_exponents
+    )
     if "product_units" in graph.metadata:
         units = graph.metadata["product_units"]
         output.print(f"attention in stock primitives: {units:,} product units, {len(graph.nodes)} nodes in all")

@@ -4,7 +4,6 @@ Lava documents these widths and enforces none of them (LAVA.md).
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +42,23 @@ NEGLIGIBLE = 1e-30  # stands for 0 in a denominator: that term binds nothing
 
 
 @dataclass(frozen=True)
+class WeightFormat:
+    """Width of a weight, sign included, and the largest exponent of a projection.
+
+    A projection's weights are even integers of `bits` bits times 2^e; Loihi keeps such an exponent for each
+    group of synapses, Lava for each connection.
+    """
+
+    bits: int
+    exponent: int = 0
+
+    @classmethod
+    def of(cls, bits: int, *, exponents: bool = True) -> "WeightFormat":
+        """Return that of the quantiser: with its exponent, a weight of fewer bits still fits 8."""
+        return cls(bits, max(0, WEIGHT_BITS - bits) if exponents else 0)
+
+
+@dataclass(frozen=True)
 class Demand:
     """What a population asks of Loihi's ranges, in units of the unquantised network.
 
@@ -58,11 +74,11 @@ class Demand:
     offset: float = HALF_STEP  # of the threshold above an integer: see threshold_offset
     lattice: float = math.inf  # finest step of the membranes; infinite: they need not be exact
 
-    def limits(self, bits: int) -> dict[str, float]:
+    def limits(self, weights: WeightFormat) -> dict[str, float]:
         """The largest scale that each range allows, by the range's name."""
         float_limit = FLOAT_EXACT - 1
         return {
-            "weights": weight_limit(bits) / max(self.weight, NEGLIGIBLE),
+            "weights": weight_limit(weights.bits, weights.exponent) / max(self.weight, NEGLIGIBLE),
             "threshold": (THRESHOLD_LIMIT - 1) / max(self.threshold, NEGLIGIBLE),
             "bias": (BIAS_LIMIT - 2) / max(self.bias, NEGLIGIBLE),
             "worst membrane": (MEMBRANE_LIMIT - 512) / max(self.worst_sum * self.accumulation, NEGLIGIBLE),
@@ -76,21 +92,32 @@ def one_if_shared(x: np.ndarray) -> float | np.ndarray:
     return float(x.flat[0]) if np.ptp(x) == 0 else x
 
 
-def weight_limit(bits: int) -> int:
-    """The largest even weight of `bits` bits, sign included."""
-    return 2**bits - 2
+def weight_limit(bits: int, exponent: int = 0) -> int:
+    """The largest weight of `bits` bits, sign included, with an exponent; even."""
+    return (2**bits - 2) << exponent
 
 
-def round_weights(x: np.ndarray, bits: int) -> np.ndarray:
-    """Round to the nearest even integers that weights of `bits` bits hold; what lies beyond is clipped."""
-    limit = weight_limit(bits)
-    return np.clip(2 * np.rint(x / 2), -limit, limit)
+def largest_unclipped(bits: int, exponent: int = 0) -> int:
+    """The largest weight that `round_weights` does not clip: one unit above the limit is still rounded to it."""
+    return (2**bits - 1) << exponent
 
 
-def count_saturated(weights: Iterable[np.ndarray], scale: float, bits: int) -> int:
-    """Count the weights that `round_weights` clips; one unit above the limit is still rounded to it."""
-    blocks = (np.asarray(w[rows], dtype=np.float64) for w in weights for rows in blocks_of_rows(w))
-    return sum(int((np.abs(w * scale) > weight_limit(bits) + 1).sum()) for w in blocks)
+def round_weights(x: np.ndarray, bits: int, exponent: int = 0) -> np.ndarray:
+    """Round to the nearest even integers that weights of `bits` bits hold, times 2^exponent; what lies beyond is clipped."""
+    limit, step = weight_limit(bits, exponent), 2 << exponent
+    return np.clip(step * np.rint(x / step), -limit, limit)
+
+
+def count_saturated(weight: np.ndarray, scale: float, bits: int, exponent: int = 0) -> int:
+    """Count the weights that `round_weights` clips."""
+    blocks = (np.asarray(weight[rows], dtype=np.float64) for rows in blocks_of_rows(weight))
+    return sum(int((np.abs(w * scale) > largest_unclipped(bits, exponent)).sum()) for w in blocks)
+
+
+def squared_error(weight: np.ndarray, scale: float, bits: int, exponent: int = 0) -> float:
+    """Sum the squared errors of the rounded weights, in units of the unquantised network."""
+    blocks = (np.asarray(weight[rows], dtype=np.float64) for rows in blocks_of_rows(weight))
+    return sum(float(((round_weights(w * scale, bits, exponent) / scale - w) ** 2).sum()) for w in blocks)
 
 
 def round_biases(bias: np.ndarray) -> np.ndarray:

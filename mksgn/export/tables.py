@@ -16,16 +16,21 @@ def scales(quantization: dict[str, Any]) -> None:
     Args:
         quantization: The graph's metadata entry of that name.
     """
+    populations = quantization["populations"]
+    exponents = any(scale.get("weight_exponents") for scale in populations.values())
     result = table(
         f"{quantization['bits']}-bit weights",
-        ("population", "unit", "bound by", "saturated", "firing rate", "agreement with float", "largest sum", "worst"),
+        (
+            *("population", "unit", *(["weights"] if exponents else []), "bound by", "saturated", "firing rate"),
+            *("agreement with float", "largest sum", "worst"),
+        ),
         left=("bound by",),
     )
-    populations = quantization["populations"]
     for name, scale in populations.items():
         result.add_row(
             name,
             f"2^{scale['exponent']}",
+            *([_factors(scale)] if exponents else []),
             scale["binding"],
             str(scale["saturated"]),
             _or_dash(scale["firing_rate"], "{:.2%}"),
@@ -48,6 +53,12 @@ def scales(quantization: dict[str, Any]) -> None:
                 "the limit of Loihi's documented 16 bits; "
                 f"the largest on the calibration clips was {scale['largest_sum']:,.0f}"
             )
+
+
+def _factors(scale: dict[str, Any]) -> str:
+    """What the integers of a population's projections are multiplied by, in words."""
+    found = sorted({f"× {1 << e}" for e in scale.get("weight_exponents", {}).values()}, key=lambda text: int(text[2:]))
+    return ", ".join(found) or "–"
 
 
 def parities(parities: list[Parity], rates: dict[str, float], clips: int) -> None:

@@ -31,6 +31,7 @@ def export_to_nir(
     profile: str = "structured",
     quantize: int | None = None,
     calibration: np.ndarray | None = None,
+    weight_exponents: bool = True,
 ) -> nir.NIRGraph:
     """Convert a trained student to a NIR graph, its batch norms folded.
 
@@ -42,6 +43,7 @@ def export_to_nir(
         quantize: Bits per weight, 2 to 8; None leaves the weights in float32.
         calibration: Inputs (L, 3 · streams, T, V) as the model's normaliser makes them; needed to
             quantise, unless the model was trained for so many bits, and brings its scales.
+        weight_exponents: Whether the weights of each projection have an exponent of their own, below 8 bits.
 
     Raises:
         ExportError: The student cannot be exported; the subclass names the reason.
@@ -53,12 +55,18 @@ def export_to_nir(
     if trained.path is not None:
         graph.metadata["parent"] = sha256(trained.path)
     if quantize is not None:
-        graph = quantized(graph, trained, quantize, calibration, dt)
+        graph = quantized(graph, trained, quantize, calibration, dt, weight_exponents=weight_exponents)
     return to_portable(graph) if profile == "portable" else graph
 
 
 def quantized(
-    graph: nir.NIRGraph, trained: TrainedModel, bits: int, calibration: np.ndarray | None, dt: float
+    graph: nir.NIRGraph,
+    trained: TrainedModel,
+    bits: int,
+    calibration: np.ndarray | None,
+    dt: float,
+    *,
+    weight_exponents: bool = True,
 ) -> nir.NIRGraph:
     """Quantise a student's graph, by the scales that it was trained with, or else by calibration.
 
@@ -73,7 +81,7 @@ def quantized(
                 f"{trained.path or 'the model'}: was trained for {own.bits} bits, not {bits}; quantise it to {own.bits}, or "
                 "the model that this training started from to other widths"
             )
-        return quantize_graph(graph, bits, None, steps, dt, scales=own.scales)[0]
+        return quantize_graph(graph, bits, None, steps, dt, trained=own)[0]
     if calibration is None or not len(calibration):
         raise ExportError("quantize needs calibration clips, whose spikes decide the scales; give calibration=…")
-    return quantize_graph(graph, bits, calibration, steps, dt)[0]
+    return quantize_graph(graph, bits, calibration, steps, dt, weight_exponents=weight_exponents)[0]

@@ -38,11 +38,13 @@ class Quantization:
     """How a student is quantised that was trained for it.
 
     `bits` is the width of its weights, sign included. `scales` holds the integers per unit of the
-    unquantised network, for each population and for the "readout".
+    unquantised network, for each population and for the "readout". `exponents` has those of the weights, by
+    the weighted node of the exported graph; 0 where it names none.
     """
 
     bits: Annotated[Integer, Field(ge=BITS[0], le=BITS[-1])]
     scales: dict[str, Annotated[Real, Field(gt=0)]]
+    exponents: dict[str, Annotated[Integer, Field(ge=0, le=BITS[-1] - BITS[0])]] = field(default_factory=dict)
 
     def check(self, student: Student) -> None:
         """Raise BadInputError unless there is a scale for each population of this student."""

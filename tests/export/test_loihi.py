@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from mksgn.export.loihi import HALF_STEP, accumulation_factor, round_threshold
+from mksgn.export.loihi import (
+    HALF_STEP,
+    WeightFormat,
+    accumulation_factor,
+    count_saturated,
+    round_threshold,
+    round_weights,
+    weight_limit,
+)
 
 
 def test_the_accumulation_factor_is_the_sum_of_equal_inputs():
@@ -30,3 +38,21 @@ def test_the_accumulation_factor_is_the_sum_of_equal_inputs():
 )
 def test_a_threshold_is_rounded_to_the_nearest_integer_and_one_that_means_an_integer_below_it(threshold, rounded):
     assert round_threshold(threshold, HALF_STEP) == rounded + HALF_STEP
+
+
+@pytest.mark.parametrize("exponent", [0, 1, 4])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_weights_are_rounded_to_the_nearest_that_their_bits_and_exponent_hold(bits, exponent):
+    held = 2.0**exponent * np.arange(2 - 2**bits, 2**bits, 2)
+    x = np.random.default_rng(bits).uniform(-2, 2, 500) * held.max()
+    np.testing.assert_array_equal(round_weights(x, bits, exponent), held[np.abs(x[:, None] - held).argmin(1)])
+    assert held.max() == weight_limit(bits, exponent)
+    beyond = np.abs(x) > held.max() + 2.0**exponent  # what lies nearer is rounded, not clipped
+    assert 0 < beyond.sum() == count_saturated(x, 1.0, bits, exponent)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_few_bits_with_an_exponent_are_weights_of_eight(bits):
+    weights = WeightFormat.of(bits)
+    assert weight_limit(weights.bits, weights.exponent) <= 254 < weight_limit(weights.bits, weights.exponent + 1)
+    assert WeightFormat.of(bits, exponents=False) == WeightFormat(bits)

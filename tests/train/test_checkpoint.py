@@ -291,13 +291,18 @@ def test_any_edit_of_a_model_is_read_or_refused(path, data):
 def quantised(model, path):
     """The file of a student that was trained for 4 bits."""
     scales = dict.fromkeys([*model.student.neurons(), "readout"], 12.5)
-    save(replace(model, quantization=Quantization(4, scales)), path)
+    save(replace(model, quantization=Quantization(4, scales, {"smf_conv": 3})), path)
     return path
 
 
 def test_bits_and_scales_come_back(quantised, model):
-    assert load(quantised).quantization == Quantization(4, dict.fromkeys([*model.student.neurons(), "readout"], 12.5))
-    assert torch.load(quantised, weights_only=True)["quantization"]["scales"]["ssc"] == 12.5
+    scales = dict.fromkeys([*model.student.neurons(), "readout"], 12.5)
+    assert load(quantised).quantization == Quantization(4, scales, {"smf_conv": 3})
+    values = torch.load(quantised, weights_only=True)
+    assert values["quantization"]["scales"]["ssc"] == 12.5
+    del values["quantization"]["exponents"]  # a model.pt that has none: its weights are those of one scale
+    torch.save(values, quantised)
+    assert load(quantised).quantization == Quantization(4, scales, {})
 
 
 @pytest.mark.parametrize(
@@ -310,6 +315,9 @@ def test_bits_and_scales_come_back(quantised, model):
         lambda entry: entry["scales"].update(ssc=0.0),
         lambda entry: entry["scales"].update(ssc=float("inf")),
         lambda entry: entry.update(scales=None),
+        lambda entry: entry["exponents"].update(smf_conv=7),
+        lambda entry: entry["exponents"].update(smf_conv=-1),
+        lambda entry: entry["exponents"].update(smf_conv=0.5),
     ],
 )
 def test_damaged_bits_and_scales_are_refused(quantised, damage):

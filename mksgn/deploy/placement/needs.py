@@ -10,6 +10,7 @@ from mksgn.deploy.placement.chips import Chip
 from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FixedNeuron
 from mksgn.deploy.program.program import AnyProjection, Population, Product, Program
+from mksgn.export import loihi
 from mksgn.export.graph.blocks import blocks_of_rows
 
 MEMBRANE_BITS = 24  # of a message that carries a membrane potential or a current
@@ -75,7 +76,9 @@ def _neuron(population: Population, chip: Chip) -> Iterator[Need]:
 
 
 def _weights(program: Program, chip: Chip) -> Iterator[Need]:
-    limit, step, remedy = chip.weight_limit, chip.weight_step, "export it again with --quantize 8"
+    limit, step = chip.weight_limit, chip.weight_step
+    few = chip.weight_bits is not None and chip.weight_bits < loihi.WEIGHT_BITS  # no exponents are known of such a chip
+    remedy = f"export it again with --quantize {f'{chip.weight_bits} --no-weight-exponents' if few else 8}"
     for projection in program.projections:
         if program[projection.target].location == "host":
             continue

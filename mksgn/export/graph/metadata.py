@@ -35,6 +35,7 @@ class _Scale(LenientModel):
     firing_rate: float | None = Field(default=None, allow_inf_nan=False)
     worst_sum: float | None = Field(default=None, allow_inf_nan=False)
     largest_sum: float | None = Field(default=None, allow_inf_nan=False)
+    weight_exponents: dict[str, Annotated[int, Field(ge=0, le=BITS[-1] - BITS[0])]] = Field(default_factory=dict)
 
 
 class _Quantization(LenientModel):

@@ -29,6 +29,7 @@ def quantize_any(
     integration: str = EULER,
     spike_delay: int = 0,
     steps: int | None = None,
+    weight_exponents: bool = True,
     error: type[BadInputError] = ExportError,
 ) -> nir.NIRGraph:
     """Return a flat, quantised copy; its metadata holds the scales, the steps and the time steps.
@@ -46,6 +47,7 @@ def quantize_any(
         integration: What a step does where the file does not say.
         spike_delay: Steps until a spike leaves its neuron, where the file does not say.
         steps: Time steps of a sample; None: what the file says, else the calibration's.
+        weight_exponents: Whether the weights of each projection have an exponent of their own, below 8 bits.
         error: Class of the errors that this function finds itself.
 
     Raises:
@@ -74,7 +76,7 @@ def quantize_any(
         metadata={**graph.metadata, "steps": int(steps), "dt": dt, **({} if if_dt is None else {"if_dt": if_dt})},
         type_check=False,
     )
-    return quantize(marked_graph, bits, arrays, int(steps), dt, if_dt)[0]
+    return quantize(marked_graph, bits, arrays, int(steps), dt, if_dt, weight_exponents=weight_exponents)[0]
 
 
 def _check_spikes(name: str, x: np.ndarray, error: type[BadInputError]) -> None:

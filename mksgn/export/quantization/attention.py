@@ -46,14 +46,14 @@ class AttentionPopulation:
         gain = np.asarray(getattr(self.node, f"gain_{self.part}"), dtype=np.float64)
         return np.asarray(getattr(self.node, f"threshold_{self.part}"), dtype=np.float64) / gain / self.rate
 
-    def quantise(self, bits: int, counts: np.ndarray | None) -> PopulationScale:
+    def quantise(self, weights: loihi.WeightFormat, counts: np.ndarray | None) -> PopulationScale:
         """Choose the scale, and write the integers; `counts` are the coincidences on the samples, (S, L, heads, …)."""
         values, threshold = self.values, self.threshold
         check_finite(self.name, threshold)
         accumulation = loihi.accumulation_factor(values.steps, self.rate)
         lattice = self.rate**values.steps
         demand = loihi.Demand(1.0, 0.0, float(self.most), accumulation, threshold.max(), self.offset, lattice)
-        limits = demand.limits(bits)
+        limits = demand.limits(weights)
         binding = min(limits, key=lambda key: limits[key])
         if limits[binding] < 2:
             raise RangeError(
@@ -93,18 +93,18 @@ class AttentionPopulation:
         membrane = Membrane(gain=1.0, decay=self.rate, current_decay=1.0, leak=np.zeros(1))
         expected, thresholds = values.spikes(self.name).reshape(counts.shape), self._rounded(scale)
         agreed = agreement(expected, counts * scale, membrane, thresholds.reshape(-1, 1, 1, 1))
-        return Candidate(scale, agreed, float(counts.max() * scale))
+        return Candidate(scale, {}, agreed, float(counts.max() * scale))
 
 
 def quantise_attention(
-    graph: nir.NIRGraph, name: str, bits: int, dt: float, values: Calibration | FixedScales
+    graph: nir.NIRGraph, name: str, weights: loihi.WeightFormat, dt: float, values: Calibration | FixedScales
 ) -> dict[str, PopulationScale]:
     """Quantise both populations of an attention node, in place."""
     populations = [AttentionPopulation(graph, name, part, dt, values) for part in "mz"]
     counts: tuple[np.ndarray | None, ...] = (None, None)
     if isinstance(values, Calibration):
         counts = coincidences(graph.nodes[name], values.source(populations[0].qkv), values.spikes(f"{name}.m"))
-    return {p.name: p.quantise(bits, counted) for p, counted in zip(populations, counts, strict=True)}
+    return {p.name: p.quantise(weights, counted) for p, counted in zip(populations, counts, strict=True)}
 
 
 def _attended(graph: nir.NIRGraph, name: str) -> str:

@@ -60,9 +60,10 @@ def choose_scales(student: Student, normaliser: StreamNormaliser, bits: int, cal
     """
     graph = lower(student, normaliser, dt=DT)
     _, found = quantize(graph, bits, calibration, student.config.steps, DT)
+    exponents = {node: e for scale in found.values() for node, e in scale.weight_exponents.items()}
     bounded = {name for name, scale in found.items() if scale.binding == "float32" and not is_attention(name)}
     scales = {name: scale.scale * (HEADROOM if name in bounded else 1.0) for name, scale in found.items()}
-    return Quantization(bits, scales)
+    return Quantization(bits, scales, exponents)
 
 
 class QuantizationAwareStudent(FoldedStudent):
@@ -73,14 +74,14 @@ class QuantizationAwareStudent(FoldedStudent):
     Args:
         student: The student, which the training changes.
         normaliser: Makes its inputs.
-        quantization: Bits and scales.
+        quantization: Bits, scales and exponents.
     """
 
     def __init__(self, student: Student, normaliser: StreamNormaliser, quantization: Quantization) -> None:
         graph = lower(student.eval(), normaliser, dt=DT)
         super().__init__(graph)
         self.student, self.normaliser, self.quantization = student, normaliser, quantization
-        self.quantiser = FixedQuantiser(graph, quantization.bits, quantization.scales, DT)
+        self.quantiser = FixedQuantiser(graph, quantization, DT)
         self.nodes = self.quantiser.nodes
         self._trained: dict[tuple[str, str], Tensor] = {}
         self._heads: dict[tuple[str, str], tuple[Tensor, Tensor, Tensor]] = {}

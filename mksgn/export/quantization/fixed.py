@@ -1,6 +1,6 @@
 """The quantiser of one student for many steps of training: scales and structure stay, weights change."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import nir
@@ -14,6 +14,7 @@ from mksgn.export.quantization.paths import linear_paths, weighted_paths
 from mksgn.export.quantization.populations import SpikingPopulation, loihi_membrane
 from mksgn.export.quantization.quantize import by_edge, canonical, fixed_scales, with_edge_weights
 from mksgn.export.quantization.readouts import write_readout
+from mksgn.train.checkpoint import Quantization
 
 
 class FixedQuantiser:
@@ -21,8 +22,7 @@ class FixedQuantiser:
 
     Args:
         graph: A student's unquantised graph.
-        bits: Width of the weights, 2 to 8, sign included.
-        scales: Of each population and of the read-out.
+        quantization: Width of the weights, scales and exponents.
         dt: Time step, seconds.
 
     Attributes:
@@ -33,9 +33,10 @@ class FixedQuantiser:
         membrane_factors: `factors` by the population's name.
     """
 
-    def __init__(self, graph: nir.NIRGraph, bits: int, scales: Mapping[str, float], dt: float) -> None:
+    def __init__(self, graph: nir.NIRGraph, quantization: Quantization, dt: float) -> None:
         quantised = with_edge_weights(canonical(graph))
-        values = fixed_scales(graph, scales, int(graph.metadata["steps"]))
+        values = fixed_scales(quantised, quantization, int(graph.metadata["steps"]))
+        bits, scales, exponents = quantization.bits, quantization.scales, quantization.exponents
         self.nodes, self._write = quantised.nodes, list[Callable[[], None]]()
         self.factors: dict[str, float] = {}
         self.units: dict[str, float] = {}
@@ -49,9 +50,10 @@ class FixedQuantiser:
             if isinstance(node, SPIKING):
                 membrane = loihi_membrane(name, node, dt, None)
                 population = SpikingPopulation(walk, name, membrane, values)
-                self._write += [population.synapses.read, partial(population.write, scales[name], bits)]
+                own = population.format(loihi.WeightFormat(bits)).bits
+                self._write += [population.synapses.read, partial(population.write, scales[name], own, exponents)]
                 unit = population.unit(scales[name])
-                self._keep_units(population.synapses.nodes, scales[name], unit, population.width(bits))
+                self._keep_units(population.synapses.nodes, scales[name], unit, own, exponents)
                 self.membrane_factors[name] = scales[name] * unit
             elif isinstance(node, SpikingSelfAttention):
                 for part in "mz":
@@ -61,12 +63,14 @@ class FixedQuantiser:
                 (path,) = weighted_paths(quantised, name, walk)
                 readout, scale = {path.weighted: quantised.nodes[path.weighted]}, scales[path.weighted]
                 self._write.append(partial(write_readout, readout.values(), scale, bits))
-                self._keep_units(readout, scale, 1 / scale, bits)
+                self._keep_units(readout, scale, 1 / scale, bits, {})
 
-    def _keep_units(self, names: Mapping[str, nir.NIRNode], scale: float, unit: float, bits: int) -> None:
+    def _keep_units(
+        self, names: Iterable[str], scale: float, unit: float, bits: int, exponents: Mapping[str, int]
+    ) -> None:
         self.factors |= dict.fromkeys(names, scale * unit)
         self.units |= dict.fromkeys(names, unit)
-        self.largest |= dict.fromkeys(names, loihi.weight_limit(bits) + 1)
+        self.largest |= {name: loihi.largest_unclipped(bits, exponents.get(name, 0)) for name in names}
 
     def quantise(self, nodes: Mapping[str, nir.NIRNode]) -> None:
         """Write the integers of a student's unquantised nodes, as the lowering makes them."""

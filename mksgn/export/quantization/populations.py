@@ -1,6 +1,7 @@
 """Spiking populations in Loihi's integers: their scale, weights, bias and threshold."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import nir
@@ -8,7 +9,6 @@ import numpy as np
 
 from mksgn.export import loihi
 from mksgn.export.errors import UnsupportedNodeError
-from mksgn.export.graph.blocks import by_rows
 from mksgn.export.graph.kinds import CURRENT_BASED, LEAKLESS, SPIKING
 from mksgn.export.graph.membranes import Membrane, PerNeuron, membrane_of
 from mksgn.export.graph.nodes import f32
@@ -74,36 +74,37 @@ class SpikingPopulation:
         finest = min(1.0, 2.0 * input_lattice(graph)) if self.synapses.analog else 1.0
         self.offset, self.lattice = self._offset_and_lattice("student" in graph.metadata, finest)
 
-    def width(self, bits: int) -> int:
-        """The bits of its weights, where those on the chip have `bits`."""
-        return loihi.HOST_WEIGHT_BITS if self.synapses.analog else bits
+    def format(self, weights: loihi.WeightFormat) -> loihi.WeightFormat:
+        """The format of its weights, where those on the chip have `weights`."""
+        return loihi.WeightFormat(loihi.HOST_WEIGHT_BITS) if self.synapses.analog else weights
 
-    def quantise(self, bits: int) -> PopulationScale:
-        """Choose the scale, and write the integers; `bits` are those of weights on the chip."""
-        values, synapses, bits = self.values, self.synapses, self.width(bits)
-        limits = self._limits(bits, self.offset, self.lattice)
+    def quantise(self, weights: loihi.WeightFormat) -> PopulationScale:
+        """Choose the scale, and write the integers; `weights` are those on the chip."""
+        values, synapses, own = self.values, self.synapses, self.format(weights)
+        limits = self._limits(own, self.offset, self.lattice)
         binding = min(limits, key=lambda key: limits[key])
         if isinstance(values, FixedScales):
             chosen = values.check(self.name, limits)
         else:
             others = min(limit for key, limit in limits.items() if key != "weights")
-            factors = FINER_OF_TWO_BITS if bits == 2 else FINER
-            chosen = choose(limits[binding], others, lambda scale: self._measure(scale, bits, values), factors)
-        self.write(chosen.scale, bits)
+            factors = FINER_OF_TWO_BITS if own.bits == 2 else FINER
+            chosen = choose(limits[binding], others, lambda scale: self._measure(scale, own, values), factors)
+        self.write(chosen.scale, own.bits, chosen.exponents)
         return PopulationScale(
             round(math.log2(self.unit(chosen.scale))),
             chosen.scale,
             binding,
-            loihi.count_saturated(synapses.weights.values(), chosen.scale, bits),
+            synapses.saturated(chosen.scale, own.bits, chosen.exponents),
             chosen.agreement,
             firing_rate=values.firing_rate(self.name),
             worst_sum=float(synapses.worst_sum * chosen.scale),
             largest_sum=chosen.largest_sum,
+            weight_exponents={key: e for key, e in chosen.exponents.items() if e and key in synapses.nodes},
         )
 
-    def _limits(self, bits: int, offset: float, lattice: float) -> dict[str, float]:
+    def _limits(self, weights: loihi.WeightFormat, offset: float, lattice: float) -> dict[str, float]:
         threshold = float(np.max(self.threshold))
-        return self.synapses.limits(bits, self.values.steps, threshold=threshold, offset=offset, lattice=lattice)
+        return self.synapses.limits(weights, self.values.steps, threshold=threshold, offset=offset, lattice=lattice)
 
     def _offset_and_lattice(self, student: bool, finest: float) -> tuple[float, float]:
         """How far thresholds lie above integers, and the lattice that float32 has to hold.
@@ -115,7 +116,7 @@ class SpikingPopulation:
         rates, steps, largest = lattice_rates(self.membrane), self.values.steps, self.synapses.largest_weight
         if student or all(loihi.exact_on_chip(rate, steps) for rate in rates):
             exact = loihi.threshold_offset(min(rates), steps, finest), finest * min(rates) ** steps
-            if not largest or self._limits(loihi.WEIGHT_BITS, *exact)["float32"] * largest >= 2:
+            if not largest or self._limits(loihi.WeightFormat(loihi.WEIGHT_BITS), *exact)["float32"] * largest >= 2:
                 return exact
         return min(loihi.HALF_STEP, finest / 2), math.inf
 
@@ -123,10 +124,10 @@ class SpikingPopulation:
         """What an integer of `scale` is in the file, whose largest threshold lies in (0.5, 1]."""
         return 2.0 ** -math.ceil(math.log2(float(np.max(self.threshold * scale * self.membrane.gain))))
 
-    def write(self, scale: float, bits: int) -> None:
+    def write(self, scale: float, bits: int, exponents: Mapping[str, int]) -> None:
         """Replace weights, biases and threshold by the integers of `scale`, in units of the file."""
         unit, node, membrane = self.unit(scale), self.node, self.membrane
-        self.synapses.write(scale, unit, self.width(bits))
+        self.synapses.write(scale, unit, bits, exponents)
         factor = membrane.gain * unit  # of an integer, in the file
         node.v_threshold = f32(np.broadcast_to(self._rounded_threshold(scale) * factor, node.v_threshold.shape))
         if membrane.subtract is not None:  # a whole number
@@ -144,12 +145,9 @@ class SpikingPopulation:
         taken = None if membrane.subtract is None else np.asarray(self._rounded_threshold(scale)) - self.offset
         return replace(membrane, initial=membrane.initial / membrane.gain * scale, subtract=taken)
 
-    def _measure(self, scale: float, bits: int, values: Calibration) -> Candidate:
-        synapses = self.synapses
-        rounded = {
-            key: by_rows(lambda w: loihi.round_weights(w * scale, bits), weight)
-            for key, weight in synapses.weights.items()
-        }
+    def _measure(self, scale: float, weights: loihi.WeightFormat, values: Calibration) -> Candidate:
+        synapses, exponents = self.synapses, self.synapses.exponents(scale, weights)
+        rounded = synapses.rounded(scale, weights.bits, exponents)
         current = values.currents(synapses.nodes, synapses.paths, rounded)
         _, to_membrane, to_current = synapses.biases.integers(scale)
         drive: PerNeuron = to_membrane.astype(np.float32)
@@ -158,4 +156,4 @@ class SpikingPopulation:
             current, drive = current + drive, 0.0
         spikes, threshold = values.spikes(self.name), self._rounded_threshold(scale)
         agreed = agreement(spikes, current, self._in_integers(scale), threshold, drive)
-        return Candidate(scale, agreed, float(np.abs(current).max()))
+        return Candidate(scale, exponents, agreed, float(np.abs(current).max()))

@@ -3,8 +3,9 @@
 Scaling a population's weights, bias and threshold together does not change its spikes. With a unit
 u = 2^k, population by population, which float32 represents exactly, the file holds
 
-    weights    even integers in [-(2^bits - 2), 2^bits - 2] times u, as mixed-sign Loihi weights
-               (of an encoder, which stays on the host, of 16 bits)
+    weights    even integers in [-(2^bits - 2), 2^bits - 2] times 2^e u, as mixed-sign Loihi weights
+               (of an encoder, which stays on the host, of 16 bits). e is the exponent of a projection,
+               0 … 8 - bits, so that all of them are even integers of 8 bits times u
     bias       an integer times u
     v_leak     an integer times u gain tau/dt: the drive at each step, as Loihi's bias
     threshold  (integer + offset) gain u; no membrane ever equals it: `>` and `>=` decide alike
@@ -19,6 +20,9 @@ The scale, integers per unit of the unquantised network, is the finest that the 
 
 or a finer one, which saturates a few weights, where the population's spikes on calibration samples
 agree better with the unquantised ones (mksgn/export/loihi, mksgn/export/quantization/calibration). The
+weight limit is that with the largest exponent, 2^8 - 2^(9 - bits), so that thresholds and biases are as fine
+with few bits as with 8; each projection's exponent is the one with the least squared error
+(mksgn/export/quantization/scales). The
 worst membrane is the largest |sum| of one step times (1 - (1 - dt/tau)^S) tau/dt: what S steps can add
 up to below the threshold, S times where nothing leaks. Loihi clips it at 2^23 - 1 sub-units, and a
 clipped membrane would no longer be exact. The graph is rewritten first, so that each linear path into a
@@ -27,7 +31,6 @@ population has one weighted node (mksgn/export/quantization/paths).
 
 import copy
 import json
-from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 
@@ -36,7 +39,7 @@ import numpy as np
 
 from mksgn.common.progress import track
 from mksgn.export import loihi
-from mksgn.export.errors import RangeError, UnsupportedNodeError
+from mksgn.export.errors import ExportError, RangeError, UnsupportedNodeError
 from mksgn.export.graph.arrays import Arrays
 from mksgn.export.graph.conventions import resting_at_zero
 from mksgn.export.graph.kinds import GRADED, SPIKING
@@ -52,6 +55,7 @@ from mksgn.export.quantization.paths import canonicalize_paths, linear_paths
 from mksgn.export.quantization.populations import SpikingPopulation, lattice_rates, loihi_membrane
 from mksgn.export.quantization.readouts import graded, readout
 from mksgn.export.quantization.scales import FixedScales, PopulationScale
+from mksgn.train.checkpoint import Quantization
 from mksgn.train.choices import BITS
 
 
@@ -63,7 +67,8 @@ def quantize(
     dt: float,
     if_dt: float | None = None,
     *,
-    scales: Mapping[str, float] | None = None,
+    weight_exponents: bool = True,
+    trained: Quantization | None = None,
 ) -> tuple[nir.NIRGraph, dict[str, PopulationScale]]:
     """Quantise any NIR graph to Loihi's integers.
 
@@ -71,11 +76,13 @@ def quantize(
         graph: The unquantised graph; it is not changed.
         bits: Width of the weights, 2 to 8, sign included.
         calibration: (L, *input shape), constant, or (L, steps, *input shape), or a dict of either by
-            input name. For a large network, fewer samples are run (calibration.py). None with `scales`.
+            input name. For a large network, fewer samples are run (calibration.py). None with `trained`.
         steps: Time steps of a sample.
         dt: Time step, seconds.
         if_dt: What IF and I integrate with in place of `dt`, seconds.
-        scales: Of a student that was trained with them (quantisation-aware); they replace calibration.
+        weight_exponents: Whether the weights of each projection have an exponent of their own, below 8 bits.
+        trained: Scales and exponents of a student that was trained with them (quantisation-aware); they
+            replace calibration.
 
     Returns:
         A flat, quantised copy, and how each population was scaled, which its metadata holds too.
@@ -91,12 +98,12 @@ def quantize(
     neurons = {name: node for name, node in graph.nodes.items() if isinstance(node, SPIKING + GRADED)}
     membranes = {name: loihi_membrane(name, node, dt, if_dt) for name, node in neurons.items()}
     values: Calibration | FixedScales
-    if scales is not None:
-        values = fixed_scales(graph, scales, steps)
+    if trained is not None:
+        values = fixed_scales(graph, trained, steps)
     else:
         assert calibration is not None
         values = Calibration(graph, calibration, steps, dt, if_dt)
-    quantised = with_edge_weights(graph)
+    quantised, weights = with_edge_weights(graph), loihi.WeightFormat.of(bits, exponents=weight_exponents)
     found: dict[str, PopulationScale] = {}
     rates = {rate for membrane in membranes.values() for rate in lattice_rates(membrane)}
     walk = linear_paths(quantised)
@@ -104,12 +111,12 @@ def quantize(
     for name in track(order, len(order), "nodes quantised"):
         node = quantised.nodes[name]
         if isinstance(node, SPIKING):
-            found[name] = SpikingPopulation(walk, name, membranes[name], values).quantise(bits)
+            found[name] = SpikingPopulation(walk, name, membranes[name], values).quantise(weights)
         elif isinstance(node, GRADED):
             found[name] = graded(walk, name, bits, membranes[name], values)
         elif isinstance(node, SpikingSelfAttention):
             rates.add(float(dt_over_tau(node.tau, dt)))
-            found |= quantise_attention(quantised, name, bits, dt, values)
+            found |= quantise_attention(quantised, name, weights, dt, values)
         elif isinstance(node, nir.Output):
             found |= readout(walk, name, bits, values)
         elif isinstance(node, nir.Threshold):
@@ -124,10 +131,17 @@ def canonical(graph: nir.NIRGraph) -> nir.NIRGraph:
     return resting_at_zero(canonicalize_paths(standard_form(graph)))
 
 
-def fixed_scales(graph: nir.NIRGraph, scales: Mapping[str, float], steps: int) -> FixedScales:
-    """Put a student's scales in place of calibration samples."""
+def fixed_scales(graph: nir.NIRGraph, trained: Quantization, steps: int) -> FixedScales:
+    """Put a student's scales in place of calibration samples.
+
+    Raises:
+        ExportError: An exponent of a node that the graph does not have.
+    """
+    unknown = sorted(set(trained.exponents) - set(graph.nodes))
+    if unknown:
+        raise ExportError(f"quantization: exponents of {unknown[0]}, which the student does not have; train it again")
     analog = {name for name, node in graph.nodes.items() if node.metadata.get("signal") == "analog"}
-    return FixedScales(scales, steps, analog)
+    return FixedScales(trained.scales, trained.exponents, steps, analog)
 
 
 def with_edge_weights(graph: nir.NIRGraph) -> nir.NIRGraph:

@@ -25,12 +25,12 @@ def graded(
 ) -> PopulationScale:
     """Quantise a LI, I or CubaLI that leads to Outputs, in place; its scale is a power of two."""
     synapses = Synapses(walk, name, membrane, values)
-    limits = synapses.limits(bits, values.steps)
+    limits = synapses.limits(loihi.WeightFormat(bits), values.steps)
     del limits["threshold"], limits["float32"]
     scale, binding = power_of_two(limits, bits, synapses.weights)
     if isinstance(values, FixedScales):
         scale = values.check(name, limits).scale
-    synapses.write(scale, 1 / scale, bits)
+    synapses.write(scale, 1 / scale, bits, {})
     if np.any(membrane.initial):  # as numbers: v_leak has been rounded
         node = walk.graph.nodes[name]
         node.metadata["v_init"] = f32(np.broadcast_to(membrane.initial, np.shape(node.r)))
@@ -85,5 +85,5 @@ def write_readout(nodes: Iterable[nir.NIRNode], scale: float, bits: int) -> None
 def _scale_of(
     scale: float, binding: str, bits: int, weights: dict[str, np.ndarray], worst_sum: float
 ) -> PopulationScale:
-    saturated = loihi.count_saturated(weights.values(), scale, bits)
+    saturated = sum(loihi.count_saturated(w, scale, bits) for w in weights.values())
     return PopulationScale(-int(math.log2(scale)), scale, binding, saturated, worst_sum=worst_sum * scale)

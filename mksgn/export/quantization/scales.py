@@ -3,15 +3,16 @@
 import math
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from mksgn.export import loihi
 from mksgn.export.errors import RangeError
-from mksgn.export.graph.blocks import blocks_of_rows
+from mksgn.export.graph.weights import largest_weight
 
 FINER = (1.0, 1.12, 1.26, 1.41, 1.59, 1.78, 2.0)  # scales tried above the one that saturates nothing
+FINER_EXPONENTS = 2  # exponents tried below the one that clips no weight
 # Weights of 2 bits are -2, 0 and 2: the scale that saturates none sets all below half of the largest to 0.
 FINER_OF_TWO_BITS = (*FINER, *(2 * factor for factor in FINER[1:]))
 
@@ -33,6 +34,7 @@ class PopulationScale:
     firing_rate: float | None = None  # of the unquantised population, on the calibration samples
     worst_sum: float | None = None
     largest_sum: float | None = None
+    weight_exponents: dict[str, int] = field(default_factory=dict)  # by weighted node: weights are multiples of 2 · 2^e
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Candidate:
     """A scale that was tried on the calibration samples, or, without measurements, one that was fixed before."""
 
     scale: float
+    exponents: Mapping[str, int] = field(default_factory=dict)  # of the weights, by weighted node; 0 where it has none
     agreement: float | None = None  # share of equal decisions
     largest_sum: float | None = None
 
@@ -50,11 +53,13 @@ class FixedScales:
 
     Attributes:
         scales: Integers per unit of the unquantised network.
+        exponents: Of the weights, by weighted node; 0 where it has none.
         steps: Time steps of a sample.
         analog: Names of non-spiking inputs, of which the file says how large they get.
     """
 
     scales: Mapping[str, float]
+    exponents: Mapping[str, int]
     steps: int
     analog: AbstractSet[str]
 
@@ -71,7 +76,7 @@ class FixedScales:
                 f"{name}: {binding} allows a scale of {others[binding]:.4g}, and the training kept {self.scales[name]:.4g}; "
                 "train it again with a smaller learning_rate"
             )
-        return Candidate(self.scales[name])
+        return Candidate(self.scales[name], self.exponents)
 
     def firing_rate(self, name: str) -> None:
         """There are no samples to measure one on."""
@@ -92,6 +97,17 @@ def choose(
     return max(candidates, key=lambda candidate: candidate.agreement or 0.0)  # the first of equal ones
 
 
+def weight_exponent(weight: np.ndarray, scale: float, weights: loihi.WeightFormat) -> int:
+    """Choose the exponent of a projection's weights: the one with the least squared error, the smallest of equal ones.
+
+    That is the smallest exponent that clips none, or a smaller one, which rounds the many small weights more finely.
+    """
+    largest = largest_weight(weight) * scale / loihi.largest_unclipped(weights.bits)
+    fits = min(weights.exponent, max(0, math.ceil(math.log2(max(largest, loihi.NEGLIGIBLE)))))
+    tried = range(max(0, fits - FINER_EXPONENTS), fits + 1)
+    return min(tried, key=lambda e: loihi.squared_error(weight, scale, weights.bits, e)) if fits else 0
+
+
 def power_of_two(limits: dict[str, float], bits: int, weights: dict[str, np.ndarray]) -> tuple[float, str]:
     """Choose a power of two as scale, which leaves a read-out's units as they are.
 
@@ -103,8 +119,7 @@ def power_of_two(limits: dict[str, float], bits: int, weights: dict[str, np.ndar
     scale = 2.0 ** math.floor(math.log2(limits[binding]))
 
     def error(scale: float) -> float:
-        blocks = (np.asarray(w[rows], dtype=np.float64) for w in weights.values() for rows in blocks_of_rows(w))
-        return sum(float(((loihi.round_weights(w * scale, bits) / scale - w) ** 2).sum()) for w in blocks)
+        return sum(loihi.squared_error(w, scale, bits) for w in weights.values())
 
     others = min(value for key, value in limits.items() if key != "weights")
     return (2 * scale if 2 * scale <= others and error(2 * scale) < error(scale) else scale), binding

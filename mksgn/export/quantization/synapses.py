@@ -1,5 +1,7 @@
 """The synapses of a population that is to be quantised, in units of the unquantised network."""
 
+from collections.abc import Callable, Mapping
+
 import nir
 import numpy as np
 
@@ -13,7 +15,7 @@ from mksgn.export.lowering.fold import check_finite
 from mksgn.export.quantization.biases import Biases, check_unbiased
 from mksgn.export.quantization.calibration import Calibration, input_peak
 from mksgn.export.quantization.paths import WeightedPath, pooled, weighted_paths
-from mksgn.export.quantization.scales import FixedScales
+from mksgn.export.quantization.scales import FixedScales, weight_exponent
 
 
 class Synapses:
@@ -38,19 +40,37 @@ class Synapses:
         self.weights = {key: stored_weight(node) for key, node in self.nodes.items()}
         self.biases.read()
 
-    def limits(self, bits: int, steps: int, **threshold: float) -> dict[str, float]:
+    def limits(self, weights: loihi.WeightFormat, steps: int, **threshold: float) -> dict[str, float]:
         """The largest scale that each of Loihi's ranges allows; `threshold` gives loihi.Demand the rest."""
         accumulation = accumulation_factor(self.membrane, steps)
         demand = loihi.Demand(self.largest_weight, self.largest_bias, self.worst_sum, accumulation, **threshold)
-        limits = demand.limits(bits)
+        limits = demand.limits(weights)
         if self.analog:
             del limits["worst membrane"]  # the host sums it in float32
         return limits
 
-    def write(self, scale: float, unit: float, bits: int) -> None:
+    def exponents(self, scale: float, weights: loihi.WeightFormat) -> dict[str, int]:
+        """Choose the exponents of the projections' weights, by weighted node."""
+        return {key: weight_exponent(weight, scale, weights) for key, weight in self.weights.items()}
+
+    def rounded(
+        self, scale: float, bits: int, exponents: Mapping[str, int], unit: float = 1.0
+    ) -> dict[str, np.ndarray]:
+        """Return the weights in integers of `scale`, times `unit`, by weighted node."""
+
+        def change(key: str) -> Callable[[np.ndarray], np.ndarray]:
+            return lambda w: loihi.round_weights(w * scale, bits, exponents.get(key, 0)) * unit
+
+        return {key: by_rows(change(key), weight) for key, weight in self.weights.items()}
+
+    def saturated(self, scale: float, bits: int, exponents: Mapping[str, int]) -> int:
+        """Count the weights that are clipped."""
+        return sum(loihi.count_saturated(w, scale, bits, exponents.get(key, 0)) for key, w in self.weights.items())
+
+    def write(self, scale: float, unit: float, bits: int, exponents: Mapping[str, int]) -> None:
         """Set weights and biases to the integers of `scale`, times `unit`."""
-        for key, node in self.nodes.items():
-            set_weight(node, by_rows(lambda w: loihi.round_weights(w * scale, bits) * unit, self.weights[key]))
+        for key, weight in self.rounded(scale, bits, exponents, unit).items():
+            set_weight(self.nodes[key], weight)
         self.biases.write(scale, unit, self.membrane)
 
 

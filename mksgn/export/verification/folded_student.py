@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mksgn.export.errors import ExportError
 from mksgn.export.graph.metadata import student_config
 from mksgn.export.lowering.portable_attention import PARTS
+from mksgn.export.verification.graph_convolution import graph_convolution
 from mksgn.train.layers import Record, attention_map_counts, attention_value_counts, over_steps
 from mksgn.train.neurons import SURROGATE_SLOPE, Current, lif, lif_of_currents
 
@@ -110,20 +111,13 @@ class FoldedStudent(nn.Module):
         return F.conv2d(x, weight, bias, (stride, 1), padding)
 
     def graph(self, name: str, x: Tensor) -> Tensor:
-        """Apply a GraphConv, or the branches that stand for it in a portable graph.
-
-        With one subset per edge this takes one small product per edge, instead of V x V of them.
-        """
+        """Apply a GraphConv, or the branches that stand for it in a portable graph."""
         if name not in self.nodes:
             return self.branches(name, x)
-        adjacency, weight = self.nodes[name].adjacency, self.number(name, "weight", x)
-        subset, source, target = (torch.from_numpy(i).to(x.device) for i in np.nonzero(adjacency))
+        subset, source, target = np.nonzero(self.nodes[name].adjacency)
         values = self.number(name, "adjacency", x)[subset, source, target].view(-1, 1, 1)
-        n, c, t, v = x.shape
-        columns = x.permute(3, 1, 0, 2).reshape(v, c, n * t)[source]
-        products = torch.bmm(weight[subset] * values, columns)
-        y = x.new_zeros(v, weight.shape[1], n * t).index_add_(0, target, products)
-        return y.view(v, -1, n, t).permute(2, 1, 3, 0) + self.number(name, "bias", x).view(-1, 1, 1)
+        weight = self.number(name, "weight", x).index_select(0, torch.from_numpy(subset).to(x.device)) * values
+        return graph_convolution(x, weight, source, target) + self.number(name, "bias", x).view(-1, 1, 1)
 
     def branches(self, name: str, x: Tensor) -> Tensor:
         """Apply the branches of a portable graph convolution, one per joint."""

@@ -360,6 +360,14 @@ def test_the_weights_of_one_neuron_that_a_chip_tells_apart(different):
     assert check(given, TRUENORTH) == ([message] if different > 4 else [])
 
 
+def test_a_chip_of_few_bits_takes_a_file_without_exponents():
+    chip = replace(LOIHI2, name="narrow", weight_bits=4)
+    assert check(program(weight=14), chip) == []
+    assert check(program(weight=16), chip) == [
+        "w: weight (16) exceeds limit (14) of narrow; export it again with --quantize 4 --no-weight-exponents"
+    ]
+
+
 def test_a_neuron_that_reaches_too_many_cores():
     """Three neurons after it on cores of one each; the record has a row where the chip limits it."""
     chip = replace(LOIHI2, name="narrow", neurons_per_core=1, cores_per_neuron=1)

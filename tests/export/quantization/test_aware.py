@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,6 +122,11 @@ def test_an_export_needs_no_clips_and_no_other_width():
     _, saved, _ = trained(4, steps=1)
     scales = json_of(export_to_nir(saved, quantize=4), "quantization")["populations"]
     assert {name: scale["scale"] for name, scale in scales.items()} == saved.quantization.scales
+    exponents = {node: e for scale in scales.values() for node, e in scale["weight_exponents"].items()}
+    assert exponents == saved.quantization.exponents != {}
+    saved.quantization = replace(saved.quantization, exponents={"block9_stc_conv": 1})
+    with pytest.raises(ExportError, match=r"exponents of block9_stc_conv, which the student does not have"):
+        export_to_nir(saved, quantize=4)
     with pytest.raises(ExportError, match="was trained for 4 bits, not 8; quantise it to 4"):
         export_to_nir(saved, quantize=8)
 
@@ -241,7 +247,7 @@ def test_the_quantiser_writes_units_of_the_scales():
     model, _ = tiny(attention="none")
     quantization = choose_scales(model.student, model.normaliser, 8, bodies(model)[0].numpy())
     graph = export_to_nir(model)
-    quantiser = FixedQuantiser(graph, 8, quantization.scales, 1e-4)
+    quantiser = FixedQuantiser(graph, quantization, 1e-4)
     quantiser.quantise(graph.nodes)
     weight = quantiser.nodes["block1_stc_conv"].weight / quantiser.units["block1_stc_conv"]
     np.testing.assert_array_equal(weight % 2, 0)

@@ -14,11 +14,13 @@ from mksgn.export.errors import CannotFireError, ExportError, RangeError
 from mksgn.export.graph import files
 from mksgn.export.graph.nodes import GraphConv
 from mksgn.export.lowering.portable import to_portable
+from mksgn.export.quantization.any_graph import quantize_any
 from mksgn.export.verification.parity import compare
 from mksgn.export.verification.verify import reference_spikes, torch_spikes, verify
 from mksgn.train.streams import STREAMS
 from tests.export.quantization.networks import refused
-from tests.support.graphs import attention, conv, inp, lif, out
+from tests.support.graphs import attention, conv, inp, lif, linear, out
+from tests.support.graphs import graph as graph_of
 from tests.support.students import calibration, tiny
 from tests.support.tiers import examples
 
@@ -33,9 +35,13 @@ def scales(graph) -> dict:
     return json.loads(graph.metadata["quantization"])["populations"]
 
 
-def test_every_number_is_an_integer_of_its_unit_and_in_range(exported):
-    _, _, graph = exported
+@pytest.mark.parametrize("bits", [8, 3])
+def test_every_number_is_an_integer_of_its_unit_and_in_range(bits, exported):
+    model, _, graph = exported
+    if bits < 8:
+        graph = export_to_nir(model, quantize=bits, calibration=calibration(model))
     populations = scales(graph)
+    assert any(scale["weight_exponents"] for scale in populations.values()) == (bits < 8)
     for name, node in graph.nodes.items():
         population = name.removesuffix("_stride")
         for suffix in ("_conv", "_skip", "_graph"):
@@ -45,8 +51,11 @@ def test_every_number_is_an_integer_of_its_unit_and_in_range(exported):
         unit = 2.0 ** populations[population]["exponent"]
         if hasattr(node, "weight"):
             integers = node.weight.astype(np.float64) / unit
-            assert np.array_equal(integers, 2 * np.rint(integers / 2))
-            assert np.abs(integers).max() <= (65_534 if population == "ssc" else 254)  # the encoder's are of no synapse
+            limit = 65_534 if population == "ssc" else 2**bits - 2  # the encoder's are of no synapse
+            mantissas = integers / 2.0 ** populations[population]["weight_exponents"].get(name, 0)
+            assert np.array_equal(mantissas, 2 * np.rint(mantissas / 2))
+            assert np.abs(mantissas).max() <= limit
+            assert population == "ssc" or np.abs(integers).max() <= 254
             bias = node.bias.astype(np.float64) / unit
             assert np.array_equal(bias, np.rint(bias))
         if hasattr(node, "v_threshold"):
@@ -246,3 +255,26 @@ def test_attention_after_no_population():
     refused(
         nodes, [("x", "a"), ("a", "w"), ("w", "n"), ("n", "y")], message="node a: attention must follow one population"
     )
+
+
+def test_projections_of_different_weights_have_exponents_of_their_own():
+    """Of weights 1/16 as large, one scale for the population leaves nothing at 4 bits."""
+    rng = np.random.default_rng(0)
+    large = rng.choice([-1, 1], (6, 8)) * rng.uniform(0.5, 1, (6, 8))
+    small = rng.choice([-1, 1], (6, 99)) * rng.uniform(0.5, 1, (6, 99)) / 16
+    nodes = {"x": inp(8), "y": inp(99), "large": linear(large), "small": linear(small), "n": lif(6), "o": out(6)}
+    edges = [("x", "large"), ("y", "small"), ("large", "n"), ("small", "n"), ("n", "o")]
+    samples = {name: rng.integers(0, 2, (64, 4, size)).astype(np.float32) for name, size in (("x", 8), ("y", 99))}
+    own = quantize_any(graph_of(nodes, edges), 4, samples)
+    one = quantize_any(graph_of(nodes, edges), 4, samples, weight_exponents=False)
+    unit = 2.0 ** scales(own)["n"]["exponent"]
+    exponents = scales(own)["n"]["weight_exponents"]
+    assert exponents["large"] - exponents.get("small", 0) in (3, 4)
+    for name in ("large", "small"):
+        mantissas = own.nodes[name].weight / unit / 2.0 ** exponents.get(name, 0)
+        assert np.abs(mantissas).max() in (10, 12, 14)
+    assert not one.nodes["small"].weight.any()
+    assert scales(one)["n"]["weight_exponents"] == {}
+    assert scales(one)["n"]["agreement"] < 0.96 < 0.98 < scales(own)["n"]["agreement"]
+    over_steps = compile_graph(own), {name: x[:8] for name, x in samples.items()}
+    assert run(*over_steps).spikes["n"].any()
