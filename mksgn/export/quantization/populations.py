@@ -147,7 +147,7 @@ class SpikingPopulation:
 
     def _measure(self, scale: float, weights: loihi.WeightFormat, values: Calibration) -> Candidate:
         synapses, exponents = self.synapses, self.synapses.exponents(scale, weights)
-        rounded = synapses.rounded(scale, weights.bits, exponents)
+        rounded = {key: synapses.rounded(key, scale, weights.bits, e) for key, e in exponents.items()}
         current = values.currents(synapses.nodes, synapses.paths, rounded)
         _, to_membrane, to_current = synapses.biases.integers(scale)
         drive: PerNeuron = to_membrane.astype(np.float32)

@@ -1,6 +1,6 @@
 """The synapses of a population that is to be quantised, in units of the unquantised network."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import nir
 import numpy as np
@@ -53,15 +53,9 @@ class Synapses:
         """Choose the exponents of the projections' weights, by weighted node."""
         return {key: weight_exponent(weight, scale, weights) for key, weight in self.weights.items()}
 
-    def rounded(
-        self, scale: float, bits: int, exponents: Mapping[str, int], unit: float = 1.0
-    ) -> dict[str, np.ndarray]:
-        """Return the weights in integers of `scale`, times `unit`, by weighted node."""
-
-        def change(key: str) -> Callable[[np.ndarray], np.ndarray]:
-            return lambda w: loihi.round_weights(w * scale, bits, exponents.get(key, 0)) * unit
-
-        return {key: by_rows(change(key), weight) for key, weight in self.weights.items()}
+    def rounded(self, key: str, scale: float, bits: int, exponent: int, unit: float = 1.0) -> np.ndarray:
+        """Return the weights of a node in integers of `scale`, times `unit`."""
+        return by_rows(lambda w: loihi.round_weights(w * scale, bits, exponent) * unit, self.weights[key])
 
     def saturated(self, scale: float, bits: int, exponents: Mapping[str, int]) -> int:
         """Count the weights that are clipped."""
@@ -69,8 +63,8 @@ class Synapses:
 
     def write(self, scale: float, unit: float, bits: int, exponents: Mapping[str, int]) -> None:
         """Set weights and biases to the integers of `scale`, times `unit`."""
-        for key, weight in self.rounded(scale, bits, exponents, unit).items():
-            set_weight(self.nodes[key], weight)
+        for key, node in self.nodes.items():
+            set_weight(node, self.rounded(key, scale, bits, exponents.get(key, 0), unit))
         self.biases.write(scale, unit, self.membrane)
 
 
