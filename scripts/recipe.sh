@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # recipe.sh PRESET SOURCE SPLIT DIRECTORY [OPTION...]
 #
-# From clips to run.json by the recipe of docs/results.md: the teacher where the preset has one, the student, for frugal its
-# training as the network of its file of 8 bits, the file, and its run on the held-out clips. The same on a CPU and on a GPU; each
-# OPTION goes to every mksgn-train, such as --device cuda. It may be stopped at any time, and goes on where it was when it
-# is given again: timeout 600 scripts/recipe.sh … runs a piece of ten minutes. The programs are those on PATH.
-# CLIPS=10 verifies and runs ten held-out clips instead of all.
+# From clips to run.json by the recipe of docs/results.md: the teacher where the preset has one, the student, for small and frugal
+# its training as the network of its file of 8 bits, the file, and its run on the held-out clips. The same on a CPU and on a
+# GPU; each OPTION goes to every mksgn-train, such as --device cuda. It may be stopped at any time, and goes on where it was
+# when it is given again: timeout 600 scripts/recipe.sh … runs a piece of ten minutes. The programs are those on PATH.
+# PROCESSES=2 trains by two processes; CLIPS=10 verifies and runs ten held-out clips instead of all.
 #
-#   scripts/recipe.sh small nw-ucla:PATH/nw_ucla view1-2 runs/small
+#   PROCESSES=2 scripts/recipe.sh small nw-ucla:PATH/nw_ucla view1-2 runs/small
 #   BACKEND=lava scripts/recipe.sh demo synthetic - runs/recipe
 set -euo pipefail
 if [ $# -lt 4 ]; then
-    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 preset=$1 source=$2 out=$4 split=()
@@ -25,10 +25,13 @@ step() {
     "$@"
 }
 
+train=(mksgn-train)
+[ "${PROCESSES:-1}" = 1 ] || train=(torchrun --nproc-per-node "$PROCESSES" -m mksgn.train)
+
 distill=()
 case $preset in
 base | frugal | paper)
-    step mksgn-train "$preset" --teacher --epochs 120 "${data[@]}" --out "$out/teacher" --resume "$@"
+    step "${train[@]}" "$preset" --teacher --epochs 120 "${data[@]}" --out "$out/teacher" --resume "$@"
     distill=(--distill "$out/teacher/teacher.pt")
     ;;
 esac
@@ -36,12 +39,16 @@ esac
 # frugal learns from the teacher in its last epochs alone, where a stronger penalty would cost it accuracy.
 taught=("${distill[@]}")
 [ "$preset" = frugal ] && taught=()
-step mksgn-train "$preset" "${taught[@]}" "${data[@]}" --out "$out" --resume "$@"
+step "${train[@]}" "$preset" "${taught[@]}" "${data[@]}" --out "$out" --resume "$@"
 model=$out/model.pt
 
-if [ "$preset" = frugal ]; then
-    taught=("${distill[@]}" --set rate_weight=4)
-    step mksgn-train "$model" --quantization-aware 8 "${taught[@]}" "${data[@]}" --out "$out/8bit" --resume "$@"
+case $preset in
+small) tuned=(--set learning_rate=3e-4) ;;
+frugal) tuned=("${distill[@]}" --set rate_weight=4) ;;
+*) tuned=() ;;
+esac
+if [ ${#tuned[@]} -gt 0 ]; then
+    step "${train[@]}" "$model" --quantization-aware 8 "${tuned[@]}" "${data[@]}" --out "$out/8bit" --resume "$@"
     model=$out/8bit/model.pt
 fi
 
