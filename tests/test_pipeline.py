@@ -121,7 +121,7 @@ def test_two_executions_that_differ_end_with_code_3(folder, tmp_path):
         trained.student.stc[2].conv.conv.weight.mul_(1.1)
     options = command.Options(
         model=folder / "model.pt", to="nir", out=Path(shutil.copy(folder / "model.pt", tmp_path)), profile=None,
-        quantize="none", calibration="synthetic", split=None, dt=1e-4, verify_clips=2, against="",
+        quantize="none", weight_exponents=True, calibration="synthetic", split=None, dt=1e-4, verify_clips=2, against="",
         steps=None, if_dt=None, analog=None, reset="zero", v_init="zero", integration="euler", spike_delay=0, overwrite=False,
     )  # fmt: skip
     with pytest.raises(ParityError, match="first in block3_stc") as caught:

@@ -324,7 +324,7 @@ class SpikingTokenAttention(nn.Module):
         """Return M's synaptic weight: it fires at a step of its own where half of the head's channels spike."""
         return 4.0 * self.heads / channels
 
-    def forward(self, q: Tensor, k: Tensor, record: Record, name: str) -> Tensor:
+    def forward(self, k: Tensor, q: Tensor, record: Record, name: str) -> Tensor:
         counts = q.unflatten(2, (self.heads, -1)).sum(3) * self.weight(q.shape[2])
         m = self.m_sn(Current(counts, len(counts)))
         record(f"{name}_m", m)
@@ -387,8 +387,8 @@ class SASGC(nn.Module):
         record(f"{self.name}_sgc", y)
         if self.attention is None:
             return y
-        spikes = {suffix: self._attended(suffix, y, record) for suffix in self.attended}
-        z = self.attention(**spikes, record=record, name=f"{self.name}_attention")
+        spikes = [self._attended(suffix, y, record) for suffix in self.attended]
+        z = self.attention(*spikes, record, f"{self.name}_attention")
         out = self.proj_sn(current(self.proj, z), current(self.proj_skip, y))
         record(f"{self.name}_proj", out)
         return out

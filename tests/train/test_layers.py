@@ -437,7 +437,7 @@ def test_a_gate_of_token_attention_is_an_and(seed, steps, rate, training):
     layer = SpikingTokenAttention(2, TAU).train(training)
     q, k = (random_spikes(seed + i, steps, 2, 8, 3, 4, rate=rate) for i in range(2))
     record = {}
-    z = layer(q, k, record.__setitem__, "a")
+    z = layer(k, q, record.__setitem__, "a")
     assert list(record) == ["a_m", "a_z"]
     assert record["a_z"] is z
     assert_neuron(token_current(array(q), 2), record["a_m"], margin=-1)
@@ -452,7 +452,7 @@ def test_a_gate_of_rates_is_their_product(training):
         neuron.rate_steps = 4
     q, k = torch.ones(1, 1, 2, 3, 4), torch.full((1, 1, 2, 3, 4), 0.5)
     record = {}
-    z = layer(q, k, record.__setitem__, "a")
+    z = layer(k, q, record.__setitem__, "a")
     assert (record["a_m"] == 1).all()
     assert (z == 0.5).all()
 
