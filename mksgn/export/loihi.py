@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mksgn.export.errors import RangeError
-from mksgn.export.graph.blocks import blocks_of_rows
+from mksgn.export.graph.blocks import in_float64
 
 WEIGHT_BITS = 8
 WEIGHT_LIMIT = 2**WEIGHT_BITS - 2  # mixed-sign Dense and Sparse keep 7 bits and a sign, and clip; Conv clips nothing
@@ -110,14 +110,12 @@ def round_weights(x: np.ndarray, bits: int, exponent: int = 0) -> np.ndarray:
 
 def count_saturated(weight: np.ndarray, scale: float, bits: int, exponent: int = 0) -> int:
     """Count the weights that `round_weights` clips."""
-    blocks = (np.asarray(weight[rows], dtype=np.float64) for rows in blocks_of_rows(weight))
-    return sum(int((np.abs(w * scale) > largest_unclipped(bits, exponent)).sum()) for w in blocks)
+    return sum(int((np.abs(w * scale) > largest_unclipped(bits, exponent)).sum()) for w in in_float64(weight))
 
 
 def squared_error(weight: np.ndarray, scale: float, bits: int, exponent: int = 0) -> float:
     """Sum the squared errors of the rounded weights, in units of the unquantised network."""
-    blocks = (np.asarray(weight[rows], dtype=np.float64) for rows in blocks_of_rows(weight))
-    return sum(float(((round_weights(w * scale, bits, exponent) / scale - w) ** 2).sum()) for w in blocks)
+    return sum(float(((round_weights(w * scale, bits, exponent) / scale - w) ** 2).sum()) for w in in_float64(weight))
 
 
 def round_biases(bias: np.ndarray) -> np.ndarray:

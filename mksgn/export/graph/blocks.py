@@ -21,6 +21,11 @@ def by_rows(change: Callable[[np.ndarray], np.ndarray], weight: np.ndarray) -> n
     return changed
 
 
+def in_float64(weight: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield weights in float64, some rows at a time."""
+    return (np.asarray(weight[rows], dtype=np.float64) for rows in blocks_of_rows(weight))
+
+
 def blocks_of_rows(weight: np.ndarray) -> Iterator[slice]:
     """Slices of the first axis, of at most BLOCK weights where a row has no more."""
     rows = max(1, BLOCK * len(weight) // max(1, weight.size))
