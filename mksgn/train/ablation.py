@@ -95,12 +95,12 @@ def ablate(
         options += ["--distill", str(master)] if variant.distilled else []
         _train([*common, *options, "--seed", str(seed), "--out", str(out / variant.folder / f"seed{seed}")])
 
-    with ThreadPoolExecutor(processes) as pool:  # seed by seed, so that a stopped ablation has every variant
+    with ThreadPoolExecutor(processes) as pool:  # seed by seed: stopped early, it has every variant
         jobs = [pool.submit(run, variant, seed) for seed in range(seeds) for variant in chosen]
         try:
             for job in jobs:
                 job.result()
-        except BaseException:  # interrupted, too
+        except BaseException:  # also when interrupted
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     if any(variant.distilled for variant in chosen):
@@ -117,7 +117,7 @@ def _train(arguments: list[str]) -> None:
 
 
 def table(variants: list[Variant], out: Path) -> str:
-    """Format held-out top-1 (mean, least, most), difference to the first variant, firing rate and
+    """Format held-out top-1 (mean, lowest, highest), difference from the first variant, firing rate and
     parameters as Markdown."""
     rows = ["| variant | seeds | held-out top-1, mean | least … most | difference | firing rate | parameters |"]
     rows.append("|---|---|---|---|---|---|---|")

@@ -2,9 +2,9 @@
 on SpikingJelly's LIFNode.
 
 Both networks are the same student with the same weights. Only the neuron differs (LIFNode:
-multi-step, torch backend, sigmoid surrogate of slope 4, the reset differentiated, as ours). Each
-round times one after the other, so that a noisy machine slows both; the ratio is the median over
-the rounds. Both must give the same spikes.
+multi-step, torch backend, sigmoid surrogate of slope 4 and differentiated reset, as in ours). Each
+round times one network after the other, so that a noisy machine slows both; the ratio is the median
+over the rounds. Both must give the same spikes.
 """
 
 import copy
@@ -44,7 +44,7 @@ class SpikesDifferError(MksgnError):
 
 
 class SpikingJellyLIF(nn.Module):
-    """SpikingJelly's LIFNode in the place of ours: (S, ...) currents to spikes, state reset before
+    """SpikingJelly's LIFNode in place of ours: (S, ...) currents to spikes, state reset before
     each call."""
 
     def __init__(self, tau: float):
@@ -192,7 +192,7 @@ def compare(a: Student, b: Student, x: Tensor) -> tuple[int, int]:
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Measure the seconds that `work` takes, on a GPU until its kernels are done."""
+    """Measure how many seconds `work` takes; on a GPU, until its kernels are done."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = time.perf_counter()

@@ -35,11 +35,11 @@ Network = TypeVar("Network", Student, Teacher)
 @raising_bad_input("quantization")
 @checked_dataclass(frozen=True, config=NO_OTHER_ENTRIES)
 class Quantization:
-    """How a student is quantised that was trained for it.
+    """How a student trained for quantisation is quantised.
 
     `bits` is the width of its weights, sign included. `scales` holds the integers per unit of the
-    unquantised network, for each population and for the "readout". `exponents` has those of the weights, by
-    the weighted node of the exported graph; 0 where it names none.
+    unquantised network, for each population and for the "readout". `exponents` holds the weight
+    exponents, by weighted node of the exported graph; a node that is not listed has 0.
     """
 
     bits: Annotated[Integer, Field(ge=BITS[0], le=BITS[-1])]
@@ -54,8 +54,8 @@ class Quantization:
 
 @dataclass
 class TrainedModel:
-    """A student with what it needs to run on raw clips. `training` has source, split, seed, epochs,
-    accuracy. `quantization` is there after quantisation-aware training."""
+    """A student with what it needs to run on raw clips. `training` holds source, split, seed, epochs and
+    accuracy. `quantization` is set after quantisation-aware training."""
 
     student: Student
     normaliser: StreamNormaliser
@@ -66,7 +66,7 @@ class TrainedModel:
 
 @dataclass
 class TrainedTeacher:
-    """A teacher with what it needs to run on raw clips; `training` and `path` as a student's."""
+    """A teacher with what it needs to run on raw clips; `training` and `path` as for a student."""
 
     teacher: Teacher
     normaliser: StreamNormaliser
@@ -75,7 +75,7 @@ class TrainedTeacher:
 
 
 def tool_versions(*names: str) -> dict[str, str]:
-    """Return the versions of Python and of those of the named packages that are installed."""
+    """Return the versions of Python and of each named package that is installed."""
     versions = {"python": platform.python_version()}
     for name in names:
         try:
@@ -94,7 +94,7 @@ def sha256(path: Path) -> str:
 
 
 def save_atomically(values: dict[str, Any], path: Path) -> None:
-    # an open file: torch writes a file's name into the archive, and the temporary one differs each time
+    # an open file: given a path, torch writes its name into the archive, and the temporary name differs each time
     with replacing_file(path) as file:
         torch.save(values, file)
 
@@ -124,7 +124,7 @@ def load_teacher(path: Path) -> TrainedTeacher:
 
 
 def load_either(path: Path) -> TrainedModel | TrainedTeacher:
-    """Load a teacher if the file is one, else as `load`, whose error names the fault."""
+    """Load a teacher if the file holds one; otherwise act as `load`, whose error names the fault."""
     values = _read(path, SCHEMA)
     if isinstance(values, dict) and values.get("schema") == TEACHER_SCHEMA:
         return _teacher(path, values)
@@ -208,7 +208,7 @@ def _built(
 
 
 def check_training(facts: Any) -> None:
-    """Raise BadInputError unless the facts of a training are plain, and their names texts."""
+    """Raise BadInputError unless the facts of a training are plain values, and the names among them are text."""
     check_plain(facts, "training")
     if not isinstance(facts, dict):
         raise BadInputError(f"training is of type {type(facts).__name__}, expected a dictionary")

@@ -1,4 +1,4 @@
-"""The work of mksgn-train, which mksgn/train/cli.py imports when the command runs."""
+"""What mksgn-train does; mksgn/train/cli.py imports it only when the command runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from mksgn.train.datasets import ClipSet
 def settings_of(
     configuration: str | None, bits: int | None, out: Path, epochs: int | None, changes: Sequence[str], *, teacher: bool
 ) -> tuple[config.TrainConfig, checkpoint.TrainedModel | None]:
-    """Return the settings, and the model that a quantisation-aware training starts from, which OUT must not hold."""
+    """Return the settings, and the model that a quantisation-aware training starts from; it must not be in OUT."""
     name = configuration or "demo"
     if bits is None:
         if name.endswith(".pt"):

@@ -17,7 +17,7 @@ from mksgn.train.choices import BITS, PRESET_NAMES
 _PRESET_FILES = Path(__file__).parent / "data" / "presets"
 PRESETS: dict[str, dict[str, Any]] = {name: yaml_text.read(_PRESET_FILES / f"{name}.yaml") for name in PRESET_NAMES}
 
-# Of a quantisation-aware training, which starts from a trained model (docs/training.md): epochs, and the share of the
+# For quantisation-aware training, which starts from a trained model (docs/training.md): epochs, and the share of the
 # learning rate that the model was trained with.
 FINE_TUNING_EPOCHS, FINE_TUNING_RATE = 5, 0.3
 
@@ -34,9 +34,9 @@ class TrainConfig:
     `student` and `teacher` override entries of StudentConfig and TeacherConfig; graph and classes
     come from the data.
 
-    The authors' sibling models train by SGD, Nesterov 0.9, rate 0.1 at batch 128, decay 1e-4
-    [sibling]: `optimizer: sgd, learning_rate: 0.1, weight_decay: 1e-4, batch: 128`. The presets use
-    AdamW, which needs fewer epochs here [ours].
+    The authors' sibling models are trained by SGD with Nesterov momentum 0.9, learning rate 0.1 at
+    batch size 128 and weight decay 1e-4 [sibling]: `optimizer: sgd, learning_rate: 0.1, weight_decay:
+    1e-4, batch: 128`. The presets use AdamW, which needs fewer epochs here [ours].
     """
 
     preset: str = "custom"
@@ -59,14 +59,14 @@ class TrainConfig:
     rate_weight: Weight = 0.0  # lambda: what a mean firing rate of 1 adds to the loss
     rate_floor: Share = 0.0  # populations that fire less than this are not penalised
     attention_floor: Share = 0.0  # firing rate below which attention's maps and values are pulled up (distill.py)
-    rate_cost: Literal["neurons", "synapses"] = "neurons"  # what a rate is a mean over (distill.py)
-    rate_phase: Annotated[Real, Field(ge=0, le=0.95)] = 0.0  # share of the epochs without time steps (Student.rates)
+    rate_cost: Literal["neurons", "synapses"] = "neurons"  # what the mean firing rate is taken over (distill.py)
+    rate_phase: Annotated[Real, Field(ge=0, le=0.95)] = 0.0  # share of epochs without time steps (Student.use_rates)
     rotate_degrees: Real = Field(default=30.0, ge=0, le=180)  # about the vertical axis
     tilt_degrees: Real | None = Field(default=None, ge=0, le=180)  # about x; default: a third of rotate_degrees
     mirror: Share = 0.0  # share of the clips whose left and right are exchanged
     frame_sampling: Literal["even", "random"] = "even"  # random: drawn with repetition and sorted [sibling]
     scale: tuple[Factor, Factor] = (0.8, 1.25)  # smallest and largest
-    mix: Share = 0.0  # share of the clips that are mixed with another one, and their labels with its
+    mix: Share = 0.0  # share of the clips that are mixed with another clip, labels included
     crop: Share = 0.7  # smallest share of a clip that a training window covers
     quantization_aware: Annotated[Integer, Field(ge=BITS[0], le=BITS[-1])] | None = (
         None  # bits per weight in the forward pass
@@ -83,7 +83,7 @@ class TrainConfig:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to plain containers, as JSON and model.pt hold them."""
+        """Convert to plain containers, as in JSON and model.pt."""
         return plain(self)
 
 
@@ -109,18 +109,18 @@ def load(name: str, *, epochs: int | None = None, changes: Sequence[str] = ()) -
 def load_for_fine_tuning(
     model: Path, preset: str | None, bits: int, *, epochs: int | None = None, changes: Sequence[str] = ()
 ) -> TrainConfig:
-    """Load the settings of a quantisation-aware training: those that its model was trained with, for fewer epochs
-    and with a lower learning rate.
+    """Load the settings of a quantisation-aware training: those that its model was trained with, but with fewer
+    epochs and a lower learning rate.
 
     Args:
         model: The model.pt. The config.json beside it has the settings.
-        preset: The preset that the model was trained with, for want of a config.json.
+        preset: The preset that the model was trained with, used if there is no config.json.
         bits: Bits per weight.
         epochs: Replaces the number of epochs.
-        changes: As those of `load`, but none of the networks'.
+        changes: As in `load`, but not of entries of the networks.
 
     Raises:
-        BadInputError: There is neither, or a change that a trained model does not allow.
+        BadInputError: There is neither a config.json nor a known preset, or a trained model does not allow a change.
     """
     for change in changes:
         if change.startswith(("student.", "teacher.")):

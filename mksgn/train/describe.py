@@ -2,7 +2,7 @@
 after training.
 
 MACs are the multiply-accumulates of the dense computation in torch, for one body of one clip, as
-fvcore and torch's FLOP counter count them, including zeros of padding and adjacency. The paper's
+fvcore and torch's FLOP counter count them, including the zeros of padding and adjacency. The paper's
 formula multiplies the MACs of a population with binary input by firing rate and S; those of the
 first layer and the read-out have real inputs. `mksgn-deploy --describe` counts a chip's synapses.
 """
@@ -21,7 +21,7 @@ from mksgn.train.streams import INTEGER_LIMIT, LATTICE_EXPONENT
 from mksgn.train.student import Student
 from mksgn.train.teacher import Teacher
 
-SILENT_RATE = 1e-4  # populations that fire less are named
+SILENT_RATE = 1e-4  # populations that fire less than this are listed
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def teacher_layers(teacher: Teacher) -> list[Described]:
 def calibrate_batch_norms(student: Student, bodies: Tensor) -> None:
     """Set an untrained student's batch norm statistics and attention gains from `bodies`, as the
     first batch of training does."""
-    # Any: momentum may be None, which torch 2.3 has no type for.
+    # Any: momentum may be None, which torch 2.3's types do not allow.
     norms: list[Any] = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
     kept = [norm.momentum for norm in norms]
     for norm in norms:
@@ -140,7 +140,7 @@ def _populations(student: Student) -> Iterator[tuple[str, list[nn.Module | nn.Pa
 
 
 def learnt(owned: nn.Module | nn.Parameter) -> int:
-    """Count trainable numbers: neither frozen ones nor an adjacency's entries outside its mask."""
+    """Count trainable numbers, without frozen ones and an adjacency's entries outside its mask."""
     if isinstance(owned, nn.Parameter):
         return owned.numel()
     masked = sum(int((m.mask == 0).sum()) for m in owned.modules() if isinstance(m, GraphConvBN))
@@ -148,7 +148,7 @@ def learnt(owned: nn.Module | nn.Parameter) -> int:
 
 
 def _conv_macs(layer: ConvBN | SSC, frames: int, joints: int) -> int:
-    """Count a product per output and entry of its kernel."""
+    """Count one product per output and kernel entry."""
     return layer.conv.weight.numel() * frames * joints
 
 
@@ -160,15 +160,15 @@ def _graph_macs(layer: GraphConvBN, frames: int) -> int:
 
 @torch.no_grad()
 def largest_membrane(student: Student, name: str) -> Tensor:
-    """Bound each neuron's membrane potential from above: at every step exactly its excitatory
-    inputs spike.
+    """Bound each neuron's membrane potential from above, by assuming that exactly its excitatory
+    inputs spike at every step.
 
     The branches into a membrane are maximised separately. A neuron whose bound is below the
     threshold 1 can't fire.
     """
     current, config = _largest_current(student, name), student.config
-    # a positive constant current gives the highest membrane after the last step, a negative one
-    # after the first
+    # a positive constant current gives the highest membrane potential after the last step, a
+    # negative one after the first
     return torch.maximum(current * (1.0 - (1.0 - 1.0 / config.tau) ** config.steps), current / config.tau)
 
 
@@ -198,13 +198,13 @@ def _largest_current(student: Student, name: str) -> Tensor:
         current = _excited(sgc.attended[kind][0], frames, joints)
     elif kind == "proj":
         current = _excited(sgc.proj, frames, joints) + _excited(sgc.proj_skip, frames, joints)
-    elif isinstance(sgc.attention, SpikingTokenAttention):  # of m all channels of a head spike, of z both inputs
+    elif isinstance(sgc.attention, SpikingTokenAttention):  # for m all channels of a head spike, for z both inputs
         width = config.widths[i]
         most = sgc.attention.weight(width) * width / config.heads if kind[-1] == "m" else 2.0
         channels = config.heads if kind[-1] == "m" else width
         current = torch.full((channels, frames, joints), most, dtype=torch.float64)
     else:
-        product = kind[-1]  # of attention.m and attention.z: coincidences over d channels, or over V keys
+        product = kind[-1]  # for attention.m, coincidences over d channels; for attention.z, over V keys
         gain = getattr(sgc.attention, f"log_gain_{product}").exp().double()
         most = config.widths[i] // config.heads if product == "m" else joints
         current = gain.view(-1, 1, 1, 1) * most

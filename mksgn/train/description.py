@@ -1,4 +1,4 @@
-"""What mksgn-train --describe prints of a config, or of a trained model: a table, or JSON."""
+"""What mksgn-train --describe prints about a config or a trained model: a table, or JSON."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,11 +28,10 @@ HEADINGS = ("layer", "shape", "parameters", "MACs", "times per clip", "firing ra
 
 @dataclass(frozen=True)
 class Clips:
-    """The clips on which populations fire.
-
+    """The clips on which firing rates are measured.
     Attributes:
         source: SOURCE of the command line.
-        split: Its split; None: the default.
+        split: Split of the source; None: the default.
         limit: Number of clips; None: a few.
         seed: Seed of synthetic clips, and of untrained weights.
     """
@@ -50,7 +49,7 @@ class Clips:
 
 @dataclass(frozen=True)
 class Description:
-    """The layers of a network; untrained, they are those of its first batch."""
+    """The layers of a network; if it is untrained, as they are at its first training batch."""
 
     name: str
     trained: bool
@@ -70,16 +69,16 @@ class Description:
 
 
 def described(name: str, changes: Sequence[str], source: Clips, *, teacher: bool) -> Description:
-    """Describe a config, as it is at the first batch, or a trained model.pt.
+    """Describe the network of a config, as it is at the first training batch, or a trained model.pt.
 
     Args:
         name: A preset, a YAML file, or a model.pt.
-        changes: Entries of the config to change, as --set has them.
-        source: The clips on which populations fire.
+        changes: Entries of the config to change, as for --set.
+        source: The clips on which firing rates are measured.
         teacher: Describe the teacher.
 
     Raises:
-        BadInputError: The config of a trained model is to be changed, or something cannot be read.
+        BadInputError: `changes` are given for a trained model, or something cannot be read.
     """
     trained, seed = name.endswith(".pt"), source.seed
     if trained and changes:
@@ -114,7 +113,7 @@ def _untrained(settings: config.TrainConfig, clips: ClipSet, seed: int, *, teach
 
 @contextmanager
 def _showing_blocks(student: Student, name: str, *, passes: int) -> Iterator[None]:
-    """Show how many blocks are done of some passes through a student: the widest takes a minute."""
+    """Show the progress of `passes` passes through a student, layer by layer: the widest student takes a minute."""
     layers = [layer for block in student.blocks for layer in block]
     with counting(passes * len(layers), f"layers of {name}") as done:
         hooks = [layer.register_forward_hook(lambda *_: done(1)) for layer in layers]
@@ -126,7 +125,7 @@ def _showing_blocks(student: Student, name: str, *, passes: int) -> Iterator[Non
 
 
 def show(descriptions: Iterable[Description], *, as_json: bool) -> None:
-    """Print a table for each description, as soon as it is there; or one document of all."""
+    """Print each description as a table as soon as it is ready, or all of them as one JSON document."""
     if as_json:
         print_json({"schema": SCHEMA, "networks": [_document(each) for each in descriptions]})
         return
@@ -151,7 +150,7 @@ def _print(description: Description) -> None:
 
 
 def _document(description: Description) -> dict[str, Any]:
-    """Return a description for JSON, by the names of run.json where that has them."""
+    """Return a description for JSON, with the names of run.json for entries that run.json has too."""
     clips = description.clips
     return {
         "name": description.name,

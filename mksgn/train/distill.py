@@ -5,7 +5,7 @@
     L_feat = mean_l mse(mean_S student_l, mean_S FTM_l(teacher_l)) [ours]; teacher 4, 7, 10 ↔ student 2, 4, 6
     FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F_l)))))    [ours]; "feature translation module" [paper]
     R = mean firing rate over all neurons and steps, above a floor per population [ours]: penalises energy;
-        with `rate_cost = synapses` each neuron weighs as many synapses as its spikes reach
+        with `rate_cost = synapses` each neuron is weighted by the number of synapses that its spikes reach
     L_silence = mean over attention's m and z of max(0, 1 - rate / attention_floor) [ours]: keeps attention firing
 
 The FTM exists in training only and is trained with the student. The teacher is frozen, in
@@ -28,10 +28,10 @@ from mksgn.train.teacher import Teacher, TeacherConfig
 
 
 def layer_pairs(blocks: int, layers: int) -> list[tuple[int, int]]:
-    """Pair student blocks with teacher layers, from 1: (2, 4), (4, 7), (6, 10) for six blocks and
-    ten layers [ours].
+    """Pair student blocks with teacher layers, counted from 1: (2, 4), (4, 7), (6, 10) for six blocks
+    and ten layers [ours].
 
-    Other depths get up to three pairs at the same shares of either depth.
+    Other depths get up to three pairs at the same fractions of both depths.
     """
     pairs = [(-(-blocks * third // 3), 1 + (layers - 1) * third // 3) for third in (1, 2, 3)]
     return sorted(dict(pairs).items())
@@ -41,8 +41,8 @@ class FTM(nn.Module):
     """FTM_l(F) = SN(BN(Conv1x1(repeat_S(interp_T(F))))): teacher's features (L, C_t, T_t, V) →
     spikes (S, L, C_s, T_s, V).
 
-    `interp_T` is linear between frames, to the student's number of them. The current is the same at
-    all S steps: computed once.
+    `interp_T` interpolates linearly to the student's number of frames. The current is the same at
+    all S steps, so it is computed once.
     """
 
     def __init__(self, teacher_channels: int, student_channels: int, frames: int, steps: int, tau: float):
@@ -90,7 +90,7 @@ class Distillation(nn.Module):
         return self._teacher[0]
 
     def forward(self, x: Tensor, spikes: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Compute the teacher's logits (L, classes) and L_feat per body (L,) of bodies (L, 12, T,
+        """Compute the teacher's logits (L, classes) and L_feat per body (L,) from bodies (L, 12, T,
         V) and the student's spikes."""
         with torch.no_grad():
             logits, features = self.teacher.look(x)
@@ -116,7 +116,7 @@ def mean_firing_rate(
         spikes: By population, (S, L, *shape).
         floor: Only a population's rate above it counts: a penalty on the rest would silence those
             that fire least.
-        weights: What a neuron of each population weighs in the mean; None: all the same.
+        weights: Weight of each population's neurons in the mean; None: all equal.
     """
     weight = dict.fromkeys(spikes, 1.0) if weights is None else weights
     decisions = {name: s[:, 0].numel() for name, s in spikes.items()}
@@ -127,8 +127,8 @@ def mean_firing_rate(
 
 
 def silence(spikes: dict[str, Tensor], least: float) -> Tensor:
-    """Compute how far attention's maps and values fire below `least`, as a share of it, per body (L,); the mean over m
-    and z of all blocks."""
+    """Compute how far attention's maps and values fire below `least`, as a share of it, per body (L,), averaged over
+    m and z of all blocks."""
     rates = [s.flatten(2).mean((0, 2)) for name, s in spikes.items() if is_attention(name)]
     return (1 - torch.stack(rates) / least).clamp_min(0).mean(0)
 
@@ -205,7 +205,7 @@ def weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor
 
 
 def label_of(labels: Tensor) -> Tensor:
-    """Return the class (B,) of labels (B,), or of mixed ones (B, classes) the largest."""
+    """Return the classes (B,) of labels (B,); for mixed labels (B, classes), those with the largest share."""
     return labels if labels.dim() == 1 else labels.argmax(1)
 
 

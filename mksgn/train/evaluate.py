@@ -79,7 +79,7 @@ def evaluate(
         `held_out_top1_without_copies`;
         `held_out_firing_rate`, spikes per neuron and step.
     """
-    hits = copies = hits_without_copies = 0.0  # the sum over the processes is one of floats
+    hits = copies = hits_without_copies = 0.0  # floats, as sums over the processes are
     count = SpikeCount()
     share = range(group.rank, len(held_out), group.size)
     starts = range(0, len(share), EVALUATION_CLIPS)

@@ -21,14 +21,14 @@ def _odd(length: int) -> int:
 
 
 def check_weights(count: int) -> None:
-    """Raise ValueError for a network that would not fit, before it is built; `count` are the weights of its
-    convolutions."""
+    """Raise ValueError for a network that would not fit, before it is built; `count` is the number of weights of
+    its convolutions."""
     if count > MOST_WEIGHTS:
         raise ValueError(f"{count:,} weights, the limit is {MOST_WEIGHTS:,}; take fewer or smaller widths")
 
 
-MOST_WEIGHTS = 1 << 28  # 1 GiB, and 3 GiB with an optimiser's moments, what torch_file reads; `paper` has 3 million
-MOST_DECISIONS = 1 << 30  # of a layer in a body's pass, 4 GiB as float32; `paper` has 2 million
+MOST_WEIGHTS = 1 << 28  # 1 GiB; 3 GiB with an optimiser's moments, which torch_file reads; `paper` has 3 million
+MOST_DECISIONS = 1 << 30  # of one layer for one body, 4 GiB as float32; `paper` has 2 million
 Width = Annotated[Integer, Field(ge=1, le=4096)]  # channels; the presets have up to 256
 Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=64)]  # blocks; the presets have up to six
 Steps = Annotated[Integer, Field(ge=1, le=1024)]  # the presets have 4; a rate's resolution is 1 / S

@@ -1,9 +1,9 @@
 """The neuron and the batch norms before it, fused on the CPU: one forward and one backward pass over
 a population's currents, by the compiled loops of `kernels`.
 
-The batch norms' statistics are summed in float64, then rounded to float32 as torch's. At inference
-the coefficients are torch's own and the loops round as torch does, so that spikes are those of the
-separate modules; in training they agree within float32's rounding.
+The batch norms' statistics are summed in float64, then rounded to float32 as torch's are. At
+inference the coefficients are torch's own and the loops round as torch does, so that spikes are those
+of the separate modules; in training they agree within float32's rounding.
 """
 
 import os
@@ -30,8 +30,8 @@ os.register_at_fork(after_in_child=_forget_pool)
 
 
 def run(kernel: Callable[..., None], size: int, length: int, *arguments: Any) -> None:
-    """Run a kernel over slices of `length`, on as many threads as torch uses; `size` is the elements
-    in all."""
+    """Run a kernel over slices of `length`, on as many threads as torch uses; `size` is the total number
+    of elements."""
     global _pool
     threads = torch.get_num_threads() if size >= PARALLEL_FROM else 1
     if threads == 1:
@@ -63,7 +63,7 @@ def _by_channel(sums: Tensor, channels: int) -> Tensor:
 class Affine(NamedTuple):
     """A branch's current per channel, weight (y - mean) inverse_std + bias, each (C,).
 
-    `gain` and `shift` are the same as gain y + shift; `samples` is the number of elements of a
+    `gain` and `shift` give the same as gain y + shift; `samples` is the number of elements of a
     channel that mean and inverse_std were computed from, 0 where they are constants.
     """
 
@@ -161,7 +161,7 @@ class _FusedLIF(torch.autograd.Function):
 
 
 def _numpy_pairs(branches: list[list[Tensor]]) -> list[Any]:
-    """List the arrays of two branches, None for those of one that is absent."""
+    """List the arrays of two branches, None for those of an absent branch."""
     arrays: list[Any] = [tensor.numpy() for branch in branches for tensor in branch]
     return arrays + [None] * (2 * len(branches[0]) - len(arrays))
 
@@ -170,7 +170,7 @@ def _grad_y(grad_x: Tensor, y: Tensor, affine: Affine, total: Tensor, dot: Tenso
     """Compute dL/dy, like y, from dL/dx (S, L, R), its sum and its product with y - mean, both (C,) float64.
 
     gain (dL/dx - total / samples - (y - mean) inverse_std^2 dot / samples), whose last two terms
-    are those of statistics that depend on y.
+    are there because the statistics depend on y.
     """
     from mksgn.train import kernels
 
@@ -202,6 +202,6 @@ def fused_lif(
     branches: Sequence[Branch], steps: int, tau: float, threshold: float, slope: float, *, rates: bool = False
 ) -> Tensor:
     """Compute the spikes (S, L, C, ...) of the sum of one or two branches on the CPU; with `rates` their mean
-    (1, L, C, ...), of branches that are constant."""
+    (1, L, C, ...) for constant branches."""
     tensors = [tensor for branch in branches for tensor in (branch.y, branch.weight, branch.bias)]
     return _FusedLIF.apply(steps, rates, tau, threshold, slope, [branch.affine for branch in branches], *tensors)

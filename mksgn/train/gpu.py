@@ -1,8 +1,8 @@
-"""Training on a GPU in few launches: a population's neurons as one Triton kernel each way, and the
-passes of a training step as one CUDA graph.
+"""Training on a GPU in few kernel launches: one Triton kernel for a population's forward pass and one for
+its backward pass, and one CUDA graph for the passes of a training step.
 
 A step of the `small` student consists of some thousand small operations; a GPU waits for their
-launches (docs/training.md). Operations that ask the GPU for a value, as `bool(tensor)`, cannot be recorded.
+launches (docs/training.md). Operations that ask the GPU for a value, such as `bool(tensor)`, cannot be recorded.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK = 1024  # elements of a program of the kernels
+BLOCK = 1024  # elements per program of a kernel
 
 
 class _GpuLIF(torch.autograd.Function):
@@ -66,7 +66,7 @@ def gpu_lif(
 
 
 class Recorded:
-    """The passes of a training step, recorded as a CUDA graph for each shape of batch, and replayed.
+    """The passes of a training step, recorded as one CUDA graph per batch shape and replayed.
 
     The first batch of a shape is computed directly, which compiles kernels and sets up libraries; the
     second is recorded.
@@ -95,7 +95,7 @@ class _Recording:
     def __init__(self, recorded: Recorded, clips: int, tensors: Sequence[Tensor]):
         self.parameters, self.inputs = recorded.parameters, [x.clone() for x in tensors]
         for parameter in self.parameters:
-            parameter.grad = None  # so that the gradients are written to memory of the graph, not added up
+            parameter.grad = None  # so that the gradients are written to the graph's memory, not accumulated
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, pool=recorded.pool, stream=recorded.stream):
             self.result = recorded.passes(clips, *self.inputs)

@@ -21,7 +21,7 @@ def _current(a, b, i, inside, size, STEP: tl.constexpr, STEPS_A: tl.constexpr, S
 def _membrane(
     a, b, i, inside, size, decay, threshold, UP_TO: tl.constexpr, STEPS_A: tl.constexpr, STEPS_B: tl.constexpr
 ):
-    """Compute the membrane potentials of step UP_TO before its reset, from the first step on."""
+    """Compute the membrane potentials of step UP_TO before its reset, starting from the first step."""
     v = tl.zeros(i.shape, tl.float32)
     h = v
     for t in tl.static_range(UP_TO + 1):
@@ -60,12 +60,12 @@ def backward_kernel(
 ):  # fmt: skip
     """Write dL/dx (STEPS, N) of the current x = a + b, or with RATES its sum over the steps (1, N).
 
-    Membranes are computed again for every step: a few additions cost less than memory to store them.
+    Membrane potentials are recomputed for every step: a few additions cost less than storing them in memory.
     """
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = i < size
     limit = tl.load(threshold)
-    carried = tl.zeros(i.shape, tl.float32)  # dL/dv, of the step after
+    carried = tl.zeros(i.shape, tl.float32)  # dL/dv of the next step
     total = carried
     for back in tl.static_range(STEPS):
         h = _membrane(a, b, i, inside, size, decay, limit, STEPS - 1 - back, STEPS_A, STEPS_B)

@@ -1,5 +1,5 @@
 """Loops of the fused neuron on the CPU, compiled by numba: batch norm's affine, sum of the
-branches, integration and reset of all steps in one pass over memory; and its gradient in two.
+branches, integration and reset of all steps in one pass over memory, and the gradient in two.
 
 Arrays are (S, L, R) float32: steps, bodies, the elements of a body in their order in memory, so
 that one loop serves every memory format. Coefficients are (R,), expanded from the channels. A loop
@@ -74,7 +74,7 @@ def _surrogate_gradient(x, slope):
 
 @inner
 def _integrate(a, gain_a, shift_a, v, decay, threshold, h):
-    """Add one step's current to the membrane `v`; write it before the reset to `h`."""
+    """Add one step's current to the membrane `v`; write its value before the reset to `h`."""
     for j in range(len(a)):
         m = fmuladd(fmuladd(a[j], gain_a[j], shift_a[j]) - v[j], decay, v[j])
         h[j] = m
@@ -127,8 +127,8 @@ def _surrogate_gradients(h, threshold, slope, ds):
 
 @inner
 def _step_back(grad_spikes, h, ds, carried, decay, threshold, grad_x):
-    """Write dL/dx of a step. With v = h (1 - s), dv/dh = (1 - s) - h ds/dh; `carried` is dL/dv,
-    first this step's and then that of the step before."""
+    """Write dL/dx of a step. With v = h (1 - s), dv/dh = (1 - s) - h ds/dh; `carried` is dL/dv of
+    this step and is overwritten with that of the step before."""
     for j in range(len(h)):
         m, c = h[j], carried[j]
         dh = ds[j] * (grad_spikes[j] - m * c) + (ZERO if m >= threshold else c)
@@ -204,7 +204,7 @@ def lif_backward(
 ):  # fmt: skip
     """Write dL/dx of `lif_forward`'s current x, and its sums over steps and bodies.
 
-    The membranes are computed again: reading the currents costs less than storing membranes.
+    Membrane potentials are recomputed: reading the currents again costs less than storing them.
 
     Args:
         mean_a, mean_b: (R,), subtracted from a and b in their products with the gradient.
@@ -225,7 +225,7 @@ def lif_backward(
                 _step(a, gain_a, shift_a, b, gain_b, shift_b, t, body, i, k, v[:n], decay, threshold, h[t, :n])
                 _surrogate_gradients(h[t, :n], threshold, slope, ds[t, :n])
             _clear(v)
-            _clear(total.reshape(-1))  # of one body: sums over all would lose digits in float32
+            _clear(total.reshape(-1))  # of one body: sums over all bodies would lose digits in float32
             for t in range(steps - 1, -1, -1):
                 gx = grad_x[t, body, i:k]
                 _step_back(grad_spikes[t, body, i:k], h[t, :n], ds[t, :n], v[:n], decay, threshold, gx)

@@ -56,8 +56,8 @@ class ConvBN(nn.Module):
 
 
 def skip_path(inputs: int, outputs: int, stride: int = 1) -> ConvBN:
-    """Make BN(Conv1x1(X)), the residual into a membrane, near the identity (repeated where there
-    are more outputs) [ours].
+    """Make BN(Conv1x1(X)), the residual path into a membrane, initially near the identity (repeated
+    where there are more outputs) [ours].
 
     Spikes and gradients then pass through all blocks from the start (docs/training.md).
     """
@@ -229,7 +229,7 @@ def attention_map_counts(q: Tensor, k: Tensor, heads: int) -> Tensor:
 def attention_value_counts(m: Tensor, v: Tensor) -> Tensor:
     """Count coincidences m v of maps (..., heads, T, V, V) and spikes (..., C, T, V): (..., C, T, V)."""
     values = v.unflatten(-3, (m.shape[-4], -1)).transpose(-3, -2)  # (..., heads, T, d, V)
-    z = m @ values.transpose(-1, -2)  # sum over keys; the gradient of m then lies as m does
+    z = m @ values.transpose(-1, -2)  # sum over keys; the gradient of m then has m's memory layout
     return z.movedim(-1, -3).flatten(-4, -3)
 
 
@@ -255,16 +255,16 @@ class SpikingSelfAttention(nn.Module):
         self.log_gain_m = nn.Parameter(torch.zeros(heads))
         self.log_gain_z = nn.Parameter(torch.zeros(heads))
         self.register_buffer("initialised", torch.tensor(False))
-        self._has_gains = False  # `initialised`, known without asking the GPU
+        self._has_gains = False  # the same as `initialised`, without asking the GPU
 
     @torch.no_grad()
     def _gain_for_rate(self, counts: Tensor, neuron: LIF) -> Tensor:
-        """Log gain per head that fires nearest to the target rate; `counts` is (S, L, heads, ...).
+        """Return the log gain per head whose firing rate is nearest to the target; `counts` is (S, L, heads, ...).
 
-        The rate is a staircase of the gain, because coincidences are whole numbers: of the gains
-        that give the best rate the middle one is taken, away from the ties at a stair's edge. Gains
-        above 2 give the same spikes as 2, one coincidence firing at once, and only lose the
-        gradient: they are not tried.
+        Coincidences are whole numbers, so the rate is piecewise constant in the gain. Of the gains
+        that give the best rate the middle one is taken, away from the ties at the edges. Gains above
+        2 are not tried: they give the same spikes as 2, at which one coincidence makes a neuron fire
+        at once, and only lose the gradient.
         """
         counts = counts[:, :8].float().transpose(0, 2).flatten(3).transpose(0, 2)  # a few bodies suffice
         gains = torch.logspace(-5, 1.1, 25, base=2.0, device=counts.device)
@@ -303,12 +303,12 @@ class SpikingTokenAttention(nn.Module):
         M = SN(4/d sum_i Q_i)       sum over the d channels of a head, (heads, T, V)
         Z = M AND K                 each of a head's channels, (C, T, V)
 
-    M says which joints of a frame pass on their K. Q and K are separate populations (S, L, C, T, V).
+    M selects the joints of a frame whose K is passed on. Q and K are separate populations (S, L, C, T, V).
 
-    There are no products of two populations: a LIF of tau 2 and threshold 1 that receives both
-    spikes with weight 1 is the AND. One of them at each of S steps takes its membrane to 1 - 2^-S, and
-    both at one step to 1 at least. In training, and of rates, Z is computed as M K, which has the same
-    spikes, and the gradient of a gate.
+    There are no products of two populations: a LIF neuron of tau 2 and threshold 1 that receives both
+    spikes with weight 1 computes the AND. One spike at each of S steps takes its membrane to 1 - 2^-S,
+    both at one step to at least 1. In training, and for rates, Z is computed as M K, which has the same
+    spikes and the gradient of a gate.
     """
 
     def __init__(self, heads: int, tau: float):
@@ -321,7 +321,7 @@ class SpikingTokenAttention(nn.Module):
         return {f"{name}_m": self.m_sn, f"{name}_z": self.z_sn}
 
     def weight(self, channels: int) -> float:
-        """Return M's synaptic weight: it fires at a step of its own where half of the head's channels spike."""
+        """Return M's synaptic weight, with which one step is enough to fire if half of the head's channels spike."""
         return 4.0 * self.heads / channels
 
     def forward(self, k: Tensor, q: Tensor, record: Record, name: str) -> Tensor:
@@ -342,7 +342,7 @@ class SASGC(nn.Module):
         Q|K|V = SN( BN(Conv1x1(Y)) )
         Y' = SN( BN(Conv1x1(Z)) + BN(Conv1x1(Y)) )        Z from SpikingSelfAttention
 
-    With `attention = "token"` Z comes from SpikingTokenAttention, of Q and K, each a population of its own. With
+    With `attention = "token"` Z comes from SpikingTokenAttention, and Q and K are populations of their own. With
     "none" (v1's Base-SGN) the layer ends at Y.
     """
 
@@ -377,7 +377,7 @@ class SASGC(nn.Module):
 
     @property
     def attended(self) -> dict[str, tuple[ConvBN, LIF]]:
-        """The populations that attention reads, by the suffix of their names, in the order of an exported graph."""
+        """Populations that attention reads, by the suffix of their names, in the order of an exported graph."""
         if isinstance(self.attention, SpikingSelfAttention):
             return {"qkv": (self.qkv, self.qkv_sn)}
         return {"k": (self.k, self.k_sn), "q": (self.q, self.q_sn)} if self.attention is not None else {}

@@ -34,7 +34,7 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class Task:
-    """What a training is given, whatever network it trains.
+    """The inputs of a training, whatever network it trains.
 
     `report` receives each epoch's line, `progress` wraps the batches of an epoch.
     """
@@ -58,7 +58,7 @@ class Task:
         torch.manual_seed(self.seed)
 
     def writing(self, product: str) -> AbstractContextManager[Path | None]:
-        """Keep the folder for this training in the first process, as `FileSet.writing`; None in the others."""
+        """Reserve the folder for this training in the first process, as `FileSet.writing`; yield None in others."""
         if not leads():
             return nullcontext()
         return training_files(product).writing(self.out, resume=self.resume, overwrite=self.overwrite)
@@ -91,13 +91,13 @@ def train(
         held_out: Clips to evaluate on.
         out: Folder for the files.
         teacher: The student learns from it too (mksgn/train/distill).
-        start: The model that a quantisation-aware training starts from, which it leaves as it is.
+        start: The model that a quantisation-aware training starts from; it is not changed.
         **options: `seed`, `device`, `resume`, `overwrite`, `report`, `progress` (see `Task`).
 
     Raises:
-        BadInputError: An empty part, a teacher or a start of another split, a loss that is not finite,
-            a state of another training, a training in `out` that is neither to be resumed nor replaced, or another
-            process that writes there.
+        BadInputError: An empty part, a teacher or a start that was trained on another split, a loss that is not
+            finite, a state of another training, a training in `out` that is neither to be resumed nor replaced, or
+            another process that writes there.
     """
     task = Task(config, training, held_out, out, **options)
     if (start is None) != (config.quantization_aware is None):
@@ -204,7 +204,7 @@ class Trainer:
             "teacher_digest": None if distillation is None else weights_digest(distillation.teacher),
         }
         product = {"student": MODEL_FILE, "teacher": TEACHER_FILE}[objective.kind]
-        self.group.sums(0.0)  # the first process has its place by now; the others look for it
+        self.group.sums(0.0)  # wait until the first process has its folder; the others look for it
         self.folder = TrainingFolder(
             (place or training_files(product).begun(task.out)) / product,
             json.dumps(settings),
@@ -212,14 +212,14 @@ class Trainer:
         )
 
     def _start_digest(self) -> str | None:
-        """Digest of the weights and scales that a quantisation-aware training starts from."""
+        """Return a digest of the weights and scales that a quantisation-aware training starts from."""
         network = self.objective.network
         if isinstance(network, Student | Teacher):
             return None
         return weights_digest(network.student, json.dumps(network.quantization.scales))
 
     def run(self) -> dict[str, Any]:
-        """Train for all epochs that are left; returns the facts to store with the model."""
+        """Train for the remaining epochs; returns the facts to store with the model."""
         task = self.task
         lines = self.folder.restore() if task.resume else []
         if self.group.sums(len(lines)) != [self.group.size * len(lines)]:
@@ -252,7 +252,7 @@ class Trainer:
         return facts | {name: value for name, value in lines[-1].items() if name.startswith("held_out")}
 
     def finish(self, write: Callable[[], None]) -> None:
-        """Write the model in the first process, and leave together."""
+        """Write the model in the first process, and close the group."""
         if self.group.leads:
             write()
         self.group.close()
@@ -273,7 +273,7 @@ class Trainer:
         self.objective.train()
         totals = torch.zeros(len(self.objective.weights) + 1, dtype=torch.float64, device=self.device)
         for index in self.task.progress(batches, len(batches), f"epoch {epoch + 1}/{self.config.epochs}"):
-            if len(index) >= self.group.size:  # not the last few clips, fewer than there are processes
+            if len(index) >= self.group.size:  # skip the last few clips if fewer than the processes
                 totals += self.step(index, generator)
         *losses, correct = self.group.sums(*totals.tolist())
         self.group.average_buffers(self.objective)
@@ -323,8 +323,8 @@ class Trainer:
         return sums
 
     def recordable_passes(self) -> Callable[..., Tensor]:
-        """Make what computes a step's gradients. A quantisation-aware network computes on the CPU between its layers,
-        which a GPU cannot record."""
+        """Return the function that computes a step's gradients, recorded where possible. A quantisation-aware network
+        computes on the CPU between its layers, which a GPU cannot record."""
         if self.device == "cpu" or self.config.quantization_aware is not None:
             return self.forward_and_backward
         from mksgn.train.gpu import Recorded
@@ -332,7 +332,7 @@ class Trainer:
         return Recorded(self.forward_and_backward, list(self.objective.parameters()))
 
     def forward_and_backward(self, clips: int, clip_of: Tensor, labels: Tensor, *batch: Tensor) -> Tensor:
-        """Compute the gradients of a step's share of `clips` clips; returns the sums of `step`."""
+        """Compute the gradients of a step's share of `clips` clips; returns the sums that `step` returns."""
         mixed = self.config.precision == "mixed"
         with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=mixed):
             losses, logits = self.objective(batch, clip_of, labels)

@@ -22,7 +22,7 @@ SURROGATE_SLOPE = 4.0  # alpha of sigmoid(alpha x) [sibling]
 
 def lif_step(x: Tensor, v: Tensor, tau: float, threshold: float | Tensor) -> tuple[Tensor, Tensor]:
     """Compute spikes (0.0 or 1.0) and the membrane after reset from current `x` and membrane `v` of
-    one shape."""
+    the same shape."""
     h = torch.add(v, x - v, alpha=1.0 / tau)
     s = (h >= threshold).to(x.dtype)
     return s, h * (1.0 - s)
@@ -30,14 +30,14 @@ def lif_step(x: Tensor, v: Tensor, tau: float, threshold: float | Tensor) -> tup
 
 class _LIFSequence(torch.autograd.Function):
     """All steps of a population at once; stores h only, from which the backward pass recomputes
-    spikes and reset. For float64, thresholds per neuron and traced graphs; else `fused` and `gpu` compute it."""
+    spikes and reset. Used for float64, thresholds per neuron and traced graphs; otherwise `fused` or `gpu` is."""
 
     @staticmethod
     def forward(ctx, x: Tensor, tau: float, threshold: Tensor, slope: float | Tensor) -> Tensor:
         h, v = torch.empty_like(x), torch.empty_like(x[0])
         torch.mul(x[0], 1.0 / tau, out=h[0])  # v = 0
         for t in range(1, len(x)):
-            torch.lt(h[t - 1], threshold, out=v).mul_(h[t - 1])  # the reset: kept where it was silent
+            torch.lt(h[t - 1], threshold, out=v).mul_(h[t - 1])  # the reset: v stays where no spike was fired
             torch.sub(x[t], v, out=h[t])
             torch.add(v, h[t], alpha=1.0 / tau, out=h[t])
         ctx.save_for_backward(h, threshold)
@@ -71,7 +71,7 @@ class Current:
     Attributes:
         y: A product (S, L, C, ...), or (1, L, C, ...) that all steps receive.
         steps: S.
-        norm: The batch norm of y, or
+        norm: The batch norm of y; or
         gain: the gain per channel, (C,).
     """
 
@@ -81,7 +81,7 @@ class Current:
     gain: Tensor | None = None
 
     def computed(self) -> Tensor:
-        """Compute the current, (S, L, C, ...) or (1, L, C, ...) as y is."""
+        """Compute the current, (S, L, C, ...) or (1, L, C, ...), whichever y is."""
         y = self.y
         if self.norm is not None:
             y = self.norm(y.flatten(0, 1)).unflatten(0, y.shape[:2])
@@ -147,7 +147,7 @@ def lif_of_currents(
 
 
 def _fusable(tensors: Sequence[Tensor], threshold: Tensor) -> bool:
-    """Tell whether the compiled loops apply. A graph that is traced needs torch's operations."""
+    """Tell whether the compiled loops apply. A traced graph needs torch's operations."""
     return (
         threshold.numel() == 1
         and all(x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() for x in tensors)

@@ -1,4 +1,4 @@
-"""The optimiser and the learning rate's schedule of a config."""
+"""The optimiser and the learning rate schedule of a config."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Options that several commands share: what is known of the sources of clips, as data, without their readers."""
+"""Options that several commands share. They know the sources of clips as data, without importing the readers."""
 
 from typing import Annotated, Any
 
@@ -17,5 +17,5 @@ Split = Annotated[
 
 
 def device_option(help_text: str) -> Any:
-    """Return an option that takes a device of torch, which `check_device` checks."""
+    """Return an option that takes a torch device, which `check_device` checks."""
     return open_choice(metavar="[cpu|cuda|cuda:N]", values=("cpu", "cuda"), help=help_text)

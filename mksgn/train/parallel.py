@@ -6,7 +6,7 @@ network is thousands of small operations, and threads that synchronise after eac
 (docs/measurements.md).
 
 Batch norms and SMF see their process's share of a batch; their running statistics are averaged
-after each epoch. The result is that of one process within noise, not to the bit.
+after each epoch. The result is that of one process within noise, not bit for bit.
 """
 
 import os
@@ -48,12 +48,12 @@ def check_device(device: str, precision: str = "float32") -> None:
 
 
 def leads() -> bool:
-    """Whether this is the first of torchrun's processes, or the only one: it writes the files and reports."""
+    """Tell whether this is the first of torchrun's processes, or the only one: it writes the files and reports."""
     return _from_torchrun("RANK", 0) == 0
 
 
 class Group:
-    """The processes of a training, often one, which communicates nothing. `device` is this
+    """The processes of a training; a single one, as is common, communicates nothing. `device` is this
     process's own."""
 
     def __init__(self, device: str = "cpu"):

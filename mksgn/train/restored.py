@@ -1,4 +1,4 @@
-"""What was read from a file is held against what it restores, before it is taken."""
+"""Checks of what was read from a file against what it restores, before it is used."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -12,8 +12,8 @@ from mksgn.common.quoting import quoted
 
 
 def check_plain(value: Any, what: str) -> None:
-    """Raise BadInputError unless `value` is plain: None, truths, text, finite numbers, and lists and dictionaries by
-    text of these."""
+    """Raise BadInputError unless `value` is plain: None, booleans, text, finite numbers, and lists of these and
+    dictionaries of these with text as keys."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
@@ -29,8 +29,8 @@ def check_plain(value: Any, what: str) -> None:
 
 
 def check_like(value: Any, form: Any, what: str) -> None:
-    """Raise BadInputError unless `value` has the form of another one: its keys, lengths, types, shapes and dtypes,
-    and finite numbers."""
+    """Raise BadInputError unless `value` has the keys, lengths, types, shapes and dtypes of `form`, and finite
+    numbers only."""
     match form:
         case Tensor():
             _check_tensor(value, form, what)
@@ -48,7 +48,7 @@ def check_like(value: Any, form: Any, what: str) -> None:
 
 
 def check_texts(values: Mapping[str, Any], names: Collection[str], what: str) -> None:
-    """Raise BadInputError where one of these entries is there and is no text."""
+    """Raise BadInputError if one of these entries is present and is not text."""
     for name in names:
         if not isinstance(values.get(name), str | None):
             raise BadInputError(f"{what}.{name} is {_kind(values[name])}, expected text")

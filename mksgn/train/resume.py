@@ -1,4 +1,4 @@
-"""The folder of a training: a line per epoch, and the state from which --resume continues to the
+"""The folder of a training: a line per epoch, and the state from which --resume continues bit for
 bit."""
 
 import hashlib
@@ -24,7 +24,7 @@ STATE_FILE, METRICS_FILE, CONFIG_FILE = "state.pt", "metrics.jsonl", "config.jso
 
 
 def training_files(product: str) -> FileSet:
-    """The files of a training whose model is `product`."""
+    """Return the files of a training whose model is `product`."""
     return FileSet(
         "training",
         names=(product, STATE_FILE, METRICS_FILE, CONFIG_FILE),
@@ -107,8 +107,8 @@ class TrainingFolder:
         write_text(self.product.with_name(CONFIG_FILE), json.dumps(config, indent=2) + "\n")
 
     def keep(self, lines: list[dict[str, Any]]) -> None:
-        """Write metrics.jsonl with the last epoch's line, then the state; killed in between, a resumed training
-        repeats the epoch."""
+        """Write metrics.jsonl with the last epoch's line, then the state; if the process is killed in between, a
+        resumed training repeats the epoch."""
         self._write_metrics(lines)
         states = {name: part.state_dict() for name, part in self.parts.items()}
         save_atomically({**states, "metrics": lines, "settings": self.settings}, self.state)
@@ -118,7 +118,7 @@ class TrainingFolder:
 
 
 def _settings(saved: Any) -> dict[str, Any]:
-    """Return the settings of the training that a state is of."""
+    """Return the settings of the training that a state belongs to."""
     before = json.loads(saved["settings"])
     if not isinstance(before, dict):
         raise BadInputError("settings: expected a dictionary")
@@ -136,11 +136,11 @@ def _check_lines(lines: Any) -> None:
 
 
 def _check_part(saved: Any, part: Stateful, name: str) -> None:
-    """Raise BadInputError unless a state has the form of this part's own."""
+    """Raise BadInputError unless a saved state has the form of this part's own state."""
     form = part.state_dict()
     if not isinstance(part, Optimizer) or not isinstance(saved, dict):
         return check_like(saved, form, name)
-    # a new optimiser has no moments yet: theirs are those of its parameters
+    # a new optimiser has no moments yet: their form follows from its parameters
     of_groups = {"state": {}, "param_groups": form["param_groups"]}
     check_like({**saved, "state": {}}, of_groups, name)
     parameters = [p for group in part.param_groups for p in group["params"]]
@@ -152,7 +152,7 @@ def _check_part(saved: Any, part: Stateful, name: str) -> None:
 
 
 def _moments(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any]:
-    """What the optimiser keeps of a parameter."""
+    """Return what the optimiser keeps for a parameter, as tensors without values."""
     form = torch.empty_like(parameter, device="meta")
     if isinstance(optimizer, torch.optim.SGD):
         return {"momentum_buffer": form}

@@ -10,8 +10,8 @@ from mksgn.common.quoting import quoted
 
 @dataclass(frozen=True)
 class SkeletonGraph:
-    """A tree of V joints. Published bone lists for a sensor differ, so that a graph has a name
-    *and* a source.
+    """A tree of V joints. Published bone lists for a sensor differ, so a graph has a name *and* a
+    source.
 
     Joints are 0-based here, though the sources count from 1. Raises BadInputError where the bones
     are not one tree with one self-bone at its root: a joint without a bone would be dead in the

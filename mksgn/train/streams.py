@@ -37,7 +37,7 @@ FITTED_CLIPS = 4096  # a percentile over more clips would not differ, and would 
 
 
 def check_streams(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Sort stream names as `STREAMS`; raises BadInputError for an empty list, an unknown name or a
+    """Sort stream names in the order of `STREAMS`; raises BadInputError for an empty list, an unknown name or a
     repeated one."""
     if (
         not names
@@ -114,7 +114,7 @@ class StreamNormaliser:
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], frames: int, streams: tuple[str, ...] = STREAMS) -> StreamNormaliser:
-        """Fit the units to training clips, of a very large set to clips spread evenly over it."""
+        """Fit the units to training clips; for a very large set, to clips spread evenly over it."""
         every = range(0, len(clips), -(-len(clips) // FITTED_CLIPS))
         name = clips[0].graph
         skeleton, parents = graph(name), bone_pairs(graph(name))
@@ -171,7 +171,7 @@ class StreamNormaliser:
 
 
 def _is_unit(unit: object) -> bool:
-    """Whether a number can be a stream's unit, so that its reciprocal is a float32 too."""
+    """Tell whether a number can be a stream's unit: its reciprocal has to be a float32 too."""
     return isinstance(unit, float) and 1e-30 < unit < 1e30
 
 

@@ -27,7 +27,7 @@ from mksgn.train.neurons import LIF
 from mksgn.train.skeletons import adjacency_subsets, graph
 from mksgn.train.streams import STREAMS
 
-MOST_TOKEN_STEPS = 8  # up to which a gate of 8-bit weights tells one spike at every step from two at one
+MOST_TOKEN_STEPS = 8  # up to which a gate with 8-bit weights tells one spike at every step from two at one step
 
 
 @raising_bad_input("student config")
@@ -69,7 +69,7 @@ class StudentConfig:
     @model_validator(mode="after")
     def _check_size(self) -> StudentConfig:
         before = (self.widths[0], *self.widths[:-1])
-        # of each block the graph convolution's three subsets, query, key, value and projection, and the kernel
+        # in each block: the graph convolution's three subsets, query, key, value and projection, and the kernel
         check_weights(sum(w * (4 * b + 4 * w + self.kernel * w) for b, w in zip(before, self.widths, strict=True)))
         channels = max(*self.widths, len(self.streams) * self.stream_channels)
         decisions = self.steps * channels * self.frames * self.joints
@@ -166,7 +166,7 @@ class Student(nn.Module):
         return neurons
 
     def use_rates(self, active: bool) -> None:
-        """Train without time steps: a population passes on the mean rate that a constant current gives it.
+        """Train without time steps: each population passes on its mean firing rate under a constant current.
 
         A rate has at most S + 1 values, those of S steps of the same neuron; the products are computed once instead of
         at every step. The weights are those of the spiking network.

@@ -1,4 +1,4 @@
-"""Synapses that leave the neurons of a student: what each of its spikes costs on a chip."""
+"""Synapses that leave the neurons of a student: how many each of its spikes reaches on a chip."""
 
 from mksgn.train.layers import GraphConvBN, SpikingTokenAttention
 from mksgn.train.student import Student
@@ -7,8 +7,8 @@ from mksgn.train.student import Student
 def fan_out(student: Student) -> dict[str, float]:
     """Count the synapses, or in attention the product units, that a neuron of each population reaches, on average.
 
-    Spikes times fan-out are synaptic operations, as `mksgn-deploy` counts them. Borders, strides and
-    edges that the skeleton does not have take no synapses.
+    Spikes times fan-out are synaptic operations, as `mksgn-deploy` counts them. There are no synapses
+    beyond borders, at positions that a stride skips, or for edges that the skeleton does not have.
     """
     config, joints = student.config, student.config.joints
     counts = {"ssc": float(config.widths[0])}  # the streams' weights are folded into SMF's convolution

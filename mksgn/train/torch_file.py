@@ -1,10 +1,10 @@
-"""Files of torch.save are read here: dictionaries of plain values and dense tensors, and nothing else.
+"""Reader of torch.save files that hold dictionaries of plain values and dense tensors, and nothing else.
 
-`torch.load(weights_only=True)` calls no code of a file, but it builds what the file's pickle says: tuples nested so
-deeply that their hash ends the process, lists that refer to themselves, tensors that declare more than is stored. So
-the file is walked through before: the archive's members are stored plain, each once, with its checksum; and the
-pickle's operations, of which torch's own files use the few in `_Walk`, make values of bounded number and depth. A value
-counts once for each place where it is referred to, as whoever walks through the result sees it.
+`torch.load(weights_only=True)` runs no code of a file, but it builds whatever the file's pickle says: tuples nested so
+deeply that hashing them ends the process, lists that contain themselves, tensors that declare more than is stored. So
+the file is checked first. Each member of the archive has to be there once, uncompressed and with a correct checksum.
+The pickle's operations, of which torch's own files use the few in `_Walk`, have to make values of bounded number and
+depth. A value counts once for each reference to it, as whoever walks through the result meets it.
 
 Source: torch's serialization.py and _weights_only_unpickler.py; the pickle protocol 2.
 """
@@ -27,7 +27,7 @@ from mksgn.common.errors import BadInputError, first_line
 from mksgn.common.quoting import printable, quoted
 from mksgn.common.reading import open_file
 
-FILE_BYTES = 1 << 32  # weights and both moments of AdamW of 350 million parameters; the preset `paper` has 3 million
+FILE_BYTES = 1 << 32  # weights and AdamW's two moments of 350 million parameters; the preset `paper` has 3 million
 PICKLE_BYTES = 1 << 24
 OPERATIONS = 1_000_000  # a tensor takes 35, an epoch's line 50
 VALUES = 500_000
@@ -42,11 +42,11 @@ _STORAGES = {f"torch {name}Storage": size for name, size in _ELEMENTS.items()}
 _ORDERED, _TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
 _FACTS = (".format_version", ".storage_alignment", "byteorder", "version", ".data/serialization_id")
 _MEMBER = re.compile(rf"[^/]+/(?:({'|'.join(map(re.escape, ('data.pkl', *_FACTS)))})|data/(\d+))")
-_SMALL = 100  # bytes of a member that is neither the pickle nor values
+_SMALL = 100  # bytes of a member other than the pickle and the storages
 
 
 class _RefusedError(Exception):
-    """What in a file is not of a dictionary of plain values and tensors."""
+    """A file holds something that does not belong in a dictionary of plain values and tensors."""
 
 
 def read(path: Path, remedy: str) -> Any:
@@ -75,7 +75,7 @@ def read(path: Path, remedy: str) -> Any:
 def _reason(error: Exception) -> str:
     if isinstance(error, _RefusedError):
         return str(error)
-    # torch's own text advises to load with weights_only=False: only its finding is passed on
+    # torch's own message advises loading with weights_only=False: only its finding is passed on
     refusal = re.search(r"WeightsUnpickler error:\s*(\S.*)", str(error))
     own_words = type(error).__name__ if "weights_only" in str(error) else first_line(error)
     return printable(refusal.group(1) if refusal else own_words)[:160]
@@ -94,7 +94,7 @@ def _check(file: Any) -> None:
 
 
 def _stored(archive: zipfile.ZipFile) -> dict[str, int]:
-    """Check the archive's members and read them once; return the bytes of each storage by its key."""
+    """Check the archive's members and read them once; return the size of each storage in bytes, by its key."""
     folder = archive.namelist()[0].partition("/")[0] if archive.namelist() else ""
     sizes: dict[str, int] = {}
     found = set()
@@ -109,7 +109,7 @@ def _stored(archive: zipfile.ZipFile) -> dict[str, int]:
         limit = FILE_BYTES if key else PICKLE_BYTES if name == "data.pkl" else _SMALL
         if member.file_size > limit:
             raise _RefusedError(f"{quoted(member.filename)} has {member.file_size:,} bytes, the limit is {limit:,}")
-        with archive.open(member) as stream:  # to its end, where its checksum is compared
+        with archive.open(member) as stream:  # to its end, where zipfile compares its checksum
             while stream.read(1 << 20):
                 pass
         if key:
@@ -122,19 +122,19 @@ def _stored(archive: zipfile.ZipFile) -> dict[str, int]:
 
 @dataclass(eq=False, slots=True)
 class _Value:
-    """A container, a tensor or what makes one."""
+    """A container, a tensor, or something that makes one."""
 
     kind: str
-    values: int = 1  # with those inside, once for each place
+    values: int = 1  # with those inside, once for each reference
     depth: int = 0
-    items: tuple = ()  # of a tuple; a dictionary's keys; of a storage its number of elements
-    placed: bool = False  # in another container, whose count no longer changes
+    items: tuple = ()  # items of a tuple, keys of a dictionary, or number of elements of a storage
+    placed: bool = False  # is in another container, so its count must not change any more
 
 
 class _Walk:
-    """Follows a pickle's operations without making what they make.
+    """Follows a pickle's operations without building the values.
 
-    A list or dictionary that lies in another one is full: so writes pickle, and so none contains itself.
+    A list or dictionary must be complete before it is put into another one, as in pickles: so none contains itself.
     """
 
     def __init__(self, content: bytes, sizes: dict[str, int]):
@@ -203,11 +203,11 @@ class _Walk:
     def text(self, value: str) -> None:
         if len(value) > TEXT:
             raise _RefusedError(f"a text of {len(value):,} characters, the limit is {TEXT:,}")
-        value.encode()  # half a character is an error
+        value.encode()  # a lone surrogate is an error
         self.stack.append(value)
 
     def fill(self, items: Sequence[Any]) -> None:
-        """Put items into the list or dictionary on top of the stack, in a dictionary key by key."""
+        """Put items into the list on top of the stack, or alternating keys and values into the dictionary there."""
         target = self.popped(1)[0]
         self.stack.append(target)
         _require(isinstance(target, _Value) and target.kind in ("list", "dict"), "its pickle fills no container")
@@ -252,7 +252,7 @@ class _Walk:
                         int(offset),
                         _Value(kind="tuple", items=shape),
                         _Value(kind="tuple", items=strides),
-                        None,  # needs a gradient: a truth
+                        None,  # requires_grad: True or False
                         _Value(kind="dict", values=1),
                     ),
                 ),
@@ -263,7 +263,7 @@ class _Walk:
                 raise _RefusedError("it calls what makes no dense tensor")
 
     def attributes(self) -> None:
-        """A state_dict's `_metadata`: the versions of its modules."""
+        """Allow a state_dict's `_metadata`, the versions of its modules, and no other attribute."""
         target, state = self.popped(2)
         metadata = _kind(target) == _kind(state) == "dict" and state.items == ("_metadata",)
         _require(metadata, "it sets attributes, other than a state_dict's _metadata")
@@ -274,7 +274,7 @@ class _Walk:
 
 
 def _check_extent(stored: int, offset: int, shape: tuple, strides: tuple) -> None:
-    """Check that a tensor lies in its storage, and declares no more values than that has."""
+    """Check that a tensor lies in its storage, and declares no more values than the storage has."""
     numbers = (offset, *shape, *strides)
     _require(len(shape) == len(strides) and all(type(n) is int and n >= 0 for n in numbers), "a tensor without extent")
     last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))

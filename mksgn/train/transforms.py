@@ -20,8 +20,8 @@ class TrainingClips:
     """All training clips in memory, resampled to one length: joints (N, M, 64, V, 3), present (N,
     M).
 
-    Batches are made on `device`; what is random is drawn on the CPU, the same for all devices.
-    `classes` is the number of classes of mixed labels; by default the largest label and those below.
+    Batches are made on `device`; random numbers are drawn on the CPU, the same for all devices.
+    `classes` is the number of classes of mixed labels; by default, the largest label plus one.
     """
 
     def __init__(self, clips: Sequence[Clip], device: str = "cpu", classes: int | None = None):
@@ -126,21 +126,21 @@ def rotate(joints: Tensor, rotations: Tensor) -> Tensor:
 
 
 def mirror(joints: Tensor, chosen: Tensor, graph_name: str) -> Tensor:
-    """Exchange left and right of the chosen clips (B,) of joints (B, M, T, V, 3): each joint and its partner, and x."""
+    """Mirror the chosen clips (B,) of joints (B, M, T, V, 3): swap each joint with its partner, and negate x."""
     reflected = joints[:, :, :, mirror_pairs(graph(graph_name))] * torch.tensor([-1.0, 1.0, 1.0], device=joints.device)
     return torch.where(chosen.view(-1, 1, 1, 1, 1), reflected, joints)
 
 
 def sample_mixture(clips: int, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw each clip's partner in the batch, and the clip's own share in their mixture, both (clips,): between a half
-    and 1, and 1 for clips that are not among the `share` to be mixed."""
+    """Draw each clip's partner in the batch, and the clip's own share in their mixture, both (clips,). The own share
+    is between a half and 1, and 1 for clips that are not among the `share` to be mixed."""
     partner = torch.randperm(clips, generator=generator)
     chosen = torch.rand(clips, generator=generator) < share
     return partner, torch.where(chosen, 0.5 + 0.5 * torch.rand(clips, generator=generator), 1.0)
 
 
 def mix(x: Tensor, partner: Tensor, own: Tensor) -> Tensor:
-    """Mix each clip of x (B, ...) with its partner (B,), of which `own` (B,) is the clip's own share."""
+    """Mix each clip of x (B, ...) with its partner (B,); `own` (B,) is the clip's own share in the mixture."""
     return torch.lerp(x[partner.to(x.device)], x, own.to(x.device).view(-1, *[1] * (x.dim() - 1)))
 
 
