@@ -1,11 +1,11 @@
-"""Labelled samples as plain arrays, of any network: `npz:FILE`, `npy:X[,Y]`, or what Python holds.
+"""Labelled samples as plain arrays, for any network: `npz:FILE`, `npy:X[,Y]`, or arrays in Python.
 
 An .npz has `x`, (samples, steps, *shape) or (samples, *shape), or an array for each input of the
 network by its name, and `y`, the class of each sample: (samples,) numbers, or one-hot rows. With
 `x_train`, `y_train`, `x_test` and `y_test` it has two parts. Without `y` a run has no accuracy.
 
 Arrays are mapped, not loaded: a file may be larger than the memory. Compressed members cannot be
-mapped. They are loaded up to LOADED bytes, and refused above.
+mapped. They are loaded up to LOADED bytes, and refused beyond.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _HASHED = 1 << 26  # bytes read at once
 
 @dataclass(frozen=True, eq=False)
 class ArraySet:
-    """Samples of one part. `index` are the rows of the arrays that belong to it, in order.
+    """Samples of one part. `index` holds the rows of the arrays that belong to it, in order.
 
-    `arrays` are by the network's inputs, or one of any name for its only input. `labels` are
-    (samples,) int64, of the chosen rows.
+    `arrays` has an array for each input of the network, by name; if there is only one input, the name
+    may be any. `labels` are (samples,) int64, of the chosen rows.
     """
 
     source: str
@@ -49,14 +49,14 @@ class ArraySet:
         return len(self.index)
 
     def take(self, which: range | np.ndarray) -> ArraySet:
-        """Read samples into memory; `which` counts those of this set."""
+        """Read samples into memory; `which` holds their positions in this set."""
         rows = self.index[np.asarray(which, dtype=np.int64)]
         arrays = {name: np.array(x[rows]) for name, x in self.arrays.items()}
         labels = None if self.labels is None else self.labels[np.asarray(which, dtype=np.int64)]
         return replace(self, arrays=arrays, labels=labels, index=np.arange(len(rows)))
 
     def limited(self, limit: int | None) -> ArraySet:
-        """Take `limit` samples, without reading them: spread over the classes, or the first ones without labels."""
+        """Take `limit` samples, without reading them: spread over the classes or, without labels, the first ones."""
         if limit is None or limit >= len(self):
             return self
         chosen = np.arange(limit) if self.labels is None else np.sort(spread_over(self.labels, limit))
@@ -78,7 +78,7 @@ class ArraySet:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the samples' values, types and shapes, by input's name, in the order of the samples."""
+        """Hash of the samples' values, types and shapes, by name of the input, in the order of the samples."""
         total = hashlib.sha256()
         for name, x in sorted(self.arrays.items()):
             total.update(f"{name} {x.dtype.str} {(len(self), *x.shape[1:])}".encode())
@@ -88,7 +88,7 @@ class ArraySet:
         return total.hexdigest()
 
     def digest(self, sample: int) -> str:
-        """Hash of one sample's values."""
+        """Return a hash of one sample's values."""
         row = self.index[sample]
         one = hashlib.blake2b(digest_size=16)
         for name, x in sorted(self.arrays.items()):
@@ -108,7 +108,7 @@ def open_arrays(source: str, *, part: str = "test", limit: int | None = None) ->
         source: As on the command line.
         part: "test" takes `x_test` and `y_test` where a file has them, "train" `x_train` and `y_train`;
             in a file without parts both take `x` and `y`.
-        limit: Number of samples: spread over the classes, or the first ones without labels.
+        limit: Number of samples: spread over the classes or, without labels, the first ones.
 
     Raises:
         BadInputError: A file that cannot be read, or arrays that do not fit each other.
@@ -130,15 +130,15 @@ def open_arrays(source: str, *, part: str = "test", limit: int | None = None) ->
 
 
 def array_set(arrays: Mapping[str, Any], labels: Any = None, *, source: str = "arrays") -> ArraySet:
-    """Check arrays by input's name, and their labels.
+    """Check arrays, by name of the input, and their labels.
 
     Args:
         arrays: (samples, …) by name: NumPy arrays, tensors or lists.
         labels: (samples,) class numbers, or (samples, classes) one-hot rows; None for no labels.
-        source: What to call them.
+        source: What messages call them.
 
     Raises:
-        BadInputError: Arrays that are no numbers, or differ in their samples.
+        BadInputError: Arrays that do not hold numbers, or differ in their number of samples.
     """
     known = {name: x if isinstance(x, np.ndarray) else np.asarray(x) for name, x in arrays.items()}
     if not known:
@@ -160,10 +160,10 @@ def array_set(arrays: Mapping[str, Any], labels: Any = None, *, source: str = "a
 def collected(pairs: Iterable[Any], *, source: str = "samples") -> ArraySet:
     """Collect an iterable of (x, y), of single samples or of batches, as a torch DataLoader gives them.
 
-    It is held in memory. A pair is a batch where its y has an axis, the first of both.
+    All samples are held in memory. A pair is a batch if its y has an axis: then the first axis of x and y.
 
     Raises:
-        BadInputError: An element that is no pair, or no pair at all.
+        BadInputError: An element that is not a pair, or an empty iterable.
     """
     parts: list[np.ndarray] = []
     labels: list[np.ndarray] = []
@@ -187,7 +187,7 @@ def collected(pairs: Iterable[Any], *, source: str = "samples") -> ArraySet:
 
 
 def _part(path: Path, names: Iterable[str], part: str) -> dict[str, str]:
-    """Select the members of a part of a file, or all of a file without parts: array's name → member's."""
+    """Select the members of one part of a file, or all if it has no parts: name of the array → name of the member."""
     names, suffix = list(names), f"_{part}"
     chosen = {name.removesuffix(suffix): name for name in names if name.endswith(suffix)}
     chosen = chosen or {name: name for name in names if not name.endswith(("_train", "_test"))}
@@ -197,7 +197,7 @@ def _part(path: Path, names: Iterable[str], part: str) -> dict[str, str]:
 
 
 def _classes(source: str, labels: np.ndarray) -> np.ndarray:
-    """Class numbers, (samples,) int64."""
+    """Return class numbers, (samples,) int64."""
     if labels.ndim == 2 and labels.dtype.kind in "biuf" and labels.shape[1] > 1:
         if not ((labels == 1).sum(1) == 1).all() or not ((labels != 0).sum(1) == 1).all():
             raise BadInputError(f"{source}: {LABELS} of shape {labels.shape} is not one-hot; give class numbers")

@@ -31,7 +31,7 @@ class Clip:
 
 class LazyClips(Sequence[Clip]):
     """Clips that are read from disk each time they are asked for; their labels, (clips,), are known
-    before.
+    beforehand.
 
     For data sets that do not fit in memory. `read` is given the number of a clip, in the order of
     `labels`.
@@ -88,8 +88,8 @@ class ClipSet:
 
 
 def clip_folder(path: Path, name: str, pattern: str, what: str) -> Path:
-    """Find the folder of a data set's files: `path`, or its folder `name`; raises BadInputError, which ends with
-    `what` the path must be, where no file matches `pattern`."""
+    """Find the folder of a data set's files: `path`, or its subfolder `name`. Raises BadInputError if no file there
+    matches `pattern`; the message ends with `what` the path must be."""
     path = Path(os.path.expanduser(path))  # Path.expanduser raises for an unknown user
     folder = path if path.name == name or not (path / name).is_dir() else path / name
     if not folder.is_dir() or next(folder.glob(pattern), None) is None:
@@ -101,7 +101,7 @@ def clip_folder(path: Path, name: str, pattern: str, what: str) -> Path:
 def check_finite(clip: str, joints: np.ndarray) -> None:
     """Raise BadInputError for joints (bodies, frames, joints, 3) that are not finite; every reader calls it.
 
-    A sensor that lost a joint often writes NaN. No value is put in its place: it would be a movement that no one made.
+    A sensor that lost a joint often writes NaN. No value is substituted: it would be a movement that no one made.
     """
     bad = np.argwhere(~np.isfinite(joints))
     if len(bad):

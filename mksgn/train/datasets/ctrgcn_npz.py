@@ -2,12 +2,12 @@
 NTU120_CSub.npz, NTU120_CSet.npz.
 
 A file holds both parts of one split: `x_train` (N, 300, 150) float32 and `y_train` (N, 60 or 120),
-one-hot, and `x_test` and `y_test` alike. The 150 of a frame are 2 bodies of 25 joints of 3
-coordinates, in metres, and the middle of the spine of body 1 in its first frame is the origin: the
+one-hot, and `x_test` and `y_test` likewise. The 150 values of a frame are 2 bodies of 25 joints of 3
+coordinates, in metres. The middle of the spine of body 1 in its first frame is the origin: the
 preparation subtracts it. Zero stands for what is not there: the frames after a clip's end, and a
 body in a frame that lacks it.
 
-An array of 7 GB is never loaded: each clip is read from its own place in the file when it is asked
+The array of 7 GB is never loaded: each clip is read from its own place in the file when it is asked
 for (mksgn/common/npz).
 
 Source: Chen et al., Channel-wise Topology Refinement Graph Convolution (ICCV 2021),
@@ -46,15 +46,14 @@ def read(path: str | Path, split: str | None, part: str, limit: int | None = Non
     """Open the clips of `part` ("train" or "test"), in the file's order, unread; names such as
     x_train[17], subjects unknown.
 
-    A file holds one split, which its name tells (CS or CSub: xsub, of 120 classes xsub120; CV:
-    xview; CSet: xset). `split` None takes it, any other than it is refused, except that "xsub" is
-    as good as "xsub120". Where the name tells none, `split` does. `limit` takes some of the clips,
-    as `spread` says. `notes` give the published count.
+    A file holds one split, which its name tells (CS or CSub: xsub, or xsub120 if it has 120 classes;
+    CV: xview; CSet: xset). With `split` None that one is taken, and any other is refused, except that
+    "xsub" may stand for "xsub120". If the name tells none, `split` does. `limit` takes some of the
+    clips, as `spread` selects them. `notes` give the published count.
 
-    A clip's frames are taken as CTR-GCN's feeder takes them: n frames are not all zero, and the
-    first n of the row are the clip. Left out are a body that is zero throughout, and a second body
-    that is the first once more: the preparation of NTU RGB+D 120 writes the body of a one-person
-    clip twice.
+    A clip's frames are taken as CTR-GCN's feeder takes them: if n frames are not all zero, the first
+    n of the row are the clip. Left out are a body that is zero throughout, and a second body that
+    repeats the first: the preparation of NTU RGB+D 120 writes the body of a one-person clip twice.
 
     Raises BadInputError for an unknown or contradicted split, an unknown part, a file that cannot
     be read, is damaged or compressed, or has arrays of another form; and, when that clip is asked

@@ -2,16 +2,15 @@
 published counts.
 
 A clip is named SsssCcccPpppRrrrAaaa: setup, camera, performer (the subject), replication, action,
-all from 1. Setups 1 to
-17 hold actions 1 to 60, which is NTU RGB+D 60; setups 18 to 32 hold actions 61 to 120, and both
-together are NTU RGB+D
-120. The two data sets share files, so it is the split that says which one a folder is read as:
+all from 1. Setups 1 to 17 hold actions 1 to 60, which is NTU RGB+D 60; setups 18 to 32 hold actions
+61 to 120, and both together are NTU RGB+D 120. The two data sets share files, so the split says which
+one a folder is read as:
 
     xsub, xview, xsub-val     60 classes: only actions up to 60 of setups up to 17, whatever else the folder holds
     xsub120, xset, xsub120-val     120 classes: every file
 
 `xsub-val` and `xsub120-val` [ours] divide the *training* subjects of xsub and xsub120 once more, so
-that a model can be selected without a look at the benchmark's test part.
+that a model can be selected without looking at the benchmark's test part.
 
 Sources: Shahroudy et al., NTU RGB+D (CVPR 2016); Liu et al., NTU RGB+D 120 (TPAMI 2019); the
 authors' repository, shahroudy/NTURGB-D, for the names of classes and the clips with missing
@@ -93,7 +92,7 @@ class ClipName:
 
 @dataclass(frozen=True)
 class Split:
-    """Which clips are whose: the values that one number of the name takes in each part."""
+    """Which clips belong to which part: the values that one number of the name takes in each."""
 
     by: str  # field of ClipName
     train: tuple[int, ...]
@@ -136,7 +135,7 @@ SPLITS: dict[str, Split] = {
 
 @dataclass(frozen=True)
 class Count:
-    """Clips of one part: as recorded, and without those whose skeletons are missing."""
+    """Number of clips of one part: as recorded, and without those whose skeletons are missing."""
 
     recorded: int
     usable: int
@@ -144,7 +143,7 @@ class Count:
 
 # NTU RGB+D 60: recorded as in the CVPR paper, usable as in the field's prepared files (ST-GCN and
 # those after it). NTU RGB+D 120: usable as in the field's prepared files (CTR-GCN, pyskl); its
-# paper gives no counts, so that recorded is usable and the listed clips together, which makes whole
+# paper gives no counts, so recorded is the sum of usable and the listed clips, which gives whole
 # multiples of the 360 clips of a subject in a setup, 114,480 in all.
 PUBLISHED: dict[str, dict[str, Count]] = {
     "xsub": {"train": Count(40_320, 40_091), "test": Count(16_560, 16_487)},
@@ -161,8 +160,8 @@ def classes(split: str) -> tuple[str, ...]:
 
 @cache
 def missing() -> frozenset[ClipName]:
-    """Read the 535 clips whose skeletons the data set's authors list as missing or incomplete; 302
-    are of the first 60 classes."""
+    """Read the list of the 535 clips whose skeletons the data set's authors name as missing or
+    incomplete; 302 are of the first 60 classes."""
     lines = MISSING.read_text(encoding="ascii").splitlines()
     return frozenset(ClipName.parse(line) for line in lines if line and not line.startswith("#"))
 

@@ -21,12 +21,12 @@ clips read here are those of the field's published results:
  1. Frames without a body are dropped. Frames are counted without them from here on.
  2. A body's frames follow each other from the first one that has its id: gaps are closed.
  3. The motion of a body is the sum over x, y, z of the variance over its frames and joints.
- 4. The only body of a clip is kept as it is. Of several, those of at most MAX_NOISE_FRAMES frames
-    are dropped.
+ 4. If a clip has a single body, it is kept as it is. Of several, those of at most MAX_NOISE_FRAMES
+    frames are dropped.
  5. While more than one is left, in order of appearance: a frame in which the body is wider than
     MAX_SPREAD of its height is noise. A body with at least MAX_NOISE_SHARE of such frames is
-    dropped. The motion of any other is the smaller of its motion and that of its good frames, but
-    all its frames stay.
+    dropped. The motion of any other is the smaller of its motion and that of its good frames alone,
+    but all its frames stay.
  6. The rest are sorted by motion; the largest starts actor 1. Each further body joins actor 1 if
     their spans of frames overlap by no more than one frame, or else actor 2 on the same condition,
     or else is dropped. A span runs from the first frame to the last, gaps included, and actor 2's
@@ -41,8 +41,8 @@ does this reader.
 Differences: an actor 2 that never appears gets no entry (CTR-GCN stores zeros; for NTU RGB+D 120
 it repeats actor 1 where one body is left). Nothing is padded to 300 frames. An actor is absent
 where all its coordinates are 0, while CTR-GCN tests whether they sum to 0 and, for a clip of one
-body, does not test. CTR-GCN stops with an error at a clip of which step 4 leaves no body; here it
-is skipped and named.
+body, does not test. CTR-GCN stops with an error at a clip in which rule 4 leaves no body; here it is
+skipped and named.
 """
 
 import os
@@ -67,7 +67,7 @@ MAX_NOISE_SHARE = 0.69754
 _BODY_NUMBERS, _JOINT_NUMBERS = 10, 12
 _FARTHEST = 1e6  # metres: far beyond any sensor, and squares and differences in float32 stay finite
 _DIGITS = 9  # no count is longer; int() of thousands of digits would fail in its own way
-_NAMED = 3  # of the files that a note counts, so many are named
+_NAMED = 3  # at most so many of the files that a note counts are named
 _HOW = (
     "request the skeletons at the ROSE lab's site, unpack nturgbd_skeletons_s001_to_s017.zip (for 120 classes also "
     "nturgbd_skeletons_s018_to_s032.zip), and give the folder with the files *.skeleton or the one that holds it"
@@ -75,7 +75,7 @@ _HOW = (
 
 
 class _NoBodyError(BadInputError):
-    """A sound file in which nobody is left."""
+    """A well-formed file in which no body is left."""
 
 
 @dataclass
@@ -96,7 +96,7 @@ def read(path: str | Path, split: str, part: str, limit: int | None = None) -> C
     joints as `read_clip` gives them.
 
     `path` is the folder of *.skeleton files, or one whose subfolders nturgb... hold them. With
-    `limit`, so many clips, selected as `clips.spread` does; only these are read. Clips with missing
+    `limit`, only that many clips are read, selected as by `clips.spread`. Clips with missing
     skeletons (ntu.missing) are left out; so are malformed files and those without a body. `notes`
     count both, name the first few, and compare the number of clips with the published one. Raises
     BadInputError for an unknown split or part, a folder without clips or without clips of this
@@ -163,7 +163,7 @@ def read_clip(path: str | Path) -> Clip:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """List clips by name, of the folder first and then of its subfolders nturgb...."""
+    """List clips by name, first those of the folder and then those of its subfolders nturgb...."""
     if not folder.is_dir():
         raise BadInputError(f"{folder} is not a folder: {_HOW}")
     files: dict[str, Path] = {}

@@ -10,8 +10,8 @@ pointers.
 The unpickler is the one written in Python, since its memo is a dict. The memo of the C one is an
 array as long as the largest index in the file, so one damaged byte could allocate gigabytes.
 
-A dictionary's keys are plain, and there are no sets: the hash of a nested tuple has no bound in depth, and the
-hash of one that refers to itself twice, again and again, none in time. The number of containers is bounded.
+Dictionary keys have to be plain and sets are refused, because hashing nested tuples has no bound in depth, nor in
+time if each tuple holds the one below it twice. The number of containers is bounded.
 
 Source: numpy's ndarray.__reduce__ and __reduce_ex__, dtype.__reduce__.
 """
@@ -31,7 +31,7 @@ from mksgn.common.quoting import quoted
 from mksgn.common.reading import open_file
 
 MAX_BYTES = 16 << 30  # ntu120_3danno.pkl, the largest that pyskl distributes, has 2 to 4 GB
-MAX_CONTAINERS = 5_000_000  # it has a tenth; an empty one takes a byte in the file and 70 in memory
+MAX_CONTAINERS = 5_000_000  # that file has a tenth; an empty container takes a byte in the file and 70 in memory
 _KEYS = (str, int, float, bool, bytes, type(None))
 _HASHING = b"\x8f\x90\x91"  # EMPTY_SET, ADDITEMS, FROZENSET
 _NUMBERS = frozenset(kind + size for kind in "iu" for size in "1248") | {"f2", "f4", "f8", "b1"}
@@ -198,7 +198,7 @@ _CHECKED = {
 
 
 class _Unpickler(pickle._Unpickler):
-    """The unpickler with the names of `_NAMES` only; persistent ids and buffers outside the file
+    """An unpickler that knows the names in `_NAMES` only; persistent ids and buffers outside the file
     are refused by default."""
 
     dispatch = _LOADERS | _CHECKED

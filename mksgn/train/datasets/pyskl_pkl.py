@@ -45,9 +45,9 @@ def read(path: str | Path, split: str | None, part: str, limit: int | None = Non
     "ntu120", and its xsub is the project's xsub120. Only the first `total_frames` of a clip count;
     frames without any body are left out, and so are bodies that are zero throughout. As in the
     other readers of NTU RGB+D, and in pyskl's own pipeline, the middle of the spine of body 1, in
-    its first frame, becomes the origin, and a body stays zero where it is absent. `limit` takes
-    some of the clips, as `spread` says. `notes` give the published count, tell what was left out,
-    and warn of pickles.
+    its first frame, becomes the origin, and a body stays zero where it is absent. `limit` takes some
+    of the clips, as `spread` selects them. `notes` give the published count, tell what was left out,
+    and warn about pickles.
 
     Raises BadInputError for an unknown split or part, a file that cannot be read, is damaged, or
     names anything but numpy's arrays, annotations that are not 25 joints of 3 coordinates, labels

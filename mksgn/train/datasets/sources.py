@@ -32,8 +32,8 @@ def open_source(
 
     Args:
         source: `synthetic`, or a scheme and a path, such as `nw-ucla:PATH` (see SOURCE_FORMS).
-        split: One of the source's; default: the first of SPLITS, of a ctrgcn file the one that its
-            name says.
+        split: One of the source's; default: the first of SPLITS or, for a ctrgcn file, the one that
+            its name tells.
         part: "train" or "test".
         limit: Number of clips. `synthetic` makes that many (default: 1000 to train, 200 to test).
             Of a larger recorded set, clips spread evenly over the list sorted by class and name
@@ -58,7 +58,7 @@ def open_source(
 
 
 def _arrays_hint(source: str) -> str:
-    """What to say of arrays, which are no clips: networks of one's own take them, and students do not train on them."""
+    """Return a hint if a source is a file of arrays, which are not clips: students are not trained on them."""
     if source.endswith((".npz", ".npy")):
         return f"; for arrays of samples: {'npz' if source.endswith('.npz') else 'npy'}:{source}"
     return ""

@@ -1,12 +1,12 @@
-"""Procedural clips: an articulated figure of 25 joints that acts, seen by a depth sensor, without
-any data to download.
+"""Procedural clips: an articulated figure of 25 joints performs actions in front of a depth sensor;
+there is no data to download.
 
-The classes are chosen so that neither half of a spatio-temporal network suffices. Sit down and
-stand up, raise arms and lower arms are one motion played forwards and backwards: the same set of
-poses, told apart by order alone. Squat goes through the poses of both. Wave hand and swing foot,
-bow and squat share a rhythm: told apart by *which* joints move. Everything here is ours; segment
-lengths are near those of Drillis and Contini (1966), as in Winter's Biomechanics and Motor Control
-of Human Movement, narrowed at hips and shoulders to where a Kinect v2 places those joints.
+The classes are chosen so that neither half of a spatio-temporal network suffices. Sit down and stand
+up, and raise arms and lower arms, are one motion played forwards and backwards: the same poses, told
+apart by order alone. Squat goes through the poses of both sit down and stand up. Wave hand and swing
+foot, and bow and squat, share a rhythm: told apart by *which* joints move. Everything here is ours;
+segment lengths are near those of Drillis and Contini (1966), as in Winter's Biomechanics and Motor
+Control of Human Movement, narrowed at hips and shoulders to where a Kinect v2 places those joints.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,12 +22,12 @@ SOURCE = SPLIT = "synthetic"
 GRAPH = "ntu-25"
 PARTS = {"train": 0, "test": 1}  # numbers of their random streams
 DEFAULT_LIMIT = {"train": 1000, "test": 200}
-HELD = 2000  # clips, 20 kB each
+HELD = 2000  # most clips held in memory, 20 kB each
 
 FRAMES = (32, 64)  # length of a clip, inclusive
 STATURE = (1.5, 1.95)  # metres
 YAW = 30.0  # degrees to either side of facing the sensor
-TILT = 6.0  # degrees of the sensor's pitch, and a third of it of roll
+TILT = 6.0  # degrees of the sensor's pitch; its roll is a third of that
 DISTANCE = (2.5, 4.0)  # metres along the sensor's axis
 SENSOR_HEIGHT = (0.8, 1.2)  # metres above the floor
 NOISE = (0.005, 0.012)  # metres, standard deviation per coordinate: 1 to 2 cm in space
@@ -173,7 +173,7 @@ CLASSES = tuple(_ACTIONS)
 def read(limit: int | None, part: str, seed: int = 0) -> ClipSet:
     """Make the first `limit` clips of a part (default: 1000 to train, 200 to test).
 
-    Of more than `HELD`, each is made whenever it is asked for, so that memory does not grow with their number.
+    If there are more than `HELD`, each is made when it is asked for, so that memory does not grow with their number.
     """
     check_selection(SOURCE, (SPLIT,), None, part, limit)
     count = DEFAULT_LIMIT[part] if limit is None else limit
@@ -212,8 +212,8 @@ def clip(index: int, part: str, seed: int = 0) -> Clip:
 
 
 def animate(action: str | None, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Animate a random figure that acts or (None) stands: (frames, 25, 3) metres in the body frame,
-    floor at y = 0, no noise."""
+    """Animate a random figure that performs an action or (None) stands: (frames, 25, 3) metres in the
+    body frame, floor at y = 0, no noise."""
     move, backwards = (lambda t, rng: {}, False) if action is None else _ACTIONS[action]
     time = np.linspace(0.0, 1.0, frames)
     effort, mirrored = rng.uniform(0.8, 1.15), rng.uniform() < 0.5

@@ -113,7 +113,7 @@ def read_clip(path: str | Path) -> Clip:
     Raises MissingExtraError without scipy, and BadInputError for a name that is not
     aA_sS_tT_skeleton, an action, subject or trial that the data set does not have, an unreadable,
     damaged or MATLAB 7.3 file, and one whose d_skel is missing, is not (20, 3, T) numbers, has no
-    frames or a coordinate that is not finite; joints are counted in the file's order there.
+    frames or a coordinate that is not finite; messages count joints in the file's order.
     """
     path = Path(path)
     action, subject = _numbers(path)
@@ -164,7 +164,7 @@ def _variable(path: Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it warns of is refused below
             variables = loadmat(io.BytesIO(content), variable_names=[VARIABLE])
-    except Exception as error:  # OSError, TypeError, zlib.error, … according to where the damage sits
+    except Exception as error:  # OSError, TypeError, zlib.error, … depending on where the damage is
         problem = str(error) or type(error).__name__
         raise BadInputError(f"{path}: not a MATLAB 5 file, or damaged ({problem}): {_FETCH}") from error
     if VARIABLE not in variables:
@@ -176,7 +176,7 @@ def _variable(path: Path) -> np.ndarray:
 
 
 def _inflates(content: bytes) -> bool:
-    """Whether the compressed elements exceed CLIP_BYTES together; loadmat would inflate each as a whole."""
+    """Tell whether the compressed elements inflate to more than CLIP_BYTES; loadmat would inflate each as a whole."""
     at, left = _HEADER, CLIP_BYTES
     while at + 8 <= len(content) and left >= 0:
         kind, size = (int.from_bytes(content[at + i : at + i + 4], _order_of(content)) for i in (0, 4))
