@@ -1,7 +1,7 @@
-"""Zip archives are opened here: their directory is held against the file before a member is read.
+"""Opening zip archives: the directory is checked against the file before a member is read.
 
-An archive may declare members that lie over each other, in another place, or twice, and its directory may be larger
-than what it lists. Two readers of such a file see different contents, and a small file may grow without bound.
+An archive may declare members that overlap, lie elsewhere, or are there twice, and its directory may be larger than
+what it lists. Two readers of such a file may see different contents, and a small file may inflate without bound.
 
 Source: the zip format (APPNOTE 6.3.10).
 """
@@ -18,8 +18,8 @@ from mksgn.common.quoting import quoted
 MEMBERS = 60_000  # spikes.npz has three arrays for each of 5,000 populations; a member's description takes about 1 kB
 DIRECTORY_BYTES = 1 << 24  # MEMBERS with names of 200 characters
 NAME = 500  # characters
-INFLATED_BYTES = 1 << 27  # that compressed members may have in any case; zeros compress to a thousandth
-INFLATION = 100  # times their size: what they may inflate to beyond; sparse spikes compress to a fiftieth
+INFLATED_BYTES = 1 << 27  # to which compressed members may inflate in any case; zeros compress to a thousandth
+INFLATION = 100  # times their size, to which they may inflate if that is more; sparse spikes compress to a fiftieth
 ENCRYPTED = 0x1 | 0x40 | 0x2000  # flags of a member
 
 _END, _LOCATOR, _END_64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sLQL"), struct.Struct("<4sQ2H2L4Q")
@@ -28,7 +28,7 @@ _RAISED = (NotImplementedError, struct.error, OverflowError, ValueError, Runtime
 
 
 def opened(file: BinaryIO) -> zipfile.ZipFile:
-    """Open an archive whose directory is sound. Raises zipfile.BadZipFile, in one line, for any other file."""
+    """Open an archive whose directory is consistent. Raises zipfile.BadZipFile, in one line, for any other file."""
     try:
         start = _directory(file)
         archive = zipfile.ZipFile(file)
@@ -39,7 +39,7 @@ def opened(file: BinaryIO) -> zipfile.ZipFile:
 
 
 def check_readable(members: Collection[zipfile.ZipInfo]) -> None:
-    """Raise zipfile.BadZipFile for members that cannot be read, or that grow out of proportion together."""
+    """Raise zipfile.BadZipFile for members that cannot be read, or that together inflate out of proportion."""
     for member in members:
         shown = quoted(member.filename)
         if member.flag_bits & ENCRYPTED:
@@ -55,7 +55,7 @@ def check_readable(members: Collection[zipfile.ZipInfo]) -> None:
 
 
 def _directory(file: BinaryIO) -> int:
-    """Return where the directory starts, which lies between the members and the end."""
+    """Return the offset of the directory, which lies between the members and the end record."""
     end = file.seek(0, os.SEEK_END) - _END.size
     mark, _, _, _, count, length, start, comment = _unpacked(file, end, _END)
     if mark != b"PK\x05\x06" or comment:
@@ -82,9 +82,9 @@ def _unpacked(file: BinaryIO, at: int, form: struct.Struct) -> tuple:
 
 
 def _check_members(members: Iterable[zipfile.ZipInfo], end: int) -> None:
-    """Check names and places; `end` is where the members end."""
+    """Check names and positions; `end` is where the members end."""
     names: set[str] = set()
-    free = 0  # from here on
+    free = 0  # where the next member may begin
     for member in sorted(members, key=lambda each: each.header_offset):
         shown = quoted(member.filename)
         if not 0 < len(member.filename) <= NAME or member.filename != member.orig_filename:

@@ -1,4 +1,4 @@
-"""Options with a closed set of values: --help shows them, the shell completes them, others are refused."""
+"""Options with a fixed set of values: --help shows them, the shell completes them, and others are refused."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -12,9 +12,9 @@ def choice(*names: str, values: Collection[object], help: str, **more: Any) -> A
     """Return an option that takes one of some values.
 
     Args:
-        names: Its names, where they do not follow from the parameter's.
-        values: What it takes; any type whose text is what a user writes.
-        help: Its line in --help, which lists the values in front.
+        names: Its names, if they do not follow from the parameter's name.
+        values: The values that it takes, of any type whose text is what a user writes.
+        help: Its line in --help, which begins with the list of values.
         more: Further arguments of typer.Option.
     """
     texts = [str(value) for value in values]
@@ -30,10 +30,10 @@ def choice(*names: str, values: Collection[object], help: str, **more: Any) -> A
 
 
 def open_choice(*names: str, metavar: str, values: Collection[str], help: str) -> Any:
-    """Return an option that takes other values than these too: the shell completes them, and none is refused here."""
+    """Return an option that takes other values too: the shell completes these, and none is refused here."""
     return typer.Option(*names, metavar=metavar, help=help, autocompletion=beginning(values))
 
 
 def beginning(values: Collection[str]) -> Callable[[str], list[str]]:
-    """Return the completion of an option or argument that takes other values than these too."""
+    """Return the completion function of an option or argument that takes other values too."""
     return lambda incomplete: [value for value in values if value.startswith(incomplete)]

@@ -1,6 +1,6 @@
 """Shell completion of the commands and of `mksgn COMMAND`, by typer's own scripts for bash, zsh and fish.
 
-A script asks the command itself what can follow, by a variable of the environment. typer is imported when a shell asks.
+A script asks the command itself what can follow, by an environment variable. typer is imported only when a shell asks.
 """
 
 import os
@@ -9,16 +9,16 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 SHELLS = ("bash", "zsh", "fish")
-LINES = ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")  # where bash's script has the line typed so far, and where the others'
+LINES = ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")  # variables with the line typed so far: in bash, and in the others
 
 
 def variable(command: str) -> str:
-    """Return the variable that is set where the shell asks a command."""
+    """Return the environment variable that is set when the shell asks a command for completions."""
     return f"_{command.replace('-', '_').upper()}_COMPLETE"
 
 
 def is_asked(command: str) -> bool:
-    """Whether the shell asks a command."""
+    """Tell whether the shell asks a command for completions."""
     return variable(command) in os.environ
 
 
@@ -31,14 +31,14 @@ def scripts(shell: str, commands: Iterable[str]) -> str:
 
 
 def answer_shell() -> None:
-    """Let the command answer that the shell asks."""
+    """Let the command that runs next answer the shell."""
     from typer.completion import completion_init
 
     completion_init()
 
 
 def stage_of_line(stages: Iterable[str]) -> str | None:
-    """Return the stage of the line `mksgn STAGE …`, which becomes one of `mksgn-STAGE …`; None: there is none yet."""
+    """Return the stage of the line `mksgn STAGE …`, and change the line to `mksgn-STAGE …`; None if there is none."""
     for name in LINES:
         line = re.fullmatch(rf"\s*\S+\s+({'|'.join(stages)})(\s.*)", os.environ.get(name, ""), re.DOTALL)
         if line is not None:
@@ -51,7 +51,7 @@ def stage_of_line(stages: Iterable[str]) -> str | None:
 
 
 def answer_of_umbrella(stages: Mapping[str, str]) -> None:
-    """Answer the shell what can follow `mksgn` alone, and end."""
+    """Tell the shell what can follow `mksgn` alone, and exit."""
     import typer
 
     from mksgn.common.choices import choice

@@ -34,14 +34,14 @@ from mksgn.common.quoting import printable
 # typer carries its own copy of click; the base of its usage errors has no public name
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
-# Columns of what is not a terminal, where COLUMNS does not say: the tables of a run then have no second part.
+# Columns of output that is not a terminal, unless COLUMNS is set: enough for the tables of a run to have one part.
 LOG_WIDTH = 140
 
 
 class _Output(Console):
-    """A console that escapes what a terminal would act on in names and labels; line ends stay.
+    """A console that escapes what a terminal would act on in names and labels, but keeps line ends.
 
-    `quiet` is set by --quiet, and `stderr` by --json: stdout then has the document alone.
+    `quiet` is set by --quiet, and `stderr` by --json: stdout then has only the document.
     """
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -53,7 +53,7 @@ def _on_terminal(stream: Any) -> bool:
 
 
 def _piped_width() -> int:
-    """Columns of what is no terminal."""
+    """Return the columns of output that is not a terminal."""
     columns = os.environ.get("COLUMNS", "")
     return int(columns) if columns.isdecimal() and int(columns) else LOG_WIDTH
 
@@ -74,7 +74,7 @@ DescribeJson = Annotated[
 
 
 class _App(typer.Typer):
-    """An app whose commands all have --quiet, which their functions need not name; `as_json` is their --json."""
+    """An app whose commands all have --quiet, without a parameter in their functions; `as_json` is their --json."""
 
     def command(self, *arguments: Any, **options: Any) -> Any:
         register = super().command(*arguments, **options)
@@ -87,7 +87,7 @@ class _App(typer.Typer):
 
 
 def set_quiet(quiet: bool) -> None:
-    """Print errors and paths alone from now on, or everything again."""
+    """From now on print only errors and paths, or everything again."""
     output.quiet = progress.state.quiet = quiet
 
 
@@ -116,12 +116,12 @@ def new_app(help_text: str) -> typer.Typer:
 
 
 def run_app(app: typer.Typer, name: str) -> None:
-    """Run a command. Exit codes: 0 done; 2 bad input or usage; 130 Ctrl-C; 141 nobody reads stdout; else the error's
-    own. Errors are one line on stderr. Any other exception is a defect of ours and keeps its traceback."""
+    """Run a command. Exit codes: 0 done; 2 bad input or usage; 130 Ctrl-C; 141 broken pipe; else the error's own.
+    Errors are one line on stderr. Any other exception is a bug in mksgn and keeps its traceback."""
     open_streams()
     _use_one_thread()
     _print_warnings(name)
-    # The interpreter would traverse all modules' objects once more before it ends: up to a second after Ctrl-C.
+    # Otherwise the interpreter traverses all modules' objects once more before it exits: up to a second after Ctrl-C.
     atexit.register(gc.freeze)
     try:
         code = _run(app, name)
@@ -136,9 +136,9 @@ def run_app(app: typer.Typer, name: str) -> None:
 
 @contextmanager
 def importing(name: str) -> Iterator[None]:
-    """Import in this block, when a command runs, what it works with: its help needs none of it.
+    """Import in this block what a command works with, once it runs: its help needs none of it.
 
-    Ctrl-C ends the process at once meanwhile, and torch, where it is imported, has one thread afterwards.
+    Meanwhile Ctrl-C ends the process at once. Afterwards torch, if it is imported, has one thread.
     """
     with ending_at_interruption(name):
         yield
@@ -149,7 +149,7 @@ def _use_one_thread() -> None:
     """Set torch's number of threads, if a command has imported it and the user has not set it.
 
     Threads synchronise after each of thousands of small operations, which makes two slower than one as soon as anything
-    else runs (docs/measurements.md). Use more cores by more processes.
+    else runs (docs/measurements.md). To use more cores, run more processes.
     """
     torch = sys.modules.get("torch")
     if torch is not None and "OMP_NUM_THREADS" not in os.environ:
@@ -157,7 +157,7 @@ def _use_one_thread() -> None:
 
 
 def _run(app: typer.Typer, name: str) -> int:
-    """Return the exit code of a command that ends without an error; of the others, print the line and end."""
+    """Run a command and return its exit code; after an error, print its line and exit."""
     try:
         code = app(prog_name=name, standalone_mode=False)
     except MksgnError as error:
@@ -183,7 +183,7 @@ def _run(app: typer.Typer, name: str) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed; torch has a RuntimeError for it, and on a GPU one of this name."""
+    """Tell whether an allocation failed: torch raises a RuntimeError, on a GPU one named OutOfMemoryError."""
     named = type(error).__name__ == "OutOfMemoryError"  # without importing torch
     return isinstance(error, MemoryError) or named or "DefaultCPUAllocator" in str(error)
 
@@ -204,7 +204,7 @@ def _print_warnings(name: str) -> None:
 
 
 def fail(name: str, message: str, code: int) -> NoReturn:
-    """Print a message and end. It is one line, unless the caller lets a list follow."""
+    """Print a message and exit. It is one line, unless the caller appends a list."""
     first, *rest = message.strip().split("\n")
     written_out()
     for line in (f"{name}: {first or 'failed'}", *rest):
@@ -213,16 +213,16 @@ def fail(name: str, message: str, code: int) -> NoReturn:
 
 
 def print_json(document: Any) -> None:
-    """Print the one document of --json, which is what stdout has then.
+    """Print the document of --json, which is then all that stdout has.
 
     Args:
-        document: What JSON can hold; characters beyond ASCII are escaped, which every stream can carry.
+        document: A value that JSON can hold; characters beyond ASCII are escaped, so that every stream can carry it.
     """
     print(json.dumps(document, indent=2, allow_nan=False))
 
 
 def wrote(path: Path | str, more: str = "", *, word: str = "wrote ") -> None:
-    """Say what was written; with --quiet, its path alone."""
+    """Print what was written; with --quiet, only its path."""
     if output.quiet and not output.stderr:
         print(printable(str(path)))
     else:

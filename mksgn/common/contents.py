@@ -1,4 +1,4 @@
-"""What stands in the place of a file: nothing, or a pointer of Git LFS."""
+"""What may be in place of a file's content: nothing, or a Git LFS pointer."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""torch's convolutions, kept within their input."""
+"""torch's convolutions, kept from reading beyond their input."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,8 @@ def convolve(
 ) -> Tensor:
     """Return the convolution of (N, C, L) or (N, C, H, W) with a weight of as many axes, as torch defines it.
 
-    A single channel whose strides are those of channels last is laid out anew: for some strides of the kernel, oneDNN
-    (torch 2.13, AVX-512) multiplies by zero what lies behind the input in memory, which gives NaN where that is NaN.
+    A single channel with the strides of channels last is copied to the usual layout: for some strides of the kernel,
+    oneDNN (torch 2.13, AVX-512) multiplies what lies behind the input in memory by zero, which gives NaN if it is NaN.
     """
     if x.shape[1] == 1:
         x = x.flatten(1).view(x.shape)

@@ -1,4 +1,4 @@
-"""Options that count: --help shows the range, and another number is refused before anything is made.
+"""Options that take a count: --help shows the range, and other numbers are refused before anything is made.
 
 Every count has an upper bound. Those that several commands share are here, with their reasons.
 """
@@ -10,23 +10,23 @@ import typer
 
 from mksgn.common.quoting import quoted
 
-MOST_EPOCHS = 10_000  # state.pt has a line of each; the presets have up to 200
+MOST_EPOCHS = 10_000  # state.pt has a line for each; the presets have up to 200
 MOST_BATCH = 1 << 16  # clips in memory; the sibling models take 128
-MOST_CLIPS = 1_000_000  # that are made: a label is kept of each; NTU RGB+D 120 has 114,480
-MOST_SAMPLES = 1 << 31  # that are taken of those that there are
+MOST_CLIPS = 1_000_000  # that are generated: a label of each is kept; NTU RGB+D 120 has 114,480
+MOST_SAMPLES = 1 << 31  # that are taken from the existing ones
 MOST_SEED = 1 << 31  # what numpy and torch both take
-MOST_STEPS = 100_000  # of a sample: a spike of each neuron at each step is held where trains are recorded
-MOST_REPEATS = 1000  # a spread of times needs tens; progress.npz keeps a time of each
-MOST_PROCESSES = 1024  # or threads: no machine gains by more; a process that has imported torch takes 300 MB
+MOST_STEPS = 100_000  # of a sample: where spike trains are recorded, each neuron's decision at each step is held
+MOST_REPEATS = 1000  # a spread of times needs tens; progress.npz keeps the time of each
+MOST_PROCESSES = 1024  # or threads: no machine gains from more; a process that has imported torch takes 300 MB
 
 
 def count(*names: str, most: int, help: str, least: int = 1, **more: Any) -> Any:
     """Return an option that takes whole numbers from `least` to `most`, once or, where its type is a list, repeatedly.
 
     Args:
-        names: Its names, where they do not follow from the parameter's.
+        names: Its names, if they do not follow from the parameter's name.
         most: The largest number.
-        help: Its line in --help, which has the range in front.
+        help: Its line in --help, which begins with the range.
         least: The smallest number.
         more: Further arguments of typer.Option.
     """

@@ -1,6 +1,6 @@
-"""How a command's process speaks and ends, whatever its streams are and whenever Ctrl-C comes.
+"""How a command's process prints and exits, whatever its streams are and whenever Ctrl-C comes.
 
-Imports nothing but the standard library: it has to work before torch is there.
+Imports nothing but the standard library: it has to work before torch is imported.
 """
 
 import os
@@ -15,9 +15,9 @@ INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell reports SIGINT and SIGPIPE
 
 
 def open_streams() -> None:
-    """Give stdout and stderr a place to write to, and write in another form what their encoding lacks.
+    """Give stdout and stderr somewhere to write to, and escape characters that their encoding lacks.
 
-    Where a descriptor is closed (`>&-`), the next file that is opened would get its number, and what is printed.
+    If a descriptor is closed (`>&-`), the next file that is opened would get its number, and receive what is printed.
     """
     for number in range(3):
         try:
@@ -33,7 +33,7 @@ def open_streams() -> None:
 
 
 def say(line: str) -> None:
-    """Write a line to stderr; where nobody reads it, the exit code still tells."""
+    """Write a line to stderr; if nobody can read it, the exit code still tells the outcome."""
     try:
         print(line, file=sys.stderr, flush=True)
     except OSError:
@@ -41,7 +41,7 @@ def say(line: str) -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Let what is left in a stream's buffer go nowhere: Python would fail on it once more at its end."""
+    """Discard what is left in a stream's buffer: Python would fail on it once more at exit."""
     stream = getattr(stream, "wrapped", stream)  # typer wraps both where a pipe is closed
     if stream in (sys.__stdout__, sys.__stderr__):
         with suppress(OSError, ValueError):
@@ -51,8 +51,8 @@ def discard(stream: TextIO) -> None:
 
 
 def written_out() -> OSError | None:
-    """Write out what stdout still holds; return the error of a closed pipe or a full disk, which Python would raise at
-    its end."""
+    """Flush stdout; return the error of a closed pipe or a full disk, which Python would otherwise raise at
+    exit."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -62,9 +62,9 @@ def written_out() -> OSError | None:
 
 
 def end_at_next_interruption(name: str, line: str | None = None) -> Any:
-    """End the process at once when Ctrl-C comes, after `line` if there is one. Return the handler of before.
+    """Let Ctrl-C end the process at once, after `line` if there is one. Return the previous handler.
 
-    For imports, which have nothing to clean up and may swallow an exception, and for the end of a command.
+    Used for imports, which have nothing to clean up and may swallow an exception, and at the end of a command.
     """
 
     def end(*_: object) -> NoReturn:

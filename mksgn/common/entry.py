@@ -1,4 +1,4 @@
-"""The commands begin here, with their streams and Ctrl-C in order.
+"""Entry points of the commands, which first set up their streams and Ctrl-C.
 
 What a command works with is imported when it runs (console.importing): torch takes seconds, and help needs none of it.
 """
@@ -77,7 +77,7 @@ def _run(stage: str) -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"mksgn-{stage} {mksgn.__version__}")
         return
-    if len(sys.argv) == 1:  # nothing runs that was not asked for
+    if len(sys.argv) == 1:  # without arguments, show the help and run nothing
         sys.argv.append("--help")
     with ending_at_interruption(f"mksgn-{stage}"):
         main = importlib.import_module(f"mksgn.{stage}.cli").main

@@ -8,17 +8,17 @@ from mksgn.common.quoting import printable
 
 
 class MksgnError(Exception):
-    """Base of every error that a command reports on stderr, in one line; `exit_code` is what it ends with."""
+    """Base of every error that a command reports on stderr, in one line; `exit_code` is the command's."""
 
     exit_code = 2
 
     def __str__(self) -> str:
-        # names of files, populations and labels are anybody's: they end no line and reach no terminal as they are
+        # names of files, populations and labels are untrusted: escaped, they cannot end the line or act on a terminal
         return printable(str(self.args[0])) if self.args else ""
 
 
 class ListingError(MksgnError):
-    """One that goes on with a line for each fault."""
+    """An error whose message goes on with a line for each fault."""
 
     def __init__(self, first: str, faults: Sequence[str]):
         super().__init__(first, tuple(faults))
@@ -44,4 +44,4 @@ class BadInputError(MksgnError, ValueError):
 
 
 class MksgnWarning(UserWarning):
-    """What a run does with a file that leaves something open, or holds more than it uses; a line in a command."""
+    """What a run does with a file that leaves something open, or holds more than it uses; commands print a line."""

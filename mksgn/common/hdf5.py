@@ -1,7 +1,7 @@
-"""HDF5 is opened here: a regular file whose structure is walked and bounded before any value is read.
+"""Opening HDF5: only regular files, whose structure is walked and bounded before any value is read.
 
-The HDF5 library follows links into other files, inflates without end, and hangs or crashes on damaged heaps of text.
-None of that is reached: the walk refuses what no file of ours, of nir or of lava-dl needs.
+The HDF5 library follows links into other files, inflates without limit, and hangs or crashes on damaged heaps of text.
+It never gets that far: the walk refuses whatever no file of mksgn, nir or lava-dl needs.
 """
 
 import zlib
@@ -21,22 +21,22 @@ from mksgn.common.quoting import quoted
 from mksgn.common.reading import open_file
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-FILE_BYTES = 1 << 34  # four milliards of weights, more than any stage can hold
+FILE_BYTES = 1 << 34  # four billion weights, more than any stage can hold
 OBJECTS = 1 << 18  # a node has up to ten data sets: 26,000 nodes, where the largest portable student has 3,000
-DEPTH = 64  # a nested graph takes two groups: 31 graphs in one another, where frameworks write two or three
+DEPTH = 64  # a nested graph takes two groups: 31 levels of graphs, where frameworks write two or three
 NAME_BYTES = 1 << 10  # frameworks join the names of modules; h5py and our messages repeat names
 CHUNKS = 1 << 17  # h5py's are of 8 kB to 1 MB: 128 GB
-# What a file may declare beyond the bytes it has. Parameters that are one number for all neurons of a population
-# shrink a thousandfold: a Loihi 2 chip has a million neurons, of five parameters, and so many take 20 MB.
+# What a file may declare beyond the bytes it has. Parameters with one value for all neurons of a population compress a
+# thousandfold: a Loihi 2 chip has a million neurons of five parameters, which take 20 MB.
 DECLARED, PER_STORED_BYTE = 1 << 29, 64
-INFLATED = 96 << 20  # of one chunk, whose size HDF5 does not hold against what its bytes inflate to
-RATIOS = {h5z.FILTER_DEFLATE: 1032, h5z.FILTER_LZF: 88}  # most bytes that a stored byte becomes
+INFLATED = 96 << 20  # of one chunk: HDF5 does not check its size against what its bytes inflate to
+RATIOS = {h5z.FILTER_DEFLATE: 1032, h5z.FILTER_LZF: 88}  # most bytes to which a stored byte inflates
 FILTERS = {*RATIOS, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}  # HDF5 would load others from a folder of plug-ins
 ATTRIBUTES = 64  # of one object; nir's recordings have three
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a path names a regular file that begins as HDF5 does."""
+    """Tell whether a path names a regular file that begins as HDF5 does."""
     if not path.is_file():
         return False
     with open_file(path, None) as file:
@@ -45,9 +45,9 @@ def is_hdf5(path: Path) -> bool:
 
 @contextmanager
 def opened(path: Path, what: str, remedy: str, *, attributes: bool = False) -> Iterator[h5py.File]:
-    """Open an HDF5 file whose whole content may be read without harm.
+    """Open an HDF5 file whose whole content can be read safely.
 
-    Damage deeper than its structure leaves the HDF5 library as errors of any class.
+    For damage below the level of its structure, the HDF5 library raises errors of any class.
 
     Args:
         path: The file.
@@ -56,7 +56,7 @@ def opened(path: Path, what: str, remedy: str, *, attributes: bool = False) -> I
         attributes: Whether attributes will be read too.
 
     Raises:
-        BadInputError: No regular HDF5 file, one that names content elsewhere, or that exceeds a limit.
+        BadInputError: Not a regular HDF5 file, or one that refers to content elsewhere or exceeds a limit.
     """
     with open_file(path, FILE_BYTES, remedy) as stored:
         check_content(path)
@@ -70,7 +70,7 @@ def opened(path: Path, what: str, remedy: str, *, attributes: bool = False) -> I
 
 
 class _Walk:
-    """Visits each object of a file once, and reads nothing of its values but the places of text."""
+    """Visits each object of a file once, and reads none of its values but the references to text."""
 
     def __init__(self, path: Path, file: h5py.File, stored: BinaryIO, *, attributes: bool) -> None:
         self.path, self.file, self.attributes = path, file, attributes
@@ -111,7 +111,7 @@ class _Walk:
             found.append((name, info.type))
             return True if self.objects + len(found) > OBJECTS else None
 
-        # In the order of storage: in any other HDF5 makes a table of all first
+        # In storage order: for any other order HDF5 first builds a table of all links
         group.links.iterate(note, info=True, order=h5.ITER_NATIVE)
         self.objects += len(found)
         if self.objects > OBJECTS:
@@ -140,7 +140,7 @@ class _Walk:
                 raise self.refuse(place, f"has an attribute of {size:,} bytes, the limit is {ATTRIBUTE_BYTES:,}")
 
     def kind(self, place: str, stored: h5t.TypeID) -> str:
-        """Return "text" for strings of variable length, "bytes" for those of one length, and else "numbers"."""
+        """Return "text" for strings of variable length, "bytes" for those of fixed length, and else "numbers"."""
         kind = stored.get_class()
         if kind == h5t.STRING:
             return "text" if stored.is_variable_str() else "bytes"
@@ -151,7 +151,7 @@ class _Walk:
         raise self.refuse(place, f"holds {named}, expected integers, floating point up to 64 bits, or text")
 
     def check_dataset(self, place: str, dataset: h5d.DatasetID) -> None:
-        """Check where a data set's values lie, of what kind, and how many they are."""
+        """Check where a data set's values lie, what kind they are, and how many."""
         plan, space = dataset.get_create_plist(), dataset.get_space()
         layout = plan.get_layout()
         if layout == h5d.VIRTUAL or plan.get_external_count():
@@ -178,7 +178,7 @@ class _Walk:
             self.texts.check(place, elements, dataset.get_offset() if layout == h5d.CONTIGUOUS else None)
 
     def check_chunks(self, place: str, dataset: h5d.DatasetID, plan: Any, width: int) -> None:
-        """Check that all chunks are stored, once, and that none inflates to more than it declares."""
+        """Check that as many chunks are stored as declared, and that none inflates to more than it declares."""
         filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
         if not FILTERS.issuperset(filters) or len(set(filters)) < len(filters):
             raise self.refuse(place, "is compressed in a way that is not read here", "compress it with gzip")
@@ -207,9 +207,9 @@ class _Walk:
 
     @staticmethod
     def fits(dataset: h5d.DatasetID, info: Any, filters: list[int], declared: int) -> bool:
-        """Whether a chunk, which could become far more, becomes at most what it declares."""
+        """Tell whether a chunk that could inflate to far more inflates to at most what it declares."""
         if info.filter_mask or h5z.FILTER_DEFLATE not in filters:
-            return info.size <= declared + 4  # the checksum of fletcher32
+            return info.size <= declared + 4  # fletcher32's checksum
         _, content = dataset.read_direct_chunk(info.chunk_offset)
         return len(zlib.decompressobj().decompress(content, declared + 5)) <= declared + 4
 

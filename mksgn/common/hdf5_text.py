@@ -1,7 +1,7 @@
 """Text of variable length in HDF5, which lies in heaps: checked before the HDF5 library reads it.
 
-That library (2.0.0) reads a heap's sizes as they are. Where one is damaged it loops for ever, or copies beyond its
-buffer. A data set of text is an array of references: length (4 bytes), address of a heap (8), index in it (4).
+That library (2.0.0) trusts the sizes in a heap. If one is damaged, it loops for ever, or copies beyond its buffer.
+A data set of text is an array of references: length (4 bytes), address of a heap (8), index in it (4).
 """
 
 import mmap
@@ -13,10 +13,10 @@ from mksgn.common.errors import BadInputError
 from mksgn.common.quoting import quoted
 
 TEXTS = 1 << 21  # a million edges, of two names each
-TEXT_BYTES = 1 << 26  # of all text in a file, counted as often as it is named; a student's metadata are 20 kB
-ATTRIBUTE_BYTES = 1 << 12  # of an attribute's text: HDF5's own buffer for it, and nir's longest has 16
+TEXT_BYTES = 1 << 26  # of all text in a file, counted once for each reference; a student's metadata are 20 kB
+ATTRIBUTE_BYTES = 1 << 12  # of an attribute's text: the size of HDF5's own buffer for it; nir's longest has 16
 _HEAP, _MAGIC = struct.Struct("<4sB3xQ"), b"GCOL"  # signature, version 1, size with this header
-_OBJECT = struct.Struct("<HHIQ")  # index, references, nothing, size
+_OBJECT = struct.Struct("<HHIQ")  # index, number of references, unused, size
 _REFERENCE = struct.Struct("<IQI")
 
 
@@ -38,7 +38,7 @@ class Texts:
         """Check the references of a data set at `offset`; None where it is in chunks.
 
         Raises:
-            BadInputError: A reference that leads to no text of its length, or too much text.
+            BadInputError: A reference that leads to no text of its length, too much text, or text in chunks.
         """
         if offset is None:
             raise BadInputError(f"{self.path}: {quoted(place)} holds text in chunks; write it without compression")
@@ -103,7 +103,7 @@ def _sizes(heap: bytes) -> dict[int, int] | None:
     at = _HEAP.size
     while at + _OBJECT.size <= len(heap):
         index, _, _, size = _OBJECT.unpack_from(heap, at)
-        step = size if index == 0 else _OBJECT.size + -(-size // 8) * 8  # 0 is what is free, with its header
+        step = size if index == 0 else _OBJECT.size + -(-size // 8) * 8  # 0 is the free space, header included
         if step < _OBJECT.size or step > len(heap) - at or index in sizes:
             return None
         sizes[index] = size

@@ -1,4 +1,4 @@
-"""JSON is read here: bounded in depth and digits, each key once, and numbers that are numbers."""
+"""Reading JSON: depth and digits are bounded, keys are unique, and numbers are finite."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from mksgn.common.errors import BadInputError
 from mksgn.common.quoting import printable, quoted
 from mksgn.common.reading import RECORD_BYTES, read_bytes
 
-DEPTH = 64  # our files have 6; below what Python's parser, pydantic and repr recurse into on a thread's stack
+DEPTH = 64  # our files have 6; Python's parser, pydantic and repr can recurse deeper than 64 on a thread's stack
 DIGITS = 40  # of a whole number; counts have up to 19, hashes are text
 
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1, ord('"'): 0}
@@ -35,11 +35,11 @@ def parsed(text: str | bytes, place: object, remedy: str = "", *, nonfinite: boo
         text: The JSON; bytes are UTF-8.
         place: Where it is, such as the file: the message starts with it.
         remedy: What to do about a fault; the message ends with it.
-        nonfinite: Whether NaN and infinities, which JSON does not have and Python writes, are taken.
+        nonfinite: Whether NaN and infinities are accepted, which JSON does not have but Python writes.
 
     Raises:
-        BadInputError: It is no JSON, is nested more than DEPTH deep, has a key twice, a number that is not finite or
-            has more than DIGITS digits, or half a character. The message is one line.
+        BadInputError: It is not JSON, is nested more than DEPTH deep, has a key twice, a number that is not finite or
+            has more than DIGITS digits, or a lone surrogate. The message is one line.
     """
     try:
         raw = text.encode("utf-8") if isinstance(text, str) else text
@@ -49,12 +49,12 @@ def parsed(text: str | bytes, place: object, remedy: str = "", *, nonfinite: boo
         content = json.loads(
             text,
             object_pairs_hook=_each_once,
-            # a call of ours for each number, of which a clip has 10,000, only where one may be too long
+            # calls our function for each number, of which a clip has 10,000, only if one may be too long
             parse_int=_whole if _LONG in shape else int,
             parse_float=_finite if not nonfinite and any(large in shape for large in _LARGE) else float,
             parse_constant=float if nonfinite else _no_number,
         )
-        if _SURROGATE.search(text):  # pairs are a character beyond 16 bits, one alone is none
+        if _SURROGATE.search(text):  # a pair is one character beyond 16 bits, a lone one is invalid
             json.dumps(content, ensure_ascii=False).encode("utf-8")
     except UnicodeError as error:
         raise _fault(place, "not UTF-8 text", remedy) from error

@@ -11,8 +11,8 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
 
     Args:
         package: Its `__name__`.
-        modules: By public name, the module below the package that defines it: "compiler"; under another name there:
-            "graph.files:write".
+        modules: By public name, the module below the package that defines it, such as "compiler", or if it has
+            another name there, "graph.files:write".
     """
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - the package's

@@ -1,4 +1,4 @@
-"""Whether something fits limits of which some have not been published."""
+"""Whether something fits limits, some of which have not been published."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-SHOWN = 3  # most that a sentence names of what exceeds
+SHOWN = 3  # most exceeded limits that a sentence names
 
 State = Literal["fits", "not checked", "exceeds"]
 
@@ -27,7 +27,7 @@ class Fit:
 
         Args:
             limits: The limits.
-            violations: What a check of the whole program found, a line each. They name the limits that are exceeded.
+            violations: What a check of the whole program found, a line each. They already name the exceeded limits.
         """
         rows = list(limits)
         exceeded = tuple(violations) or tuple(
@@ -40,7 +40,7 @@ class Fit:
         return "exceeds" if self.exceeded else "not checked" if self.unchecked else "fits"
 
     def text(self, chip: str) -> str:
-        """The state in words: "fits C", "fits what is published of C; NOT CHECKED: …", or "exceeds C: …"."""
+        """Return the state in words: "fits C", "fits what is published of C; NOT CHECKED: …", or "exceeds C: …"."""
         not_checked = f"; NOT CHECKED, no limit published: {', '.join(self.unchecked)}" if self.unchecked else ""
         if self.exceeded:
             more = f"; and {len(self.exceeded) - SHOWN:,} more" if len(self.exceeded) > SHOWN else ""

@@ -19,7 +19,7 @@ _held: set[int] = set()  # descriptors
 
 
 def _leave_to_the_parent() -> None:
-    """Close what a forked child inherits, which would hold a lock for as long as any child of a killed process lives."""
+    """Close the descriptors in a forked child; otherwise any child of a killed process would keep a lock held."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
@@ -30,10 +30,10 @@ os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other writers out of a folder, which exists, until the end. The system releases what a killed process held.
+    """Keep other writers out of an existing folder in this block. The system releases the lock of a killed process.
 
     Raises:
-        BadInputError: Another run writes into the folder, and the message says which; or it cannot be written.
+        BadInputError: Another run, which the message names, writes into the folder; or it cannot be written.
     """
     path = folder / LOCK_FILE
     descriptor = _taken(path, folder)
@@ -45,7 +45,7 @@ def locked(folder: Path) -> Iterator[None]:
             "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500],
             "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        with suppress(OSError):  # on a full disk others are told no name
+        with suppress(OSError):  # on a full disk others do not learn the name
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         yield
@@ -53,13 +53,13 @@ def locked(folder: Path) -> Iterator[None]:
         if descriptor in _held:  # it is not in a forked child, which has no part in the lock
             _held.remove(descriptor)
             try:
-                path.unlink(missing_ok=True)  # while it is held: who takes it meanwhile looks again
+                path.unlink(missing_ok=True)  # while it is held: whoever opens it meanwhile looks again
             finally:
                 os.close(descriptor)
 
 
 def _taken(path: Path, folder: Path) -> int:
-    """Open and lock the file that has the name now; one that its last holder removed meanwhile locks nobody out."""
+    """Open and lock the file that has the name now: one that its last holder has just removed would lock nobody out."""
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)

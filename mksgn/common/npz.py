@@ -1,10 +1,10 @@
 """Arrays of numbers in .npy and .npz files: located and then mapped, without being read, or read whole.
 
-np.load cannot map a member of an .npz into memory, but np.savez stores members as they are: each
-array lies in one piece of the file. Nothing is held, and the archive's checksum, which would take
-reading all of it, is not looked at. A compressed member has no such place.
+np.load cannot map a member of an .npz into memory, but np.savez stores members uncompressed: each
+array lies in one piece of the file. When it is mapped, nothing is held in memory, and the archive's
+checksum is not compared, since that means reading it all. A compressed member cannot be mapped.
 
-What a file declares is held against what it stores before anything is allocated.
+What a file declares is checked against what it stores before anything is allocated.
 
 Source: the zip and npy formats.
 """
@@ -49,11 +49,11 @@ class StoredArray:
 
     @property
     def size(self) -> int:
-        """Bytes of the values."""
+        """Size of the values in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def mapped(self, path: Path) -> np.ndarray:
-        """Map the array into memory, read-only. Raises BadInputError if the file is gone or shorter by now."""
+        """Map the array into memory, read-only. Raises BadInputError if the file has gone or become shorter."""
         if not math.prod(self.shape):
             return np.zeros(self.shape, self.dtype)
         order = "F" if self.fortran else "C"
@@ -63,7 +63,7 @@ class StoredArray:
             raise BadInputError(f"{path}: cannot be mapped ({error}); leave the file in place") from error
 
     def of(self, content: np.ndarray) -> np.ndarray:
-        """Arrange the values' bytes."""
+        """Make the array from the bytes of its values."""
         return content.view(self.dtype).reshape(self.shape, order="F" if self.fortran else "C")
 
 
@@ -76,10 +76,10 @@ def read(
         path: The file.
         remedy: What to do about a file that is refused; ends the messages.
         wanted: Which arrays, by name.
-        limit: Most bytes that these have together.
+        limit: Most bytes that these may have together.
 
     Raises:
-        BadInputError: In one line, for a file that is missing, damaged, no .npz of numbers, or that would become too
+        BadInputError: In one line, for a file that is missing, damaged, not an .npz of numbers, or would become too
             large.
     """
     with open_file(path, None, remedy) as file:
@@ -109,13 +109,13 @@ def read_npy(path: Path, remedy: str, *, limit: int = LOADED) -> np.ndarray:
 
 
 def is_npy(path: Path) -> bool:
-    """Whether a file starts as a .npy does. Raises BadInputError where it cannot be opened."""
+    """Tell whether a file starts as a .npy does. Raises BadInputError if it cannot be opened."""
     with open_file(path, None) as file:
         return file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
 
 
 def members(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
-    """List an .npz's members by array name. Raises what `BROKEN` names for a file that is no archive of arrays."""
+    """List an .npz's members by array name. Raises one of `BROKEN` for a file that is not an archive of arrays."""
     with archives.opened(file) as archive:
         return _arrays_of(archive)
 
@@ -129,7 +129,7 @@ def _arrays_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def found(names: Iterable[str]) -> str:
-    """Names of arrays for a message: the first ones, and nothing that a terminal would act on."""
+    """List names of arrays for a message: the first ones, with escapes for what a terminal would act on."""
     return printable(", ".join(sorted(names)[:6])[:200]) or "none"
 
 
@@ -137,7 +137,7 @@ def locate_member(path: Path, file: BinaryIO, name: str, member: zipfile.ZipInfo
     """Locate an array of an open .npz.
 
     Raises:
-        BadInputError: The member is encrypted, compressed, damaged, or no array of numbers.
+        BadInputError: The member is encrypted, compressed, damaged, or not an array of numbers.
         zipfile.BadZipFile: The archive contradicts itself.
     """
     if member.flag_bits & archives.ENCRYPTED:
@@ -150,8 +150,8 @@ def locate_member(path: Path, file: BinaryIO, name: str, member: zipfile.ZipInfo
             f'python -c "import numpy as np; np.savez({plain!r}, **np.load({path.name!r}))"'
         )
     archives.check_readable([member])
-    # Sizes are in the archive's directory, in their 64-bit form where needed; only here does it say
-    # where values begin.
+    # Sizes are in the archive's directory, in their 64-bit form where needed; only the local header
+    # says where values begin.
     file.seek(member.header_offset)
     local = file.read(_LOCAL_HEADER.size)
     if len(local) < _LOCAL_HEADER.size or not local.startswith(b"PK\x03\x04"):
@@ -164,7 +164,7 @@ def locate(path: Path, file: BinaryIO, name: str, start: int, size: int) -> Stor
     """Locate an array that is stored in the npy format, `size` bytes from byte `start` of an open file on.
 
     Raises:
-        BadInputError: The bytes are no array of numbers, or too few.
+        BadInputError: The bytes are not an array of numbers, or too few.
     """
     file.seek(start)
     stored = _described(path, name, io.BytesIO(file.read(_NPY_HEADER)), "fetch or write the file again")
@@ -202,7 +202,7 @@ def _inflated(path: Path, archive: zipfile.ZipFile, name: str, member: zipfile.Z
 
 
 def _described(path: Path, name: str, head: io.BytesIO, remedy: str) -> StoredArray:
-    """Read an array's header; the offset is from its start."""
+    """Read an array's header; the offset is relative to its start."""
     try:
         shape, fortran, dtype = _header(head)
     except Exception as error:  # numpy evaluates the header as a literal, which fails in every way that Python can

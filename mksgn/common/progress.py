@@ -1,4 +1,4 @@
-"""How far a command is: on stderr, a bar on a terminal, else a line every few seconds; with --quiet nothing."""
+"""Progress of a command, on stderr: a bar on a terminal, else a line every few seconds; with --quiet nothing."""
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -14,13 +14,13 @@ from mksgn.common.quoting import printable
 
 Item = TypeVar("Item")
 
-LINE_AFTER_S = 5.0  # of work without a terminal until a line says how far it is
-LINE_SHARE = 0.05  # of the time so far between two lines, once that is more: a run of hours has some hundred
+LINE_AFTER_S = 5.0  # of work before the first line, without a terminal
+LINE_SHARE = 0.05  # of the time so far, between two lines, once that is longer: a run of hours prints about a hundred
 
 
 @dataclass
 class _State:
-    """Of this process: whether it is quiet, as a library is and a command with --quiet; whether a loop is being shown."""
+    """State of this process: whether it is quiet, as a library or with --quiet, and whether a loop is being shown."""
 
     quiet: bool = True
     within: bool = False
@@ -32,10 +32,10 @@ state = _State()
 def track(
     items: Iterable[Item], total: int, label: str, size: Callable[[Item], int] = lambda item: 1
 ) -> Generator[Item, None, None]:
-    """Hand on items, and show how many are done, unless a loop around this one is shown.
+    """Yield items, and show how many are done, unless a loop around this one is being shown.
 
     Args:
-        items: What is worked on between one and the next.
+        items: The items; the caller works on each before it takes the next.
         total: The sum of their sizes.
         label: What they are, in the plural.
         size: How much an item counts.
@@ -56,7 +56,7 @@ def track(
 
 @contextmanager
 def counting(total: int, label: str) -> Iterator[Callable[[int], None]]:
-    """Show progress as `track` does, of work that is no loop here: call what is given with the number just done."""
+    """Show progress as `track` does, for work without a loop here: call what is yielded with the number just done."""
     steps = track(range(total), total, label)
     next(steps, None)
 
@@ -74,7 +74,7 @@ def _bar(
     console: Console, items: Iterable[Item], total: int, label: str, size: Callable[[Item], int]
 ) -> Iterator[Item]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Without rich's own thread: items may fork, as Lava's runs do, and a child keeps what another thread has locked.
+    # Without rich's own thread: items may fork, as Lava's runs do, and in a child another thread's locks stay locked.
     with Progress(*columns, transient=True, console=console, auto_refresh=False, redirect_stdout=False) as progress:
         task = progress.add_task(printable(label), total=total)
         progress.refresh()

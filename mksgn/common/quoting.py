@@ -3,7 +3,7 @@
 import reprlib
 import unicodedata
 
-_HARMFUL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, direction, half a character, line ends
+_HARMFUL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, direction, lone surrogates, line ends
 
 
 class _Bounded(reprlib.Repr):
@@ -22,11 +22,11 @@ _bounded = _Bounded()
 
 
 def quoted(value: object, limit: int = 120) -> str:
-    """Return a repr of at most `limit` characters, whose making takes no longer for a value that refers to itself or is
-    huge."""
+    """Return a repr of at most `limit` characters, which takes no longer to make for a value that is huge or refers to
+    itself."""
     try:
         text = printable(_bounded.repr(value))
-    except Exception:  # an object's own repr fails in its own way
+    except Exception:  # an object's own repr may raise any error
         text = f"a {type(value).__name__}"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 

@@ -1,4 +1,4 @@
-"""Files are opened for reading here: regular files of a bounded size."""
+"""Opening files for reading: only regular files of bounded size."""
 
 import os
 import stat
@@ -23,11 +23,11 @@ def open_file(path: Path, limit: int | None, remedy: str = "name a file") -> Bin
 
     Args:
         path: The file.
-        limit: Most bytes that a file of this kind has; None for what is mapped or read in pieces.
+        limit: Most bytes that a file of this kind may have; None if it is mapped or read in pieces.
         remedy: What to do where there is no such file.
 
     Raises:
-        BadInputError: There is no such file, it cannot be opened, is of another kind, or larger than `limit`.
+        BadInputError: There is no such file, it cannot be opened, is not a regular file, or is larger than `limit`.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,8 +1,8 @@
 """A set of files in a folder that is replaced as a whole: the old files stay until the new ones are complete.
 
-The new files are written into a draft, a hidden folder inside the folder, so that they are on its disk. Renaming the
-draft is the one moment at which the new set comes into force: a process that dies before leaves the old set, and the
-draft, from which the work can go on; one that dies after leaves what `settle` puts into place, when the folder is next
+The new files are written into a draft, a hidden folder inside the folder, so that they are on the same disk. The new
+set takes effect at the moment when the draft is renamed. A process that dies before leaves the old set, and the draft,
+from which work can continue; one that dies after leaves files that `settle` puts into place when the folder is next
 written into or read.
 """
 
@@ -20,7 +20,7 @@ from mksgn.common.reading import open_file, read_text
 from mksgn.common.writing import is_folder, is_temporary, remove, remove_temporaries, replacing, to_disk
 
 KINDS = ("training", "run", "deployment", "report", "sweep")
-JOURNAL_FILE = "journal.json"  # in a complete draft: what is removed when it comes into force
+JOURNAL_FILE = "journal.json"  # in a complete draft: the files that are removed when it takes effect
 _JOURNAL_BYTES = 1 << 20  # of a few names
 
 
@@ -30,8 +30,8 @@ class FileSet:
 
     Attributes:
         kind: One of `KINDS`.
-        names: Their names, in the order in which a message tells them.
-        results: Those that only a finished one has.
+        names: Their names, in the order in which messages list them.
+        results: Those that only a finished set has.
         resumable: Those from any of which --resume continues; empty where the command has no --resume.
         option: The command's option that names another folder.
         what: What messages call it; the kind by default.
@@ -48,7 +48,7 @@ class FileSet:
         return [name for name in self.names if os.path.lexists(folder / name)]
 
     def check(self, folder: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-        """Raise BadInputError where files are there that would be lost, which `resume` or `overwrite` allow."""
+        """Raise BadInputError if existing files would be lost, unless `resume` or `overwrite` allows it."""
         there = self.present(folder)
         begun = bool(self.resumable) and is_folder(draft(folder, self.kind))
         if overwrite or not (there or begun) or (resume and (begun or self._continues(there))):
@@ -65,7 +65,7 @@ class FileSet:
         )
 
     def _continues(self, there: list[str]) -> bool:
-        """Whether --resume loses nothing: there is a state to continue from, or no result."""
+        """Tell whether --resume loses nothing: there is a state to continue from, or no result."""
         return any(name in self.resumable for name in there) or not any(name in self.results for name in there)
 
     @contextmanager
@@ -77,15 +77,15 @@ class FileSet:
         overwrite: bool = False,
         old: Callable[[Path], Iterable[str]] = lambda folder: (),
     ) -> Iterator[Path]:
-        """Give the folder to write the files into: `folder` itself, or a draft where earlier ones are there.
+        """Yield the folder to write the files into: `folder` itself, or a draft if it holds earlier ones.
 
-        The draft comes into force at the end. After an error it is kept if --resume continues from it, else removed.
+        The draft takes effect at the end. After an error it is kept if --resume can continue from it, else removed.
 
         Args:
-            folder: Where the files will be; made if it is not there.
+            folder: Where the files will be; made if it does not exist.
             resume: Continue an unfinished draft, or what is in the folder.
             overwrite: Replace what is there.
-            old: Names of further files that are removed when the draft comes into force.
+            old: Names of further files that are removed when the draft takes effect.
 
         Raises:
             BadInputError: As `check` and `writing_into`.
@@ -104,7 +104,7 @@ class FileSet:
                 commit(folder, self.kind, {*self.names, *old(folder)})
 
     def begun(self, folder: Path) -> Path:
-        """Where --resume continues: in the draft if there is one, else in the folder itself."""
+        """Return where --resume continues: the draft if there is one, else the folder itself."""
         return draft(folder, self.kind) if is_folder(draft(folder, self.kind)) else folder
 
     def _place(self, folder: Path, *, resume: bool, overwrite: bool) -> Path:
@@ -117,7 +117,7 @@ class FileSet:
 
 @contextmanager
 def writing_into(folder: Path, *names: str) -> Iterator[None]:
-    """Make a folder if needed and keep other writers out of it; finish what a killed one left.
+    """Make a folder if needed and keep other writers out of it; first complete what a killed one left.
 
     Args:
         folder: The folder.
@@ -139,12 +139,12 @@ def writing_into(folder: Path, *names: str) -> Iterator[None]:
 
 
 def draft(folder: Path, kind: str) -> Path:
-    """The draft of a folder, whether or not it is there."""
+    """Return the path of a folder's draft, whether or not it exists."""
     return folder / f".{kind}.draft"
 
 
 def begin(folder: Path, kind: str) -> Path:
-    """Make a new, empty draft in a locked folder; an unfinished one is given up."""
+    """Make a new, empty draft in a locked folder; an unfinished one is discarded."""
     discard(folder, kind)
     draft(folder, kind).mkdir()
     return draft(folder, kind)
@@ -155,12 +155,12 @@ def discard(folder: Path, kind: str) -> None:
 
 
 def commit(folder: Path, kind: str, old: Iterable[str]) -> None:
-    """Put the draft of a locked folder into force.
+    """Let the draft of a locked folder take effect.
 
     Args:
         folder: The folder.
         kind: The draft's kind.
-        old: Names of the files that it replaces; those that it does not hold itself are removed.
+        old: Names of the files that it replaces; those that the draft does not hold itself are removed.
     """
     new, complete = draft(folder, kind), _complete(folder, kind)
     for left in [path for path in new.iterdir() if is_temporary(path.name)]:
@@ -179,7 +179,7 @@ def settle(folder: Path) -> None:
     """Put into place what a killed process had completed, before the folder is read.
 
     Raises:
-        BadInputError: Another process is about it, or the journal is damaged.
+        BadInputError: Another process is doing so, or the journal is damaged.
     """
     if any(os.path.lexists(_complete(folder, kind)) for kind in KINDS):
         with locked(folder):
@@ -187,10 +187,10 @@ def settle(folder: Path) -> None:
 
 
 def require_file(path: Path, remedy: str) -> None:
-    """Refuse a file that could not be opened, before anything slow begins.
+    """Refuse a file that cannot be opened, before anything slow begins.
 
     Args:
-        path: The file, which a set that a killed process completed may bring.
+        path: The file; it may be in a set that a killed process had completed.
         remedy: What to do where there is no such file.
 
     Raises:
@@ -212,7 +212,7 @@ def _complete(folder: Path, kind: str) -> Path:
 
 
 def _put_into_place(folder: Path, complete: Path) -> None:
-    """Do what is left to do; any part of it may have been done before."""
+    """Do what remains to be done; any part of it may have been done before."""
     for name in _removed(complete / JOURNAL_FILE):
         remove(folder / name)
     for path in sorted(complete.iterdir()):
@@ -228,7 +228,7 @@ def _put_into_place(folder: Path, complete: Path) -> None:
 
 
 def _removed(journal: Path) -> list[str]:
-    if not journal.exists():  # the last file to go
+    if not journal.exists():  # it is the last file to be removed
         return []
     try:
         names = json.loads(read_text(journal, _JOURNAL_BYTES))

@@ -88,7 +88,7 @@ def check_schema(place: object, content: Any, expected: str, remedy: str) -> Non
 
     Args:
         place: The file.
-        content: What it holds, with its schema under that name.
+        content: What it holds, with its schema under "schema".
         expected: Such as "mksgn.run/1".
         remedy: What to do with a file of an earlier or foreign schema; a later one needs a later mksgn.
     """
@@ -104,7 +104,7 @@ def check_schema(place: object, content: Any, expected: str, remedy: str) -> Non
 
 
 def _fault(content: Any, error: ValidationError) -> str:
-    """The first fault, with the name of the entry that contains it and the value given there."""
+    """Return the first fault, with the name of the entry that contains it and the value given there."""
     first = error.errors(include_url=False, include_context=False)[0]
     location = first["loc"]
     try:
@@ -116,7 +116,7 @@ def _fault(content: Any, error: ValidationError) -> str:
 
 
 def each_of(keys: Collection[str]) -> AfterValidator:
-    """Check that a dict has all of `keys`, whose type names them but does not ask for them."""
+    """Return a validator that a dict has all of `keys`, which its type names but does not require."""
 
     def check(values: dict[str, Any]) -> dict[str, Any]:
         if missing := [key for key in keys if key not in values]:
@@ -141,7 +141,7 @@ def unique(entries: Iterable[tuple[Path, Entry]], what: str) -> list[Entry]:
 
 
 def json_schema_of(kind: type[BaseModel], title: str, mode: Literal["validation", "serialization"]) -> str:
-    """JSON Schema of a file, as text.
+    """Return the JSON Schema of a file as text.
 
     Args:
         kind: Model of the whole file.

@@ -9,7 +9,7 @@ from rich.table import Column, Table
 
 from mksgn.common.quoting import printable
 
-TEXT_WIDTH = 16  # columns that a text keeps, however narrow the terminal; it goes on in further lines
+TEXT_WIDTH = 16  # columns that a text keeps, however narrow the terminal; longer text is wrapped
 FRAME = 3  # columns that the frame and the padding add to a column; and one more at the table's end
 
 
@@ -56,7 +56,7 @@ def _parts(columns: Sequence[Column], width: int) -> list[list[Column]]:
 
 
 class _Fit:
-    """A column, the width in which it is complete in one line, and the least one that keeps it readable."""
+    """A column, the width at which it fits on one line, and the least one at which it is readable."""
 
     def __init__(self, column: Column) -> None:
         self.column = column
@@ -69,7 +69,7 @@ class _Fit:
 
 
 def _stretched(part: Sequence[_Fit], width: int) -> list[Column]:
-    """Give the room that is left to the columns that lack least."""
+    """Give the remaining width to the columns that lack the least."""
     room, columns = width - sum(fit.least + FRAME for fit in part), {}
     for left, fit in zip(range(len(part), 0, -1), sorted(part, key=lambda fit: fit.full - fit.least), strict=True):
         more = max(0, min(fit.full - fit.least, room // left))

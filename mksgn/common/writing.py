@@ -21,13 +21,13 @@ _NAME = 200  # bytes of the final name in a temporary one; file systems take 255
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the path of a new, empty file beside `path`, and move that file to `path` at the end.
+    """Yield the path of a new, empty file beside `path`, and move that file to `path` at the end.
 
-    The name cannot be foreseen and the file is created here, so that no link is followed and nobody else's file is
+    The name cannot be predicted and the file is created here, so that no link is followed and nobody else's file is
     written. The content is on the disk before it has the final name. A link at `path` is replaced, not followed.
 
     Raises:
-        OSError: The file cannot be written; `path` is its name, and what was at `path` is still there.
+        OSError: The file cannot be written; the error names `path`, and what was at `path` is still there.
     """
     temporary = _temporary(path)
     try:
@@ -35,7 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         to_disk(temporary)
         os.replace(temporary, path)
-        with suppress(OSError):  # some file systems do not know it for a folder; the file is whole in any case
+        with suppress(OSError):  # some file systems do not support it for folders; the file is whole in any case
             to_disk(path.parent)
     except OSError as error:
         if error.errno is not None:
@@ -49,7 +49,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_file(path: Path) -> Iterator[BinaryIO]:
     """As `replacing`, for writers of archives, which get an open file.
 
-    Where the disk is full, zipfile and torch go on to write the archive's end, and fail once more where nobody can
+    If the disk is full, zipfile and torch go on to write the archive's end, and fail once more where nobody can
     catch it; HDF5 may end in a segmentation fault. So the first failure is kept, and raised here when they are done.
     """
     with replacing(path) as temporary:
@@ -73,7 +73,7 @@ class _FailsAtTheEnd(io.FileIO):
                 return super().write(data)
             except OSError as error:
                 self.failure = error
-        self.seek(size, os.SEEK_CUR)  # beyond the end: for the writer all is well
+        self.seek(size, os.SEEK_CUR)  # beyond the end: the writer sees no failure
         return size
 
     def truncate(self, size: int | None = None, /) -> int:
@@ -88,7 +88,7 @@ class _FailsAtTheEnd(io.FileIO):
 def replacing_folder(path: Path) -> Iterator[Path]:
     """As `replacing`, for a folder, whose files are to be written by `replacing` too. An older folder is removed.
 
-    It is no moment at which neither is there: use it where an older one is of no use, or a draft (replacement.py).
+    For a moment neither of the two exists: use it where an older one is of no use, or use a draft (replacement.py).
     """
     temporary = _temporary(path)
     try:
@@ -104,10 +104,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def append(path: Path, text: str) -> None:
-    """Append to a text file, which is made if it is not there.
+    """Append to a text file, which is created if it does not exist.
 
     Raises:
-        OSError: It cannot be written, or is a link, no regular file, or known by another name too.
+        OSError: It cannot be written, or is a link, not a regular file, or has another name too.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o666)
@@ -128,14 +128,14 @@ def append(path: Path, text: str) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file so that readers see either the old content or the new one. Raises as `replacing` does.
 
-    What UTF-8 lacks, such as a byte of a file's name that is no character, becomes its escape, as in messages.
+    What UTF-8 cannot encode, such as a byte of a file's name that is not a character, is escaped, as in messages.
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """The same for bytes."""
+    """Write a binary file in the same way."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -162,7 +162,7 @@ def check_replaceable(path: Path, ours: bool, what: str, *, overwrite: bool) -> 
 
 
 def head_of(path: Path, size: int = 1 << 16) -> str:
-    """The beginning of a regular file as text, "" where there is none: whether a file is an earlier output shows there."""
+    """Return the beginning of a regular file as text, or "" if there is none: it tells whether a file is ours."""
     if not path.is_file():
         return ""
     with path.open("rb") as file:
@@ -170,7 +170,7 @@ def head_of(path: Path, size: int = 1 << 16) -> str:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file's name is a temporary one of this module."""
+    """Tell whether a file's name is a temporary one of this module."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
@@ -183,7 +183,7 @@ def remove_temporaries(folder: Path, *names: str) -> None:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder itself, not a link to one."""
+    """Tell whether a path is a folder itself, not a link to one."""
     return path.is_dir() and not path.is_symlink()
 
 

@@ -1,4 +1,4 @@
-"""YAML is read here: bounded in depth, nodes and digits, each key once, and nothing but plain values."""
+"""Reading YAML: depth, nodes and digits are bounded, keys are unique, and values are plain."""
 
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,17 @@ from mksgn.common.json_text import DEPTH, DIGITS
 from mksgn.common.quoting import printable, quoted
 from mksgn.common.reading import TEXT_BYTES, read_text
 
-# With what aliases repeat. Counts of 5,000 populations have 60,000; as many as the limit take 4 s.
+# Including what aliases repeat. Counts of 5,000 populations have 60,000; a file at the limit takes 4 s.
 NODES = 200_000
 DIRECTIVES = 10  # %YAML and %TAG lines; libyaml compares each with all before it
 
-# A tenth of the time of yaml.SafeLoader, where PyYAML has been built with libyaml, as its wheels are.
+# Takes a tenth of yaml.SafeLoader's time, if PyYAML has been built with libyaml, as its wheels are.
 _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN = [f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")]
 
 
 class _Loader(_BASE):
-    """Of the types of YAML those of JSON; a date stays the text that it is."""
+    """Knows only those types of YAML that JSON has; a date stays text."""
 
     def construct_yaml_int(self, node: Any) -> int:
         if len(node.value) > DIGITS:
@@ -43,7 +43,7 @@ def read(path: Path, remedy: str = "name a file", *, limit: int = TEXT_BYTES) ->
 
 
 def names_in(path: Path, key: str, filled: str | None = None) -> tuple[str, ...]:
-    """Return the names of a file's entries, for help alone; who works with the entries reads and checks the file.
+    """Return the names of a file's entries, only for help; code that works with the entries reads and checks the file.
 
     Args:
         path: A file of this package.
@@ -61,8 +61,8 @@ def parsed(text: str, place: object) -> Any:
         place: Where it is, such as the file: the message starts with it.
 
     Raises:
-        BadInputError: It is no YAML, is nested more than DEPTH deep, has more than NODES nodes, a value that refers to
-            itself, a key twice, a tag that is no plain value's, or a whole number of more than DIGITS digits. The
+        BadInputError: It is not YAML, is nested more than DEPTH deep, has more than NODES nodes, a value that refers to
+            itself, a key twice, a tag other than a plain value's, or a whole number of more than DIGITS digits. The
             message is one line.
     """
     try:
@@ -76,7 +76,7 @@ def parsed(text: str, place: object) -> Any:
             return loader.construct_document(root)
         finally:
             loader.dispose()
-    except Exception as error:  # of a wrong value, PyYAML raises what int(), a lookup or a pattern does
+    except Exception as error:  # for a wrong value, PyYAML raises what int(), a lookup or a pattern does
         raise BadInputError(f"{place}: not YAML ({_line(error)})") from error
 
 
@@ -92,7 +92,7 @@ def _check_size(text: str) -> None:
     if text.count("\n%") + text.count("\r%") > DIRECTIVES:
         raise ValueError(f"more than {DIRECTIVES} lines that start with %")
     nodes = 0
-    sizes: dict[str, int | None] = {}  # nodes that an alias stands for; None: it is not finished
+    sizes: dict[str, int | None] = {}  # nodes that an alias stands for; None: the anchored value is not complete
     begun: list[tuple[str | None, int]] = []  # anchor of each open collection, and the nodes before it
     for event in yaml.parse(text, _BASE):
         if isinstance(event, yaml.CollectionEndEvent):
