@@ -1,7 +1,7 @@
-"""MK-SGN from clips to a report, through Python: what docs/tutorial.md does with commands.
+"""MK-SGN from clips to a report, in Python: what docs/tutorial.md does with commands.
 
-Takes the trained weights of the demo, so that nothing is downloaded and nothing trained. The run is in the emulator, and in
-Lava too where it is installed. Half a minute on two cores.
+Takes the trained weights of the demo, so nothing is downloaded or trained. Runs in the emulator, and in Lava too if it
+is installed. Half a minute on two cores.
 
     python examples/mksgn_clips.py          # writes runs/mksgn_clips/
 """

@@ -21,8 +21,8 @@ from mksgn.export import write_nir
 
 OUT = Path("runs/own_network")
 TRAIN, TEST, STEPS = 1400, 400, 12
-SIZES, BETA = (64, 128, 64, 10), 0.875  # 1 - 1/8: Loihi's decay of 12 bits has it exactly
-DT = 1e-4  # seconds of a time step, snnTorch's in NIR
+SIZES, BETA = (64, 128, 64, 10), 0.875  # 1 - 1/8, which Loihi's decay of 12 bits represents exactly
+DT = 1e-4  # seconds per time step, as snnTorch exports it to NIR
 # Ten digits of 3 x 5 pixels, a row of three bits in each octal digit.
 GLYPHS = ("75557", "26227", "71747", "71717", "55711", "74717", "74757", "71122", "75757", "75717")
 
@@ -67,7 +67,7 @@ class Leaky(torch.nn.Module):
 
 
 def neurons(count: int) -> torch.nn.Module:
-    """A population; snnTorch exports a parameter per neuron, so beta and threshold are vectors."""
+    """Make a population; snnTorch exports a parameter per neuron, so beta and threshold are vectors."""
     if not find_spec("snntorch"):
         return Leaky()
     import snntorch
@@ -77,7 +77,7 @@ def neurons(count: int) -> torch.nn.Module:
 
 
 def network() -> torch.nn.Sequential:
-    """Linear layers, each followed by its neurons."""
+    """Make linear layers, each followed by its neurons."""
     torch.manual_seed(0)
     return torch.nn.Sequential(*(m for i, o in pairwise(SIZES) for m in (torch.nn.Linear(i, o), neurons(o))))
 
@@ -105,7 +105,7 @@ def train(net: torch.nn.Sequential, images: torch.Tensor, labels: torch.Tensor, 
 
 
 def graph_of(net: torch.nn.Sequential) -> nir.NIRGraph:
-    """Export to NIR. By hand, NIR's v += dt/tau (v_leak + r x - v) has to become v = BETA v + x."""
+    """Export to NIR. Written by hand, NIR's v += dt/tau (v_leak + r x - v) has to equal v = BETA v + x."""
     if find_spec("snntorch"):
         from snntorch.export_nir import export_to_nir
 

@@ -2,7 +2,7 @@
 
 The results are those of `python -m mksgn.deploy.benchmark --json`, with one thread and with two, and of
 `python -m mksgn.train.benchmark --json`, measured on this machine, on the commit that is checked out
-(`make benchmark`). A line can be compared with others of the same processor only.
+(`make benchmark`). A line can only be compared with others of the same processor.
 """
 
 import datetime

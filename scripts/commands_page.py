@@ -1,6 +1,6 @@
 """Write docs/commands.md from the commands themselves: python -m scripts.commands_page docs/commands.md
 
-What it says of each is what its --help says, as tables. tests/test_docs.py compares the page with the code.
+It gives the --help of each command, as tables. tests/test_docs.py compares the page with the code.
 """
 
 import inspect
@@ -61,7 +61,7 @@ def _table(heading: str, parameters: list[Any], context: Any) -> Iterator[str]:
 
 
 def _prose(text: str) -> str:
-    """A docstring's paragraphs; its examples as code, after the words before the colon."""
+    """Return a docstring's paragraphs, with examples as code after the words before the colon."""
     paragraphs: list[str] = []
     said = ""
     for paragraph in inspect.cleandoc(text).split("\n\n"):

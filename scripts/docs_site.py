@@ -1,8 +1,8 @@
 """Hooks of mkdocs (mkdocs.yml): the pages of docs/, written for a reader of the repository, as a site.
 
 A link to a file outside docs/ leads to a page with the file's text, so that no address of a repository is needed.
-Markdown of such a page is a page like any other, and so is a notebook, with its outputs. List items are indented as
-Python-Markdown wants them, by four.
+A Markdown file becomes a page like any other, and so does a notebook, with its outputs. List items are indented by
+four, as Python-Markdown requires.
 """
 
 import json
@@ -70,7 +70,7 @@ def indented(markdown: str) -> str:
         item = None if fenced else ITEM.match(line)
         if item and indent - outer < 4:
             if parted and lines[-1]:
-                lines.append("")  # or it would go on with the paragraph before
+                lines.append("")  # otherwise it would continue the paragraph before
             parted = False
         else:
             item = None
@@ -84,7 +84,7 @@ def indented(markdown: str) -> str:
 
 
 def _repository_path(page: PurePosixPath, target: str) -> PurePosixPath | None:
-    """The path of a link's target; None where there is no such file, of which mkdocs complains."""
+    """Return the path of a link's target; None if there is no such file, about which mkdocs complains."""
     folder = page if (ROOT / page).is_dir() else page.parent
     path = PurePosixPath(os.path.normpath(folder / target))
     return path if ".." not in path.parts and (ROOT / path).exists() else None
@@ -95,7 +95,7 @@ def _is_outside(path: PurePosixPath) -> bool:
 
 
 def _place(path: PurePosixPath) -> str:
-    """Where a file of the repository lies in the site."""
+    """Return where a file of the repository lies in the site."""
     if not _is_outside(path):
         return str(path.relative_to("docs"))
     if (ROOT / path).is_dir():
@@ -104,7 +104,7 @@ def _place(path: PurePosixPath) -> str:
 
 
 def _text_of(path: PurePosixPath) -> str:
-    """A page for a file or a folder; Markdown is one already."""
+    """Return the page for a file or a folder; a Markdown file is a page already."""
     if path.suffix == ".md":
         return (ROOT / path).read_text(encoding="utf-8")
     head = f"---\ntitle: {path}\nsearch: {{exclude: true}}\n---\n\n# {path}\n\n"

@@ -46,8 +46,8 @@ def files() -> list[Path]:
 
 def picture() -> str:
     """Return the text of docs/imports.svg."""
-    folders: dict[str, Counter[str]] = defaultdict(Counter)  # of a stage: files by folder
-    between: dict[tuple[str, str], set[str]] = defaultdict(set)  # importing and imported stage: files that do
+    folders: dict[str, Counter[str]] = defaultdict(Counter)  # by stage: number of files in each folder
+    between: dict[tuple[str, str], set[str]] = defaultdict(set)  # by importing and imported stage: files that do so
     for path in files():
         stage, *inner, name = path.relative_to(ROOT).parts
         folders[stage][inner[0] if inner else ""] += 1
@@ -93,7 +93,7 @@ def _box(i: int, stage: str, folders: Counter[str]) -> list[str]:
 
 
 def _arrow(importing: str, imported: str, who: list[str]) -> list[str]:
-    """An arc above the boxes; one against the direction below them, with the names of the files."""
+    """Draw an arc above the boxes or, if it is against the direction, below them, with the names of the files."""
     names = list(STAGES)
     a, b = names.index(importing), names.index(imported)
     against = b > a
@@ -114,7 +114,7 @@ def _left(i: int) -> int:
 
 
 def _port(i: int, other: int) -> int:
-    """Where on box i the arc to another box begins: nearer boxes at the outside."""
+    """Return where on box i the arc to another box begins: for nearer boxes, closer to the edge."""
     step, distance = WIDTH // 10, abs(i - other)
     return _left(i) + (step * distance if other < i else WIDTH - step * distance)
 

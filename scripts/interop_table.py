@@ -30,7 +30,7 @@ OPEN, CLOSE = "<!-- interop -->\n", "<!-- /interop -->\n"
 
 
 def options_of(case: Case) -> str:
-    """The options of a case as a command takes them."""
+    """Return the options of a case as a command takes them."""
     values = {name: v if isinstance(v, str) else f"{v:g}".replace("e-0", "e-") for name, v in case.options.items()}
     words = [f"--{name.replace('_', '-')} {value}" for name, value in values.items()]
     return f"`{' '.join(words)}`" if words else "none"
@@ -53,7 +53,7 @@ def measured(case: Case) -> tuple[str, ...]:
 
 
 def _executed(case: Case, recorded: Recorded, precision: str) -> dict[str, str]:
-    """Decisions that differ: the emulator from the framework; the reference execution and Lava from the emulator."""
+    """Count differing decisions: emulator against framework; reference execution and Lava against emulator."""
     graph, options = recorded.graph, dict(case.options)
     if precision == "fixed":
         graph = quantize_any(graph, 8, recorded.x, **options)
@@ -76,13 +76,13 @@ def _executed(case: Case, recorded: Recorded, precision: str) -> dict[str, str]:
 
 
 def torch_of(page: str) -> str:
-    """The release of torch with which a page's table was measured."""
+    """Return the release of torch with which a page's table was measured."""
     found = re.search(r"torch ([0-9.]*[0-9])", page)
     return found[1] if found else ""
 
 
 def rows(text: str) -> dict[tuple[str, str], tuple[str, ...]]:
-    """The lines of a page's table, by the framework without its version and the neuron."""
+    """Return the lines of a page's table, by framework (without its version) and neuron."""
     _, _, rest = text.partition(OPEN)
     table, _, _ = rest.partition(CLOSE)
     lines = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in table.splitlines()[2:]]
@@ -90,7 +90,7 @@ def rows(text: str) -> dict[tuple[str, str], tuple[str, ...]]:
 
 
 def updated(text: str, new: dict[tuple[str, str], tuple[str, ...]]) -> str:
-    """Return the page with these lines in its table, in the order of CASES; what they did not measure stays."""
+    """Return the page with these lines in its table, in the order of CASES; cells that were not measured stay."""
     before, _, rest = text.partition(OPEN)
     _, _, after = rest.partition(CLOSE)
     old, table = rows(text), [HEADINGS, ("---",) * len(HEADINGS)]

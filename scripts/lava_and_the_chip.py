@@ -1,7 +1,7 @@
 """Write the tables of docs/lava-and-the-chip.md: python -m scripts.lava_and_the_chip docs/lava-and-the-chip.md
 
-The three networks of one neuron under each reading of the chip, in plain integers, and the demo's student under two
-readings that change its spikes. Nothing here was measured on a chip.
+The three networks of one neuron under each reading of how the chip works, in plain integers, and the demo's student
+under two readings that change its spikes. Nothing here was measured on a chip.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class Network:
 
     @property
     def currents(self) -> np.ndarray:
-        """(steps,), weight units."""
+        """Currents (steps,), in weight units."""
         return self.spikes.astype(np.int64) @ self.weights
 
 
@@ -49,11 +49,11 @@ class Reading:
     """How a chip may differ from Lava's model; the defaults are Lava's.
 
     Attributes:
-        added: to du, in what the current loses.
-        at_threshold: whether a membrane fires that equals its threshold.
-        shift: of the threshold, bits.
-        lowest: the membrane's floor, sub-units; None: it has none.
-        wraps: whether a membrane beyond 24 bits comes out at the other end.
+        added: what is added to du in the decay of the current.
+        at_threshold: whether a membrane that equals its threshold fires.
+        shift: bits by which the threshold is shifted.
+        lowest: the membrane's floor, in sub-units; None: it has none.
+        wraps: whether a membrane beyond 24 bits wraps around.
     """
 
     added: int = 1
@@ -82,7 +82,7 @@ def trace(network: Network, reading: Reading) -> tuple[list[int], list[int], lis
 
 
 def _kept(x: int, decay: int) -> int:
-    """Return x (4096 - decay) / 4096, cut toward zero."""
+    """Return x (4096 - decay) / 4096, truncated toward zero."""
     size = abs(x) * (DECAY_STEPS - decay) >> 12
     return size if x > 0 else -size
 
@@ -186,7 +186,7 @@ def _changed(program: Program, neuron: Any) -> Program:
 
 
 def _without_the_one(neuron: Any) -> Any:
-    """The register 4095 then keeps 1/4096 of the current. Neurons on the host stay."""
+    """Leave out the 1 that is added to du: a register of 4095 then keeps 1/4096 of the current. Host neurons stay."""
     return dataclasses.replace(neuron, du=DECAY_STEPS - 2) if isinstance(neuron, FixedNeuron) else neuron
 
 
@@ -204,7 +204,7 @@ def table(rows: Iterator[tuple[str, ...]]) -> str:
 
 
 def updated(page: str, name: str, text: str) -> str:
-    """Replace what stands between a page's two comments of this name."""
+    """Replace what is between a page's two comments of this name."""
     opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
     before, rest = page.split(opening)
     return before + opening + text + closing + rest.split(closing)[1]

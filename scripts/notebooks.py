@@ -1,7 +1,7 @@
 """Execute the notebooks of examples/ and store their outputs: `python -m scripts.notebooks examples/*.ipynb`.
 
-What differs between machines is left out: times, the interpreter, and the paths of the environment. A cell that fails, or
-that warns, is an error. tests/test_examples.py executes the notebooks the same way.
+What differs between machines is left out: times, the interpreter, and the paths of the environment. A cell that fails
+or warns is an error. tests/test_examples.py executes the notebooks the same way.
 """
 
 import shutil
@@ -36,7 +36,7 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
     """
     copy = shutil.copytree(path.parent, folder / "examples", ignore=shutil.ignore_patterns("runs", "__pycache__"))
     notebook = nbformat.read(path, as_version=4)
-    # by sockets in the folder: no port is opened, and nothing is left in the user's folders
+    # through sockets in the folder: no port is opened, and nothing is left in the user's folders
     sockets = Config(KernelManager={"transport": "ipc", "connection_file": str(folder / "kernel.json")})
     client = NotebookClient(
         notebook, config=sockets, kernel_name="python3", timeout=CELL_TIMEOUT_S, record_timing=False

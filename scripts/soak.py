@@ -33,18 +33,18 @@ from tests.support.programs import recurrent_loop, resets, residual_chain, typed
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo" / "model.pt"
-WARM_UP = 12  # starts: Lava and numba load and compile in the first of each network
-GROWTH_MIB = 8  # that an allocator may keep; a network kept by every start would take more within a minute
-CLIPS_MIB = GROWTH_MIB + HELD * 20 // 1000  # the source of synthetic clips keeps HELD of 20 kB
+WARM_UP = 12  # starts: in the first of each network, Lava and numba load and compile
+GROWTH_MIB = 8  # that an allocator may keep; if every start kept its network, that would take more within a minute
+CLIPS_MIB = GROWTH_MIB + HELD * 20 // 1000  # the source of synthetic clips keeps HELD of them, 20 kB each
 REPORT_S = 60.0
 SAMPLES, STEPS = 3, 4
-SAME = ("accuracy", "totals", "layers", "energy", "data")  # of run.json; the rest tells times and places
+SAME = ("accuracy", "totals", "layers", "energy", "data")  # of run.json; the rest records times and places
 
 Report = Callable[[dict[str, Any]], None]
 
 
 def resident_mib() -> float:
-    """Memory in pages that only this process uses; what it shares with numba's or torch's files comes and goes."""
+    """Return the memory of pages that only this process uses; those shared with files of numba or torch vary."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     pages = {name: int(value.split()[0]) for name, value in (line.split(":") for line in lines)}
     return (pages["Private_Dirty"] + pages["Private_Clean"]) / 1024
@@ -99,7 +99,7 @@ def soak_lava(seconds: float, report: Report) -> dict[str, Any]:
 
 
 def held() -> dict[str, Any]:
-    """Return what the process holds, and the names in /dev/shm that nobody uses."""
+    """Return what the process holds, and the names in /dev/shm that no process uses."""
     now: Holdings = holdings()
     return {
         "rss_mib": round(resident_mib(), 1),
@@ -128,7 +128,7 @@ def soaked(
 
 
 def many_threads(runs: int) -> dict[str, Any]:
-    """Run programs that nobody has run before from many threads at once, so that their caches are filled at once."""
+    """Run programs that have never been run from many threads at once, so that all fill their caches at once."""
     findings, decisions, different = list[str](), 0, 0
     began = time.monotonic()
     for (name, program), (_, again) in zip(networks(), networks(), strict=True):

@@ -1,7 +1,7 @@
 """A chip of your own: does a network fit, and what would it take in energy and time?
 
 The chip's limits, its prices and its latencies are the three YAML files next to this program; every figure in them is
-invented. Takes the weights of the demo; no training. Twenty seconds on two cores.
+invented. Takes the weights of the demo; nothing is trained. Twenty seconds on two cores.
 
     python examples/own_chip/place.py       # writes runs/own_chip/
 """
