@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from mksgn.deploy.execute import run
     from mksgn.deploy.execution import Execution
     from mksgn.deploy.program.program import Program
-else:  # imported when they are asked for: the help of a command needs none of them
+else:  # imported on first use: the help of a command needs none of them
     from mksgn.common.lazy import lazy_names
 
     __getattr__, __dir__ = lazy_names(

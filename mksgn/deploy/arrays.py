@@ -1,4 +1,4 @@
-"""Inputs of any graph as NumPy files: .npy for one input, .npz by input's name."""
+"""Inputs of any graph as NumPy files: .npy for a single input, .npz with an array per input name."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What executes a program: Lava, or where it is not installed and nobody asked for it, the emulator."""
+"""What executes a program: Lava, or the emulator where Lava is neither installed nor requested."""
 
 import warnings
 from importlib.util import find_spec
@@ -8,7 +8,7 @@ from mksgn.deploy.errors import LavaMissingError, how_to_install_lava
 
 
 def backend_or_default(requested: str | None) -> str:
-    """Return the backend to run on; None is Lava, or with a warning the emulator, where Lava is not installed.
+    """Return the backend to run on; None selects Lava or, with a warning, the emulator if Lava is not installed.
 
     Raises:
         LavaMissingError: Lava is requested by name and is not installed.
@@ -26,8 +26,8 @@ def backend_or_default(requested: str | None) -> str:
 
 
 def lava_installed() -> bool:
-    """Whether the Processes of lava-nc can be imported."""
+    """Return whether the Processes of lava-nc can be imported."""
     try:
-        return find_spec("lava.magma") is not None  # other packages of Lava have the first name too
+        return find_spec("lava.magma") is not None  # other Lava packages share the top-level name
     except ModuleNotFoundError:
         return False

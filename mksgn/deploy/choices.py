@@ -16,7 +16,7 @@ PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 PRECISION_TITLES: dict[str, str] = {"fixed": "fixed point", "float": "floating point"}
 PLACES = ("compact", "balanced")
 
-# The compiler's passes, which run in this order; those in float without FIXED_POINT.
+# The compiler's passes, in the order in which they run; in float, without FIXED_POINT.
 INGEST = "ingest"
 GRAPH_BRANCHES = "graph-branches"
 LOOPS = "loops"
@@ -25,4 +25,4 @@ FIXED_POINT = "fixed-point"
 BALANCE = "balance"
 PASS_NAMES = (INGEST, GRAPH_BRANCHES, LOOPS, HOST_SPLIT, FIXED_POINT, BALANCE)
 
-DECODINGS = ("sum", "max", "last", "first-spike")  # mksgn/deploy/decode.py has what they mean
+DECODINGS = ("sum", "max", "last", "first-spike")  # mksgn/deploy/decode.py says what they mean

@@ -1,5 +1,5 @@
-"""Raw clips as a program's inputs, by the normaliser that the NIR file carries, and predictions of
-clips from samples.
+"""Raw clips as a program's inputs, through the normaliser that the NIR file carries, and predictions
+of clips from samples.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class ClipInputs:
     labels: np.ndarray  # per clip
 
     def predictions(self, execution: Execution) -> np.ndarray:
-        """Return the class of each clip: its output's mean over steps, then over the bodies present."""
+        """Return the class of each clip, from its output averaged over steps, then over the bodies present."""
         logits = body_mean(torch.from_numpy(execution.logits()), torch.from_numpy(self.clip_of_body), len(self.labels))
         return logits.argmax(1).numpy()
 

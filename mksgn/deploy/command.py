@@ -1,4 +1,4 @@
-"""The work of mksgn-deploy, which mksgn/deploy/cli.py imports when the command runs."""
+"""The implementation of mksgn-deploy, which mksgn/deploy/cli.py imports when the command runs."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from mksgn.train.datasets.arrays import ArraySet, is_array_source, open_arrays
 
 @dataclass(frozen=True)
 class Run:
-    """How inputs are run, into which folder they are written for SANA-FE, if anywhere, and where they will be then."""
+    """How inputs are run; the folder that SANA-FE's files are written into, if any, and where they finally lie."""
 
     backend: str
     device: str
@@ -55,7 +55,7 @@ class Run:
 
 
 def graph_of(model: Path, data: str | None, inputs: Path | None) -> nir.NIRGraph:
-    """Read the graph of a command whose options are not at odds."""
+    """Read the graph of a command, after checking that its options do not conflict."""
     if data is not None and inputs is not None:
         raise DeployError("--data and --inputs: give one of them")
     return files.read(model)
@@ -67,7 +67,7 @@ def print_size(model: Path, program: Program) -> None:
 
 
 def describable(graph: nir.NIRGraph, precision: str, only_described: bool) -> str:
-    """The precision in which a graph can be described: float for one that is not quantised."""
+    """Return the precision in which a graph can be described: float if it is not quantised."""
     if not only_described or precision == "float" or json_of(graph, "quantization") is not None:
         return precision
     output.print("the file is not quantised: described in float; --calibration describes it in fixed point")
@@ -75,7 +75,7 @@ def describable(graph: nir.NIRGraph, precision: str, only_described: bool) -> st
 
 
 def printer(print_after: str | None, precision: str) -> Callable[[str, Program], None]:
-    """Return what prints the program after the pass of that name."""
+    """Return a function that prints the program after the pass `print_after`."""
     names = [name for name in PASS_NAMES if precision == "fixed" or name != FIXED_POINT]
     if print_after is not None and print_after not in names:
         raise DeployError(
@@ -90,8 +90,8 @@ def printer(print_after: str | None, precision: str) -> Callable[[str, Program],
 
 
 def print_compiled(graph: nir.NIRGraph, program: Program, calibration: str | None, lines: Iterable[str]) -> None:
-    """What the file leaves open, in `lines`, and the scales of a file that was quantised here, or why --calibration was
-    not used."""
+    """Print `lines`, which say what the file leaves open, then the scales of a file quantised here, or why
+    --calibration was not used."""
     for line in lines:
         output.print(line)
     quantised = json_of(graph, "quantization") is not None
@@ -110,7 +110,7 @@ def calibration_of(graph: nir.NIRGraph, source: str, split: str | None) -> Array
 
 
 def steps_of(program: Program, inputs: Arrays | None) -> int | None:
-    """Steps of a sample: those of the arrays, else the file's; None: neither says."""
+    """Return the steps of a sample: the arrays', else the file's; None if neither says."""
     if inputs is None:
         return program.steps
     first = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
@@ -136,7 +136,7 @@ def run_source(
 def _run_clips(
     graph: nir.NIRGraph, program: Program, clips: ClipSet, run_inputs: Run
 ) -> tuple[Execution, dict[str, object]]:
-    """Run clips, print the accuracy, and return what the manifest says of the data."""
+    """Run clips, print the accuracy, and return what the manifest says about the data."""
     inputs = clip_inputs(graph, program, clips)
     execution = run_inputs(program, inputs.inputs)
     correct = int((inputs.predictions(execution) == inputs.labels).sum())
@@ -148,7 +148,7 @@ def _run_clips(
 def run_arrays(
     program: Program, source: str, inputs: Arrays, limit: int | None, run_inputs: Run
 ) -> tuple[Execution, dict[str, object]]:
-    """As `_run_clips`, for arrays of a file of the name `source`."""
+    """Do as `_run_clips` does, for arrays from the file `source`."""
     limited = {name: x[:limit] for name, x in inputs.items()} if isinstance(inputs, Mapping) else inputs[:limit]
     execution = run_inputs(program, limited)
     _print_run(
@@ -160,7 +160,7 @@ def run_arrays(
 def _run_samples(
     program: Program, samples: ArraySet, steps: int | None, run_inputs: Run
 ) -> tuple[Execution, dict[str, object]]:
-    """As `_run_clips`, for labelled arrays."""
+    """Do as `_run_clips` does, for labelled arrays."""
     inputs = {name: present(program, name, x, steps) for name, x in samples.take(range(len(samples))).arrays.items()}
     execution = run_inputs(program, inputs)
     what = f"{execution.samples} samples of {execution.steps} steps"
@@ -180,7 +180,7 @@ def _print_run(program: Program, execution: Execution, what: str, unit: str, cou
     silent = [p.name for p in program.neurons if not execution.counters[p.name].spikes]
     if silent:
         output.print(f"never fired in this run: {', '.join(silent)}")
-    from mksgn.bench.pricing import energy_lines  # the stage after this one; nothing else here knows it
+    from mksgn.bench.pricing import energy_lines  # of the next stage, on which nothing else here depends
 
     for line in energy_lines(program, execution, count, unit):
         output.print(line)
@@ -189,7 +189,7 @@ def _print_run(program: Program, execution: Execution, what: str, unit: str, cou
 def check_limits(program: Program, chip: Chip, how: str, out: Path | None) -> None:
     placement = compact(program, chip)
     if how == "balanced":
-        from mksgn.bench.timing import expected_balance  # the stage after this one has the latencies
+        from mksgn.bench.timing import expected_balance  # the latencies are in the next stage
 
         placement = expected_balance(placement)
     output.print(utilisation_table(placement))

@@ -66,16 +66,16 @@ def compile_graph(
         dt: time step in seconds, for files that name none.
         if_dt: time step of IF and I; None: `dt`. 1.0 reads v += r x, as most files with IF mean it.
         analog: names of non-spiking inputs.
-        reset: what a spike does to the membrane where the file does not say: "zero", "subtract" or
+        reset: what a spike does to the membrane if the file does not say: "zero", "subtract" or
             "subtract-at-once" (mksgn/export/choices names the frameworks that mean it).
-        v_init: where a membrane starts where the file does not say: "zero", "v_reset" or "leak".
-        integration: what a step does where the file does not say: "euler", "euler-unit", "euler-unit-current",
+        v_init: where a membrane starts if the file does not say: "zero", "v_reset" or "leak".
+        integration: what a step does if the file does not say: "euler", "euler-unit", "euler-unit-current",
             "exponential" or "exponential-unit".
-        spike_delay: steps until a spike leaves its neuron where the file does not say: 0 or 1.
-        calibration: for "fixed" and a file that is not quantised, as in `quantize_any`, whose report is
-            the program's `quantization`.
-        steps: time steps of a sample, where neither the file nor the calibration's arrays say.
-        after: called with name and result of each pass.
+        spike_delay: steps until a spike leaves its neuron if the file does not say: 0 or 1.
+        calibration: samples for "fixed" and an unquantised file, as in `quantize_any`, whose report
+            becomes the program's `quantization`.
+        steps: time steps of a sample, if neither the file nor the calibration's arrays say.
+        after: called with the name and the result of each pass.
 
     Raises:
         BadInputError: the graph cannot be run; the error names node, type, reason and remedy.
@@ -85,14 +85,14 @@ def compile_graph(
     threads.settle_after_fork()
     if not isinstance(graph, nir.NIRGraph):
         graph = files.read(Path(graph))
-    if if_dt is None:  # a file that was quantised says what its IF was integrated with
+    if if_dt is None:  # a quantised file records the step with which its IF was integrated
         if_dt = graph.metadata.get("if_dt")
     open_points: dict[str, Any] = {"integration": integration, "spike_delay": spike_delay, "dt": dt, "if_dt": if_dt}
     graph = with_conventions(standard_form(graph), reset, v_init, **open_points)
     if precision == "fixed" and json_of(graph, "quantization") is None:
         if calibration is None:
             raise DeployError(NOT_QUANTISED)
-        ingest(graph, dt=dt, if_dt=if_dt, analog=analog)  # names what cannot run before anything is calibrated
+        ingest(graph, dt=dt, if_dt=if_dt, analog=analog)  # reports what cannot run before anything is calibrated
         graph = quantize_any(graph, 8, calibration, dt=dt, if_dt=if_dt, analog=analog, steps=steps, error=DeployError)
     program = ingest(graph, dt=dt, if_dt=if_dt, analog=analog)
     verify(program, INGEST)
@@ -121,7 +121,7 @@ def passes(precision: str) -> tuple[Pass, ...]:
     return (
         Pass(GRAPH_BRANCHES, merge_graph_branches),
         Pass(LOOPS, join_loops, (groups_are_joined,)),
-        # Lava's float Processes take currents too: a program for the host alone runs there unsplit
+        # Lava's float Processes also take currents: a program that is for the host alone runs there unsplit
         Pass(HOST_SPLIT, partial(host_split, empty_chip=fixed)),
         *((Pass(FIXED_POINT, _fixed_point, (integers_fit,)),) if fixed else ()),
         Pass(BALANCE, balance, (delays_compensate,)),

@@ -1,4 +1,4 @@
-"""What a run took for what its file leaves open, and why: time steps, reset, initial state, integration, spike delay."""
+"""What a run assumes if its file does not say, and why: time steps, reset, initial state, integration, spike delay."""
 
 from dataclasses import replace
 
@@ -15,17 +15,17 @@ from mksgn.export.graph.flatten import flatten
 from mksgn.export.graph.kinds import GRADED, LEAKLESS, SPIKING
 
 _SPIKE_DELAYS = {str(steps): meaning for steps, meaning in SPIKE_DELAYS.items()}
-SAMPLES = 16  # whose firing rates are compared
+SAMPLES = 16  # samples whose firing rates are compared
 ROUNDED = 1e-5  # relative error that float32 may have left in r
 
 
 def conventions(graph: nir.NIRGraph, reading: Reading, samples: Arrays | None = None) -> list[str]:
-    """Say which time step, step of IF, reset, initial state, integration and spike delay are taken, and why.
+    """Say which time step, step of IF, reset, initial state, integration and spike delay are assumed, and why.
 
     Args:
-        graph: as it was read.
-        reading: what `compile_graph` gets.
-        samples: (samples, steps, *input shape), or a dict of such arrays, for the firing rates of a warning.
+        graph: the graph as it was read.
+        reading: the options that `compile_graph` gets.
+        samples: (samples, steps, *input shape), or a dict of such arrays, for the firing rates in a warning.
 
     Returns:
         Lines to print.
@@ -45,7 +45,7 @@ def conventions(graph: nir.NIRGraph, reading: Reading, samples: Arrays | None = 
         named = {reset_of(node) for node in firing if "reset" in node.metadata}
         lines += _said("reset", firing, reading.reset, RESETS, named)
         apart = [np.any(getattr(n, p, 0)) for n in neurons for p in ("v_reset", "v_leak")]
-        if any(apart) or reading.v_init != ZERO:  # elsewhere all initial states are the same
+        if any(apart) or reading.v_init != ZERO:  # otherwise all initial states are the same
             named = {n.metadata["v_init"] for n in neurons if isinstance(n.metadata.get("v_init"), str)}
             lines += _said("v-init", neurons, reading.v_init, V_INITS, named)
         leaky = [node for node in neurons if not isinstance(node, LEAKLESS) or reading.integration != EULER]
@@ -60,7 +60,7 @@ def conventions(graph: nir.NIRGraph, reading: Reading, samples: Arrays | None = 
 
 
 def _said(option: str, nodes: list[nir.NIRNode], value: str, known: dict[str, str], named: set[str]) -> list[str]:
-    """A line for an option that the nodes do not settle."""
+    """Return a line with an option's value: the file's own where it names any, otherwise the one that is assumed."""
     if not nodes:
         return []
     if named:
@@ -90,12 +90,12 @@ def _step_of_if(graph: nir.NIRGraph, reading: Reading, samples: Arrays | None) -
 
 
 def _integrates_its_input(node: nir.NIRNode, dt: float) -> bool:
-    """Whether r = 1/dt, so that v += x."""
+    """Return whether r = 1/dt, so that v += x."""
     return bool(np.allclose(np.asarray(node.r, dtype=np.float64) * dt, 1, rtol=ROUNDED, atol=0))
 
 
 def _rates(graph: nir.NIRGraph, samples: Arrays, names: list[str], reading: Reading) -> str:
-    """How often the populations fire in float; nothing for samples without steps."""
+    """Return the firing rate of the populations in float, as text; empty for samples without steps."""
     program = compile_graph(graph, precision="float", **reading.options)
     inputs = arrays_by_input(samples, [p.name for p in program.inputs])
     if any(x.ndim != len(program[name].shape) + 2 for name, x in inputs.items()):

@@ -1,4 +1,4 @@
-"""From what an output shows at each step to a prediction: one score per class and sample."""
+"""From the values of an output at each step to a prediction: one score per class and sample."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,8 @@ class Decoding:
     """How an output's values over the steps become scores.
 
     sum: their sum. max: the largest. last: that of the last step. first-spike: the earlier a neuron
-    fires first, the higher; of those that fire at the same step, the one with more spikes. The
-    prediction is the class of the largest score, of equal ones the first.
+    first fires, the higher; of those that fire at the same step, the one with more spikes scores
+    higher. The prediction is the class with the largest score; of equal scores, the first.
 
     Args:
         how: One of DECODINGS.
@@ -38,7 +38,7 @@ class Decoding:
         return f"{self.how}@{self.output}" if self.output else self.how
 
     def check(self, program: Program) -> str:
-        """Return the name of the output. Raises DeployError unless the program has one that can be decoded so."""
+        """Return the name of the output. Raises DeployError if the program has none that can be decoded this way."""
         names = {output.name: output.population for output in program.outputs}
         if not self.output and len(names) != 1:
             raise DeployError(
@@ -62,7 +62,7 @@ class Decoding:
             return values.max(1)
         if self.how == "last":
             return values[:, -1]
-        mean = values.mean(1)  # in the order of the sum
+        mean = values.mean(1)  # has the same order as the sum
         if self.how == "sum":
             return mean
         fired = values != 0

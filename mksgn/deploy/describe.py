@@ -22,17 +22,17 @@ from mksgn.train.checkpoint import sha256
 SCHEMA = "mksgn.program/1"
 
 SAMPLES = 3  # samples in the picture
-PICTURE_LIMIT, NAMES_WIDTH = 96, 24  # time steps, and the least columns for the names beside them
+PICTURE_LIMIT, NAMES_WIDTH = 96, 24  # time steps; fewest columns for the names beside them
 LOOP = "↺"
 RESETS = {ZERO: "resets to 0", SUBTRACT: "subtracts in the next step", SUBTRACT_AT_ONCE: "subtracts at once"}
 
 
 def describe(program: Program, steps: int | None) -> None:
-    """Print a row per population, and below when each handles the first samples.
+    """Print a row per population, and below them when each handles the first samples.
 
     Args:
         program: a balanced program.
-        steps: of a sample; None: not known, and no schedule is printed.
+        steps: steps of a sample; None: not known, and no schedule is printed.
     """
     windows = {} if steps is None else schedule(program, SAMPLES, steps)
     every = "number of steps per sample unknown" if steps is None else f"one sample every {steps} steps"
@@ -62,12 +62,12 @@ def describe(program: Program, steps: int | None) -> None:
 
 
 def document(model: Path, program: Program, steps: int | None) -> dict[str, Any]:
-    """Return the rows of `describe` for JSON, by the names of run.json where that has them.
+    """Return the rows of `describe` for JSON, under the names of run.json where it has them.
 
     Args:
         model: the program's file.
         program: a balanced program.
-        steps: of a sample; None: not known, and there are no windows.
+        steps: steps of a sample; None: not known, and there are no windows.
     """
     windows = {} if steps is None else schedule(program, SAMPLES, steps)
     populations = []
@@ -99,7 +99,7 @@ def document(model: Path, program: Program, steps: int | None) -> dict[str, Any]
 
 
 def _neuron(neuron: Neuron | None) -> str:
-    """How a population resets, and where it starts if not at 0."""
+    """Say how a population resets, and where it starts if not at 0."""
     how = None if neuron is None else _reset(neuron)
     reset = "–" if how is None else RESETS[how]
     if getattr(neuron, "reset", None) is not None and how == ZERO:
@@ -110,7 +110,7 @@ def _neuron(neuron: Neuron | None) -> str:
 
 
 def _neuron_fields(neuron: Neuron) -> dict[str, Any]:
-    """The same for JSON, with the least and the largest value over the population, in weight units."""
+    """Return the same for JSON, with the smallest and the largest value over the population, in weight units."""
     reset, unit = _reset(neuron), _per_unit(neuron)
     lowered = neuron.subtract if neuron.subtract_next is None else neuron.subtract_next
     return {
@@ -123,7 +123,7 @@ def _neuron_fields(neuron: Neuron) -> dict[str, Any]:
 
 
 def _reset(neuron: Neuron) -> str | None:
-    """What a spike does to the membrane, by the name of --reset; None: the population never fires."""
+    """Return what a spike does to the membrane, as a value of --reset; None: the population never fires."""
     if _threshold(neuron) is None:
         return None
     if neuron.subtract is not None:
@@ -136,7 +136,7 @@ def _threshold(neuron: Neuron) -> np.ndarray | None:
 
 
 def _per_unit(neuron: Neuron) -> int:
-    """Units of a membrane potential per weight unit."""
+    """Return the units of a membrane potential per weight unit."""
     return SUB_UNITS if isinstance(neuron, FixedNeuron) else 1
 
 
@@ -148,7 +148,7 @@ def _bounds(x: np.ndarray | None, default: float | None = None) -> list[float] |
 
 @dataclass(frozen=True)
 class Delay:
-    """Steps from a spike of `source` to its effect; in a loop these are the file's own."""
+    """Steps by which a spike of `source` is delayed; in a loop these are the file's own."""
 
     source: str
     steps: int
@@ -161,7 +161,7 @@ class Delay:
 
 
 def _delays(program: Program, population: Population) -> list[Delay]:
-    """Synaptic delays, and the edges of a loop with their logical delay."""
+    """List the synaptic delays, and the edges of a loop with their logical delay."""
     delays = []
     for projection in program.into(population.name):
         for index, source in enumerate(projection.sources):

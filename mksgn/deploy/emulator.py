@@ -1,7 +1,7 @@
 """Bit-accurate execution, layer by layer: all steps of many samples at once, and a recurrent loop
 step by step.
 
-Sums are exact matrix products (mksgn/deploy/program/operators); membranes are those of
+Sums are exact matrix products (mksgn/deploy/program/operators); membrane potentials are those of
 mksgn/deploy/program/neurons. Samples are handled in batches, so that memory does not grow with
 their number unless spikes are recorded.
 """
@@ -21,7 +21,7 @@ from mksgn.deploy.program.program import AnyProjection, Population, Program
 from mksgn.deploy.stepper import GroupStepper, Step, receive
 from mksgn.deploy.torch_settings import exact_sums, threads
 
-# values of the largest population, over its steps and samples: on a CPU for the cache, on a GPU for the memory
+# most values of the largest population, over its steps and samples: limited by a CPU's cache, or a GPU's memory
 BATCH_VALUES = {"cpu": 1 << 22, "cuda": 1 << 28}
 BATCH_LIMIT = {"cpu": 64, "cuda": 1024}  # samples
 
@@ -76,11 +76,11 @@ def execute(
     """Run a program; every sample starts at rest.
 
     Args:
-        program: a compiled program; one that is not balanced runs with the delays that it has.
+        program: a compiled program; an unbalanced one runs with the delays that it has.
         inputs: arrays (samples, steps, *shape) by input's name.
         record: keep spike trains, not only counters and outputs.
         progress: called with the number of samples just finished.
-        device: torch's name of the device.
+        device: torch's name for the device.
     """
     samples, steps = next(iter(inputs.values())).shape[:2]
     outputs: dict[str, list[np.ndarray]] = {output.name: [] for output in program.outputs}
@@ -109,7 +109,7 @@ def execute(
 
 @contextmanager
 def _threads(number: int) -> Iterator[tuple[int, Executor | None]]:
-    """Yield the number of threads of the compiled loops, and the threads where there are several."""
+    """Yield the number of threads for the compiled loops, and a pool of them if there are several."""
     if number == 1:
         yield number, None
         return
@@ -119,9 +119,7 @@ def _threads(number: int) -> Iterator[tuple[int, Executor | None]]:
 
 @contextmanager
 def _one_thread(program: Program, device: str) -> Iterator[None]:
-    """Let torch use one thread where the compiled loops use several: torch's others would wait for work in a
-    loop, on the same cores.
-    """
+    """Let torch use one thread where the compiled loops run: its other threads would busy-wait on the same cores."""
     fused = program.precision == "fixed" and device == "cpu"
     with threads.one() if fused else nullcontext():
         yield
@@ -192,7 +190,7 @@ class _Emulation:
         return {name: counter.counters(self.event_counters) for name, counter in self.event_counters.items()}
 
     def _input(self, name: str, x: np.ndarray) -> Tensor:
-        """Return (steps, samples, *shape), a view of one value where all steps are equal."""
+        """Return (steps, samples, *shape); if all steps are equal, a view that repeats one."""
         constant = x.strides[1] == 0
         dtype = np.float32 if name in self.program.analog else np.uint8
         values = np.array((x[:, :1] if constant else x).swapaxes(0, 1), dtype=dtype, order="C")
@@ -252,7 +250,7 @@ class _Emulation:
     def _current(
         self, population: Population, projections: Iterable[AnyProjection], values: Values, device: torch.device
     ) -> Tensor | None:
-        """Return the sum of projections into a population, (steps, samples, *shape); None without any."""
+        """Return the summed current of projections, (steps, samples, *shape); None if there are none."""
         total: Tensor | None = None
         for projection in projections:
             y = self._projected(projection, values, device)
@@ -261,7 +259,7 @@ class _Emulation:
 
     def _projected(self, projection: AnyProjection, values: Values, device: torch.device) -> Tensor:
         """Return the current of a projection from another group, (steps, samples, *target shape)."""
-        # the host's sums are in float32: a GPU would form them in another order, and round them otherwise
+        # the host's sums are in float32: a GPU would add in another order, and round differently
         where = torch.device("cpu") if self.fixed and self.program[projection.target].location == "host" else device
         inputs = [values[source].to(where) for source in projection.sources]
         steps, samples = inputs[0].shape[:2]
@@ -323,7 +321,7 @@ def _with_late(current: Tensor, late: list[tuple[int, Tensor]]) -> Tensor:
 
 
 def _delayed(x: Tensor, delay: int) -> Tensor:
-    """Delay by a number of steps; a negative one, of an unbalanced program, advances."""
+    """Delay by a number of steps; a negative delay, which an unbalanced program may have, advances."""
     if delay > 0:
         return torch.cat([torch.zeros_like(x[:delay]), x[: max(0, len(x) - delay)]])[: len(x)]
     if delay < 0:

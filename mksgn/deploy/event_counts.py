@@ -1,15 +1,15 @@
-"""Counts of a population's events while it runs. When an event counts:
+"""Counts of a population's events while it runs. When an event is counted:
 
-- A spike counts where it is sent, at each step of the sender's window of a sample.
-- A synaptic operation counts where the spike arrives, for each synapse over which it arrives, if it
-  arrives within the target's window of the same sample. A spike that a delay or a loop holds back
-  beyond the last step of the sample is sent, and never delivered.
-- A coincidence counts where both inputs of a product unit arrive in the same step.
-- Currents of analog inputs and graded populations are multiply-accumulates, not synaptic
-  operations.
+- A spike is counted where it is sent, at each step of the sender's window of a sample.
+- A synaptic operation is counted where the spike arrives, once for each synapse over which it
+  arrives, if it arrives within the target's window of the same sample. A spike that a delay or a
+  loop holds back beyond the last step of the sample is sent but never delivered.
+- A coincidence is counted where both inputs of a product unit arrive in the same step.
+- Currents of analog inputs and graded populations are counted as multiply-accumulates, not as
+  synaptic operations.
 
-Lava's leaves count deliveries one by one (mksgn/deploy/lava/leaf_work). `EventCounter` takes the
-spikes sent where all of them arrive, which is the same number.
+Lava's leaves count deliveries one by one (mksgn/deploy/lava/leaf_work). Where all spikes arrive,
+`EventCounter` uses the number of spikes sent instead, which is the same.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class EventCounter:
         self.max_current = max(self.max_current, largest_current)
 
     def record_deliveries(self, projection: AnyProjection, inputs: list[Tensor]) -> None:
-        """Count spikes that arrive, of a projection that does not deliver all of them."""
+        """Count the spikes that arrive over a projection that does not deliver all of them."""
         for index, (source, x) in enumerate(zip(projection.sources, inputs, strict=True)):
             if (projection, index) in self.deliveries:
                 self.deliveries[projection, index] += _summed(x, self.program[source])
@@ -83,7 +83,7 @@ class EventCounter:
 
 
 def _all_arrive(program: Program, projection: AnyProjection) -> bool:
-    """Whether each spike that is sent within a sample arrives within it."""
+    """Return whether each spike that is sent within a sample arrives within it."""
     delays = (program.arrival_delay(projection, i) for i in range(len(projection.sources)))
     return not program.loops(program[projection.target].group) and not any(delays)
 
@@ -93,7 +93,7 @@ def coincidences(product: Product, current: Tensor) -> float:
 
     Sums over two axes are exact in float32, and sums over all axes in float64.
     """
-    # division by a gain is rounded for each unit, not for their sum
+    # the quotient by a gain is rounded for each unit, not for their sum
     counts = current if product.weight == 1.0 else (current / product.weight).round_()
     return float(counts.sum((-1, -2)).sum(dtype=torch.float64))
 
@@ -105,9 +105,7 @@ def largest(x: Tensor) -> float:
 
 
 def _dense(x: Tensor) -> Tensor:
-    """Return the values once each, with axes in the order of memory, so that a reduction does not
-    copy them.
-    """
+    """Return each value once, with axes in memory order, so that a reduction does not copy them."""
     for axis in range(x.ndim):
         x = x.narrow(axis, 0, 1) if x.stride(axis) == 0 else x
     return x.permute(sorted(range(x.ndim), key=x.stride, reverse=True))
@@ -116,7 +114,7 @@ def _dense(x: Tensor) -> Tensor:
 def _summed(spikes: Tensor, population: Population) -> np.ndarray:
     """Return spikes per neuron, int64."""
     rows = spikes.reshape(-1, *population.shape)
-    # where the sum fits a byte, no wider copy is made
+    # if the sum fits in a byte, no wider copy is made
     narrow = torch.uint8 if len(rows) <= torch.iinfo(torch.uint8).max else torch.int64
     order = sorted(range(1, rows.ndim), key=rows.stride, reverse=True)
     counts = rows.permute(0, *order).sum(0, dtype=narrow)

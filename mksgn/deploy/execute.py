@@ -25,7 +25,7 @@ def run(
     progress: Callable[[int], None] = lambda samples: None,
     device: str = "cpu",
 ) -> Execution:
-    """Run samples through a program; each starts at rest. Several threads may do so; in Lava they take turns.
+    """Run samples through a program; each starts at rest. Several threads may call this; in Lava they take turns.
 
     Args:
         program: a compiled program.
@@ -36,8 +36,8 @@ def run(
         device: device of the emulator, "cpu" or "cuda".
 
     Raises:
-        DeployError: inputs do not fit the program, or the backend is not there.
-        BadInputError: the device is not there.
+        DeployError: inputs do not fit the program, or the backend is not available.
+        BadInputError: the device is not available.
     """
     threads.settle_after_fork()
     named = arrays_by_input(inputs, [p.name for p in program.inputs], error=DeployError)
@@ -58,9 +58,9 @@ def run(
 
 
 def present(program: Program, name: str, x: np.ndarray, steps: int | None = None) -> np.ndarray:
-    """Return samples of an input with their time axis: those without one are presented at every step.
+    """Return samples of an input with a time axis: those without one are presented at every step.
 
-    The result is then a view that repeats one value: nothing is stored, or computed at every step.
+    The result is then a view that repeats one value: nothing is stored or computed for every step.
 
     Args:
         program: a compiled program.
@@ -112,5 +112,5 @@ def _check_inputs(program: Program, inputs: dict[str, np.ndarray]) -> None:
 
 
 def _like_spikes(x: np.ndarray) -> bool:
-    repeated = x.shape[1] == 1 or x.strides[1] == 0  # one value at every step, as `with_steps` presents it
+    repeated = x.shape[1] == 1 or x.strides[1] == 0  # one value at every step, as `present` returns it
     return not repeated and bool(x.any()) and bool(np.isin(x, (0, 1)).all())

@@ -16,7 +16,7 @@ class Counters:
     Attributes:
         spikes: spikes that its neurons sent.
         syn_ops: synaptic operations that reached it.
-        effective_acs: those of them over a weight that is not 0.
+        effective_acs: those of them over a nonzero weight.
         coincidences: coincidences in its product units.
         updates: neurons times time steps.
         product_updates: product units times time steps.
@@ -58,7 +58,7 @@ class Counters:
 
 @dataclass
 class Execution:
-    """Aligned results without latency: step t of an output belongs to step t of the input.
+    """Results with the latency removed: step t of an output belongs to step t of the input.
 
     Attributes:
         outputs: (samples, steps, *shape) float32 by output's name, in the file's units.

@@ -1,7 +1,7 @@
 """Spike recordings in nir's own data format, NIRGraphData: a run's, and those of other simulators and chips.
 
 Each population is a node with the observable `spikes`, of shape (samples, steps, neurons): TimeGriddedData of
-bool, or EventData, as jaxsnn and hxtorch write them. Neurons are counted in C order of the population's shape.
+bool, or EventData, as jaxsnn and hxtorch write them. Neurons are numbered in C order of the population's shape.
 """
 
 import math
@@ -34,7 +34,7 @@ class Recording:
     Attributes:
         name: what to call it.
         spikes: (samples, steps, neurons) bool by population.
-        doubled: events by population that share their step with another of the same neuron, if any.
+        doubled: events by population that share their step with another event of the same neuron, if any.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Recording:
 
 
 def of_folder(folder: Path) -> Recording:
-    """Read the spike trains that a run's folder holds, of its first samples.
+    """Read the spike trains stored in a run's folder, which are those of its first samples.
 
     Raises:
         BadInputError: the folder has no spikes.npz, or it cannot be read.
@@ -57,7 +57,7 @@ def of_folder(folder: Path) -> Recording:
     try:
         trains = {name: read_train(path, name) for name in recorded(path)}
         spikes = {name: x.reshape(*x.shape[:2], -1) for name, x in trains.items()}
-    except Exception as error:  # zipfile, KeyError, ValueError, … according to where the damage sits
+    except Exception as error:  # zipfile, KeyError, ValueError, … depending on where the damage is
         raise BadInputError(f"{path}: cannot be read ({first_line(error)}); run the network again") from error
     return Recording(str(folder), spikes, {})
 
@@ -76,7 +76,7 @@ def write(recording: Recording, path: Path, dt: float) -> None:
 
 
 def dt_of_folder(folder: Path) -> float:
-    """The time step of a run in seconds; 1e-4 where an older manifest does not say."""
+    """Return the time step of a run in seconds; 1e-4 if an older manifest does not say."""
     program = read_manifest(folder).get("program") or {}
     dt = program.get("dt", 1e-4) if isinstance(program, dict) else None
     if isinstance(dt, bool) or not isinstance(dt, int | float) or not 0 < dt < math.inf:
@@ -87,7 +87,7 @@ def dt_of_folder(folder: Path) -> float:
 
 
 def dt_of_file(path: Path) -> float:
-    """The step of time-gridded data, seconds; 1e-4 for events alone.
+    """Return the time step of time-gridded data in seconds; 1e-4 if there are only events.
 
     Raises:
         BadInputError: As `read` does.
@@ -128,7 +128,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             yield file
     except BadInputError:
         raise
-    except Exception as error:  # h5py, KeyError, ValueError, … according to where the damage sits
+    except Exception as error:  # h5py, KeyError, ValueError, … depending on where the damage is
         raise BadInputError(
             f"{path}: no readable recording ({printable(first_line(error))}); write it with nir.write_data"
         ) from error
@@ -143,7 +143,7 @@ def _spikes(data: nir.NIRGraphData, prefix: str = "") -> Iterator[tuple[str, nir
 
 
 def _grid(place: str, values: nir.TimeGriddedData | nir.EventData, dt: float) -> tuple[np.ndarray, int]:
-    """(samples, steps, neurons) bool, and how many events fell on a spike that was there already."""
+    """Return (samples, steps, neurons) bool, and how many events fell on a spike that was already there."""
     if isinstance(values, nir.TimeGriddedData):
         if not np.isin(values.data, (0, 1)).all():
             raise BadInputError(f"{place}: spikes are 0 or 1, and other values were recorded; record single spikes")

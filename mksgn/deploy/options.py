@@ -57,7 +57,7 @@ Analog = Annotated[list[str] | None, typer.Option(help="A non-spiking input; may
 
 @dataclass(frozen=True)
 class Reading:
-    """How `compile_graph` is to read what a file leaves open; fields as its arguments."""
+    """How `compile_graph` is to read what a file leaves open; the fields are its arguments."""
 
     dt: float = 1e-4
     if_dt: float | None = None
@@ -87,7 +87,7 @@ class Reading:
         )
 
     def departures(self) -> dict[str, Any]:
-        """The options that are not the default, as JSON holds them."""
+        """Return the options that differ from their defaults, as JSON holds them."""
         values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
         return {
             name: list(value) if isinstance(value, tuple) else value

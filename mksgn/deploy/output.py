@@ -26,10 +26,10 @@ from mksgn.deploy.run_files import (
 
 @contextmanager
 def writing(out: Path | None, *, runs: bool, overwrite: bool) -> Iterator[Path | None]:
-    """Give the folder to write into, which is put into place at the end; of --check alone, `out` itself.
+    """Yield the folder to write into, which is moved into place at the end; with --check alone, `out` itself.
 
     Raises:
-        BadInputError: As `check`, or another process writes into it.
+        BadInputError: As for `check`, or another process is writing into it.
     """
     check_replaced(out, runs=runs, overwrite=overwrite)
     if out is None:

@@ -1,4 +1,4 @@
-"""What deploy does with each node: the table in docs/deploy.md is written from this, and a test runs each line."""
+"""What deploy does with each node: the table in docs/deploy.md is generated from this, and a test runs each line."""
 
 from dataclasses import dataclass
 
@@ -92,7 +92,7 @@ PRIMITIVES = (
 
 
 def markdown() -> str:
-    """The table of docs/deploy.md."""
+    """Return the table of docs/deploy.md."""
     rows = ["| node | float | fixed point | refused by name |", "|---|---|---|---|"]
     for p in PRIMITIVES:
         rows.append(f"| {p.node.__name__} | {p.floats} | {p.fixed or 'refused'} | {p.refused or '–'} |")

@@ -1,4 +1,4 @@
-"""What is in the folder of mksgn-deploy -o, and whether it may be replaced: asked before anything heavy is imported."""
+"""What the folder of mksgn-deploy -o holds, and whether it may be replaced: checked before any heavy import."""
 
 from pathlib import Path
 
@@ -21,8 +21,8 @@ def check(out: Path | None, to: str | None, *, runs: bool, overwrite: bool) -> P
     """Return the folder for a simulator's files; None without --to.
 
     Raises:
-        DeployError: There is no folder or are no inputs for it.
-        BadInputError: Files of `out` would be lost: all of a run's, or of --check alone a run's picture.
+        DeployError: There is no folder, or there are no inputs, for the simulator.
+        BadInputError: Files of `out` would be lost: all of a run's or, with --check alone, a run's picture.
     """
     simulator = simulator_folder(to, out, has_inputs=runs)
     check_replaced(out, runs=runs, overwrite=overwrite)
@@ -30,7 +30,7 @@ def check(out: Path | None, to: str | None, *, runs: bool, overwrite: bool) -> P
 
 
 def check_replaced(out: Path | None, *, runs: bool, overwrite: bool) -> None:
-    """Raise BadInputError as `check`."""
+    """Raise BadInputError as `check` does."""
     if out is None:
         return
     if runs:

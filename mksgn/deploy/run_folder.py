@@ -32,8 +32,8 @@ from mksgn.train.checkpoint import sha256, tool_versions
 SCHEMA = "mksgn.manifest/1"
 UNSEALED = "0" * 64  # stands for a manifest's own hash while the hash is computed
 REMEDY = "run the network again"  # what to do about a damaged file of a run
-MOST_DECISIONS = 1 << 31  # of a population's stored spike trains: a byte each where they are read
-TRAINS = 8  # samples whose spike trains are stored; of all samples the counts per neuron are
+MOST_DECISIONS = 1 << 31  # of a population's stored spike trains: a byte each once they are read
+TRAINS = 8  # samples whose spike trains are stored; counts per neuron are stored for all samples
 
 
 def environment() -> dict[str, str]:
@@ -43,7 +43,7 @@ def environment() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Describe the computer, without which times mean nothing."""
+    """Describe the computer, without which times are meaningless."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -86,7 +86,7 @@ def write_outputs(execution: Execution, path: Path) -> None:
 
 
 def recorded(path: Path) -> list[str]:
-    """Names of the populations whose spike trains were stored."""
+    """Return the names of the populations whose spike trains were stored."""
     return list(shapes(path))
 
 
@@ -127,7 +127,7 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def checked_shape(path: Path, population: str, stored: np.ndarray) -> tuple[int, ...]:
-    """Return a stored shape of spike trains. Raises BadInputError for numbers that are none."""
+    """Return a stored shape of spike trains. Raises BadInputError for numbers that form none."""
     numbers = stored.tolist() if stored.ndim == 1 and stored.dtype.kind in "iu" else []
     if len(numbers) < 2 or min(numbers) < 0 or math.prod(max(n, 1) for n in numbers) > MOST_DECISIONS:
         raise BadInputError(f"{path}: shape/{printable(population)} is {quoted(stored.tolist())}; {REMEDY}")
@@ -171,9 +171,9 @@ def write_manifest(
 
 
 def update_manifest(folder: Path, files: Iterable[str], out: Path | None = None) -> None:
-    """Compute the hashes of `files` again, after they were written from the contents of the others.
+    """Update the hashes of `files`, which were written from the contents of the others.
 
-    With `out`, they are there, and the manifest is written there too.
+    With `out`, the files are there, and the manifest is written there too.
     """
     out = out or folder
     manifest = read_manifest(folder)
@@ -182,7 +182,7 @@ def update_manifest(folder: Path, files: Iterable[str], out: Path | None = None)
 
 
 def listed(folder: Path) -> list[str]:
-    """Name the files that belong to the run in a folder: its manifest lists them, with the hashes that they have."""
+    """List the files that belong to the run in a folder: those that match the hashes in its manifest."""
     try:
         files = read_manifest(folder)["files"]
         return [

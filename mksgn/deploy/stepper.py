@@ -25,7 +25,7 @@ Arrival = Callable[[AnyProjection, int], Tensor | None]
 class Received:
     """What one projection delivered: its inputs, the current that they cause, and a product's coincidences.
 
-    Without a current, a fused kernel forms it from the inputs.
+    If there is no current, a fused kernel computes it from the inputs.
     """
 
     projection: AnyProjection
@@ -77,7 +77,7 @@ class GroupStepper:
         self.longest = max((q.logical_delay for q in own), default=0)
 
     def start(self, samples: int) -> None:
-        """Start a sample: all state is 0, and nothing was sent."""
+        """Start a sample: all state starts anew, and nothing has been sent."""
         self.samples, self.index = samples, 0
         self.membranes: dict[str, Membrane] = {}
         self.fused_state = {name: fused.rest(samples) for name, fused in self.fused.items()}

@@ -1,4 +1,4 @@
-"""Settings of torch that hold beyond one call, while several threads, or a forked process, run programs."""
+"""Settings of torch that outlast one call, while several threads, or a forked process, run programs."""
 
 import os
 import threading
@@ -9,12 +9,12 @@ import torch
 
 
 class _Overlapping:
-    """A change that the first of several overlapping blocks makes and the last takes back."""
+    """A change that the first of several overlapping blocks makes and the last one undoes."""
 
     def __init__(self, change: Callable[[], Callable[[], None]]) -> None:
         self._change = change
         self._reset()
-        os.register_at_fork(after_in_child=self._reset)  # in which the other threads' blocks never end
+        os.register_at_fork(after_in_child=self._reset)  # where the other threads' blocks would never end
 
     def _reset(self) -> None:
         self._lock, self._blocks = threading.Lock(), 0
@@ -48,7 +48,7 @@ exact_sums = _Overlapping(_be_exact)
 
 
 class _Threads:
-    """torch's number of threads, which each thread has for itself and takes from the last that set it."""
+    """torch's number of threads, which each thread keeps for itself and takes over from the last one that set it."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -59,13 +59,13 @@ class _Threads:
         self._lock, self._blocks, self._number = threading.Lock(), 0, 1
 
     def number(self) -> int:
-        """Return how many threads torch uses outside of the blocks of `one`."""
+        """Return how many threads torch uses outside the blocks of `one`."""
         with self._lock:
             return self._number if self._blocks else torch.get_num_threads()
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Let torch use one thread in this one."""
+        """Let torch use a single thread in the calling thread."""
         with self._lock:
             if self._blocks == 0:
                 self._number = torch.get_num_threads()
@@ -80,7 +80,7 @@ class _Threads:
                 self._blocks -= 1
 
     def settle_after_fork(self) -> None:
-        """Let torch use one thread, once, in a forked process: it would wait for ever for those that its parent had."""
+        """Limit torch to one thread, once, in a forked process: it would wait forever for its parent's threads."""
         if self._process != os.getpid():
             self._process = os.getpid()
             torch.set_num_threads(1)

@@ -2,8 +2,8 @@
 
 Fused Lava is compared with stock Lava, the emulator with torch, streamed Lava with the emulator.
 
-Each ratio is above 1 where the first is faster. Its two sides run alternately, so that a noisy
-machine slows both. They must give the same spikes, or the benchmark ends with exit code 3. A table
+Each ratio is above 1 if the first is faster. Its two sides run alternately, so that a noisy machine
+slows both. They must give the same spikes; otherwise the benchmark ends with exit code 3. A table
 then shows how the cost grows with channels, frames, joints, layers and samples.
 """
 
@@ -41,14 +41,14 @@ from mksgn.train.streams import MOST_FRAMES
 
 app = new_app("Measure the speed of the fused Lava Processes and of the emulator.")
 
-GROWTH = {  # the values of each size of a graph chain
+GROWTH = {  # the values that each size of a graph chain takes
     "channels": (16, 32, 64, 128),
     "frames": (8, 16, 32, 64),
     "joints": (10, 20, 40, 80),
     "layers": (2, 4, 8, 16),
     "clips": (4, 8, 16, 32),
 }
-Pairs = list[tuple[float, float]]  # seconds of the baseline and of what is compared with it, by round
+Pairs = list[tuple[float, float]]  # per round: seconds of the baseline and of what is compared with it
 
 
 class SpikesDifferError(MksgnError):
@@ -125,7 +125,7 @@ def ratio_of(name: str, pairs: Pairs) -> dict[str, Any]:
 
 
 def _stock_and_fused(rounds: int) -> Pairs:
-    """(a) Run six Conv(9 x 1) + LIF, 64 channels, 16 x 20, in stock and in fused Processes; starting does not count."""
+    """(a) Run six Conv(9 x 1) + LIF, 64 channels, 16 x 20, in stock and in fused Processes; start-up is not timed."""
     network, stock = _lava()
     graph = conv_chain()
     program, x = compile_graph(graph), {"input": spike_inputs(graph, 2)}

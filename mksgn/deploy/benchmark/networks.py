@@ -97,7 +97,7 @@ def spike_inputs(graph: nir.NIRGraph, samples: int, seed: int = 1) -> np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class PaperStudent:
-    """A student and its graph; `bodies` (L, 12, T, V), and as `inputs` the same at each of S steps, a view."""
+    """A student and its graph; `bodies` is (L, 12, T, V), and `inputs` a view that repeats it at each of S steps."""
 
     student: Student
     graph: nir.NIRGraph
@@ -112,7 +112,7 @@ class PaperStudent:
 def paper_student(
     clips: ClipSet, samples_wanted: int, frames: int = 16, preset: str = "paper", seed: int = 0, **changes: Any
 ) -> PaperStudent:
-    """Make an untrained student of the preset's widths, batch norms calibrated on the clips, and its 8-bit graph.
+    """Make an untrained student of the preset's widths, with batch norms calibrated on the clips, and its 8-bit graph.
 
     `changes` are further entries of its configuration, such as attention="none".
     """

@@ -1,7 +1,7 @@
 """Time per node of deep graphs, and memory of a large layer: `python -m mksgn.deploy.benchmark.size`.
 
-Times are processor seconds of this process, which a busy machine hardly changes; each is divided by the smallest graph's
-time per node in the same run. A graph whose time is linear in its nodes stays near 1.
+Times are processor seconds of this process, which other load hardly changes; each time per node is divided by the
+smallest graph's in the same run. If the time is linear in the number of nodes, the ratio stays near 1.
 """
 
 import itertools
@@ -32,7 +32,7 @@ WIDTH, STEPS, SAMPLES = 4, 4, 2
 
 
 def chain(nodes: int, *, neurons: bool) -> nir.NIRGraph:
-    """Linear nodes in series, permutations of 4 values; with `neurons`, a LIF population after each."""
+    """Make a chain of Linear nodes, permutations of 4 values; with `neurons`, a LIF population after each."""
     rng = np.random.default_rng(0)
     names, parts = ["x"], {"x": nir.Input({"input": np.array([WIDTH])})}
     for i in range(nodes // 2 if neurons else nodes - 1):
@@ -57,7 +57,7 @@ def _seconds(call: Callable[..., Any], *arguments: Any, **options: Any) -> tuple
 
 
 def growth(nodes: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Processor seconds by stage, for both kinds of chain and each number of nodes."""
+    """Measure processor seconds by stage, for both kinds of chain and each number of nodes."""
     x = (np.random.default_rng(1).random((SAMPLES, STEPS, WIDTH)) < 0.5).astype(np.float32)
     warm = compile_graph(chain(10, neurons=True), calibration=x)
     run(warm, x)  # compiles the loops
@@ -80,7 +80,7 @@ def growth(nodes: tuple[int, ...]) -> list[dict[str, Any]]:
 
 
 def memory(side: int) -> dict[str, float]:
-    """Peak of Python's and NumPy's memory over the weights of a layer of `side` x `side`, which are held besides."""
+    """Return Python's and NumPy's peak memory, without a `side` x `side` layer's weights, as a multiple of them."""
     weight = np.random.default_rng(0).integers(-8, 9, (side, side), dtype=np.int8).astype(np.float32)
     ends = nir.Input({"input": np.array([side])}), nir.Output({"output": np.array([side])})
     nodes = {"x": ends[0], "l": nir.Linear(weight), "n": _population(side, threshold=20.0), "y": ends[1]}

@@ -19,7 +19,7 @@ class Blocks:
         weight: int8 (blocks, C_in, C_out), half of the weights; C_out padded with zeros to whole vectors.
         edges: int32 (edges, 3): block, source position, target position; in the order of blocks.
         positions: number of target positions.
-        shared: whether all targets have the same blocks, but for borders.
+        shared: whether all targets have the same blocks, except at borders.
     """
 
     weight: np.ndarray
@@ -50,7 +50,7 @@ def blocks_of(operators: ops.Operators, shape: ops.Shape) -> Blocks | None:
 
 
 def _blocks(weight: np.ndarray, edges: list[np.ndarray], positions: int, *, shared: bool) -> Blocks:
-    """Weights (blocks, C_out, C_in) float → Blocks; edges as columns."""
+    """Make Blocks from float weights (blocks, C_out, C_in) and the columns of the edges."""
     blocks, outputs, inputs = weight.shape
     halves = np.zeros((blocks, inputs, padded(outputs)), np.int8)
     for rows in blocks_of_rows(weight.swapaxes(0, 1)):

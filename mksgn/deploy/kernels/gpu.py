@@ -17,20 +17,20 @@ from mksgn.deploy.kernels.population import Fired, FusedPopulation, channels_las
 from mksgn.deploy.program.program import Population, Program
 from mksgn.export.loihi import DECAY_STEPS, SUB_UNITS
 
-# Of the tile of a program, and of a product's inner axis: the fastest of eight trials on an H100 (docs/deploy.md).
+# Sizes of a kernel program's tile and a product's inner axis: the fastest of eight trials on an H100 (docs/deploy.md).
 ROWS, COLUMNS, DEPTH = 64, 64, 64
-MOST_PROJECTIONS = 2  # whose products the kernel forms; the currents of others are given to it
+MOST_PROJECTIONS = 2  # whose products the kernel computes; it is given the currents of the others
 
 
 @dataclass(frozen=True, eq=False)
 class Kinds:
-    """Target positions by the blocks of weights that reach them: rows of one kind share their products.
+    """Target positions grouped by the blocks of weights that reach them: rows of one kind share their products.
 
     Attributes:
         kinds: int32 (kinds, 2): first row and number of rows.
         targets: int32, positions, kind after kind.
-        of_projection: per projection blocks by kind; sources by kind, block and row, -1 for none; where
-            each kind's blocks and sources begin.
+        of_projection: per projection, the blocks by kind; the sources by kind, block and row, -1 for
+            none; where each kind's blocks and sources begin.
     """
 
     kinds: np.ndarray
@@ -39,7 +39,7 @@ class Kinds:
 
 
 def kinds_of(blocks: list[Blocks], positions: int) -> Kinds:
-    """Sort positions by kind. A border that lacks some of its kind's sources gets -1 for them."""
+    """Sort positions by kind. A position at a border gets -1 for the sources of its kind that it lacks."""
     label = np.zeros(positions, np.int64)
     for b in blocks:
         if not b.shared:
@@ -75,11 +75,11 @@ def _sources_by_kind(
 
 
 class GpuPopulation(FusedPopulation):
-    """A population whose sums, membrane potentials and spikes one launch of the kernel computes."""
+    """A population whose sums, membrane potentials and spikes are computed by one launch of the kernel."""
 
     def __init__(self, program: Program, population: Population, device: torch.device):
         super().__init__(program, population)
-        self.product = None  # torch forms its current
+        self.product = None  # torch computes its current
         self.blocks = self.blocks[:MOST_PROJECTIONS]
         self.projections = self.projections[: len(self.blocks)]
         self.device = device
@@ -131,7 +131,7 @@ class GpuPopulation(FusedPopulation):
         return Fired(self, sent, counts.cpu().numpy().astype(np.int64), float(max_current), max_membrane / SUB_UNITS)
 
     def _projection(self, index: int, spikes: Tensor | None, nothing: Tensor) -> tuple[Any, ...]:
-        """Return what the kernel reads of a projection; of one that is not there, arrays that are not read."""
+        """Return what the kernel reads of a projection; if there is none, placeholders that are not read."""
         if index >= len(self.projections):
             return (*[nothing] * 6, 0, 0)
         weight, tables = self._weights[index], self._tables[index]
@@ -143,7 +143,7 @@ class GpuPopulation(FusedPopulation):
 
     def _tiles_for(self, samples: int) -> Tensor:
         """Return (kind, first row) of each tile, int32."""
-        tiles = self._tiles_of_samples  # read once: another thread may put a dict of its own in its place at first
+        tiles = self._tiles_of_samples  # read once: at first, another thread may replace it with its own dict
         if samples not in tiles:
             sizes = self._sorted.kinds[:, 1]
             rows = [(kind, first) for kind, n in enumerate(sizes.tolist()) for first in range(0, samples * n, ROWS)]
@@ -177,8 +177,8 @@ class GpuPopulation(FusedPopulation):
 
     @cached_property
     def _neuron(self) -> Tensor:
-        """Threshold, bias, what membrane and current keep in 1/4096, the first membrane potential, and what a
-        spike takes at once and in the next step, int32 (P / group, 7, C).
+        """Threshold, bias, what membrane and current keep in 1/4096, the initial membrane potential, and what a
+        spike subtracts at once and in the next step, int32 (P / group, 7, C).
         """
         du = DECAY_STEPS - 1 if self.neuron.du is None else self.neuron.du
         keep_v, keep_u = DECAY_STEPS - np.asarray(self.neuron.dv), DECAY_STEPS - 1 - np.asarray(du)

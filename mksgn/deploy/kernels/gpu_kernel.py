@@ -1,8 +1,8 @@
 """The Triton kernel of mksgn/deploy/kernels/gpu.
 
-A program of the kernel holds the membrane potentials of some rows (a position of a sample) and some
-channels in registers, and runs all steps: 8-bit products of spikes and halved weights on the tensor
-cores, summed in int32, then membrane, threshold and reset. Nothing but spikes goes through memory.
+A program of the kernel holds the membrane potentials of some rows (each a position of a sample) and
+some channels in registers, and runs all steps: 8-bit products of spikes and halved weights on the
+tensor cores, summed in int32, then membrane, threshold and reset. Only spikes go through memory.
 """
 
 import triton
@@ -25,8 +25,8 @@ def _add_products(
     """Add a projection's sums at one step of its source, `at`.
 
     `projection` holds spikes (S, N, positions, inputs) and weights (blocks, inputs, channels); the
-    blocks of each kind of row, and each row's sources of them (-1: none); where each kind's begin;
-    the source's positions and inputs.
+    blocks of each kind of row, and each row's source for them (-1: none); where each kind's blocks
+    and sources begin; the numbers of positions and inputs of the source.
     """
     spikes, weight, blocks, sources, first_block, first_source, positions, inputs = projection
     begin, end = tl.load(first_block + kind), tl.load(first_block + kind + 1)
@@ -48,7 +48,7 @@ def _add_products(
 
 @triton.jit
 def _keep(x, share):
-    """x times share / 4096, truncated toward zero."""
+    """Return x times share / 4096, truncated toward zero."""
     product = x.to(tl.int64) * share
     return ((product + ((product >> 63) & DECAY_MASK)) >> DECAY_BITS).to(tl.int32)
 
@@ -102,7 +102,7 @@ def population_kernel(
             u = ((driven + HALF_WRAP) & WRAP_MASK) - HALF_WRAP
             driven = u
         kept = (v + ((v >> 31) & 1)) >> 1 if HALVING else _keep(v, keep_v)
-        if SUBTRACTS:  # v is above the threshold where the step before fired, or `in_next` is 0
+        if SUBTRACTS:  # unless `in_next` is 0, v is above the threshold if and only if the previous step fired
             kept -= tl.where(v > threshold, in_next, 0)
         h = tl.minimum(tl.maximum(kept + driven + bias, -HIGHEST), HIGHEST)
         spike = (h > threshold) & live

@@ -1,4 +1,4 @@
-"""A population of a fixed-point program on the CPU: its plan for the compiled loops, and their call."""
+"""A population of a fixed-point program on the CPU: its plan for the compiled loops, and the call to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mksgn.export.loihi import DECAY_STEPS, SUB_UNITS
 WORD = 8  # spikes in a word of bytes
 LONG_ROW = 2048  # neurons
 JOINED = 1024  # neurons that are advanced in one row: their variables stay in the first-level cache
-INITIAL = 2  # of a neuron's constants
+INITIAL = 2  # index of the initial membrane potential among a neuron's constants
 _NO_SPIKES, _NO_MAP = np.empty((0, 0, 0, 0, 0), np.uint8), np.empty((0, 0, 0, 0, 0, 0), np.uint8)
 Plan = tuple[Tiles, list[np.ndarray], int]
 INT16_MAX = np.iinfo(np.int16).max
@@ -60,7 +60,7 @@ class FusedPopulation:
     """Sums, membrane potentials and spikes of a population in one pass.
 
     Attributes:
-        projections: those whose spikes the pass reads; the currents of all others are given to it.
+        projections: those whose spikes the pass reads; it is given the currents of all others.
     """
 
     def __init__(self, program: Program, population: Population):
@@ -80,7 +80,7 @@ class FusedPopulation:
             case (Product() as product,):
                 self.product, self.projections = product, (product,)
                 self.positions, self.channels = _of_product(product, population.shape)
-            case _ if not blocks:  # positions mean nothing to it: rows as long as the cache likes
+            case _ if not blocks:  # positions do not matter: rows as long as suits the cache
                 self.positions, self.channels = _regrouped(self.positions, self.channels)
 
     @property
@@ -94,11 +94,11 @@ class FusedPopulation:
         return self.neuron.subtract is not None or self.neuron.subtract_next is not None
 
     def compile(self) -> None:
-        """Compile the loops, by a step in which nothing arrives."""
+        """Compile the loops by running a step in which nothing arrives."""
         self.run([(None, 0)] * sum(len(q.sources) for q in self.projections), None, (1, 1))
 
     def rest(self, samples: int) -> np.ndarray:
-        """Return the state at a sample's start, for calls of `run` that go on from each other."""
+        """Return the state at a sample's start, for successive calls of `run` that each continue the last."""
         state = np.zeros((2, samples, self.positions, self.channels), np.int32)
         if self.neuron.initial is not None:
             state[0] = np.repeat(self._constants[:, INITIAL], self._group, axis=0)
@@ -120,14 +120,14 @@ class FusedPopulation:
                 steps by which they arrive late. None: nothing arrives.
             extra: current of other projections, (S, N, *shape), weight units.
             size: steps and samples.
-            state: as `rest` returns it; changed. None: the samples start at rest.
-            threads: of the compiled loops.
-            pool: these threads; None: the loops run in this one.
+            state: as `rest` returns it; updated in place. None: the samples start at rest.
+            threads: number of threads for the compiled loops.
+            pool: these threads; None: the loops run in the calling thread.
         """
         from mksgn.deploy.kernels import synapses
 
         steps, samples = size
-        if state is None:  # only a current with a memory needs more than the tile's own membranes
+        if state is None:  # only a current with a memory needs more state than the tile's own membranes
             state = self.rest(samples if self.remembers else 0)
         tiles, parts, most = self._plan(steps, samples, threads)
         inputs = self._inputs([] if self.product else arrivals, steps, tiles)
@@ -154,12 +154,12 @@ class FusedPopulation:
     def _plan(self, steps: int, samples: int, threads: int) -> Plan:
         """Return the tiles, each thread's tasks, and the samples of the largest task."""
         key = steps, samples, threads
-        plans = self._plans  # read once: another thread may put a dict of its own in its place at first
+        plans = self._plans  # read once: at first, another thread may replace it with its own dict
         if key not in plans:
             inputs = [b.weight.shape[1] for b in self.blocks]
             tiles = Tiles(self.blocks, self.positions, steps, padded(self.channels), self._accumulator, inputs)
             tasks = tiles.tasks(samples, threads)
-            # each thread gets some of every tile: what is near in space is busy at the same time
+            # each thread gets a part of every tile, because neighbouring positions are busy at the same time
             parts = [np.ascontiguousarray(tasks[i::threads]) for i in range(min(threads, len(tasks)))]
             plans[key] = tiles, parts, int((tasks[:, 2] - tasks[:, 1]).max())
         return plans[key]
@@ -187,7 +187,7 @@ class FusedPopulation:
 
     @cached_property
     def _keep(self) -> np.ndarray:
-        """What membrane and current keep, float64 (P / group, 2, C); of no length where the membrane keeps a half
+        """The shares that membrane and current keep, float64 (P / group, 2, C); empty where the membrane keeps a half
         and is reset to 0.
         """
         if self.neuron.du is None and not self.subtracts and np.all(np.asarray(self.neuron.dv) == DECAY_STEPS // 2):
@@ -198,7 +198,7 @@ class FusedPopulation:
 
     @cached_property
     def _joined(self) -> int:
-        """How many positions may be advanced in one row."""
+        """The number of positions that may be advanced in one row."""
         unpadded = padded(self.channels) == self.channels
         return min(self._group, max(1, JOINED // self.channels)) if unpadded else 1
 
@@ -212,7 +212,7 @@ class FusedPopulation:
 
     @cached_property
     def _group(self) -> int:
-        """How many positions after each other have the same parameters: all, those of a map's head, or one."""
+        """The number of consecutive positions that have the same parameters: all, those of a map's head, or one."""
         names = ("vth", "bias_mant", "dv", "du", "subtract", "subtract_next", "initial")
         given = [np.asarray(x) for x in (getattr(self.neuron, name) for name in names) if x is not None]
         shape = self.population.shape
@@ -231,7 +231,7 @@ class FusedPopulation:
         return np.ascontiguousarray(rows[:: self._group])
 
     def _spikes_of_product(self, arrivals: list[tuple[Tensor | None, int]]) -> tuple[np.ndarray, np.ndarray, int]:
-        """Return q, k and v, channels last, the map, and the number of heads; of no length without a product."""
+        """Return q, k and v (channels last), the map, and the number of heads; empty arrays without a product."""
         if self.product is None or arrivals[-1][0] is None:
             return _NO_SPIKES, _NO_MAP, 1
         spikes = [x for x, _ in arrivals if x is not None]
@@ -265,10 +265,10 @@ _PLANS: WeakKeyDictionary[Program, dict[tuple[str, torch.device], FusedPopulatio
 
 
 def fused_population(program: Program, population: Population, device: torch.device) -> FusedPopulation | None:
-    """Return the plan of a population, which is made once for a program and device.
+    """Return the plan of a population, which is made once per program and device.
 
-    None: no fused kernel runs it, because it is not one of the chip's integers that fires, or, on a
-    GPU, it is in a loop, which is computed step by step.
+    None: no fused kernel runs it, because it does not fire, is not in the chip's integers or, on a
+    GPU, is in a loop, which is computed step by step.
     """
     fires = isinstance(population.neuron, FixedNeuron) and population.fires
     on_gpu = device.type == "cuda"
@@ -287,12 +287,12 @@ def fused_population(program: Program, population: Population, device: torch.dev
 
 
 def _layout(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return the numbers of positions and channels: channels are the first axis, and there are at most two others."""
+    """Return the numbers of positions and channels: channels are the first of up to three axes, else the last axis."""
     return (prod(shape[1:]), shape[0]) if len(shape) in (1, 2, 3) else (prod(shape[:-1]), prod(shape[-1:]))
 
 
 def _regrouped(positions: int, channels: int) -> tuple[int, int]:
-    """Take several rows for one, as long as it has at most LONG_ROW neurons."""
+    """Merge several rows into one, as long as it has at most LONG_ROW neurons."""
     several = max(n for n in range(1, max(1, LONG_ROW // channels) + 1) if positions % n == 0)
     return positions // several, channels * several
 
@@ -303,12 +303,12 @@ def _of_product(product: Product, shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """(S, N, C, ...) → (S, N, ..., C) of two or three axes; others as they are."""
+    """(S, N, C, ...) → (S, N, ..., C) for populations of two or three axes; others as they are."""
     return x.movedim(2, -1) if x.ndim in (4, 5) else x
 
 
 def _words(spikes: Tensor) -> np.ndarray:
-    """(S, N, C, ...) uint8 → (S, N, P, C / 8) uint64, with silent channels up to a whole word."""
+    """(S, N, C, ...) uint8 → (S, N, P, C / 8) uint64, padded with silent channels to whole words."""
     rows = channels_last(spikes)
     rows = rows.reshape(*rows.shape[:2], -1, rows.shape[-1])
     missing = -rows.shape[-1] % WORD

@@ -1,9 +1,9 @@
 """The compiled loops: spikes of the sources → accumulators → membrane potentials of all steps → spikes.
 
 One pass handles a tile: some positions of a population, for some samples and all steps. Its
-accumulators and membrane potentials stay in the core's cache. Spikes are sparse, so that a source's
+accumulators and membrane potentials stay in the core's cache. Spikes are sparse, so a source's
 spikes are listed once, and each adds a row of its block of weights to the accumulators of a target.
-What is silent costs nothing.
+Neurons that do not fire add nothing.
 
 Arrays: C channels at each of P positions, S steps, N samples. Accumulators are int16 where the
 worst sum fits, or int32, in units of `unit` weight units.
@@ -16,13 +16,13 @@ from mksgn.deploy.kernels.attention import fill_map, fill_values, gathered
 from mksgn.deploy.kernels.vectors import add_rows, list_bits, set_bits
 from mksgn.export.loihi import CURRENT_WRAP, MEMBRANE_MAX, SUB_UNITS
 
-# Of attention.py and vectors.py, which are compiled into the loops here. numba uses what it has kept on disk until this
-# file changes: so this line has to change with them.
+# Hash of attention.py and vectors.py, which are compiled into the loops here. numba reuses its cache on disk until this
+# file changes, so this line has to change with them.
 INLINED = "5b09a040d32f6d09"
 
-# 32-bit constants: with wider ones the compiler would widen all of a row
+# 32-bit constants: with wider ones the compiler would widen the whole row
 SUB, HIGHEST, LOWEST = np.int32(SUB_UNITS), np.int32(MEMBRANE_MAX), np.int32(-MEMBRANE_MAX)
-# the places of the set bits of each byte, from the lowest
+# the positions of the set bits of each byte, from the lowest
 PLACES = np.array([[*(k for k in range(8) if mask >> k & 1), *[0] * 8][:8] for mask in range(256)], np.int32)
 SUBTRACTING = 5  # constants of a neuron that resets by subtraction
 HALF_WRAP, WRAP_MASK = np.int32(CURRENT_WRAP // 2 - 1), np.int32(CURRENT_WRAP - 1)
@@ -32,7 +32,7 @@ HALF_WRAP, WRAP_MASK = np.int32(CURRENT_WRAP // 2 - 1), np.int32(CURRENT_WRAP - 
 def list_events(words, listed):
     """List the channels that fire in a row of spikes, one byte each, 8 in a word; return their number.
 
-    What follows them in `listed` is overwritten, up to `SLACK` more.
+    Up to `SLACK` entries after them in `listed` are overwritten.
     """
     count = 0
     for i in range(len(words)):
@@ -44,14 +44,14 @@ def list_events(words, listed):
 
 @njit(nogil=True, cache=True, boundscheck=False)
 def fire_halving(sums, unit, extra, neuron, v, spikes):
-    """Advance a row of neurons whose membrane keeps a half, and whose current has no memory, by one step.
+    """Advance by one step a row of neurons whose membrane keeps a half and whose current has no memory.
 
     Args:
         sums: int16 or int32 (C,), accumulators.
         unit: int32, weight units of an accumulator.
         extra: int32 (C,), weight units: current from elsewhere.
-        neuron: int32 (3, C), threshold, bias and a sample's first membrane potential in sub-units.
-        v: int32 (C,), membrane potentials in sub-units; changed.
+        neuron: int32 (3, C), threshold, bias and a sample's initial membrane potential in sub-units.
+        v: int32 (C,), membrane potentials in sub-units; updated in place.
         spikes: uint8 (C,), written.
 
     Returns:
@@ -74,9 +74,9 @@ def fire_halving(sums, unit, extra, neuron, v, spikes):
 
 @njit(nogil=True, cache=True, boundscheck=False)
 def fire(sums, unit, extra, neuron, keep, v, u, spikes):
-    """The same with any decay, and with a memory of the current where u has a value for each neuron.
+    """Do the same with any decay, and with a memory of the current if u has a value for each neuron.
 
-    `keep` is float64 (2, C): the share that the membrane and the current keep, multiples of 1/4096.
+    `keep` is float64 (2, C): the shares that the membrane and the current keep, multiples of 1/4096.
     """
     threshold, bias = neuron[0], neuron[1]
     keep_v, keep_u = keep[0], keep[1]
@@ -101,10 +101,10 @@ def fire(sums, unit, extra, neuron, keep, v, u, spikes):
 
 @njit(nogil=True, cache=True, boundscheck=False)
 def fire_subtracting(sums, unit, extra, neuron, keep, v, u, spikes):
-    """As `fire`, of neurons that reset by subtraction.
+    """Do as `fire` does, for neurons that reset by subtraction.
 
-    `neuron` is int32 (5, C): threshold, bias, a sample's first membrane potential, and what a spike takes from
-    the membrane at once and in the next step, one of them 0.
+    `neuron` is int32 (5, C): threshold, bias, a sample's initial membrane potential, and what a spike subtracts
+    from the membrane at once and in the next step, one of them 0.
     """
     threshold, bias, at_once, in_next = neuron[0], neuron[1], neuron[3], neuron[4]
     keep_v, keep_u = keep[0], keep[1]
@@ -117,7 +117,7 @@ def fire_subtracting(sums, unit, extra, neuron, keep, v, u, spikes):
             driven = np.int32(np.int32(np.float64(u[k]) * keep_u[k]) + driven)
             driven = np.int32(np.int32(np.int32(driven + HALF_WRAP) & WRAP_MASK) - HALF_WRAP)
             u[k] = driven
-        # v is above the threshold where the step before fired, or `in_next` is 0
+        # unless `in_next` is 0, v is above the threshold if and only if the previous step fired
         owed = in_next[k] if v[k] > threshold[k] else np.int32(0)
         h = np.int32(np.int32(np.int32(np.int32(np.float64(v[k]) * keep_v[k]) - owed) + driven) + bias[k])
         h = min(max(h, LOWEST), HIGHEST)
@@ -145,9 +145,9 @@ def list_tile(words, samples, sources, delay, starts, listed):
 
 @njit(nogil=True, cache=True, boundscheck=False)
 def add_tile(sums, weight, edges, targets, starts, sources, listed):
-    """Add what the listed events cause to the accumulators (rows, C padded); an edge is (block, source, target).
+    """Add the weights of the listed events to the accumulators (rows, C padded); an edge is (block, source, target).
 
-    Edges are in the order of their blocks, so that a block stays in the cache for all its rows.
+    Edges are ordered by block, so that a block stays in the cache for all its rows.
     """
     runs = len(sums) // targets  # samples times steps
     for block, source, target in edges:
@@ -159,7 +159,7 @@ def add_tile(sums, weight, edges, targets, starts, sources, listed):
 
 @njit(nogil=True, cache=True, boundscheck=False)
 def add_counts(total, positions, counts):
-    """Add counts of positions, one after the other, to the total (P, C), and set them to 0."""
+    """Add the consecutive counts of positions to the total (P, C), and set them to 0."""
     width = total.shape[1]
     for i in range(len(positions)):
         row = total[positions[i]]
@@ -170,7 +170,7 @@ def add_counts(total, positions, counts):
 
 @njit(nogil=True, cache=True, boundscheck=False)
 def same_neurons(targets, first, group, most):
-    """Return the end of the targets from `first` on that have the same constants, at most `most` of them."""
+    """Return the end of the targets that have the same constants, from `first` on, at most `most` of them."""
     end = first + 1
     while end < min(first + most, len(targets)) and targets[end] // group == targets[first] // group:
         end += 1
@@ -179,7 +179,7 @@ def same_neurons(targets, first, group, most):
 
 @njit(nogil=True, cache=True, boundscheck=False)
 def gather_rows(rows, positions, joined):
-    """Copy rows (P, C) at positions one after the other."""
+    """Copy the rows (P, C) at `positions` one after the other into `joined`."""
     width = rows.shape[1]
     for i in range(len(positions)):
         row = rows[positions[i]]
@@ -189,7 +189,7 @@ def gather_rows(rows, positions, joined):
 
 @njit(nogil=True, cache=True, boundscheck=False)
 def scatter_rows(joined, positions, rows):
-    """Copy what lies one after the other to the rows (P, C) at positions."""
+    """Copy the consecutive rows of `joined` to the rows (P, C) at `positions`."""
     width = rows.shape[1]
     for i in range(len(positions)):
         row = rows[positions[i]]
@@ -199,10 +199,10 @@ def scatter_rows(joined, positions, rows):
 
 @njit(nogil=True, cache=True, boundscheck=False)
 def fire_tile(sums, samples, targets, neurons, sent, counts):
-    """Advance a tile's neurons by all steps; arguments and maxima as in `run_tiles`.
+    """Advance a tile's neurons through all steps; arguments and maxima as in `run_tiles`.
 
-    Positions with the same constants are joined to one row: a row costs the same few comparisons
-    however long it is.
+    Positions with the same constants are joined into one row, because a row costs the same few
+    comparisons however long it is.
     """
     unit, extra, neuron, group, keep, state = neurons
     steps, width = sent.shape[0], sent.shape[3]
@@ -246,7 +246,7 @@ def fire_tile(sums, samples, targets, neurons, sent, counts):
                 for k in range(size):
                     per_neuron[k] = np.uint8(per_neuron[k] + out[k])
                 added += 1
-                if added == 255:  # of a byte
+                if added == 255:  # the most that a byte holds
                     add_counts(counts, joined, per_neuron)
                     added = 0
             if state.shape[1]:
@@ -264,25 +264,25 @@ def run_tiles(tasks, inputs, product, tiles, unit, extra, neuron, group, keep, s
     Args:
         tasks: int64 (tasks, 3): tile, first sample, end of the samples.
         inputs: per projection a tuple of spikes as words, uint64 (S, N, P, C_in / 8); blocks of weights,
-            int8 (blocks, C_in, C padded); edges, int32 (edges, 3), and int64 (tiles + 1,) where each tile's begin;
-            sources' positions, int64, and where each tile's begin; its delay in steps.
-        product: uint8 qkv (S, N, T, V, 3C), map (S, N, heads, T, V, V) and number of heads, of a population
-            that nothing but a product reaches: its positions are (head, frame) of a map, or frames. Arrays
-            of no length where there is none; a map of no length where the product is q kᵀ.
-        tiles: the targets' positions, int64, and int64 (tiles + 1,) where each tile's begin.
+            int8 (blocks, C_in, C padded); edges, int32 (edges, 3), and where each tile's begin, int64 (tiles + 1,);
+            source positions, int64, and where each tile's begin; the delay in steps.
+        product: uint8 qkv (S, N, T, V, 3C), map (S, N, heads, T, V, V) and number of heads, for a population
+            that only a product reaches: its positions are (head, frame) of a map, or frames. Empty arrays if
+            there is none; an empty map if the product is q kᵀ.
+        tiles: the targets' positions, int64, and where each tile's begin, int64 (tiles + 1,).
         unit: weight units of an accumulator.
-        extra: int32 (S, N, P, C), weight units: current of other projections; an axis of 1 is the same for all,
-            with a P of 1 repeated as `neuron` is.
+        extra: int32 (S, N, P, C), weight units: current of other projections; an axis of length 1 is the same for
+            all, and if P is 1, C is repeated as for `neuron`.
         neuron: int32 (P / group, 3, R C) as in `fire_halving`, or (P / group, 5, R C) as in `fire_subtracting`;
-            `group` positions have the same, repeated for up to R positions that are advanced in one row. More
-            than one where accumulators have no padding.
+            `group` positions share the same constants, repeated R times because up to R positions are advanced
+            in one row. R is more than 1 only where accumulators have no padding.
         group: number of those positions.
-        keep: float64 (P / group, 2, R C) as in `fire`; of no length: the membrane keeps a half, and is reset to 0.
-        state: int32 (2, N, P, C), membrane potentials and currents in sub-units; changed. Its axes but
-            the last may be 0 long where every sample starts anew and the current has no memory.
+        keep: float64 (P / group, 2, R C) as in `fire`; empty: the membrane keeps a half, and is reset to 0.
+        state: int32 (2, N, P, C), membrane potentials and currents in sub-units; updated in place. N may
+            be 0 where every sample starts anew and the current has no memory.
         sent: uint8 (S, N, P, C), spikes; written.
         counts: int64 (P, C), spikes; added to.
-        scratch: arrays of accumulators (rows, C padded); events' ends (rows + 1,) int64; events int32.
+        scratch: arrays for accumulators (rows, C padded), events' ends (rows + 1,) int64, and events int32.
 
     Returns:
         Largest |current| in weight units, largest |membrane potential before reset| in sub-units, and the

@@ -9,7 +9,7 @@ from mksgn.deploy.kernels.blocks import Blocks
 
 SLACK = 8  # events, and accumulators, that may be written after the last
 TILE_BYTES = 1 << 18  # of accumulators: half of a core's second-level cache
-ROUNDS = 32  # a population whose positions hang together over more edges than this is cut anywhere
+ROUNDS = 32  # a population whose positions are connected through longer chains than this is cut anywhere
 
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # edges, first edge, sources, first source, by tile
 
@@ -20,9 +20,9 @@ class Tiles:
     Attributes:
         targets: positions, int64, tile after tile.
         first_target: where each tile's begin, int64 (tiles + 1,).
-        of_projection: per projection edges (block, source, target) with sources and targets as
-            indices of the tile's, where each tile's edges begin, its sources' positions, and where
-            each tile's begin.
+        of_projection: per projection, the edges (block, source, target), with sources and targets as
+            indices within the tile; where each tile's edges begin; the positions of the sources; and
+            where each tile's sources begin.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Tiles:
         limit = max(1, TILE_BYTES // max(1, row_bytes))
         cuts = _cuts(np.unique(label, return_counts=True)[1], limit)
         self.targets, self.first_target = order, cuts
-        self.samples = max(1, limit // int(np.diff(cuts).max()))  # of one task
+        self.samples = max(1, limit // int(np.diff(cuts).max()))  # samples of one task
         tile = np.empty(positions, np.int64)
         tile[order] = np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))
         place = np.empty(positions, np.int64)
@@ -59,7 +59,7 @@ class Tiles:
         return np.zeros((0, 3), np.int32), begins, np.zeros(0, np.int64), begins
 
     def tasks(self, samples: int, threads: int) -> np.ndarray:
-        """Return (tile, first sample, end of samples) rows, at least one for each thread where that is possible."""
+        """Return (tile, first sample, end of samples) rows, at least one for each thread if possible."""
         tiles = len(self.first_target) - 1
         each = min(self.samples, max(1, -(-samples * tiles // threads)))
         rows = [(tile, n, min(n + each, samples)) for tile in range(tiles) for n in range(0, samples, each)]
@@ -77,7 +77,7 @@ class Tiles:
 
     @cached_property
     def _largest(self) -> tuple[int, int, int]:
-        """Targets, sources and events of the largest tile, for one step of a sample."""
+        """The most targets, sources and events of any tile, for one step of a sample."""
         sources = [int(np.diff(parts[3]).max()) for parts in self.of_projection]
         events = [n * c for n, c in zip(sources, self.inputs, strict=True)]
         return int(np.diff(self.first_target).max()), max(sources, default=0), max(events, default=0)
@@ -99,7 +99,7 @@ def _connected(blocks: list[Blocks], positions: int) -> np.ndarray:
 
 
 def _cuts(sizes: np.ndarray, limit: int) -> np.ndarray:
-    """Return where tiles begin: whole parts of these sizes, as many as fit; a part beyond the limit is cut."""
+    """Return where tiles begin: each holds as many whole parts of these sizes as fit; a larger part is cut."""
     cuts, filled = [0], 0
     for size in sizes.tolist():
         if filled and filled + size > limit:

@@ -51,7 +51,7 @@ class LeafPlan:
             )
             for p in self.members
         }
-        for projection in self.projections:  # cached by the program, for all children that are forked from here
+        for projection in self.projections:  # cached in the program, for all children that are forked from here
             self.program.fan_outs(projection)
             self.program.fan_outs(projection, nonzero=True)
         # the kernels are planned and compiled here, once for all children
@@ -67,7 +67,7 @@ class LeafPlan:
 
 
 class LeafWorker:
-    """Computes a leaf's time steps, in the child. All state is 0 at the start of a sample."""
+    """Computes a leaf's time steps, in the child. All state starts anew in each sample."""
 
     def __init__(self, plan: LeafPlan):
         self.plan = plan
@@ -110,7 +110,7 @@ class LeafWorker:
                 self.plan.sends.pack(self.message, name, done.sent)
 
     def _arrives(self, projection: AnyProjection, index: int) -> Tensor | None:
-        if self.group.index < projection.logical_delay:  # what arrives is of the clip before
+        if self.group.index < projection.logical_delay:  # what arrives belongs to the previous sample
             return None
         sender = self.sender[projection.sources[index]]
         message = self.buffers[sender][-1 - projection.compensation_delays[index] - projection.logical_delay]

@@ -109,7 +109,7 @@ def _processes(
 def _layouts(
     program: Program, host_values: dict[str, np.ndarray], on_chip: dict[str, tuple[Population, ...]], slots: int
 ) -> dict[str, Layout]:
-    """Lay out each sender's messages: of a leaf, the populations that others read, or its first if none is read."""
+    """Lay out each sender's messages: for a leaf, the populations that others read, or its first if none is read."""
     read = {
         source
         for members in on_chip.values()
@@ -168,7 +168,7 @@ def _collect(
     results: dict[str, SharedResults],
     record: bool,
 ) -> None:
-    """Read counters, spike trains and outputs into the execution, the leaves' from shared memory."""
+    """Collect counters, spike trains and outputs in the execution, those of the leaves from shared memory."""
     for population in program.populations:
         name = population.name
         execution.counters[name] = results[name].counters() if name in results else host_counters[name]

@@ -17,7 +17,7 @@ from mksgn.deploy.errors import DeployError
 LAVA_VERSION = "0.10.0"
 NEWEST_PYTHON = (3, 13)  # the newest one whose multiprocessing the guard was tested with
 
-# By module: what stands in its source, exactly once, and what replaces it.
+# By module: text that occurs exactly once in its source, and its replacement.
 REPLACEMENTS = {
     # Since Python 3.11 a dataclass rejects a default that cannot be hashed, and three classes have a ByteEncoder as one.
     "lava.magma.compiler.var_model": {
@@ -46,7 +46,7 @@ def patch_lava(python: tuple[int, int] = sys.version_info[:2]) -> None:
         version = importlib.metadata.version("lava-nc")
     except importlib.metadata.PackageNotFoundError:
         if PathFinder.find_spec("lava") is None:
-            return  # the import of Lava, which follows, says so
+            return  # the import of Lava that follows says so
         version = "of an unknown version"
     if version != LAVA_VERSION:
         raise DeployError(

@@ -12,7 +12,7 @@ TAGS = {"fixed": "fixed_pt", "float": "floating_pt"}  # by a program's precision
 
 
 def process_model(process: type[AbstractProcess], precision: str, **ports: LavaPyType) -> Callable[[type], type]:
-    """Make a class the CPU model of a Process at a `precision`, its attribute, with the types of its ports by name."""
+    """Return a decorator that makes a class the CPU model of a Process at a `precision`, with port types by name."""
 
     def declare(model: type) -> type:
         for name, value in {"precision": precision, **ports}.items():
@@ -23,5 +23,5 @@ def process_model(process: type[AbstractProcess], precision: str, **ports: LavaP
 
 
 def process_name(name: str) -> str:
-    """A population's or projection's name as one that Lava accepts for a Process."""
+    """Turn a population's or projection's name into one that Lava accepts for a Process."""
     return name.replace(".", "_")

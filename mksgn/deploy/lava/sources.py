@@ -14,7 +14,7 @@ class Frames:
         self.rounds = -(-len(values) // layout.slots)
 
     def frame(self, step: int) -> np.ndarray:
-        """The message of a step, counted from 0; silence before, after and in slots without a sample."""
+        """Return the message of a step, counted from 0; silence before, after and in slots without a sample."""
         message = self.layout.silence()
         round_index, at = divmod(step, self.values.shape[1])
         if 0 <= round_index < self.rounds:

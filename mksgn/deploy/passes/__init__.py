@@ -19,5 +19,5 @@ pass                  establishes
 ``balance``           arrival delays equal logical delays: branches of different length meet in the same step
 ====================  =====================================================================================
 
-`schedule` is no pass: it computes the time steps at which a balanced program handles each sample.
+`schedule` is not a pass: it computes the time steps at which a balanced program handles each sample.
 """

@@ -1,7 +1,7 @@
 """Balance pass: delay shorter branches, so that spikes of the same step of a sample meet.
 
-Each synapse of the chip costs a time step. Without compensation a join of branches of different
-length silently mixes time steps: 175 wrong spikes of 647, and no error (LAVA.md).
+Each synapse on the chip costs a time step. Without compensation, a join of branches of different
+length silently mixes time steps: 175 of 647 spikes were wrong, and there was no error (LAVA.md).
 """
 
 from collections.abc import Callable
@@ -29,17 +29,17 @@ def balance(program: Program) -> Program:
 
 
 def chip_steps(projection: AnyProjection) -> int:
-    """Time steps from a source to the target on the chip, where a product's units are neurons that take one too."""
+    """Return the time steps from source to target on the chip, where a product's units are neurons and take one too."""
     return 1 + isinstance(projection, Product)
 
 
 def depths(
     program: Program, cost: Callable[[AnyProjection], int] = lambda projection: 1, *, fused_loops: bool = True
 ) -> dict[str, int]:
-    """Pipeline depth of each population: its longest path from the inputs, in time steps.
+    """Compute the pipeline depth of each population: its longest path from the inputs, in time steps.
 
     Args:
-        program: populations on the host have depth 0, as inputs have.
+        program: populations on the host have depth 0, like inputs.
         cost: time steps from a source of a projection to its target.
         fused_loops: compute a recurrent loop within the time step, so that its members share a
             depth. Otherwise its synapses cost time steps like all others.
@@ -68,7 +68,7 @@ def depths(
 
 
 def _unfed(program: Program, depth: dict[str, int], edges: list[tuple[AnyProjection, str, int]]) -> dict[str, int]:
-    """Depths of populations that nothing feeds: just before what they drive, whose depth asks for no delay then."""
+    """Return depths of populations that nothing feeds: just before their first target, which then needs no delay."""
     fed = {q.target for q in program.projections}
     unfed = {p.name for p in program.populations if p.kind != "input" and p.name not in fed}
     latest: dict[str, list[int]] = {name: [] for name in unfed}

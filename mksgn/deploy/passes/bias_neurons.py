@@ -16,12 +16,12 @@ def bias_neurons(taken: Container[str], population: Population, bias: np.ndarray
 
     Args:
         taken: names that the new population must not have.
-        population: of which they drive the current.
+        population: the one whose current they drive.
         bias: even integers, in weight units; broadcasts against the population's shape.
 
     Returns:
         A population "NAME.bias", with as many neurons for each row of the last axis as the largest
-        bias has weights of 8 bits in it.
+        bias needs weights of 8 bits.
     """
     full = np.broadcast_to(bias, population.shape)
     neurons = max(1, math.ceil(np.abs(full).max() / WEIGHT_LIMIT))

@@ -45,12 +45,12 @@ def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
 
     Raises:
         RangeError: A number that does not fit Loihi's widths.
-        DeployError: A number that is no integer of its unit, or what Loihi's neuron cannot do.
+        DeployError: A number that is no integer multiple of its unit, or what Loihi's neuron cannot do.
     """
     units = {name: 2.0 ** int(scale["exponent"]) for name, scale in quantization["populations"].items()}
     populations: list[Population] = []
     projections: list[AnyProjection] = []
-    drivers: list[Population] = []  # of synaptic currents, by a bias
+    drivers: list[Population] = []  # the neurons of biases into synaptic currents
     shapes = {p.name: p.shape for p in program.populations}
     for population in program.populations:
         incoming = program.into(population.name)
@@ -78,7 +78,7 @@ def fixed_point(program: Program, quantization: dict[str, Any]) -> Program:
         projections += integers
         populations.append(_with_worst_sum(shapes, _integer_population(population, unit), integers))
     first = next((i for i, p in enumerate(populations) if p.kind != "input"), 0)
-    ordered = (*populations[:first], *drivers, *populations[first:])  # not among the members of a loop
+    ordered = (*populations[:first], *drivers, *populations[first:])  # not between the members of a loop
     return replace(program, precision="fixed", populations=ordered, projections=tuple(projections))
 
 
@@ -186,7 +186,7 @@ def _sub_units(name: str, what: str, x: np.ndarray | None, unit: float) -> np.nd
 
 
 def _threshold(population: Population, neuron: FloatNeuron, unit: float) -> np.ndarray:
-    """The chip's threshold, at most half a sub-unit below the file's (mksgn/export/loihi)."""
+    """Return the chip's threshold, at most half a sub-unit below the file's (mksgn/export/loihi)."""
     assert neuron.threshold is not None
     units = neuron.threshold.astype(np.float64) / unit
     threshold = np.rint(units - HALF_STEP)
@@ -195,7 +195,7 @@ def _threshold(population: Population, neuron: FloatNeuron, unit: float) -> np.n
             f"{population.name}: threshold ({threshold.min():.0f} … {threshold.max():.0f}) leaves 0 … "
             f"{THRESHOLD_LIMIT} of vth's 17 bits; quantise with fewer bits"
         )
-    rounding = FLOAT_STEP * threshold  # by float32, where the gain is no power of two
+    rounding = FLOAT_STEP * threshold  # by float32, where the gain is not a power of two
     above = units - threshold
     if np.any(above < -rounding) or np.any(above > HALF_STEP + rounding):
         raise DeployError(
@@ -208,7 +208,7 @@ def _threshold(population: Population, neuron: FloatNeuron, unit: float) -> np.n
 def _with_worst_sum(
     shapes: Mapping[str, ops.Shape], population: Population, projections: list[AnyProjection]
 ) -> Population:
-    """Check that sums stay within what float32 adds exactly, and within Loihi's membrane before a threshold."""
+    """Check that sums stay within what float32 adds exactly and, before a threshold, within Loihi's membrane."""
     total = 0.0
     for projection in projections:
         if isinstance(projection, Product):
@@ -230,7 +230,7 @@ def _with_worst_sum(
 
 
 def _near_integers(what: str, x: np.ndarray, *, even: bool = False) -> np.ndarray:
-    """Return the integers that float32 has rounded in the file; of any size."""
+    """Return the integers, of any size, that float32 has rounded in the file."""
     rounded = np.rint(x)
     near = _integers(what, np.where(np.abs(x - rounded) <= FLOAT_STEP * np.abs(x), rounded, x))
     if even and np.any(near % 2):

@@ -1,10 +1,10 @@
 """Graph-branches pass: merge branches of stock primitives into graph convolutions with a weight
 block per edge.
 
-NIR has no graph convolution, so files spell it as branches: Linear nodes on the joints' axis around
-a convolution that mixes the channels. mksgn/export/lowering/portable writes one branch per target
-joint; NIR.md has the form with one per subset. Executed as written, they would multiply each weight
-by zeros, count synapses that no chip has, and have no integer form.
+NIR has no graph convolution, so files express it as branches: Linear nodes on the joints' axis
+around a convolution that mixes the channels. mksgn/export/lowering/portable writes one branch per
+target joint; NIR.md has the form with one per subset. Executed as written, they would multiply each
+weight by zeros, count synapses that no chip has, and have no integer form.
 """
 
 import itertools
@@ -20,7 +20,7 @@ Pair = tuple[str, str, int, int]  # source, target, compensation delay, logical 
 
 
 def merge_graph_branches(program: Program) -> Program:
-    """Give each pair of populations that branches connect one GraphConv with the same currents."""
+    """Replace the branches between each pair of populations with one GraphConv that has the same currents."""
     branches: dict[Pair, list[tuple[Projection, ops.GraphConv]]] = defaultdict(list)
     kept: list[AnyProjection | Pair] = []  # a pair stands where its merged projection belongs
     for projection in program.projections:

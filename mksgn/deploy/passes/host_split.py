@@ -1,8 +1,8 @@
 """Host-split pass: keep on the host what lies before the first spikes of an analog input.
 
 It is computed once for all backends, in multiply-accumulates. A block-diagonal convolution, as the
-unshared branches of SSC are stored, becomes the equivalent grouped convolution there: the host need
-not multiply by the zeros outside the blocks.
+unshared branches of SSC are stored, becomes the equivalent grouped convolution there, so that the
+host does not multiply by the zeros outside the blocks.
 """
 
 import math
@@ -15,9 +15,9 @@ from mksgn.deploy.program.program import AnyProjection, Population, Program, Pro
 
 
 def host_split(program: Program, *, empty_chip: bool = True) -> Program:
-    """Move analog inputs to the host, with each group that is fed by currents of the host alone.
+    """Move analog inputs to the host, with each group that is fed only by currents from the host.
 
-    Without `empty_chip`, a program of which nothing would be left on the chip stays as it is.
+    Without `empty_chip`, a program that would leave nothing on the chip stays as it is.
     """
     changed: dict[str, Population] = {}
     for population in program.inputs:
@@ -45,8 +45,8 @@ def _grouped(projection: AnyProjection) -> AnyProjection:
 
 
 def in_groups(conv: ops.Conv) -> ops.Conv:
-    """Return the convolution in as many groups as its zeros allow; itself where they allow no more
-    than it has.
+    """Return the convolution in as many groups as its zeros allow; itself if they allow no more than
+    it has.
     """
     if conv.groups != 1:
         return conv

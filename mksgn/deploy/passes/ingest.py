@@ -23,7 +23,7 @@ from mksgn.export.graph.standard import standard_form
 def ingest(
     graph: nir.NIRGraph, *, dt: float = 1e-4, if_dt: float | None = None, analog: tuple[str, ...] = ()
 ) -> Program:
-    """Read any graph of NIR's primitives and our two.
+    """Read any graph that consists of NIR's primitives and our two.
 
     Linear nodes and delays between two populations become projections, one for each linear path; their
     biases become the population's.
@@ -31,7 +31,7 @@ def ingest(
     Args:
         graph: A NIR graph, nested or flat.
         dt: Time step in seconds, where the file names none.
-        if_dt: What IF and I integrate with in place of it, seconds.
+        if_dt: Time step of IF and I in place of `dt`, seconds.
         analog: Inputs that are currents. All others are spikes, unless their metadata says otherwise.
 
     Raises:
@@ -99,13 +99,13 @@ class _Ingest:
         )
 
     def shape(self, name: str) -> Shape:
-        """The output shape of a node that is not linear."""
+        """Return the output shape of a node that is not linear."""
         if isinstance(self.graph.nodes[name], SpikingSelfAttention):
             self.attended(name)
         return source_shape(self.graph, name)
 
     def population(self, name: str) -> str:
-        """The population whose output is the node's."""
+        """Return the population whose output is the node's."""
         return f"{name}.z" if isinstance(self.graph.nodes[name], SpikingSelfAttention) else name
 
     def neurons(self, name: str, node: nir.NIRNode) -> None:
@@ -150,7 +150,7 @@ class _Ingest:
         width = channels // heads
         gains = [np.asarray(g, dtype=np.float64) for g in (node.gain_m, node.gain_z)]
         thresholds = [np.asarray(t, dtype=np.float64) / rate for t in (node.threshold_m, node.threshold_z)]
-        if any(np.ptp(g) for g in gains):  # a population has one weight, and a head's gain goes into its threshold
+        if any(np.ptp(g) for g in gains):  # a population has one weight: each head's gain goes into its threshold
             thresholds = [t / g for t, g in zip(thresholds, gains, strict=True)]
             gains = [np.ones(heads), np.ones(heads)]
         zero = np.zeros((1, 1, 1), dtype=np.float32)
@@ -166,7 +166,7 @@ class _Ingest:
         ]
 
     def output(self, name: str) -> None:
-        """Add an Output: of a population as it is, or of a new one without threshold, into which synapses lead."""
+        """Add an Output of an existing population, or of a new one without threshold, into which synapses lead."""
         signal = self.signals.into(name)
         shape = tuple(int(n) for n in self.graph.nodes[name].output_type["output"])
         if signal.shape != shape and not any(path.nodes for path in signal.paths):
@@ -182,7 +182,7 @@ class _Ingest:
         if self.readouts.get(readout) == paths:  # another Output has it already
             self.outputs.append(Output(name, readout))
             return
-        if readout in self.populations:  # but other paths lead into that one
+        if readout in self.populations:  # the name is taken by one with other paths
             readout = name
         self.readouts[readout] = paths
         self.project(readout, signal, shape, suffix="_synapses")
@@ -191,7 +191,7 @@ class _Ingest:
         self.outputs.append(Output(name, readout))
 
     def weighted(self, output: str) -> str:
-        """The last weighted node before an Output, after which its read-out is named, as in the file's quantisation."""
+        """Return the last weighted node before an Output; it names the read-out, as in the file's quantisation."""
         name = output
         while len(self.signals.sources[name]) == 1:
             name = self.signals.sources[name][0]

@@ -38,7 +38,7 @@ class OperatorPath(LinearPath):
 
 @dataclass(frozen=True)
 class Signal:
-    """What a node puts out, or gets: `biases` maps first time steps to arrays of `shape`."""
+    """What a node sends or receives; `biases` maps first time steps to arrays of `shape`."""
 
     shape: Shape
     paths: tuple[OperatorPath, ...] = ()
@@ -66,17 +66,17 @@ class Signal:
 
 
 def _apply(operators: ops.Operators, bias: np.ndarray, shape: Shape) -> np.ndarray:
-    # no operator has an offset of its own: what is 0 before it is 0 after it
+    # operators have no offset of their own: 0 stays 0
     if not bias.any():
         return np.zeros(shape, dtype=np.float32)
     return ops.apply(operators, torch.from_numpy(bias[None])).numpy()[0]
 
 
 class Signals(LinearPaths):
-    """The signal that each node of a flat graph puts out; `into` gives the one that it gets."""
+    """The signal that each node of a flat graph sends; `into` gives the one that it receives."""
 
     def __init__(self, graph: nir.NIRGraph, order: list[str], dt: float, shape_of: Callable[[str], Shape]) -> None:
-        """`shape_of` gives the output shape of nodes that are not linear, `order` is that of evaluation."""
+        """`shape_of` gives the output shape of nodes that are not linear; `order` is the order of evaluation."""
         super().__init__(graph, set(map(tuple, graph.edges)), order)
         self.dt, self.shape_of = dt, shape_of
 
@@ -149,7 +149,7 @@ def _pool(node: nir.SumPool2d | nir.AvgPool2d) -> ops.SumPool:
 def _padding(
     name: str, node: nir.NIRNode, stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Zeros on both sides of each axis, and more at its end."""
+    """Return the zeros on both sides of each axis, and the additional ones at its end."""
     kernel = node.weight.shape[2:]
     none = (0,) * len(kernel)
     if not isinstance(node.padding, str):

@@ -2,7 +2,7 @@
 
 In NIR a loop takes one time step; on the chip every synapse takes one. The group therefore computes
 its populations in the order of evaluation within a time step, and an edge that closes the loop
-delivers what was sent in the step before.
+delivers what was sent in the previous step.
 """
 
 from dataclasses import replace

@@ -34,7 +34,7 @@ def convert(name: str, node: nir.NIRNode, dt: float, if_dt: float | None, bias: 
         name: The node's name, for errors.
         node: Any of kinds.NEURONS.
         dt: Time step, seconds.
-        if_dt: What IF and I integrate with in place of `dt`, seconds.
+        if_dt: Time step of IF and I in place of `dt`, seconds.
         bias: What the linear nodes before it add at every step.
 
     Raises:
@@ -86,7 +86,7 @@ def _check_decay(name: str, parameter: str, decay: PerNeuron) -> None:
 
 
 def compact(x: Array) -> Array:
-    """Convert to float32, and reduce each axis along which nothing changes to length 1."""
+    """Convert to float32, and reduce to length 1 each axis along which nothing changes."""
     x = np.asarray(x, dtype=np.float32)
     for axis in range(x.ndim):
         first = np.take(x, [0], axis=axis)

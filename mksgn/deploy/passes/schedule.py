@@ -30,7 +30,7 @@ class Window:
         return self.offset <= step < self.end
 
     def starts_sample(self, step: int) -> bool:
-        """Whether state and synapse buffers are cleared before this step."""
+        """Return whether state and synapse buffers are cleared before this step."""
         return (step - self.offset) % self.period == 0
 
 

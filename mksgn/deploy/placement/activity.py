@@ -1,4 +1,4 @@
-"""Which neurons of a run are updated at which step: what a placement's counts share, whatever its cores."""
+"""Which neurons of a run are updated at which step: the part of a placement's counts that is the same for any cores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mksgn.deploy.program.program import AnyProjection, Population, Product, Pro
 
 
 class Activity:
-    """Spikes of a run and what follows from them without a placement.
+    """Spikes of a run, and what follows from them without a placement.
 
     Args:
         program: the compiled network.
@@ -29,7 +29,7 @@ class Activity:
     def updated(self) -> dict[str, np.ndarray]:
         """Whether each neuron on the chip received a spike, has a bias, or fired: (samples, steps, *shape) bool.
 
-        A neuron that only decays is not among them. Graded values arrive at every step.
+        A neuron that only decays does not count. Graded values arrive at every step.
         """
         return {
             p.name: self._updated(p) for p in self.program.populations if p.location == "chip" and p.kind != "input"
@@ -48,7 +48,7 @@ class Activity:
         return updated
 
     def _received(self, projection: AnyProjection, sample: int) -> np.ndarray:
-        """Whether each neuron of the target receives a spike, over any synapse: (steps, *shape) bool."""
+        """Return whether each neuron of the target receives a spike, over any synapse: (steps, *shape) bool."""
         arrays = [self.arrived(projection, i, sample) for i in range(len(projection.sources))]
         inputs = tuple(torch.from_numpy(x.astype(np.float32)) for x in arrays)
         with torch.no_grad():
@@ -57,7 +57,7 @@ class Activity:
             return np.asarray(ops.apply(ops.with_weights(projection.operators, np.ones_like), inputs[0]) > 0)
 
     def arrived(self, projection: AnyProjection, index: int, sample: int) -> np.ndarray:
-        """Spikes of one source at the steps at which the target sees them: (steps, *shape) bool."""
+        """Return the spikes of one source at the steps at which the target sees them: (steps, *shape) bool."""
         sent = self.spikes[projection.sources[index]][sample]
         delay = self.program.arrival_delay(projection, index)
         if not delay:
@@ -68,7 +68,7 @@ class Activity:
 
 
 def _has_bias(population: Population) -> np.ndarray:
-    """Whether a neuron has a bias; broadcasts against the shape."""
+    """Return whether a neuron has a bias; broadcasts against the shape."""
     if population.neuron is None:
         return np.asarray(population.bias is not None)
     late = any(np.any(bias) for _, bias in population.late_biases)

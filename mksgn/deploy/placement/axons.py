@@ -1,8 +1,8 @@
 """Axon counts of a cut: the distinct neurons that reach a core, and the cores that a neuron reaches.
 
 Each is the size of a union of sets, one set for each projection between the same two groups. Every
-set is a product over axes, so that inclusion and exclusion on the axes' matrices gives the size
-exactly, without a list of neurons.
+set is a product over axes, so that inclusion-exclusion on the axes' matrices gives the size exactly,
+without a list of neurons.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 
 from mksgn.deploy.placement.connectivity import Factor, Link
 
-MOST_LINKS = 5  # 2^n - 1 intersections; more links than that get the sum of their sizes, an upper bound
+MOST_LINKS = 5  # 2^n - 1 intersections; for more links, the sum of their sizes is used, an upper bound
 LETTERS = "abcdefgh"
 
 Bounds = tuple[np.ndarray, ...]  # per axis: where each part starts, and the axis's length
@@ -51,12 +51,12 @@ def _contains(large: Link, small: Link) -> bool:
 def union(links: Sequence[Link], side: Side, shape: tuple[int, ...]) -> np.ndarray:
     """Count the places of the other side that at least one link connects to each place of `side`.
 
-    With S_l(i) for the places that link l connects to place i, inclusion and exclusion gives
+    With S_l(i) for the places that link l connects to place i, inclusion-exclusion gives
 
         |S_1(i) ∪ … ∪ S_n(i)| = Σ over non-empty K ⊆ {1 … n} of (-1)^(|K| + 1) |∩_{l ∈ K} S_l(i)|
 
-    and `_intersection` each term. Beyond MOST_LINKS links the result is Σ_l |S_l(i)|, an upper
-    bound.
+    where `_intersection` computes each term. Beyond MOST_LINKS links the result is Σ_l |S_l(i)|, an
+    upper bound.
 
     Two links between 2 x 2 neurons, "along the row" and "along the column", reach two neurons each
     and share one:
@@ -151,22 +151,22 @@ def _along(vector: np.ndarray, axis: int | None, axes: int) -> np.ndarray:
 
 
 def fullest(link: Link, choices: Choices) -> np.ndarray:
-    """The distinct source neurons of the fullest tile, for every choice of bounds."""
+    """Count the distinct source neurons of the fullest tile, for every choice of bounds."""
     return _over_choices(link, choices, lambda matrix: int(matrix.sum(1).max()))
 
 
 def reached(link: Link, choices: Choices) -> np.ndarray:
-    """The pairs of a source neuron and a tile that it reaches, for every choice of bounds."""
+    """Count the pairs of a source neuron and a tile that it reaches, for every choice of bounds."""
     return _over_choices(link, choices, lambda matrix: int(matrix.sum()))
 
 
 def most_reached(link: Link, choices: Choices) -> np.ndarray:
-    """The tiles of the source neuron that reaches most, for every choice of bounds."""
+    """Count the tiles that the source neuron with the most tiles reaches, for every choice of bounds."""
     return _over_choices(link, choices, lambda matrix: int(matrix.sum(0).max()))
 
 
 def _over_choices(link: Link, choices: Choices, measure: Callable[[np.ndarray], int]) -> np.ndarray:
-    """Multiply a measure of the factors, as all three are products over axes: int64, (choices per axis …)."""
+    """Multiply a measure over the factors, as all three counts are products over axes: int64, (choices per axis …)."""
     total = np.ones((1,) * len(choices), dtype=np.int64)
     for factor in link:
         if factor.target is None:

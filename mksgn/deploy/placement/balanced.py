@@ -1,8 +1,8 @@
-"""Placement that balances: no more chips than the compact one, and a busiest core that does less.
+"""Balanced placement: no more chips than the compact one, and less work on the busiest core.
 
-A time step lasts as long as its busiest core works. The compact placement needs the fewest cores. Here
-the cores that its chips have left are put to use: no tile may work longer than a bound, and the
-smallest bound whose tiles still fit those chips is searched for.
+A time step lasts as long as its busiest core works. The compact placement needs the fewest cores. This
+one also uses the cores that are left on the same chips: no tile may work longer than a bound, and a
+search finds the smallest bound whose tiles still fit those chips.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mksgn.deploy.placement.work import Work
 from mksgn.deploy.program.program import Program
 
 ROUNDS = 8  # of the search: the bound is then known to 1.5 % of the largest work, if that is at most four times as much
-LEAST = 1e-3  # of the largest work: where the search begins
+LEAST = 1e-3  # lower end of the search, as a fraction of the largest work
 
 
 def balanced(
@@ -35,10 +35,10 @@ def balanced(
     Args:
         program: the compiled network.
         chip: whose cores it is placed on.
-        work: latencies and firing rates; its bound is what is searched for.
-        time: of a placement's time step, where the network has run; None: what its busiest core is
-            expected to work. The compact placement is returned where the one found is not shorter.
-        compact: the compact placement, where it is known already.
+        work: latencies and firing rates; the search determines its bound.
+        time: measures a placement's time step, if the network has run; None: the expected work of its
+            busiest core. The compact placement is returned unless the one found has a shorter step.
+        compact: the compact placement, if it is already known.
     """
     compact = place(program, chip) if compact is None else compact
     on_chip = groups(program)
@@ -57,7 +57,7 @@ def balanced(
 
 
 def expected_work(placement: Placement, on_chip: list[Group], work: Work) -> float:
-    """Estimate in ns what the busiest core works per step, from what each core holds and the mean rate of its inputs."""
+    """Estimate the busiest core's work per step in ns, from what each core holds and the mean rate of its inputs."""
     latency, largest = work.latency, 0.0
     for group, placed in zip(on_chip, placement.populations, strict=True):
         neurons, bits, inputs, outputs = placed.usage.T

@@ -32,7 +32,7 @@ REMEDIES = {
 def check(placed: Placement | Program, chip: Chip) -> list[str]:
     """List all violations of the chip's limits.
 
-    A float program has no integers, so that only neurons, synapses, axons, delays and spikes are
+    A float program has no integers, so only neurons, synapses, axons, delays and spikes are
     checked.
     """
     placement = _on_chip(placed, chip)
@@ -49,7 +49,7 @@ def check(placed: Placement | Program, chip: Chip) -> list[str]:
 def limits(placed: Placement | Program, chip: Chip) -> list[tuple[str, int, int | None]]:
     """List the limits of cores, then every other one that has not been published: name, largest value, limit.
 
-    What a record states, and `mksgn.common.limits.Fit` judges.
+    A record states them, and `mksgn.common.limits.Fit` judges them.
     """
     placement = _on_chip(placed, chip)
     unpublished: dict[str, int] = {}
@@ -124,7 +124,7 @@ def _computes_units(chip: Chip) -> bool:
 
 
 def _has_current(neuron: Neuron) -> bool:
-    """Whether a neuron's current keeps something for the next step."""
+    """Return whether a neuron's current keeps something for the next step."""
     return (neuron.du if isinstance(neuron, FixedNeuron) else neuron.current_decay) is not None
 
 
@@ -135,7 +135,7 @@ def _on_chip(placed: Placement | Program, chip: Chip) -> Placement:
 
 
 def _cores_reached(placement: Placement) -> list[str]:
-    """List the populations with a neuron that reaches more cores than the chip lets it."""
+    """List the populations with a neuron that reaches more cores than the chip allows."""
     limit = placement.chip.cores_per_neuron
     if limit is None:
         return []
@@ -145,7 +145,7 @@ def _cores_reached(placement: Placement) -> list[str]:
 
 
 def kinds_of_neuron(program: Program, chip: Chip) -> list[str]:
-    """List the populations whose reset or current is no part of the chip's fixed neurons."""
+    """List the populations whose reset or current the chip's fixed neurons do not have."""
     if chip.neurons == "microcode":
         return []
     violations = []

@@ -125,11 +125,11 @@ class ChipsFile(StrictModel):
     chips: list[ChipEntry]
 
 
-NOT_LIMITED = ("cores_per_neuron", "weights_per_neuron")  # where they are left out
+NOT_LIMITED = ("cores_per_neuron", "weights_per_neuron")  # when left out
 
 
 def markdown(chips: Sequence[ChipEntry]) -> str:
-    """The table of docs/ENERGY.md: every number with the grade of its evidence, and its source as a footnote."""
+    """Return the table of docs/ENERGY.md: every number with its grade of evidence, and its source as a footnote."""
     sources: dict[str, int] = {}
 
     def cell(name: str, stated: Stated | None) -> str:

@@ -47,7 +47,7 @@ class Chip:
     neurons: Literal["fixed", "microcode"] = "fixed"
     weight_step: int = 2  # of both signs: even integers from -254 to 254
     bits_per_synapse: int = loihi.WEIGHT_BITS
-    cores_per_neuron: int | None = None  # None: no such limit, as weights_per_neuron
+    cores_per_neuron: int | None = None  # None: no such limit; likewise weights_per_neuron
     weights_per_neuron: int | None = None
     resets: tuple[str, ...] = ("zero",)
     synaptic_current: bool = True
@@ -56,7 +56,7 @@ class Chip:
 
     @classmethod
     def of(cls, entry: ChipEntry) -> Chip:
-        """The chip of a file's entry."""
+        """Make the chip of a file's entry."""
         limits: dict[str, Stated | None] = dict(entry.limits)
         values = {name: None if limit is None else limit.value for name, limit in limits.items()}
         defaults = {"weight_step": 1, "bits_per_synapse": loihi.WEIGHT_BITS}
@@ -85,7 +85,7 @@ class Chip:
         return np.array([np.inf if limit is None else limit for limit in self.core_limits])
 
     def statement(self, limit: str) -> Stated | None:
-        """Who states a limit, by its name in Placement.limits; None: nobody, or nobody with a source."""
+        """Return who states a limit, by its name in Placement.limits; None: nobody, or nobody with a source."""
         return self.stated.get("cores_per_neuron" if limit == CORES_REACHED else limit.replace(" ", "_"))
 
     @property
@@ -115,7 +115,7 @@ def known_chips(extra_files: Iterable[Path | str] = ()) -> list[Chip]:
 
 
 def entries(extra_files: Iterable[Path | str] = ()) -> list[ChipEntry]:
-    """The same as the files state them, with the evidence of every number."""
+    """Load the same chips as the files state them, with the evidence for every number."""
     paths = (CHIPS_FILE, *map(Path, extra_files))
     return unique(((path, entry) for path in paths for entry in read_yaml(path, ChipsFile).chips), "a chip")
 

@@ -31,9 +31,9 @@ class Factor:
 # Two neurons are connected where every factor is 1; each axis of target and source is in exactly
 # one factor.
 Link = tuple[Factor, ...]
-MOST_OWN = 1024  # places of an axis that are connected each with its own, from where on synapses are counted instead
-# A source axis, and which of its places (second axis) each place of the result sees; None: each its own. A matrix of
-# 80,000 places would take 6 GB.
+MOST_OWN = 1024  # most places of an axis connected one to one; beyond that, synapses are counted instead
+# A source axis, and which of its places (second axis) each place of the result sees; None: each its own, without a
+# matrix, which for 80,000 places would take 6 GB.
 AxisMap = tuple[int, np.ndarray | None]
 
 
@@ -108,10 +108,10 @@ def _edge(program: Program, projection: Projection) -> Edge:
 
 
 def link(operators: ops.Operators, shape: Shape) -> Link | None:
-    """Find the connectivity pattern of a chain of operators on (*shape); None where it is no product over the axes.
+    """Find the connectivity pattern of a chain of operators on (*shape); None if it is no product over the axes.
 
-    A mask's holes are ignored, so that a link with a mask is an upper bound. Nor is it one where more than MOST_OWN
-    places of an axis are connected each with its own: their matrix would grow with the square of the neurons.
+    A mask's zeros are ignored, so that a link with a mask is an upper bound. The result is also None where more than
+    MOST_OWN places of an axis are connected one to one: their matrix would grow with the square of the neurons.
     """
     # Per axis of the operators' result so far: the source axes that Flatten has merged into it.
     lengths = shape
@@ -143,7 +143,7 @@ def link(operators: ops.Operators, shape: Shape) -> Link | None:
 
 
 def _factors(axes: list[list[AxisMap]], summed: list[tuple[int, np.ndarray]], lengths: Shape) -> Link | None:
-    """One factor per source axis; None where an axis merges several longer than 1, which a cut does not separate."""
+    """Return a factor per source axis; None if an axis merges several longer than 1, which a cut does not separate."""
     factors = [Factor(None, source, matrix) for source, matrix in summed]
     for axis, maybe in enumerate(axes):
         if any(m is None and lengths[source] > MOST_OWN for source, m in maybe):
@@ -163,7 +163,7 @@ def _then(second: np.ndarray, first: np.ndarray | None) -> np.ndarray:
 
 
 def _patterns(operator: ops.Operator, shape: Shape) -> dict[int, np.ndarray]:
-    """Which places before the operator each place after it sees, by axis that changes: bool, (after, before)."""
+    """Return which places before the operator each place after it sees, by changed axis: bool, (after, before)."""
     last = len(shape) - 1
     if isinstance(operator, ops.Conv):
         outputs, inputs = operator.weight.shape[0] // operator.groups, operator.weight.shape[1]
@@ -190,7 +190,7 @@ def _patterns(operator: ops.Operator, shape: Shape) -> dict[int, np.ndarray]:
 
 
 def _taps(length: int, kernel: int, stride: int, padding: int, dilation: int, extra: int = 0) -> np.ndarray:
-    """Which places each window sees: bool, (windows, length). `extra` zeros follow the padding at the end."""
+    """Return which places each window sees: bool, (windows, length). `extra` zeros follow the padding at the end."""
     windows = (length + 2 * padding + extra - dilation * (kernel - 1) - 1) // stride + 1
     seen = np.zeros((windows, length), dtype=bool)
     for window in range(windows):
@@ -207,7 +207,7 @@ def _units(program: Program, product: Product, population: Population) -> Group:
     frame, joint = np.eye(frames, dtype=bool), np.eye(joints, dtype=bool)
 
     def from_qkv(part: int, axis: int) -> Edge:
-        """The edge from q, k or v (part 0, 1 or 2), whose joint is the unit's query (axis 2) or key (axis 3)."""
+        """Make the edge from q, k or v (part 0, 1 or 2), whose joint is the unit's query (axis 2) or key (axis 3)."""
         third = np.concatenate([same if i == part else none for i in range(3)], axis=1)
         other = np.ones((joints, 1), dtype=bool)  # any other joint
         link = (Factor(0, 0, third), Factor(1, 1, frame), Factor(axis, 2, joint), Factor(5 - axis, None, other))
@@ -224,7 +224,7 @@ def _units(program: Program, product: Product, population: Population) -> Group:
 
 
 def _from_units(units: Group, product: Product, population: Population) -> Edge:
-    """The edge from a product's units: each unit has one synapse, to the neuron that sums it."""
+    """Make the edge from a product's units: each unit has one synapse, to the neuron that sums it."""
     channels, frames, joints, _ = units.shape
     frame, joint = np.eye(frames, dtype=bool), np.eye(joints, dtype=bool)
     if product.part == "m":  # summed over the channels of a head
@@ -240,7 +240,7 @@ def _from_units(units: Group, product: Product, population: Population) -> Edge:
 
 
 def _heads(channels: int, heads: int) -> np.ndarray:
-    """Which head a channel belongs to: bool, (channels, heads)."""
+    """Return which head a channel belongs to: bool, (channels, heads)."""
     return np.repeat(np.eye(heads, dtype=bool), channels // heads, axis=0)
 
 

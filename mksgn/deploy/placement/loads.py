@@ -1,14 +1,14 @@
 """What each core does at each time step: messages, synaptic operations, neuron accesses, updates and spikes.
 
 A time step of the chip lasts as long as its busiest core works, which neither sums over the network
-nor means over the steps tell. So the spikes of a run are counted by core and step.
+nor means over the steps show. So the spikes of a run are counted by core and step.
 
-Steps are the chip's: a population at a depth of d handles step t of a sample at step d + t. A spike
-costs its messages, and the synaptic operations that they cause, in the step in which it is fired: a
-synaptic delay holds back what it adds to the membrane. Product units are neurons with a step of
-their own; a coincidence is a spike of theirs, with one synaptic operation at the neuron that sums
-them. A spike that a logical delay carries beyond the sample's end is a message, but no synaptic
-operation, as in event_counts. Graded values are no spikes and not counted.
+Steps are the chip's: a population at depth d handles step t of a sample at step d + t. The messages
+of a spike, and the synaptic operations that they cause, are counted in the step in which it is fired:
+a synaptic delay holds back only what the spike adds to the membrane. Product units are neurons with a
+step of their own; a coincidence is a spike of a unit, with one synaptic operation at the neuron that
+sums the units. A spike that a logical delay carries beyond the sample's end is a message but not a
+synaptic operation, as in event_counts. Graded values are not spikes and are not counted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mksgn.deploy.placement.tile_synapses import Reach, TileSynapses, reached_ti
 from mksgn.deploy.placement.tiles import tile_of, tile_sums
 from mksgn.deploy.program.program import Population, Product
 
-# what is counted of a core; its synaptic operations by kind
+# what is counted for a core; its synaptic operations by kind of synapse
 EVENTS = ("messages_in", "dense", "sparse", "convolution", "accesses", "updates", "spikes", "messages_out")
 COLUMN = {event: column for column, event in enumerate(EVENTS)}
 
@@ -49,12 +49,12 @@ class Messages:
 
 @dataclass(frozen=True, eq=False)
 class Loads:
-    """Counts by core and time step, of samples that are alone on the chip.
+    """Counts by core and time step, for samples that are each alone on the chip.
 
     Attributes:
         counts: (samples, steps, cores, EVENTS) int32, from the first step of a sample to the last step
             of its output. Every neuron is accessed at every step.
-        messages: the cores' messages by sender and receiver, where cores have coordinates; else empty.
+        messages: the cores' messages by sender and receiver, if cores have coordinates; else empty.
         steps: time steps S of a sample, fewer than those of `counts` by the latency.
     """
 
@@ -63,9 +63,9 @@ class Loads:
     steps: int
 
     def streaming(self) -> np.ndarray:
-        """Return (samples, S, cores, EVENTS): counts while samples follow each other, each like its neighbours.
+        """Return (samples, S, cores, EVENTS): counts if each sample streams between samples that are like it.
 
-        Step t is each step τ of the chip with τ mod S = t, once the pipeline is full.
+        Step t stands for each step τ of the chip with τ mod S = t, once the pipeline is full.
         """
         samples, length, *rest = self.counts.shape
         rounds = -(-length // self.steps)
@@ -101,12 +101,12 @@ def messages_over(
 def messages_between(
     sender: PopulationPlacement, receiver: PopulationPlacement, first: int, pairs: np.ndarray
 ) -> Messages:
-    """Name the cores of counts between tiles, (samples, steps, senders, receivers) int64."""
+    """Add the cores to counts between tiles, (samples, steps, senders, receivers) int64."""
     return Messages(sender.first_core, receiver.first_core, first, pairs, sender.units_of is not None)
 
 
 class _Counting:
-    """The counts while they are made."""
+    """The counts while they accumulate."""
 
     def __init__(self, placement: Placement, activity: Activity, *, by_pair: bool):
         self.program, self.activity, self.by_pair = placement.program, activity, by_pair
@@ -119,12 +119,12 @@ class _Counting:
         self.messages: list[Messages] = []
 
     def add(self, event: str, placed: PopulationPlacement, first: int, count: np.ndarray) -> None:
-        """Add counts (samples, steps, tiles) from a time step of the chip on."""
+        """Add counts (samples, steps, tiles), which begin at time step `first` of the chip."""
         cores = slice(placed.first_core, placed.first_core + placed.cores)
         self.counts[:, first : first + count.shape[1], cores, COLUMN[event]] += count.astype(np.int32)
 
     def sends(self, source: str) -> np.ndarray:
-        """Spikes of a population, (samples, steps, neurons) float32."""
+        """Return the spikes of a population, (samples, steps, neurons) float32."""
         return self.activity.spikes[source].reshape(self.samples, self.steps, -1).astype(np.float32)
 
     def synaptic_operations(self, synapses: TileSynapses) -> None:
@@ -174,10 +174,10 @@ class _Counting:
     def coincidences(
         self, product: Product, sample: int, units: PopulationPlacement, target: PopulationPlacement
     ) -> np.ndarray:
-        """Coincidences of one sample by the tiles of units and target, (steps, unit tiles, target tiles) int64.
+        """Count the coincidences of one sample by tile of units and target, (steps, unit tiles, target tiles) int64.
 
-        Both cut the same axes, the target some of them in fewer parts. A cell of their common
-        refinement lies in one tile of either.
+        Both cut the same axes, but the target cuts some of them into fewer parts. A cell of their
+        common refinement lies in one tile of each.
         """
         *first, stacked = [
             self.activity.arrived(product, index, sample).astype(np.int64) for index in range(len(product.sources))
@@ -209,7 +209,7 @@ class _Counting:
 
 
 def _tile_of_cell(cells: list[np.ndarray], bounds: tuple[np.ndarray, ...] | list[np.ndarray]) -> np.ndarray:
-    """The tile that each cell lies in, (cells per axis …) int64."""
+    """Return the tile that each cell lies in, (cells per axis …) int64."""
     tile = np.zeros((1,) * len(bounds), dtype=np.int64)
     for axis, (starts, edges) in enumerate(zip(cells, bounds, strict=True)):
         part = np.searchsorted(edges, starts[:-1], side="right") - 1

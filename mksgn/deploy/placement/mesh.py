@@ -1,9 +1,9 @@
 """Where a placement's cores lie on the chip's mesh, and the tiles that its messages cross.
 
-Cores fill the tiles one after the other, and tiles run along the mesh like a snake: down the first
-column, up the next. So populations that follow each other, which talk most, lie side by side. A
-message goes along its row first and then along its column. Where a network takes several chips, how
-these are joined is not known, and there are no coordinates.
+Cores fill the tiles one after the other, and tiles follow each other down the first column of the
+mesh, up the next, and so on. So successive populations, which exchange most messages, lie side by
+side. A message goes along its row first and then along its column. If a network takes several chips,
+it is not known how these are joined, and there are no coordinates.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Hop = Literal["within_tile", "east_west", "north_south"]
 
 @dataclass(frozen=True)
 class Hops:
-    """Messages between cores, those of the host left out, by what they cross; counts over all samples.
+    """Messages between cores, without those from the host, by what they cross; counts over all samples.
 
     Attributes:
         within_tile: messages between cores of one tile.
         east_west: tiles crossed along rows.
         north_south: tiles crossed along columns.
-        busiest_link: mean over the time steps of the most messages over any link of the mesh.
+        busiest_link: mean over the time steps of the messages on the mesh's busiest link.
     """
 
     within_tile: int
@@ -39,7 +39,7 @@ class Hops:
 
 
 def coordinates(placement: Placement) -> np.ndarray | None:
-    """Column and row of each core's tile, (cores, 2) int64; None without a mesh, or on several chips."""
+    """Return the column and row of each core's tile, (cores, 2) int64; None without a mesh, or on several chips."""
     mesh = placement.mesh
     if mesh is None:
         return None
@@ -54,7 +54,7 @@ def hops(placement: Placement, messages: tuple[Messages, ...], steps: int) -> Ho
     Args:
         placement: the network on a chip's cores.
         messages: of `loads.core_loads`.
-        steps: time steps S of a sample, which follow each other without a pause.
+        steps: time steps S of a sample; samples follow each other without a pause.
     """
     at, mesh = coordinates(placement), placement.mesh
     if at is None or mesh is None:
@@ -69,7 +69,7 @@ def hops(placement: Placement, messages: tuple[Messages, ...], steps: int) -> Ho
 
 
 def crossed(at: np.ndarray, messages: Iterable[Messages]) -> dict[Hop, int]:
-    """Count what messages between cores cross, with the cores' coordinates."""
+    """Count what messages between cores cross, given the cores' coordinates."""
     within = east_west = north_south = 0
     for message in messages:
         start, end = _ends(at, message)
@@ -82,7 +82,7 @@ def crossed(at: np.ndarray, messages: Iterable[Messages]) -> dict[Hop, int]:
 
 
 def _ends(at: np.ndarray, message: Messages) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of the senders and of the receivers."""
+    """Return the coordinates of the senders and of the receivers."""
     senders, receivers = message.count.shape[2:]
     return at[message.sender : message.sender + senders], at[message.receiver : message.receiver + receivers]
 
@@ -92,8 +92,8 @@ def hops_of_run(
 ) -> dict[Hop, int] | None:
     """Count what the messages of a whole run cross; None where the cores have no coordinates.
 
-    Spikes per neuron tell it exactly. Of product units only the sum is known: their messages cross
-    what those of the counted samples do, in proportion.
+    Spikes per neuron give it exactly. For product units only the sum is known: their messages are
+    taken to cross the same as in the counted samples, in proportion.
 
     Args:
         placement: the network on a chip's cores.
@@ -122,7 +122,7 @@ def hops_of_run(
 
 
 def _add_links(links: np.ndarray, message: Messages, start: np.ndarray, end: np.ndarray, steps: int) -> None:
-    """Add the links that messages use: along the sender's row, then along the receiver's column."""
+    """Add messages to the links that they use: along the sender's row, then along the receiver's column."""
     when = (message.first + np.arange(message.count.shape[1])) % steps
     for s, (column, row) in enumerate(start):
         for r, (to_column, to_row) in enumerate(end):

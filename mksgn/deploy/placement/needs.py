@@ -1,4 +1,4 @@
-"""What a program needs of a chip's numbers: the widths of weights and of neurons, delays, and messages."""
+"""What a program needs of a chip's ranges: the widths of weights and of neurons, delays, and messages."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def exceeds(name: str, quantity: str, value: int, limit: int, chip: Chip, remedy
 
 
 def needs(program: Program, chip: Chip) -> list[Need]:
-    """List what a program needs; a float program has no integers, so that only delays and messages are listed."""
+    """List what a program needs; a float program has no integers, so only delays and messages are listed."""
     found = [*_delays(program, chip), *_messages(program, chip)]
     if program.precision == "fixed":
         for population in program.populations:
@@ -77,7 +77,7 @@ def _neuron(population: Population, chip: Chip) -> Iterator[Need]:
 
 def _weights(program: Program, chip: Chip) -> Iterator[Need]:
     limit, step = chip.weight_limit, chip.weight_step
-    few = chip.weight_bits is not None and chip.weight_bits < loihi.WEIGHT_BITS  # no exponents are known of such a chip
+    few = chip.weight_bits is not None and chip.weight_bits < loihi.WEIGHT_BITS  # it is not known to have exponents
     remedy = f"export it again with --quantize {f'{chip.weight_bits} --no-weight-exponents' if few else 8}"
     for projection in program.projections:
         if program[projection.target].location == "host":
@@ -107,7 +107,7 @@ def _weight_arrays(projection: AnyProjection) -> Iterator[tuple[np.ndarray, int 
 
 
 def _different(weights: np.ndarray, axis: int | None) -> int:
-    """The most different weights other than 0 of any output channel; of a weight per source neuron, 1."""
+    """Return the largest number of distinct nonzero weights of any output channel; 1 for a weight per source neuron."""
     if axis is None or not weights.size:
         return int(bool(np.any(weights)))
     channels = np.moveaxis(weights, axis, 0)
@@ -123,7 +123,7 @@ def _delays(program: Program, chip: Chip) -> Iterator[Need]:
 
 
 def chip_delays(program: Program) -> dict[tuple[AnyProjection, str], int]:
-    """Find the synaptic delays by projection and source where product units are neurons that take a time step."""
+    """Find the synaptic delays by projection and source if product units are neurons that take a time step."""
     delays = {}
     for q in program.projections:
         if program[q.target].location != "chip":
@@ -136,7 +136,7 @@ def chip_delays(program: Program) -> dict[tuple[AnyProjection, str], int]:
 
 
 def graded_senders(program: Program) -> list[Population]:
-    """List the populations that send other values than spikes to the chip."""
+    """List the populations that send values other than spikes to the chip."""
     senders = {
         source
         for q in program.projections
@@ -148,7 +148,7 @@ def graded_senders(program: Program) -> list[Population]:
 
 
 def _messages(program: Program, chip: Chip) -> Iterator[Need]:
-    """What populations send to the chip other than spikes."""
+    """Yield what populations send to the chip other than spikes."""
     remedy = "its spikes are binary: let the population fire, or choose a chip with graded spikes (--chip loihi2)"
     for p in graded_senders(program):
         yield Need(p.name, "bits of a message", MEMBRANE_BITS, MEMBRANE_BITS, None, chip.spike_bits, remedy)

@@ -12,13 +12,13 @@ A core holds neurons of one population, or product units of one population. A ti
 channels times a run of frames times a run of joints; all tiles of a population are as equal as
 whole numbers allow. Tiles need fewer cores than runs of the flattened index: neurons of all
 channels at a few places share their inputs, whereas a thousand neurons of one channel see the whole
-layer before.
+previous layer.
 
 Each core is checked against four limits:
 - neurons, product units included;
-- synaptic bits: those of each synapse (8, where the chip has no others), stored where it ends, zero weights too; neurons share nothing;
+- synaptic bits: of each synapse (8 unless the chip has others), zero weights too, at its target; neurons share nothing;
 - input axons: distinct neurons that reach the core, whatever their number of synapses there;
-- output axons: over the core's neurons, the cores that each of them reaches.
+- output axons: the sum over the core's neurons of the cores that each of them reaches.
 Axons are exact except for masks (a delay per neuron) and merged axes (Flatten before a population),
 where they are upper bounds. What the host sends counts as input axons; read-outs send nothing.
 """
@@ -37,7 +37,7 @@ from mksgn.deploy.placement.tiles import Bounds
 from mksgn.deploy.placement.work import Work
 from mksgn.deploy.program.program import Population, Program
 
-ATTEMPTS = 8  # at recurrent loops, whose cuts depend on each other
+ATTEMPTS = 8  # to cut recurrent loops, whose cuts depend on each other
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class PopulationPlacement:
     bounds: Bounds  # per axis: first index of each part, and the axis's length
     first_core: int
     synapses: int  # that end here
-    fan_in: int  # synapses of the neuron that has most
+    fan_in: int  # synapses of the neuron that has the most
     usage: np.ndarray  # (cores, RESOURCES) int64
     cores_reached: np.ndarray  # by each neuron; an axis along which it does not change may have length 1
     units_of: str | None  # the population that these product units lead to
@@ -63,7 +63,7 @@ class PopulationPlacement:
         return len(self.usage)
 
     def core_of(self) -> np.ndarray:
-        """The core of each neuron: int64, of the population's shape."""
+        """Return the core of each neuron: int64, of the population's shape."""
         return np.broadcast_to(tiles.tile_of(self.bounds) + self.first_core, self.shape)
 
 
@@ -73,7 +73,7 @@ class Overflow:
 
     name: str
     quantity: str
-    value: int  # of the neuron that needs most
+    value: int  # of the neuron that needs the most
     limit: int
 
 
@@ -111,7 +111,7 @@ class Placement:
     def limits(self) -> list[tuple[str, int, int | None]]:
         """For each resource: its name, the largest value on any core, and the chip's limit (None: not published).
 
-        The cores that one neuron reaches follow where the chip limits them.
+        If the chip limits the cores that one neuron reaches, these come last.
         """
         most = self.usage.max(axis=0, initial=0)
         rows = [
@@ -134,8 +134,8 @@ def synapses(program: Program, population: Population) -> int:
 def place(program: Program, chip: Chip, work: Work | None = None, on_chip: list[Group] | None = None) -> Placement:
     """Place one instance of the program on as few cores as equal tiles of its populations need.
 
-    With `work`, on as few as let no tile work more than that in a time step. `on_chip` are the
-    program's groups, where they are known already.
+    With `work`, on as few as keep every tile's work in a time step within its bound. `on_chip` are
+    the program's groups, if they are already known.
 
     Groups are cut from the last to the first, because a neuron's output axons follow from its
     targets' tiles. Inside a loop they follow from the tiles of the previous attempt; in the last
@@ -160,7 +160,7 @@ def cores_needed(on_chip: list[Group], chip: Chip, work: Work) -> int:
 def _cut_all(
     on_chip: list[Group], chip: Chip, previous: dict[str, Bounds], work: Work | None, *, bounded: bool
 ) -> tuple[dict[str, Bounds], bool]:
-    """Cut every group; also say whether a loop made the cuts of the `previous` attempt stand in for some."""
+    """Cut every group; also say whether, because of a loop, some were cut with the `previous` attempt's cuts."""
     cuts: dict[str, Bounds] = {}
     output_axons = {group.name: _zeros(group) for group in on_chip}
     by_name, targets = {group.name: group for group in on_chip}, _targets(on_chip)
@@ -190,7 +190,7 @@ def _cut_all(
 
 
 def _targets(on_chip: list[Group]) -> dict[str, list[Group]]:
-    """The groups that each source sends to, in their order."""
+    """Return the groups that each source sends to, in their order."""
     targets: dict[str, list[Group]] = {}
     for target in on_chip:
         for source in dict.fromkeys(edge.source for edge in target.edges):
@@ -230,5 +230,5 @@ def _placement(program: Program, chip: Chip, on_chip: list[Group], cuts: dict[st
 
 
 def _overfull(placed: PopulationPlacement, chip: Chip) -> bool:
-    """Whether a core of several neurons exceeds a limit."""
+    """Return whether a core of several neurons exceeds a limit."""
     return bool(((placed.usage > chip.capacities).any(axis=1) & (placed.usage[:, 0] > 1)).any())

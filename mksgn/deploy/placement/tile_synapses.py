@@ -1,8 +1,8 @@
 """The synapses from each neuron of a source to each tile of a target: a placement's connections, tile by tile.
 
-From them follow, for any spikes, the synaptic operations of a core and the messages that it receives.
-They are exact for every projection: the number of paths from a source neuron to a tile is the
-gradient of the tile's sum with every weight replaced by 1.
+For any spikes, they give the synaptic operations of a core and the messages that it receives. They
+are exact for every projection: the number of paths from a source neuron to a tile is the gradient of
+the tile's sum with every weight replaced by 1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Reach:
 
     Attributes:
         shape: tiles and neurons.
-        tile: of each entry, int64; as neuron.
+        tile: of each entry, int64; likewise `neuron`.
         paths: synapses of the neuron that end in the tile.
     """
 
@@ -40,7 +40,7 @@ class Reach:
     paths: np.ndarray
 
     def sums(self, spikes: np.ndarray, *, weighted: bool = True) -> np.ndarray:
-        """Sum (…, neurons) by tile, each spike times its paths or once: (…, tiles) int64."""
+        """Sum spikes (…, neurons) by tile, each counted once per path or just once: (…, tiles) int64."""
         rows = spikes.reshape(-1, spikes.shape[-1])
         found = np.empty((len(rows), self.shape[0]), dtype=np.int64)
         for row, values in zip(found, rows, strict=True):
@@ -49,7 +49,7 @@ class Reach:
         return found.reshape(*spikes.shape[:-1], -1)
 
     def pairs(self, spikes: np.ndarray, sender: np.ndarray, senders: int) -> np.ndarray:
-        """Sum (…, neurons) by the tile that sends, (neurons,), and the tile that is reached: (…, senders, tiles) int64."""
+        """Sum spikes (…, neurons) by sending tile, (neurons,), and by reached tile: (…, senders, tiles) int64."""
         rows = spikes.reshape(-1, spikes.shape[-1])
         index = sender[self.neuron] * self.shape[0] + self.tile
         size = senders * self.shape[0]
@@ -58,7 +58,7 @@ class Reach:
 
     @property
     def tiles_reached(self) -> np.ndarray:
-        """Tiles that each neuron reaches, (neurons,) int64."""
+        """Number of tiles that each neuron reaches, (neurons,) int64."""
         return np.bincount(self.neuron, minlength=self.shape[1])
 
 
@@ -79,7 +79,7 @@ class TileSynapses:
 
 
 def tile_synapses(placement: Placement) -> tuple[TileSynapses, ...]:
-    """List the synapses of spikes that end on the chip, of products those that end in their units."""
+    """List the synapses that carry spikes and end on the chip; for products, those that end in their units."""
     program = placement.program
     placed = {p.name: p for p in placement.populations}
     units = {group.units_of: group for group in groups(program) if group.units_of is not None}
@@ -92,7 +92,7 @@ def tile_synapses(placement: Placement) -> tuple[TileSynapses, ...]:
             if isinstance(projection, Product):
                 group = units[population.name]
                 for edge in group.edges:
-                    assert edge.link is not None  # of a product, the axes separate
+                    assert edge.link is not None  # a product's axes always separate
                     reach = _of_link(edge.link, placed[group.name].bounds, edge.source_shape)
                     delay = delays[projection.sources.index(edge.source)]
                     found.append(TileSynapses(edge.source, group.name, projection.synapse_kind, delay, reach))
@@ -106,7 +106,7 @@ def tile_synapses(placement: Placement) -> tuple[TileSynapses, ...]:
 
 
 def reached_tiles(synapses: Iterable[TileSynapses]) -> dict[tuple[str, str], Reach]:
-    """Which tiles of a target each neuron of a source reaches over any projection, once each."""
+    """Return which tiles of a target each neuron of a source reaches over any projection, once each."""
     reached: dict[tuple[str, str], Reach] = {}
     for each in synapses:
         ends, reach = (each.source, each.target), each.reach
@@ -141,7 +141,7 @@ def _of_operators(operators: ops.Operators, shape: tuple[int, ...], bounds: Boun
 
 
 def _of_link(link: Link, bounds: Bounds, shape: tuple[int, ...]) -> Reach:
-    """Count the same where neurons are connected by one product over the axes."""
+    """Count the same for neurons that are connected by one product over the axes."""
     tile_strides, neuron_strides = _strides(parts(bounds)), _strides(shape)
     tiles, neurons, paths = [], [], []
     for factor in link:

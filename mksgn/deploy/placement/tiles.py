@@ -22,7 +22,7 @@ from mksgn.deploy.placement.work import Work
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of a group on the chip that is cut later: the cores that its neurons reach, in all and at most."""
+    """What is known of a group on the chip that is cut later: the cores its neurons reach, in total and at most."""
 
     size: int
     fewest: int  # cores, by neurons and synapses
@@ -40,7 +40,7 @@ class Source:
     def cores(self, reached: np.ndarray, most: np.ndarray, limit: int) -> np.ndarray:
         """Estimate the cores of the source if its neurons reach `reached` more cores in all and `most` more each.
 
-        Equal tiles follow the neuron that reaches most.
+        Because tiles are equal, the neuron that reaches most determines them.
         """
         evenly = (self.reached + reached) / limit
         return np.maximum(np.maximum(self.fewest, evenly), self.size * np.maximum(self.most, most) / limit)
@@ -64,8 +64,8 @@ def cut(
     The second aim is the number of cores that spikes have to reach. cores_s counts only where
     output axons are limited: then a source has more neurons per core if each of them reaches few
     tiles. A limit that a single neuron exceeds is raised to what that neuron needs, so that there
-    is always a cut. Bounds that hold for all choices at once leave few candidates; the first that
-    meets the constraints exactly, in the order of the aims, is the solution.
+    is always a cut. Bounds computed for all choices at once leave few candidates; the first, in the
+    order of the aims, that meets the exact constraints is the solution.
 
     Each of 2 x 2 neurons sees a row of its source. On cores of two neurons, tiles of a row let each
     source neuron reach one core instead of two:
@@ -80,7 +80,7 @@ def cut(
     Args:
         output_axons: int64, broadcasts against the group's shape.
         sources: those of the group's sources that lie on the chip and are cut later, by name.
-        work: what a tile may work in a time step; where no choice works that little, the least comes first.
+        work: the most that a tile may work in a time step; if every choice exceeds it, the least comes first.
     """
     limits = np.maximum(chip.capacities, single_neuron_needs(group, output_axons, chip))
     choices = [_splits(length) for length in group.shape]
@@ -111,7 +111,7 @@ def cut(
 def _costs(
     group: Group, choices: Choices, cores: np.ndarray, sources: dict[str, Source], output_axon_limit: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The two aims of `cut` for every choice: cores including the sources', and cores that spikes have to reach."""
+    """Return the aims of `cut` for every choice: cores including the sources', and cores that spikes have to reach."""
     needed, crossed = cores.astype(np.float64), np.zeros_like(cores)
     for name, edges in _by_source(group).items():
         links, _ = _links(edges)
@@ -124,9 +124,9 @@ def _costs(
 
 
 def single_neuron_needs(group: Group, output_axons: np.ndarray, chip: Chip) -> tuple[int, int, int, int]:
-    """The most that any neuron needs of each of RESOURCES on a core of its own.
+    """Return the most that any neuron needs of each of RESOURCES on a core of its own.
 
-    Input axons are an upper bound where that is within the chip's limit.
+    Input axons are an upper bound if that is within the chip's limit.
     """
     single = tuple(np.arange(n + 1) for n in group.shape)
     _, most = _input_axon_range(group, [[bounds] for bounds in single])
@@ -142,7 +142,7 @@ def _product(factors: list[list[int]]) -> np.ndarray:
 
 
 def _splits(length: int) -> list[np.ndarray]:
-    """Bounds of each cut of an axis into nearly equal parts, as few as the longest allows; the whole axis first."""
+    """Return the bounds of cuts of an axis into nearly equal parts, the fewest of each length; the whole axis first."""
     counts = sorted({-(-length // longest) for longest in range(1, length + 1)})
     return [np.arange(count + 1) * length // count for count in counts]
 
@@ -227,7 +227,7 @@ def fan_out(edge: Edge) -> np.ndarray:
 
 
 def _links(edges: list[Edge]) -> tuple[list[Link], list[Edge]]:
-    """The patterns of the edges, and the edges that have none."""
+    """Return the patterns of the edges, and the edges that have none."""
     return axons.maximal([e.link for e in edges if e.link is not None]), [e for e in edges if e.link is None]
 
 
@@ -243,12 +243,12 @@ def edges_from(source: str, target: Group) -> list[Edge]:
 
 
 def parts(bounds: Bounds) -> tuple[int, ...]:
-    """The number of parts per axis."""
+    """Return the number of parts per axis."""
     return tuple(len(b) - 1 for b in bounds)
 
 
 def tile_of(bounds: Bounds) -> np.ndarray:
-    """The tile of each neuron, of the population's shape: int64, counted from 0."""
+    """Return the tile of each neuron, of the population's shape: int64, counted from 0."""
     tile = np.zeros((1,) * len(bounds), dtype=np.int64)
     for axis, edges in enumerate(bounds):
         part = np.repeat(np.arange(len(edges) - 1), np.diff(edges))

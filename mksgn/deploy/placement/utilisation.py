@@ -78,7 +78,7 @@ def draw(placement: Placement, path: Path | str) -> None:
         DeployError: for another suffix, or if the file cannot be written.
     """
     require("the picture of a placement", "report", "matplotlib")
-    from matplotlib.figure import Figure  # half a second, which no other command should wait
+    from matplotlib.figure import Figure  # takes half a second, which no other command needs
     from matplotlib.patches import Patch
 
     path = Path(path)

@@ -1,7 +1,7 @@
-"""The expected work of a tile in a time step, for every choice of a cut: what placement that balances bounds.
+"""The expected work of a tile in a time step, for every choice of a cut: what balanced placement bounds.
 
 A cut is made before the network runs on it, from the spikes per neuron and step of each population
-and the latency of each event. What a tile really does, step by step, is in `loads`.
+and the latency of each event. The actual work of a tile, step by step, is in `loads`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Work:
     Attributes:
         latency: ns by event of `loads.EVENTS`.
         rates: spikes per neuron and step by population and by product units.
-        most: ns that a tile may work per step, each half of a core by itself.
+        most: ns that a tile may work per step, on its neurons and on its messages each by itself.
     """
 
     latency: Mapping[str, float]
@@ -38,7 +38,7 @@ class Work:
     def expected(
         self, group: Group, choices: Choices, cores: np.ndarray, neurons: np.ndarray, output_axons: int
     ) -> np.ndarray:
-        """Work in ns of the fullest tile for every choice: of its neurons or of its messages, whichever is longer.
+        """Return the fullest tile's work in ns for every choice: on neurons or on messages, whichever is longer.
 
         Args:
             cores: of every choice, (choices per axis …).

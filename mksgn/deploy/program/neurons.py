@@ -6,9 +6,9 @@ Fixed point, as Lava's LIF model for the chip computes it, in sub-units of 1/64 
     v = clip(trunc0(v (4096 - dv) / 4096) + u + bias, ±(2^23 - 1))
     s = v > 64 vth;   v = 0 where s
 
-A neuron that resets by subtraction, a program of Loihi 2's microcode that Lava has no model of, ends
-with v = v - subtract where s, or starts with trunc0(v (4096 - dv) / 4096) - subtract_next where the step
-before fired: there v is still above the threshold.
+A neuron that resets by subtraction (a program in Loihi 2's microcode, of which Lava has no model) ends
+with v = v - subtract where s, or starts with trunc0(v (4096 - dv) / 4096) - subtract_next where it fired
+in the previous step: there v is still above the threshold.
 
 float32 holds each of these integers exactly. Sums beyond 2^24, which it may round, are clipped to
 2^23 - 1 in any case.
@@ -40,8 +40,8 @@ class FixedNeuron:
     bias_exp: int  # 0 … 7; bias = bias_mant << bias_exp, in sub-units
     du: Decay | None = None  # 12-bit decay: the current keeps (4095 - du) / 4096 per step; None: no memory (4095)
     worst: float = math.inf  # largest |current + bias| that any spikes can cause, in weight units
-    # in sub-units, int32: what a spike takes from the membrane at once, or in the next step after its decay; None of
-    # both: reset to 0
+    # in sub-units, int32: what a spike subtracts from the membrane at once, or in the next step after its decay; if
+    # both are None: reset to 0
     subtract: np.ndarray | None = None
     subtract_next: np.ndarray | None = None
     initial: np.ndarray | None = None  # membrane at the start of a sample, sub-units, int32; None: 0
@@ -89,7 +89,7 @@ class Membrane:
 
 
 class State(Protocol):
-    """A population's parameters as tensors of a device."""
+    """A population's parameters as tensors on a device."""
 
     @property
     def scale(self) -> float:
@@ -103,7 +103,7 @@ class State(Protocol):
 
         Args:
             current: float32, weight units.
-            state: left as it is.
+            state: not changed.
 
         Returns:
             What the population sends (spikes, uint8, or where nothing fires the membrane potential
@@ -150,7 +150,7 @@ class _Resting:
         return h if self.subtract_next is not None else h * silent
 
     def owed(self, v: Tensor) -> Tensor:
-        """Return what the spikes of the step before take from the membrane in this one."""
+        """Return what the spikes of the previous step subtract from the membrane in this one."""
         assert self.threshold is not None
         assert self.subtract_next is not None
         return self.subtract_next * (v > self.threshold)
@@ -250,9 +250,9 @@ def _float_state(neuron: FloatNeuron, device: torch.device | None, unit: float |
 
 
 def fire(h: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """Return spikes, uint8, where h > threshold, and float32 ones where there is no spike.
+    """Return uint8 ones where h > threshold (spikes), and float32 ones where there is no spike.
 
-    A product with the second resets what has fired: filling under a mask is thirty times as slow.
+    Multiplying by the latter resets what has fired: filling under a mask is thirty times as slow.
     NumPy compares nine times as fast as torch.
     """
     silent = torch.empty_like(h)

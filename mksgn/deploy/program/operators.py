@@ -33,7 +33,7 @@ class _Weighted:
     weight: np.ndarray
 
     def on(self, device: torch.device) -> Tensor:
-        tensors = self._tensors  # read once: another thread may put a dict of its own in its place at first
+        tensors = self._tensors  # read once: at first, another thread may replace it with its own dict
         if device not in tensors:
             tensors[device] = torch.from_numpy(np.ascontiguousarray(self.weight, dtype=np.float32)).to(device)
         return tensors[device]
@@ -229,8 +229,8 @@ class Mask:
 Operator = Conv | GraphConv | Dense | SumPool | Flatten | Scale | Mask
 Operators = tuple[Operator, ...]
 
-# Paths that are counted for one neuron: the layers of a deep chain multiply them without bound. More than any chip has
-# synapses, and few enough that products with counts of spikes stay within 64 bits.
+# Most paths counted for one neuron, because the layers of a deep chain multiply them without bound: more than the
+# synapses of any chip, and few enough that products with counts of spikes stay within 64 bits.
 MOST_PATHS = 1 << 40
 OUTPUT_AXIS = {"conv": 0, "graph_conv": 1, "dense": -2}  # of a weight, where an operator has output channels
 
@@ -270,7 +270,7 @@ def worst_sum(operators: Operators, shape: Shape, peak: float = 1.0) -> float:
 
 
 def _synapses(operator: Operator, nonzero: bool, *, summed: bool) -> Operator:
-    """Replace weights by 1, or with `nonzero` by 0 where they are 0; `summed` over the output channels, if there are."""
+    """Replace weights by 1 or, with `nonzero`, by 0 where they are 0; `summed` over any output channels."""
     if not isinstance(operator, _Weighted):
         return operator
     weight = operator.weight
@@ -289,7 +289,7 @@ def fan_out(operators: Operators, shape: Shape, *, nonzero: bool = False) -> np.
 
     The operators themselves account for borders and strides: with every weight replaced by 1, the
     gradient of the sum of all outputs is the number of paths from a source neuron. The last operator
-    sums them already, so that its weights take the memory of one output channel. At most MOST_PATHS are counted.
+    already sums its output channels, so that its weights take the memory of one. At most MOST_PATHS are counted.
     """
     last = len(operators) - 1
     pattern = tuple(_synapses(op, nonzero, summed=i == last) for i, op in enumerate(operators))

@@ -31,7 +31,7 @@ class Population:
         bias: of a read-out, in units of its weights.
         unit: value of one weight unit in the file's units; of a graded population, of one unit of
             its membrane potential.
-        depth: time step, from 0, at which the population handles the first step of a sample, where a
+        depth: time step, from 0, at which the population handles the first step of a sample, if a
             product is computed within a step, as in Lava.
         chip_depth: the same on the chip, whose product units are neurons that take a step.
         group: execution group, which is computed as one: the population by itself, or all
@@ -100,9 +100,9 @@ class Projection:
     def synapse_kind(self) -> SynapseKind:
         """How a chip with several kinds of synapse would hold the projection.
 
-        A dense layer has all pairs, and what is in a chain with it is multiplied into one matrix; a
-        graph convolution, whose pairs follow from the skeleton, and connections neuron by neuron are
-        lists of pairs; a convolution or pooling shares its weights.
+        A dense layer connects all pairs, and operators in a chain with it are multiplied into one
+        matrix; a graph convolution, whose pairs follow from the skeleton, and one-to-one connections
+        are lists of pairs; a convolution or pooling shares its weights.
         """
         kinds = {operator.kind for operator in self.operators}
         if "dense" in kinds:
@@ -174,7 +174,7 @@ class Product:
         channels, frames, joints = target
         return channels * frames * joints * joints
 
-    # channels per head, which the map's shape does not tell
+    # channels per head, which do not follow from the map's shape
     _width: int = field(default=0, kw_only=True)
 
 
@@ -243,12 +243,12 @@ class Program:
         return {name: tuple(members) for name, members in groups.items()}
 
     def loops(self, group: str) -> bool:
-        """Whether a group is computed step by step, because its own spikes come back to it."""
+        """Return whether a group is computed step by step, because its own spikes come back to it."""
         inside = {p.name for p in self.groups[group]}
         return any(source in inside for name in inside for q in self.into(name) for source in q.sources)
 
     def sends_spikes(self, name: str) -> bool:
-        """Whether a population sends spikes, or else currents."""
+        """Return whether a population sends spikes; otherwise it sends currents."""
         population = self[name]
         return population.fires or (population.kind == "input" and name not in self.analog)
 
@@ -278,9 +278,9 @@ class Program:
         """Return the synapses that leave each neuron of each source, of the sources' shapes;
         computed once per projection.
         """
-        # the projection, not its name: a node that feeds two populations names two projections
+        # by projection, not by name: a node that feeds two populations gives its name to two projections
         key = (projection, nonzero)
-        known = self._fan_outs  # read once: another thread may put a dict of its own in its place at first
+        known = self._fan_outs  # read once: at first, another thread may replace it with its own dict
         if key not in known:
             shapes = tuple(self[source].shape for source in projection.sources)
             known[key] = projection.fan_outs(shapes, nonzero=nonzero)
@@ -291,7 +291,7 @@ class Program:
         return {}
 
     def crosses_synapses(self, projection: AnyProjection, source: str) -> bool:
-        """Whether a source reaches the target through synapses of the chip, which cost a time step.
+        """Return whether a source reaches the target through synapses of the chip, which cost a time step.
 
         Within an execution group, and on the host, it reaches the target within the step.
         """
@@ -299,14 +299,14 @@ class Program:
         return target.location == "chip" and self[source].group != target.group
 
     def synaptic_delay(self, projection: AnyProjection, index: int) -> int:
-        """Time steps that a spike is held back on the chip, besides the one that a synapse costs."""
+        """Return the time steps that a spike is held back on the chip, besides the one that a synapse costs."""
         if not self.crosses_synapses(projection, projection.sources[index]):
             return 0
         return projection.compensation_delays[index] + projection.logical_delay
 
     def arrival_delay(self, projection: AnyProjection, index: int) -> int:
-        """Steps of the sample by which the target sees a source late: the logical delay, in a
-        balanced program.
+        """Return the steps of the sample by which the target sees a source late: the logical delay, in
+        a balanced program.
         """
         source = projection.sources[index]
         if not self.crosses_synapses(projection, source):

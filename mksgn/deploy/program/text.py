@@ -49,7 +49,7 @@ def _population(program: Program, population: Population) -> str:
 
 
 def _neuron(neuron: Neuron) -> list[str]:
-    """Parameters that differ from their defaults."""
+    """List the parameters that differ from their defaults."""
     values = {f.name: getattr(neuron, f.name) for f in fields(neuron)}
     return [f"{name} {value_range(x)}" for name, x in values.items() if x is not None and np.isfinite(x).all()]
 
@@ -68,7 +68,7 @@ def _projection(projection: AnyProjection) -> str:
 
 
 def _operator(operator: ops.Operator) -> str:
-    """Kind, shape of the weights, and the parameters that differ from their defaults."""
+    """Return the kind, the shape of the weights, and the parameters that differ from their defaults."""
     parts = [operator.kind]
     for f in fields(operator):
         value = getattr(operator, f.name)
@@ -84,7 +84,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def value_range(x: object) -> str:
-    """Smallest and largest value."""
+    """Return the smallest and the largest value as text."""
     values = np.asarray(x, dtype=np.float64)
     low, high = f"{values.min():.6g}", f"{values.max():.6g}"
     return low if low == high else f"{low} … {high}"

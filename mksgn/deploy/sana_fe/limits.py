@@ -1,4 +1,4 @@
-"""What SANA-FE's model of Loihi 1 cannot run: the first such thing of a program or of a run, in one line."""
+"""What SANA-FE's model of Loihi 1 cannot run: the first obstacle in a program or in a run, in one line."""
 
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement import check
@@ -13,11 +13,11 @@ INPUTS_PER_CORE = 1024  # units loihi_inputs[0..1023] of loihi.yaml: each holds 
 
 
 def refusal(placement: Placement, input_neurons: int) -> str | None:
-    """Say what of a program SANA-FE cannot take and why; None if it can run it.
+    """Say which part of a program SANA-FE cannot run, and why; None if it can run all of it.
 
     Args:
         placement: the program on LOIHI1.
-        input_neurons: neurons that are not the placement's: those of inputs, and what the host sends.
+        input_neurons: neurons outside the placement: those of inputs, and of what the host sends.
     """
     program = placement.program
     if program.precision != "fixed":
@@ -51,7 +51,7 @@ def clipped(program: Program, execution: Execution) -> str | None:
 
 
 def steps_of(program: Program, projection: AnyProjection, index: int) -> int:
-    """Time steps from a spike of a source to the membrane of the target."""
+    """Return the time steps from a spike of a source to the membrane of the target."""
     if program.crosses_synapses(projection, projection.sources[index]):
         return 1 + program.synaptic_delay(projection, index)
     return projection.logical_delay

@@ -1,15 +1,15 @@
 """Write a placed program and its input spikes as SANA-FE's network files (version 2, YAML).
 
-A file per sample, because SANA-FE never resets: every sample starts a run. SANA-FE counts time steps
-from 1. Population p handles step s of its sample (from 0) at step s + 1 + depth of p, as on the chip.
+There is a file per sample, because SANA-FE never resets: every sample starts a run. SANA-FE counts time
+steps from 1. Population p handles step s of its sample (from 0) at step s + 1 + depth of p, as on the chip.
 
-- Weights, thresholds and biases are in weight units. SANA-FE cuts its float64 membranes toward zero at
-  1/64 of a unit after the leak, which is Loihi's sub-unit: with dv's leak (4096 - dv) / 4096 it computes
+- Weights, thresholds and biases are in weight units. After the leak, SANA-FE truncates its float64 membranes
+  toward zero to 1/64 of a unit, which is Loihi's sub-unit: with dv's leak (4096 - dv) / 4096 it computes
   the same integers, in float64.
 - Inputs, and populations of the host that feed the chip, become neurons of the model `input` on cores of
-  their own behind the network's. Their messages cost what others do; their neurons cost nothing.
-- A bias acts from step 1 in SANA-FE, and for a population of depth d only from step d + 1 on Loihi, whose
-  host resets membranes there. Until then an initial potential of -bias (step 1) and a neuron "hold", which
+  their own after the network's. Their messages cost as much as others; their neurons cost nothing.
+- A bias acts from step 1 in SANA-FE. On Loihi, for a population of depth d, it acts only from step d + 1,
+  where the host resets membranes. Until then an initial potential of -bias (step 1) and a neuron "hold", which
   fires with weight -bias at steps 1 … d - 1, keep the membrane at 0. They cost nothing in the sample's window.
 - A population without a threshold gets one that no sum reaches.
 """
@@ -59,7 +59,7 @@ def placed(program: Program) -> Placement:
     """Place a program on Loihi 1, for SANA-FE.
 
     Raises:
-        DeployError: SANA-FE cannot run it, in one line.
+        DeployError: SANA-FE cannot run it; the reason in one line.
     """
     placement = place(program, LOIHI1)
     reason = refusal(placement, sum(program[name].size for name in chip_sources(program)) + len(_held(program)))
@@ -75,13 +75,13 @@ def write_network(program: Program, inputs: Arrays, execution: Execution, folder
         program: a balanced fixed-point program.
         inputs: (samples, steps, *input shape), or a dict of such arrays by input's name.
         execution: the program's run on them.
-        folder: made if it is not there.
+        folder: created if it does not exist.
 
     Returns:
         The network files.
 
     Raises:
-        DeployError: SANA-FE cannot run the program, or not these inputs, in one line.
+        DeployError: SANA-FE cannot run the program or these inputs; the reason in one line.
     """
     placement = placed(program)
     if reason := clipped(program, execution):
@@ -117,7 +117,7 @@ def write_network(program: Program, inputs: Arrays, execution: Execution, folder
 
 
 def chip_sources(program: Program) -> list[str]:
-    """List the inputs and populations of the host whose spikes reach the chip."""
+    """List the inputs and the host's populations whose spikes reach the chip."""
     sources = {
         name: None
         for q in program.projections
@@ -129,7 +129,7 @@ def chip_sources(program: Program) -> list[str]:
 
 
 def group_names(program: Program) -> dict[str, str]:
-    """Name the groups of inputs and of populations on the chip: SANA-FE's names hold no dots, spaces or arrows."""
+    """Name the groups of inputs and of populations on the chip: SANA-FE allows no dots, spaces or arrows in names."""
     sources = chip_sources(program)
     named = [p.name for p in program.populations if p.name in sources or (p.location == "chip" and p.kind != "input")]
     return {name: f"p{i}_" + re.sub(r"\W", "_", name) for i, name in enumerate(named)}
@@ -164,7 +164,7 @@ def biases(population: Population) -> np.ndarray:
 
 
 def synapse_kind(program: Program, population: Population) -> SynapseKind:
-    """Return the kind of all synapses of a population, which has one unit for them: sparse if its projections differ."""
+    """Return the kind of a population's synapses, which share one unit: sparse if its projections differ."""
     kinds = {q.synapse_kind for q in program.into(population.name)}
     return kinds.pop() if len(kinds) == 1 else "sparse"
 
@@ -240,7 +240,7 @@ def _group(population: Population, name: str, units: str) -> Iterator[str]:
 
 
 def _parameters(population: Population) -> dict[str, np.ndarray]:
-    """SANA-FE's attributes of each neuron: float64 (neurons,) by name."""
+    """Return SANA-FE's attributes of each neuron: float64 (neurons,) by name."""
     neuron, bias = population.neuron, biases(population)
     dv, vth = (DECAY_STEPS, None) if neuron is None else (neuron.dv, neuron.vth)  # type: ignore[union-attr]
     leak = (DECAY_STEPS - np.asarray(dv, dtype=np.float64)) / DECAY_STEPS

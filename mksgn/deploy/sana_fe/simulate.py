@@ -1,11 +1,11 @@
-"""Run SANA-FE on the files of a folder: a script for a Python that has sanafe, which needs nothing of mksgn.
+"""Run SANA-FE on the files of a folder: a script for a Python that has sanafe; it does not need mksgn.
 
     python simulate.py FOLDER/sample-0 --timing detailed
 
 Reads sample-0.yaml and network.json, and writes spikes.csv, perf.csv, messages.csv and summary.json into the
-folder sample-0. The chip is SANA-FE's own loihi.yaml. Where the network has delays, the buffer between two time
-steps moves into the dendrites, which hold the delayed currents: behind them it would lose those that no
-message of the same step passes on.
+folder sample-0. The chip is SANA-FE's own loihi.yaml. If the network has delays, the buffer between two time
+steps moves into the dendrites, which hold the delayed currents: after the dendrites, it would lose those
+that no message of the same step passes on.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-# the energy of each core's neurons, a column of perf.csv: it tells how many were updated
+# the energy of each core's neurons, a column of perf.csv: it shows how many were updated
 LOG_NEURONS = ("model: leaky_integrate_fire", "model: leaky_integrate_fire, log_energy: true")
 DELAYS = (
     ("buffer_position: soma", "buffer_position: dendrite"),

@@ -26,7 +26,7 @@ class Synapses:
 
 @torch.no_grad()
 def synapses(projection: Projection, shape: tuple[int, ...]) -> Synapses:
-    """List the synapses of a projection from a population of `shape`: the current of each single spike."""
+    """List the synapses of a projection from a population of `shape`, from the current of each single spike."""
     size = int(np.prod(shape))
     targets = int(np.prod(ops.out_shape(projection.operators, shape)))
     ones = ops.with_weights(projection.operators, np.ones_like)

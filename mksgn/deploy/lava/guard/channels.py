@@ -1,7 +1,7 @@
 """Lava's channels without threads and names: semaphores and anonymous shared memory, inherited through fork.
 
 Stock Lava has a thread at each end of each channel, eight in a small Process, which turn semaphores
-into queues inside their process: every message wakes two of them. Here the ends wait for the
+into queues inside their process: every message wakes two of them. Here the ends wait on the
 semaphores themselves. The protocol is Lava's own: `req` counts the messages waiting to be read,
 `ack` the free entries of the ring buffer. A time step of 10 / 40 / 60 trivial leaves on two cores
 takes 0.3 / 1.4 / 1.6 ms; with Lava's threads under the same guard 0.8 / 3.6 / 9 ms.
@@ -29,7 +29,7 @@ from lava.magma.compiler.channels.watchdog import NoOPWatchdog
 from lava.utils.sparse import find
 
 MESSAGES, WAITS, STEP = range(3)  # a process's counters: messages passed, whether it waits for one, its time step
-SHORTEST_S, LONGEST_S = 0.00005, 0.002  # pauses between two looks at several channels
+SHORTEST_S, LONGEST_S = 0.00005, 0.002  # pauses between two polls of several channels
 
 
 class Memory:
@@ -96,7 +96,7 @@ class _Port:
         ]
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Whether the port is ready, at once or within `seconds`; None: wait without limit."""
+        """Return whether the port is ready, at once or within `seconds`; None: wait without limit."""
         if not (self._held or self._token.acquire(False)):
             _tally.counters[WAITS] = 1
             self._held = self._token.acquire(True, seconds)
@@ -106,7 +106,7 @@ class _Port:
         return True
 
     def probe(self) -> bool:
-        """Whether the port is ready: its next call will not block."""
+        """Return whether the port is ready: its next call will not block."""
         self._held = self._held or self._token.acquire(False)
         return self._held
 

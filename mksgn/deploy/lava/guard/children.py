@@ -32,9 +32,9 @@ from mksgn.common.errors import first_line
 from mksgn.deploy.lava.guard.channels import STEP, WAITS, count_in_child, new_counters
 from mksgn.deploy.lava.guard.os_signals import reset_signals_in_child, signals_held
 
-FOLLOW_S = 0.1  # how often a child that the kernel does not notify looks for its parent
+FOLLOW_S = 0.1  # how often a child that the kernel does not notify checks for its parent
 KILL_S = 5.0  # how long the kernel may take to end a killed child
-TEXT_CHARS = 5_000  # of a traceback's beginning, and of its end
+TEXT_CHARS = 5_000  # kept of a traceback's beginning, and of its end
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 _PRCTL = getattr(ctypes.CDLL(None), "prctl", None)  # looked up before any fork; absent outside Linux
@@ -76,7 +76,7 @@ class Child(ForkProcess):
         self._unread = b""
 
     def start(self) -> None:
-        """Fork, even in a daemon: multiprocessing denies it children that could outlive it, which these cannot."""
+        """Fork, even in a daemon: multiprocessing forbids it children, which could outlive it; these cannot."""
         reap_late()
         config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
         daemon = config.pop("daemon", None)
@@ -84,7 +84,7 @@ class Child(ForkProcess):
             try:
                 super().start()
             finally:
-                os.close(self.writer)  # so that the child's is the only one
+                os.close(self.writer)  # so that the child holds the only one
                 if daemon is not None:
                     config["daemon"] = daemon
 
@@ -94,7 +94,7 @@ class Child(ForkProcess):
         _forget_executors()
         self._die_with_parent()
         faulthandler.enable(self.dump, all_threads=False)  # for a crash in native code
-        faulthandler.register(signal.SIGUSR1, self.dump, all_threads=False)  # for a loop, when the parent asks
+        faulthandler.register(signal.SIGUSR1, self.dump, all_threads=False)  # for an endless loop, when the parent asks
         model = None
         try:
             model = self.builder.build()
@@ -103,7 +103,7 @@ class Child(ForkProcess):
             model.start()
         except BaseException as error:  # SystemExit too
             text, step, frames = _one_line(error), getattr(model, "time_step", 0), traceback.format_exc()
-            if len(frames) > 2 * TEXT_CHARS:  # the calls are at its beginning, the last of the error at its end
+            if len(frames) > 2 * TEXT_CHARS:  # the calls are at its beginning, the error at its end
                 frames = f"{frames[:TEXT_CHARS]}\n[...]\n{frames[-TEXT_CHARS:]}"
             self._report(text, int(step), frames)
             with contextlib.suppress(Exception):
@@ -116,8 +116,8 @@ class Child(ForkProcess):
             line = line[os.write(self.writer, line) :]
 
     def _die_with_parent(self) -> None:
-        # The kernel sends the signal when the forking *thread* ends, so that only the main thread
-        # can use it.
+        # The kernel sends the signal when the forking *thread* ends, so only the main thread can
+        # use it.
         if self.in_main and _PRCTL:
             _PRCTL(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         else:
@@ -147,7 +147,7 @@ class Child(ForkProcess):
                 self.ready = True
 
     def ended(self, within_s: float = 0.0) -> bool:
-        """Whether the process has ended, within `within_s`. Where SIGCHLD is ignored there is no exit code."""
+        """Return whether the process ends within `within_s`. If SIGCHLD is ignored, there is no exit code."""
         limit = time.monotonic() + within_s
         while self.exitcode is None:
             try:
@@ -160,13 +160,13 @@ class Child(ForkProcess):
         return True
 
     def stopped(self) -> bool:
-        """Whether the process is stopped, as by SIGSTOP or a debugger; False where there is no /proc."""
+        """Return whether the process is stopped, as by SIGSTOP or a debugger; False if there is no /proc."""
         with contextlib.suppress(OSError):
             return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] in "tT"
         return False
 
     def computes(self) -> bool:
-        """Whether the process is alive and does not wait for a message."""
+        """Return whether the process is alive and not waiting for a message."""
         return not self.counters[WAITS] and not self.ended()
 
     def failure(self) -> str:
@@ -206,16 +206,16 @@ class Child(ForkProcess):
             self.reader, self.closed = -1, True
 
 
-_late: set[int] = set()  # processes, not Children, which hold the memory that they share
+_late: set[int] = set()  # process ids, not Child objects, which would keep their shared memory
 
 
 def reap_late() -> None:
-    """Take the exit codes of killed processes that a busy machine has let end after KILL_S: they stay as zombies else."""
+    """Collect the exit codes of killed processes that ended only after KILL_S; otherwise they remain as zombies."""
     _late.difference_update([pid for pid in _late if _reaped(pid)])
 
 
 def _reaped(pid: int) -> bool:
-    """Take the exit code of a process if it has ended. One that is no child, or no longer, has none to take."""
+    """Collect a process's exit code if it has ended. One that is not, or no longer, a child has none to collect."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:
@@ -223,9 +223,9 @@ def _reaped(pid: int) -> bool:
 
 
 def _forget_executors() -> None:
-    """Forget the parent's thread and process pools: their threads are not here, but for the one that forked.
+    """Forget the parent's thread and process pools: of their threads, only the one that forked exists here.
 
-    At its end, Python would tell this one to wait for itself, and fail. A model's own pools are made later.
+    At exit, Python would make that thread wait for itself, and fail. A model's own pools are made later.
     """
     for name, threads in (("thread", "_threads_queues"), ("process", "_threads_wakeups")):
         module = sys.modules.get(f"concurrent.futures.{name}")

@@ -1,4 +1,4 @@
-"""Signals while a handler's exception would lose track of a child, and signals in the children."""
+"""Handling of signals while a handler's exception would lose track of a child, and in the children."""
 
 import contextlib
 import signal
@@ -42,7 +42,7 @@ def _deliver(held: list[int]) -> None:
 
 def reset_signals_in_child() -> None:
     """Ignore Ctrl-C, which the parent handles; give every other signal its default action, not the parent's."""
-    signal.set_wakeup_fd(-1)  # of an event loop in the parent
+    signal.set_wakeup_fd(-1)  # it may belong to an event loop of the parent
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)

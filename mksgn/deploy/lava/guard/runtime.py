@@ -36,11 +36,11 @@ __all__ = ["GuardedRuntime", "LavaDeadlineError", "LavaRuntimeError"]
 
 
 class GuardedRuntime:
-    """Runs a network of Lava Processes, ending with a result or with a Python exception, and nothing left behind.
+    """Runs a network of Lava Processes; ends with a result or a Python exception, and leaves nothing behind.
 
     >>> with GuardedRuntime(process, Loihi2SimCfg(select_tag="fixed_pt")) as runtime:
     ...     runtime.run(16)
-    ...     runtime.run(16)    # goes on where the first ended
+    ...     runtime.run(16)    # continues where the first ended
 
     A Process that raises, crashes, ends or is killed raises LavaRuntimeError: from `start`, from
     `run` or, after the last run, from `stop`. If none makes progress for `deadline_s`,
@@ -105,8 +105,8 @@ class GuardedRuntime:
     def run(self, steps: int, progress: Callable[[], None] | None = None) -> None:
         """Run `steps` more time steps and wait for their end.
 
-        For the deadline, any message between Processes is progress; in all, a call may take `steps`
-        times `deadline_s`.
+        For the deadline, any message between Processes counts as progress; in total, a call may take
+        `steps` times `deadline_s`.
 
         Args:
             steps: at least 1.

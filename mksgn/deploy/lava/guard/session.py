@@ -59,7 +59,7 @@ class LavaSession(Runtime):
         self.steps = 0
 
     def __del__(self) -> None:
-        """Do nothing: Lava's waits for children that may be gone. GuardedRuntime's finaliser kills them."""
+        """Do nothing: Lava's destructor waits for children that may be gone. GuardedRuntime's finaliser kills them."""
 
     @property
     def children(self) -> list[Child]:

@@ -1,7 +1,7 @@
-"""Lava's processes are forked, as they inherit its channels, whatever start method the program has chosen for its own.
+"""Fork Lava's processes, which inherit its channels, whatever start method the program has chosen for its own.
 
-Import this before anything of Lava: its module sets 'fork' when it is imported, which raises if a
-method is already set, even the same one. The program's choice is put back afterwards.
+Import this before anything of Lava: a module of Lava sets 'fork' on import, which raises if a
+method is already set, even the same one. The program's choice is restored afterwards.
 """
 
 import multiprocessing
@@ -17,7 +17,7 @@ def _import_lava() -> None:
         import lava.magma.runtime.runtime as runtime  # which imports the module that sets 'fork'
     finally:
         multiprocessing.set_start_method(chosen, force=True)
-    # Of the method that is set when they are called: those of 'spawn' have names, which a process of their own removes.
+    # Otherwise they depend on the method set when called: those of 'spawn' have names, which an extra process removes.
     runtime.Queue, channels.Semaphore = FORK.Queue, FORK.Semaphore
 
 

@@ -1,4 +1,4 @@
-"""Threads that use Lava take turns: its compiler and its lists of Processes are not made for several at once."""
+"""Threads that use Lava take turns: neither its compiler nor its lists of Processes is made for several at once."""
 
 import os
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class _Turns:
-    """A lock that the same thread may take again, and that is free in a forked process, which has no other thread."""
+    """A reentrant lock that is free in a forked process, which has no other thread."""
 
     def __init__(self) -> None:
         self._free()
@@ -18,7 +18,7 @@ class _Turns:
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        with self._lock:  # that of the beginning, should the block fork a process that leaves it too
+        with self._lock:  # releases the lock that it took, even in a process forked in the block
             yield
 
 

@@ -23,7 +23,7 @@ from mksgn.deploy.lava.guard.channels import MESSAGES, STEP
 from mksgn.deploy.lava.guard.children import Child
 from mksgn.deploy.lava.guard.errors import LavaDeadlineError, LavaRuntimeError
 
-TICK_S = 0.05  # how often a wait looks at the children and at the deadline, and calls `progress`
+TICK_S = 0.05  # how often a wait checks the children and the deadline, and calls `progress`
 GRACE_S = 1.0  # how long after its consequence the cause of a failure may be reported
 DUMP_CHARS = 10_000
 
@@ -50,11 +50,11 @@ class Watch:
         self._limit = time.monotonic() + steps * self.deadline_s if steps else float("inf")
 
     def wait(self, arrived: Callable[[float], bool], patience_s: float | None = None) -> None:
-        """Return when `arrived` does.
+        """Return once `arrived` returns True.
 
         Args:
             arrived: called with the seconds for which it may block before it returns False.
-            patience_s: how long the children may exchange no message; `deadline_s` if not given.
+            patience_s: how long the children may go without a message; `deadline_s` if not given.
 
         Raises:
             LavaRuntimeError: a child failed.
@@ -79,7 +79,7 @@ class Watch:
                 self.progress()
 
     def poll_reports(self, condition: Callable[[Child], bool], seconds: float) -> bool:
-        """Whether `condition` holds for every child, at once or after reports that arrive within `seconds`."""
+        """Return whether `condition` holds for every child, at once or after reports that arrive within `seconds`."""
         if not all(map(condition, self.children)):
             multiprocessing.connection.wait([c.reader for c in self.children if not c.closed], seconds)
             for child in self.children:
@@ -91,7 +91,7 @@ class Watch:
         self._suspected = self._suspected or (time.monotonic(), error)
 
     def raise_failure(self) -> None:
-        """Raise the error that a child has reported, or else how one has ended."""
+        """Raise the error that a child has reported, or else one that says how a child has ended."""
         ended = {
             child for child in self.children if child.ended()
         }  # before its pipe is read, which has its last report

@@ -1,7 +1,7 @@
 """The two Processes of a fused network: a source of host values, and a leaf, which runs an execution group.
 
 Only Processes and their models may live in this folder: Lava finds ProcessModels by executing every
-file of it as a top-level module (LAVA.md).
+file in it as a top-level module (LAVA.md).
 
 A leaf sends the spikes of its previous step before it receives, as Lava's own synapses do: each
 projection costs one time step, all leaves work at once, and no loop can deadlock. A message is
@@ -57,7 +57,7 @@ class PySourceModelFloat(AbstractPySourceModel):
 
 
 class Leaf(AbstractProcess):
-    """Runs an execution group by a plan."""
+    """Runs an execution group according to a plan."""
 
     def __init__(self, *, plan: LeafPlan, name: str) -> None:
         super().__init__(plan=plan, name=name)
@@ -74,7 +74,7 @@ class Leaf(AbstractProcess):
 class AbstractPyLeafModel(PyLoihiProcessModel):
     """Sends the message of the previous step, receives, and computes."""
 
-    precision: str  # of the program that the model runs, by its decorator
+    precision: str  # of the program that the model runs; set by its decorator
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)

@@ -1,1 +1,1 @@
-"""A program in stock Lava Processes alone: an oracle and a yardstick."""
+"""A program in stock Lava Processes alone: a reference for spikes and for speed."""

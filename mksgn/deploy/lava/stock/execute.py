@@ -1,4 +1,4 @@
-"""A program in stock Lava Processes alone: an oracle and a yardstick for the fused leaves.
+"""A program in stock Lava Processes alone: a reference for the spikes and the speed of the fused leaves.
 
 A population is a LIFReset (several where its neurons' thresholds or decays differ: stock LIF takes
 one of each), a projection is what `synapses` makes of it, host spikes come from a RingBuffer. Only
@@ -39,7 +39,7 @@ def execute(program: Program, inputs: dict[str, np.ndarray], *, record: bool = T
     """Run a balanced program. Of the counters, only spikes and updates are filled in.
 
     In fixed point the spikes are those of the emulator. In float, stock models compute in float64,
-    and decide alike where float32 is exact, as for a quantised file.
+    and make the same decisions where float32 is exact, as for a quantised file.
 
     Args:
         inputs: arrays (samples, steps, *shape) by input's name.
@@ -84,11 +84,11 @@ def execute(program: Program, inputs: dict[str, np.ndarray], *, record: bool = T
 
 
 def stock_depths(program: Program) -> dict[str, int]:
-    """Find the time step, from 0, at which each population handles a sample's first one in stock Processes.
+    """Find the time step, from 0, at which each population handles a sample's first step in stock Processes.
 
-    It is the longest path from the host's spikes, as in the balance pass; delays of the network's
-    own shorten it. A loop fits only if its spikes return in time: one synapse costs the one step
-    that NIR's loop has.
+    It is the longest path from the host's spikes, as in the balance pass; the network's own delays
+    shorten it. A loop fits only if its spikes return in time: one synapse costs the one step that
+    NIR's loop has.
     """
     return depths(program, lambda projection: cost(projection) - projection.logical_delay, fused_loops=False)
 

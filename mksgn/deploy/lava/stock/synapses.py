@@ -30,15 +30,15 @@ Ports = tuple[OutPort, ...]
 
 
 def cost(projection: AnyProjection) -> int:
-    """Time steps that a projection takes in stock Processes."""
+    """Return the time steps that a projection takes in stock Processes."""
     return 2 if isinstance(projection, Product) else 1
 
 
 class Synapses:
     """Makes a program's projections.
 
-    `ports` holds the OutPorts of each population: each sends for some of its neurons, the others
-    are silent in it. Several OutPorts connected to one InPort add up.
+    `ports` holds the OutPorts of each population: each sends the spikes of some of its neurons and
+    is silent for the others. Several OutPorts connected to one InPort add up.
     """
 
     def __init__(self, program: Program, ports: dict[str, Ports]):
@@ -68,7 +68,7 @@ class Synapses:
         conv.a_out.transpose((2, 0, 1)).reshape(target.shape).connect(target)
 
     def _held(self, source: str, delay: int) -> Ports:
-        """The source's spikes, `delay` steps late: each passes a synapse of its own, of weight 1."""
+        """Return the source's spikes, `delay` steps late: each passes a synapse of its own, of weight 1."""
         if delay == 0:
             return self.ports[source]
         if (source, delay) not in self._late:
@@ -87,7 +87,7 @@ class Synapses:
 
     @torch.no_grad()
     def _matrix(self, projection: Projection, shape: Shape, targets: int) -> csr_matrix:
-        """Weights (targets, sources), from one spike per source neuron; built in parts, as most entries are 0."""
+        """Return weights (targets, sources), from one spike per source neuron; made in parts, as most are 0."""
         size = int(np.prod(shape))
         rows = max(1, CHUNK // max(size, targets))
         parts = []
@@ -138,7 +138,7 @@ class Synapses:
             )
         first, second, sums = product_indices(product, [self.program[source].shape for source in product.sources])
         units = len(sums)
-        neurons = ProdNeuron(shape=(units,), vth=0)  # it fires above vth: a product of 1 would be dropped at 1
+        neurons = ProdNeuron(shape=(units,), vth=0)  # it fires above vth: with vth = 1, a product of 1 would be lost
         for index, ports, port in ((first, sources[0], neurons.a_in1), (second, sources[-1], neurons.a_in2)):
             size = ports[0].size
             gather = csr_matrix((np.ones(units, self.dtype), (np.arange(units), index)), (units, size))
@@ -174,7 +174,7 @@ def stock_conv(projection: Projection, shape: Shape, dtype: type) -> Conv | None
 
 
 def product_indices(product: Product, shapes: list[Shape]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each unit: the neuron of the first source, that of the last, and the target neuron."""
+    """Return for each unit the neuron of the first source, that of the last, and the target neuron."""
     stacked, frames, joints = shapes[-1]
     channels = stacked // 3
     width = channels // product.heads
