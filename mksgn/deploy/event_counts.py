@@ -8,7 +8,7 @@
 - Currents of analog inputs and graded populations are counted as multiply-accumulates, not as
   synaptic operations.
 
-Lava's leaves count deliveries one by one (mksgn/deploy/lava/leaf_work). Where all spikes arrive,
+Lava's leaves count deliveries one by one (mksgn/deploy/lava/results). Where all spikes arrive,
 `EventCounter` uses the number of spikes sent instead, which is the same.
 """
 

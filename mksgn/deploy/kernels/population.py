@@ -187,8 +187,8 @@ class FusedPopulation:
 
     @cached_property
     def _keep(self) -> np.ndarray:
-        """The shares that membrane and current keep, float64 (P / group, 2, C); empty where the membrane keeps a half
-        and is reset to 0.
+        """The shares that membrane and current keep, float64 (P / group, 2, C); empty where the membrane keeps a half,
+        is reset to 0, and the current keeps nothing.
         """
         if self.neuron.du is None and not self.subtracts and np.all(np.asarray(self.neuron.dv) == DECAY_STEPS // 2):
             return np.empty((0, 2, self.channels))

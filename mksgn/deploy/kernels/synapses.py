@@ -277,7 +277,8 @@ def run_tiles(tasks, inputs, product, tiles, unit, extra, neuron, group, keep, s
             `group` positions share the same constants, repeated R times because up to R positions are advanced
             in one row. R is more than 1 only where accumulators have no padding.
         group: number of those positions.
-        keep: float64 (P / group, 2, R C) as in `fire`; empty: the membrane keeps a half, and is reset to 0.
+        keep: float64 (P / group, 2, R C) as in `fire`; empty: the membrane keeps a half and is reset to 0, the
+            current keeps nothing.
         state: int32 (2, N, P, C), membrane potentials and currents in sub-units; updated in place. N may
             be 0 where every sample starts anew and the current has no memory.
         sent: uint8 (S, N, P, C), spikes; written.

@@ -38,7 +38,7 @@ def convert(name: str, node: nir.NIRNode, dt: float, if_dt: float | None, bias: 
         bias: What the linear nodes before it add at every step.
 
     Raises:
-        DeployError: A time constant below dt, or a resting potential above the threshold.
+        DeployError: A time constant below dt, or a threshold and a resting potential that are both below 0.
     """
     if isinstance(node, nir.Threshold):
         return Converted(FloatNeuron(1.0, compact(node.threshold), compact(bias)), np.ones(1, dtype=np.float32), True)

@@ -38,7 +38,7 @@ class Source:
         return cls(group.size, fewest, _TileSums(output_axons, group.shape).total, int(output_axons.max()))
 
     def cores(self, reached: np.ndarray, most: np.ndarray, limit: int) -> np.ndarray:
-        """Estimate the cores of the source if its neurons reach `reached` more cores in all and `most` more each.
+        """Estimate the cores of the source if its neurons reach `reached` more cores in all, and one of them `most`.
 
         Because tiles are equal, the neuron that reaches most determines them.
         """
