@@ -154,7 +154,7 @@ def write(model: onnx.ModelProto, path: Path) -> None:
 
 
 def execute(model: onnx.ModelProto | Path, inputs: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Run a model of ours in onnxruntime, on a CPU with OMP_NUM_THREADS threads (default 1).
+    """Run one of our models in onnxruntime, on a CPU with OMP_NUM_THREADS threads (default 1).
 
     Args:
         model: The model or its file.

@@ -183,7 +183,7 @@ def input_peak(graph: nir.NIRGraph, values: Calibration | FixedScales, name: str
 def agreement(
     expected: np.ndarray, current: np.ndarray, membrane: Membrane, threshold: PerNeuron, drive: PerNeuron = 0.0
 ) -> float:
-    """Compute the share of equal decisions of a population, which runs in units of its integers.
+    """Compute the share of equal decisions of a population that runs in units of its integers.
 
     v ← v - decay v + x, spike where v > threshold. A current with memory is u ← u - current_decay u + x,
     and v gets u + `drive` in place of x.

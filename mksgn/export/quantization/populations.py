@@ -121,7 +121,7 @@ class SpikingPopulation:
         return min(loihi.HALF_STEP, finest / 2), math.inf
 
     def unit(self, scale: float) -> float:
-        """Return the value in the file of an integer of `scale`; it puts the largest threshold in (0.5, 1]."""
+        """Return the value in the file of an integer of `scale`, so that the largest threshold lies in (0.5, 1]."""
         return 2.0 ** -math.ceil(math.log2(float(np.max(self.threshold * scale * self.membrane.gain))))
 
     def write(self, scale: float, bits: int, exponents: Mapping[str, int]) -> None:
@@ -130,7 +130,7 @@ class SpikingPopulation:
         self.synapses.write(scale, unit, bits, exponents)
         factor = membrane.gain * unit  # value of an integer in the file
         node.v_threshold = f32(np.broadcast_to(self._rounded_threshold(scale) * factor, node.v_threshold.shape))
-        if membrane.subtract is not None:  # makes it a whole number
+        if membrane.subtract is not None:  # makes what a spike subtracts a whole number
             node.v_reset = f32(np.broadcast_to(self.offset * factor, node.v_threshold.shape))
         if np.any(membrane.initial):
             initial = np.rint(membrane.initial / membrane.gain * scale * loihi.SUB_UNITS) / loihi.SUB_UNITS

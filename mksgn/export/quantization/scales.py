@@ -85,7 +85,7 @@ class FixedScales:
 def choose(
     finest: float, limit: float, measure: Callable[[float], Candidate], factors: tuple[float, ...] = FINER
 ) -> Candidate:
-    """Choose the scale whose spikes agree best, the coarsest of equal ones.
+    """Choose the scale whose spikes agree best; of equal ones, the coarsest.
 
     Args:
         finest: The finest scale that saturates no weight, always tried.
@@ -98,7 +98,7 @@ def choose(
 
 
 def weight_exponent(weight: np.ndarray, scale: float, weights: loihi.WeightFormat) -> int:
-    """Choose the exponent of a projection's weights: the one with the least squared error, the smallest of equal ones.
+    """Choose the exponent of a projection's weights: that with the least squared error; of equal ones, the smallest.
 
     That is the smallest exponent that clips no weight, or a smaller one that rounds the many small weights more finely.
     """
