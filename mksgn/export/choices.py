@@ -1,7 +1,7 @@
-"""What the options of mksgn-export and of what runs NIR files offer, as data: help imports nothing that they choose."""
+"""Choices of mksgn-export and of commands that run NIR files, as data: --help need not import what implements them."""
 
 ZERO, SUBTRACT, SUBTRACT_AT_ONCE = "zero", "subtract", "subtract-at-once"
-RESETS = {  # what a spike does to the membrane, and the frameworks that mean it
+RESETS = {  # what a spike does to the membrane, and the frameworks that do so
     ZERO: "v = v_reset, as NIR says (norse, SpikingJelly, Lava)",
     SUBTRACT: "the next step's v, after its decay, is smaller by v_threshold - v_reset (snnTorch, spyx)",
     SUBTRACT_AT_ONCE: "v is smaller by it before the next decay (SpikingJelly with v_reset=None; sinabs and "
@@ -12,12 +12,12 @@ V_INITS = {  # where a membrane starts
     "v_reset": "v_reset (SpikingJelly)",
     "leak": "v_leak (norse)",
 }
-SPIKE_DELAYS = {  # steps from a threshold that is passed to the spike that leaves
+SPIKE_DELAYS = {  # time steps from crossing the threshold to the outgoing spike
     0: "at once, as NIR says",
     1: "in the next step, except into the neurons themselves (spyx)",
 }
 EULER = "euler"
-INTEGRATIONS = {  # what a step does to membrane and synaptic current, and the frameworks that mean it
+INTEGRATIONS = {  # how a step updates membrane and synaptic current, and the frameworks that do so
     EULER: "v += dt/tau (v_leak + r x - v), as NIR says (snnTorch, SpikingJelly, norse)",
     "euler-unit": "v = (1 - dt/tau) v + x, whatever r and w_in say (spyx)",
     "euler-unit-current": "v as euler, i = (1 - dt/tau_syn) i + x, whatever w_in says (norse's LIFCell)",
@@ -26,7 +26,7 @@ INTEGRATIONS = {  # what a step does to membrane and synaptic current, and the f
 }
 FORMATS = ("nir", "onnx")
 PROFILES = ("structured", "portable")  # the first is the default
-SIMULATORS = {  # of --against, and how each is installed
+SIMULATORS = {  # choices of --against, and how to install each
     "spikingjelly": "needs Python 3.11 or later: pip install 'spikingjelly>=2'",
     "snntorch": "pip install snntorch nirtorch",
     "norse": "pip install norse",

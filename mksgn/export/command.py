@@ -1,4 +1,4 @@
-"""The work of mksgn-export, which mksgn/export/cli.py imports when the command runs."""
+"""The implementation of mksgn-export, which mksgn/export/cli.py imports when the command runs."""
 
 import json
 from collections.abc import Callable
@@ -40,7 +40,7 @@ CALIBRATION_CLIPS = 24
 
 @dataclass(frozen=True)
 class Options:
-    """The options of one export, by the names of the command's parameters."""
+    """The options of one export, named like the command's parameters."""
 
     model: Path
     to: str
@@ -69,7 +69,7 @@ class Options:
         return self.out or self.model.with_suffix(f".{self.to}")
 
     def bits(self, trained: TrainedModel) -> int | None:
-        """Return the width of the weights; by default the one that a model was trained for, or 8."""
+        """Return the width of the weights: by default the one that the model was trained for, or else 8."""
         default = 8 if trained.quantization is None else trained.quantization.bits
         return None if self.quantize == "none" else int(self.quantize or default)
 
@@ -92,7 +92,7 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Check the options, and export what MODEL is."""
+    """Check the options, and export MODEL according to its kind."""
     _check(options)
     if is_hdf5(options.model):
         _export_graph(options) if files.is_graph(options.model) else _export_lava_dl(options)

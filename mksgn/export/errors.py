@@ -44,7 +44,7 @@ class RangeError(ExportError):
 
 
 class MissingToolError(ExportError):
-    """A library is needed and not installed."""
+    """A required library is not installed."""
 
 
 class ParityError(MksgnError):

@@ -1,7 +1,7 @@
-"""`python -m mksgn.export.low_bits MODEL.PT`: a table of accuracies, quantised after training and trained for it.
+"""`python -m mksgn.export.low_bits MODEL.PT`: a table of accuracies, quantised after training or trained for few bits.
 
-Both columns are the networks of the exported files, to the spike. A training that is finished or was
-interrupted is resumed, not repeated.
+Both columns are for the networks of the exported files, exact to the spike. Training runs that finished or
+were interrupted are resumed, not repeated.
 """
 
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ def _row(name: str, after: dict[str, float], trained: dict[str, float] | None) -
 
 
 def _no_copies(clips: Sequence[Clip]) -> np.ndarray:
-    """Count no clip as a copy of a training clip: the table has all held-out clips."""
+    """Count no clip as a copy of a training clip: the table covers all held-out clips."""
     return np.zeros(len(clips), dtype=bool)
 
 

@@ -11,7 +11,7 @@ from mksgn.export.verification.parity import Parity
 
 
 def scales(quantization: dict[str, Any]) -> None:
-    """Print a row per population, then warnings of silent populations and of large sums.
+    """Print a row per population, then warnings about silent populations and large sums.
 
     Args:
         quantization: The graph's metadata entry of that name.
@@ -56,7 +56,7 @@ def scales(quantization: dict[str, Any]) -> None:
 
 
 def _factors(scale: dict[str, Any]) -> str:
-    """What the integers of a population's projections are multiplied by, in words."""
+    """Format the factors by which the integers of a population's projections are multiplied."""
     found = sorted({f"× {1 << e}" for e in scale.get("weight_exponents", {}).values()}, key=lambda text: int(text[2:]))
     return ", ".join(found) or "–"
 

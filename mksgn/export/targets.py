@@ -1,4 +1,4 @@
-"""What mksgn-export may replace: files of the format that it writes."""
+"""Which files mksgn-export may replace: those of the format that it writes."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from mksgn.common.writing import check_replaceable, head_of
 
 PARITY_FILE = "parity.json"
 _PARITY = '{\n  "schema": "mksgn.parity/'
-_ONNX_PRODUCER = "mksgn"  # in the first fields of an ONNX file of ours
+_ONNX_PRODUCER = "mksgn"  # among the first fields of an ONNX file that mksgn wrote
 _HEAD = 64
 
 
 def check(path: Path, to: str, *, verifies: bool, overwrite: bool) -> None:
-    """Raise BadInputError where a file of another kind is at `path`, or in the place of its parity.json."""
+    """Raise BadInputError if a file of another kind is at `path`, or where its parity.json would be."""
     ours = _is_graph(path) if to == "nir" else _ONNX_PRODUCER in head_of(path, _HEAD)
     what = "a NIR graph" if to == "nir" else "an ONNX file of mksgn"
     check_replaceable(path, ours, what, overwrite=overwrite)
@@ -27,5 +27,5 @@ def _is_graph(path: Path) -> bool:
     try:
         with hdf5.opened(path, "a NIR graph", "name a file") as file:
             return "node" in file
-    except Exception:  # damaged, or what no graph needs: HDF5 raises errors of any class
+    except Exception:  # damaged, or with features that no graph needs: HDF5 raises errors of any class
         return False

@@ -13,7 +13,7 @@ from mksgn.export.lowering.portable import to_portable
 from mksgn.export.quantization.quantize import quantize as quantize_graph
 from mksgn.train.checkpoint import TrainedModel, load, sha256
 
-SHORTEST_DT, LONGEST_DT = 1e-9, 1.0  # seconds: a number outside was given in other units
+SHORTEST_DT, LONGEST_DT = 1e-9, 1.0  # seconds: a number outside this range was given in other units
 
 
 def check_options(profile: str, dt: float) -> None:
@@ -33,7 +33,7 @@ def export_to_nir(
     calibration: np.ndarray | None = None,
     weight_exponents: bool = True,
 ) -> nir.NIRGraph:
-    """Convert a trained student to a NIR graph, its batch norms folded.
+    """Convert a trained student to a NIR graph, with its batch norms folded.
 
     Args:
         model: The student, or the path of its model.pt.
@@ -42,8 +42,8 @@ def export_to_nir(
             primitives only.
         quantize: Bits per weight, 2 to 8; None leaves the weights in float32.
         calibration: Inputs (L, 3 · streams, T, V) as the model's normaliser makes them; needed to
-            quantise, unless the model was trained for so many bits, and brings its scales.
-        weight_exponents: Whether the weights of each projection have an exponent of their own, below 8 bits.
+            quantise, unless the model was trained for that many bits and brings its scales.
+        weight_exponents: Whether each projection's weights get an exponent of their own, below 8 bits.
 
     Raises:
         ExportError: The student cannot be exported; the subclass names the reason.
@@ -68,7 +68,7 @@ def quantized(
     *,
     weight_exponents: bool = True,
 ) -> nir.NIRGraph:
-    """Quantise a student's graph, by the scales that it was trained with, or else by calibration.
+    """Quantise a student's graph with the scales that it was trained with, or else by calibration.
 
     Raises:
         ExportError: It was trained for another number of bits, there are no calibration clips, or the

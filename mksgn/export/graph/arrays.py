@@ -1,4 +1,4 @@
-"""Arrays by input's name: what the reference, the calibration, the compiler and a run take."""
+"""Arrays by input name, as the reference execution, the calibration, the compiler and runs take them."""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,14 +16,14 @@ def arrays_by_input(
     """Return one array of numbers per input.
 
     Args:
-        arrays: an array for the only input, or a mapping from input's name to array; lists and
-            tensors too.
+        arrays: an array for the only input, or a mapping from input names to arrays; lists and
+            tensors are accepted too.
         inputs: names of the graph's inputs.
-        what: what the arrays are, before a name in messages.
+        what: what messages call the arrays, before a name.
         error: class of the error.
 
     Raises:
-        error: names or an array that do not fit.
+        error: names or an array do not fit.
     """
     names = sorted(inputs)
     if not isinstance(arrays, Mapping):

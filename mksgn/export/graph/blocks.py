@@ -1,10 +1,10 @@
-"""Large arrays of weights, some rows at a time: what is computed from them in float64 takes little memory then."""
+"""Large arrays of weights, processed some rows at a time, so that computing in float64 takes little memory."""
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-BLOCK = 1 << 22  # weights that are changed at a time: in float64 all of a large layer would take twice its memory
+BLOCK = 1 << 22  # weights processed at a time: a whole large layer in float64 would take twice its memory
 
 
 def by_rows(change: Callable[[np.ndarray], np.ndarray], weight: np.ndarray) -> np.ndarray:
@@ -27,6 +27,6 @@ def in_float64(weight: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def blocks_of_rows(weight: np.ndarray) -> Iterator[slice]:
-    """Slices of the first axis, of at most BLOCK weights where a row has no more."""
+    """Yield slices of the first axis, of at most BLOCK weights unless a single row has more."""
     rows = max(1, BLOCK * len(weight) // max(1, weight.size))
     yield from (slice(first, first + rows) for first in range(0, len(weight), rows))

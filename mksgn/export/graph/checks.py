@@ -1,4 +1,4 @@
-"""What holds of every graph that is run: its parameters are real and finite, its edges lead from Inputs to Outputs."""
+"""Checks of every graph that is run: its parameters are real and finite, its edges lead from Inputs to Outputs."""
 
 import math
 from typing import Any
@@ -10,8 +10,8 @@ from mksgn.common.errors import BadInputError
 from mksgn.common.quoting import quoted
 from mksgn.export.graph.shapes import parameters_of
 
-NODES, EDGES = 1 << 16, 1 << 20  # 13 times what is said to run, and 16 edges for each node
-SIGNAL_LIMIT = 1 << 28  # numbers of one step: 256 Loihi 2 chips full, and 1 GB
+NODES, EDGES = 1 << 16, 1 << 20  # 13 times the size that is stated to run, and 16 edges per node
+SIGNAL_LIMIT = 1 << 28  # numbers in one step: 256 full Loihi 2 chips, and 1 GB
 WINDOW_LIMIT = 1 << 17  # of kernel, stride, padding and dilation: an image of 128 k pixels, pooled as a whole
 _COUNTS = {
     "groups": 1,
@@ -20,7 +20,7 @@ _COUNTS = {
     "stride": 1,
     "dilation": 1,
     "padding": 0,
-}  # and their least values
+}  # with their smallest values
 _AXES = ("start_dim", "end_dim")
 _SHAPES = ("input_shape",)
 
@@ -32,8 +32,8 @@ def check_graph(graph: nir.NIRGraph) -> None:
     """Check a graph that was read.
 
     Raises:
-        BadInputError: No Input or Output; an edge of an unknown node, into an Input, or out of an Output; parameters
-            that are no finite numbers; more nodes, edges or numbers than the limits.
+        BadInputError: No Input or Output; an edge at an unknown node, into an Input, or out of an Output; parameters
+            that are not finite numbers; more nodes, edges or numbers than the limits.
     """
     for kind, ports in (("Input", graph.inputs), ("Output", graph.outputs)):
         if not ports:
@@ -72,12 +72,12 @@ def check_node(name: str, node: nir.NIRNode, error: type[BadInputError] = BadInp
     """Check a node's parameters.
 
     Args:
-        name: The node's.
+        name: The node's name.
         node: Any node but a graph.
         error: Class of the error.
 
     Raises:
-        error: A parameter that is no finite number, or out of range.
+        error: A parameter is not a finite number, or is out of range.
     """
     place = f"node {quoted(name) if not name.isprintable() else name}"
     if isinstance(node, (nir.Input, nir.Output)):
@@ -98,7 +98,7 @@ def check_node(name: str, node: nir.NIRNode, error: type[BadInputError] = BadInp
 
 
 def _finite(parameter: str, numbers: np.ndarray) -> bool:
-    """Whether all are finite; a time constant may be infinite, for which `standard_form` names the remedy."""
+    """Return whether all are finite; an infinite time constant passes, since `standard_form` names the remedy."""
     if parameter.startswith("tau"):
         return not np.isnan(numbers).any() and not np.isneginf(numbers).any()
     return bool(np.isfinite(numbers).all())

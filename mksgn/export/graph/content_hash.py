@@ -1,4 +1,4 @@
-"""The hash that a quantised file carries over its nodes, edges and metadata: damage to any value is found."""
+"""The hash that a quantised file carries of its nodes, edges and metadata, to detect damage to any value."""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-KEY = "content_sha256"  # an entry of the graph's metadata, in the file alone
+KEY = "content_sha256"  # an entry of the graph's metadata, only in the file
 
 
 def content_hash(content: Mapping[str, Any]) -> str:
-    """Hash a graph as `NIRGraph.to_dict` gives it and as `hdf2dict` reads it, in hexadecimal.
+    """Return the hash, in hexadecimal, of a graph as `NIRGraph.to_dict` gives it and as `hdf2dict` reads it.
 
-    The names, types, shapes and bytes of all values count, and not their order or how HDF5 stores them. The graph's
-    own entry KEY is left out.
+    The names, types, shapes and bytes of all values count; their order, and how HDF5 stores them, do not. The
+    graph's own entry KEY is left out.
     """
     digest = hashlib.sha256()
     _add(digest, content, top=True)
@@ -26,7 +26,7 @@ def _add(digest: Any, content: Mapping[str, Any], *, top: bool = False) -> None:
         value = content[name]
         if name == "metadata" and isinstance(value, Mapping):
             value = {key: entry for key, entry in value.items() if not (top and key == KEY)}
-            if not value:  # nir does not write it
+            if not value:  # nir does not write empty metadata
                 continue
         _add_text(digest, str(name))
         if isinstance(value, Mapping):

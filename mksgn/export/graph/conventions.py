@@ -1,9 +1,9 @@
-"""What a NIR file leaves open about its neurons, and frameworks do differently: reset, initial state, integration.
+"""What a NIR file leaves open about its neurons and frameworks do differently: reset, initial state, integration.
 
-A node's metadata may say `reset`, one of RESETS, `v_init`, one of V_INITS or the potentials themselves, and
-`integration`, one of INTEGRATIONS. `with_conventions` writes the metadata where a file says nothing; every execution,
-the quantiser and the compiler read it. Other readers of NIR ignore it. Integration and spike delay become parameters
-and Delay nodes instead, which all readers know.
+A node's metadata may hold `reset` (one of RESETS), `v_init` (one of V_INITS, or the potentials themselves) and
+`integration` (one of INTEGRATIONS). `with_conventions` writes the metadata where a file says nothing; every execution,
+the quantiser and the compiler read it. Other readers of NIR ignore it. Integration and spike delay are turned into
+parameters and Delay nodes instead, which all readers know.
 """
 
 import copy
@@ -38,7 +38,7 @@ def with_conventions(
     dt: float = 1e-4,
     if_dt: float | None = None,
 ) -> nir.NIRGraph:
-    """Write what the user says of the neurons into those whose file says nothing.
+    """Write the conventions that the user names into the neurons for which the file names none.
 
     Args:
         graph: Any graph; it is not changed.
@@ -47,10 +47,10 @@ def with_conventions(
         integration: One of INTEGRATIONS.
         spike_delay: One of SPIKE_DELAYS.
         dt: Time step in seconds, for files that name none.
-        if_dt: What IF and I integrate with in place of it, seconds.
+        if_dt: Time step that IF and I integrate with in place of `dt`, in seconds.
 
     Returns:
-        The graph, flat, or `graph` itself where all are NIR's own.
+        The flattened graph, or `graph` itself if all conventions are NIR's own.
 
     Raises:
         BadInputError: An unknown value; a spike delay within a loop of several neurons.
@@ -63,8 +63,8 @@ def with_conventions(
     if tuple(named.values()) == (ZERO, ZERO, EULER, 0) and not any(own):
         return graph
     graph = flatten(graph)
-    ours = "reset" in graph.metadata  # says where its state starts as well (mksgn/export/lowering)
-    integration = EULER if ours or "quantization" in graph.metadata else integration  # integers were made with Euler's
+    ours = "reset" in graph.metadata  # also says where its state starts (mksgn/export/lowering)
+    integration = EULER if ours or "quantization" in graph.metadata else integration  # the integers were made for Euler
     nodes, dt = dict(graph.nodes), float(graph.metadata.get("dt", dt))
     for name, node in nodes.items():
         said = set(named) if ours else set(node.metadata)
@@ -81,9 +81,9 @@ def with_conventions(
 
 
 def _delayed(nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]], seconds: float) -> list[tuple[str, str]]:
-    """Add a Delay behind each firing neuron to `nodes`; return the edges through them.
+    """Add a Delay after each firing neuron to `nodes`; return the edges rerouted through them.
 
-    A neuron's spikes to itself arrive in the next step as they are, where the loop is cut.
+    A neuron's spikes to itself get none: they arrive in the next step anyway, where the loop is cut.
     """
     looped = networkx.DiGraph(edges)
     loop_of = {name: loop for loop in networkx.strongly_connected_components(looped) for name in loop}
@@ -113,7 +113,7 @@ def _delayed(nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]], second
 
 
 def reset_of(node: nir.NIRNode) -> str:
-    """What a spike does to the membrane, one of RESETS."""
+    """Return what a spike does to the membrane: one of RESETS."""
     reset = node.metadata.get("reset", ZERO)
     if reset not in RESETS:
         raise BadInputError(f"metadata of a {type(node).__name__}: reset {reset!r}; choose one of {', '.join(RESETS)}")
@@ -121,7 +121,7 @@ def reset_of(node: nir.NIRNode) -> str:
 
 
 def initial_of(node: nir.NIRNode) -> np.ndarray:
-    """Where the membrane starts, in the file's units; float64, broadcasts against the population's shape."""
+    """Return where the membrane starts, in the file's units: float64 that broadcasts to the population's shape."""
     v_init = node.metadata.get("v_init", ZERO)
     if not isinstance(v_init, str):
         return np.asarray(v_init, dtype=np.float64)
@@ -135,16 +135,16 @@ def initial_of(node: nir.NIRNode) -> np.ndarray:
 
 
 def subtracted(node: nir.NIRNode) -> np.ndarray | None:
-    """What a spike takes from the membrane, in the file's units, float64; None for a reset to v_reset."""
+    """Return what a spike subtracts from the membrane, in the file's units, float64; None if it resets to v_reset."""
     if not isinstance(node, SPIKING) or reset_of(node) == ZERO:
         return None
     return np.asarray(node.v_threshold, dtype=np.float64) - np.asarray(node.v_reset, dtype=np.float64)
 
 
 def resting_at_zero(graph: nir.NIRGraph) -> nir.NIRGraph:
-    """Shift the potentials of each firing neuron such that its v_reset is 0, to which Loihi resets a membrane.
+    """Shift the potentials of each firing neuron so that its v_reset is 0, to which Loihi resets a membrane.
 
-    The spikes stay the same. Where the neuron did not start at v_reset, the metadata says where it does.
+    The spikes stay the same. If the neuron does not start at v_reset, its metadata says where it starts.
     """
     nodes = dict(graph.nodes)
     for name, node in nodes.items():

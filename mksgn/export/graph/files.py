@@ -1,4 +1,4 @@
-"""Read and write .nir files: atomically, deterministically, with errors in one line."""
+"""Read and write .nir files: atomically, deterministically, with one-line errors."""
 
 import contextlib
 import copy
@@ -33,22 +33,22 @@ POPULATIONS = tuple(node.__name__ for node in (*SPIKING, *GRADED))
 def write(graph: nir.NIRGraph, path: Path | str) -> None:
     """Write a graph; the same graph gives the same bytes.
 
-    A quantised one gets a hash of its content, which `read` checks.
-    What nir.write refuses, single numbers for the parameters of a population as norse and sinabs write them, is
+    A quantised graph gets a hash of its content, which `read` checks.
+    nir.write refuses single numbers as parameters of a population, which norse and sinabs write; such a graph is
     brought into standard form first.
 
     Raises:
-        BadInputError: As `put` does, or a convolution without its input_shape, which nir cannot infer.
+        BadInputError: As for `put`, or a convolution lacks its input_shape and nir cannot infer it.
     """
     if _has_single_numbers(graph):
-        with warnings.catch_warnings():  # said where the graph is compiled
+        with warnings.catch_warnings():  # the warnings come when the graph is compiled
             warnings.simplefilter("ignore", MksgnWarning)
             graph = standard_form(graph)
     graph = _with_hash(_with_input_shapes(graph))
 
     def uncached(open_file: BinaryIO) -> None:
-        # With HDF5's cache a chunk lies where it is flushed, which is when the last reference to its data set
-        # goes. A profiler that holds frames, as Dask's workers do, would move it, and change the file's sha256.
+        # With HDF5's cache, a chunk's place depends on when it is flushed: when the last reference to its data set
+        # goes. A profiler that holds frames, as Dask's workers do, would move it and change the file's sha256.
         with h5py.File(open_file, "w", rdcc_nbytes=0, rdcc_nslots=0) as file:
             nir.write(file.id, graph)
 
@@ -64,7 +64,7 @@ def _with_hash(graph: nir.NIRGraph) -> nir.NIRGraph:
 
 
 def _has_single_numbers(graph: nir.NIRGraph) -> bool:
-    """Whether a neuron's or a scale's parameter has no axis, which nir cannot compress."""
+    """Return whether an elementwise node has a parameter without axes, which nir cannot compress."""
     return any(
         _has_single_numbers(node)
         if isinstance(node, nir.NIRGraph)
@@ -74,7 +74,7 @@ def _has_single_numbers(graph: nir.NIRGraph) -> bool:
 
 
 def _with_input_shapes(graph: nir.NIRGraph) -> nir.NIRGraph:
-    """Return the graph with the input_shape of its convolutions, which may be left out in memory and not in a file."""
+    """Return the graph with the input_shape of each convolution, which is optional in memory but not in a file."""
     if not _without_input_shape(graph):
         return graph
     graph = copy.deepcopy(graph)
@@ -86,7 +86,7 @@ def _with_input_shapes(graph: nir.NIRGraph) -> nir.NIRGraph:
 
 
 def _without_input_shape(graph: nir.NIRGraph) -> str:
-    """Name a convolution without input_shape; "" if there is none."""
+    """Return the name of a convolution without input_shape, or "" if there is none."""
     for name, node in graph.nodes.items():
         if isinstance(node, nir.NIRGraph) and (inner := _without_input_shape(node)):
             return f"{name}.{inner}"
@@ -96,11 +96,11 @@ def _without_input_shape(graph: nir.NIRGraph) -> str:
 
 
 def put(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Put a whole file at `path`, and make its folder if needed.
+    """Write a whole file at `path`, and make its folder if needed.
 
     Args:
         path: Where the file will be.
-        write: Writes it, into the open file that it gets.
+        write: Writes the content into the open file that it is given.
 
     Raises:
         BadInputError: `path` cannot be written.
@@ -118,13 +118,13 @@ def put(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def read(path: Path) -> nir.NIRGraph:
-    """Read a graph, our own structured files with full type checks.
+    """Read a graph; our own structured files get full type checks.
 
-    Other files are read without: nir cannot type a kernel that is not square, a grouped convolution or a
+    Other files get none: nir cannot type a kernel that is not square, a grouped convolution or a
     Linear on the last axis (NIR.md), and deploy checks every shape itself.
 
     Raises:
-        BadInputError: A file that is missing, truncated, damaged or no NIR graph, or a graph that cannot be run.
+        BadInputError: The file is missing, truncated, damaged or not a NIR graph, or the graph cannot be run.
     """
     try:
         with hdf5.opened(path, "a NIR file", NO_GRAPH) as file:
@@ -135,11 +135,11 @@ def read(path: Path) -> nir.NIRGraph:
         _check(path, graph)
     except BadInputError:
         raise
-    except AssertionError as error:  # nir names no reason for a node type that it does not know
+    except AssertionError as error:  # nir gives no reason for a node type that it does not know
         raise BadInputError(
             f"{path}: holds a node that nir {nir.version} and mksgn do not know; export it with primitives of NIR"
         ) from error
-    except Exception as error:  # h5py, KeyError, ValueError, … according to where the damage sits
+    except Exception as error:  # from h5py, KeyError, ValueError, …, depending on where the damage is
         raise BadInputError(
             f"{path}: no readable NIR file ({printable(first_line(error))}); it may be truncated: export it again"
         ) from error
@@ -147,22 +147,22 @@ def read(path: Path) -> nir.NIRGraph:
 
 
 def is_graph(path: Path) -> bool:
-    """Whether an HDF5 file is a graph, and not a network of lava-dl.
+    """Return whether an HDF5 file is a graph, and not a network of lava-dl.
 
     Raises:
-        BadInputError: It is no HDF5 file, or exceeds a limit.
+        BadInputError: It is not an HDF5 file, or exceeds a limit.
     """
     try:
         with hdf5.opened(path, "a NIR file", NO_GRAPH) as file:
             return "layer" not in file
     except BadInputError:
         raise
-    except Exception:  # h5py's, for which `read` has the words
+    except Exception:  # h5py's, which `read` reports in full
         return True
 
 
 def _check_hash(path: Path, content: dict[str, Any]) -> None:
-    """Hold the content of a quantised file against the hash in it, and take that out.
+    """Compare the content of a quantised file with the hash stored in it, and remove the hash.
 
     Raises:
         BadInputError: They differ.
@@ -182,7 +182,7 @@ def _check_hash(path: Path, content: dict[str, Any]) -> None:
 
 
 def _check(path: Path, graph: nir.NIRNode) -> None:
-    """Infer types where nir can, and check all that holds of a graph."""
+    """Infer types where nir can, and check the metadata and the graph."""
     if not isinstance(graph, nir.NIRGraph):
         raise BadInputError(f"{path}: holds a single {type(graph).__name__}, not a graph; wrap it in a NIRGraph")
     try:
@@ -200,7 +200,7 @@ def _check(path: Path, graph: nir.NIRNode) -> None:
 
 
 def _check_kind(path: Path, file: h5py.File) -> None:
-    """Refuse HDF5 of another kind by what it is."""
+    """Refuse an HDF5 file of another kind, and say what it is."""
     if "node" in file:
         return
     if "layer" in file:
@@ -216,8 +216,8 @@ def _check_kind(path: Path, file: h5py.File) -> None:
 def _as_of_today(node: dict[str, Any]) -> dict[str, Any]:
     """Convert a node's fields to nir 1.0.8, and turn off type checks.
 
-    Until 0.2.0 convolutions had no input_shape. A population's parameters are broadcast to one shape, which nir
-    asks of its constructors; `standard_form` then gives them that of their signal.
+    Until 0.2.0, convolutions had no input_shape. A population's parameters are broadcast to one shape, which nir's
+    constructors require; `standard_form` then gives them the shape of their signal.
     """
     if node.get("type") in POPULATIONS:
         values = {name: value for name, value in node.items() if isinstance(value, np.ndarray | np.generic | float)}

@@ -12,15 +12,15 @@ Edges = list[tuple[str, str]]
 def flatten(graph: nir.NIRGraph) -> nir.NIRGraph:
     """Put all nodes on one level.
 
-    A nested graph's Input and Output vanish, and their edges join. Where it has several, the outer
-    edges name one: "sub.port".
+    A nested graph's Input and Output vanish, and the edges at each are joined. If it has several, the
+    outer edges name one: "sub.port".
 
     Returns:
         `graph` itself if it is flat, else a new graph of the same nodes with the outer graph's metadata.
 
     Raises:
-        UnsupportedNodeError: An edge that names no port, or nothing that exists; two nodes of one name;
-            an edge that would exist twice.
+        UnsupportedNodeError: An edge names no port, or no existing node; two nodes would have one name;
+            an edge would exist twice.
     """
     if not any(isinstance(node, nir.NIRGraph) for node in graph.nodes.values()):
         return graph
@@ -71,7 +71,7 @@ def _end(
     *,
     leaving: bool,
 ) -> str:
-    """The node that an end of an outer edge means: itself, or a nested graph's port, of which `named` has all."""
+    """Return the node that an end of an outer edge means: itself, or a nested graph's port; `named` has all ports."""
     if name in nodes and name in graph.nodes:
         return name
     kind = "Output" if leaving else "Input"

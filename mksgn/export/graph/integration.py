@@ -1,7 +1,7 @@
-"""How a framework integrates its neurons, where that is not the forward Euler of NIR's reference: `--integration`.
+"""How a framework integrates its neurons where that is not the forward Euler of NIR's reference: `--integration`.
 
 Some frameworks decay exponentially, and some add the input in full, whatever r and w_in their exporters write. The
-parameters of the nodes are rewritten such that forward Euler gives the same recursion; no execution knows of this.
+parameters of the nodes are rewritten so that forward Euler gives the same recursion; executions need not know of it.
 """
 
 import copy
@@ -29,7 +29,7 @@ def _decayed(kept: Array, r: Array) -> Array:
     return kept * np.ones_like(r)
 
 
-# What the input is multiplied by, from the share of the state that a step keeps and from r or w_in
+# The factor on the input, given the share of the state that a step keeps, and r or w_in
 Gain = Callable[[Array, Array], Array]
 _GAINS: dict[str, tuple[Gain, Gain]] = {  # of the membrane, and of the synaptic current
     "euler-unit": (_in_full, _in_full),
@@ -40,13 +40,13 @@ _GAINS: dict[str, tuple[Gain, Gain]] = {  # of the membrane, and of the synaptic
 
 
 def integrated(node: nir.NIRNode, integration: str, dt: float, if_dt: float | None) -> nir.NIRNode:
-    """Return the neuron with the parameters whose forward Euler is `integration`'s step.
+    """Return the neuron with parameters for which a forward Euler step equals one of `integration`.
 
     Args:
         node: Any neuron with a membrane; it is not changed. Its metadata may name another integration.
         integration: One of INTEGRATIONS.
         dt: Time step, seconds.
-        if_dt: What IF and I integrate with in place of it, seconds.
+        if_dt: Time step that IF and I integrate with in place of `dt`, in seconds.
 
     Raises:
         BadInputError: The metadata names an unknown integration.
@@ -68,12 +68,12 @@ def integrated(node: nir.NIRNode, integration: str, dt: float, if_dt: float | No
         node.tau_syn, node.w_in = _rewritten(node.tau_syn, node.w_in, dt, current, exponential=exponential)
     else:
         node.tau, node.r = _rewritten(node.tau, node.r, dt, membrane, exponential=exponential)
-    node.metadata = {**node.metadata, "integration": EULER}  # a file that is written with it is not rewritten again
+    node.metadata = {**node.metadata, "integration": EULER}  # a file written with it is not rewritten again
     return node
 
 
 def _rewritten(tau: Array, r: Array, dt: float, gain: Gain, *, exponential: bool) -> tuple[Array, Array]:
-    """Return tau and r whose Euler step keeps and adds what is meant."""
+    """Return the tau and r for which an Euler step keeps and adds the intended amounts."""
     tau, r = np.asarray(tau, dtype=np.float64), np.asarray(r, dtype=np.float64)
     lost = -np.expm1(-dt / tau) if exponential else dt / tau
     return (dt / lost).astype(np.float32), (gain(1 - lost, r) / lost).astype(np.float32)

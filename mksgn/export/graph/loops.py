@@ -1,10 +1,10 @@
-"""The loops among nodes that wait for each other, and the population at which the next one is opened.
+"""The loops among nodes that wait for each other, and the population at which the next loop is opened.
 
-The nodes that wait fall into strongly connected components. As they only ever lose nodes, no component is found twice:
-each has a root, a tree of paths from it, and a tree of paths to it. Where nodes leave, only the paths through them are
-mended; a node that is in both trees is in the root's component still, and the others are divided anew. The components
-do not depend on the roots. A root far from what has been evaluated leaves late, and few paths lead through what leaves
-before it.
+The waiting nodes form strongly connected components. As components only ever lose nodes, none has to be found twice:
+each has a root, a tree of paths from the root, and a tree of paths to it. When nodes leave, only the paths through them
+are repaired: a node in both trees is still in the root's component, and the others are divided into components again.
+The components do not depend on the choice of roots. A root far from the evaluated nodes leaves late, and few paths lead
+through the nodes that leave before it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 
 import networkx
 
-Key = tuple[bool, str]  # of a population: whether nothing evaluated reaches it, its name; the least is opened first
+Key = tuple[bool, str]  # of a population: whether nothing evaluated reaches it, and its name; the smallest opens first
 Edges = Mapping[str, Collection[str]]
 
 
 @dataclass(eq=False)
 class _Component:
-    """Nodes of which each reaches each other."""
+    """Nodes that all reach one another."""
 
     members: set[str]
     root: str
-    keys: list[Key]  # a heap, of its populations and of some that have left it
+    keys: list[Key]  # a heap: its populations, and some that have left it
     fed: int = 0  # edges from other components
 
     def first(self) -> Key | None:
@@ -37,14 +37,14 @@ class _Component:
 
 @dataclass
 class _Tree:
-    """By node, the next one on a path to the root, along the edges or against them."""
+    """For each node, the next one on a path to the root, which runs along the edges or against them."""
 
     towards: Edges  # the neighbours that a path to the root may take
     away: Edges
     step: dict[str, str] = field(default_factory=dict)
 
     def grow(self, root: str, members: set[str]) -> str:
-        """Find the paths of all members; return the last found, which is as far from the root as any."""
+        """Find the paths of all members; return the last member found, which is as far from the root as any."""
         found, new, last = {root}, deque([root]), root
         self.step.pop(root, None)
         while new:
@@ -57,7 +57,7 @@ class _Tree:
         return last
 
     def mend(self, members: set[str], gone: Iterable[str]) -> set[str]:
-        """Replace the paths of members that lead through nodes that are gone; return the members that have none."""
+        """Reroute the members whose paths lead through nodes that are gone; return those left without a path."""
         cut: set[str] = set()
         new = list(gone)
         while new:
@@ -83,27 +83,27 @@ class _Tree:
 
 
 class Loops:
-    """The strongly connected components of the nodes that wait."""
+    """The strongly connected components of the waiting nodes."""
 
     def __init__(
         self, waiting: Iterable[str], sources: Edges, targets: Edges, key: Callable[[str], Key | None]
     ) -> None:
-        """Divide the nodes that wait.
+        """Divide the waiting nodes into components.
 
         Args:
             waiting: The nodes.
-            sources: By node, its sources, each once, whether they wait or not.
-            targets: The same edges by source.
-            key: The key of a population; None for another node.
+            sources: The sources of each node, each once, whether they wait or not.
+            targets: The same edges, by source.
+            key: Gives the key of a population, and None for any other node.
         """
         self._sources, self._targets, self._key = sources, targets, key
         self._from_root, self._to_root = _Tree(sources, targets), _Tree(targets, sources)
         self._of: dict[str, _Component] = {}
-        self._first: list[Key] = []  # a heap: the first key of each component that no other feeds, and earlier ones
+        self._first: list[Key] = []  # a heap: the first key of each component that no other feeds, and outdated keys
         self._divide(set(waiting))
 
     def first(self) -> str | None:
-        """Return the population of the least key in a component that no other feeds, or None where none has any."""
+        """Return the population with the smallest key in the components that no other feeds; None if there is none."""
         while self._first:
             name = self._first[0][1]
             if name in self._of and not self._of[name].fed:
@@ -116,14 +116,14 @@ class Loops:
         return sorted(name for name, component in self._of.items() if not component.fed)
 
     def lower(self, name: str) -> None:
-        """Take over a population's key, which has become less."""
+        """Update a population's key, which has become smaller."""
         key = self._key(name)
         if key is not None:
             heapq.heappush(self._of[name].keys, key)
             self._offer(self._of[name])
 
     def leave(self, names: Collection[str]) -> None:
-        """Take out nodes that no longer wait."""
+        """Remove nodes that no longer wait."""
         gone: dict[_Component, list[str]] = {}
         for name in names:
             component = self._of[name]
@@ -148,7 +148,7 @@ class Loops:
             heapq.heappush(self._first, key)
 
     def _mend(self, component: _Component, gone: list[str]) -> None:
-        """Divide what nodes that are gone have left of a component."""
+        """Divide what is left of a component after the nodes `gone` have left it."""
         members = component.members
         if component.root not in members:
             self._divide(members)
@@ -163,7 +163,7 @@ class Loops:
         self._offer(component)
 
     def _divide(self, names: set[str]) -> None:
-        """Make the components of nodes that are in none, or in one that has lost them."""
+        """Form components of nodes that belong to none, or to one that has lost them."""
         edges = networkx.DiGraph((name, n) for name in names for n in self._targets[name] if n in names)
         edges.add_nodes_from(names)
         made = [self._component(members) for members in networkx.strongly_connected_components(edges)]
@@ -177,7 +177,7 @@ class Loops:
     def _component(self, members: set[str]) -> _Component:
         keys = [key for name in members if (key := self._key(name)) is not None]
         heapq.heapify(keys)
-        root = self._from_root.grow(keys[0][1] if keys else min(members), members)  # far from where it is opened
+        root = self._from_root.grow(keys[0][1] if keys else min(members), members)  # far from where it opens
         self._from_root.grow(root, members)
         self._to_root.grow(root, members)
         return _Component(members, root, keys)

@@ -1,8 +1,8 @@
 """A neuron node's equation in units of its weights, for the quantiser and the compiler.
 
 With gain = dt/tau r (LIF, LI), dt r (IF, I) or dt/tau_mem r dt/tau_syn w_in (CubaLIF, CubaLI), v / gain
-counts the membrane potential in units of the weights. Its threshold is v_threshold / gain, and v_leak
-drives it by v_leak (dt/tau) / gain at each step, as Loihi's bias does (NIR.md).
+is the membrane potential in units of the weights. Its threshold is v_threshold / gain, and v_leak adds
+v_leak (dt/tau) / gain to it at each step, as Loihi's bias does (NIR.md).
 """
 
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class Membrane:
     leak: np.ndarray  # of the population's shape, in the file's units
     initial: np.ndarray = field(default_factory=lambda: np.zeros(1))  # at the start of a sample, in the file's units
     subtract: np.ndarray | None = None  # what a spike takes from the membrane, in the file's units; None: reset to 0
-    in_next_step: bool = False  # and whether it does in the next step, after the decay
+    in_next_step: bool = False  # whether it is subtracted in the next step, after the decay
 
     @property
     def drive(self) -> np.ndarray:
@@ -37,13 +37,13 @@ class Membrane:
 
 
 def membrane_of(node: nir.NIRNode, dt: float, leakless_step: np.floating[Any]) -> Membrane:
-    """Read a neuron node's constants; float64, each of the population's shape.
+    """Read a neuron node's constants, each as float64 of the population's shape.
 
     Args:
         node: Any neuron with a membrane.
         dt: Time step, seconds.
-        leakless_step: What IF and I integrate with in place of `dt`. Its precision is that of their
-            product with r: the quantiser's is float32, as in the reference execution.
+        leakless_step: Time step that IF and I integrate with in place of `dt`. Its product with r has
+            its precision: float32 in the quantiser, as in the reference execution.
     """
     r = np.asarray(node.r, dtype=np.float64)
     resets = initial_of(node), subtracted(node), reset_of(node) == SUBTRACT
@@ -63,6 +63,6 @@ def membrane_of(node: nir.NIRNode, dt: float, leakless_step: np.floating[Any]) -
 
 
 def dt_over_tau(tau: Any, dt: float) -> np.ndarray:
-    """dt / tau rounded to float32, as every execution of the file has it; as float64."""
+    """Return dt / tau, rounded to float32 as in every execution of the file, as float64."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.float32(dt) / np.asarray(tau, dtype=np.float32)).astype(np.float64)

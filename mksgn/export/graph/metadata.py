@@ -20,12 +20,12 @@ from mksgn.train.student import StudentConfig
 SCHEMA = "mksgn.nir/1"
 STEPS_LIMIT = 1 << 20  # of a sample: 105 s at 0.1 ms, and 1 MB of spikes for each 8 neurons
 EXPONENT_LIMIT = 126  # of a unit 2^n, which float32 has to hold
-DEPTH = 8  # of metadata in metadata, of which ours have none
+DEPTH = 8  # of metadata nested in metadata; ours have none
 _REMEDY = "export the file again, or correct its metadata"
 
 
 class _Scale(LenientModel):
-    """A population's scale, of which only the exponent is needed; `quantization.scales.PopulationScale` has the others."""
+    """A population's scale; only the exponent is needed. `quantization.scales.PopulationScale` describes the others."""
 
     exponent: int = Field(ge=-EXPONENT_LIMIT, le=EXPONENT_LIMIT)
     scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -65,20 +65,20 @@ def json_of(graph: nir.NIRGraph, key: str) -> Any:
     """Read an entry of the metadata that is stored as JSON text; None if there is none.
 
     Raises:
-        BadInputError: It is no text, no JSON, or holds something else than is expected of it.
+        BadInputError: It is not text, not JSON, or does not hold what is expected of it.
     """
     text = graph.metadata.get(key)
     return None if text is None else _parsed(key, text, _JSON.get(key))
 
 
 def student_config(graph: nir.NIRGraph) -> StudentConfig | None:
-    """The student's config, or None for a graph that was not exported from a student."""
+    """Return the student's config, or None for a graph that was not exported from a student."""
     values = json_of(graph, "student")
     return None if values is None else StudentConfig(**values)
 
 
 def input_normaliser(graph: nir.NIRGraph) -> StreamNormaliser | None:
-    """How clips become the input of this graph; None for a graph that does not say.
+    """Return what turns clips into the input of this graph; None if the graph does not say.
 
     Raises:
         BadInputError: It is damaged, or out of range.
@@ -90,10 +90,10 @@ def input_normaliser(graph: nir.NIRGraph) -> StreamNormaliser | None:
 
 
 def check_metadata(graph: nir.NIRGraph) -> None:
-    """Check every entry that any stage reads, of the graph, its nodes and the graphs in it.
+    """Check every entry that any stage reads, of the graph, its nodes and its nested graphs.
 
     Raises:
-        BadInputError: An entry of another type, no JSON, not finite, or out of range.
+        BadInputError: An entry has another type, is not JSON, not finite, or out of range.
     """
     _check_values(graph.metadata)
     for key, (low, high) in _COUNTS.items():
@@ -131,7 +131,7 @@ def _check_node(node: nir.NIRNode) -> None:
 
 
 def _check_values(metadata: Any, depth: int = 0) -> None:
-    """Metadata are a dict of what HDF5 holds, in which dicts are groups."""
+    """Check that metadata is a dict of what HDF5 holds, in which nested dicts are groups."""
     if not isinstance(metadata, Mapping):
         raise BadInputError(f"metadata is a {type(metadata).__name__}, expected entries by name; {_REMEDY}")
     if depth > DEPTH:
@@ -148,7 +148,7 @@ def _check_texts(metadata: Mapping[str, Any]) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is one finite number, and no truth value."""
+    """Return whether a value is one finite number, and not a bool."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         return False
     return math.isfinite(value)
@@ -159,7 +159,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _parsed(key: str, text: Any, expected: TypeAdapter[Any] | None) -> Any:
-    """Parse an entry's JSON text, and hold it against what is expected of it."""
+    """Parse an entry's JSON text, and check it against what is expected."""
     if not isinstance(text, str):
         raise _refused(key, f"is {_told(text)}, expected JSON as text")
     value = parsed(text, f"metadata {key}", _REMEDY)

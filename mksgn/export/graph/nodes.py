@@ -1,6 +1,6 @@
-"""The two primitives that NIR lacks, graph convolution and spiking self-attention; an import registers them.
+"""The two primitives that NIR lacks, graph convolution and spiking self-attention; importing the module registers them.
 
-They are dataclasses like NIR's own. Their types follow from their input's, so that `NIRGraph.infer_types`
+They are dataclasses like NIR's own. Their types follow from that of their input, so that `NIRGraph.infer_types`
 and the type checks of `nir.read` cover them. A reader that does not know them fails, as it must: it
 could not run the network.
 """

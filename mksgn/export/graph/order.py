@@ -1,8 +1,8 @@
 """The order in which the nodes of a flat NIR graph are evaluated within one time step.
 
-A loop is cut at the spikes of a neuron: a neuron that is evaluated no later than one whose spikes it
-reads gets those of the step before. Linear nodes take no time, wherever they are in a loop, so that
-their biases, and other signals that join there, arrive in the same step.
+A loop is cut at the spikes of a neuron: a neuron that reads the spikes of one evaluated no earlier than
+itself gets those of the previous step. Linear nodes take no time, wherever they are in a loop, so their
+biases, and other signals that join there, arrive in the same step.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ from mksgn.export.graph.loops import Edges, Key, Loops
 from mksgn.export.graph.nodes import SpikingSelfAttention
 
 NEURONS = (*SPIKING, *GRADED, SpikingSelfAttention)  # a loop may be opened at these
-MEMORYLESS = (*LINEAR, nir.Threshold)  # and not at these; a Delay belongs to the path on which it lies
+MEMORYLESS = (*LINEAR, nir.Threshold)  # but not at these; a Delay belongs to the path on which it lies
 
 
 def sources_of(graph: nir.NIRGraph) -> dict[str, list[str]]:
@@ -36,12 +36,12 @@ def sources_of(graph: nir.NIRGraph) -> dict[str, list[str]]:
 
 
 def evaluation_order(graph: nir.NIRGraph) -> list[str]:
-    """Order the nodes such that each follows its sources, independently of the order in the file.
+    """Order the nodes so that each follows its sources, independently of the order in the file.
 
-    Nodes whose sources have all been evaluated come next, sorted by name. If only loops are left,
-    one that no other feeds is opened at a neuron: the first by name that something evaluated reaches
-    through linear nodes, or else the first. A Threshold between it and the loop's other neurons
-    comes before it. Of the neurons that come later, it reads the spikes of the step before.
+    Nodes whose sources have all been evaluated come next, sorted by name. If only loops are left, a loop
+    that no other feeds is opened at a neuron: the first by name that evaluated nodes reach through linear
+    nodes, or else the first by name. A Threshold between this neuron and the loop's other neurons comes
+    before it. From neurons that come later, it reads the spikes of the previous step.
 
     Raises:
         UnsupportedNodeError: A loop without a neuron.
@@ -75,7 +75,7 @@ def evaluation_order(graph: nir.NIRGraph) -> list[str]:
 
 
 class _Openings:
-    """At which nodes loops are opened, while the nodes that wait are evaluated; its work is that of a few passes."""
+    """The nodes at which loops are opened, found as waiting nodes are evaluated, in the time of a few passes."""
 
     def __init__(self, graph: nir.NIRGraph, sources: Edges, targets: Edges, waiting: Mapping[str, set[str]]) -> None:
         self._nodes, self._graph, self._targets, self._waiting = graph.nodes, graph, targets, waiting
@@ -90,7 +90,7 @@ class _Openings:
         return (name not in self._reached, name) if isinstance(self._nodes[name], NEURONS) else None
 
     def _reach(self, names: Iterable[str]) -> list[str]:
-        """Mark nodes, and those to which they lead through nodes without memory; return what was not marked yet."""
+        """Mark nodes, and those that they lead to through nodes without memory; return the newly marked ones."""
         new = [name for name in dict.fromkeys(names) if name not in self._reached]
         self._reached.update(new)
         for name in new:  # grows
@@ -101,18 +101,18 @@ class _Openings:
         return new
 
     def leave(self, names: list[str]) -> None:
-        """Take note of nodes that have been evaluated."""
+        """Note which nodes have been evaluated."""
         self._left += names
 
     def next(self) -> list[str]:
-        """The nodes at which the next loop is opened: a neuron, after the Thresholds that it reads.
+        """Return the nodes at which the next loop is opened: a neuron, after the Thresholds that it reads.
 
         Raises:
             UnsupportedNodeError: A loop without a neuron.
         """
         left, self._left = self._left, []
         reached = self._reach(n for name in left for n in self._targets[name] if n in self._waiting)
-        self._loops.leave(left)  # knows what is reached, so that it finds roots far from it
+        self._loops.leave(left)  # after marking what is reached, to find roots far from it
         for name in reached:
             self._loops.lower(name)
         neuron = self._loops.first()
@@ -121,7 +121,7 @@ class _Openings:
         return [*self._thresholds(neuron), neuron]
 
     def _thresholds(self, neuron: str) -> list[str]:
-        """The Thresholds that a neuron reads within the step, each after those that it reads itself."""
+        """Return the Thresholds that a neuron reads within the step, each after those that it reads itself."""
         new = self._memoryless_before(neuron, self._clean)
         self._clean |= new  # the Thresholds among them are evaluated now
         if all(isinstance(self._nodes[name], LINEAR) for name in new) and networkx.is_directed_acyclic_graph(
@@ -136,7 +136,7 @@ class _Openings:
         return [name for name in ordered if not isinstance(self._nodes[name], LINEAR)]
 
     def _memoryless_before(self, name: str, without: set[str]) -> set[str]:
-        """The waiting nodes without memory through which signals reach a node within the step."""
+        """Return the waiting nodes without memory through which signals reach a node within the step."""
         found: set[str] = set()
         new = self._waiting[name]
         while new:
@@ -168,7 +168,7 @@ def feed_forward_order(graph: nir.NIRGraph) -> list[str]:
 
 
 def _loop(graph: nir.NIRGraph, names: Iterable[str]) -> list[str]:
-    """Return the nodes of one loop among `names`, in the direction of the signal from its first by name, or none."""
+    """Return the nodes of one loop among `names`, in signal order from the first by name; [] if there is no loop."""
     with suppress(networkx.NetworkXNoCycle):
         edges = networkx.DiGraph(sorted(graph.edges)).subgraph(names)
         loop = [source for source, _ in networkx.find_cycle(edges, source=sorted(edges))]

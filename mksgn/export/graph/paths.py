@@ -16,8 +16,8 @@ from mksgn.export.graph.kinds import FIRING, GRADED, LINEAR
 from mksgn.export.graph.nodes import SpikingSelfAttention
 
 PATHS_LIMIT = 256  # into one node; joins in series multiply them
-# What a walk has passed: what came before, the last node, and what a subclass adds. A tuple of the names would be
-# copied at every node, which takes time and memory that grow with the square of the length.
+# What a walk has passed: the trail so far, the last node, and what a subclass adds. A tuple of the names would be
+# copied at every node, at a cost in time and memory that grows with the square of the length.
 Trail = tuple[Any, str, tuple[Any, ...]]
 SOURCES = (nir.Input, *FIRING, *GRADED, SpikingSelfAttention)
 
@@ -28,8 +28,8 @@ Path = TypeVar("Path", bound="LinearPath")
 class LinearPath:
     """A path from `source` through linear `nodes`, in the order in which the signal passes them.
 
-    `delay` counts time steps: one where the path closes a loop, and what a subclass adds. `trail` holds the nodes
-    while the walk goes on.
+    `delay` counts time steps: one if the path closes a loop, plus what a subclass adds. `trail` holds the nodes
+    during the walk.
     """
 
     source: str
@@ -38,11 +38,11 @@ class LinearPath:
     trail: Trail | None = field(default=None, compare=False, repr=False)
 
     def arrived(self: Path, more_delay: int) -> Path:
-        """The path at its end, with its nodes in place of the trail."""
+        """Return the finished path, with its nodes in place of the trail."""
         return replace(self, nodes=tuple(name for name, _ in self.passed()), trail=None, delay=self.delay + more_delay)
 
     def passed(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """What the trail holds, in the order of the signal."""
+        """Return what the trail holds, in the order of the signal."""
         backwards: list[tuple[str, tuple[Any, ...]]] = []
         trail = self.trail
         while trail is not None:
@@ -52,17 +52,17 @@ class LinearPath:
 
 
 def extended(paths: Iterable[Path], name: str, added: tuple[Any, ...] = ()) -> tuple[Path, ...]:
-    """The same paths, through the node `name` as well, with what a subclass adds."""
+    """Extend the paths through the node `name`, with what a subclass adds."""
     return tuple(replace(path, trail=(path.trail, name, added)) for path in paths)
 
 
 def delayed(paths: Iterable[Path], steps: int) -> tuple[Path, ...]:
-    """The same paths, `steps` time steps later."""
+    """Delay the paths by `steps` time steps."""
     return tuple(replace(path, delay=path.delay + steps) for path in paths)
 
 
 def joined(name: str, incoming: Iterable[tuple[Path, ...]]) -> tuple[Path, ...]:
-    """All paths into the node `name`. Raises UnsupportedNodeError for more than PATHS_LIMIT."""
+    """Join all paths into the node `name`. Raises UnsupportedNodeError for more than PATHS_LIMIT."""
     paths = tuple(path for group in incoming for path in group)
     if len(paths) > PATHS_LIMIT:
         raise UnsupportedNodeError(
@@ -80,7 +80,7 @@ class LinearPaths:
     """
 
     def __init__(self, graph: nir.NIRGraph, edges: Iterable[Sequence[str]], order: list[str]) -> None:
-        """`order` is that of evaluation: a path from a source to one no later closes a loop, and takes a time step."""
+        """`order` is that of evaluation: a path to a node no later than its source closes a loop, and takes a step."""
         self.graph = graph
         self.position = {name: i for i, name in enumerate(order)}
         self.sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
@@ -101,7 +101,7 @@ class LinearPaths:
         return retime(value)
 
     def into(self, name: str) -> Any:
-        """The sum over the edges into a population or Output. Raises UnsupportedNodeError where there are none."""
+        """Return the sum over the edges into a population or Output. Raises UnsupportedNodeError if there are none."""
 
         def closing_loops(paths: tuple[Path, ...]) -> tuple[Path, ...]:
             return tuple(path.arrived(self.position[path.source] >= self.position[name]) for path in paths)
@@ -114,7 +114,7 @@ class LinearPaths:
         return iter(self.sources[name])
 
     def output(self, name: str) -> Any:
-        """What a node puts out. Raises UnsupportedNodeError for a loop of linear nodes, and for what is no source."""
+        """Return a node's output. Raises UnsupportedNodeError for linear loops, and for nodes that are no sources."""
         waiting = {} if self._is_known(name) else {name: self._before(name)}  # depth first, without recursion
         while waiting:
             last = next(reversed(waiting))
@@ -132,7 +132,7 @@ class LinearPaths:
         return self._known(name)
 
     def _is_known(self, name: str) -> bool:
-        """Whether a node's output needs no other node's."""
+        """Return whether a node's output is known without those of other nodes."""
         node = self.graph.nodes[name]
         if name in self.outputs or isinstance(node, SOURCES):
             return True
@@ -147,7 +147,7 @@ class LinearPaths:
 
 
 def source_shape(graph: nir.NIRGraph, name: str) -> tuple[int, ...]:
-    """The output shape of a population, attention node or input."""
+    """Return the output shape of a population, attention node or input."""
     node = graph.nodes[name]
     if isinstance(node, nir.Input):
         return tuple(int(n) for n in node.input_type["input"])

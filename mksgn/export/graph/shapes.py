@@ -1,4 +1,4 @@
-"""The shape that a linear node gives its output, and those of all signals of a flat graph."""
+"""The output shapes of nodes, and the shapes of all signals of a flat graph."""
 
 import math
 from collections import deque
@@ -19,15 +19,15 @@ ELEMENTWISE = (*NEURONS, nir.Scale, nir.Delay)  # their parameters broadcast to 
 
 
 def parameters_of(node: nir.NIRNode) -> dict[str, Any]:
-    """A node's own fields by name, without its types and metadata."""
+    """Return a node's own fields by name, without its types and metadata."""
     return {f.name: getattr(node, f.name) for f in fields(node) if f.name not in NOT_PARAMETERS}
 
 
 def broadcast(value: Any, shape: Shape) -> np.ndarray | None:
-    """Broadcast a parameter to a signal's shape; None where it does not fit.
+    """Broadcast a parameter to a signal's shape; None if it does not fit.
 
-    One number fits any signal. Others have as many axes as the signal, of its size or of 1; leading axes of 1 more
-    are left out.
+    A single number fits any signal. Other parameters have as many axes as the signal, each of its size or of size 1;
+    additional leading axes of size 1 are dropped.
     """
     array = np.asarray(value)
     while array.ndim > len(shape) and array.shape[0] == 1:
@@ -41,7 +41,7 @@ def broadcast(value: Any, shape: Shape) -> np.ndarray | None:
 
 
 def output_shape(node: nir.NIRNode, shape: Shape) -> Shape | None:
-    """The shape that a linear node, neuron or attention makes of `shape`; None where it does not take it."""
+    """Return the output shape of a linear node, neuron or attention for the input `shape`; None if it does not fit."""
     if isinstance(node, ELEMENTWISE):
         fit = all(broadcast(value, shape) is not None for value in parameters_of(node).values())
         return shape if fit else None
@@ -64,7 +64,7 @@ def output_shape(node: nir.NIRNode, shape: Shape) -> Shape | None:
 
 
 def _after_dense(weight: Shape, shape: Shape) -> Shape | None:
-    """(…, O, I) on the last axis; matrices of their own for each index of the axes before it."""
+    """Return the shape after (…, O, I) on the last axis, with one matrix for each index of the axes before it."""
     if not shape or shape[-1] != weight[-1]:
         return None
     try:
@@ -90,7 +90,7 @@ def _after_convolution(node: nir.NIRNode, shape: Shape) -> Shape | None:
 
 
 def _windows(size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> Shape | None:
-    """How many windows of a kernel fit along each axis."""
+    """Count the windows of a kernel that fit along each axis."""
     counts = tuple(
         (n + 2 * p - d * (k - 1) - 1) // s + 1
         for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
@@ -100,16 +100,16 @@ def _windows(size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation
 
 @dataclass
 class Signals:
-    """Shapes into each node that an Input reaches, and how far they are from NIR's own types."""
+    """Input shapes of each node that an Input reaches, and how far they are from NIR's own types."""
 
     into: dict[str, Shape] = field(default_factory=dict)
-    elementwise: int = 0  # neurons, Scales and Delays of another shape than their signal's
+    elementwise: int = 0  # neurons, Scales and Delays whose shape is not their signal's
     last_axis: int = 0  # matrices that act on the last of several axes
-    shared: int = 0  # elementwise nodes of one number, which fit any signal
+    shared: int = 0  # elementwise nodes with a single number, which fit any signal
 
     @property
     def untyped(self) -> int:
-        """Contradictions to NIR's types; matrices count where the neurons leave the shape open."""
+        """The number of deviations from NIR's types; matrices count if elementwise nodes leave a shape open."""
         return self.elementwise + (self.last_axis if self.shared else 0)
 
     def enter(self, name: str, node: nir.NIRNode, shape: Shape) -> None:
@@ -125,14 +125,14 @@ class Signals:
 
 
 def infer_shapes(graph: nir.NIRGraph, inputs: Mapping[str, Shape]) -> Signals | None:
-    """Follow the signals of a flat graph from its Inputs, each node once.
+    """Follow the signals of a flat graph from its Inputs, visiting each node once.
 
     Args:
         graph: The graph.
         inputs: The shape of each Input.
 
     Returns:
-        The shapes, or None where a node does not take its signal, or two signals that join differ.
+        The shapes, or None if a node does not take its signal, or two signals that join differ.
     """
     sources = sources_of(graph)
     targets: dict[str, list[str]] = {name: [] for name in graph.nodes}
@@ -154,7 +154,7 @@ def infer_shapes(graph: nir.NIRGraph, inputs: Mapping[str, Shape]) -> Signals | 
                 if isinstance(node, (nir.Output, nir.Input)):
                     continue
                 shape = output_shape(node, out[source])
-            except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError):  # fields that are damaged
+            except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError):  # damaged fields
                 shape = None
             if shape is None:
                 return None

@@ -1,6 +1,6 @@
-"""One form of every graph that is read or handed over: what other frameworks write differently is settled here.
+"""One form for every graph that is read or passed in: what frameworks write differently is unified here.
 
-Flat; arrays of NumPy; no axes of batch or time; every parameter of a neuron, Scale or Delay in the shape of its signal.
+Flat; NumPy arrays; no batch or time axes; every parameter of a neuron, Scale or Delay in the shape of its signal.
 """
 
 import copy
@@ -20,25 +20,25 @@ from mksgn.export.graph.shapes import ELEMENTWISE, Shape, Signals, broadcast, in
 
 
 def standard_form(graph: nir.NIRGraph) -> nir.NIRGraph:
-    """Bring a graph, nested or flat, of a file or of another library's exporter, into one form.
+    """Bring a graph, nested or flat, from a file or from another library's exporter, into one form.
 
     - Nested graphs are flattened.
-    - Tensors, and arrays of other libraries, become arrays of NumPy; a bias of None becomes 0, and one of a single
-      number gets the shape that its weights ask for.
-    - Leading axes of an Input's shape that the rest of the graph does not have are dropped: those of batch and
-      time of the sample that the exporter was given. A warning says so.
+    - Tensors, and arrays of other libraries, become NumPy arrays; a bias of None becomes 0, and a bias that is a
+      single number gets the shape that its weights require.
+    - Leading axes of an Input's shape that the rest of the graph does not have are dropped: the batch and time
+      axes of the sample that the exporter was given. A warning says so.
     - Parameters of neurons, Scale, Threshold and Delay are broadcast to the shape of their signal. Files
-      of nir until 1.0.4, and norse, hold one number for a whole population.
+      of nir up to 1.0.4, and of norse, hold one number for a whole population.
 
     Args:
         graph: The graph; it is not changed.
 
     Returns:
         `graph` itself if it has this form, else a new graph with its metadata. Shapes that do not fit stay
-        as they are, for the stage that names the node.
+        as they are; a later stage names the node.
 
     Raises:
-        UnsupportedNodeError: What `flatten` refuses, and an infinite time constant.
+        UnsupportedNodeError: `flatten` refuses the graph, or a time constant is infinite.
     """
     graph = flatten(_with_arrays(graph))
     for name, node in graph.nodes.items():
@@ -79,7 +79,7 @@ def _shape(types: dict[str, Any] | None) -> Shape | None:
 
 
 def _without_leading_axes(graph: nir.NIRGraph, declared: dict[str, Shape]) -> tuple[dict[str, Shape], Signals | None]:
-    """The shapes of the Inputs under which the graph fits best: as declared, or without leading axes."""
+    """Return the Inputs' shapes that fit the graph best, as declared or without leading axes, and the signals."""
     best, signals = declared, infer_shapes(graph, declared)
     for inputs in _candidates(declared):
         if signals is not None and not signals.untyped:
@@ -91,7 +91,7 @@ def _without_leading_axes(graph: nir.NIRGraph, declared: dict[str, Shape]) -> tu
 
 
 def _candidates(declared: dict[str, Shape]) -> Iterator[dict[str, Shape]]:
-    """One leading axis left out, then two, and so on: of all Inputs, then of each alone."""
+    """Yield shapes without one leading axis, then without two, and so on: of all Inputs, then of each alone."""
     for axes in range(1, max(map(len, declared.values()), default=0)):
         shorter = {name: shape[axes:] for name, shape in declared.items() if len(shape) > axes}
         yield declared | shorter
@@ -100,7 +100,7 @@ def _candidates(declared: dict[str, Shape]) -> Iterator[dict[str, Shape]]:
 
 
 def _leads_to(declared: Shape | None, shape: Shape) -> bool:
-    """Whether an Output's shape is another than its signal's by leading axes, or by one parameter for all neurons."""
+    """Return whether an Output's shape differs only by leading axes, or by one parameter for all neurons."""
     if declared is None or declared == shape:
         return declared is None
     return all(n == 1 for n in declared) or declared[len(declared) - len(shape) :] == shape
@@ -111,13 +111,13 @@ def _is_full(node: nir.NIRNode, shape: Shape) -> bool:
 
 
 def _full(node: nir.NIRNode, shape: Shape) -> nir.NIRNode:
-    """A copy whose parameters have the signal's shape."""
+    """Copy the node, with parameters of the signal's shape."""
     own = copy.copy(node)
     for name, value in parameters_of(node).items():
         fitted = broadcast(value, shape)
-        assert fitted is not None  # infer_shapes has tried
+        assert fitted is not None  # infer_shapes has checked
         setattr(own, name, np.array(fitted))
-    own.__post_init__()  # its types
+    own.__post_init__()  # sets its types
     return own
 
 
@@ -135,7 +135,7 @@ def _check_time_constants(name: str, node: nir.NIRNode) -> None:
 
 
 def _with_arrays(graph: nir.NIRGraph) -> nir.NIRGraph:
-    """The graph with arrays of NumPy alone; itself if it has no others."""
+    """Return the graph with NumPy arrays only; `graph` itself if it has no others."""
     nodes = {
         name: _with_arrays(node) if isinstance(node, nir.NIRGraph) else _node_with_arrays(node)
         for name, node in graph.nodes.items()
@@ -169,7 +169,7 @@ def _node_with_arrays(node: nir.NIRNode) -> nir.NIRNode:
 
 
 def as_numpy(value: Any) -> np.ndarray:
-    """Convert a tensor, whatever its device, or an array of another library; bit for bit where NumPy has its type."""
+    """Convert a tensor on any device, or an array of another library; bit for bit where NumPy has its type."""
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         return np.array(value.float() if value.dtype is torch.bfloat16 else value)

@@ -11,22 +11,22 @@ from mksgn.export.graph.nodes import GraphConv, f32
 
 
 def stored_weight(node: nir.NIRNode) -> np.ndarray:
-    """The node's weights as it holds them, which are not copied."""
+    """Return the node's weights as it holds them, without a copy."""
     return np.asarray(node.scale if isinstance(node, nir.Scale) else node.weight)
 
 
 def weight_of(node: nir.NIRNode) -> np.ndarray:
-    """The node's weights, float64."""
+    """Return the node's weights as float64."""
     return np.asarray(stored_weight(node), dtype=np.float64)
 
 
 def largest_weight(weight: np.ndarray) -> float:
-    """The largest |weight|; 0 of none."""
+    """Return the largest |weight|, or 0 if there is none."""
     return max(float(weight.max(initial=0)), -float(weight.min(initial=0)))
 
 
 def bias_of(node: nir.NIRNode) -> np.ndarray:
-    """The node's bias, float64; one 0 if it has none."""
+    """Return the node's bias as float64; a single 0 if it has none."""
     return np.asarray(getattr(node, "bias", np.zeros(1)), dtype=np.float64)
 
 
@@ -36,7 +36,7 @@ def set_weight(node: nir.NIRNode, weight: np.ndarray) -> None:
 
 
 def row_sums(node: nir.NIRNode, weight: np.ndarray) -> np.ndarray:
-    """Sums of |weight| into each neuron in float64, as if there were no borders; of any shape."""
+    """Sum |weight| into each neuron in float64, as if there were no borders; the result has any shape."""
     if isinstance(node, DENSE) and weight.size > BLOCK:
         rows = blocks_of_rows(weight)
         return np.concatenate([np.abs(np.asarray(weight[part], dtype=np.float64)).sum(-1) for part in rows])
@@ -51,7 +51,7 @@ def row_sums(node: nir.NIRNode, weight: np.ndarray) -> np.ndarray:
 
 
 def scaled(node: nir.NIRNode, weight: float, bias: float) -> nir.NIRNode:
-    """A copy of the node, with its weights and its bias multiplied by these factors."""
+    """Copy the node, with its weights and its bias multiplied by these factors."""
     new = copy.copy(node)
     set_weight(new, weight_of(node) * weight)
     if hasattr(node, "bias"):
@@ -60,7 +60,7 @@ def scaled(node: nir.NIRNode, weight: float, bias: float) -> nir.NIRNode:
 
 
 def merged(first: nir.NIRNode, second: nir.NIRNode) -> nir.NIRNode | None:
-    """Merge two weighted nodes in series into one; None where that has no simple form.
+    """Merge two weighted nodes in series into one; None if that has no simple form.
 
     A Scale merges into any node if it has one factor per channel; two dense nodes of one matrix each
     become their product.
@@ -110,7 +110,7 @@ def _with_scale_before(node: nir.NIRNode, scale: np.ndarray) -> nir.NIRNode | No
         return None
     if not isinstance(node, GraphConv):
         groups, width = int(node.groups), weight.shape[1]
-        # the factors of the inputs of each output
+        # for each output, the factors of its inputs
         factors = np.repeat(factors.reshape(groups, width), len(weight) // groups, axis=0)
         factors = factors.reshape(*factors.shape, *(1,) * (weight.ndim - 2))
     new = copy.copy(node)
@@ -119,6 +119,6 @@ def _with_scale_before(node: nir.NIRNode, scale: np.ndarray) -> nir.NIRNode | No
 
 
 def _per_channel(scale: np.ndarray) -> np.ndarray | None:
-    """(C,), if the factor differs between channels only."""
+    """Return the factors as (C,) if they differ between channels only, else None."""
     flat = scale.reshape(len(scale), -1)
     return flat[:, 0] if np.array_equal(flat, np.broadcast_to(flat[:, :1], flat.shape)) else None

@@ -21,7 +21,7 @@ from mksgn.export.quantization.scales import PopulationScale
 BIAS = (-BIAS_MANTISSA_LIMIT - 1, BIAS_MANTISSA_LIMIT)
 INPUT_WEIGHT = 64  # netx's default for an input layer
 MOST_INPUTS = 1 << 20  # with neurons of their own; an image of 640 x 480 in two polarities has 600,000
-MOST_BIASED = 1 << 12  # with a bias too: the synapses are a matrix of their square
+MOST_BIASED = 1 << 12  # with a bias too: the synapses are a matrix with that many rows and columns
 INPUT_SYNAPSES = "layer0_scale"
 DENSE = {"shape", "weight", "bias", "delay", "neuron/", "inFeatures", "outFeatures"}
 CONV = {"shape", "weight", "bias", "delay", "neuron/", "inChannels", "outChannels", "kernelSize"}
@@ -35,7 +35,7 @@ KEYS = {  # supported keys by layer type; any other key would be lost
 
 
 def _bound(layer: Layer, shape: tuple[int, ...], most: int) -> None:
-    """Refuse an input of many neurons: its shape is a statement alone, and no value of the file has its size."""
+    """Refuse an input of too many neurons: its size is only declared, no array in the file has it."""
     if math.prod(shape) > most:
         what = f"an input with neurons{' and a bias' if most == MOST_BIASED else ''} has {math.prod(shape):,} values"
         raise layer.refuse(f"{what}, the limit is {most:,}", "leave its neurons out, or split the network")
@@ -46,7 +46,7 @@ class Builder:
 
     Args:
         dt: Time step in seconds.
-        input_shape: (C, H, W) or (N,), or () if the file says it.
+        input_shape: (C, H, W) or (N,), or () if the file gives it.
     """
 
     def __init__(self, dt: float, input_shape: tuple[int, ...]):
@@ -54,11 +54,11 @@ class Builder:
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
         self.shape: tuple[int, ...] = ()  # output of the last node; () before the first layer
-        self.last = ["input"]  # the nodes whose sum is the output of the last layer: one, but after a read-out
+        self.last = ["input"]  # the nodes whose sum is the output of the last layer: one, except after a read-out
         self.populations: list[str] = []
         self.readout: Layer | None = None  # a layer without threshold, after which there can be no other
-        self.unused: list[str] = []  # what of the file nothing uses, by its path
-        self.typed = True  # whether nir infers the right types of every node
+        self.unused: list[str] = []  # paths of what nothing uses in the file
+        self.typed = True  # whether nir infers the right types for every node
         self.flattened: Layer | None = None  # a flatten layer that no dense layer has followed yet
 
     def graph(self, **metadata: str) -> nir.NIRGraph:
@@ -73,16 +73,16 @@ class Builder:
         )
 
     def holds_integers(self) -> bool:
-        """Whether all weights are even and of 8 bits, as SLAYER trains them: then fixed point takes them as they are.
+        """Return whether all weights are even and of 8 bits, as SLAYER trains them; fixed point then takes them as is.
 
-        Those of an input layer are the host's, and may be any.
+        Those of an input layer belong to the host, and may be any.
         """
         on_chip = [node for name, node in self.nodes.items() if isinstance(node, WEIGHTED) and name != INPUT_SYNAPSES]
         weights = [weight_of(node) for node in on_chip]
         return all(not np.any(w % 2) and w.min() >= WEIGHT_LEAST and w.max() <= WEIGHT_LIMIT for w in weights)
 
     def quantization(self) -> dict[str, Any]:
-        """What the quantiser would say of Lava's integers: all have the unit 1."""
+        """Return what the quantiser would record for Lava's integers, which all have the unit 1."""
         populations = list(self.populations)
         if self.readout and self.last != populations[-1:]:  # a sum, named as the compiler names it
             name = self.last[0]

@@ -1,6 +1,6 @@
 """lava-dl's HDF5 network files, which SLAYER's `export_hdf5` writes and netx reads.
 
-The graph describes what netx runs in Lava's fixed point, with the file's integers as they are in
+The graph describes what netx runs in Lava's fixed point, with the file's integers unchanged in
 `weight`. In Lava's units:
 
     u = u (1 - iDecay/4096) + W s
@@ -8,7 +8,7 @@ The graph describes what netx runs in Lava's fixed point, with the file's intege
 
 In NIR: tau_syn = dt 4096/iDecay, w_in = 4096/iDecay, tau_mem = dt 4096/vDecay, r = 4096/vDecay.
 Rounding 4096 dt/tau, and the weights' scale w_in dt/tau_syn r dt/tau_mem = 1, recover every
-integer. iDecay = 4096 keeps no current: that is a LIF, or with vDecay = 0 an IF of r = 1/dt.
+integer. iDecay = 4096 keeps no current: that is a LIF or, with vDecay = 0, an IF of r = 1/dt.
 Everything else is a CubaLIF. The bias enters the membrane, never the current. Where the bias of a
 linear node would pass through a current or a Delay first, or is not one per channel, it becomes
 v_leak = bias 4096/vDecay with v_reset = 0. All state starts at 0.
@@ -16,14 +16,14 @@ v_leak = bias 4096/vDecay with v_reset = 0. All state starts at 0.
 Shapes are (C, H, W) and are flattened in that order, as in SLAYER; netx's own order is (W, H, C). A
 synapse takes one time step in Lava; the graph does not contain that latency, except for the one
 step of a recurrent edge. A delay per output delays the neuron's input, as in netx, and not its
-spikes, as in SLAYER: with a bias they differ until the delay has passed. An input layer with
+spikes, as in SLAYER: with a bias, the two differ until the delay has passed. An input layer with
 neurons takes analog values x; its current is weight x + bias. Loihi's 24 bits of u, which wrap, and
-of v, which are clipped, are not in NIR: the graph equals netx's network while neither happens.
+of v, which are clipped, are not in NIR: the graph equals netx's network as long as neither happens.
 
-What netx would silently drop or change is refused. Measured in lava-dl 0.6.0, it runs
+What netx would silently drop or change is refused. As measured in lava-dl 0.6.0, netx runs
 - a single weight -1 as 0, weights {-2, 0} as {-1, 0}, and {-255, 0} as 0,
 - a layer of positive weights as 0 if one exceeds 255,
-- 128 convolution groups as no synapse,
+- 128 convolution groups as no synapses,
 - the weights (30, -4, 6) of a dense_rec with delays eight times as large.
 
 It does not round odd weights of mixed sign: -256 … 254 arrive as they are.

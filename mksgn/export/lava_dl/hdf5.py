@@ -1,6 +1,6 @@
 """The numbered layers of a lava-dl file as plain values.
 
-Reading executes nothing and follows no link; every error names its layer.
+Reading executes no code and follows no links; every error names its layer.
 """
 
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class Layer:
         return UnsupportedLayerError(f"{self.path}: layer {self.index} ({self.kind}): {what}; {remedy}")
 
     def ignore(self, key: str) -> None:
-        """Note that netx drops `key` silently, and what is read is the network without it."""
+        """Note that netx silently drops `key`, and that the network is read without it."""
         self.unused.append(f"/layer/{self.index}/{key}")
 
     def integers(self, key: str, low: int = -FLOAT_EXACT, high: int = FLOAT_EXACT, remedy: str = SCALE) -> np.ndarray:

@@ -18,7 +18,7 @@ NEURON_KEYS = {
     "theta",
     "tauRho",
     "scaleRho",
-}  # the last two are of the surrogate
+}  # the last two belong to the surrogate gradient
 # values with which netx runs every neuron
 NEURON_FIXED = {"refDelay": 1, "gradedSpike": 0, "messageBits": 0, "weight_exp": 0, "wgtExp": 0}
 NEURON_TYPES = ("CUBA", "LOIHI")
@@ -63,7 +63,7 @@ class Neuron:
 
 
 def read_neuron(layer: Layer, shape: tuple[int, ...]) -> Neuron | None:
-    """Read the neurons of a layer; `shape` starts with the channels. None for a read-out without memory.
+    """Read the neurons of a layer, None for a read-out without memory; `shape` starts with the channels.
 
     Raises:
         UnsupportedLayerError: The neurons have no equivalent in NIR, or netx would lose part of

@@ -43,7 +43,7 @@ def netx_weights(parts: list[np.ndarray]) -> list[np.ndarray]:
     """Compute the weights that netx would run in place of a layer's integer weights (O, I).
 
     netx applies `optimize_weight_bits` to all synapses of the layer together; then Lava's
-    fixed-point Dense clips and truncates those of each part alone.
+    fixed-point Dense clips and truncates those of each part separately.
     """
     low, high = min(int(p.min()) for p in parts), max(int(p.max()) for p in parts)
     if low == high == 0:

@@ -3,7 +3,7 @@
 There is one function per equation. A batch norm y = gamma (x - mean) / sqrt(var + eps) + beta after
 a linear map W x gives (g W) x + b with g = gamma / sqrt(var + eps) and b = beta - g mean.
 
-The results are tensors with the gradient of the parameters, which quantisation-aware training needs.
+The results are tensors that carry the parameters' gradients, for quantisation-aware training.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ def array(x: Tensor) -> np.ndarray:
 
 
 def arrays(tensors: Iterable[Tensor]) -> tuple[np.ndarray, ...]:
-    """Convert what a function of this module returns."""
+    """Convert the tensors that a function of this module returns."""
     return tuple(array(x) for x in tensors)
 
 
@@ -110,7 +110,7 @@ def per_edge(adjacency: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def edge_weights(adjacency: Array, weight: Array, source: np.ndarray, target: np.ndarray) -> Array:
-    """Compute W_(i→j) = sum_k A_k[i, j] W_k, (E, O, I), of the edges from `source` to `target`, (E,) each."""
+    """Compute W_(i→j) = sum_k A_k[i, j] W_k, (E, O, I), for the edges from `source` to `target`, (E,) each."""
     einsum = torch.einsum if isinstance(weight, Tensor) else np.einsum
     return einsum("ke,koc->eoc", adjacency[:, source, target], weight)
 

@@ -1,8 +1,8 @@
 """The conversion of a student to a NIR graph of the structured profile.
 
 A population has the name that the student records its spikes under; the linear nodes before it have
-that name with a suffix. No name contains "/", which breaks the file, or ".", which collides when
-nirtorch renames nodes.
+that name with a suffix. No name contains "/", which breaks the file, or ".", which causes
+collisions when nirtorch renames nodes.
 """
 
 import json
@@ -45,14 +45,14 @@ def lower(student: Student, normaliser: StreamNormaliser, *, dt: float = 1e-4) -
 
 
 class Lowering:
-    """The nodes and edges of one graph, with a method per part of the student that adds them.
+    """The nodes and edges of one graph; a method for each part of the student adds them.
 
     Attributes:
         nodes: The nodes by name, in float32.
         edges: The edges.
-        folded: What the nodes' numbers are rounded from, by name, with the gradient of the student's
-            parameters: weight and bias, of a graph convolution adjacency, weight and bias, of attention
-            the thresholds of m and z.
+        folded: What the nodes' numbers are rounded from, by name, with the gradients of the student's
+            parameters: weight and bias; for a graph convolution, adjacency, weight and bias; for
+            attention, the thresholds of m and z.
     """
 
     def __init__(self, student: Student, normaliser: StreamNormaliser, *, dt: float = 1e-4):
@@ -100,7 +100,7 @@ class Lowering:
         }
 
     def numbers(self, name: str, folded: tuple[Tensor, ...]) -> tuple[np.ndarray, ...]:
-        """Keep a node's tensors in `folded`; return them as arrays, which have to be finite."""
+        """Keep a node's tensors in `folded`; return them as arrays, which must be finite."""
         self.folded[name] = folded
         values = fold.arrays(folded)
         fold.check_finite(name, *values)
@@ -144,7 +144,7 @@ class Lowering:
         return name
 
     def token_attention(self, block: str, layer: SpikingTokenAttention, width: int, frames: int) -> str:
-        """Add token attention's populations, m of the sums and z of the gates; return the name of z."""
+        """Add token attention's populations, m for the sums and z for the gates; return the name of z."""
         name = f"{block}_attention"
         to_m, to_z = fold.token_synapses(layer, width)
         sums = self.conv(f"{name}_m_conv", (to_m, to_m.new_zeros(layer.heads)), f"{block}_q", frames)
@@ -171,7 +171,7 @@ class Lowering:
         weight, bias = self.numbers(name, folded)
         split = stride > 1 and weight.shape[2] > 1
         if weight.shape[2] == 1:
-            padding = (0, 0)  # what "same" means, which is only defined for stride 1
+            padding = (0, 0)  # equals "same", which is only defined for stride 1
         self.nodes[name] = nir.Conv2d(
             input_shape=(frames, self.config.joints),
             weight=f32(weight),
@@ -189,7 +189,7 @@ class Lowering:
         return name
 
     def lif(self, name: str, channels: int, frames: int, sources: list[str]) -> str:
-        """Add a LIF population as SpikingJelly, snnTorch and norse read it alike (NIR.md)."""
+        """Add a LIF population in the form that SpikingJelly, snnTorch and norse read alike (NIR.md)."""
         shape = (channels, frames, self.config.joints)
         threshold = _strict(fold.array(self.neurons[name].threshold))
         self.nodes[name] = nir.LIF(

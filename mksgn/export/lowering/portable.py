@@ -9,8 +9,8 @@ The first Linear gathers the joints i_1 … i_d, the last one places the result 
 keeps its own C_out x C block of weights, no synapse is added, and each joint gets the bias once.
 Both Linear nodes hold only 0 and 1 and act on the last axis. Readers based on torch support that,
 but nir's types cannot express it (NIR.md): read such a file with `type_check=False`. A strided
-convolution is written as one node. A Scale by one factor, which others do not read, becomes a diagonal Linear
-on the last axis. Attention becomes neurons (portable_attention.py).
+convolution is written as one node. A Scale by a single factor, which other readers lack, becomes a diagonal
+Linear on the last axis. Attention becomes neurons (portable_attention.py).
 """
 
 import nir
@@ -29,7 +29,7 @@ def to_portable(graph: nir.NIRGraph) -> nir.NIRGraph:
     Attention's populations are an exception: there is one of each kind per head (portable_attention.py).
 
     Raises:
-        NotPortableError: Attention of too many product units, or not between convolutions.
+        NotPortableError: Attention needs too many product units, or is not between convolutions.
     """
     graph.infer_types()
     units = product_units(graph)

@@ -9,10 +9,10 @@ head h of d channels, with T frames and V joints,
     attention_mv<h>                (d, T, V V)   a product of the map and v
     attention_z<h>                 (d, T, V)     a Linear sums over the keys
 
-and what reads z is a convolution for each head. Linear nodes of 0 and 1 on the last axis lay q, k and v out over all
-pairs. The heads are apart because SpikingJelly takes one threshold per population. A unit of dt/tau = 4095/4096, the
-largest decay of Loihi's 12 bits, keeps 1/4096 of its membrane: 1 + 1/4096 never exceeds 1.5, 2 always does. Units serve
-Loihi 1, which has no products, too.
+and what reads z becomes one convolution per head. Linear nodes of 0 and 1 on the last axis spread q, k and v over all
+pairs. The heads are separate because SpikingJelly takes one threshold per population. With dt/tau = 4095/4096, the
+largest decay in Loihi's 12 bits, a unit keeps 1/4096 of its membrane: 1 + 1/4096 never exceeds 1.5, 2 always does. Such
+units also serve Loihi 1, which has no products.
 """
 
 import itertools
@@ -31,8 +31,8 @@ from mksgn.export.loihi import DECAY_STEPS
 from mksgn.export.quantization.scales import PopulationScale
 
 PARTS = ("q", "k", "v")
-MOST_UNITS = 4_000_000  # of a network: each keeps its membrane in every simulator, for every sample
-PRODUCT_EXPONENT = -1  # weights of 1 are 2 units, the least of a chip's synapse
+MOST_UNITS = 4_000_000  # per network: every simulator keeps the membrane of each, for every sample
+PRODUCT_EXPONENT = -1  # weights of 1 are 2 units, the least that a chip's synapse holds
 
 Nodes = dict[str, nir.NIRNode]
 Edges = list[tuple[str, str]]
@@ -57,11 +57,11 @@ def product_units(graph: nir.NIRGraph) -> int:
 def expand(name: str, nodes: Nodes, edges: Edges, dt: float) -> Edges:
     """Replace an attention node and its population of q|k|v spikes in `nodes`; return the rewired edges.
 
-    `dt` is the time step in seconds, of which the units' time constant follows.
+    `dt` is the time step in seconds, from which the units' time constant follows.
 
     Raises:
-        NotPortableError: The attention does not follow a population of its own, or anything but convolutions stands
-            before or after it.
+        NotPortableError: The attention does not follow a population of its own, or nodes other than convolutions
+            come before or after it.
     """
     node = nodes[name]
     assert isinstance(node, SpikingSelfAttention)
@@ -88,7 +88,7 @@ def expand(name: str, nodes: Nodes, edges: Edges, dt: float) -> Edges:
         nodes[f"{qkv}_{part}"] = nir.LIF(*(f32(value) for value in values))
     for conv in after:
         edges = _split_inputs(conv, [f"{name}_z{h}" for h in range(node.heads)], nodes, edges)
-    # of a pair (query, key), counted query · V + key
+    # for pairs (query, key), numbered query · V + key
     one, each = np.ones((joints, 1)), np.eye(joints)
     query, key = f32(np.kron(each, one)), f32(np.kron(one, each))
     # a gain scales the currents that a threshold is compared with
@@ -121,7 +121,7 @@ def _turned(edges: Edges) -> Edges:
 
 
 def _split_outputs(conv: str, parts: Edges, nodes: Nodes, edges: Edges) -> Edges:
-    """Replace a convolution by one per pair (its name, its target), each with an equal share of the output channels."""
+    """Replace a convolution with one per pair (its name, its target), with equal shares of the output channels."""
     node = nodes.pop(conv)
     before = [source for source, target in edges if target == conv]
     shares = zip(parts, np.split(node.weight, len(parts)), np.split(node.bias, len(parts)), strict=True)
@@ -132,7 +132,7 @@ def _split_outputs(conv: str, parts: Edges, nodes: Nodes, edges: Edges) -> Edges
 
 
 def _split_inputs(conv: str, sources: list[str], nodes: Nodes, edges: Edges) -> Edges:
-    """Replace a convolution by one per source, each with an equal share of the input channels; the first has the bias."""
+    """Replace a convolution with one per source, with equal shares of the input channels; the first has the bias."""
     node = nodes.pop(conv)
     after = [target for source, target in edges if source == conv]
     for h, (source, weight) in enumerate(zip(sources, np.split(node.weight, len(sources), axis=1), strict=True)):
@@ -155,13 +155,13 @@ def _lif(threshold: float, shape: tuple[int, ...], tau: Any) -> nir.LIF:
 
 
 def _product_units(shape: tuple[int, ...], dt: float) -> nir.LIF:
-    """Units whose membrane is 4095/4096 of their input, as their threshold is of 1.5."""
+    """Make units whose membrane is 4095/4096 of their input, and whose threshold is 4095/4096 of 1.5."""
     rate = (DECAY_STEPS - 1) / DECAY_STEPS
     return _lif(1.5 * rate, shape, np.float32(dt / rate))
 
 
 def scales(graph: nir.NIRGraph, quantization: str) -> str:
-    """The quantiser's metadata by the names of the portable form."""
+    """Return the quantiser's metadata under the names of the portable form."""
     entries = json.loads(quantization)
     populations = entries["populations"]
     product = asdict(PopulationScale(PRODUCT_EXPONENT, 2.0**-PRODUCT_EXPONENT, "product units", 0))
@@ -176,7 +176,7 @@ def scales(graph: nir.NIRGraph, quantization: str) -> str:
 
 
 def structured_spikes(graph: nir.NIRGraph, spikes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Spikes (L, S, *shape) of the portable form by the populations of a structured `graph`; products are left out."""
+    """Map the portable form's spikes (L, S, *shape) to a structured `graph`'s populations, without the products."""
     spikes = dict(spikes)
     for name, qkv, heads in _attention(graph):
         spikes[qkv] = np.concatenate([spikes.pop(f"{qkv}_{part}{h}") for part in PARTS for h in range(heads)], 2)
@@ -188,7 +188,7 @@ def structured_spikes(graph: nir.NIRGraph, spikes: dict[str, np.ndarray]) -> dic
 
 
 def _attention(graph: nir.NIRGraph) -> Iterator[tuple[str, str, int]]:
-    """Name, population of q|k|v, and heads of each attention node."""
+    """Yield the name, the population of q|k|v and the number of heads of each attention node."""
     for name, node in graph.nodes.items():
         if isinstance(node, SpikingSelfAttention):
             (qkv,) = (source for source, target in graph.edges if target == name)

@@ -12,10 +12,10 @@ set of elementwise operators per step, and concatenates its spikes again. Output
 
 The populations of attention are <node>.m, (heads, T, V, V), and <node>.z, (C, T, V).
 
-Weights stay the integers times 2^k, in float32, of the NIR file. onnxruntime's optimiser reorders
+Weights remain the NIR file's integers times 2^k, in float32. onnxruntime's optimiser reorders
 sums: it blocks convolutions, adds a bias or a branch inside them, and moves a scalar factor into
-the preceding product. On a CPU it uses neither Winograd nor, unless asked to, another precision
-than float32, so that sums which are exact in any order stay exact. Measured on the demo: 0 of 114
+the preceding product. On a CPU it uses neither Winograd nor, unless asked to, a precision other
+than float32, so sums that are exact in any order stay exact. Measured on the demo: 0 of 114
 million decisions differ from torch's at each of its four levels, in onnxruntime 1.23 and 1.32.
 """
 
@@ -67,7 +67,7 @@ def from_nir(graph: nir.NIRGraph, *, steps: int, dt: float) -> onnx.ModelProto:
 
 
 def from_teacher(model: TrainedTeacher) -> onnx.ModelProto:
-    """Convert the GCN teacher in evaluation mode, its batch norms folded.
+    """Convert the GCN teacher in evaluation mode, with its batch norms folded.
 
     The model's input is (clips, 3 · streams, T, V), as the teacher's normaliser makes it.
     """
@@ -154,7 +154,7 @@ def write(model: onnx.ModelProto, path: Path) -> None:
 
 
 def execute(model: onnx.ModelProto | Path, inputs: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Run a model of ours in onnxruntime, on a CPU with OMP_NUM_THREADS threads (default 1).
+    """Run one of our models in onnxruntime, on a CPU with OMP_NUM_THREADS threads (default 1).
 
     Args:
         model: The model or its file.

@@ -28,7 +28,7 @@ REMEDIES = {
 
 
 class Unrolled:
-    """The unrolling of one feed-forward graph, independent of the order in its file."""
+    """The unrolling of one feed-forward graph, independent of the node order in its file."""
 
     def __init__(self, graph: nir.NIRGraph, steps: int, dt: float):
         self.graph, self.steps, self.dt = graph, steps, dt
@@ -277,7 +277,7 @@ def _populations(name: str, node: nir.NIRNode) -> list[str]:
 
 
 def _compact(x: np.ndarray) -> np.ndarray:
-    """Reduce each axis along which `x` is constant to one value, and a constant to a scalar."""
+    """Reduce each axis along which `x` is constant to one value, and a constant array to a scalar."""
     for axis in range(x.ndim):
         first = x.take([0], axis)
         x = first if (x == first).all() else x

@@ -1,4 +1,4 @@
-"""Quantise any graph, whose file may leave open what a student's says: steps, time step, kind of its inputs."""
+"""Quantise any graph; its file may leave open what a student's states: steps, time step, kind of its inputs."""
 
 import copy
 from collections.abc import Collection
@@ -38,7 +38,7 @@ def quantize_any(
         graph: Any graph; it is not changed.
         bits: Width of the weights, 2 to 8.
         calibration: (samples, *input shape) or (samples, steps, *input shape), or a dict of either by
-            input's name.
+            input name.
         dt: Time step in seconds, for files that name none.
         if_dt: Time step of IF and I; None: `dt`.
         analog: Names of non-spiking inputs.
@@ -47,11 +47,11 @@ def quantize_any(
         integration: What a step does where the file does not say.
         spike_delay: Steps until a spike leaves its neuron, where the file does not say.
         steps: Time steps of a sample; None: what the file says, else the calibration's.
-        weight_exponents: Whether the weights of each projection have an exponent of their own, below 8 bits.
-        error: Class of the errors that this function finds itself.
+        weight_exponents: Whether each projection's weights get an exponent of their own, below 8 bits.
+        error: Class of the errors that this function raises itself.
 
     Raises:
-        BadInputError: Calibration that does not fit, or what the quantiser refuses.
+        BadInputError: The calibration does not fit, or the quantiser refuses the graph.
     """
     open_points: dict[str, Any] = {"integration": integration, "spike_delay": spike_delay, "dt": dt, "if_dt": if_dt}
     graph = with_conventions(standard_form(graph), reset, v_init, **open_points)

@@ -1,6 +1,6 @@
 """The two populations of an attention node in Loihi's integers.
 
-A product has one weight for all heads, a power of two, so that the gain stays what it was; the
+A product has one weight for all heads, a power of two, so that the gain does not change; the
 thresholds differ from head to head.
 """
 
@@ -21,7 +21,7 @@ from mksgn.export.quantization.scales import Candidate, FixedScales, PopulationS
 
 
 class AttentionPopulation:
-    """One population of an attention node, that of the map or that of the values.
+    """One population of an attention node: that of the map, or that of the values.
 
     Args:
         graph: The graph, whose node `write` changes.
@@ -37,7 +37,7 @@ class AttentionPopulation:
         self.rate = float(dt_over_tau(self.node.tau, dt))
         loihi.decay_integers(name, self.rate)
         stacked, _, joints = source_shape(graph, self.qkv)
-        self.most = stacked // 3 // self.node.heads if part == "m" else joints  # coincidences at one step
+        self.most = stacked // 3 // self.node.heads if part == "m" else joints  # most coincidences in one step
         self.offset = loihi.threshold_offset(self.rate, values.steps)
 
     @property
@@ -74,16 +74,16 @@ class AttentionPopulation:
         )
 
     def write(self, scale: float) -> None:
-        """Replace the thresholds by the integers of `scale`, a power of two, in units of coincidences."""
+        """Replace the thresholds with the integers of `scale`, a power of two, in units of coincidences."""
         rounded = self._rounded(scale)
         setattr(self.node, f"gain_{self.part}", np.ones(self.node.heads, dtype=np.float32))
         setattr(self.node, f"threshold_{self.part}", f32(rounded * self.rate / scale))
 
     def _rounded(self, scale: float) -> np.ndarray:
-        """The thresholds in integers of `scale`, that each decide as the unquantised one where membranes are integers.
+        """Return the thresholds in integers of `scale`; where membranes are integers, they decide as unquantised ones.
 
-        Coincidences are whole numbers, so that a threshold may lie close to a membrane; rounded to the nearest
-        integer, it could pass to its other side.
+        Coincidences are whole numbers, so a threshold may lie close to a membrane potential; rounding it to the
+        nearest integer could move it to the other side.
         """
         threshold = self.threshold * scale
         whole = scale * self.rate ** (self.values.steps - 1) % 1 == 0

@@ -1,8 +1,8 @@
 """Quantisation-aware training: the forward pass is the network of the quantised file, to the spike.
 
 Each pass lowers the student, folds and rounds it with the exporter's own code, and runs the integers.
-Scales stay what they were at the start. A weight w, of which the file holds the integer n times a unit
-u, is used as
+Scales stay as they were at the start. A weight w, which the file holds as an integer n times a unit u,
+is used as
 
     n u + (c w - c w)        c = scale u, the second c w without gradient
 
@@ -33,15 +33,15 @@ from mksgn.train.streams import StreamNormaliser
 from mksgn.train.student import Student
 from mksgn.train.transforms import body_inputs
 
-HEADROOM = 0.75  # of a scale that float32 bounds, so that training may let the sums into a neuron grow
+HEADROOM = 0.75  # of a scale that float32 bounds, so that the sums into a neuron may grow in training
 DT = 1e-4  # seconds, the default of mksgn-export; the spikes do not depend on it
 
 
 def quantization_aware(trained: TrainedModel, bits: int, training: ClipSet) -> "QuantizationAwareStudent":
-    """Make a copy of a trained student that runs quantised; the exporter chooses its scales, on some training clips.
+    """Make a copy of a trained student that runs quantised; the exporter chooses its scales from some training clips.
 
     Raises:
-        ExportError: The student cannot be exported with so many bits.
+        ExportError: The student cannot be exported with this number of bits.
     """
     student = copy.deepcopy(trained.student).eval()
     calibration, _ = body_inputs(spread(training, CLIPS).clips, trained.normaliser)
@@ -69,7 +69,7 @@ def choose_scales(student: Student, normaliser: StreamNormaliser, bits: int, cal
 class QuantizationAwareStudent(FoldedStudent):
     """A student whose forward pass is that of its quantised file: (L, 3 · streams, T, V) → logits (L, classes).
 
-    Its batch norms keep their statistics, as does SMF; all parameters are trained.
+    Its batch norms and SMF keep their statistics; all parameters are trained.
 
     Args:
         student: The student, which the training changes.
@@ -103,7 +103,7 @@ class QuantizationAwareStudent(FoldedStudent):
         return super().forward(x, spikes)
 
     def _round(self, device: torch.device) -> None:
-        """Make the numbers of this pass from the student's parameters."""
+        """Compute the numbers used in this pass from the student's parameters."""
         lowering = Lowering(self.student, self.normaliser, dt=DT)
         self.quantiser.quantise(lowering.nodes)
         for name, folded in lowering.folded.items():
@@ -122,7 +122,7 @@ class QuantizationAwareStudent(FoldedStudent):
             self._trained[name, "bias"] = _straight_through(node.bias, bias * factor)
 
     def _head(self, written: np.ndarray, threshold: Tensor, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Return gain, threshold and slope of a head: a gain of 1 with the gradient of the gain that is folded."""
+        """Return gain, threshold and slope per head: the gain is 1, with the gradient of the folded gain."""
         exact = threshold.detach()
         gain, slope = exact / threshold, SURROGATE_SLOPE / exact
         per_head = (gain.float(), torch.from_numpy(written).to(device), slope.float())
@@ -140,7 +140,7 @@ class QuantizationAwareStudent(FoldedStudent):
 
 
 def _straight_through(exact: np.ndarray, smooth: Tensor, clipped: float = float("inf")) -> Tensor:
-    """Return the exact numbers with the gradient of the smooth ones, and none where these exceed `clipped`."""
+    """Return the exact numbers with the gradient of the smooth ones, or none where those exceed `clipped`."""
     smooth = smooth.float()
     fixed = smooth.detach()
     if clipped < float("inf"):

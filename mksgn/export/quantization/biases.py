@@ -1,7 +1,7 @@
-"""A population's bias in Loihi's integers: those of the linear nodes on its paths, and the drive of its v_leak.
+"""A population's bias in Loihi's integers: biases of the linear nodes on its paths, and the drive of its v_leak.
 
-They add up to the bias of its membrane. Of a neuron with a synaptic current, those of the nodes enter the
-current instead: deploy gives it neurons that fire at every step, whose weights are even.
+They add up to the bias of its membrane. In a neuron with a synaptic current, the nodes' biases enter the
+current instead: deploy adds neurons that fire at every step, whose weights are even.
 """
 
 import nir
@@ -24,7 +24,7 @@ class Biases:
     Attributes:
         drive: (*shape), what v_leak adds to the membrane at each step.
         total: (*shape), the sum of all biases and the drive.
-        to_membrane: (*shape), what of them Loihi's own bias adds to the membrane.
+        to_membrane: (*shape), the part that Loihi's own bias adds to the membrane.
     """
 
     def __init__(self, graph: nir.NIRGraph, name: str, paths: list[WeightedPath], drive: np.ndarray) -> None:
@@ -44,7 +44,7 @@ class Biases:
         self.read()
 
     def read(self) -> None:
-        """Take the biases from the nodes."""
+        """Read the biases from the nodes."""
         self.total = self._at_neurons([bias_of(n) for n in self.nodes]) + self.drive
         self.to_membrane = self.drive if self.into_current else self.total
 
@@ -53,7 +53,7 @@ class Biases:
         return sum(parts, np.zeros(self.drive.shape))
 
     def integers(self, scale: float) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-        """Each node's bias, what enters the membrane at each step, and what enters the current, in integers."""
+        """Return, in integers, each node's bias, and what enters the membrane and the current at each step."""
         separate = 0 if self.same_neurons or self.into_current else len(self.nodes)
         wide = np.abs(self.to_membrane * scale).max() > loihi.BIAS_MANTISSA_LIMIT - separate
         step = 2 if wide or self.into_current else 1
@@ -78,7 +78,7 @@ class Biases:
 
 
 def _elements(graph: nir.NIRGraph, path: WeightedPath, shape: tuple[int, ...]) -> np.ndarray:
-    """Which element of the node's bias each neuron gets, counted from 1; 0 for none. No bias may be pooled."""
+    """Return which element of the node's bias each neuron gets, counted from 1; 0 for none. No bias may be pooled."""
     node = graph.nodes[path.weighted]
     nodes = {name: graph.nodes[name] for name in (*path.before, path.weighted)}
     shape_there = shape_after(graph, path.source, list(nodes.items()))
@@ -92,7 +92,7 @@ def _elements(graph: nir.NIRGraph, path: WeightedPath, shape: tuple[int, ...]) -
 
 
 def check_unbiased(graph: nir.NIRGraph, target: str, paths: list[WeightedPath]) -> None:
-    """Check that each bias reaches the population unchanged from the first step on, so that they add up to one bias."""
+    """Check that all biases reach the population unchanged, from the first step on, so that they add up to one bias."""
     for path in paths:
         node = graph.nodes[path.weighted]
         if not np.any(bias_of(node)):

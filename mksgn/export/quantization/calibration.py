@@ -35,10 +35,10 @@ class Calibration:
             or (L, steps, *input shape).
         steps: Time steps of a sample.
         dt: Time step, seconds.
-        if_dt: What IF and I integrate with in place of `dt`, seconds.
+        if_dt: Time step that IF and I integrate with in place of `dt`, in seconds.
 
     Raises:
-        ExportError: Inputs that do not fit.
+        ExportError: The inputs do not fit.
     """
 
     def __init__(self, graph: nir.NIRGraph, inputs: Arrays, steps: int, dt: float, if_dt: float | None = None) -> None:
@@ -61,7 +61,7 @@ class Calibration:
         self.run = reference.execute(graph, given, steps, dt, stepwise=stepwise, if_dt=if_dt)
 
     def _analog(self, name: str) -> bool:
-        """An input is spikes unless the file, or else the samples' values, say otherwise."""
+        """Return whether an input is analog: it is not unless the file, or else the samples' values, say so."""
         signal = self.graph.nodes[name].metadata.get("signal")
         spikes = bool(np.isin(self.inputs[name], (0, 1)).all())
         if signal == "spikes" and not spikes:
@@ -72,15 +72,15 @@ class Calibration:
         return signal == "analog" or not spikes
 
     def spikes(self, population: str) -> np.ndarray:
-        """(S, L, *shape) bool."""
+        """Return a population's spikes, (S, L, *shape) bool."""
         return self.run.spikes[population]
 
     def firing_rate(self, population: str) -> float:
-        """Spikes per neuron and step."""
+        """Return the spikes per neuron and step."""
         return float(self.spikes(population).mean())
 
     def source(self, name: str) -> np.ndarray:
-        """(S, L, …) float32, the output of a population, attention node or input; (1, L, …) of a constant input."""
+        """Return a population's, attention node's or input's output, (S, L, …) float32; (1, L, …) if it is constant."""
         node = self.graph.nodes[name]
         if isinstance(node, nir.Input):
             return self.inputs[name][None] if name in self.constant else self.inputs[name].swapaxes(0, 1)
@@ -90,7 +90,7 @@ class Calibration:
     def currents(
         self, nodes: dict[str, nir.NIRNode], paths: list[WeightedPath], weights: dict[str, np.ndarray]
     ) -> np.ndarray:
-        """Currents (S, L, *shape) of a population for given weights of its weighted `nodes`, without biases."""
+        """Compute a population's currents (S, L, *shape) for given weights of its weighted `nodes`, without biases."""
         currents = []
         for path in paths:
             node = copy.copy(nodes[path.weighted])
@@ -102,7 +102,7 @@ class Calibration:
         return np.broadcast_to(total, (self.steps, *total.shape[1:]))
 
     def _along(self, path: WeightedPath, weighted: nir.NIRNode) -> np.ndarray:
-        """(S or 1, L, …), the current of one path, with `weighted` in place of its weighted node."""
+        """Compute the current of one path, (S or 1, L, …), with `weighted` in place of its weighted node."""
         names = (*path.before, path.weighted, *path.after)
         x = self.source(path.source)
         if path.late or any(isinstance(self.graph.nodes[name], nir.Delay) for name in names):
@@ -141,7 +141,7 @@ def _given(graph: nir.NIRGraph, inputs: Arrays, steps: int) -> dict[str, np.ndar
 
 
 def _late(x: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Delay x (S, L, …) by `steps`, which broadcasts against (…); 0 before."""
+    """Delay x (S, L, …) by `steps`, which broadcasts against (…); values before are 0."""
     y = np.zeros_like(x)
     for delay in np.unique(steps):
         here = np.broadcast_to(steps == delay, x.shape[2:])
@@ -150,7 +150,7 @@ def _late(x: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def coincidences(node: SpikingSelfAttention, qkv: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Count the coincidences that attention's two populations get.
+    """Count the coincidences that attention's two populations receive.
 
     Args:
         node: The attention node.
@@ -168,13 +168,13 @@ def coincidences(node: SpikingSelfAttention, qkv: np.ndarray, m: np.ndarray) -> 
 
 
 def input_lattice(graph: nir.NIRGraph) -> float:
-    """The step between an analog input's values; 1 where the file does not say."""
+    """Return the step between an analog input's values; 1 if the file does not say."""
     normaliser = input_normaliser(graph)
     return 1.0 if normaliser is None else 2.0**normaliser.lattice_exponent
 
 
 def input_peak(graph: nir.NIRGraph, values: Calibration | FixedScales, name: str) -> float:
-    """The largest |value| of an analog input: where its streams saturate, or the samples' if the file does not say."""
+    """Return the largest |value| of an analog input: where its streams saturate, or else the samples' largest."""
     if input_normaliser(graph) is None and isinstance(values, Calibration):
         return float(np.abs(values.inputs[name]).max())
     return INTEGER_LIMIT * input_lattice(graph)
@@ -183,15 +183,15 @@ def input_peak(graph: nir.NIRGraph, values: Calibration | FixedScales, name: str
 def agreement(
     expected: np.ndarray, current: np.ndarray, membrane: Membrane, threshold: PerNeuron, drive: PerNeuron = 0.0
 ) -> float:
-    """Share of equal decisions of a population in units of its integers.
+    """Compute the share of equal decisions of a population that runs in units of its integers.
 
     v ← v - decay v + x, spike where v > threshold. A current with memory is u ← u - current_decay u + x,
-    and v gets u and `drive` in place of x.
+    and v gets u + `drive` in place of x.
 
     Args:
         expected: (S, L, *shape) bool, the spikes of the unquantised population.
         current: (S, L, *shape), the current of the synapses at each step.
-        membrane: The population's decays; its initial state, and what a spike subtracts, in the same units.
+        membrane: The population's decays, and its initial state and what a spike subtracts in the same units.
         threshold: What v is compared with.
         drive: What v gets at each step besides u.
     """

@@ -1,4 +1,4 @@
-"""The quantiser of one student for many steps of training: scales and structure stay, weights change."""
+"""The quantiser of one student over many training steps: scales and structure stay, weights change."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -18,7 +18,7 @@ from mksgn.train.checkpoint import Quantization
 
 
 class FixedQuantiser:
-    """Writes the integers that `quantize` with the same scales writes, and no more: it checks no range.
+    """Writes the same integers as `quantize` with the same scales, but checks no range.
 
     Args:
         graph: A student's unquantised graph.
@@ -27,9 +27,9 @@ class FixedQuantiser:
 
     Attributes:
         nodes: The quantised nodes by name; `quantise` changes them.
-        factors: What one unit of the unquantised network is in the file, by the weighted node's name.
-        units: What one integer is in the file, likewise.
-        largest: The largest |weight| that is no further clipped, in integers, likewise.
+        factors: Value in the file of one unit of the unquantised network, by the weighted node's name.
+        units: Value in the file of one integer, likewise.
+        largest: The largest |weight| that is not clipped, in integers, likewise.
         membrane_factors: `factors` by the population's name.
     """
 
@@ -42,7 +42,7 @@ class FixedQuantiser:
         self.units: dict[str, float] = {}
         self.largest: dict[str, int] = {}
         self.membrane_factors: dict[str, float] = {}
-        # of connections without weights, which no training changes
+        # scales of connections without weights, which training does not change
         self._synapses = {name: node.scale for name, node in quantised.nodes.items() if isinstance(node, nir.Scale)}
         walk = linear_paths(quantised)
         for name in evaluation_order(quantised):

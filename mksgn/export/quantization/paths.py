@@ -36,7 +36,7 @@ class WeightedPath:
         before: Weightless nodes before the weighted one, in the order of the signal.
         weighted: The weighted node.
         after: Weightless nodes after it.
-        late: 1 where the path closes a loop, so that the source's spikes arrive one time step later.
+        late: 1 if the path closes a loop, so that the source's spikes arrive one time step later.
     """
 
     source: str
@@ -55,19 +55,19 @@ class _Path:
     target: str
 
     def first_weighted(self) -> int:
-        """The index of the first weighted node, or the length of the chain."""
+        """Return the index of the first weighted node, or the length of the chain."""
         return next((i for i, (_, node) in enumerate(self.chain) if isinstance(node, WEIGHTED)), len(self.chain))
 
 
 def linear_paths(graph: nir.NIRGraph) -> LinearPaths:
-    """The walk along all linear paths of a flat graph, which is made once for many targets."""
+    """Make the walk along all linear paths of a flat graph, once for many targets."""
     return LinearPaths(graph, graph.edges, evaluation_order(graph))
 
 
 def weighted_paths(graph: nir.NIRGraph, target: str, walk: LinearPaths | None = None) -> list[WeightedPath]:
     """Find the paths into `target` of a graph from `canonicalize_paths`; none if it outputs spikes without weights.
 
-    `walk` is that along the graph's paths, where there is one already.
+    `walk` is the one along the graph's paths, if it has been made already.
     """
     paths = []
     for path in (walk or linear_paths(graph)).into(target):
@@ -82,10 +82,10 @@ def weighted_paths(graph: nir.NIRGraph, target: str, walk: LinearPaths | None = 
 def canonicalize_paths(graph: nir.NIRGraph) -> nir.NIRGraph:
     """Rewrite a flat graph so that each path has one weighted node, which no other path shares.
 
-    Returns `graph` itself where that is so already.
+    Returns `graph` itself if that is so already.
 
     Raises:
-        UnsupportedNodeError: Weighted nodes in series that do not merge, a source whose output is no
+        UnsupportedNodeError: Weighted nodes in series that do not merge, a source whose output is not
             spikes, idle nodes, or more paths than PATHS_LIMIT.
     """
     walk, paths, kept = linear_paths(graph), [], set()
@@ -113,7 +113,7 @@ def canonicalize_paths(graph: nir.NIRGraph) -> nir.NIRGraph:
 
 
 def _check_graded(graph: nir.NIRGraph, target: str, paths: list[_Path]) -> None:
-    """A membrane potential may lead to an Output alone, directly."""
+    """Check that a membrane potential leads only to an Output, and directly."""
     direct = isinstance(graph.nodes[target], nir.Output) and len(paths) == 1 and not paths[0].chain
     graded = [path.source for path in paths if isinstance(graph.nodes[path.source], GRADED)]
     if graded and not direct:
@@ -125,14 +125,14 @@ def _check_graded(graph: nir.NIRGraph, target: str, paths: list[_Path]) -> None:
 
 
 def _needs_no_weights(path: _Path) -> bool:
-    """Whether an Output takes spikes over this path, at most pooled, flattened or delayed."""
+    """Return whether an Output takes the spikes of this path, at most pooled, flattened or delayed."""
     return all(isinstance(node, nir.SumPool2d | nir.Flatten | nir.Delay) for _, node in path.chain)
 
 
 def _bias_once(path: _Path, counted: dict[tuple[str, int], int]) -> _Path:
-    """Give the bias of a node at which paths join to the first of them alone.
+    """Where paths join at a node, give its bias to the first of them only.
 
-    `counted` numbers the ways from a node to a target that were seen: by the node's name and the way's rest.
+    `counted` numbers the routes from a node to a target seen so far, by the node's name and the rest of the route.
     """
     chain: Chain = []
     onward = counted.setdefault((path.target, -1), len(counted))
@@ -145,7 +145,7 @@ def _bias_once(path: _Path, counted: dict[tuple[str, int], int]) -> _Path:
 
 
 def _one_weighted_node(graph: nir.NIRGraph, path: _Path) -> Chain:
-    """The path's chain with one weighted node, and sums for averages."""
+    """Return the path's chain with one weighted node, and sums in place of averages."""
     chain, scales = _without_scalar_scales(path.chain)
     chain, areas = _with_sum_pools(chain)
     chain = _with_weights(graph, path, chain)
@@ -154,7 +154,7 @@ def _one_weighted_node(graph: nir.NIRGraph, path: _Path) -> Chain:
 
 
 def _without_scalar_scales(chain: Chain) -> tuple[Chain, Factors]:
-    """Take out Scales of one number, which commute with any node, unless the only weighted node is one."""
+    """Remove Scales by one number, which commute with any node, unless one is the only weighted node."""
     if sum(isinstance(node, WEIGHTED) for _, node in chain) < 2:
         return chain, []
     rest: Chain = []
@@ -168,7 +168,7 @@ def _without_scalar_scales(chain: Chain) -> tuple[Chain, Factors]:
 
 
 def _with_sum_pools(chain: Chain) -> tuple[Chain, Factors]:
-    """Replace average pools by sum pools and factors of 1 / area."""
+    """Replace average pools with sum pools and factors of 1 / area."""
     rest: Chain = []
     factors: Factors = []
     for i, (name, node) in enumerate(chain):
@@ -193,7 +193,7 @@ def _with_weights(graph: nir.NIRGraph, path: _Path, chain: Chain) -> Chain:
 
 
 def _with_factors(chain: Chain, factors: Factors) -> Chain:
-    """Multiply the factors into the first weighted node: all of them scale its weights, those after it its bias too."""
+    """Multiply the factors into the first weighted node: all scale its weights, those after it also its bias."""
     if not factors:
         return chain
     at = next(i for i, (_, node) in enumerate(chain) if isinstance(node, WEIGHTED))
@@ -203,7 +203,7 @@ def _with_factors(chain: Chain, factors: Factors) -> Chain:
 
 
 def _in_one_node(chain: Chain) -> Chain:
-    """Merge weighted nodes in series; the last but for Scales gives the name. Raises UnsupportedNodeError."""
+    """Merge weighted nodes in series, named after the last that is not a Scale. Raises UnsupportedNodeError."""
     merged_chain: Chain = []
     for name, node in chain:
         last, before = merged_chain[-1] if merged_chain else ("", None)
@@ -231,7 +231,7 @@ def _in_series(first: str, second: str) -> UnsupportedNodeError:
 
 @torch.no_grad()
 def shape_after(graph: nir.NIRGraph, source: str, chain: Chain) -> tuple[int, ...]:
-    """The shape of a source's signal after a chain of linear nodes."""
+    """Return the shape of a source's signal after a chain of linear nodes."""
     x = torch.zeros(1, *source_shape(graph, source))
     for name, node in chain:
         x = x if isinstance(node, nir.Delay) else linear(node, name, x)
@@ -239,9 +239,9 @@ def shape_after(graph: nir.NIRGraph, source: str, chain: Chain) -> tuple[int, ..
 
 
 def _with_own_nodes(graph: nir.NIRGraph, paths: list[_Path], uses: Counter[str], kept: set[str]) -> nir.NIRGraph:
-    """Rebuild the graph from its paths; a node that several of them use is copied for each, "node_target".
+    """Rebuild the graph from its paths; a node that several of them use is copied for each as "node_target".
 
-    Nodes before the first weighted one stay shared: they hold no numbers of the target's unit. Those
+    Nodes before the first weighted one stay shared: they hold no numbers in the target's unit. Those
     in `kept` lead to the host's nodes, or to attention, and stay as they are.
     """
     nodes = {name: node for name, node in graph.nodes.items() if name in kept or not isinstance(node, LINEAR)}
@@ -268,6 +268,6 @@ def _with_own_nodes(graph: nir.NIRGraph, paths: list[_Path], uses: Counter[str],
 
 
 def pooled(graph: nir.NIRGraph, weightless: tuple[str, ...]) -> int:
-    """How many values the pooling nodes among these add up into one."""
+    """Return how many values the pooling nodes among these add up into one."""
     kernels = [graph.nodes[n].kernel_size for n in weightless if isinstance(graph.nodes[n], nir.SumPool2d)]
     return int(np.prod([np.prod(np.broadcast_to(kernel, 2)) for kernel in kernels]))

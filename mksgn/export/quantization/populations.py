@@ -20,11 +20,11 @@ from mksgn.export.quantization.synapses import Synapses
 
 
 def loihi_membrane(name: str, node: nir.NIRNode, dt: float, if_dt: float | None) -> Membrane:
-    """Read a neuron node's constants, each one number where all neurons share it.
+    """Read a neuron node's constants, each a single number if all neurons share it.
 
     Raises:
-        RangeError: Decays beyond Loihi's 12 bits.
-        UnsupportedNodeError: What Loihi's neuron cannot do.
+        RangeError: A decay does not fit Loihi's 12 bits.
+        UnsupportedNodeError: Loihi's neuron cannot do what the node does.
     """
     membrane = membrane_of(node, dt, np.float32(dt if if_dt is None else if_dt))
     if not isinstance(node, LEAKLESS):
@@ -50,7 +50,7 @@ def loihi_membrane(name: str, node: nir.NIRNode, dt: float, if_dt: float | None)
 
 
 def lattice_rates(membrane: Membrane) -> set[float]:
-    """What each step multiplies the lattice of a population's membranes by."""
+    """Return the factors by which each step multiplies the lattice of a population's membranes."""
     rates = {float(x) for decay in (membrane.decay, membrane.current_decay) for x in np.unique(decay)}
     return rates - {0.0, 1.0} or {1.0}
 
@@ -59,7 +59,7 @@ class SpikingPopulation:
     """A spiking population that is to be quantised, and the weights on the paths into it.
 
     Args:
-        walk: Along the linear paths of the graph whose nodes `write` changes.
+        walk: The walk along the linear paths of the graph whose nodes `write` changes.
         name: The population.
         membrane: Its constants.
         values: The calibration samples, or the scales that replace them.
@@ -70,16 +70,16 @@ class SpikingPopulation:
         self.name, self.node, self.membrane, self.values = name, graph.nodes[name], membrane, values
         self.synapses = Synapses(walk, name, membrane, values)
         self.threshold = loihi.one_if_shared(np.asarray(self.node.v_threshold, dtype=np.float64) / membrane.gain)
-        # of even weights times the steps of an analog input
+        # even weights times an analog input's lattice
         finest = min(1.0, 2.0 * input_lattice(graph)) if self.synapses.analog else 1.0
         self.offset, self.lattice = self._offset_and_lattice("student" in graph.metadata, finest)
 
     def format(self, weights: loihi.WeightFormat) -> loihi.WeightFormat:
-        """The format of its weights, where those on the chip have `weights`."""
+        """Return the format of its weights, given that of weights on the chip."""
         return loihi.WeightFormat(loihi.HOST_WEIGHT_BITS) if self.synapses.analog else weights
 
     def quantise(self, weights: loihi.WeightFormat) -> PopulationScale:
-        """Choose the scale, and write the integers; `weights` are those on the chip."""
+        """Choose the scale, and write the integers; `weights` is the format on the chip."""
         values, synapses, own = self.values, self.synapses, self.format(weights)
         limits = self._limits(own, self.offset, self.lattice)
         binding = min(limits, key=lambda key: limits[key])
@@ -107,11 +107,11 @@ class SpikingPopulation:
         return self.synapses.limits(weights, self.values.steps, threshold=threshold, offset=offset, lattice=lattice)
 
     def _offset_and_lattice(self, student: bool, finest: float) -> tuple[float, float]:
-        """How far thresholds lie above integers, and the lattice that float32 has to hold.
+        """Return how far thresholds lie above integers, and the lattice that float32 has to hold.
 
-        A student is compared with torch decision by decision, unless its steps are so many that float32 would leave
-        no weight but 0. That, and any other network whose membranes are finer than Loihi's sub-units, keeps finer
-        weights rather than exact membranes.
+        A student is compared with torch decision by decision, unless it has so many steps that float32 would leave
+        no weight but 0. Such a student, and any other network whose membranes are finer than Loihi's sub-units, keeps
+        finer weights rather than exact membranes.
         """
         rates, steps, largest = lattice_rates(self.membrane), self.values.steps, self.synapses.largest_weight
         if student or all(loihi.exact_on_chip(rate, steps) for rate in rates):
@@ -121,16 +121,16 @@ class SpikingPopulation:
         return min(loihi.HALF_STEP, finest / 2), math.inf
 
     def unit(self, scale: float) -> float:
-        """What an integer of `scale` is in the file, whose largest threshold lies in (0.5, 1]."""
+        """Return the value in the file of an integer of `scale`, so that the largest threshold lies in (0.5, 1]."""
         return 2.0 ** -math.ceil(math.log2(float(np.max(self.threshold * scale * self.membrane.gain))))
 
     def write(self, scale: float, bits: int, exponents: Mapping[str, int]) -> None:
-        """Replace weights, biases and threshold by the integers of `scale`, in units of the file."""
+        """Replace weights, biases and threshold with the integers of `scale`, in units of the file."""
         unit, node, membrane = self.unit(scale), self.node, self.membrane
         self.synapses.write(scale, unit, bits, exponents)
-        factor = membrane.gain * unit  # of an integer, in the file
+        factor = membrane.gain * unit  # value of an integer in the file
         node.v_threshold = f32(np.broadcast_to(self._rounded_threshold(scale) * factor, node.v_threshold.shape))
-        if membrane.subtract is not None:  # a whole number
+        if membrane.subtract is not None:  # makes what a spike subtracts a whole number
             node.v_reset = f32(np.broadcast_to(self.offset * factor, node.v_threshold.shape))
         if np.any(membrane.initial):
             initial = np.rint(membrane.initial / membrane.gain * scale * loihi.SUB_UNITS) / loihi.SUB_UNITS
@@ -140,7 +140,7 @@ class SpikingPopulation:
         return loihi.one_if_shared(np.asarray(loihi.round_threshold(self.threshold * scale, self.offset)))
 
     def _in_integers(self, scale: float) -> Membrane:
-        """The membrane with its initial state, and what a spike subtracts, in integers of `scale`."""
+        """Return the membrane with its initial state, and what a spike subtracts, in integers of `scale`."""
         membrane = self.membrane
         taken = None if membrane.subtract is None else np.asarray(self._rounded_threshold(scale)) - self.offset
         return replace(membrane, initial=membrane.initial / membrane.gain * scale, subtract=taken)

@@ -1,32 +1,31 @@
 """Quantise a graph: each population gets its own integer scale, so that every execution gives the same spikes.
 
 Scaling a population's weights, bias and threshold together does not change its spikes. With a unit
-u = 2^k, population by population, which float32 represents exactly, the file holds
+u = 2^k for each population, which float32 represents exactly, the file holds
 
     weights    even integers in [-(2^bits - 2), 2^bits - 2] times 2^e u, as mixed-sign Loihi weights
-               (of an encoder, which stays on the host, of 16 bits). e is the exponent of a projection,
-               0 … 8 - bits, so that all of them are even integers of 8 bits times u
+               (16 bits for an encoder, which stays on the host). e is the exponent of a projection,
+               0 … 8 - bits, so that all weights are even integers of 8 bits times u
     bias       an integer times u
     v_leak     an integer times u gain tau/dt: the drive at each step, as Loihi's bias
-    threshold  (integer + offset) gain u; no membrane ever equals it: `>` and `>=` decide alike
+    threshold  (integer + offset) gain u; no membrane ever equals it, so `>` and `>=` agree
 
 The offset is 1/128, half a step of Loihi's `vth << 6`, or half a step of the membrane's own lattice
-where that is finer: in an encoder, whose input is analog, and for many steps. gain is dt/tau r, neuron
-by neuron (mksgn/export/graph/membranes).
+where that is finer: in an encoder, whose input is analog, and with many steps. gain is dt/tau r for each
+neuron (mksgn/export/graph/membranes).
 
-The scale, integers per unit of the unquantised network, is the finest that the ranges allow,
+The scale, in integers per unit of the unquantised network, is the finest that the ranges allow,
 
     min(weight limit / max|w|, 131071 / threshold, 8190 / max|bias|, 131071 / worst membrane, 24 bits of float32)
 
-or a finer one, which saturates a few weights, where the population's spikes on calibration samples
+or a finer one, which saturates a few weights, if the population's spikes on calibration samples then
 agree better with the unquantised ones (mksgn/export/loihi, mksgn/export/quantization/calibration). The
 weight limit is that with the largest exponent, 2^8 - 2^(9 - bits), so that thresholds and biases are as fine
 with few bits as with 8; each projection's exponent is the one with the least squared error
-(mksgn/export/quantization/scales). The
-worst membrane is the largest |sum| of one step times (1 - (1 - dt/tau)^S) tau/dt: what S steps can add
-up to below the threshold, S times where nothing leaks. Loihi clips it at 2^23 - 1 sub-units, and a
-clipped membrane would no longer be exact. The graph is rewritten first, so that each linear path into a
-population has one weighted node (mksgn/export/quantization/paths).
+(mksgn/export/quantization/scales). The worst membrane is the largest |sum| of one step times
+(1 - (1 - dt/tau)^S) tau/dt, or times S if nothing leaks: what S steps can add up to below the threshold.
+Loihi clips it at 2^23 - 1 sub-units, and a clipped membrane would no longer be exact. The graph is rewritten
+first, so that each linear path into a population has one weighted node (mksgn/export/quantization/paths).
 """
 
 import copy
@@ -79,18 +78,18 @@ def quantize(
             input name. For a large network, fewer samples are run (calibration.py). None with `trained`.
         steps: Time steps of a sample.
         dt: Time step, seconds.
-        if_dt: What IF and I integrate with in place of `dt`, seconds.
-        weight_exponents: Whether the weights of each projection have an exponent of their own, below 8 bits.
+        if_dt: Time step that IF and I integrate with in place of `dt`, in seconds.
+        weight_exponents: Whether each projection's weights get an exponent of their own, below 8 bits.
         trained: Scales and exponents of a student that was trained with them (quantisation-aware); they
             replace calibration.
 
     Returns:
-        A flat, quantised copy, and how each population was scaled, which its metadata holds too.
+        A flat, quantised copy, and how each population was scaled, which its metadata also holds.
 
     Raises:
-        RangeError: A number that does not fit Loihi's widths.
-        UnsupportedNodeError: A node, or a connection, that has no integer form.
-        ExportError: Calibration that does not fit.
+        RangeError: A number does not fit Loihi's widths.
+        UnsupportedNodeError: A node, or a connection, has no integer form.
+        ExportError: The calibration does not fit.
     """
     if bits not in BITS:
         raise RangeError(f"--quantize {bits}: weights have {BITS[0]} to {BITS[-1]} bits; choose one of them, or none")
@@ -127,15 +126,15 @@ def quantize(
 
 
 def canonical(graph: nir.NIRGraph) -> nir.NIRGraph:
-    """Rewrite a graph into what the quantiser works on: one weighted node per path, membranes that rest at 0."""
+    """Rewrite a graph into the form the quantiser works on: one weighted node per path, membranes that rest at 0."""
     return resting_at_zero(canonicalize_paths(standard_form(graph)))
 
 
 def fixed_scales(graph: nir.NIRGraph, trained: Quantization, steps: int) -> FixedScales:
-    """Put a student's scales in place of calibration samples.
+    """Use a student's scales in place of calibration samples.
 
     Raises:
-        ExportError: An exponent of a node that the graph does not have.
+        ExportError: An exponent is for a node that the graph does not have.
     """
     unknown = sorted(set(trained.exponents) - set(graph.nodes))
     if unknown:
@@ -160,7 +159,7 @@ def by_edge(node: GraphConv) -> GraphConv:
 
 
 def _check_threshold(walk: LinearPaths, name: str, analog: AbstractSet[str]) -> None:
-    """After analog inputs alone a Threshold runs on the host, and stays as it is."""
+    """Check that a Threshold follows only analog inputs: it then runs on the host, and stays as it is."""
     sources = {path.source for path in walk.into(name)}
     if not sources or sources - analog:
         raise UnsupportedNodeError(

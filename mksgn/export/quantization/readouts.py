@@ -23,7 +23,7 @@ from mksgn.export.quantization.synapses import Synapses, worst_sum
 def graded(
     walk: LinearPaths, name: str, bits: int, membrane: Membrane, values: Calibration | FixedScales
 ) -> PopulationScale:
-    """Quantise a LI, I or CubaLI that leads to Outputs, in place; its scale is a power of two."""
+    """Quantise an LI, I or CubaLI that leads to Outputs, in place; its scale is a power of two."""
     synapses = Synapses(walk, name, membrane, values)
     limits = synapses.limits(loihi.WeightFormat(bits), values.steps)
     del limits["threshold"], limits["float32"]
@@ -75,7 +75,7 @@ def readout(walk: LinearPaths, output: str, bits: int, values: Calibration | Fix
 
 
 def write_readout(nodes: Iterable[nir.NIRNode], scale: float, bits: int) -> None:
-    """Replace weights and biases by the integers of `scale`, a power of two, in the units that they have."""
+    """Replace weights and biases with the integers of `scale`, a power of two, in the units that they have."""
     for node in nodes:
         set_weight(node, by_rows(lambda w: loihi.round_weights(w * scale, bits) / scale, stored_weight(node)))
         if hasattr(node, "bias"):

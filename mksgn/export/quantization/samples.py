@@ -13,8 +13,8 @@ from mksgn.train.datasets import open_source
 from mksgn.train.datasets.arrays import is_array_source, open_arrays
 from mksgn.train.transforms import body_inputs
 
-CLIPS = 24  # of a data set of skeletons
-SAMPLES, BYTES = 512, 1 << 28  # of arrays: all of them up to so many bytes, and of more so many, spread over them
+CLIPS = 24  # from a data set of skeletons
+SAMPLES, BYTES = 512, 1 << 28  # from arrays: as many as fit in BYTES, but at least SAMPLES, spread over all of them
 
 
 def calibration_arrays(
@@ -28,7 +28,7 @@ def calibration_arrays(
         split: Split of the clips.
 
     Raises:
-        BadInputError: What cannot be read, or does not fit.
+        BadInputError: The source cannot be read, or does not fit.
     """
     if isinstance(graph, Path):
         graph = files.read(graph)

@@ -13,7 +13,7 @@ from mksgn.export.graph.weights import largest_weight
 
 FINER = (1.0, 1.12, 1.26, 1.41, 1.59, 1.78, 2.0)  # scales tried above the one that saturates nothing
 FINER_EXPONENTS = 2  # exponents tried below the one that clips no weight
-# Weights of 2 bits are -2, 0 and 2: the scale that saturates none sets all below half of the largest to 0.
+# Weights of 2 bits are -2, 0 and 2: the scale that saturates none sets all below half the largest to 0.
 FINER_OF_TWO_BITS = (*FINER, *(2 * factor for factor in FINER[1:]))
 
 
@@ -23,7 +23,7 @@ class PopulationScale:
 
     Sums are of weights into one neuron at one step, in weight units: the worst that spikes could cause,
     and the largest on the calibration samples. `agreement` is with the unquantised network, on that
-    network's own spikes. A read-out decides nothing, and has none.
+    network's own spikes. A read-out makes no decisions, so it has no agreement.
     """
 
     exponent: int
@@ -39,7 +39,7 @@ class PopulationScale:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A scale that was tried on the calibration samples, or, without measurements, one that was fixed before."""
+    """A scale that was tried on the calibration samples, or, without measurements, one that was fixed beforehand."""
 
     scale: float
     exponents: Mapping[str, int] = field(default_factory=dict)  # of the weights, by weighted node; 0 where it has none
@@ -55,7 +55,7 @@ class FixedScales:
         scales: Integers per unit of the unquantised network.
         exponents: Of the weights, by weighted node; 0 where it has none.
         steps: Time steps of a sample.
-        analog: Names of non-spiking inputs, of which the file says how large they get.
+        analog: Names of non-spiking inputs, for which the file says how large they get.
     """
 
     scales: Mapping[str, float]
@@ -64,10 +64,10 @@ class FixedScales:
     analog: AbstractSet[str]
 
     def check(self, name: str, limits: Mapping[str, float]) -> Candidate:
-        """Return a population's scale, which may clip weights and has to fit all other ranges.
+        """Return a population's scale, which may clip weights but must fit all other ranges.
 
         Raises:
-            RangeError: It does not fit one.
+            RangeError: It does not fit one of them.
         """
         others = {key: limit for key, limit in limits.items() if key != "weights"}
         binding = min(others, key=lambda key: others[key])
@@ -79,28 +79,28 @@ class FixedScales:
         return Candidate(self.scales[name], self.exponents)
 
     def firing_rate(self, name: str) -> None:
-        """There are no samples to measure one on."""
+        """Return None: there are no samples to measure a rate on."""
 
 
 def choose(
     finest: float, limit: float, measure: Callable[[float], Candidate], factors: tuple[float, ...] = FINER
 ) -> Candidate:
-    """Choose the scale whose spikes agree best, the coarsest of equal ones.
+    """Choose the scale whose spikes agree best; of equal ones, the coarsest.
 
     Args:
         finest: The finest scale that saturates no weight, always tried.
         limit: What no other scale may exceed.
-        measure: Gives the candidate of a scale.
-        factors: What the finest is multiplied by.
+        measure: Gives the candidate for a scale.
+        factors: What `finest` is multiplied by.
     """
     candidates = [measure(finest * factor) for factor in factors if finest * factor <= limit or factor == 1.0]
     return max(candidates, key=lambda candidate: candidate.agreement or 0.0)  # the first of equal ones
 
 
 def weight_exponent(weight: np.ndarray, scale: float, weights: loihi.WeightFormat) -> int:
-    """Choose the exponent of a projection's weights: the one with the least squared error, the smallest of equal ones.
+    """Choose the exponent of a projection's weights: that with the least squared error; of equal ones, the smallest.
 
-    That is the smallest exponent that clips none, or a smaller one, which rounds the many small weights more finely.
+    That is the smallest exponent that clips no weight, or a smaller one that rounds the many small weights more finely.
     """
     largest = largest_weight(weight) * scale / loihi.largest_unclipped(weights.bits)
     fits = min(weights.exponent, max(0, math.ceil(math.log2(max(largest, loihi.NEGLIGIBLE)))))
@@ -109,10 +109,10 @@ def weight_exponent(weight: np.ndarray, scale: float, weights: loihi.WeightForma
 
 
 def power_of_two(limits: dict[str, float], bits: int, weights: dict[str, np.ndarray]) -> tuple[float, str]:
-    """Choose a power of two as scale, which leaves a read-out's units as they are.
+    """Choose a power of two as the scale, which leaves a read-out's units as they are.
 
     Returns:
-        The scale below all limits, or its double, with some weights clipped, where that has the
+        The largest one below all limits, or its double, with some weights clipped, if that has the
         smaller squared error; and the range that binds.
     """
     binding = min(limits, key=lambda key: limits[key])

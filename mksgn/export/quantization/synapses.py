@@ -36,12 +36,12 @@ class Synapses:
         self.largest_weight = max(map(largest_weight, self.weights.values()))
 
     def read(self) -> None:
-        """Take weights, in the nodes' own precision, and biases from the nodes."""
+        """Read weights, in the nodes' own precision, and biases from the nodes."""
         self.weights = {key: stored_weight(node) for key, node in self.nodes.items()}
         self.biases.read()
 
     def limits(self, weights: loihi.WeightFormat, steps: int, **threshold: float) -> dict[str, float]:
-        """The largest scale that each of Loihi's ranges allows; `threshold` gives loihi.Demand the rest."""
+        """Return the largest scale that each of Loihi's ranges allows; `threshold` has loihi.Demand's other fields."""
         accumulation = accumulation_factor(self.membrane, steps)
         demand = loihi.Demand(self.largest_weight, self.largest_bias, self.worst_sum, accumulation, **threshold)
         limits = demand.limits(weights)
@@ -69,7 +69,7 @@ class Synapses:
 
 
 def _paths_into(walk: LinearPaths, name: str, values: Calibration | FixedScales) -> list[WeightedPath]:
-    """The linear paths into a population. Analog inputs and spikes may not meet in one population."""
+    """Find the linear paths into a population. Analog inputs and spikes may not meet in one population."""
     paths = weighted_paths(walk.graph, name, walk)
     check_unbiased(walk.graph, name, paths)
     sources = {path.source for path in paths}
@@ -83,13 +83,13 @@ def _paths_into(walk: LinearPaths, name: str, values: Calibration | FixedScales)
 
 
 def accumulation_factor(membrane: Membrane, steps: int) -> float:
-    """What `steps` worst sums add up to in a membrane whose slowest decays Loihi has rounded."""
+    """Return what `steps` worst sums add up to in a membrane, with its slowest decays as Loihi rounds them."""
     decay = loihi.decay_as_quantized(float(np.min(membrane.decay)))
     current = float(np.min(membrane.current_decay))
     return loihi.accumulation_factor(steps, decay, current if current == 1 else loihi.decay_as_quantized(current))
 
 
 def worst_sum(graph: nir.NIRGraph, path: WeightedPath, weight: np.ndarray) -> float:
-    """Largest sum of |weights| into one neuron, were all neurons of the source to fire."""
+    """Return the largest sum of |weights| into one neuron, if all neurons of the source fired."""
     into = float(row_sums(graph.nodes[path.weighted], weight).max())
     return into * pooled(graph, path.before) * pooled(graph, path.after)

@@ -3,8 +3,8 @@
 It shares no code with the lowering, the student or the deployment, so that agreement with it is
 evidence. Quantisation calibrates with it. Integration is forward Euler in float32 with the time
 step of the file; all state starts at 0, and a node receives the sum over its incoming edges.
-Linear nodes take no time step. A neuron reads the spikes of the previous step, none at first, of the
-neurons that are evaluated no earlier than itself (`mksgn.export.graph.order`): there a loop is cut.
+Linear nodes take no time step. From neurons that are evaluated no earlier than itself, a neuron reads the
+spikes of the previous step, none at first (`mksgn.export.graph.order`): this is where a loop is cut.
 """
 
 from collections import defaultdict
@@ -89,7 +89,7 @@ class _Executor:
         self.margins: list[np.ndarray] = []
         self.before: dict[str, Tensor] = {}  # what populations and inputs sent in the previous step
         self.now: dict[str, Tensor] = {}  # and in this one
-        # what a linear node puts out in this step, for readers that see the same of its sources late
+        # outputs of linear nodes in this step, each for the readers that see the same sources late
         self.currents: dict[tuple[str, frozenset[str]], Tensor] = {}
         self.delay_lines: dict[tuple[str, frozenset[str]], DelayLine] = {}
         self.late: dict[tuple[str, str], frozenset[str]] = {}
@@ -128,7 +128,7 @@ class _Executor:
         return reduce(add, [self.output(source, reader) for source in self.sources[name]])
 
     def output(self, name: str, reader: str) -> Tensor:
-        """Return what a node puts out, as `reader` gets it: of a source that comes no earlier, the previous step's."""
+        """Return a node's output as `reader` gets it: that of the previous step if the node comes no earlier."""
         if isinstance(self.graph.nodes[name], LINEAR):
             return self.current(name, reader)
         if self.position[name] < self.position[reader]:
@@ -137,7 +137,7 @@ class _Executor:
         return torch.zeros(self.samples, *source_shape(self.graph, name)) if rest is None else rest
 
     def current(self, name: str, reader: str) -> Tensor:
-        """Return what a linear node puts out, after those before it; without recursion, however many they are."""
+        """Return a linear node's output, after those before it; without recursion, however many there are."""
         waiting = [name]
         while waiting:
             last = waiting[-1]
@@ -157,7 +157,7 @@ class _Executor:
         return self.currents[key]
 
     def missing(self, name: str, reader: str) -> list[str]:
-        """List the linear sources of a node whose output for `reader` is not there yet in this step."""
+        """List the linear sources of a node whose output for `reader` is not known yet in this step."""
         return [
             source
             for source in self.sources[name]
@@ -174,7 +174,7 @@ class _Executor:
         return self.late[name, reader]
 
     def _feeding(self, linear_nodes: list[str]) -> dict[str, frozenset[str]]:
-        """The other nodes that lead to each linear node through linear ones, which come in their order."""
+        """Find the non-linear nodes that lead to each linear node through linear ones, which are given in order."""
         feeding: dict[str, frozenset[str]] = {}
         for name in linear_nodes:
             parts = {feeding[s] if s in feeding else frozenset([s]) for s in self.sources[name]}
@@ -187,7 +187,7 @@ class _Executor:
             self.spikes[name].append(spikes.numpy())
             return spikes.float()
         if name not in self.states:
-            return linear(node, name, x)  # names a type without an equation
+            return linear(node, name, x)  # raises an error that names the type
         state = self.states[name]
         y = state.step(x)
         if isinstance(node, SPIKING):
@@ -220,7 +220,7 @@ def _input_tensors(graph: nir.NIRGraph, inputs: Arrays, steps: int, stepwise: bo
 
 
 def _input_shape(node: nir.NIRNode, name: str) -> tuple[int, ...]:
-    """Read the input shape of a node that no edge leads into from its parameters."""
+    """Read the input shape of a node without incoming edges from its parameters."""
     if isinstance(node, SPIKING + GRADED):
         return np.shape(node.r)
     if isinstance(node, SpikingSelfAttention) and node.input_type["input"] is not None:

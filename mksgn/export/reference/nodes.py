@@ -52,7 +52,7 @@ def linear(node: nir.NIRNode, name: str, x: Tensor) -> Tensor:
         kernel, stride, padding = (ints(p, 2) for p in (node.kernel_size, node.stride, node.padding))
         if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):  # more than torch's pooling can pad
             x, padding = F.pad(x, (padding[1], padding[1], padding[0], padding[0])), (0, 0)
-        divisor = 1 if isinstance(node, nir.SumPool2d) else kernel[0] * kernel[1]  # padding counts
+        divisor = 1 if isinstance(node, nir.SumPool2d) else kernel[0] * kernel[1]  # padded values count
         return F.avg_pool2d(x, kernel, stride, padding, divisor_override=divisor)
     if isinstance(node, nir.Flatten):
         start, end = int(node.start_dim), int(node.end_dim)
@@ -69,7 +69,7 @@ def tensor(x: Any) -> Tensor:
     array = np.asarray(x, dtype=np.float32)
     if not array.flags.writeable or not array.flags.c_contiguous:  # torch takes no negative strides
         array = np.array(array, order="C")
-    return torch.from_numpy(array)  # of an array that is float32 already, without a copy: nobody writes into it
+    return torch.from_numpy(array)  # without a copy if the array is float32 already: nobody writes into it
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Neuron:
         v += rate ((leak - v) + r x), or v += r x without a rate
         s = v > threshold;  v = reset where s
 
-    With `subtract`, v = v - subtract where s instead, or, `in_next_step`, the next step's v is smaller by it.
+    With `subtract`, v = v - subtract where s instead or, with `in_next_step`, the next step's v is smaller by it.
     Without a threshold the population outputs its membrane potential v.
     """
 
@@ -96,7 +96,7 @@ class Neuron:
     in_next_step: bool = False
     u: Tensor | None = None
     v: Tensor | None = None
-    before_reset: Tensor | None = None  # the membrane potential that the last step compared
+    before_reset: Tensor | None = None  # the membrane potential that the last step compared with the threshold
 
     def step(self, x: Tensor) -> Tensor:
         """Integrate (L, *shape) for one step; return bool spikes or the membrane potential."""
@@ -108,7 +108,7 @@ class Neuron:
         v = before + current if self.rate is None else before + self.rate * ((self.leak - before) + current)
         if (
             self.subtract is not None and self.threshold is not None and self.in_next_step
-        ):  # what has fired is still above the threshold
+        ):  # a neuron that fired is still above the threshold
             v = v - self.subtract * (before > self.threshold)
         self.v = self.before_reset = v
         if self.threshold is None:

@@ -68,7 +68,7 @@ class FoldedStudent(nn.Module):
         return _t(getattr(self.nodes[name], field)).to(like.device)
 
     def threshold(self, name: str, device: torch.device) -> Tensor:
-        """Return a population's threshold: one for all neurons, of its shape where they differ."""
+        """Return a population's threshold: one number if all neurons share it, else of the population's shape."""
         values = self.nodes[name].v_threshold
         return _t(values.flat[0] if np.ptp(values) == 0 else values).to(device)
 
@@ -143,7 +143,7 @@ class FoldedStudent(nn.Module):
         name = f"{block}_attention_z"
         k, q = (population(f"{block}_{part}", self.convolved(f"{block}_{part}_conv", y)) for part in "kq")
         m = population(f"{block}_attention_m", self.convolved(f"{block}_attention_m_conv", q))
-        key, synapse = k, f"{block}_k_{name}_synapse"  # a quantised file's, of the edge from k
+        key, synapse = k, f"{block}_k_{name}_synapse"  # in a quantised file, on the edge from k
         if synapse in self.nodes:
             portable = isinstance(self.nodes[synapse], nir.Linear)
             key = k @ self.number(synapse, "weight", k).T if portable else k * self.number(synapse, "scale", k)

@@ -1,4 +1,4 @@
-"""Graph convolution with one block of weights per edge, as few matrix products."""
+"""Graph convolution with one block of weights per edge, in few matrix products."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,22 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Neighbourhoods:
-    """Joints that as many edges reach: `targets` (n,), their neighbours `sources` and the `edges` from these (n, degree)."""
+    """Joints that equally many edges reach: `targets` (n,), and their `sources` and `edges`, (n, degree) each."""
 
     targets: np.ndarray
     sources: np.ndarray
     edges: np.ndarray
 
     def products(self, weight: Tensor, columns: Tensor) -> Tensor:
-        """Multiply the blocks (E, C_out, C_in) of these edges with the columns (V, C_in, N) of the sources.
+        """Multiply the blocks (E, C_out, C_in) of these edges by the columns (V, C_in, N) of the sources.
 
         Returns:
-            The sums of each target (n, C_out, N).
+            The sums for each target, (n, C_out, N).
         """
         n, degree = self.edges.shape
         blocks = weight.index_select(0, _index(self.edges.ravel(), weight))
         rows = blocks.view(n, degree, *weight.shape[1:]).transpose(1, 2).flatten(2)  # (n, C_out, degree · C_in)
-        if (self.sources == self.sources[0]).all():  # as where every joint reaches every joint: one product for all
+        if (self.sources == self.sources[0]).all():  # e.g. where every joint reaches every joint: one product for all
             one = columns[_index(self.sources[0], weight)].flatten(0, 1)
             return (rows.flatten(0, 1) @ one).view(*rows.shape[:2], -1)
         return torch.bmm(rows, columns[_index(self.sources, weight)].flatten(1, 2))
@@ -52,7 +52,7 @@ def graph_convolution(x: Tensor, weight: Tensor, source: np.ndarray, target: np.
         target: Joints.
 
     Returns:
-        (N, C_out, T, V). The order of its sums depends on the edges; sums of integers are exact in any.
+        (N, C_out, T, V). The order of its sums depends on the edges; sums of integers are exact in any order.
     """
     n, c, t, v = x.shape
     columns = x.permute(3, 1, 0, 2).reshape(v, c, n * t)

@@ -9,7 +9,7 @@ from mksgn.export.errors import ParityError
 
 # A quantised file allows no difference. In an unquantised one, two implementations may round
 # differently where a membrane potential meets its threshold:
-ROUNDED_APART = 1e-6  # allowed share of decisions, each population given the reference's spikes and resets
+ROUNDED_APART = 1e-6  # allowed share of decisions, with each population given the reference's spikes and resets
 MARGIN = 1e-5  # allowed distance from the threshold, relative to it
 
 Rule = Literal["exact", "rounding", "rounding, then free"]

@@ -1,7 +1,7 @@
 """Other projects' simulators, which read the file with their own importers.
 
 They read stock primitives only, so a structured graph is passed to them in its portable form.
-Spikes are taken, by forward hooks, from the modules that an importer made of our populations.
+Spikes are taken, by forward hooks, from the modules that an importer made from our populations.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ SNNTORCH_DT = 1e-4  # seconds; a constant in its importer
 
 
 def check(names: tuple[str, ...]) -> None:
-    """Check that all named simulators can be asked.
+    """Check that all named simulators can be used.
 
     Raises:
         ExportError: A name is unknown.
@@ -61,7 +61,7 @@ def spikes(
     *,
     onnx: Path | None = None,
 ) -> Spikes:
-    """Run a graph in a simulator, all state starting at 0.
+    """Run a graph in a simulator, with all state starting at 0.
 
     Args:
         simulator: One of SIMULATORS's names.
@@ -77,7 +77,7 @@ def spikes(
 
     Raises:
         MissingToolError: The simulator is not installed.
-        NotPortableError: The graph's attention is too large for stock primitives, which the simulator reads only.
+        NotPortableError: The graph's attention is too large for stock primitives, all that the simulator reads.
         ExportError: The simulator's importer refuses the graph, or the simulator fails to run it.
     """
     _check_known(simulator)

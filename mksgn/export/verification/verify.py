@@ -2,8 +2,8 @@
 
 The executions of a quantised file run freely: not one decision may differ. For an unquantised file
 torch is teacher-forced: every population passes on, and is reset by, the spikes of the reference.
-A membrane potential that rounds across its threshold is then counted once, without what follows
-from it. Other simulators cannot be forced: there the first difference must be such a rounding.
+A membrane potential that rounds across its threshold is then counted once, without its
+consequences. Other simulators cannot be forced: there the first difference must be such a rounding.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ from mksgn.train.neurons import LIF, Current, lif_step, summed
 from mksgn.train.student import Student
 
 BATCH = 16  # samples that run at a time
-LOGIT_CHANGE = 1e-4  # allowed, of the largest logit: a teacher's float32 sums round
+LOGIT_CHANGE = 1e-4  # allowed, relative to the largest logit: a teacher's float32 sums are rounded
 
 
 def verify(
@@ -43,8 +43,8 @@ def verify(
     """Compare torch, then each simulator, with the reference execution of a graph.
 
     Args:
-        graph: The graph as it was read from its file. student: The trained student, which stands
-            for torch if the graph is unquantised. A quantised
+        graph: The graph as it was read from its file.
+        student: The trained student, which stands for torch if the graph is unquantised. A quantised
             graph brings its own weights.
         inputs: (L, 3 · streams, T, V).
         against: Names of simulators.
@@ -128,11 +128,11 @@ def torch_spikes(
         model: The network, which is put into evaluation mode.
         inputs: (L, 3 · streams, T, V).
         batch: Samples at a time.
-        teacher_forced: Spikes (L, S, *shape) of each population, that a student's populations are
-            reset by and pass on in place of their own.
+        teacher_forced: Spikes (L, S, *shape) of each population; they reset a student's populations,
+            which pass them on in place of their own.
 
     Returns:
-        What each population decides, (L, S, *shape) bool, and the logits (L, classes).
+        Each population's decisions, (L, S, *shape) bool, and the logits (L, classes).
     """
     parts, logits = [], []
     model.eval()
@@ -173,7 +173,7 @@ def _teacher_forced(student: Student, forced: dict[str, Tensor], record: dict[st
 
 
 def _decisions(current: Tensor, tau: float, threshold: Tensor, resets: Tensor) -> Tensor:
-    """Return a population's decisions if `resets` had reset it; both (S, L, *shape)."""
+    """Return the decisions that a population makes if the spikes `resets` reset it; both (S, L, *shape)."""
     v, decisions = torch.zeros_like(current[0]), []
     for x, reset in zip(current, resets, strict=True):
         decisions.append(lif_step(x, v, tau, threshold)[0])
