@@ -142,7 +142,7 @@ def threshold_offset(rate: float, steps: int, finest: float = 1.0) -> float:
     That is half a Loihi sub-unit, or half the membrane's own lattice where that is finer.
 
     Args:
-        rate: dt/tau, by which each step multiplies the lattice; 1 if nothing leaks.
+        rate: dt/tau, by which each step multiplies the lattice; 1 if it never becomes finer.
         steps: Time steps of a sample.
         finest: Lattice of the sums of one step, in weight units.
     """

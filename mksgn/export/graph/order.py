@@ -39,8 +39,8 @@ def evaluation_order(graph: nir.NIRGraph) -> list[str]:
     """Order the nodes so that each follows its sources, independently of the order in the file.
 
     Nodes whose sources have all been evaluated come next, sorted by name. If only loops are left, a loop
-    that no other feeds is opened at a neuron: the first by name that evaluated nodes reach through linear
-    nodes, or else the first by name. A Threshold between this neuron and the loop's other neurons comes
+    that no other feeds is opened at a neuron: the first by name that evaluated nodes reach through nodes
+    without memory, or else the first by name. A Threshold between this neuron and the loop's other neurons comes
     before it. From neurons that come later, it reads the spikes of the previous step.
 
     Raises:

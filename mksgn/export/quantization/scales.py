@@ -19,7 +19,7 @@ FINER_OF_TWO_BITS = (*FINER, *(2 * factor for factor in FINER[1:]))
 
 @dataclass
 class PopulationScale:
-    """How one population was quantised. `unit` = 2**exponent is the value of one integer in the file.
+    """How one population was quantised. One integer in the file stands for 2**exponent.
 
     Sums are of weights into one neuron at one step, in weight units: the worst that spikes could cause,
     and the largest on the calibration samples. `agreement` is with the unquantised network, on that

@@ -1,8 +1,8 @@
 """The reference execution of a NIR graph: node by node, step by step, from NIR's equations alone.
 
 It shares no code with the lowering, the student or the deployment, so that agreement with it is
-evidence. Quantisation calibrates with it. Integration is forward Euler in float32 with the time
-step of the file; all state starts at 0, and a node receives the sum over its incoming edges.
+evidence. Quantisation calibrates with it. Integration is forward Euler in float32. All state starts
+at 0, unless the file says where a membrane starts. A node receives the sum over its incoming edges.
 Linear nodes take no time step. From neurons that are evaluated no earlier than itself, a neuron reads the
 spikes of the previous step, none at first (`mksgn.export.graph.order`): this is where a loop is cut.
 """
