@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from mksgn.bench.measurement import Run, measure
     from mksgn.bench.record import Record
     from mksgn.bench.record_io import load
-else:  # imported when they are asked for: a run needs torch and numba, a record neither
+else:  # imported on first use: a run needs torch and numba, a record needs neither
     from mksgn.common.lazy import lazy_names
 
     __getattr__, __dir__ = lazy_names(

@@ -18,7 +18,7 @@ from mksgn.train.evaluate import predict, top1
 from mksgn.train.transforms import body_inputs
 
 Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
-TORCH_CLIPS = 256  # read at a time: a data set may be larger than the memory
+TORCH_CLIPS = 256  # read at a time: a data set may be larger than memory
 
 
 def accuracy_of(
@@ -27,8 +27,8 @@ def accuracy_of(
     """Count the confusions of true and predicted classes.
 
     Args:
-        labels: Index of the true class by clip.
-        predictions: Index of the predicted class by clip.
+        labels: Index of the true class of each clip.
+        predictions: Index of the predicted class of each clip.
         classes: Names of the classes.
     """
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
@@ -43,16 +43,16 @@ def accuracy_of(
 
 
 def wilson(correct: int, total: int, z: float = Z_95) -> tuple[float, float]:
-    """Return Wilson's score interval of a fraction, which stays within 0 and 1 and has a width at 0 of n and n of n.
+    """Return Wilson's score interval of a fraction, which stays within 0 and 1 and has a width even at 0 or n of n.
 
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
     Statistical Association 22 (1927), 209-212; recommended by Brown, Cai and DasGupta, Statistical Science 16 (2001),
-    101-133. It takes samples as independent: clips of the same person are not, so the true interval is wider.
+    101-133. It assumes independent samples; clips of the same person are not, so the true interval is wider.
 
     Args:
         correct: Successes.
         total: Trials, at least 1.
-        z: Quantile of the normal distribution, of both sides together; 95 % by default.
+        z: Two-sided quantile of the normal distribution; 95 % by default.
     """
     share, spread = correct / total, z * z / total
     centre = (share + spread / 2) / (1 + spread)
@@ -62,10 +62,10 @@ def wilson(correct: int, total: int, z: float = Z_95) -> tuple[float, float]:
 
 
 def classes_of(samples: SampleSet, outputs: int) -> tuple[str, ...]:
-    """Names of the classes: those of the data, or the numbers of the output's values.
+    """Return the names of the classes: those of the data, or the indices of the output's values.
 
     Raises:
-        BadInputError: A label that the output has no value for.
+        BadInputError: The output has no value for a label.
     """
     if samples.classes is not None:
         return samples.classes
@@ -78,7 +78,7 @@ def classes_of(samples: SampleSet, outputs: int) -> tuple[str, ...]:
 
 
 def torch_accuracy(model: Path, data: SampleSet | ClipSet) -> float | None:
-    """Top-1 of the unquantised student in torch; None where the file's parent, model.pt, is not in the same folder."""
+    """Return top-1 of the unquantised student in torch; None if the parent, model.pt, is not in the file's folder."""
     if not isinstance(data, ClipSamples | ClipSet):
         return None
     clips = data.clips if isinstance(data, ClipSamples) else data

@@ -1,24 +1,24 @@
 """An ANN of the same shape as the spiking network, and the firing rate above which the spiking network costs more.
 
-A spiking neuron that fires in at most S steps tells apart S + 1 values. So the ANN that it has to beat
-has the same synapses, weights of 8 bits and activations of ceil(log2(S + 1)) bits, as in Z. Yan et
+A spiking neuron that fires in at most S steps can represent S + 1 values. The ANN that it has to beat therefore
+has the same synapses, 8-bit weights and activations of ceil(log2(S + 1)) bits, as in Z. Yan et
 al., "Reconsidering the energy efficiency of spiking neural networks", arXiv 2409.08290. The ANN
-evaluates each synapse once per clip, as a multiply-accumulate; the product units of attention are
-one each. The first layer, on the host, is in both.
+evaluates each synapse once per clip, as a multiply-accumulate (MAC); each product unit of attention
+is one MAC. Both networks include the first layer, on the host.
 
-Both are priced by one energy model, without and with memory: the reads, writes and addresses of
-Lemaire et al. 2022 (bench.memory), at their prices. Of the spiking network the terms are those of
-`TERMS`; what only a chip has (messages, static power) is left out on both sides. A price of a MAC is that of the
-model's precision, such as 8 times 8 bits: of fewer bits it would be less, so the ANN is rather too
-dear.
+Both are priced under the same energy model, without memory and with it: the reads, writes and address
+arithmetic of Lemaire et al. 2022 (bench.memory), at their prices. The terms of the spiking network are those in
+`TERMS`; what only a chip has (messages, static power) is left out on both sides. A MAC has the price of the
+model's precision, such as 8 by 8 bits. With fewer bits it would cost less, so the ANN's energy is, if
+anything, too high.
 
-The energy of the spiking network is a fixed part, that of its neuron updates and the first layer, and a
-part in proportion to its spikes. The break-even rate is the rate at which both together cost what the ANN
-costs, with all rates in the proportions of this run. A rate is synaptic operations over synapses
-and steps: the mean firing rate of the inputs, weighted by their synapses. Times S it is the spikes
+The energy of the spiking network has a fixed part (neuron updates and the first layer) and a part
+proportional to its spikes. The break-even rate is the rate at which their sum equals the ANN's
+energy, with all rates in the proportions of this run. A rate is synaptic operations divided by synapses
+and steps: the mean firing rate of the inputs, weighted by their synapses. Multiplied by S, it is the spikes
 per synapse and inference of M. Dampfhoffer et al., "Are SNNs really more energy-efficient than
 ANNs?", IEEE TETCI 2023: by their analysis a spiking network has to stay below 0.15 to 1.4.
-Coincidences rise faster than in proportion.
+Coincidences rise faster than proportionally.
 """
 
 # ruff: noqa: N815 - units keep their own spelling: mJ
@@ -43,9 +43,9 @@ PUBLISHED_BREAK_EVEN = (0.15, 1.4)  # spikes per synapse and inference: Dampfhof
 class BreakEven:
     """A layer or a network, compared with the ANN's. Energies in mJ per clip.
 
-    `fixed_mJ` is what the spiking network costs without a spike. `rate` is the measured one; None for a layer
-    whose input is not spiking. `break_even` is None where the spiking network costs more at every rate, or
-    where no spike arrived, so that their cost is unknown.
+    `fixed_mJ` is what the spiking network costs without any spikes. `rate` is the measured rate; None for a layer
+    whose input is not spiking. `break_even` is None if the spiking network costs more at every rate, or
+    if no spike arrived, so that the cost of spikes is unknown.
     """
 
     name: str
@@ -70,7 +70,7 @@ class BreakEven:
 
     @property
     def spikes_per_synapse(self) -> float | None:
-        """Measured, per inference."""
+        """Measured spikes per synapse and inference."""
         return None if self.rate is None else self.rate * self.steps
 
     @property
@@ -84,7 +84,7 @@ class AnnRow:
     """The comparison under one energy model, without or with memory: the network, and its layers on the chip.
 
     `without_products` is the network without the layers of attention's product units; None if it has none. An ANN
-    keeps nothing for a product, whereas each unit is updated at each step.
+    stores no state for a product, whereas each product unit is updated at each step.
     """
 
     model: str
@@ -95,7 +95,7 @@ class AnnRow:
 
 
 def activation_bits(steps: int) -> int:
-    """Return ceil(log2(S + 1)), the bits that tell apart 0 to S spikes."""
+    """Return ceil(log2(S + 1)), the bits needed to represent 0 to S spikes."""
     return steps.bit_length()
 
 
@@ -104,12 +104,12 @@ def comparison(record: Record, models: Sequence[EnergyModel] | None = None) -> l
 
     Args:
         record: The run.
-        models: Energy models with the prices; None: the known ones. Those without a price of a MAC
-            and of a synaptic operation give no row.
+        models: Energy models with the prices; None: the known ones. Those without prices of both a
+            MAC and a synaptic operation give no row.
 
     Returns:
         Two rows for each model, without and with memory; none for a record of a version that did
-        not count accesses to memory, or without synapses on the chip.
+        not count memory accesses, or of a network without layers on the chip.
     """
     known = known_models() if models is None else models
     if any(layer.memory is None for layer in record.layers) or not any(x.place == "chip" for x in record.layers):
@@ -119,7 +119,7 @@ def comparison(record: Record, models: Sequence[EnergyModel] | None = None) -> l
 
 
 def _variant(model: EnergyModel, known: Sequence[EnergyModel], memory: bool) -> EnergyModel:
-    """Return a model without its terms of memory, or with those of MEMORY_MODEL if it has none."""
+    """Return a model without memory terms or, if `memory`, with its own or else those of MEMORY_MODEL."""
     source = model.prices_pJ if model.prices_pJ.memory_access else model_named(MEMORY_MODEL, known).prices_pJ
     accesses = {"memory_access": source.memory_access, "addressing": source.addressing}
     prices = accesses if memory else {"memory_access": {}, "addressing": None}
@@ -157,7 +157,7 @@ def _energy(record: Record, model: EnergyModel, totals: Totals) -> float:
 
 
 def _totals(record: Record, layers: Sequence[Layer], **counts: object) -> Totals:
-    """Return the totals of some layers; zeros where they do not follow from layers."""
+    """Return the totals of some layers; totals that do not follow from layers are 0."""
     run = record.execution
     zeros = {name: 0 for name, field in Totals.model_fields.items() if field.is_required()}
     counted = totals_of(
@@ -171,7 +171,7 @@ def _totals(record: Record, layers: Sequence[Layer], **counts: object) -> Totals
 
 
 def _silent(layer: Layer) -> Layer:
-    """The same layer without a spike in the network."""
+    """Return the layer as it would be counted if nothing in the network had spiked."""
     if layer.memory is None or layer.syn_ops_by_kind is None or layer.place == "host":
         return layer
     nothing = dict.fromkeys(layer.syn_ops_by_kind, 0)
@@ -181,13 +181,13 @@ def _silent(layer: Layer) -> Layer:
 
 
 def _ann(record: Record, layers: Sequence[Layer]) -> Totals:
-    """Return the events of the ANN's layers, under the names of Totals: all its operations are MACs of the host."""
+    """Return the events of the ANN's layers as Totals; all its operations are counted as host MACs."""
     bits, clips = activation_bits(record.execution.steps), record.data.clips
     bodies = round(record.totals.lanes * clips)
     macs, by_size, additions = 0, dict[int, float](), 0
     for layer in layers:
         macs += bodies * macs_of(layer)
-        values = 8 * WORD_BYTES  # of what enters and leaves the network
+        values = 8 * WORD_BYTES  # bits of the network's inputs and outputs
         accesses = dense(
             layer,
             bodies,

@@ -1,9 +1,9 @@
-"""Measure how a sweep scales: with one worker, with two, and with two of which one is killed.
+"""Measure how a sweep scales: with one worker, with two, and with two, one of which is killed.
 
     python -m mksgn.bench.benchmark GRID [--rounds N] [--json]
 
-Records must be equal in all three. The ratio of times is taken within a round, whose sweeps follow
-each other on one machine.
+Records must be equal in all three. The ratio of times is taken within a round, whose sweeps run
+one after the other on one machine.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def measure(
 
 
 def _round(grid: Grid, folder: Path) -> dict[str, Any]:
-    """Time the sweep with one and two workers, and compare their records and those with a killed worker."""
+    """Time the sweep with one and two workers, and compare their records, also with a worker killed."""
     seconds = {}
     for name, workers in (("one", 1), ("two", 2)):
         start = time.perf_counter()

@@ -106,9 +106,9 @@ def published_claims(extra_files: Iterable[Path | str] = ()) -> list[Published]:
 
 
 def synaptic_ops(figure: Published, models: Sequence[EnergyModel] | None = None) -> float:
-    """Return the most synaptic operations per sample that a published energy can contain, if it is nothing else.
+    """Return the largest number of synaptic operations per sample that a published energy can stand for.
 
-    0.596 mJ at 0.9 pJ are 0.662 G operations.
+    The whole energy is taken as synaptic operations: 0.596 mJ at 0.9 pJ each is 0.662 G operations.
 
     Raises:
         BadInputError: The model under which the figure was published has no price of a synaptic
@@ -123,7 +123,7 @@ def synaptic_ops(figure: Published, models: Sequence[EnergyModel] | None = None)
 
 
 def reprice(figure: Published, reference_mJ: float, models: Sequence[EnergyModel] | None = None) -> list[Repriced]:
-    """Price the synaptic operations of a published energy by other models.
+    """Price the synaptic operations of a published energy under other models.
 
     The whole figure is taken as synaptic operations, which is the most that it can contain.
 
@@ -131,7 +131,7 @@ def reprice(figure: Published, reference_mJ: float, models: Sequence[EnergyModel
         figure: A published energy.
         reference_mJ: Energy against which the reduction is taken.
         models: Energy models; None: the known ones. Those without a price of a synaptic operation
-            give no row, those with prices by kind one for each kind.
+            give no row; those with prices by kind give one for each kind.
 
     Raises:
         BadInputError: The model under which the figure was published has no price of a synaptic

@@ -93,7 +93,7 @@ def run(
     """Run labelled samples through any NIR graph, count events and price them.
 
     Writes the record, spikes, reports, a log and a manifest. A run that was killed continues with --resume and ends
-    with the same record; it loses at most the shard in progress, or a few of milliseconds each.
+    with the same record; it loses at most the shard in progress, or a few that take only milliseconds.
 
     Example: mksgn-bench run runs/demo/model.nir --data synthetic --limit 100 -o runs/demo
 

@@ -1,8 +1,8 @@
-"""Counts of an execution as the record's layers and totals.
+"""Convert the counts of an execution to the record's layers and totals.
 
 A layer is a population with its incoming projections. syn_ops is exact: each spike times the
-synapses that it reaches; of a product, the deliveries to its units. Each total has the names of
-mksgn, of NeuroBench and of a chip read-out. The counts under NeuroBench's names are made here too:
+synapses that it reaches; for a product, the deliveries to its units. Totals are given under the names
+of mksgn, of NeuroBench and of a chip read-out. The counts under NeuroBench's names are made here too:
 its own counter sees only nn.Linear and nn.Conv, and so misses graph convolution and attention.
 """
 
@@ -27,8 +27,8 @@ from mksgn.deploy.program.program import Population, Product, Program, Projectio
 class Messages:
     """Spike messages by the population that sends or receives them: one per spike and target core.
 
-    What product units send and receive belongs to the population that they lead to. The counts are
-    exact where the placement's axons are, and upper bounds elsewhere.
+    Messages that product units send and receive are counted for the population that the units lead to.
+    The counts are exact where the placement's axons are exact, and upper bounds elsewhere.
     """
 
     sent: dict[str, int]
@@ -42,7 +42,7 @@ def messages(placement: Placement, execution: Execution) -> Messages:
     sent: dict[str, int] = defaultdict(int)
     received: dict[str, int] = defaultdict(int)
     for (source, target), cores in placement.reached.items():
-        if source in units:  # each leads to one neuron, on one core
+        if source in units:  # each unit leads to one neuron, on one core
             count = execution.counters[owner[source]].coincidences
         elif placement.program.sends_spikes(source):
             spikes = execution.counters[source].per_neuron
@@ -81,7 +81,7 @@ def _layer(
     program: Program, population: Population, execution: Execution, axons: Messages, cores: int, encoder_steps: int
 ) -> Layer:
     name, counters = population.name, execution.counters[population.name]
-    decisions = execution.samples * execution.steps  # of each neuron
+    decisions = execution.samples * execution.steps  # per neuron
     on_host, fires = population.location == "host", population.fires
     return Layer(
         name=name,
@@ -119,7 +119,7 @@ def totals(
     encoder_steps: int = 1,
     hops: dict[Hop, int] | None = None,
 ) -> Totals:
-    """Compute the totals of a run, per clip and over the bodies present.
+    """Compute the totals of a run per clip, summed over the bodies present.
 
     Args:
         program: The compiled network.
@@ -156,10 +156,10 @@ def totals(
 def totals_of(
     layers: Sequence[Layer], *, clips: int, steps: int, latency_steps: int, encoder_steps: int = 1
 ) -> dict[str, Any]:
-    """Compute those totals of run.json that follow from its layers, by name and per clip.
+    """Compute the totals of run.json that follow from its layers, by name and per clip.
 
-    The populations of the host fire, but on no chip: their spikes are counted as sent to it, not
-    among its events.
+    The spikes of populations on the host are not events of the chip: they are counted as sent to
+    the chip.
     """
     chip = [layer for layer in layers if layer.place == "chip"]
     spikes = sum(layer.spikes for layer in chip)
@@ -198,10 +198,10 @@ def _kind(program: Program, population: Population) -> str:
 
 
 def _input_rate(program: Program, population: Population, execution: Execution) -> float | None:
-    """Mean firing rate of a population's source neurons, weighted by their synapses; None for currents.
+    """Return the mean firing rate of a population's source neurons, weighted by synapses; None for currents.
 
-    So rate x dense operations are the synaptic operations of the paper's formula. Of a single
-    projection it is the plain mean over the source neurons that have a synapse.
+    Rate x dense operations is therefore the number of synaptic operations in the paper's formula. For
+    a single projection, it is the plain mean over the source neurons that have a synapse.
     """
     incoming = program.into(population.name)
     if not all(program.sends_spikes(source) for projection in incoming for source in projection.sources):
@@ -217,7 +217,7 @@ def _input_rate(program: Program, population: Population, execution: Execution) 
 
 
 def _effective_macs(program: Program, population: Population, execution: Execution, encoder_steps: int) -> int:
-    """Count the MACs over non-zero weights of a layer with a non-spiking input; on the host at the encoder's steps."""
+    """Count the MACs over non-zero weights of a layer with a non-spiking input; on the host, at the encoder's steps."""
     products = sum(
         int(fan_out.sum())
         for projection in program.into(population.name)

@@ -6,7 +6,7 @@ declaration; it is a *lower bound* if its price covers only a part of it. In eit
 total, only the sum of the priced terms, which is a lower bound. Two kinds always occur: memory is
 accessed, and static power is drawn. bench.prices has the kinds of event and the form of a price.
 
-A lab adds its chip by a file of the same form (docs/ENERGY.md). `python -m
+A lab adds its chip with a file of the same form (docs/ENERGY.md). `python -m
 mksgn.bench.energy_models` prints the JSON Schema of such a file, checked in as
 data/energy_models.schema.json for editors.
 """
@@ -96,7 +96,7 @@ def occurrences(totals: Totals, steps: int | None = None) -> dict[Event, float]:
 
     Returns:
         Counts by kind of event; 1 for the kinds that always occur and have no count. Hops that were
-        not counted are as many as messages: each stays within its tile or crosses some.
+        not counted are taken as equal to messages, since each stays within its tile or crosses some.
     """
     messages = totals.spikes if totals.axon_out is None else totals.axon_out
     return {
@@ -117,18 +117,18 @@ def price(model: EnergyModel, totals: Totals, *, steps: int | None = None) -> En
     """Price a clip under an energy model, in mJ by kind of event.
 
     Messages, hops and accesses to memory are priced only if they were counted. A term is a lower
-    bound if its price covers a part of the events (`partly`), or if synaptic operations have a
-    price by kind and the record does not tell them apart: each is then charged as the cheapest.
+    bound if its price covers only a part of the events (`partly`), or if synaptic operations have a
+    price by kind and the record has no counts by kind: each is then charged at the cheapest price.
     No event is both a term and unpriced.
 
     Args:
         model: The energy model.
         totals: Totals of the run.
-        steps: Time steps S of a clip. Without it, prices per step, per spike of the host and by the
-            chip's speed stay unused.
+        steps: Time steps S of a clip. Without it, prices per step, per spike of the host and from the
+            chip's speed are not used.
     """
     counts, left_out = occurrences(totals, steps), {*model.excludes, *model.covers}
-    # without prices of hops, a message's price is that of its whole way
+    # without prices of hops, a message's price covers its whole route
     if not model.prices_pJ.spike_hops or "spike_messages" in left_out:
         left_out.add("spike_hops")
     terms = _terms(model, totals, steps, left_out)
@@ -162,9 +162,9 @@ def price(model: EnergyModel, totals: Totals, *, steps: int | None = None) -> En
 
 
 def _terms(model: EnergyModel, totals: Totals, steps: int | None, left_out: set[Event]) -> dict[str, float]:
-    """Energies in mJ of all kinds of event that have a price and a count, even if that is 0."""
+    """Return the energies in mJ of all kinds of event that have a price and a count, even a count of 0."""
     prices, counts = model.prices_pJ, occurrences(totals, steps)
-    # graded MACs make no row of zeros where all values are spikes
+    # no row of zeros for graded MACs where all values are spikes
     uncounted: set[Event] = {"spike_hops", "syn_ops", *(() if counts["graded_macs"] else ("graded_macs",))}
     if totals.axon_out is None:
         uncounted.add("spike_messages")

@@ -44,7 +44,7 @@ class EvaluationOptions:
         claims: Published figures.
         chips: Chips that names refer to.
         timing_models: Timing models, each with its own chip.
-        balance: Time the placement that balances beside the compact one.
+        balance: Time the balanced placement as well as the compact one.
     """
 
     chip: str = "loihi2"
@@ -56,7 +56,7 @@ class EvaluationOptions:
 
     @property
     def placed_on(self) -> Chip:
-        """The chip. Raises DeployError for a name that is not among the chips."""
+        """The chip. Raises DeployError if no chip has that name."""
         return chip_named(self.chip, self.chips)
 
 
@@ -77,7 +77,7 @@ def record_of(
         samples: The samples of the run, bound to the network.
         settings: How they were executed.
         progress: Sums over all shards.
-        execution: The same as one execution.
+        execution: The same sums, as one execution.
         seed: Seed of synthetic clips.
         options: Chip, energy models and published figures.
     """
@@ -113,7 +113,7 @@ def record_of(
 
 
 def _warn_of_silence(program: Program, layers: Sequence[Layer]) -> None:
-    """Warn where nothing fires that an output depends on: accuracy and energy then say nothing of the network."""
+    """Warn if nothing that an output depends on fires: accuracy and energy then say nothing about the network."""
     names = silent(layers)
     firing = any(layer.spikes for layer in layers if layer.place == "chip")
     if names and (not firing or {output.population for output in program.outputs} <= {*names}):
@@ -126,7 +126,7 @@ def _warn_of_silence(program: Program, layers: Sequence[Layer]) -> None:
 
 
 def _warn_of_neurons(program: Program, chips: Iterable[Chip]) -> None:
-    """Warn where a chip whose times and prices are given has no such neurons."""
+    """Warn if a chip whose times and prices are given does not have the network's kinds of neuron."""
     for chip in chips:
         if violations := check.kinds_of_neuron(program, chip):
             more = f" and {len(violations) - 1} more" if len(violations) > 1 else ""
@@ -146,7 +146,7 @@ def _timings(
     _warn_of_neurons(program, [chip_named(name, [*CHIPS.values(), *options.chips]) for name in names])
 
     def energy_of(model: str, placement: Placed) -> float | None:
-        """Energy per sample under a model, with the messages of that placement."""
+        """Return the energy per sample under a model, with the messages of that placement."""
         if model not in models:
             return None
         rows = counters.layers(program, execution, placement, encoder_steps=encoder_steps)
@@ -167,7 +167,7 @@ def _timings(
 
 
 def _hops(placed: Placed, execution: Execution) -> dict[Hop, int] | None:
-    """Hops of the run's messages; None where cores have no coordinates, or no spikes were stored."""
+    """Count the hops of the run's messages; None if cores have no coordinates, or no spikes were stored."""
     if coordinates(placed) is None or not execution.spikes:
         return None
     counted = core_loads(placed, Activity(placed.program, execution.spikes))
@@ -204,7 +204,7 @@ def _run(execution: Execution, settings: Settings, progress: Progress, samples: 
 
 
 def class_names(network: Network, samples: SampleSet, settings: Settings) -> tuple[str, ...]:
-    """Names of the classes of a run. Raises BadInputError where labels do not fit the decoded output."""
+    """Return the names of a run's classes. Raises BadInputError if labels do not fit the decoded output."""
     output = settings.decoding.check(network.program)
     (population,) = (o.population for o in network.program.outputs if o.name == output)
     return classes_of(samples, network.program[population].size)

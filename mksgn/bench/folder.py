@@ -6,7 +6,7 @@ first clip; and manifest.json with the hashes of these three. The manifest is wr
 exists, the run is finished. report.html and report.md are made from these files, and their hashes
 are added to the manifest.
 
-A run over an earlier one grows in the hidden folder .run.draft, and replaces it at its end.
+A run over an earlier one is written into the hidden folder .run.draft, and replaces the earlier one at the end.
 """
 
 from contextlib import nullcontext
@@ -27,7 +27,7 @@ from mksgn.train.checkpoint import sha256
 
 
 def check_model(folder: Path, name: str, sha: str) -> None:
-    """Raise BadInputError where a run's network would be written over a file that is no network of a run here."""
+    """Raise BadInputError if a run's network would overwrite a file that is not the network of a run here."""
     path = folder / name
     if not path.is_file() or sha256(path) == sha:
         return
@@ -81,7 +81,7 @@ def write_reports_if_possible(folder: Path, named: Path) -> None:
 
 
 def show_place(folder: Path) -> None:
-    """Say where the report of a run is, if it has one; with --quiet, where the run is."""
+    """Print where a run's report is, if it has one; with --quiet, where the run is."""
     page = folder / REPORT_FILES[0]
     if output.quiet:
         wrote(folder)

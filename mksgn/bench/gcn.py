@@ -1,15 +1,15 @@
 """The GCN to which a student's energy is compared: the paper's own comparison, and fairer ones.
 
 The paper compares its spiking network with a multimodal GCN of more than 35 mJ per sample [paper]:
-7.6 G MACs at the 4.6 pJ of an FP32 MAC. Its own 0.596 mJ [review] are FP32 accumulations at 0.9 pJ.
+7.6 G MACs at the 4.6 pJ of an FP32 MAC. Its own 0.596 mJ [review] is FP32 accumulations at 0.9 pJ.
 Both are prices of floating-point arithmetic in 45 nm, but neither network would be deployed in
 floating point. In INT8 the same GCN costs 1.75 mJ. So the rows below compare the teacher, a
 four-stream GCN of ten layers, with the student at equal precision, and an INT8 GCN with the student
 as the paper prices it.
 
 The GCN's MACs are those of the dense computation; the student's synaptic operations are those that
-its spikes caused. The difference is the saving. A comparison of energies shows neither the accuracy
-of the networks nor anything but arithmetic (CAVEATS).
+its spikes caused. The difference is the saving. A comparison of energies does not show the accuracy of
+the networks, nor the cost of anything but arithmetic (CAVEATS).
 """
 
 # ruff: noqa: N815 - units keep their own spelling: mJ
@@ -72,7 +72,7 @@ class GcnRow:
 def gcn_of(graph: nir.NIRGraph, bodies_per_clip: float) -> Gcn | None:
     """Count the MACs of the teacher with the preset, skeleton, classes and streams of a file's student.
 
-    The teacher is built on torch's meta device, since only its shapes count.
+    The teacher is built on torch's meta device, since only its shapes matter.
 
     Args:
         graph: The NIR file.
@@ -80,9 +80,9 @@ def gcn_of(graph: nir.NIRGraph, bodies_per_clip: float) -> Gcn | None:
             student does.
 
     Returns:
-        The GCN; None if the file has no student, names no preset, or if the student departs in a
-        size that the preset fixes (frames, widths, …): a GCN of another size would not be
-        comparable. `preset` names other departures, as in "paper with attention=none".
+        The GCN; None if the file has no student, names no preset, or if the student differs from
+        the preset in a size that it fixes (frames, widths, …): a GCN of another size would not be
+        comparable. `preset` names other differences, as in "paper with attention=none".
     """
     student = student_config(graph)
     preset = (json_of(graph, "training") or {}).get("preset")
@@ -110,7 +110,7 @@ def gcn_of(graph: nir.NIRGraph, bodies_per_clip: float) -> Gcn | None:
 
 
 def network_name(gcn: Gcn | None) -> str:
-    """Name a run's network for its verdicts: the preset with what departs from it, or "custom"."""
+    """Name a run's network for its verdicts: the preset with any departures from it, or "custom"."""
     return "custom" if gcn is None else gcn.preset
 
 

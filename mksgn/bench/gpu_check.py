@@ -1,8 +1,8 @@
-"""The command `python -m mksgn.bench.gpu_check`: what a GPU computes, compared with the CPU, and how fast.
+"""The command `python -m mksgn.bench.gpu_check`: compare a GPU's results with the CPU's, and time the GPU.
 
-Three networks in the emulator on both devices, bit for bit; the emulator against torch's float
-inference on the same card; a short training in float32 and in bfloat16. One JSON object is printed.
-It takes a few minutes and needs neither Lava nor a data set.
+It compares networks in the emulator on both devices, bit for bit; times the emulator against torch's float
+inference on the same card; and trains briefly in float32 and in bfloat16. It prints one JSON object,
+takes a few minutes, and needs neither Lava nor a data set.
 """
 
 import dataclasses
@@ -68,7 +68,7 @@ def gpu_check(
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the hardware and versions that the figures depend on."""
     properties = torch.cuda.get_device_properties(device)
     return {
         "gpu": properties.name,
@@ -140,7 +140,7 @@ def training(precision: str, epochs: int, device: str, out: Path) -> dict[str, A
 
 
 def train_on_all_gpus(out: Path) -> dict[str, Any]:
-    """Train two epochs in one process per GPU, which NCCL connects."""
+    """Train two epochs with one process per GPU, connected by NCCL."""
     gpus = torch.cuda.device_count()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus)]
     command += [

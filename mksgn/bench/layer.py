@@ -93,7 +93,7 @@ class Layer(StrictModel):
             raise ValueError(
                 f"{self.name}: coincidences ({self.coincidences}) exceeds product_units ({self.product_units})"
             )
-        # a readout adds up and does not fire
+        # a read-out accumulates and does not fire
         updates = 0 if self.kind == "readout" else self.neuron_updates - self.product_units
         if self.spikes > updates:
             raise ValueError(f"{self.name}: spikes ({self.spikes}) exceeds its neurons' updates ({updates})")

@@ -1,4 +1,4 @@
-"""manifest.json of a run, as far as the bench reads it: clips, predictions, and the hashes of the files."""
+"""The parts of a run's manifest.json that the bench reads: clips, predictions, and the hashes of the files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ManifestData(LenientModel):
     @field_validator("classes")
     @classmethod
     def _distinct(cls, classes: list[str] | None) -> list[str] | None:
-        # accuracy is kept by class name
+        # accuracy is stored by class name
         for name, times in Counter(classes or ()).items():
             if times > 1:
                 raise ValueError(f"class {quoted(name)} is named twice")
@@ -70,7 +70,7 @@ def verified(folder: Path) -> Manifest | None:
     """Read the manifest of a finished run and check the hashes of its record and spikes.
 
     Returns:
-        The manifest; None if there is none, so the run is not finished.
+        The manifest; None if there is none, which means that the run is not finished.
 
     Raises:
         BadInputError: The manifest is invalid, or a file was changed since the run.

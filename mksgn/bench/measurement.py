@@ -1,4 +1,4 @@
-"""`measure`: what a network spends on labelled samples, and whether it is right, from Python."""
+"""`measure`: a network's energy and accuracy on labelled samples, from Python."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mksgn.export.graph import files
 from mksgn.export.graph.arrays import Arrays
 from mksgn.export.graph.metadata import json_of
 
-GRAPH_FILE, PROGRAM_FILE = "model.nir", "program.txt"  # of what was given in memory
+GRAPH_FILE, PROGRAM_FILE = "model.nir", "program.txt"  # names for what was given in memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +63,9 @@ class Run:
 
     @property
     def energy(self) -> dict[str, EnergyEntry]:
-        """The run under each energy model by its name, mJ per sample; `total_mJ` is None where an event has no price.
+        """Energies in mJ per sample, by name of the energy model; `total_mJ` is None where an event has no price.
 
-        A model that prices none of the run's events, such as one of latencies alone, has no entry.
+        A model that prices none of the run's events, such as one with latencies alone, has no entry.
         """
         return {entry.model: entry for entry in self.record.energy if entry.terms}
 
@@ -120,7 +120,7 @@ def measure(
     """Run samples through a network, count its events, and price them.
 
     Args:
-        network: A NIR graph, the path of its file, or a program that is compiled already.
+        network: A NIR graph, the path of its file, or a compiled program.
         inputs: (samples, steps, *input shape), or (samples, *input shape) which are presented at every
             step; a dict of such arrays by input's name; or an iterable of (x, y), of single samples or of
             batches, such as a torch DataLoader; for a student also clips, as open_source returns them.
@@ -128,19 +128,19 @@ def measure(
         precision: "fixed" or "float"; None: fixed for a quantised network or with `calibration`.
         calibration: Samples like `inputs` that quantise a graph, for fixed point.
         steps: Time steps of samples without a time axis; None: what the file says.
-        decode: How an output becomes a prediction: sum, max, last or first-spike, of several outputs
-            HOW@OUTPUT (mksgn/deploy/decode).
+        decode: How an output becomes a prediction: sum, max, last or first-spike; with several
+            outputs, HOW@OUTPUT (mksgn/deploy/decode).
         backend: What executes the network. A run in Lava is compared with the emulator.
         compare: Samples whose spikes are compared; None: all.
         chip: Chip of the placement: the name of a known one, or a Chip (mksgn.deploy.placement.chips).
         energy_models: Models to price with; None: the known ones.
         claims: Published figures to compare with.
-        timing_models: Models of the time on a chip (mksgn.bench.timing_models); None: the known ones. Their chips are
-            known ones, or `chip`.
-        compiling: What the file leaves open, as for `compile_graph`: dt, if_dt, analog, …
+        timing_models: Models of the time on a chip (mksgn.bench.timing_models); None: the known ones. Each chip is a
+            known one or `chip`.
+        compiling: Settings that the file leaves open, as for `compile_graph`: dt, if_dt, analog, …
 
     Raises:
-        BadInputError: A network that cannot run, or samples that do not fit it.
+        BadInputError: The network cannot run, or the samples do not fit it.
         ParityError: Spikes of a quantised network differ between executions.
     """
     known = _precision(network, precision, calibration)

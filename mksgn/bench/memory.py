@@ -5,7 +5,7 @@ deploy.program.program.
 
 The memory terms follow E. Lemaire et al., "An analytical estimation of spiking neural networks
 energy efficiency", ICONIP 2022 (arXiv 2210.13107), whose equations were read in the Qualia SNN
-plug-in. Each layer has a memory for weights, for states, for biases and a queue of spikes. Of a
+plug-in. Each layer has memories for weights, for states and for biases, and a queue of spikes. For a
 spiking input:
 
 - weights: a read per synaptic operation over a stored weight (equations 7, 8);
@@ -15,13 +15,13 @@ spiking input:
 - addressing: an addition per synaptic operation, and two MACs per spike that arrives over a
   convolution (16, 17).
 
-Of a non-spiking input and of an ANN: weights and inputs are read per MAC (3, 6), inputs of a dense
+For a non-spiking input and for an ANN: weights and inputs are read per MAC (3, 6), inputs of a dense
 layer once (4); biases are read and outputs written once per neuron (11, 12).
 
 Inferred, since the paper has convolutions and dense layers only: a graph convolution is treated as
-a dense layer in its addresses, and as a convolution in its reads of inputs. A product has no
-weights; its units have states as neurons have, and a coincidence is a read and a write of its
-attention neuron's state. An input that an ANN would multiply is read per MAC, both of a product.
+a dense layer for its addresses, and as a convolution for its reads of inputs. A product has no
+weights; its units have states, as neurons do, and a coincidence is a read and a write of its
+attention neuron's state. An input that an ANN would multiply is read per MAC; of a product, both are.
 Inferred too: the queue has the size of the smallest memory that was priced, since the paper leaves it
 to the design; a membrane, a bias and a non-spiking value take four bytes.
 """
@@ -41,9 +41,9 @@ from mksgn.deploy.program import operators as ops
 from mksgn.deploy.program.neurons import FixedNeuron
 from mksgn.deploy.program.program import AnyProjection, Population, Product, Program, SynapseKind
 
-WORD_BYTES = 4  # of a membrane potential, a bias, a graded value
+WORD_BYTES = 4  # of a membrane potential, a bias or a graded value
 QUEUE_BYTES = 8 * 1024
-CONVOLUTION_MACS = 2  # that find the place of a spike in a convolution
+CONVOLUTION_MACS = 2  # that locate a spike in a convolution
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _biases(population: Population) -> int:
 
 
 def passes(layer: Layer) -> int:
-    """Return the dense evaluations behind `dense_ops`: bodies x steps, of the host bodies x its steps."""
+    """Return the number of dense evaluations behind `dense_ops`: bodies x steps, or on the host bodies x its steps."""
     synapses = 0 if layer.memory is None else sum(layer.memory.synapses.values())
     return layer.dense_ops // synapses if synapses else 0
 
@@ -104,7 +104,7 @@ def units_of(layer: Layer) -> int:
 
 
 def spiking(layer: Layer) -> Accesses:
-    """Count a layer's accesses in the run: of a spiking network, the host's first layer as of an ANN."""
+    """Count a layer's accesses in the run of a spiking network; the host's first layer counts as an ANN's."""
     memory = layer.memory
     assert memory is not None
     if layer.place == "host":
@@ -162,10 +162,10 @@ def macs_of(layer: Layer) -> int:
 
 
 def totals_of_memory(layers: Sequence[Layer], clips: int) -> dict[str, Any]:
-    """Compute those totals of run.json that follow from the layers' memories, per clip.
+    """Compute the totals of run.json that follow from the layers' memories, per clip.
 
     Returns:
-        `syn_ops_by_kind`, `memory_accesses` and `addressing`; nothing if a layer does not have them.
+        `syn_ops_by_kind`, `memory_accesses` and `addressing`; empty if a layer lacks these counts.
     """
     if not layers or any(layer.memory is None or layer.syn_ops_by_kind is None for layer in layers):
         return {}

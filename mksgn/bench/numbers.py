@@ -1,11 +1,11 @@
-"""Numbers, energies and names as text, written alike in verdicts, tables and reports."""
+"""Numbers, energies and names as text, formatted alike in verdicts, tables and reports."""
 
 from collections.abc import Iterable
 
 NONE = "–"
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-UNITS_OF_ENERGY = (("mJ", 1.0), ("µJ", 1e3), ("nJ", 1e6), ("pJ", 1e9))  # and how many of them are a mJ
-LEAST = 0.1  # of a value in its unit, so that the published 0.596 mJ keeps its own
+UNITS_OF_ENERGY = (("mJ", 1.0), ("µJ", 1e3), ("nJ", 1e6), ("pJ", 1e9))  # each with its number per mJ
+LEAST = 0.1  # smallest value shown in a unit; keeps the published 0.596 mJ in mJ
 
 
 def significant(value: float) -> str:
@@ -46,7 +46,7 @@ def rounded(value: float) -> str:
 
 
 def energy(value: float | None) -> str:
-    """Format an energy given in mJ, in the unit that spares it leading zeros: 35 mJ, 0.596 mJ, 3.31 µJ, 48.7 nJ."""
+    """Format an energy given in mJ, in the unit that avoids leading zeros: 35 mJ, 0.596 mJ, 3.31 µJ, 48.7 nJ."""
     if value is None:
         return NONE
     unit, per_mj = unit_of_energy([value])
@@ -54,7 +54,7 @@ def energy(value: float | None) -> str:
 
 
 def unit_of_energy(values: Iterable[float | None]) -> tuple[str, float]:
-    """Return the unit for a column of energies given in mJ, by their largest, and how many of it are a mJ."""
+    """Return the unit that suits the largest of a column of energies in mJ, and how many of it make one mJ."""
     largest = max((abs(value) for value in values if value is not None), default=0.0)
     fitting = (unit for unit in UNITS_OF_ENERGY if largest * unit[1] >= LEAST)
     return UNITS_OF_ENERGY[0] if not largest else next(fitting, UNITS_OF_ENERGY[-1])

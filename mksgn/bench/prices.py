@@ -46,7 +46,7 @@ def _size(text: str) -> str:
 
 
 def bytes_of(size: str) -> int:
-    """Return the bytes of a size such as "32 KB". Raises ValueError if it is none."""
+    """Return the bytes of a size such as "32 KB". Raises ValueError if it is not a size."""
     match = re.fullmatch(r"(\d+) ?(B|KB|MB)", size)
     if match is None:
         raise ValueError(f"{size!r} is no size of a memory; write it as 512 B, 8 KB or 1 MB")
@@ -73,7 +73,7 @@ def _form(price: object) -> str:
     return "by_kind" if isinstance(price, dict | SynapticPrices) else "price"
 
 
-# the form decides, so that a fault is named once and not for either form
+# chosen by form, so that a fault is reported once and not for both forms
 SynapticPrice = Annotated[
     Annotated[Amount, Tag("price")] | Annotated[SynapticPrices, Tag("by_kind")], Discriminator(_form)
 ]
@@ -115,8 +115,8 @@ class Prices(StrictModel):
     def access(self, size: float) -> float:
         """Return the price in pJ of one access to a memory of `size` bytes.
 
-        Linear between the sizes that have a price, and beyond the largest. A smaller memory than
-        the smallest costs as much as that: none was published.
+        The price is linear between the sizes that have a price, and beyond the largest. A memory smaller than
+        the smallest costs as much as the smallest, since no price of one was published.
         """
         points = sorted((float(bytes_of(name)), price) for name, price in self.memory_access.items())
         if size <= points[0][0] or len(points) == 1:
@@ -163,8 +163,8 @@ class Pricing(StrictModel):
 
     @property
     def _own_prices(self) -> set[Event]:
-        """Events with a price of their own. That of a MAC is not one: it holds for host and chip."""
-        # hops and accesses may be stated for the record by a model that covers them
+        """Events with a price of their own. A MAC's price is not one: it applies to both host and chip."""
+        # a model that covers hops and memory accesses may still state their prices
         names = {event: name for event, name in PRICE_OF.items() if name not in ("mac", "spike_hops")}
         priced: set[Event] = {event for event, name in names.items() if getattr(self.prices_pJ, name) is not None}
         return priced if self.static_power_W is None else priced | {"static_power"}

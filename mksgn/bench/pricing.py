@@ -1,4 +1,4 @@
-"""An execution's energies without a record: what mksgn-deploy prints."""
+"""The energies of an execution without a record, as mksgn-deploy prints them."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def energy_lines(program: Program, execution: Execution, samples: int, unit: str
     Args:
         program: The compiled network.
         execution: Its execution; messages are those of a placement on Loihi 2.
-        samples: Samples of the execution; of a clip, several bodies are one.
+        samples: Samples of the execution; several bodies of a clip are one sample.
         unit: What a sample is called.
     """
     once = 1 if execution.constant else execution.steps

@@ -1,8 +1,8 @@
 """The executed part of a run: sums over its shards, and the file from which an interrupted run resumes.
 
-The file is replaced as a whole after a shard, for at most a tenth of the time (run.py). A process that
-dies at any moment loses the shards since then and nothing else. It is sealed: a hash over all that it
-holds is stored with it, so that a counter that was changed is found.
+The file is replaced as a whole after a shard; saving takes at most a tenth of the time (run.py). A process
+that dies at any moment loses the shards since the last save and nothing else. The file is sealed: it stores
+a hash of everything else in it, so that a changed counter is found.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Identity = dict[str, Any]  # plain JSON: what must be equal for a run to be resu
 
 
 class Progress:
-    """Sums over the clips that are done.
+    """Sums over the completed clips.
 
     Args:
         identity: What distinguishes this run from others.
@@ -81,7 +81,7 @@ class Progress:
         return bool(self.done.all())
 
     def first_trains(self) -> Spikes:
-        """Spikes of as many first bodies as a run's folder keeps: (bodies, steps, *shape) bool by population."""
+        """Return the first bodies' spikes that a run's folder keeps: (bodies, steps, *shape) bool by population."""
         clips = [self.trains[clip] for clip in sorted(self.trains)]
         names = clips[0] if clips else ()
         return {name: np.concatenate([clip[name].spikes for clip in clips])[:TRAINS] for name in names}
@@ -153,7 +153,7 @@ class Progress:
 
 
 class _Strict(StrictModel):
-    """Takes JSON's own types only."""
+    """Accepts only JSON's own types."""
 
     model_config = ConfigDict(strict=True)
 
@@ -180,7 +180,7 @@ class _Compared(_Strict):
 
 
 class _Facts(_Strict):
-    """What is not an array."""
+    """The part of the file that is not an array."""
 
     schema_: Annotated[str, Field(alias="schema")]
     identity: Identity
@@ -201,7 +201,7 @@ def _json(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _seal(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Hash of all arrays, with their names, types and shapes."""
+    """Hash all arrays with their names, types and shapes."""
     seal = hashlib.sha256()
     for name, values in sorted(arrays.items()):
         seal.update(f"{len(name)} {name} {values.dtype.str} {values.shape}".encode())
@@ -240,7 +240,7 @@ def _check_arrays(facts: _Facts, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _packed(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Shapes of spikes as bits, by population."""
+    """Return the shapes of the bit-packed spikes, by population."""
     return {name: (-(-math.prod(shape) // 8),) for name, shape in shapes.items()}
 
 
@@ -259,8 +259,8 @@ def check_same(path: Path, begun: Identity, requested: Identity) -> None:
 
 
 def check_digests(where: Path, samples: SampleSet, digests: Sequence[str]) -> None:
-    """Compare the values of all executed samples with those to be resumed: the digests decide, for other data, or the
-    same in another order, can have equal labels.
+    """Compare the values of all executed samples with those of the run to be resumed, by their digests: other data, or
+    the same data in another order, can have equal labels.
 
     Raises:
         BadInputError: A sample differs.
@@ -292,5 +292,5 @@ def _split(joined: np.ndarray, shapes: Mapping[str, Sequence[int]]) -> dict[str,
 
 
 def _narrow(counts: np.ndarray) -> np.ndarray:
-    """Convert to the smallest unsigned type that holds the counts: the file is written again and again."""
+    """Convert to the smallest unsigned type that holds the counts, since the file is written again and again."""
     return counts.astype(np.min_scalar_type(int(counts.max(initial=0))), copy=False)

@@ -173,7 +173,7 @@ class EnergyEntry(StrictModel):
 
     @property
     def incomplete(self) -> list[str]:
-        """Events without a price, and those with a price of only a part."""
+        """Events without a price, and those whose price covers only a part."""
         return [*self.unpriced, *self.lower_bounds]
 
     @model_validator(mode="after")
@@ -223,7 +223,7 @@ class Parity(StrictModel):
 
     @property
     def faults(self) -> int:
-        """Mismatches from an execution that has to give the same spikes, for a quantised network."""
+        """Mismatches with executions that have to give the same spikes, for a quantised network."""
         return self.mismatches - self.rounding
 
     @model_validator(mode="after")
@@ -302,7 +302,7 @@ class Record(StrictModel):
 
     @property
     def unit(self) -> str:
-        """What a sample of the run is called: a student's are clips."""
+        """What a sample of the run is called; a student's samples are clips."""
         return "clip" if self.student else "sample"
 
     @model_validator(mode="after")

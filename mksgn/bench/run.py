@@ -38,10 +38,8 @@ from mksgn.train.checkpoint import sha256
 from mksgn.train.datasets import ClipSet
 from mksgn.train.datasets.arrays import ArraySet
 
-SAVE_SHARE = (
-    10  # saving takes at most one part in so many of the time: shards of milliseconds are saved several at once
-)
-QUANTIZED_FILE = "quantized.nir"  # in the run's folder: what a file that is not quantised was made into
+SAVE_SHARE = 10  # saving takes at most 1 / SAVE_SHARE of the time: several shards of milliseconds are saved at once
+QUANTIZED_FILE = "quantized.nir"  # in the run's folder: the quantised form of a file that was not quantised
 
 
 def bench(
@@ -61,7 +59,7 @@ def bench(
     """Run samples through a NIR file and write the run's folder.
 
     The folder then holds run.json, spikes.npz, run.log, the reports and manifest.json. A run in Lava is compared spike
-    by spike with the emulator, and both backends with torch on a student's weights. A file that is quantised here is
+    by spike with the emulator and, for a student, both backends with torch on its weights. A file quantised here is
     written into the folder too, and is the run's model; the file that was given is its parent.
 
     Args:
@@ -72,15 +70,15 @@ def bench(
         seed: Seed of synthetic clips, for the record.
         options: Chip, energy models and published figures; None: the default ones.
         resume: Continue the run in `out`, or return its record if it is finished.
-        overwrite: Replace the run in `out`, which stays until then.
-        shard: Samples that are committed together; None: what the backend runs at once.
-        calibration: Samples that quantise a file that is not, for fixed point.
+        overwrite: Replace the run in `out`, which stays until this one is complete.
+        shard: Samples that are saved together; None: what the backend runs at once.
+        calibration: Samples for quantising a file that is not quantised, for fixed point.
         steps: Time steps for which that file is quantised; None: what the file says, else the calibration's.
 
     Raises:
         BadInputError: The file cannot be compiled; `out` holds another run than the one to be resumed, or one that is
             not to be replaced; or another process writes into it.
-        ParityError: Spikes of a quantised file differ anywhere. Everything is written by then.
+        ParityError: Any spikes of a quantised file differ. Everything has been written by then.
     """
     run_files.RUN.check(out, resume=resume, overwrite=overwrite)
     options, samples = options or EvaluationOptions(), as_samples(data)
@@ -112,7 +110,7 @@ def _check_model(network: Network, out: Path, *, overwrite: bool) -> None:
 
 
 def compiled_file(model: Path, settings: Settings, calibration: Arrays | None, steps: int | None) -> Network:
-    """Compile a file; one that is to be quantised becomes a network of its own, whose file the run writes."""
+    """Compile a file. One that is to be quantised becomes a new network, whose file the run writes."""
     if calibration is None or settings.precision != "fixed":
         return Network.read(model, settings.precision, settings.compiling)
     graph = files.read(model)
@@ -126,7 +124,7 @@ def compiled_file(model: Path, settings: Settings, calibration: Arrays | None, s
 def quantised_graph(
     graph: nir.NIRGraph, calibration: Arrays, settings: Settings, *, steps: int | None = None, parent: str | None = None
 ) -> nir.NIRGraph:
-    """Quantise a graph to 8 bits; its metadata name the parent, the sha256 of its file."""
+    """Quantise a graph to 8 bits; its metadata name the parent by the sha256 of its file."""
     quantised = quantize_any(graph, 8, calibration, **settings.compiling.options, steps=steps)
     if parent is not None:
         quantised.metadata["parent"] = parent
@@ -191,7 +189,7 @@ def finish(
 def _identity(
     network: Network, samples: SampleSet, settings: Settings, options: EvaluationOptions, seed: int | None, size: int
 ) -> Identity:
-    """Everything that a count, a comparison, a time or a verdict can depend on."""
+    """Return everything that a count, a comparison, a time or a verdict can depend on."""
     return {
         "model": network.sha256,
         "data": samples.source,
@@ -221,13 +219,13 @@ def _digest(model: StrictModel) -> str:
 
 
 def limits_identity(chips: Iterable[Chip]) -> Identity:
-    """The limits of chips that come from a file: another file may have others under the same name."""
+    """Return the limits of chips that come from a file: another file may give a chip of that name other limits."""
     added = {chip.name: hashlib.sha256(repr(chip).encode()).hexdigest() for chip in chips if chip not in CHIPS.values()}
     return {"chip_limits": added} if added else {}
 
 
 def _finished(place: Path, out: Path, identity: Identity, samples: SampleSet) -> bool:
-    """Whether the folder holds this very run. Raises BadInputError where it holds another, or was changed."""
+    """Return whether the folder holds this run, finished. Raises BadInputError if it holds another or was changed."""
     manifest = verified(place)
     if manifest is None:
         return False
@@ -256,7 +254,7 @@ def _begin(place: Path, out: Path, identity: Identity, samples: SampleSet, repea
 def _execute(
     network: Network, samples: SampleSet, out: Path, settings: Settings, progress: Progress, size: int
 ) -> None:
-    """Run the samples that are missing, and save the progress, for at most a tenth of the time."""
+    """Run the missing samples, and save the progress, which takes at most a tenth of the time."""
     remaining = shards(~progress.done, size)
     count, unit = sum(map(len, remaining)), "clip" if network.is_student else "sample"
     if not remaining:
@@ -264,7 +262,7 @@ def _execute(
     output.print(
         f"running {counted(count, unit)} on {settings.backend}, {PRECISION_TITLES[settings.precision]}, {size} at a time"
     )
-    saved = cost = 0.0  # when progress was last saved, and what that took: it grows with the number of samples
+    saved = cost = 0.0  # when progress was last saved, and how long that took, which grows with the number of samples
     for which in track(remaining, count, f"{unit}s", len):
         shard = run_shard(network, samples.take(which), which.start, settings)
         if not progress.done.any():
@@ -305,7 +303,7 @@ def _manifest_facts(
 
 
 def check_parity(network: Network, record: Record, where: object) -> None:
-    """Raises ParityError for a quantised network whose spikes differ anywhere; `where` the record is."""
+    """Raise ParityError if any spikes of a quantised network differ; `where` names the record's file."""
     parity = record.parity
     if parity is None or not parity.faults or not network.quantised:
         return

@@ -1,4 +1,4 @@
-"""What is in the folders of runs and sweeps, and what is replaced together: asked before anything heavy is imported."""
+"""Which files the folders of runs and sweeps hold, and which are replaced together; imports nothing heavy."""
 
 from mksgn.common.replacement import FileSet
 from mksgn.deploy.run_files import MANIFEST_FILE, SPIKES_FILE

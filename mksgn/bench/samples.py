@@ -1,7 +1,7 @@
-"""The data of a run: N samples, labelled or not, that are made into a program's inputs piece by piece.
+"""The data of a run: N samples, labelled or not, that are converted to a program's inputs piece by piece.
 
-Clips of skeletons are one kind: one sample may be several bodies, and the file says how joints
-become inputs. Arrays are the other: one row each, presented as it is.
+One kind is skeleton clips: a sample may have several bodies, and the network's file says how joints
+become inputs. The other is arrays: each sample is one row, presented as it is.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mksgn.train.transforms import digest
 
 @dataclass(frozen=True, eq=False)
 class Presented:
-    """Inputs of some samples: arrays (rows, steps, *shape) by input's name, and the sample of each row."""
+    """Inputs of some samples: arrays (rows, steps, *shape) by name of the input, and the sample of each row."""
 
     arrays: dict[str, np.ndarray]
     sample_of_row: np.ndarray
@@ -55,7 +55,7 @@ class Presented:
 
 
 class SampleSet(ABC):
-    """The samples of a run, in order. `classes` are None where the network's output gives their number."""
+    """The samples of a run, in order. `classes` is None where the network's output gives their number."""
 
     split: str | None = None
     notes: tuple[str, ...] = ()
@@ -86,41 +86,41 @@ class SampleSet(ABC):
 
     @abstractmethod
     def described(self) -> SampleSet:
-        """Return what a record says of the samples, and the first of them, which is all of them that is kept."""
+        """Return the samples with what a record says about them, but the values of the first sample only."""
 
     @abstractmethod
     def names(self) -> list[str]:
-        """Names of the samples, which are in memory."""
+        """Return the names of the samples, which must be in memory."""
 
     @abstractmethod
     def digest(self, index: int) -> str:
-        """Hash of a sample's values."""
+        """Return the hash of a sample's values."""
 
     @abstractmethod
     def presented(self, graph: nir.NIRGraph | None, program: Program) -> Presented:
-        """Make all samples a program's inputs."""
+        """Convert all samples to a program's inputs."""
 
     def bound(self, program: Program) -> SampleSet:
-        """Check the data against a program's inputs. Raises BadInputError where they do not fit."""
+        """Check the data against a program's inputs. Raises BadInputError if they do not fit."""
         return self
 
     def steps(self, program: Program) -> int | None:
-        """Time steps of a sample; None where neither data nor file say."""
+        """Return the time steps of a sample; None if neither the data nor the file says."""
         return program.steps
 
     def identity(self) -> dict[str, Any]:
-        """What tells these data from others without reading every sample of a large set of clips."""
+        """Return what distinguishes these data from others, without reading every sample of a large set of clips."""
         labels = None
         if self.labels is not None:
             labels = hashlib.sha256(np.asarray(self.labels, dtype=np.int64).tobytes()).hexdigest()
         return {"clips": len(self), "labels": labels}
 
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of these data besides names and labels."""
+        """Return what the manifest says about these data besides names and labels."""
         return {}
 
     def drawn(self, graph: nir.NIRGraph | None) -> dict[str, np.ndarray]:
-        """Arrays for spikes.npz from which the report draws the first sample."""
+        """Return the arrays for spikes.npz from which the report draws the first sample."""
         return {}
 
 
@@ -180,7 +180,7 @@ class ClipSamples(SampleSet):
         return {"graph": self.clips.graph}
 
     def drawn(self, graph: nir.NIRGraph | None) -> dict[str, np.ndarray]:
-        """Joints of the first clip's first body, resampled to the frames that the network sees: (T, V, 3)."""
+        """Return the joints of the first clip's first body, resampled to the network's frames: (T, V, 3)."""
         normaliser = None if graph is None else input_normaliser(graph)
         if normaliser is None:
             return {}
@@ -189,12 +189,12 @@ class ClipSamples(SampleSet):
 
 @dataclass(frozen=True, eq=False)
 class ArraySamples(SampleSet):
-    """Arrays by input's name, which `bound` gives them.
+    """Arrays by name of the input; `bound` assigns the names.
 
     Args:
         data: The samples.
         given_steps: Time steps of samples without a time axis; None: what the file says.
-        numbers: Numbers of the samples in the whole set, for their names.
+        numbers: Indices of the samples in the whole set, for their names.
     """
 
     data: ArraySet
@@ -290,11 +290,11 @@ def open_samples(
         source: As on the command line.
         split: Split of a source of clips.
         limit: Number of samples.
-        seed: Of synthetic clips.
+        seed: Seed of synthetic clips.
         steps: Time steps of arrays without a time axis.
 
     Raises:
-        BadInputError: What cannot be opened.
+        BadInputError: The source cannot be opened.
     """
     data = open_data(source, split=split, limit=limit, seed=seed)
     if isinstance(data, ArraySet):
@@ -309,7 +309,7 @@ def open_samples(
 def open_data(
     source: str, *, split: str | None = None, part: str = "test", limit: int | None = None, seed: int = 0
 ) -> ClipSet | ArraySet:
-    """Open a part of a SOURCE, of clips or of arrays. Raises BadInputError for what cannot be opened."""
+    """Open a part of a SOURCE, of clips or of arrays. Raises BadInputError if it cannot be opened."""
     if not is_array_source(source):
         return open_source(source, split=split, part=part, limit=limit, seed=seed)
     if split is not None:
@@ -318,16 +318,16 @@ def open_data(
 
 
 def given_samples(inputs: Any, labels: Any = None, *, steps: int | None = None) -> SampleSet:
-    """Return samples that Python holds.
+    """Return samples given as Python objects.
 
     Args:
-        inputs: An array or a tensor, a dict of them by input's name, or an iterable of (x, y), of single
-            samples or of batches; clips too.
-        labels: Class of each sample; None for none.
+        inputs: An array or a tensor, a dict of them by name of the input, an iterable of (x, y), of
+            single samples or of batches, or clips.
+        labels: Class of each sample; None without labels.
         steps: Time steps of samples without a time axis.
 
     Raises:
-        BadInputError: Samples that do not fit each other.
+        BadInputError: The samples do not fit each other.
     """
     if isinstance(inputs, SampleSet | ClipSet):
         return as_samples(inputs)

@@ -47,10 +47,10 @@ class Settings:
     Args:
         backend: The emulator, or Lava.
         precision: Loihi's fixed point, or float32.
-        compare: Number of first clips that are compared spike by spike; None: all.
+        compare: Number of clips, from the first, that are compared spike by spike; None: all.
         repeats: Executions of every clip, for the spread of the times.
         decoding: How the output becomes a prediction.
-        compiling: What the file leaves open.
+        compiling: Settings that the file leaves open.
     """
 
     backend: BackendName = "emulator"
@@ -73,15 +73,15 @@ class Settings:
 class Network:
     """A compiled network, shared by all shards of a run.
 
-    `model` is its file. Of a network in memory it is the name that its file will have in the run's
-    folder, and `content` is that file. `graph` is None where only a program was given.
+    `model` is its file. For a network in memory, it is the name that its file will have in the run's
+    folder, and `content` is that file's content. `graph` is None if only a program was given.
     """
 
     model: Path
     sha256: str
     graph: nir.NIRGraph | None
     program: Program
-    presented: int | None = None  # time steps of a sample, where the data say
+    presented: int | None = None  # time steps of a sample, if the data determine them
     compiling: Reading = field(default_factory=Reading)
     content: bytes | None = None
 
@@ -95,7 +95,7 @@ class Network:
 
     @classmethod
     def of(cls, graph: nir.NIRGraph, name: str, precision: str, compiling: Reading) -> Network:
-        """Compile a graph in memory, whose file gets that name."""
+        """Compile a graph in memory; `name` is that of the file that it will have."""
         program = compile_graph(graph, precision=precision, **compiling.options)
         with tempfile.TemporaryDirectory() as temporary:
             file = Path(temporary) / name
@@ -106,7 +106,7 @@ class Network:
 
     @classmethod
     def of_program(cls, program: Program, name: str) -> Network:
-        """Take a compiled program, whose file is its text."""
+        """Take a compiled program; its file holds its text."""
         content = text(program).encode()
         return cls(Path(name), hashlib.sha256(content).hexdigest(), None, program, content=content)
 
@@ -130,7 +130,7 @@ class Network:
         return verify.FoldedStudent(self.graph) if self.graph is not None and self.is_student else None
 
     def reference(self, inputs: Mapping[str, np.ndarray]) -> Spikes | None:
-        """Return the spikes of NIR's reference execution, (samples, steps, *shape); None where only a program is given.
+        """Return the spikes of NIR's reference execution, (samples, steps, *shape); None if only a program was given.
 
         Args:
             inputs: (samples, steps, *input shape) by input.
@@ -157,7 +157,7 @@ class Network:
         return steps
 
     def shard_size(self, backend: str) -> int:
-        """Clips of a shard by default: as many as the emulator computes at once, or as one start of Lava serves."""
+        """Return the default number of clips of a shard: as many as the emulator or one start of Lava runs at once."""
         return LAVA_SHARD if backend == "lava" else batch_size(self.program, self.steps)
 
 
@@ -165,8 +165,8 @@ class Network:
 class Compared:
     """Decisions (one neuron at one step) compared with other executions.
 
-    `first` is (execution, layer, clip, step) of the first difference by layer: later layers may
-    only inherit it. `rounding` are the mismatches from an execution that rounds otherwise.
+    `first` is (execution, layer, clip, step) of the first difference in the first layer that differs: later
+    layers may only inherit it. `rounding` counts the mismatches with an execution that rounds differently.
     """
 
     against: tuple[str, ...] = ()
@@ -187,7 +187,7 @@ class Compared:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """Spikes of a clip, one bit each, for keeping and sending."""
+    """Spikes of a clip, one bit each, for storing and sending."""
 
     bits: np.ndarray
     shape: tuple[int, ...]  # (bodies, steps, *shape of the population)
@@ -198,7 +198,7 @@ class Packed:
 
     @property
     def spikes(self) -> np.ndarray:
-        """Bool."""
+        """The spikes as bool."""
         return spike_bits.unpack(self.bits, math.prod(self.shape)).reshape(self.shape)
 
 
@@ -206,8 +206,8 @@ class Packed:
 class Shard:
     """Result of the clips `first`, `first + 1`, …
 
-    `digests` are of each clip's joints, `seconds` of each repetition; `trains` are the spikes of
-    each clip that are kept.
+    `digests` has an entry for each clip, `seconds` one for each repetition; `trains` has the spikes that
+    are kept, by clip.
     """
 
     first: int
@@ -229,7 +229,7 @@ def shards(missing: np.ndarray, size: int) -> list[range]:
 
     Args:
         missing: Whether a clip is still to be run, (clips,) bool.
-        size: Most clips of a shard.
+        size: Largest number of clips in a shard.
 
     Returns:
         Ranges of consecutive clips, in order.
@@ -255,7 +255,7 @@ def run_shard(network: Network, samples: SampleSet, first: int, settings: Settin
         settings: How they are executed.
 
     Raises:
-        ParityError: A repetition gives other spikes.
+        ParityError: A repetition gives different spikes.
     """
     presented = samples.presented(network.graph, network.program)
     compared = len(samples) if settings.compare is None else max(0, min(len(samples), settings.compare - first))
@@ -299,7 +299,7 @@ def _compare(network: Network, presented: Presented, execution: Execution, first
     """Compare the spikes of the first samples with another execution, and those of Lava with the emulator too.
 
     A student's are compared with torch, exactly. Any other network's are compared with the reference execution, which
-    holds states in float32, where the emulator rounds decays and membranes to Loihi's bits.
+    holds states in float32, whereas the emulator rounds decays and membrane potentials to Loihi's bits.
     """
     if not presented.rows:
         return Compared()
@@ -316,7 +316,7 @@ def _compare(network: Network, presented: Presented, execution: Execution, first
     layers = {population.name: number for number, population in enumerate(network.program.populations)}
     total = Compared(tuple(references))
     for number, (name, expected) in enumerate(references.items()):
-        # neurons that hold a bias are the compiler's own, and in no file
+        # bias neurons are added by the compiler and are in no file
         common = {key: train for key, train in spikes.items() if key in expected} if name == NIR_REFERENCE else spikes
         parity = compare(name, expected, common)
         difference = None

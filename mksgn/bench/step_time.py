@@ -1,7 +1,7 @@
-"""The time on a chip in run.json: how long a time step lasts, and what binds it.
+"""The time on a chip in run.json: how long a time step lasts, and what limits it.
 
-Counts are of the first bodies of a run, whose spikes are stored (spikes.npz), by core and step.
-Times are a model's (timing_models.py), never the host's.
+Counts cover the first bodies of a run, whose spikes are stored (spikes.npz), by core and step.
+Times are those of a model (timing_models.py), never the host's.
 """
 
 # ruff: noqa: N815 - units keep their own spelling: mJ

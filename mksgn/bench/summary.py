@@ -55,7 +55,7 @@ def energy_lines(entries: Iterable[EnergyEntry], unit: str, theory_mJ: float | N
     Args:
         entries: An energy under each energy model. Those of models that price none of its events are left out.
         unit: What a sample is called.
-        theory_mJ: By the paper's formula, with the run's firing rates; None: no line.
+        theory_mJ: Energy by the paper's formula, with the run's firing rates; None: no line.
     """
     entries = [entry for entry in entries if entry.terms]
     notes = list(dict.fromkeys(_left_out(entry) for entry in entries))
@@ -77,7 +77,7 @@ def energy_lines(entries: Iterable[EnergyEntry], unit: str, theory_mJ: float | N
 
 
 def timing_lines(record: Record) -> Iterator[str]:
-    """Yield the time on the chip, a line for each timing model and placement, and what binds it."""
+    """Yield the time on the chip, a line for each timing model and placement, and what limits it."""
     for timing in record.timing:
         for row in timing.placements:
             where = f"{counted(row.cores, 'core')} of {timing.chip}, {row.place}"
@@ -92,7 +92,7 @@ def timing_lines(record: Record) -> Iterator[str]:
 
 
 def binding_text(row: PlacementTime) -> str:
-    """Say what binds most of the steps of a placement."""
+    """Say what limits most steps of a placement."""
     first = row.binding[0]
     return f"{first.population} ({EVENT_WORDS[first.event]}, {first.share:.0%} of the step time)"
 
@@ -151,7 +151,7 @@ def _ann_lines(record: Record) -> Iterator[str]:
 
 
 def _claim_lines(record: Record) -> Iterator[str]:
-    """Yield the published figures that this run has a figure for."""
+    """Yield the published figures for which this run has a figure of its own."""
     rows = [claim for claim in record.claims if claim.measured is not None]
     if rows:
         yield "published figures (the report has the verdicts, and the figures of other data):"

@@ -5,9 +5,9 @@
 fr_l is the mean firing rate of the layer's *input*, S the time steps, MAC_l the synapses of layer
 l, and FL_1 the multiply-accumulates of the first layer, whose input is not spiking. E_MAC is 4.6 pJ
 and E_AC 0.9 pJ (Horowitz 2014, 45 nm, FP32: horowitz45-fp32). Grade: inferred. The formula is that
-of the authors' sibling models. Whether the paper uses exactly this one could not be read, and none
+of the authors' sibling models. Whether the paper uses exactly this one could not be established, and none
 of its firing rates, MACs or SOPs is known. The formula prices arithmetic only: no memory, routing,
-leakage or neuron update. It is not known either whether FL_1 is charged once or at each of the S
+leakage or neuron update. Nor is it known whether FL_1 is charged once or at each of the S
 steps. So there are three readings:
 
     energy_mJ             FL_1 once: the encoder's result is the same at every step and can be kept
@@ -21,7 +21,7 @@ little, since a value times a weight is a MAC; the strict reading charges a MAC.
 receives both spikes and graded values is taken as graded.
 
 `dense_ops` of a layer on the chip is synapses x S x bodies, summed over the clips. So SOP_l =
-input_rate x dense_ops / clips per clip. Of the first layer, on the host, it is MACs x bodies, once.
+input_rate x dense_ops / clips per clip. For the first layer, on the host, it is MACs x bodies, once.
 The measured syn_ops differ from SOP_l where neurons of high rate have more or fewer synapses than
 the mean: at borders, with strides, with zeros of the adjacency, or with several projections into a
 layer. The ratio shows by how much.
@@ -70,7 +70,7 @@ class Theory:
     steps: int  # S
     mac_pJ: float
     ac_pJ: float
-    encoder_steps: int = 1  # at which the first layer computes, in `macs`
+    encoder_steps: int = 1  # steps at which the first layer computes, as in `macs`
 
     @property
     def first_layer_macs(self) -> float:
@@ -123,7 +123,7 @@ def paper_formula(
         encoder_steps: Steps at which the host computed the first layer; S where its input varies.
 
     Raises:
-        BadInputError: The model has no price of a MAC or no single one of a synaptic operation, or there is no
+        BadInputError: The model has no price of a MAC or no single price of a synaptic operation, or there is no
             clip or step.
     """
     model = model_named(PAPER_MODEL) if model is None else model

@@ -1,20 +1,20 @@
-"""How long a run takes on a chip's cores: the time of each step, what binds it, latency and throughput.
+"""How long a run takes on a chip's cores: the time of each step, what limits it, latency and throughput.
 
-A time step lasts as long as its busiest core works, and the barrier after it. A core has two
-halves: it processes its neurons, whose spikes leave as messages, and the messages that arrive.
+A time step lasts as long as its busiest core works, plus the barrier after it. A core's work has two
+halves: its neurons, whose spikes leave as messages, and the messages that arrive.
 
     N_c = access n_c + update u_c + spike s_c + message_out o_c
     M_c = message_in i_c + Σ_kind synaptic_op[kind] ops_c[kind]
 
     lower bound   max_c max(N_c, M_c) + barrier       the halves overlap, and no message waits
     estimate      max_c N_c + max_c M_c + hops + barrier   every neuron is updated, and messages are
-                                                      processed after all neurons; the longest way
+                                                      processed after all neurons; the longest route
 
-The lower bound has the formula of SANA-FE's simplest timing model, on our counts: docs/chip-time.md says
-where SANA-FE's differ. The counts are exact (deploy.placement.loads) and of the bodies whose spikes
-are stored. Throughput is that of bodies which follow each other without a pause: the pipeline is
-full, and a step's time is that of all of its populations at once. Latency is that of one body that
-is alone on the chip.
+The lower bound is the formula of SANA-FE's simplest timing model on our counts; docs/chip-time.md says
+where SANA-FE's counts differ. Our counts are exact (deploy.placement.loads) and cover the bodies whose spikes
+are stored. Throughput is that of bodies that follow each other without a pause: the pipeline is
+full, and in each step all populations work at once. Latency is that of one body that is alone on
+the chip.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from mksgn.deploy.placement.work import Work
 from mksgn.deploy.program.program import Program
 
 NEURONS = ("accesses", "updates", "spikes", "messages_out")  # events of a core's first half
-BINDINGS = 5  # that are listed
+BINDINGS = 5  # largest number that is listed
 
 
 def timings(
@@ -59,12 +59,12 @@ def timings(
         execution: Its execution; the spikes of its first bodies are counted by core and step, those of
             spiking inputs included.
         models: Timing models.
-        chips: Chips that their names refer to, besides the known ones.
-        balance: Evaluate the placement that balances beside the compact one.
+        chips: Chips that the models may name, besides the known ones.
+        balance: Evaluate the balanced placement as well as the compact one.
         bodies_per_sample: Mean number of bodies of a sample.
-        energy_of: Energy per sample in mJ under an energy model, on a placement: a lower bound; None: not
-            known.
-        placed: The compact placement on one of the chips, where it is made already.
+        energy_of: Returns the energy per sample in mJ under an energy model, on a placement: a lower bound;
+            None if unknown.
+        placed: The compact placement on one of the chips, if it has been made already.
 
     Returns:
         One entry per model; none where no spikes were stored.
@@ -87,7 +87,7 @@ def timings(
 
 
 def _balanced(model: TimingModel, compact: Placement, activity: Activity, execution: Execution) -> Placement:
-    """Balance with the firing rates of the run; a model that only counts borrows latencies."""
+    """Return a placement balanced at the firing rates of the run; a model that only counts borrows latencies."""
     rates = {}
     for name, counters in execution.counters.items():
         decisions = execution.samples * execution.steps
@@ -103,14 +103,14 @@ def _balanced(model: TimingModel, compact: Placement, activity: Activity, execut
 
 
 def expected_balance(compact: Placement) -> Placement:
-    """Balance a network that has not run: with one firing rate for all populations, and its chip's timing model."""
+    """Balance a network that has not run, with one firing rate for all populations and its chip's timing model."""
     models = known_timing_models()
     model = with_latencies(next((m for m in models if m.chip == compact.chip.name), models[0]))
     return balanced(compact.program, compact.chip, Work(_by_event(model), {}), compact=compact)
 
 
 def with_latencies(model: TimingModel) -> TimingModel:
-    """The model, or the known one that has latencies: to weigh events of a chip that nobody has timed."""
+    """Return the model, or a known one with latencies if it has none: to weigh events of a chip that nobody timed."""
     return model if model.latencies_ns is not None else next(m for m in known_timing_models() if m.latencies_ns)
 
 
@@ -126,7 +126,7 @@ def timing(
 
     Args:
         model: The timing model.
-        placements: By name: compact, balanced.
+        placements: Placements by name: compact, balanced.
         activity: Spikes of the bodies that are counted.
         bodies_per_sample: Mean number of bodies of a sample.
         energy_mJ: Energy per sample under the model's energy model by placement, lower bounds.
@@ -193,7 +193,7 @@ def _hops(placement: Placement, loads: Loads) -> dict[str, float] | None:
 
 
 def step_times(model: TimingModel, placement: Placement, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lower bound and estimate of each step's time in µs, (samples, steps), from (samples, steps, cores, EVENTS)."""
+    """Return each step's lower bound and estimate in µs, (samples, steps), from (samples, steps, cores, EVENTS)."""
     messages, tiles = _halves(model, counts)[1], _tiles(placement)
     all_updated = counts.copy()
     all_updated[..., COLUMN["updates"]] = counts[..., COLUMN["accesses"]]
@@ -204,7 +204,7 @@ def step_times(model: TimingModel, placement: Placement, counts: np.ndarray) -> 
 
 
 def lower_bounds(model: TimingModel, counts: np.ndarray, tiles: int) -> np.ndarray:
-    """Lower bound of each step's time in µs, (samples, steps): SANA-FE's simplest timing model, on any counts.
+    """Return the lower bound of each step's time in µs, (samples, steps): SANA-FE's simplest model, on any counts.
 
     Args:
         model: A timing model with latencies.
@@ -215,7 +215,7 @@ def lower_bounds(model: TimingModel, counts: np.ndarray, tiles: int) -> np.ndarr
 
 
 def _halves(model: TimingModel, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Time in ns of each core's neurons and messages."""
+    """Return the time in ns of each core's neurons, and of its messages."""
     latency = _latency_of_events(model)
     first = np.array([event in NEURONS for event in EVENTS])
     return counts @ (latency * first), counts @ (latency * ~first)
@@ -232,7 +232,7 @@ def _latency_of_events(model: TimingModel) -> np.ndarray:
 
 
 def _bindings(model: TimingModel, placement: Placement, counts: np.ndarray) -> list[Binding]:
-    """What the busiest core of each step spent most of its time on."""
+    """Return what the busiest core of each step spent most of its time on."""
     neurons, messages = _halves(model, counts)
     busiest = np.maximum(neurons, messages).argmax(2)  # (samples, steps)
     latency, names = _latency_of_events(model), _population_of_core(placement)
@@ -255,13 +255,13 @@ def _population_of_core(placement: Placement) -> Sequence[str]:
 
 
 def _tiles(placement: Placement) -> int:
-    """Tiles of the chip's mesh in use; each core by itself where the chip has no mesh."""
+    """Return the number of tiles of the chip's mesh in use; each core counts as one if the chip has no mesh."""
     mesh = placement.chip.mesh
     return -(-placement.cores // (1 if mesh is None else mesh.cores_per_tile))
 
 
 def _longest_way(model: TimingModel, placement: Placement) -> float:
-    """Time in ns of a message across the part of the mesh in use; 0 where it is not known."""
+    """Return the time in ns of a message across the part of the mesh in use; 0 if unknown."""
     at = coordinates(placement)
     if at is None or model.latencies_ns is None or model.latencies_ns.hop is None:
         return 0.0

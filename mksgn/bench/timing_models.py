@@ -1,6 +1,6 @@
 """Timing models as data (data/timing_models.yaml): latencies per event, and the barrier of a time step.
 
-A lab adds its chip by a file of the same form (docs/chip-time.md). `python -m
+A lab adds its chip with a file of the same form (docs/chip-time.md). `python -m
 mksgn.bench.timing_models` prints the JSON Schema of such a file, checked in as
 data/timing_models.schema.json for editors.
 """
@@ -96,7 +96,7 @@ class TimingModel(StrictModel):
         return self
 
     def barrier(self, tiles: int) -> float:
-        """Time at the end of a step, in µs; 0 if none is stated."""
+        """Return the time at the end of a step, in µs; 0 if none is stated."""
         return max(((n, time) for n, time in self.barrier_us.items() if n <= max(1, tiles)), default=(0, 0.0))[1]
 
 

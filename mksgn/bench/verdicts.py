@@ -57,8 +57,8 @@ def evaluate_claims(
 ) -> Record:
     """Price a record's events and compare its figures with published ones; its counts stay as they are.
 
-    Entries of the record under other energy models, and its claims of other names, are kept. Figures on a
-    preset of mksgn are left out for a network that is no student of mksgn.
+    Entries of the record under other energy models, and its claims with other names, are kept. Figures on a
+    preset of mksgn are left out for a network that is not a student of mksgn.
 
     Args:
         record: The run.
@@ -87,7 +87,7 @@ def evaluate_claims(
 
 
 def relevant(claims: Iterable[Published] | None, record: Record) -> list[Published]:
-    """Figures that a record states: of a student all, of any other network those that name no preset."""
+    """Return the figures that a record states: all for a student, for any other network those that name no preset."""
     figures = published_claims() if claims is None else claims
     return [figure for figure in figures if record.student or figure.network is None]
 
@@ -107,7 +107,7 @@ def compare_with_published(
         energy: The run under every energy model, in mJ per clip.
         theory_mJ: The paper's formula with the run's firing rates, first layer charged once; None
             if unknown.
-        network: Name of the preset with what departs from it (bench.gcn.network_name).
+        network: Name of the preset with any departures from it (bench.gcn.network_name).
         published: Figures to compare with; None: the known ones.
         data: Data of the run; without it no accuracy is compared.
         accuracy: Accuracy of the run; without it no accuracy is compared.
@@ -153,12 +153,12 @@ def assess(
 def gate(record: Record, required: str, published: Iterable[Published] | None = None) -> Gate:
     """Decide whether a run meets a required claim, for continuous integration.
 
-    The rules of the verdict apply, with the first layer charged once. A figure of another network
+    The rules of the verdict apply, with the first layer charged once. A figure of a network other
     than the record's (the preset in `gcn`) is not comparable.
 
     Args:
         record: The run.
-        required: NAME of a figure, or NAME@MODEL for another energy model than the figure's own.
+        required: NAME of a figure, or NAME@MODEL for an energy model other than the figure's own.
         published: The figures; None: the known ones.
 
     Raises:
@@ -254,7 +254,7 @@ def _verdict(figure: Published, assessments: Mapping[str, Assessment], network: 
         parts.append(f"stays open under {models}: events without a price leave only a lower bound")
     if not parts:
         return prefix + "cannot be compared: no energy model priced it"
-    # a GCN priced in INT8 too is another comparison (bench.gcn): here the student alone changes its prices
+    # pricing the GCN in INT8 too is another comparison (bench.gcn): here only the student's prices change
     gcn = (
         "" if figure.reference_mJ is None else f". The GCN stays at its published {figure.reference_mJ:g} mJ throughout"
     )
@@ -262,7 +262,7 @@ def _verdict(figure: Published, assessments: Mapping[str, Assessment], network: 
 
 
 def _verdict_words(figure: Published, network: str) -> tuple[str, str, str]:
-    """The beginning of a verdict, and what it calls a figure that is met and one that is not."""
+    """Return the beginning of a verdict, and its words for a figure that is met and for one that is not."""
     if figure.network is None:
         return "", "holds", "does not hold"
     if network == figure.network:
@@ -282,7 +282,7 @@ def _in_unit(figure: Published, energy_mJ: float | None) -> float | None:
 
 
 def _meets(figure: Published, energy_mJ: float) -> bool:
-    """An energy is met at or below its value, a reduction above its value."""
+    """Return whether a figure is met: an energy at or below its value, a reduction above its value."""
     if figure.reference_mJ is None:
         return energy_mJ <= figure.value
     return 1 - energy_mJ / figure.reference_mJ > figure.value

@@ -65,7 +65,7 @@ def _with_hash(hashes: dict[Path, str], digest: str) -> Path | None:
 def _explain_absence(
     result: CheckResult, record: Record, hashes: dict[Path, str], named: set[Path], strict: bool
 ) -> None:
-    """Report that no file is the model. A `named` file of its name is a fault: it was changed."""
+    """Report that no file is the model. A file of its name in `named` is a fault: it was changed."""
     expected = f"sha256 {record.model.sha256[:16]}…"
     for path, actual in hashes.items():
         if path.name == record.model.file and path in named:

@@ -92,8 +92,8 @@ def check_energies(result: CheckResult, record: Record, models: Sequence[EnergyM
 def as_before(entry: EnergyEntry, old: EnergyEntry) -> EnergyEntry:
     """Return an energy in the form of versions before prices were kept.
 
-    They listed lower bounds as unpriced, and hops under the messages that make them, and had no
-    term for memory and addresses. An energy model's name and evidence are the old record's.
+    They listed lower bounds as unpriced, and hops as messages, and had no term for memory and
+    addresses. An energy model's name and evidence are the old record's.
     """
     kinds = {"spike_messages" if event == "spike_hops" else event for event in (*entry.unpriced, *entry.lower_bounds)}
     return entry.model_copy(
@@ -121,7 +121,7 @@ def check_spikes(result: CheckResult, record: Record, path: Path) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read all arrays, so that damage anywhere is found. Raises BadInputError in one line."""
+    """Read all arrays, so that any damage is found. Raises BadInputError in one line."""
     if not path.exists():
         raise BadInputError(f"{path}: missing")
     return npz.read(path, REMEDY)
@@ -130,7 +130,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def _check_layer(
     result: CheckResult, layer: Layer, arrays: Mapping[str, np.ndarray], file: str, bodies: int, steps: int
 ) -> None:
-    decisions = bodies * steps  # of each neuron
+    decisions = bodies * steps  # per neuron
     counts = arrays.get(f"counts/{layer.name}")
     fires = counts is not None or f"trains/{layer.name}" in arrays  # a read-out has neither
     if counts is None:  # the run writes none for a population that never fired
@@ -177,7 +177,7 @@ def _train_fault(
 
 def check_predictions(result: CheckResult, record: Record, manifest: Manifest) -> None:
     """Check accuracy, recall by class and confusion against the manifest's predictions and labels."""
-    if record.accuracy is None or len(manifest.predictions) != record.data.clips:  # a fault elsewhere
+    if record.accuracy is None or len(manifest.predictions) != record.data.clips:  # reported as a fault elsewhere
         return
     labels, classes, predictions = manifest.data.labels, manifest.data.classes, manifest.predictions
     if labels is None or classes is None:
@@ -201,7 +201,7 @@ def _shown(value: object) -> str:
 
 
 def _same(stated: object, expected: object) -> bool:
-    """Equal but for the rounding of floats; dictionaries value by value."""
+    """Return whether two values are equal up to float rounding; dictionaries are compared value by value."""
     if isinstance(stated, dict) and isinstance(expected, dict):
         return stated.keys() == expected.keys() and all(_same(stated[key], expected[key]) for key in stated)
     if isinstance(stated, float) or isinstance(expected, float):

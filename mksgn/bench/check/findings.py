@@ -26,7 +26,7 @@ class Finding:
 
 @dataclass
 class CheckResult:
-    """The findings by weight: `faults` make the record untrustworthy, `unchecked` and `remarks` do not."""
+    """The findings by severity: `faults` make the record untrustworthy, `unchecked` and `remarks` do not."""
 
     folder: Path
     checked: list[str] = field(default_factory=list)
@@ -86,6 +86,6 @@ class CheckResult:
 
 
 def _joined(findings: list[Finding]) -> Iterator[str]:
-    """Yield a line for each finding; those that follow each other and say the same have one."""
+    """Yield a line for each finding; consecutive ones that say the same share a line."""
     for what, same in groupby(findings, attrgetter("what")):
         yield f"{', '.join(finding.where for finding in same)}: {what}"

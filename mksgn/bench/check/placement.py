@@ -9,7 +9,7 @@ from mksgn.deploy.placement.chips import CHIPS, CORES_REACHED, RESOURCES, Chip
 
 
 def check_placement(result: CheckResult, record: Record, chips: Sequence[Chip] | None = None) -> None:
-    """Check cores, chips and limits; what the network needs of a core only another placement can show.
+    """Check cores, chips and limits; only a new placement could check what the network needs of a core.
 
     Args:
         result: Receives the findings.

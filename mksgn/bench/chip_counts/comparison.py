@@ -182,7 +182,7 @@ def _note(layer: Layer, counter: str, expected: int, counted: float) -> str:
 
 
 def _energies(record: Record, chip: ChipCounts) -> Iterator[EnergyRow]:
-    """Price the same events as were measured: what one side lacks is taken out of the other."""
+    """Price the events that were measured: what one side lacks is left out of the other."""
     if chip.energy is None:
         return
     dynamic = chip.energy.split[1]

@@ -1,4 +1,4 @@
-"""The work of mksgn-bench compare: on two runs, or on a run and a recording."""
+"""What mksgn-bench compare does, with two runs or with a run and a recording."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,8 +20,8 @@ def compare_runs(
 
     Args:
         reference: Folder of the reference run, or its run.json.
-        run_folder: The same of the other run.
-        bounds: What the other run may be worse by.
+        run_folder: The same for the other run.
+        bounds: By how much the other run may be worse.
         allowed: Whether the samples may differ, and whether the prices of an energy model may.
         page: File of the Markdown.
         as_json: Print JSON in place of tables.
@@ -43,7 +43,7 @@ def compare_recordings(reference: Path, run_folder: Path, bounds: Bounds, page: 
 
     Raises:
         BadInputError: As `recordings.compare` and `recordings.check_bounds`.
-        BoundMissedError: The runs differ, and `bounds` ask for none.
+        BoundMissedError: The two differ, and `bounds` allow no difference.
     """
     recordings.check_bounds(bounds)
     comparison = recordings.compare(reference, run_folder)
@@ -59,7 +59,7 @@ def show(parts: Iterable[Table | str], document: dict[str, Any] | None, markdown
 
     Args:
         parts: Its tables and sentences.
-        document: The same for --json, which is printed in their place; None: they are.
+        document: The same for --json, printed instead of `parts`; None: print `parts`.
         markdown: The same for `page`.
         page: File of the Markdown.
     """

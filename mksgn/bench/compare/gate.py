@@ -14,7 +14,7 @@ from mksgn.bench.errors import BoundMissedError
 from mksgn.bench.record import EnergyEntry, Record
 from mksgn.common.errors import BadInputError
 
-ROUNDING = 1e-9  # a difference equal to a decimal limit but for float rounding keeps it
+ROUNDING = 1e-9  # a difference that equals a decimal limit up to float rounding is within it
 NEW_TOTALS = ("hops", "syn_ops_by_kind", "memory_accesses", "addressing")  # records of earlier versions have none
 MAXIMA = ("max_membrane", "max_current")  # float sums in a float run, whose last digits depend on the order
 

@@ -71,7 +71,7 @@ def compare(a: Path, b: Path) -> Comparison:
         b: What is compared with it.
 
     Raises:
-        BadInputError: One cannot be read, or they have no population in common, or other steps or neurons.
+        BadInputError: One cannot be read, or they have no population in common, or different steps or neurons.
     """
     folders = {path: nir_data.of_folder(path) for path in (a, b) if path.is_dir()}
     dt = nir_data.dt_of_folder(next(iter(folders))) if folders else nir_data.dt_of_file(a)
@@ -101,7 +101,7 @@ def _difference(path: Path, name: str, a: np.ndarray, b: np.ndarray) -> Differen
 
 
 def tables(comparison: Comparison) -> list[Table]:
-    """The table for the terminal."""
+    """Return the table for the terminal."""
     headings = ("population", "decisions", "differ", "spikes, a", "spikes, b", "first: step, sample, neuron")
     rows = [
         (
@@ -118,7 +118,7 @@ def tables(comparison: Comparison) -> list[Table]:
 
 
 def sentences(comparison: Comparison) -> Iterator[str]:
-    """What the table does not say."""
+    """Yield what the table does not say."""
     yield (
         f"{comparison.differ:,} of {comparison.decisions:,} decisions differ, on {comparison.samples} samples that both "
         "recorded"
@@ -148,12 +148,12 @@ HEADINGS = "| population | decisions | differ | spikes, a | spikes, b |"
 
 
 def is_markdown(head: str) -> bool:
-    """Whether a file begins as `markdown` writes it."""
+    """Return whether a file begins as `markdown` begins one."""
     return HEADINGS in head
 
 
 def markdown(comparison: Comparison) -> str:
-    """The comparison for a pull request."""
+    """Return the comparison as Markdown, for a pull request."""
     rows: Sequence[str] = [
         f"| {p.population} | {p.decisions:,} | {p.differ:,} | {p.spikes_a:,} | {p.spikes_b:,} |"
         for p in comparison.populations
@@ -163,7 +163,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def check_bounds(bounds: Bounds) -> None:
-    """Raise BadInputError for a bound on what a recording does not hold."""
+    """Raise BadInputError for a bound on anything that a recording does not hold."""
     if bounds.limits():
         raise BadInputError(
             f"{', '.join(bounds.limits())}: a recording has spikes alone; --identical is its only bound"

@@ -99,7 +99,7 @@ class Comparison:
     classes: tuple[Difference, ...]  # recall
     layers: tuple[LayerDifference, ...]
     other_data: tuple[str, ...]  # differences of the data; empty if the clips are the same
-    other_prices: dict[str, str]  # by model priced otherwise in each run: the first difference; not among `energies`
+    other_prices: dict[str, str]  # by model whose prices differ between the runs: the first difference; not in energies
     predictions: int | None = None  # clips whose predictions differ; None if unknown
 
     def __getitem__(self, name: str) -> Difference:
@@ -118,7 +118,7 @@ class Comparison:
 
 
 def unit_of(a: Record, b: Record) -> str:
-    """What a sample of two runs is called: where they differ, sample."""
+    """Return what a sample of two runs is called: "sample" if they differ."""
     return a.unit if a.unit == b.unit else "sample"
 
 
@@ -264,8 +264,8 @@ def _metrics(a: Record, b: Record) -> Iterator[Difference]:
 def _other_prices(a: Record, b: Record) -> Iterator[tuple[str, str]]:
     """Yield the models whose energies in the two runs are not comparable, and why.
 
-    Of a record of a version that kept no prices, the source has to be the same, and whether memory
-    has a price, which had none then.
+    If a record is of a version that kept no prices, the sources have to be the same, and memory has to be
+    priced in both or in neither; it had no price then.
     """
     entries = {entry.model: entry for entry in b.energy}
     for entry in a.energy:
@@ -326,7 +326,7 @@ def _layers(
 
 
 def _value(layer: Layer | None, field: str, clips: int) -> float | None:
-    # a division by 1 would make a float of a count
+    # dividing by 1 would turn a count into a float
     value = None if layer is None else getattr(layer, field)
     return value / clips if value is not None and clips != 1 else value
 

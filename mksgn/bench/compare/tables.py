@@ -36,7 +36,7 @@ def tables(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> list[Tab
 
 
 def is_markdown(head: str) -> bool:
-    """Whether a file begins as `markdown` writes it."""
+    """Return whether a file begins as `markdown` begins one."""
     first, _, _ = head.partition("\n")
     return first.startswith("### ") and " compared with " in first
 

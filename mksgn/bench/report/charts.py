@@ -213,7 +213,7 @@ def energy_chart(
 
 
 def nice_step(highest: float, steps: int) -> float:
-    """Return 1, 2 or 5 times a power of ten, of which at most `steps` reach the highest value."""
+    """Return the least of 1, 2 or 5 times a power of ten of which at most `steps` reach the highest value."""
     power = 10.0 ** math.floor(math.log10(highest / steps))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power * steps >= highest * (1 - 1e-9))
 

@@ -17,7 +17,7 @@ from mksgn.train.skeletons import GRAPHS, SkeletonGraph
 
 WIDTH, HEIGHT, MARGIN = 320, 440, 24  # of the skeleton's drawing, SVG units
 SILENT, FIRED, RADIUS = 3.2, 4.6, 13.0  # radius of a joint without spikes, smallest and largest radius with spikes
-MOST_METRES = 1e6  # from the sensor; larger values are no joints
+MOST_METRES = 1e6  # from the sensor; larger values are not joints
 MOST_LABELS = 16  # frame numbers under a raster
 
 
@@ -126,7 +126,7 @@ def clip_of(folder: Path, manifest: Mapping[str, Any]) -> Clip | str:
         return f"There is no clip to show: the folder has no {SPIKES_FILE}."
     try:
         return _clip_in(path, manifest)
-    except Exception as error:  # what is damaged, or of another type in the manifest, raises almost any error
+    except Exception as error:  # damage, or a wrong type in the manifest, can raise almost any error
         reason = printable(first_line(error)).removeprefix(printable(f"{path}: "))
         raise BadInputError(
             f"{path}: not readable as the spikes of a run ({reason}); run the benchmark again"

@@ -77,7 +77,7 @@ class Facts:
 
     @property
     def unit(self) -> str:
-        """What a sample of the run is called: a student's are clips."""
+        """What a sample of the run is called; a student's samples are clips."""
         return self.record.unit
 
     @property
@@ -140,7 +140,7 @@ class Facts:
 
     @property
     def host_spikes(self) -> float:
-        """Mean spikes per clip of the populations on the host. They are no events of the chip, so no part of totals."""
+        """Mean spikes per clip of the populations on the host. They are not events of the chip, so not in totals."""
         return self.place("host").spikes
 
     @property
@@ -150,12 +150,12 @@ class Facts:
 
     @property
     def compared_layers(self) -> int:
-        """Layers of which theory and measurement have a ratio."""
+        """Number of layers that have a ratio of measurement and theory."""
         return sum(row.ratio is not None for row in self.theory.layers)
 
     @property
     def exact_layers(self) -> int:
-        """Layers whose ratio reads 1.000."""
+        """Number of layers whose ratio is printed as 1.000."""
         return sum(row.ratio is not None and ratio(row.ratio) == "1.000" for row in self.theory.layers)
 
     def place(self, place: str) -> PlaceSums:
@@ -172,7 +172,7 @@ class Facts:
 
     @property
     def layer_unit(self) -> tuple[str, float]:
-        """The unit of all layers' energies, and how many of it are a mJ."""
+        """The unit of all layers' energies, and how many of it make one mJ."""
         return unit_of_energy([row.measured_mJ for row in self.theory.layers])
 
     @property

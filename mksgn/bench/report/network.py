@@ -85,7 +85,7 @@ def network_chart(record: Record) -> NetworkChart | None:
 
 
 def _merged(schedule: Schedule) -> dict[tuple[str, str, int], list[str]]:
-    """Join parallel projections with the same delay, which would be one line."""
+    """Join parallel projections with the same delay, which would be drawn as one line."""
     merged: dict[tuple[str, str, int], list[str]] = {}
     for projection in schedule.projections:
         merged.setdefault((projection.source, projection.target, projection.delay), []).append(

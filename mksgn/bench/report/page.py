@@ -67,12 +67,12 @@ def render(facts: Facts, sample: Clip | str) -> str:
 
 
 def unbroken(text: str) -> str:
-    """Return a text whose numbers stay in one line with their units."""
+    """Return a text whose numbers stay on one line with their units."""
     return re.sub(r"(?<=[0-9]) (?=(?:%|[mµnp]?J|[mµn]?s)(?![A-Za-z]))", "\N{NO-BREAK SPACE}", text)
 
 
 def share(fraction: float | None) -> str:
-    """Format as `numbers.share`, in one line; as a filter it takes that one's place, and `percent` its twin's."""
+    """Format as `numbers.share` does, on one line; as filters, this and `percent` replace those of `numbers`."""
     return unbroken(numbers.share(fraction))
 
 

@@ -48,7 +48,7 @@ class PriceRange:
 
     @property
     def summary(self) -> str:
-        """The run's energy in words: of arithmetic alone, and with what models of memory or a chip add."""
+        """The run's energy in words: of arithmetic alone, and with what models of memory or of a chip add."""
         arithmetic = [row for title, rows in self.groups if title == ARITHMETIC for row in rows]
         more = [row for row in self.rows if row not in arithmetic]
         whole = _between([row for row in arithmetic if not row.bound])
@@ -85,7 +85,7 @@ def price_range(
     rows: dict[str, list[Row]] = {ARITHMETIC: [], PARTLY: [], MEMORY: [], CHIP: []}
     for entry in entries:
         contents = _contents(entry)
-        # where memory is a term of its own, a synaptic operation's price alone says nothing of a whole energy
+        # where memory is a separate term, the price of a synaptic operation alone says nothing about the whole energy
         other = () if contents == MEMORY else published[entry.model]
         rows[contents].append(
             Row(
@@ -104,7 +104,7 @@ def price_range(
 
 
 def _between(rows: Sequence[Row]) -> str:
-    """The energies of rows from the lowest to the highest; lower bounds are marked as such."""
+    """Format the energies of rows from the lowest to the highest; lower bounds are marked as such."""
     if not rows:
         return ""
     low, high = (end(rows, key=lambda row: row.energy_mJ) for end in (min, max))
@@ -114,7 +114,7 @@ def _between(rows: Sequence[Row]) -> str:
 
 
 def _of_model(model: str, repriced: Sequence[Repriced]) -> tuple[Repriced, ...]:
-    """The published energy at a model's price, or at its prices by kind of synapse."""
+    """Return the published energy at a model's price, or at its prices by kind of synapse."""
     rows = [row for row in repriced if row.model == model or row.model.startswith(f"{model}, ")]
     return tuple(sorted(rows, key=lambda row: row.energy_mJ))
 
@@ -141,7 +141,7 @@ class _Axis:
 
     @property
     def ticks(self) -> tuple[tuple[float, str], ...]:
-        every = -(-(self.high - self.low) // 4)  # at most five texts
+        every = -(-(self.high - self.low) // 4)  # at most five labels
         return tuple(
             (self.at(10.0**power), _tick(10.0**power) if (self.high - power) % every == 0 else "")
             for power in range(self.low, self.high + 1)

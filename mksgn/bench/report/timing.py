@@ -1,4 +1,4 @@
-"""The time on the chip as the page states it, of records that have it (`timing`)."""
+"""The time on the chip as the page states it, for records that have it (`timing`)."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ class TimeOnChip:
 
     Attributes:
         value: The latency of one body, with its unit; None where no model has latencies.
-        note: What it is of, and the model that it comes from.
+        note: What the value refers to, and the model that it comes from.
         bound_by: What takes most of the time, in a word or two.
         limited_by: A sentence on what takes the time.
         where: Chip, cores and model.
-        chip: The chip that the latencies are of.
-        timings: All of the record's.
+        chip: The chip whose latencies they are.
+        timings: All timings of the record.
     """
 
     value: str | None

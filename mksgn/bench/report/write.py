@@ -3,7 +3,7 @@
 facts        what both reports state          page, markdown   the two reports
 templates    their common rendering           charts           geometry of the charts
 price_range  energies of the first screen     network          drawing of the network and its schedule
-answers      its three questions              timing           time on the chip, of records that have it
+answers      its questions                    timing           time on the chip, if a record has it
 clip         the sample clip's skeleton       raster           its spikes as images
 """
 

@@ -56,7 +56,7 @@ def simulated(network: Path, python: str, timing: str) -> Path:
     """Run SANA-FE on a network file, and return the folder of its results.
 
     Raises:
-        BadInputError: it failed; the last line that it printed.
+        BadInputError: it failed; the message is the last line that it printed.
     """
     command = [python, simulate.__file__, str(network), "--timing", timing]
     done = subprocess.run(command, capture_output=True, text=True)

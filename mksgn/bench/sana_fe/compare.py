@@ -1,7 +1,7 @@
 """Put a run of SANA-FE beside the emulator's: spikes, synaptic operations, messages, hops, energy and time.
 
 Events are counted in the sample's window of each population, as everywhere in mksgn. SANA-FE counts the whole
-run: its neurons also work before their window and after it, and until the last population is done.
+run: its neurons also work before and after their window, until the last population is done.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Comparison:
 
     Attributes:
         ours: joules of the emulator's counts at loihi.yaml's prices, by unit: with as few updated neurons as
-            can be (those that fired), and with all of them.
+            possible (those that fired), and with all of them.
         window: joules of SANA-FE in the windows, by unit.
         run: joules of its whole run, by unit.
         updates: neurons updated in the windows: by our counts, in SANA-FE, and neurons accessed.
@@ -82,7 +82,7 @@ def compare(placement: Placement, inputs: dict[str, np.ndarray], execution: Exec
         placement: of the program, on Loihi 1.
         inputs: arrays (1, steps, *shape) by input's name.
         execution: the program's run on them.
-        results: what SANA-FE left.
+        results: what SANA-FE wrote.
     """
     program, names = placement.program, group_names(placement.program)
     trains = host_values(program, inputs) | execution.spikes
@@ -258,7 +258,7 @@ def _step_times(
 
 
 def _counts_of_run(placement: Placement, cores: dict[str, np.ndarray], results: Results) -> np.ndarray:
-    """Count SANA-FE's own run by core and step, cores of inputs included: (steps, cores, EVENTS) int64."""
+    """Count the events of SANA-FE's run by core and step, cores of inputs included: (steps, cores, EVENTS) int64."""
     program, messages = placement.program, results.messages
     counts = np.zeros((len(results.time), len(results.neuron_energy), len(EVENTS)), dtype=np.int64)
     step = messages.step - 1
@@ -277,7 +277,7 @@ def _counts_of_run(placement: Placement, cores: dict[str, np.ndarray], results: 
 
 
 def _updates(results: Results, counts: np.ndarray, cores: np.ndarray) -> np.ndarray:
-    """Count the neurons that SANA-FE updated, which it does not print: from the energy of neurons, (steps, cores)."""
+    """Derive how many neurons SANA-FE updated, which it does not print, from their energy: (steps, cores)."""
     soma = results.prices["loihi_lif"]
     left = results.neuron_energy[cores].T - counts[..., COLUMN["accesses"]] * soma["energy_access_neuron"]
     left = left - counts[..., COLUMN["spikes"]] * soma["energy_spike_out"]

@@ -1,4 +1,4 @@
-"""What a run of SANA-FE left in its folder: spikes, messages, and the energies of each step."""
+"""What a run of SANA-FE wrote into its folder: spikes, messages, and the energies of each step."""
 
 import csv
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""The work of mksgn-bench sweep, which mksgn/bench/cli.py imports when the command runs."""
+"""What mksgn-bench sweep does; mksgn/bench/cli.py imports it when the command runs."""
 
 from pathlib import Path
 

@@ -153,7 +153,7 @@ def _cells(row: Row, model: str, mark: str) -> tuple[str, ...]:
 
 
 def fits(points: list[Row]) -> list[str]:
-    """Say what does not simply fit its chip, a line for all points of which the same is true."""
+    """Say what does not simply fit its chip, with one line for all points to which the same applies."""
     labels: dict[str, list[str]] = {}
     for row in points:
         if row.fit != "fits":

@@ -39,7 +39,7 @@ def draw(points: list[Row], best: list[Row], model: str, path: Path) -> None:
     for name in dict.fromkeys(row.model for row in points):
         group = [row for row in points if row.model == name]
         axes.scatter(*at(group), s=26, alpha=0.6, label=name, clip_on=False)
-    # a point allows every accuracy below its own at every energy above its own
+    # any accuracy below that of a point can be had at any energy above that of the point
     axes.step(*at(best), where="post", color="black", lw=1.6, label="Pareto front", zorder=3)
     axes.scatter(*at(best), s=60, facecolors="none", edgecolors="black", zorder=4, clip_on=False)
     on_front = {row.label for row in best}

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 SAVE_EVERY_S = 5.0  # of each variant's progress
 SHARDS_PER_THREAD = 4  # submitted and unfinished: the next ones reach a worker while it computes
-CLIPS_ON_WORKERS = 1024  # most clips that stay there for the next variant; of a larger set, they are sent for each
+CLIPS_ON_WORKERS = 1024  # at most, kept there for the next variant; those of a larger set are sent for each
 
 Unfinished = dict[str, tuple[Variant, list[Point]]]
 
@@ -152,7 +152,7 @@ class _Runner:
         self.seed = None if is_array_source(grid.data) else grid.seed
         self.unfinished: Unfinished = {}
         self.waiting = self._waiting()
-        self.shards: OrderedDict[range, Future] = OrderedDict()  # clips on the workers, last used last
+        self.shards: OrderedDict[range, Future] = OrderedDict()  # clips on the workers, most recently used last
         self.progress: dict[str, Progress] = {}
         self.saved: dict[str, float] = {}
         self.networks: dict[str, Future] = {}
@@ -216,7 +216,7 @@ class _Runner:
         return submitted
 
     def _clips_of(self, which: range) -> Future:
-        """Return the clips of a shard, sent unless they are on the workers."""
+        """Return the clips of a shard; send them unless they are on the workers."""
         if which not in self.shards:
             self.shards[which] = self._data(self.clips.take(which))
         self.shards.move_to_end(which)
@@ -289,7 +289,7 @@ class _Runner:
         with replacing_folder(folder) as draft:
             for name, content in files.items():
                 write_bytes(draft / name, content)
-            with suppress(MissingExtraError):  # the picture at the end says so
+            with suppress(MissingExtraError):  # reported by the picture at the end
                 render_reports(draft, draft)
         label = point.variant.label
         if all(_finished(self.out, other) for other in self.unfinished[label][1]):

@@ -40,12 +40,12 @@ def graph_of(variant: Variant, calibration: np.ndarray) -> nir.NIRGraph:
 
 
 def graph_of_file(variant: Variant, calibration: ArraySet, compiling: Reading) -> nir.NIRGraph:
-    """As `graph_of`, of the NIR file of any network.
+    """Return what `graph_of` does, for the NIR file of any network.
 
     Args:
         variant: The file and what to change.
         calibration: Samples that choose the scales of quantisation, in memory.
-        compiling: What the file leaves open.
+        compiling: Settings that the file leaves open.
     """
     path = Path(variant.path)
     graph = flatten(files.read(path))
