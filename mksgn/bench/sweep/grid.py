@@ -97,7 +97,7 @@ class Grid(StrictModel):
     """Energy models with a Pareto front each."""
 
     def request(self) -> dict[str, Any]:
-        """Return the grid as JSON, without its models' paths and without defaults of what a file leaves open."""
+        """Return the grid as JSON, without paths of models, energy models, and defaults of what a file leaves open."""
         left_open = {"decode", *(field.name for field in fields(Reading))}
         given = {name for name in left_open if getattr(self, name) != type(self).model_fields[name].default}
         exclude: Any = {"axes": {"model"}, "energy_models": True, **dict.fromkeys(left_open - given, True)}
