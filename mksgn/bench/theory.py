@@ -22,9 +22,10 @@ receives both spikes and graded values is taken as graded.
 
 `dense_ops` of a layer on the chip is synapses x S x bodies, summed over the clips. So SOP_l =
 input_rate x dense_ops / clips per clip. For the first layer, on the host, it is MACs x bodies x
-encoder_steps, which is 1 unless the input differs from step to step. The measured syn_ops differ from SOP_l where neurons of high rate have more or fewer synapses than
-the mean: at borders, with strides, with zeros of the adjacency, or with several projections into a
-layer. The ratio shows by how much.
+encoder_steps, which is 1 unless the input differs from step to step. The measured syn_ops differ
+from SOP_l where neurons of high rate have more or fewer synapses than the mean: at borders, with
+strides, with zeros of the adjacency, or with several projections into a layer. The ratio shows by
+how much.
 """
 
 # ruff: noqa: N802, N815 - units keep their own spelling: mJ, pJ
