@@ -77,9 +77,9 @@ def run(
         int | None, count(least=0, most=MOST_SAMPLES, help="Samples whose spikes are compared; default: all.")
     ] = None,
     repeat: Annotated[
-        int, count(most=MOST_REPEATS, help="Times that each sample is run, for the spread of times.")
+        int, count(most=MOST_REPEATS, help="Number of runs of each sample, for the spread of times.")
     ] = 1,
-    shard: Annotated[int | None, count(most=MOST_SAMPLES, help="Samples saved together: a batch; in Lava 64.")] = None,
+    shard: Annotated[int | None, count(most=MOST_SAMPLES, help="Samples per save: a batch, or 64 in Lava.")] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     energy_model: ModelFiles = None,
@@ -168,7 +168,7 @@ def check(
     run_folder: RunFolder,
     near: Annotated[
         list[Path] | None,
-        typer.Option(help="Further file or folder in which to look for the model and its parents; may be repeated."),
+        typer.Option(help="Another file or folder in which to look for the model and its parents; may be repeated."),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if the model or a parent is not found.")] = False,
     energy_model: ModelFiles = None,
@@ -291,7 +291,7 @@ def compare_chip(
     record = load(run_folder)
     clips = clip_names(run_folder)
     if template is not None:
-        write_new(template, chip_counts.template(record, clips), "this template, not filled in,", overwrite=overwrite)
+        write_new(template, chip_counts.template(record, clips), "an unfilled template", overwrite=overwrite)
         wrote(template, ": fill in the counters of your chip")
         return
     if counts is None:

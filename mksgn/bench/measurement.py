@@ -187,7 +187,9 @@ def _network(
 ) -> Network:
     if isinstance(network, Program):
         if given := settings.compiling.departures():
-            raise BadInputError(f"{', '.join(given)}: the program is compiled already; give its graph with them")
+            raise BadInputError(
+                f"{', '.join(given)}: cannot be set for a program that is already compiled; give its graph instead"
+            )
         return Network.of_program(network, PROGRAM_FILE)
     if isinstance(network, nir.NIRGraph):
         if calibration is not None and settings.precision == "fixed" and json_of(network, "quantization") is None:

@@ -49,7 +49,7 @@ def bytes_of(size: str) -> int:
     """Return the bytes of a size such as "32 KB". Raises ValueError if it is not a size."""
     match = re.fullmatch(r"(\d+) ?(B|KB|MB)", size)
     if match is None:
-        raise ValueError(f"{size!r} is no size of a memory; write it as 512 B, 8 KB or 1 MB")
+        raise ValueError(f"{size!r} is not a memory size; write it as 512 B, 8 KB or 1 MB")
     return int(match[1]) * BYTES[match[2]]
 
 
@@ -157,7 +157,8 @@ class Pricing(StrictModel):
         if len(times) != (0 if self.static_power_W is None else 1):
             raise ValueError(
                 f"static_power_W needs one of seconds_per_inference and steps_per_second, and these need it; "
-                f"got {'no static_power_W' if self.static_power_W is None else 'it'} and {len(times)} of them"
+                f"got {'no static_power_W' if self.static_power_W is None else 'static_power_W'} and {len(times)} of "
+                "these"
             )
         return self
 

@@ -125,7 +125,7 @@ class Progress:
             facts = _json(arrays)
             check_schema(path, facts, SCHEMA, REMEDY)
             if not np.array_equal(arrays.pop(SEAL, None), _seal(arrays)):  # type: ignore[arg-type]
-                raise ValueError("its content does not have the hash that it states: it was changed since")
+                raise ValueError("its content does not match the hash that it states: it has been changed since")
             return cls._of(_Facts.model_validate_json(arrays["facts"].tobytes()), arrays)
         except BadInputError:
             raise

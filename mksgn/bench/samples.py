@@ -242,7 +242,7 @@ class ArraySamples(SampleSet):
                 f"{self.given_steps}; leave out --steps (steps=…)"
             )
         if len(set(lengths.values())) > 1:
-            raise BadInputError(f"{self.source}: the inputs differ in their steps, {lengths}")
+            raise BadInputError(f"{self.source}: the inputs differ in their number of steps, {lengths}")
         return next(iter(lengths.values()), self.given_steps or program.steps)
 
     def take(self, which: range) -> ArraySamples:

@@ -92,7 +92,7 @@ class TimingModel(StrictModel):
                 "barrier_us, static_power_W and energy_model need latencies_ns, without which there is no time"
             )
         if self.barrier_us and min(self.barrier_us) > 1:
-            raise ValueError(f"barrier_us begins at {min(self.barrier_us)} tiles; give the barrier of 1 tile too")
+            raise ValueError(f"barrier_us begins at {min(self.barrier_us)} tiles; give the barrier for 1 tile too")
         return self
 
     def barrier(self, tiles: int) -> float:

@@ -45,9 +45,14 @@ def check_readable(members: Collection[zipfile.ZipInfo]) -> None:
         if member.flag_bits & ENCRYPTED:
             raise zipfile.BadZipFile(f"{shown} is encrypted")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise zipfile.BadZipFile(f"{shown} has compression {member.compress_type}, known are stored and deflate")
+            raise zipfile.BadZipFile(
+                f"{shown} has compression {member.compress_type}, supported are stored and deflate"
+            )
         if member.compress_type == zipfile.ZIP_STORED and member.file_size != member.compress_size:
-            raise zipfile.BadZipFile(f"{shown} has two sizes, {member.file_size:,} and {member.compress_size:,} bytes")
+            raise zipfile.BadZipFile(
+                f"{shown} is stored uncompressed with two different sizes, {member.file_size:,} and "
+                f"{member.compress_size:,} bytes"
+            )
     stored, inflated = (sum(getattr(m, name) for m in members) for name in ("compress_size", "file_size"))
     limit = max(INFLATED_BYTES, INFLATION * stored)
     if inflated > limit:
@@ -59,18 +64,18 @@ def _directory(file: BinaryIO) -> int:
     end = file.seek(0, os.SEEK_END) - _END.size
     mark, _, _, _, count, length, start, comment = _unpacked(file, end, _END)
     if mark != b"PK\x05\x06" or comment:
-        raise zipfile.BadZipFile("its last bytes are not the end of a zip archive: it was cut short or added to")
+        raise zipfile.BadZipFile("its last bytes are not the end of a zip archive: it was truncated or appended to")
     locator = end - _LOCATOR.size
     mark, _, at, _ = _unpacked(file, locator, _LOCATOR) if locator >= 0 else (b"", 0, 0, 0)
     if mark == b"PK\x06\x07":  # torch writes the 64-bit end for files of any size
         end = locator - _END_64.size
         mark, *_, count, length, start = _unpacked(file, end, _END_64)
         if mark != b"PK\x06\x06" or at != end:
-            raise zipfile.BadZipFile("its 64-bit end is not where it says")
+            raise zipfile.BadZipFile("its 64-bit end record is not where its locator says")
     if count > MEMBERS or length > DIRECTORY_BYTES:
         raise zipfile.BadZipFile(f"{count:,} members in a directory of {length:,} bytes, the limit is {MEMBERS:,}")
     if start + length != end:
-        raise zipfile.BadZipFile("its directory is not where its end says")
+        raise zipfile.BadZipFile("its directory is not where its end record says")
     return start
 
 
@@ -93,7 +98,7 @@ def _check_members(members: Iterable[zipfile.ZipInfo], end: int) -> None:
             raise zipfile.BadZipFile(f"two members are named {shown}")
         names.add(member.filename)
         if member.header_offset < free:
-            raise zipfile.BadZipFile(f"{shown} lies over the member before it")
+            raise zipfile.BadZipFile(f"{shown} overlaps the member before it")
         free = member.header_offset + _MEMBER_HEADER + member.compress_size
         if free > end:
-            raise zipfile.BadZipFile(f"{shown} ends at byte {free:,}, the members at byte {end:,}")
+            raise zipfile.BadZipFile(f"{shown} ends at byte {free:,}, after the end of all members at byte {end:,}")

@@ -12,7 +12,7 @@ def check_pointer(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(len(LFS_SIGNATURE)) == LFS_SIGNATURE:
             raise BadInputError(
-                f"{path}: is a pointer of Git LFS, not the file itself; run git lfs pull in its repository, or download "
+                f"{path}: is a Git LFS pointer, not the file itself; run git lfs pull in its repository, or download "
                 "the file"
             )
 

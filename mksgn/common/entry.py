@@ -59,7 +59,7 @@ def umbrella() -> None:
     elif first in ("-h", "--help"):
         print(f"{USAGE}{COMPLETION}\nOptions of each: mksgn COMMAND --help. Documentation: README.md and docs/")
     else:
-        say(f"mksgn: no command {quoted(first)}; choose one of {', '.join(STAGES)}")
+        say(f"mksgn: no such command {quoted(first)}; choose one of {', '.join(STAGES)}")
         sys.exit(2)
 
 

@@ -61,7 +61,9 @@ def opened(path: Path, what: str, remedy: str, *, attributes: bool = False) -> I
     with open_file(path, FILE_BYTES, remedy) as stored:
         check_content(path)
         if stored.read(len(SIGNATURE)) != SIGNATURE:
-            raise BadInputError(f"{path}: is no HDF5 file, as {what} is; name another file, or export it again")
+            raise BadInputError(
+                f"{path}: is not an HDF5 file, as {what} must be; name another file, or export it again"
+            )
         if attributes:
             check_heaps(path, stored)
         with h5py.File(stored, "r") as file:
@@ -83,7 +85,7 @@ class _Walk:
 
     def run(self) -> None:
         if self.file.id.get_create_plist().get_sizes() != (8, 8):
-            raise self.refuse("/", "has addresses of other than 8 bytes")
+            raise self.refuse("/", "does not use addresses of 8 bytes")
         root = h5g.open(self.file.id, b"/")
         seen, waiting = {h5o.get_info(root).addr}, [("", root)]
         self.check_attributes("/", root)
@@ -93,7 +95,7 @@ class _Walk:
                 inner, item = f"{place}/{name.decode('utf-8', 'backslashreplace')}", h5o.open(group, name)
                 address = h5o.get_info(item).addr
                 if address in seen:
-                    raise self.refuse(inner, "is a link to an object that has another name", "copy it into place")
+                    raise self.refuse(inner, "is a second name of an object in this file", "replace it with a copy")
                 seen.add(address)
                 self.check_attributes(inner, item)
                 if isinstance(item, h5g.GroupID):
@@ -115,7 +117,9 @@ class _Walk:
         group.links.iterate(note, info=True, order=h5.ITER_NATIVE)
         self.objects += len(found)
         if self.objects > OBJECTS:
-            raise self.refuse(place or "/", f"is among more than {OBJECTS:,} objects, the limit", "split the file")
+            raise self.refuse(
+                place or "/", f"brings the file to more than {OBJECTS:,} objects, the limit", "split the file"
+            )
         if found and place.count("/") >= DEPTH:
             raise self.refuse(place, f"is nested more than {DEPTH} groups deep, the limit", "flatten the graph")
         for name, kind in found:
@@ -123,7 +127,7 @@ class _Walk:
                 raise self.refuse(place or "/", f"holds a name of {len(name):,} bytes, the limit is {NAME_BYTES:,}")
             if kind != h5l.TYPE_HARD:
                 inner = f"{place}/{name.decode('utf-8', 'backslashreplace')}"
-                raise self.refuse(inner, "is a link, perhaps into another file", "copy what it names into place")
+                raise self.refuse(inner, "is a link, perhaps into another file", "replace it with a copy of its target")
         return [name for name, _ in found]
 
     def check_attributes(self, place: str, item: Any) -> None:
@@ -166,8 +170,9 @@ class _Walk:
         if self.declared > limit:
             raise self.refuse(
                 place,
-                f"declares {elements:,} elements; with it the file declares {self.declared:,} bytes, the limit for "
-                f"its {self.size:,} is {limit:,}",
+                f"declares {elements:,} elements, which brings the file to {self.declared:,} declared bytes; the limit "
+                "for "
+                f"a file of {self.size:,} bytes is {limit:,}",
                 "store every value, or split the file",
             )
         if elements and not dataset.get_storage_size():
@@ -181,14 +186,16 @@ class _Walk:
         """Check that as many chunks are stored as declared, and that none inflates to more than it declares."""
         filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
         if not FILTERS.issuperset(filters) or len(set(filters)) < len(filters):
-            raise self.refuse(place, "is compressed in a way that is not read here", "compress it with gzip")
+            raise self.refuse(place, "has a compression that is not supported", "compress it with gzip")
         shape, chunk = dataset.shape, plan.get_chunk()
         declared, expected = prod(chunk) * width, prod(ceil(n / m) for n, m in zip(shape, chunk, strict=True))
         if declared > prod(shape) * width + INFLATED:
-            raise self.refuse(place, f"has chunks of {declared:,} bytes, more than its values have")
+            raise self.refuse(place, f"has chunks of {declared:,} bytes, more than its values need")
         self.chunks += expected
         if self.chunks > CHUNKS:
-            raise self.refuse(place, f"is among more than {CHUNKS:,} chunks, the limit", "write larger chunks")
+            raise self.refuse(
+                place, f"brings the file to more than {CHUNKS:,} chunks, the limit", "write larger chunks"
+            )
         found: list[Any] = []
 
         def note(info: Any) -> bool | None:
@@ -203,7 +210,9 @@ class _Walk:
         ratio = max((RATIOS[code] for code in filters if code in RATIOS), default=1)
         for info in found:
             if info.size * ratio > max(INFLATED, declared) and not self.fits(dataset, info, filters, declared):
-                raise self.refuse(place, f"has a chunk that becomes more than the {declared:,} bytes it declares")
+                raise self.refuse(
+                    place, f"has a chunk that decompresses to more than the {declared:,} bytes it declares"
+                )
 
     @staticmethod
     def fits(dataset: h5d.DatasetID, info: Any, filters: list[int], declared: int) -> bool:

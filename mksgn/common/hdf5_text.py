@@ -44,7 +44,7 @@ class Texts:
             raise BadInputError(f"{self.path}: {quoted(place)} holds text in chunks; write it without compression")
         self.count += elements
         if self.count > TEXTS:
-            raise BadInputError(f"{self.path}: holds {self.count:,} texts, the limit is {TEXTS:,}; split the graph")
+            raise BadInputError(f"{self.path}: holds {self.count:,} strings, the limit is {TEXTS:,}; split the graph")
         content = self.read(offset, elements * _REFERENCE.size)
         if len(content) < elements * _REFERENCE.size:
             raise self.damaged(place)

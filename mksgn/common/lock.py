@@ -68,7 +68,7 @@ def _taken(path: Path, folder: Path) -> int:
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-                raise BadInputError(f"{path}: is no lock but a file with another name, or none at all; remove it")
+                raise BadInputError(f"{path}: is not a lock: it has a second name or is not a regular file; remove it")
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
@@ -76,7 +76,7 @@ def _taken(path: Path, folder: Path) -> int:
             holder = _holder(descriptor)
             os.close(descriptor)
             raise BadInputError(
-                f"{folder}: {holder} writes into it; wait until it ends, or choose another folder"
+                f"{folder}: {holder} is writing to it; wait until it ends, or choose another folder"
             ) from error
         except BaseException:
             os.close(descriptor)

@@ -124,7 +124,7 @@ def _arrays_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     listed = archive.infolist()
     for member in listed:
         if not member.filename.endswith(".npy"):
-            raise zipfile.BadZipFile(f"it holds {quoted(member.filename)}, which is no array")
+            raise zipfile.BadZipFile(f"it holds {quoted(member.filename)}, which is not an array")
     return {member.filename.removesuffix(".npy"): member for member in listed}
 
 
@@ -145,8 +145,9 @@ def locate_member(path: Path, file: BinaryIO, name: str, member: zipfile.ZipInfo
     if member.compress_type != zipfile.ZIP_STORED:
         plain = path.with_name(f"{path.stem}_plain.npz").name
         raise BadInputError(
-            f"{path}: {printable(name)} is compressed, so that no clip can be read by itself: store it plain, in its "
-            "folder, with: "
+            f"{path}: {printable(name)} is compressed, so single clips cannot be read: store it uncompressed by "
+            "running, in "
+            "its folder: "
             f'python -c "import numpy as np; np.savez({plain!r}, **np.load({path.name!r}))"'
         )
     archives.check_readable([member])
@@ -155,7 +156,7 @@ def locate_member(path: Path, file: BinaryIO, name: str, member: zipfile.ZipInfo
     file.seek(member.header_offset)
     local = file.read(_LOCAL_HEADER.size)
     if len(local) < _LOCAL_HEADER.size or not local.startswith(b"PK\x03\x04"):
-        raise zipfile.BadZipFile(f"no {printable(name)} where the directory has it")
+        raise zipfile.BadZipFile(f"no {printable(name)} where the directory says it is")
     start = member.header_offset + _LOCAL_HEADER.size + sum(_LOCAL_HEADER.unpack(local)[-2:])
     return locate(path, file, name, start, min(member.file_size, os.fstat(file.fileno()).st_size - start))
 
@@ -210,7 +211,7 @@ def _described(path: Path, name: str, head: io.BytesIO, remedy: str) -> StoredAr
         raise BadInputError(f"{path}: {printable(name)} is not an array ({problem}): {remedy}") from error
     if dtype.hasobject:
         raise BadInputError(
-            f"{path}: {printable(name)} holds Python objects, a pickle, which may run code: save it as numbers, or "
+            f"{path}: {printable(name)} holds pickled Python objects, which may run code: save it as numbers, or "
             f"{remedy}"
         )
     return StoredArray(head.tell(), shape, dtype, fortran and len(shape) > 1)

@@ -41,7 +41,7 @@ def open_file(path: Path, limit: int | None, remedy: str = "name a file") -> Bin
     os.close(descriptor)
     if stat.S_ISREG(found.st_mode):
         raise BadInputError(f"{path}: has {found.st_size:,} bytes, the limit is {limit:,}; name another file")
-    kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no regular file")
+    kind = _KINDS.get(stat.S_IFMT(found.st_mode), "not a regular file")
     raise BadInputError(f"{path}: is {kind}; {remedy}")
 
 

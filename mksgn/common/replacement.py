@@ -131,7 +131,7 @@ def writing_into(folder: Path, *names: str) -> Iterator[None]:
     except FileExistsError as error:
         raise BadInputError(f"{folder}: is a file; name a folder") from error
     except OSError as error:
-        raise BadInputError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
+        raise BadInputError(f"{folder}: cannot be created ({error.strerror}); choose another folder") from error
     with locked(folder):
         _settle(folder)
         remove_temporaries(folder, *names)

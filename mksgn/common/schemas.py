@@ -17,13 +17,13 @@ LARGEST = 1e100  # no quantity of a file is near it or its inverse; products and
 
 def _at_most(value: float) -> float:
     if value > LARGEST:
-        raise ValueError(f"{value} exceeds {LARGEST:g}, up to which energies and times are computed")
+        raise ValueError(f"{value} exceeds {LARGEST:g}, the upper limit for computing energies and times")
     return value
 
 
 def _at_least(value: float) -> float:
     if value < 1 / LARGEST:
-        raise ValueError(f"{value} is below {1 / LARGEST:g}, down to which energies and times are computed")
+        raise ValueError(f"{value} is below {1 / LARGEST:g}, the lower limit for computing energies and times")
     return value
 
 
@@ -79,7 +79,7 @@ def read_yaml(path: Path, kind: type[File]) -> File:
         return kind.model_validate(content)
     except ValidationError as error:
         of_the_whole = expected and len(error.errors(include_url=False, include_context=False)[0]["loc"]) <= 1
-        form = f"; docs/formats.md leads to an example of {expected}" if of_the_whole else ""
+        form = f"; docs/formats.md links to an example of {expected}" if of_the_whole else ""
         raise BadInputError(f"{path}: {_fault(content, error)}{form}") from error
 
 

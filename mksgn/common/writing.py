@@ -114,7 +114,7 @@ def append(path: Path, text: str) -> None:
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise OSError(errno.EMLINK, "is a link or no regular file; remove it", str(path))
+            raise OSError(errno.EMLINK, "is a link or not a regular file; remove it", str(path))
         content = text.encode("utf-8")
         if os.write(descriptor, content) < len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
@@ -157,7 +157,7 @@ def check_replaceable(path: Path, ours: bool, what: str, *, overwrite: bool) -> 
     if path.is_dir():
         raise BadInputError(f"{path}: is a directory; name a file in it")
     raise BadInputError(
-        f"{path}: exists, and is not {what} as this command writes it; replace it with --overwrite, or name another file"
+        f"{path}: exists, and is not {what} written by this command; replace it with --overwrite, or name another file"
     )
 
 

@@ -114,7 +114,7 @@ def _check_size(text: str) -> None:
                 sizes[event.anchor] = None if isinstance(event, yaml.CollectionStartEvent) else 1
             nodes += size
             if nodes > NODES:
-                raise ValueError(f"more than {NODES:,} values, the limit, with what aliases repeat")
+                raise ValueError(f"more than {NODES:,} values, the limit, counting those that aliases repeat")
 
 
 def _check_keys(root: Any) -> None:

@@ -37,7 +37,8 @@ app = new_app("Compile a NIR graph for Loihi-compatible simulation, and run it."
 Model = Annotated[Path, typer.Argument(help="A NIR file.")]
 Data = Annotated[str | None, typer.Option(help="SOURCE of clips to run, or npz:FILE or npy:X[,Y]: labelled arrays.")]
 Inputs = Annotated[
-    Path | None, typer.Option(help="Arrays to run: .npy (samples, steps, *shape), or .npz by input's name.")
+    Path | None,
+    typer.Option(help="Arrays to run: .npy (samples, steps, *shape), or .npz with an array for each input's name."),
 ]
 Limit = Annotated[int | None, count(most=MOST_SAMPLES, help="Largest number of clips or samples.")]
 Seed = Annotated[int, count(least=0, most=MOST_SEED, help="Seed of synthetic clips.")]
@@ -46,12 +47,14 @@ Calibration = Annotated[
 ]
 Steps = Annotated[int | None, count(most=MOST_STEPS, help="Time steps of arrays without a time axis.")]
 Device = Annotated[str, device_option("Device of the emulator.")]
-Check = Annotated[bool, typer.Option("--check", help="Check the program against the chip's limits; exit code 4.")]
+Check = Annotated[
+    bool, typer.Option("--check", help="Check the program against the chip's limits; exit code 4 if it exceeds them.")
+]
 Describe = Annotated[
     bool, typer.Option("--describe", help="Show depth, delays, reset offset and window of each population.")
 ]
 PrintAfter = Annotated[
-    str | None, choice(values=PASS_NAMES, help="Print the program after a pass; float has no fixed-point.")
+    str | None, choice(values=PASS_NAMES, help="Print the program after a pass; with float there is no fixed-point.")
 ]
 To = Annotated[
     str | None,

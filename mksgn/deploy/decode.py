@@ -50,7 +50,7 @@ class Decoding:
             raise DeployError(f"decode {self}: the graph has no such output; it has {', '.join(names)}")
         if self.how == "first-spike" and not program.sends_spikes(names[name]):
             raise DeployError(
-                f"decode first-spike: the output {name} shows membrane potentials, no spikes; choose sum, max or last"
+                f"decode first-spike: the output {name} gives membrane potentials, not spikes; choose sum, max or last"
             )
         return name
 

@@ -177,12 +177,12 @@ def _picture(program: Program, windows: dict[str, Window]) -> None:
     length = max(window.end for window in windows.values())
     most = min(PICTURE_LIMIT, output.width - NAMES_WIDTH)
     if length > most:
-        output.print(f"(no picture of {length} time steps: more than {most})")
+        output.print(f"(no picture: {length} time steps, the limit is {most})")
         return
     lines: dict[int, list[str]] = {}
     for population in program.populations:
         lines.setdefault(population.depth, []).append(population.name)
-    output.print(f"time step → (digits: the sample that is handled; {SAMPLES} samples)")
+    output.print(f"time step → (digits: the sample being processed; {SAMPLES} samples)")
     picture = Table.grid(padding=(0, 0, 0, 2))
     picture.add_column(no_wrap=True)
     picture.add_column(overflow="fold")

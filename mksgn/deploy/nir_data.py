@@ -70,7 +70,9 @@ def write(recording: Recording, path: Path, dt: float) -> None:
     }
     slashed = sorted(name for name in nodes if "/" in name)
     if slashed:
-        raise BadInputError(f"{path}: population {slashed[0]}: HDF5 has no '/' in names; rename it in the graph")
+        raise BadInputError(
+            f"{path}: population {slashed[0]}: names in HDF5 cannot contain '/'; rename it in the graph"
+        )
     with replacing_file(path) as file:
         nir.write_data(file, nir.NIRGraphData(nodes))
 
@@ -130,7 +132,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise
     except Exception as error:  # h5py, KeyError, ValueError, … depending on where the damage is
         raise BadInputError(
-            f"{path}: no readable recording ({printable(first_line(error))}); write it with nir.write_data"
+            f"{path}: not a readable recording ({printable(first_line(error))}); write it with nir.write_data"
         ) from error
 
 

@@ -20,7 +20,7 @@ def _choices(what: str, meanings: Mapping[Any, str]) -> str:
     return f"{what}. " + "; ".join(f"{value}: {meaning}" for value, meaning in meanings.items()) + "."
 
 
-TimeStep = Annotated[float, typer.Option(help="Time step in seconds, for files that name none.")]
+TimeStep = Annotated[float, typer.Option(help="Time step in seconds, for files that do not state it.")]
 IfTimeStep = Annotated[
     float | None, typer.Option(help="Time step of IF and I; 1 reads v += r x, as most files mean it; default: --dt.")
 ]
@@ -31,10 +31,10 @@ Backend = Annotated[
     ),
 ]
 Precision = Annotated[str, choice(values=PRECISIONS, help="Arithmetic of the execution.")]
-Reset = Annotated[str, choice(values=RESETS, help=_choices("Reset where the file names none", RESETS))]
-VInit = Annotated[str, choice(values=V_INITS, help=_choices("Initial state where the file names none", V_INITS))]
+Reset = Annotated[str, choice(values=RESETS, help=_choices("Reset where the file states none", RESETS))]
+VInit = Annotated[str, choice(values=V_INITS, help=_choices("Initial state where the file states none", V_INITS))]
 Integration = Annotated[
-    str, choice(values=INTEGRATIONS, help=_choices("A step of a neuron where the file names none", INTEGRATIONS))
+    str, choice(values=INTEGRATIONS, help=_choices("Integration of a neuron where the file states none", INTEGRATIONS))
 ]
 SpikeDelay = Annotated[
     int, choice(values=SPIKE_DELAYS, help=_choices("Steps until a spike leaves its neuron", SPIKE_DELAYS))

@@ -206,7 +206,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     seal = manifest.get("sha256")
     if not isinstance(seal, str) or seal != _seal(raw.decode().replace(seal, UNSEALED, 1)):
         raise BadInputError(
-            f"{path}: its text does not have the sha256 that it states; it was changed since it was written"
+            f"{path}: its text does not match the sha256 that it states; it was changed since it was written"
         )
     return manifest
 

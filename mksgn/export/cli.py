@@ -17,7 +17,10 @@ NAME = "mksgn-export"
 app = new_app("Write a trained student to a file that needs neither PyTorch nor mksgn to be read.")
 
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace a file of another format too; one of the same always is.")
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace a file of another format too; a file of the same format is always replaced."
+    ),
 ]
 
 
@@ -32,16 +35,16 @@ def export(
         str | None, choice(values=PROFILES, help="structured is the default; portable: stock NIR primitives only.")
     ] = None,
     quantize: Annotated[
-        str | None, choice(values=(*BITS, "none"), help="Bits per weight; default: what it was trained for, or 8.")
+        str | None, choice(values=(*BITS, "none"), help="Bits per weight; default: as in training, or 8.")
     ] = None,
     weight_exponents: Annotated[
         bool,
         typer.Option(
-            help="Below 8 bits: an exponent for each projection's weights; without, one scale for a population."
+            help="Below 8 bits: one exponent per projection for its weights; without, one scale per population."
         ),
     ] = True,
     calibration: Annotated[
-        str | None, typer.Option(help="SOURCE for --quantize and --verify: of clips, or npz:FILE or npy:X; no default.")
+        str | None, typer.Option(help="SOURCE of clips for --quantize and --verify, or npz:FILE or npy:X; no default.")
     ] = None,
     split: Split = None,
     dt: Annotated[float, typer.Option(help="Time step in seconds.")] = 1e-4,
@@ -60,7 +63,7 @@ def export(
         ),
     ] = "",
     steps: Annotated[
-        int | None, count(most=MOST_STEPS, help="Time steps of a sample, for a NIR file that names none.")
+        int | None, count(most=MOST_STEPS, help="Time steps of a sample, for a NIR file that does not state them.")
     ] = None,
     if_dt: Annotated[
         float | None, typer.Option(help="Time step of a NIR file's IF and I; 1 reads v += r x; default: --dt.")
@@ -68,7 +71,7 @@ def export(
     analog: Annotated[list[str] | None, typer.Option(help="A NIR file's non-spiking input; may be repeated.")] = None,
     reset: Annotated[str, choice(values=RESETS, help="Reset of a NIR file's neurons.")] = ZERO,
     v_init: Annotated[str, choice(values=V_INITS, help="Initial state of a NIR file's neurons.")] = ZERO,
-    integration: Annotated[str, choice(values=INTEGRATIONS, help="Step of a NIR file's neurons.")] = EULER,
+    integration: Annotated[str, choice(values=INTEGRATIONS, help="Integration of a NIR file's neurons.")] = EULER,
     spike_delay: Annotated[
         int, choice(values=SPIKE_DELAYS, help="Steps until a spike leaves a NIR file's neuron.")
     ] = 0,

@@ -106,7 +106,7 @@ def _check(options: Options) -> None:
     """Refuse options that no model could be exported with."""
     check_options(options.profile or PROFILES[0], options.dt)
     if options.simulators and not options.verify_clips:
-        raise ExportError("--against compares executions on clips; say on how many, e.g. --verify 10")
+        raise ExportError("--against compares executions on clips; give their number, e.g. --verify 10")
     simulators.check(options.simulators)
     if options.path.resolve() == options.model.resolve():
         raise ExportError(f"{options.path}: would overwrite the model itself; name another file with -o")
@@ -117,7 +117,7 @@ def _export_lava_dl(options: Options) -> None:
     options.require_student("lava-dl network")
     if options.to != "nir" or options.verify_clips:
         raise ExportError(
-            f"{options.model}: a lava-dl network can only be written with --to nir, and not be verified on clips"
+            f"{options.model}: a lava-dl network can only be written with --to nir, and cannot be verified on clips"
         )
     _write(files.write, lava_dl_file.read(options.model, dt=options.dt), options.path)
 

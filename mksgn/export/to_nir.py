@@ -78,8 +78,8 @@ def quantized(
     if own is not None:
         if bits != own.bits:
             raise ExportError(
-                f"{trained.path or 'the model'}: was trained for {own.bits} bits, not {bits}; quantise it to {own.bits}, or "
-                "the model that this training started from to other widths"
+                f"{trained.path or 'the model'}: was trained for {own.bits} bits, not {bits}; quantise it to "
+                f"{own.bits}; for other widths, quantise the model that this training started from"
             )
         return quantize_graph(graph, bits, None, steps, dt, trained=own)[0]
     if calibration is None or not len(calibration):

@@ -101,7 +101,7 @@ def benchmark(
     configuration: Annotated[str, typer.Argument(metavar="[CONFIG]")] = "demo",
     data: Annotated[str, typer.Option(help="SOURCE of the clips")] = "synthetic",
     split: Annotated[str | None, typer.Option()] = None,
-    rounds: Annotated[int, count(least=2, most=MOST_REPEATS, help="rounds, each times both")] = 15,
+    rounds: Annotated[int, count(least=2, most=MOST_REPEATS, help="rounds, each of which times both")] = 15,
     batch: Annotated[int | None, count(most=MOST_BATCH, help="clips; default: the config's")] = None,
     seed: Annotated[int, count(least=0, most=MOST_SEED, help="of weights and clips")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",

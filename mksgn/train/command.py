@@ -18,7 +18,8 @@ def settings_of(
     if bits is None:
         if name.endswith(".pt"):
             raise BadInputError(
-                f"{name}: is trained; train it on with --quantization-aware BITS, or look at it with --describe"
+                f"{name}: is already trained; continue training with --quantization-aware BITS, or inspect it with "
+                "--describe"
             )
         return config.load(name, epochs=epochs, changes=changes), None
     if teacher:

@@ -124,7 +124,7 @@ def load_for_fine_tuning(
     """
     for change in changes:
         if change.startswith(("student.", "teacher.")):
-            raise BadInputError(f"--set {change}: {model} is trained, its networks can't be changed")
+            raise BadInputError(f"--set {change}: {model} is already trained, its networks can't be changed")
     path = model.with_name("config.json")
     if path.is_file():
         values = _read(path)

@@ -82,7 +82,7 @@ def described(name: str, changes: Sequence[str], source: Clips, *, teacher: bool
     """
     trained, seed = name.endswith(".pt"), source.seed
     if trained and changes:
-        raise BadInputError(f"--set {changes[0]}: {name} is trained, its config can't be changed")
+        raise BadInputError(f"--set {changes[0]}: {name} is already trained, its config can't be changed")
     clips = source.open("test" if trained else "train")
     skeleton = clips.graph
     if trained and teacher:

@@ -24,7 +24,7 @@ def check_weights(count: int) -> None:
     """Raise ValueError for a network that would not fit, before it is built; `count` is the number of weights of
     its convolutions."""
     if count > MOST_WEIGHTS:
-        raise ValueError(f"{count:,} weights, the limit is {MOST_WEIGHTS:,}; take fewer or smaller widths")
+        raise ValueError(f"{count:,} weights, the limit is {MOST_WEIGHTS:,}; use fewer or smaller widths")
 
 
 MOST_WEIGHTS = 1 << 28  # 1 GiB; 3 GiB with an optimiser's moments, which torch_file reads; `paper` has 3 million

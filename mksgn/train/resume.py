@@ -85,7 +85,8 @@ class TrainingFolder:
         ]
         if changed:
             raise BadInputError(
-                f"{self.state}: is of another training ({'; '.join(changed)}); use the same settings, --overwrite, or another --out"
+                f"{self.state}: belongs to another training ({'; '.join(changed)}); use the same settings, "
+                "--overwrite, or another --out"
             )
         try:
             _check_lines(saved["metrics"])
@@ -146,7 +147,9 @@ def _check_part(saved: Any, part: Stateful, name: str) -> None:
     parameters = [p for group in part.param_groups for p in group["params"]]
     for index, moments in saved["state"].items():
         if type(index) is not int or not 0 <= index < len(parameters):
-            raise BadInputError(f"{name}: moments of parameter {quoted(index)}, there are {len(parameters)}")
+            raise BadInputError(
+                f"{name}: has moments of parameter {quoted(index)}, but there are {len(parameters)} parameters"
+            )
         check_like(moments, _moments(part, parameters[index]), f"{name}.state.{index}")
     return None
 

@@ -44,7 +44,7 @@ def check_streams(names: tuple[str, ...]) -> tuple[str, ...]:
         or len(names) != sum(names.count(name) for name in STREAMS)
         or any(names.count(s) > 1 for s in STREAMS)
     ):
-        raise BadInputError(f"streams {list(names)}: name each at most once, one at least, of {', '.join(STREAMS)}")
+        raise BadInputError(f"streams {list(names)}: name at least one, and each at most once, of {', '.join(STREAMS)}")
     return tuple(name for name in STREAMS if name in names)
 
 

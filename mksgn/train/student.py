@@ -61,8 +61,8 @@ class StudentConfig:
     def _check_token(self) -> StudentConfig:
         if self.attention == "token" and (self.tau != 2 or self.steps > MOST_TOKEN_STEPS):
             raise ValueError(
-                f"attention token: its neurons are gates at tau 2 and at most {MOST_TOKEN_STEPS} steps (now tau "
-                f"{self.tau:g} and {self.steps} steps); change these or take attention self"
+                f"attention token: its neurons are gates only at tau 2 and at most {MOST_TOKEN_STEPS} steps (now "
+                f"tau {self.tau:g} and {self.steps} steps); change these, or use attention self"
             )
         return self
 
@@ -75,7 +75,7 @@ class StudentConfig:
         decisions = self.steps * channels * self.frames * self.joints
         if decisions > MOST_DECISIONS:
             raise ValueError(
-                f"{decisions:,} decisions of a layer for one body, the limit is {MOST_DECISIONS:,}; take fewer steps, "
+                f"{decisions:,} decisions of a layer for one body, the limit is {MOST_DECISIONS:,}; use fewer steps, "
                 "frames or channels"
             )
         return self

@@ -83,7 +83,7 @@ def _reason(error: Exception) -> str:
 
 def _check(file: Any) -> None:
     if file.read(4) != b"PK\x03\x04":
-        raise _RefusedError("no zip archive, as torch has written since version 1.6")
+        raise _RefusedError("not a zip archive, which torch has written since version 1.6")
     try:
         with archives.opened(file) as archive:
             sizes = _stored(archive)
@@ -103,7 +103,7 @@ def _stored(archive: zipfile.ZipFile) -> dict[str, int]:
         if known is None or not member.filename.startswith(f"{folder}/"):
             raise _RefusedError(f"a member {quoted(member.filename)}, which torch.save doesn't write")
         if member.compress_type != zipfile.ZIP_STORED:
-            raise _RefusedError(f"{quoted(member.filename)} is compressed, torch.save stores values plain")
+            raise _RefusedError(f"{quoted(member.filename)} is compressed, torch.save stores values uncompressed")
         archives.check_readable([member])
         name, key = known.groups()
         limit = FILE_BYTES if key else PICKLE_BYTES if name == "data.pkl" else _SMALL
@@ -182,7 +182,10 @@ class _Walk:
                 step(argument)
         except (ValueError, IndexError, KeyError, OverflowError) as error:  # UnicodeDecodeError is a ValueError
             raise _RefusedError(f"its pickle is damaged ({printable(first_line(error))})") from error
-        _require(end == len(self.content) and len(self.stack) == 1 and not self.marks, "its pickle ends elsewhere")
+        _require(
+            end == len(self.content) and len(self.stack) == 1 and not self.marks,
+            "its pickle does not end where it should",
+        )
 
     def popped(self, count: int) -> list[Any]:
         _require(len(self.stack) - count >= (self.marks[-1] if self.marks else 0), "its pickle is damaged")
@@ -210,7 +213,10 @@ class _Walk:
         """Put items into the list on top of the stack, or alternating keys and values into the dictionary there."""
         target = self.popped(1)[0]
         self.stack.append(target)
-        _require(isinstance(target, _Value) and target.kind in ("list", "dict"), "its pickle fills no container")
+        _require(
+            isinstance(target, _Value) and target.kind in ("list", "dict"),
+            "its pickle fills something that is not a container",
+        )
         if target.kind == "dict":
             _require(len(items) % 2 == 0, "a key without a value")
             for key in items[::2]:
@@ -223,7 +229,9 @@ class _Walk:
 
     def name(self, name: str) -> None:
         if name not in (_ORDERED, _TENSOR) and name not in _STORAGES:
-            raise _RefusedError(f"it names {quoted(name.replace(' ', '.'))}, which is no dense tensor of real numbers")
+            raise _RefusedError(
+                f"it names {quoted(name.replace(' ', '.'))}, which is not a dense tensor of real numbers"
+            )
         self.stack.append(_Value(f"name {name}"))
 
     def storage(self) -> None:
@@ -232,7 +240,7 @@ class _Walk:
             case _Value(kind="tuple", items=("storage", _Value(kind=kind), str(key), str(), int(count))):
                 element = _STORAGES.get(kind.removeprefix("name "))
             case _:
-                raise _RefusedError("it names a storage in another way than torch.save")
+                raise _RefusedError("it names a storage in a different way from torch.save")
         if element is None or count * element != self.sizes.get(key):
             has = f"{self.sizes[key]:,} bytes" if key in self.sizes else "no bytes"
             raise _RefusedError(f"storage {quoted(key)} has {has} for {count:,} values")
@@ -260,7 +268,7 @@ class _Walk:
                 _check_extent(stored, offset, shape, strides)
                 self.stack.append(_Value("tensor"))
             case _:
-                raise _RefusedError("it calls what makes no dense tensor")
+                raise _RefusedError("it calls something that does not make a dense tensor")
 
     def attributes(self) -> None:
         """Allow a state_dict's `_metadata`, the versions of its modules, and no other attribute."""
@@ -276,7 +284,10 @@ class _Walk:
 def _check_extent(stored: int, offset: int, shape: tuple, strides: tuple) -> None:
     """Check that a tensor lies in its storage, and declares no more values than the storage has."""
     numbers = (offset, *shape, *strides)
-    _require(len(shape) == len(strides) and all(type(n) is int and n >= 0 for n in numbers), "a tensor without extent")
+    _require(
+        len(shape) == len(strides) and all(type(n) is int and n >= 0 for n in numbers),
+        "a tensor without a valid extent",
+    )
     last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
     count = math.prod(shape)
     if count > stored or (count and last >= stored):
@@ -302,7 +313,7 @@ def _count(target: _Value, items: Sequence[Any]) -> None:
         target.values += values
         target.depth = max(target.depth, depth + 1)
     if target.values > VALUES:
-        raise _RefusedError(f"more than {VALUES:,} values, counting each place")
+        raise _RefusedError(f"more than {VALUES:,} values, counting repeated ones each time")
     if target.depth > DEPTH:
         raise _RefusedError(f"containers nested more than {DEPTH} deep")
 

@@ -201,7 +201,7 @@ def test_a_silent_network_is_warned_of(r, named):
         measure(graph, x)
     said = [str(each.message) for each in seen if "never fired" in str(each.message)]
     assert bool(said) == (named is not None)
-    assert all(re.search(f"^({named}), so that accuracy .* time step \\(0.0001 s\\)", line) for line in said)
+    assert all(re.search(f"^({named}), so accuracy .* time step \\(0.0001 s\\)", line) for line in said)
 
 
 @pytest.mark.parametrize(("reset", "named"), [("subtract", True), ("zero", False)])
@@ -227,7 +227,7 @@ def test_spikes_that_are_called_a_current_are_warned_of(values, steps, named):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         measure(affine_lif(np.random.default_rng(0)), values.astype(np.float32), analog="input", steps=steps)
-    assert any("are 0 or 1, as of spikes" in str(each.message) for each in seen) is named
+    assert any("are 0 or 1 and differ from step to step, as spikes do" in str(each.message) for each in seen) is named
 
 
 def test_accuracy_needs_labels():
@@ -322,7 +322,7 @@ def test_what_does_not_fit_is_named_before_anything_runs():
     ):
         with pytest.raises(BadInputError, match=fault):
             measure(graph, inputs, **options)
-    with pytest.raises(BadInputError, match="dt: the program is compiled already; give its graph"):
+    with pytest.raises(BadInputError, match="dt: cannot be set for a program that is already compiled; give its graph"):
         measure(compile_graph(graph, precision="float"), x, dt=1e-3)
 
 

@@ -209,7 +209,7 @@ def half_a_body(values: dict[str, Any]) -> None:
         (more_chips, "placement.chips is .* cores are 1 of loihi2"),
         (wider_limit, "placement: neurons per core: limit 16384, loihi2 has 8192"),
         (unlisted_limit, "placement: input axons per core: not listed"),
-        (half_a_body, "totals.lanes .* is no whole number of bodies"),
+        (half_a_body, "totals.lanes .* does not give a whole number of bodies"),
     ],
 )
 def test_a_figure_that_contradicts_the_others_is_named_though_all_hashes_fit(run, alter, fault):
@@ -249,7 +249,7 @@ def test_counts_and_trains_must_agree_with_the_record_and_each_other(run):
         counts[counts.argmax()] -= 1
         counts[counts.argmin()] += 1
 
-    assert f"trains/{name}: 2 neurons have other counts than counts/{name}, of the same bodies" in faults(
+    assert f"trains/{name}: 2 neurons have counts that differ from counts/{name}, for the same bodies" in faults(
         spikes_changed(run, moved)
     )
 
@@ -292,7 +292,7 @@ def test_energies_are_recomputed_at_the_prices_of_the_record(run):
     others = [model.model_copy(update={"partly": ("syn_ops",)}) for model in known if model.name == "davies2018-loihi1"]
     result = check(run, models=others)
     assert result.passed, faults(result)
-    remark = "run.json: energy under davies2018-loihi1: its prices are not those of that name here"
+    remark = "run.json: energy under davies2018-loihi1: its prices differ from those of the model of that name here"
     assert [str(finding) for finding in result.remarks if "prices" in str(finding)] == [remark]
     assert f"{len(known)} energies from the totals" in "\n".join(result.checked)
 
@@ -326,7 +326,10 @@ def test_the_chain_is_found_by_hash_wherever_the_files_are(run, tmp_path):
     (run.parent / "model.pt").rename(elsewhere / "teacherless.pt")
     lost = check(run)
     assert lost.passed
-    assert [finding.where for finding in lost.unchecked if "is not here" in finding.what] == ["model", "parent"]
+    assert [finding.where for finding in lost.unchecked if "not found; name its folder" in finding.what] == [
+        "model",
+        "parent",
+    ]
     assert not check(run, strict=True).passed
     complete = check(run, near=[elsewhere], strict=True)
     assert complete.passed, faults(complete)

@@ -92,7 +92,7 @@ def test_a_finished_run_stays_until_another_one_is_finished(command, model, run)
         f"{run}: holds a finished run (run.json, spikes.npz, run.log, …); continue it with --resume, replace it" in text
     )
     with locked(run):
-        assert "writes into it; wait until it ends" in command(*arguments, "--overwrite", code=2)
+        assert "is writing to it; wait until it ends" in command(*arguments, "--overwrite", code=2)
     with full_disk():
         assert "progress.npz: File too large" in command(*arguments, "--overwrite", code=2).splitlines()[-1]
     assert content_of(run) == before
@@ -107,7 +107,7 @@ def test_a_report_is_replaced_with_its_manifest_or_not_at_all(command, run):
     with full_disk():
         assert "report.html: cannot be written (File too large)" in command("report", run, code=2)
     with locked(run):
-        assert "writes into it" in command("report", run, code=2)
+        assert "is writing to it" in command("report", run, code=2)
     assert content_of(run) == before
     command("report", run)
     command("check", run)
@@ -130,7 +130,7 @@ def test_only_its_own_files_are_replaced_without_a_word(command, run, model, tmp
     command("compare-chip", run, "--template", counts)
     command("compare-chip", run, "--template", counts)
     counts.write_text(counts.read_text().replace("null", "3", 1))
-    assert "is not this template, not filled in, as this command" in command(
+    assert "is not an unfilled template written by this command" in command(
         "compare-chip", run, "--template", counts, code=2
     )
     assert "3" in counts.read_text()

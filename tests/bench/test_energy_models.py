@@ -384,7 +384,10 @@ models:
         (OWN.replace("[memory]", "[weather]"), "mine: .*covers.0: Input should be 'host_macs'.*got 'weather'"),
         (OWN.replace("measured", "rumoured"), "mine: .*evidence: Input should be 'measured'.*got 'rumoured'"),
         (re.sub("source: .*", "source: ' '", OWN), "mine: .*source: String should have at least 1 character"),
-        (OWN.replace("    steps_per_second: 10000\n", ""), "static_power_W needs one of .* got it and 0 of them"),
+        (
+            OWN.replace("    steps_per_second: 10000\n", ""),
+            "static_power_W needs one of .* got static_power_W and 0 of these",
+        ),
     ],
 )
 def test_an_invalid_file_is_refused_in_one_line(tmp_path, text, fault):
@@ -404,8 +407,8 @@ def test_an_invalid_file_is_refused_in_one_line(tmp_path, text, fault):
         ({"covers": ["memory"], "excludes": ["memory"]}, "memory is listed in covers and in excludes"),
         ({"excludes": ["memory"], "partly": ["memory"]}, "memory is listed in excludes and in partly"),
         ({"prices_pJ": {"synaptic_op": 1}, "covers": ["syn_ops"]}, "syn_ops has a price and is covered or excluded"),
-        ({"static_power_W": 1, "steps_per_second": 1, "seconds_per_inference": 1}, "got it and 2 of them"),
-        ({"seconds_per_inference": 1}, "got no static_power_W and 1 of them"),
+        ({"static_power_W": 1, "steps_per_second": 1, "seconds_per_inference": 1}, "got static_power_W and 2 of these"),
+        ({"seconds_per_inference": 1}, "got no static_power_W and 1 of these"),
         ({"static_power_W": 0, "steps_per_second": 1}, "greater than 0"),
         ({"excludes": ["luck"]}, "Input should be 'host_macs'"),
         ({"evidence": "rumoured"}, "Input should be 'measured'"),

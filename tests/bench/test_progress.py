@@ -146,14 +146,14 @@ def test_a_changed_array_is_found(tmp_path, name):
     arrays = stored(tmp_path)
     arrays[name].reshape(-1).view(np.uint8)[0] ^= 1
     np.savez(tmp_path / "progress.npz", **arrays)
-    assert "does not have the hash that it states: it was changed" in loaded_or_refused(tmp_path)
+    assert "does not match the hash that it states: it has been changed" in loaded_or_refused(tmp_path)
 
 
 def test_a_changed_counter_is_found(tmp_path):
     arrays = stored(tmp_path)
     facts = arrays["facts"].tobytes().replace(b'"syn_ops": 20', b'"syn_ops": 1000020')
     np.savez(tmp_path / "progress.npz", **arrays | {"facts": np.frombuffer(facts, np.uint8)})
-    assert "does not have the hash that it states: it was changed" in loaded_or_refused(tmp_path)
+    assert "does not match the hash that it states: it has been changed" in loaded_or_refused(tmp_path)
 
 
 @pytest.mark.parametrize(

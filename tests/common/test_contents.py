@@ -35,7 +35,7 @@ def refused(name: str, content: bytes, folder) -> str:
 
 @pytest.mark.parametrize("name", READERS)
 def test_pointers_of_git_lfs(name, tmp_path):
-    assert "is a pointer of Git LFS, not the file itself; run git lfs pull" in refused(name, POINTER, tmp_path)
+    assert "is a Git LFS pointer, not the file itself; run git lfs pull" in refused(name, POINTER, tmp_path)
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -56,9 +56,9 @@ def hdf5_of(kind: str, path) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("lava-dl", r"is a network of lava-dl; convert it with mksgn-export .*other\.nir --to nir"),
+        ("lava-dl", r"is a lava-dl network; convert it with mksgn-export .*other\.nir --to nir"),
         ("recordings", r"holds recordings \(NIRGraphData\), not a graph; compare them with mksgn-bench compare"),
-        ("keras", "is HDF5 of another kind, with model_weights and no 'node'"),
+        ("keras", "is another kind of HDF5 file, with model_weights and no 'node'"),
     ],
 )
 def test_hdf5_of_another_kind_in_place_of_a_graph(kind, message, tmp_path):
@@ -70,5 +70,5 @@ def test_hdf5_of_another_kind_in_place_of_a_graph(kind, message, tmp_path):
 
 def test_text_in_place_of_a_graph(tmp_path):
     (tmp_path / "a.nir").write_text("{}")
-    with pytest.raises(BadInputError, match="is no HDF5 file, as a NIR file is"):
+    with pytest.raises(BadInputError, match="is not an HDF5 file, as a NIR file must be"):
         files.read(tmp_path / "a.nir")

@@ -40,7 +40,7 @@ def test_versions_need_no_import(run, monkeypatch):
 def test_an_unknown_command_is_one_line(run):
     code, printed, errors = run("fly\x1b")
     assert (code, printed) == (2, "")
-    assert errors == "mksgn: no command 'fly\\x1b'; choose one of train, export, deploy, bench\n"
+    assert errors == "mksgn: no such command 'fly\\x1b'; choose one of train, export, deploy, bench\n"
 
 
 @pytest.mark.parametrize("stage", entry.STAGES)

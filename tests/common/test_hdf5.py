@@ -80,20 +80,20 @@ HOSTILE: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     ),
     "virtual": (virtual, "'/x' has its values in another file"),
     "external link": (lambda f: f.update({"x": h5py.ExternalLink("/etc/passwd", "/")}), "'/x' is a link, perhaps"),
-    "soft link": (lambda f: f.update({"x": h5py.SoftLink("/")}), "'/x' is a link, perhaps into another file; copy"),
-    "cycle": (cycle, "'/a/b/c' is a link to an object that has another name"),
-    "names without end": (doubling, "is a link to an object that has another name"),
+    "soft link": (lambda f: f.update({"x": h5py.SoftLink("/")}), "'/x' is a link, perhaps into another file; replace it with a copy"),
+    "cycle": (cycle, "'/a/b/c' is a second name of an object in this file"),
+    "names without end": (doubling, "is a second name of an object in this file"),
     "nested": (nested, f"is nested more than {hdf5.DEPTH} groups deep, the limit"),
     "a long name": (lambda f: f.update({"n" * 2000: 1}), "'/' holds a name of 2,000 bytes, the limit is 1,024"),
-    "declared": (lambda f: f.create_dataset("x", (30_000, 25_000), "f4"), "'/x' declares 750,000,000 elements; with it"),
+    "declared": (lambda f: f.create_dataset("x", (30_000, 25_000), "f4"), "'/x' declares 750,000,000 elements, which brings the file to"),
     "not stored": (lambda f: f.create_dataset("x", (1000,), "f4"), "'/x' declares 1,000 elements and stores none"),
     "chunks not stored": (
         lambda f: f.create_dataset("x", (2000,), "f4", chunks=(1000,)).__setitem__(0, 1),
         "'/x' declares 2 chunks and stores fewer",
     ),
-    "chunks without number": (many_chunks, "'/x' is among more than 131,072 chunks"),
-    "inflating": (inflating, "'/x' has a chunk that becomes more than the 1,024 bytes it declares"),
-    "compressed twice": (twice_compressed, "'/x' is compressed in a way that is not read here; compress it with gzip"),
+    "chunks without number": (many_chunks, "'/x' brings the file to more than 131,072 chunks"),
+    "inflating": (inflating, "'/x' has a chunk that decompresses to more than the 1,024 bytes it declares"),
+    "compressed twice": (twice_compressed, "'/x' has a compression that is not supported; compress it with gzip"),
     "complex": (lambda f: f.update({"x": np.ones(2, "c8")}), "'/x' holds .*complex numbers, expected integers"),
     "records": (lambda f: f.update({"x": np.ones(2, [("a", "f4")])}), "'/x' holds records or complex numbers, expected"),
     "references": (lambda f: f.update({"x": f.ref}), "'/x' holds references, expected integers, floating point"),
@@ -207,7 +207,7 @@ def test_only_regular_files_of_hdf5(tmp_path):
     (tmp_path / "text").write_text("text")
     assert not any(map(hdf5.is_hdf5, (tmp_path, tmp_path / "pipe", tmp_path / "text", tmp_path / "none")))
     assert "is a named pipe; write one" in refusal(lambda: read(tmp_path / "pipe"))
-    assert "is no HDF5 file, as a test's file is" in refusal(lambda: read(tmp_path / "text"))
+    assert "is not an HDF5 file, as a test's file must be" in refusal(lambda: read(tmp_path / "text"))
     assert "no such file; write one" in refusal(lambda: read(tmp_path / "none"))
 
 

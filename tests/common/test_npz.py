@@ -98,7 +98,7 @@ def test_archives_that_contradict_themselves_are_refused(tmp_path):
     two = bytearray(zipped([("x.npy", array), ("y.npy", array)]))
     second = two.index(b"PK\x01\x02", two.index(b"PK\x01\x02") + 1)
     two[second + 42 : second + 46] = (0).to_bytes(4, "little")
-    assert "lies over the member before it" in refused(tmp_path, bytes(two))
+    assert "overlaps the member before it" in refused(tmp_path, bytes(two))
 
 
 def _empty(folder):

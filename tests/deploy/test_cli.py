@@ -129,7 +129,7 @@ def test_a_finished_run_stays_until_another_one_is_finished(foreign):
     message = refusal(lambda: deploy(*again))
     assert "holds a finished run (spikes.npz, outputs.npz, counters.json, …); replace it with --overwrite" in message
     with locked(foreign / "run"):
-        assert "writes into it" in refusal(lambda: deploy(*again, "--overwrite"))
+        assert "is writing to it" in refusal(lambda: deploy(*again, "--overwrite"))
     with full_disk(100), pytest.raises(OSError, match="File too large"):
         deploy(*again, "--overwrite")
     assert content_of(foreign / "run") == {**before, "notes.txt": b"mine"}
@@ -226,7 +226,7 @@ def test_the_program_after_a_pass(foreign):
 
 def test_pickled_arrays_are_refused(foreign):
     np.save(foreign / "evil.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(BadInputError, match=r"evil\.npy: evil\.npy holds Python objects, a pickle"):
+    with pytest.raises(BadInputError, match=r"evil\.npy: evil\.npy holds pickled Python objects"):
         deploy(foreign / "net.nir", "--precision", "float", "--inputs", foreign / "evil.npy")
 
 

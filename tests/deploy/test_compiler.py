@@ -104,7 +104,7 @@ def test_a_missing_or_broken_file(tmp_path):
         compile_graph(tmp_path / "model.nir")
     files.write(typed()[0], tmp_path / "whole.nir")
     (tmp_path / "half.nir").write_bytes((tmp_path / "whole.nir").read_bytes()[:500])
-    with pytest.raises(BadInputError, match=r"half\.nir: no readable NIR file"):
+    with pytest.raises(BadInputError, match=r"half\.nir: not a readable NIR file"):
         compile_graph(tmp_path / "half.nir")
 
 

@@ -57,7 +57,7 @@ def test_membrane_potentials_have_no_first_spike():
         net.chain(("x", net.inp(2)), ("n", net.lif(2)), ("w", net.linear(np.eye(2))), ("y", net.out(2))),
         precision="float",
     )
-    with pytest.raises(DeployError, match="shows membrane potentials, no spikes"):
+    with pytest.raises(DeployError, match="gives membrane potentials, not spikes"):
         Decoding.of("first-spike").check(readout)
     with pytest.raises(DeployError, match="choose sum, max, last, first-spike"):
         Decoding.of("mean")

@@ -28,7 +28,7 @@ def test_rows_and_picture_of_a_loop(capsys):
 def test_a_long_schedule_is_a_table_without_a_picture(capsys):
     net = chain(("x", inp(2)), ("d", linear(np.eye(2))), ("l", lif(2, tau=2 * DT)), ("y", out(2)))
     describe(compile_graph(net, precision="float"), 50)
-    assert "no picture of 151 time steps: more than 96" in capsys.readouterr().out
+    assert "no picture: 151 time steps, the limit is 96" in capsys.readouterr().out
 
 
 def _layers(tmp_path, graph) -> dict[str, dict]:

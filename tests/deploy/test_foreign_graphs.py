@@ -150,7 +150,7 @@ def test_leading_axes_of_an_input_are_dropped_and_it_is_said_once(shape, output,
         warnings.simplefilter("always")
         program = compile_graph(graph, precision="fixed", calibration=X)
     (warning,) = [w for w in said if w.category is MksgnWarning]
-    assert f"input input: its shape {shape} begins with axes of batch or time" in str(warning.message)
+    assert f"input input: its shape {shape} begins with batch or time axes" in str(warning.message)
     assert program["input"].shape == (6,)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MksgnWarning)
@@ -226,7 +226,7 @@ def test_onnx_takes_them_too():
 def test_an_infinite_time_constant_is_refused_with_what_to_write(tau, precision):
     node = lif() if tau == "tau" else nir.CubaLIF(*(np.full(8, value, F32) for value in (1e-3, 1e-3, 10, 0, 1)))
     setattr(node, tau, np.full((8,), np.inf, F32))
-    remedy = "give it a time constant" if tau == "tau_syn" else "it is NIR's IF: write it so, with r = 1/dt"
+    remedy = "give it a finite time constant" if tau == "tau_syn" else "it is NIR's IF: write it as one, with r = 1/dt"
     with pytest.raises(UnsupportedNodeError, match=rf"node n1: {tau} is infinite; .*{remedy}"):
         compile_graph(chain((6,), nir.Linear(W1), node, output=(8,)), precision=precision, calibration=X)
 

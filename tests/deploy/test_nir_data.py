@@ -129,10 +129,10 @@ def damaged(path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("text", "is no HDF5 file, as a recording of nir.write_data is"),
-        ("untyped", r"no readable recording \(Root object is not NIRGraphData\)"),
+        ("text", "is not an HDF5 file, as a recording of nir.write_data must be"),
+        ("untyped", r"not a readable recording \(Root object is not NIRGraphData\)"),
         ("link", "'/nodes/q' is a link, perhaps into another file"),
-        ("no data", "no readable recording"),
+        ("no data", "not a readable recording"),
     ],
 )
 def test_damaged_and_foreign_files(how, message, tmp_path):

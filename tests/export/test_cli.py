@@ -183,7 +183,7 @@ REFUSED = [
     ({"dt": 1e-46}, "dt 1e-46: expected"),
     ({"dt": float("nan")}, "dt nan: expected"),
     ({"profile": "tiny"}, "profile 'tiny' is unknown"),
-    ({"against": "norse"}, "say on how many"),
+    ({"against": "norse"}, "give their number"),
     ({"against": "brian, norse", "verify_clips": 1}, "--against brian: unknown simulator"),
     ({}, "name them, e.g. --calibration synthetic"),
     ({"quantize": "none", "verify_clips": 2}, "name them, e.g. --calibration synthetic"),
@@ -195,7 +195,7 @@ REFUSED = [
     ({"model": "teacher.pt", "to": "onnx", "profile": "portable"}, "are for students, this is a teacher"),
     ({"model": "teacher.pt"}, "write it with --to onnx"),
     ({"model": "teacher.pt", "to": "onnx", "verify_clips": 1}, "name them, e.g. --calibration synthetic"),
-    ({"model": "some.nir", "out": "other.nir"}, "no readable NIR file"),
+    ({"model": "some.nir", "out": "other.nir"}, "not a readable NIR file"),
     ({"out": "folder", "quantize": "none"}, "is a directory; name a file in it"),
 ]
 

@@ -126,7 +126,7 @@ def test_a_finished_training_stays_until_another_one_is_finished(run, tiny, tmp_
     with locked(out):
         code, _, err = run(*arguments, "--seed", 1, "--overwrite")
     assert code == 2
-    assert "writes into it; wait until it ends, or choose another folder" in err
+    assert "is writing to it; wait until it ends, or choose another folder" in err
     with full_disk(16384):
         code, _, err = run(*arguments, "--seed", 1, "--overwrite")
     assert code == 2
@@ -444,7 +444,7 @@ def test_a_model_is_trained_on_for_few_bits_with_its_own_settings(run, fine_tune
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["MODEL"], "is trained; train it on with --quantization-aware BITS"),
+        (["MODEL"], "is already trained; continue training with --quantization-aware BITS"),
         (["demo", "--quantization-aware", 4], "--quantization-aware starts from a trained model, and CONFIG is demo"),
         (["absent.pt", "--quantization-aware", 4], "absent.pt: no such file; make one with mksgn-train --out DIR"),
         (["MODEL", "--quantization-aware", 9], "Invalid value for '--quantization-aware'"),
@@ -455,7 +455,10 @@ def test_a_model_is_trained_on_for_few_bits_with_its_own_settings(run, fine_tune
         ),
         (["MODEL", "--quantization-aware", 4, "--set", "rate_phase=0.5"], "set rate_phase=0 (now 0.5)"),
         (["MODEL", "--quantization-aware", 4, "--set", "precision=mixed"], "set precision=float32"),
-        (["MODEL", "--quantization-aware", 4, "--set", "student.heads=4"], "is trained, its networks can't be changed"),
+        (
+            ["MODEL", "--quantization-aware", 4, "--set", "student.heads=4"],
+            "is already trained, its networks can't be changed",
+        ),
         (["demo", "--set", "quantization_aware=4"], "give both or neither"),
     ],
 )

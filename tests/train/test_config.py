@@ -253,7 +253,7 @@ def test_a_preset_builds_a_teacher(name):
         ("frames", "9" * 400, "frames"),
         ("widths", [10**9], "widths.0: Input should be less than or equal to 4096"),
         ("widths", [8] * 65, "at most 64"),
-        ("widths", [4096] * 64, "weights, the limit is 268,435,456; take fewer or smaller widths"),
+        ("widths", [4096] * 64, "weights, the limit is 268,435,456; use fewer or smaller widths"),
         ("heads", 10**9, "heads"),
         ("kernel", 10**9 + 1, "kernel"),
         ("steps", 10**9, "steps: Input should be less than or equal to 1024"),

@@ -306,7 +306,7 @@ def test_resuming_on_other_clips_is_refused(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, stop_after=1)
     other = replace(TRAINING, clips=synthetic.read(12, "train", 1).clips)
-    with pytest.raises(BadInputError, match=r"is of another training .*clips_digest"):
+    with pytest.raises(BadInputError, match=r"belongs to another training .*clips_digest"):
         train(CONFIG, other, HELD_OUT, tmp_path, resume=True)
 
 
@@ -336,7 +336,7 @@ def test_resuming_another_training_or_a_damaged_one_is_refused(tmp_path):
 
     go(8, resume=False)
     go(8)  # finished already
-    with pytest.raises(BadInputError, match=r"is of another training \(batch 4 → 8\)"):
+    with pytest.raises(BadInputError, match=r"belongs to another training \(batch 4 → 8\)"):
         go(8, batch=8)
     with pytest.raises(BadInputError, match="clips 8 → 9"):
         go(9)
@@ -374,9 +374,9 @@ def test_a_quantisation_aware_training_is_not_resumed_from_another_start_or_widt
     config = replace(CONFIG, quantization_aware=4, epochs=1)
     run(tmp_path, config, start=whole[0])
     other = run(tmp_path / "other", seed=1)
-    with pytest.raises(BadInputError, match=r"is of another training .start_digest"):
+    with pytest.raises(BadInputError, match=r"belongs to another training .start_digest"):
         run(tmp_path, config, start=other, resume=True)
-    with pytest.raises(BadInputError, match=r"is of another training .quantization_aware 4 → 3"):
+    with pytest.raises(BadInputError, match=r"belongs to another training .quantization_aware 4 → 3"):
         run(tmp_path, replace(config, quantization_aware=3), start=whole[0], resume=True)
 
 

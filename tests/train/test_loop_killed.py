@@ -337,7 +337,7 @@ def test_a_distillation_is_not_resumed_with_another_teacher_or_none(helper, taug
     for replacement in ([*given[:-1], other.out / "teacher.pt"], given[:-2]):
         trainings.arguments = replacement
         assert trainings.go("--resume")[0] == 2
-        assert "is of another training (teacher_digest" in trainings.log.read_text().splitlines()[-1]
+        assert "belongs to another training (teacher_digest" in trainings.log.read_text().splitlines()[-1]
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def test_another_training_and_a_damaged_state_are_refused(folder):
     training.start([], {})
     training.keep([{"epoch": 1}])
     with pytest.raises(
-        BadInputError, match=r"state.pt: is of another training \(batch 4 → 8; seed 0 → 1\); use the same"
+        BadInputError, match=r"state.pt: belongs to another training \(batch 4 → 8; seed 0 → 1\); use the same"
     ):
         folder({"batch": 8, "seed": 1}).restore()
     training.state.write_bytes(b"no state")
@@ -91,7 +91,10 @@ def restorable(folder) -> dict:
     [
         (lambda saved: saved["objective"].pop("bias"), "objective: 'bias' is missing"),
         (lambda saved: saved["objective"]["weight"].fill_(float("nan")), "objective.weight has values that are not"),
-        (lambda saved: saved["optimizer"]["state"].update({7: {}}), "moments of parameter 7, there are 2"),
+        (
+            lambda saved: saved["optimizer"]["state"].update({7: {}}),
+            "has moments of parameter 7, but there are 2 parameters",
+        ),
         (lambda saved: saved["optimizer"]["state"][0].pop("exp_avg"), "optimizer.state.0: 'exp_avg' is missing"),
         (lambda saved: saved["optimizer"]["state"][0].update(exp_avg=torch.zeros(1)), "float32 of shape (1,)"),
         (lambda saved: saved["optimizer"]["param_groups"][0].update(lr="fast"), "lr is of type str, expected of"),

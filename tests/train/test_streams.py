@@ -189,7 +189,7 @@ def test_units_that_are_no_units_are_refused(units):
 
 @pytest.mark.parametrize("names", [(), ("joint", "joint"), ("joint", "velocity")], ids=["none", "twice", "unknown"])
 def test_streams_that_are_no_streams_are_refused(clips, names):
-    with pytest.raises(BadInputError, match="name each at most once, one at least, of joint, bone"):
+    with pytest.raises(BadInputError, match="name at least one, and each at most once, of joint, bone"):
         StreamNormaliser.fit(clips, 4, names)
 
 

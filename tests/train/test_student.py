@@ -70,8 +70,8 @@ def tiny(inputs):
         ({"classes": ("wave",)}, "classes: Tuple should have at least 2 items after validation, not 1"),
         ({"widths": (4, 6), "heads": 4}, "width 6 is not a multiple of heads 4; change one of them"),
         ({"attention": "token", "widths": (4, 6), "heads": 4}, "width 6 is not a multiple of heads 4"),
-        ({"attention": "token", "tau": 4.0}, r"attention token: .*\(now tau 4 and 4 steps\); change these or take"),
-        ({"attention": "token", "steps": 9}, r"gates at tau 2 and at most 8 steps \(now tau 2 and 9 steps\)"),
+        ({"attention": "token", "tau": 4.0}, r"attention token: .*\(now tau 4 and 4 steps\); change these, or use"),
+        ({"attention": "token", "steps": 9}, r"gates only at tau 2 and at most 8 steps \(now tau 2 and 9 steps\)"),
         ({"graph": "coco-17"}, "graph: no skeleton graph is named 'coco-17': use one of ntu-25, nw-ucla-20"),
     ],
 )

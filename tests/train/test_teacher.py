@@ -165,9 +165,9 @@ def test_the_stride_is_2_at_each_widening(widths, strides):
         ({"frames": "many"}, "frames: Input should be a valid integer, .*; got 'many'"),
         ({"classes": ("sit",)}, "classes: Tuple should have at least 2 items after validation, not 1"),
         ({"streams": "joint"}, "streams: Input should be a valid tuple; got 'joint'"),
-        ({"streams": ()}, "name each at most once, one at least, of joint, bone, joint_motion, bone_motion"),
-        ({"streams": ("joint", "velocity")}, r"streams \['joint', 'velocity'\]: name each"),
-        ({"streams": ("joint", "joint")}, r"streams \['joint', 'joint'\]: name each"),
+        ({"streams": ()}, "name at least one, and each at most once, of joint, bone, joint_motion, bone_motion"),
+        ({"streams": ("joint", "velocity")}, r"streams \['joint', 'velocity'\]: name at least one, and each"),
+        ({"streams": ("joint", "joint")}, r"streams \['joint', 'joint'\]: name at least one, and each"),
         ({"graph": "coco-17"}, "no skeleton graph is named 'coco-17': use one of ntu-25, nw-ucla-20"),
     ],
 )

@@ -89,12 +89,12 @@ HOSTILE = {
     "tuples nested as a key": (protocol_2(b"}K\x01" + b"\x85" * 100_000 + b"K\x01s"), "nested more than"),
     "a tuple as a key": (protocol_2(b"}K\x01\x85K\x01s"), "tuple as a key"),
     "a tensor's name as a key": (protocol_2(b"}ctorch\nFloatStorage\nK\x01s"), "as a key"),
-    "tuples doubled as a key": (protocol_2(b"}K\x01" + DOUBLED + b"K\x01s"), "nested more than|counting each place"),
+    "tuples doubled as a key": (protocol_2(b"}K\x01" + DOUBLED + b"K\x01s"), "nested more than|counting repeated ones each time"),
     "tuples doubled": (
-        protocol_2(b"}X\x06\x00\x00\x00schemaK\x01" + DOUBLED + b"s"), "nested more than|counting each place"
+        protocol_2(b"}X\x06\x00\x00\x00schemaK\x01" + DOUBLED + b"s"), "nested more than|counting repeated ones each time"
     ),
     "wide lists by reference": (
-        protocol_2(b"](" + b"K\x01" * 1000 + b"eq\x00](" + b"h\x00" * 1000 + b"e"), "counting each place"
+        protocol_2(b"](" + b"K\x01" * 1000 + b"eq\x00](" + b"h\x00" * 1000 + b"e"), "counting repeated ones each time"
     ),
     "lists nested": (protocol_2(b"]" * 50_000 + b"a" * 49_999), "nested more than"),
     "a list in itself": (protocol_2(b"]q\x00h\x00a"), "after it was put into another"),
@@ -105,14 +105,14 @@ HOSTILE = {
     "code": (protocol_2(b"cos\nsystem\nX\x04\x00\x00\x00true\x85R"), "it names 'os.system'"),
     "a new object": (protocol_2(b"ctorch\nFloatStorage\n)\x81"), "NEWOBJ"),
     "a set": (protocol_2(b"\x8f"), "EMPTY_SET"),
-    "a call of a storage": (protocol_2(b"ctorch\nFloatStorage\nK\x01\x85R"), "calls what makes no dense tensor"),
-    "a persistent id of its own": (protocol_2(b"X\x01\x00\x00\x00xQ"), "names a storage in another way"),
+    "a call of a storage": (protocol_2(b"ctorch\nFloatStorage\nK\x01\x85R"), "calls something that does not make a dense tensor"),
+    "a persistent id of its own": (protocol_2(b"X\x01\x00\x00\x00xQ"), "names a storage in a different way"),
     "other attributes": (
         protocol_2(b"ccollections\nOrderedDict\n)R}X\x04\x00\x00\x00keysK\x01sb"), "sets attributes, other than"
     ),
     "attributes of a list": (protocol_2(b"]}b"), "sets attributes"),
     "no end": (b"\x80\x02K\x01", "damaged"),
-    "more after the end": (protocol_2(b"K\x01") + b"K\x01.", "ends elsewhere"),
+    "more after the end": (protocol_2(b"K\x01") + b"K\x01.", "does not end where it should"),
     "protocol 4": (pickle.dumps({}, 4), "protocol 4"),
     "a memo that is not there": (protocol_2(b"h\x07"), "damaged"),
     "below the mark": (protocol_2(b"K\x01K\x02(\x86"), "damaged"),
@@ -168,9 +168,9 @@ def test_a_tensor_within_its_storage_is_read(tmp_path):
         (tensor((3,)), "a tensor of 3 values"),
         (tensor((2,), (2,)), "up to value 2 in a storage of 2"),
         (tensor(offset=1), "up to value 2 in a storage of 2"),
-        (tensor(offset=-1), "a tensor without extent"),
-        (tensor((-2,)), "a tensor without extent"),
-        (tensor((2, 1)), "a tensor without extent"),
+        (tensor(offset=-1), "a tensor without a valid extent"),
+        (tensor((-2,)), "a tensor without a valid extent"),
+        (tensor((2, 1)), "a tensor without a valid extent"),
         (tensor(stored=10**12), "has 8 bytes for 1,000,000,000,000 values"),
         (tensor(stored=1), "has 8 bytes for 1 values"),
         (tensor(size=4), "has 4 bytes for 2 values"),
@@ -206,7 +206,7 @@ def test_other_tensors_and_objects_are_refused(tmp_path, value):
 
 def test_a_file_of_the_form_before_1_6_is_refused(tmp_path):
     found = refused(tmp_path, saved(VALUES, _use_new_zipfile_serialization=False))
-    assert "no zip archive, as torch has written since version 1.6" in found
+    assert "not a zip archive, which torch has written since version 1.6" in found
 
 
 def test_other_archives_are_refused(tmp_path):

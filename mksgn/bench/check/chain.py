@@ -39,12 +39,12 @@ def check_chain(result: CheckResult, record: Record, *, near: Sequence[Path] = (
     for digest in record.parents:
         parent = _with_hash(hashes, digest)
         if parent is None:
-            absent("parent", f"sha256 {digest[:16]}… is not here; name its folder (--near)")
+            absent("parent", f"sha256 {digest[:16]}… not found; name its folder (--near)")
         else:
             result.checked.append(f"parent: {parent} is the file that the run names")
             _parent_of_checkpoint(result, parent)
     if not record.parents and not linked:
-        absent(RUN_FILE, "parents: the run names none")
+        absent(RUN_FILE, "parents: the run states none")
 
 
 def _candidates(places: Iterable[Path]) -> Iterator[Path]:
@@ -71,7 +71,7 @@ def _explain_absence(
         if path.name == record.model.file and path in named:
             result.fault(path.name, f"{path} is not the run's model: sha256 {actual[:16]}…, the run names {expected}")
             return
-    text = f"{record.model.file} ({expected}) is not here; name its folder (--near)"
+    text = f"{record.model.file} ({expected}) not found; name its folder (--near)"
     (result.fault if strict else result.skip)("model", text)
 
 

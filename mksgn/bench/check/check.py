@@ -94,7 +94,7 @@ def _files(result: CheckResult, manifest: Manifest) -> None:
     result.checked.append(f"{unchanged} of {len(manifest.files)} files by their sha256")
     for name in VOUCHED:
         if name not in manifest.files:
-            result.fault(MANIFEST_FILE, f"files: {name} is not listed, so nothing vouches for it")
+            result.fault(MANIFEST_FILE, f"files: {name} is not listed, so it cannot be checked")
     known = {*manifest.files, MANIFEST_FILE}
     for path in sorted(result.folder.iterdir()):
         if path.name in known or not path.is_file():

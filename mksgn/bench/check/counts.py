@@ -45,7 +45,7 @@ def check_totals(result: CheckResult, record: Record) -> None:
         result.fault(RUN_FILE, f"totals.Effective_MACs ({totals.Effective_MACs}) exceeds all MACs ({macs})")
     bodies = totals.lanes * clips
     if not _same(bodies, round(bodies)) or bodies < clips:
-        result.fault(RUN_FILE, f"totals.lanes ({totals.lanes}) is no whole number of bodies for the clips")
+        result.fault(RUN_FILE, f"totals.lanes ({totals.lanes}) does not give a whole number of bodies for the clips")
     for layer in record.layers:
         if layer.neurons != prod(layer.shape):
             result.fault(RUN_FILE, f"{layer.name}: neurons ({layer.neurons}) is not the product of its shape")
@@ -71,7 +71,9 @@ def check_energies(result: CheckResult, record: Record, models: Sequence[EnergyM
         namesake = next((model for model in known if model.name == entry.model), None)
         if entry.prices is not None:
             if namesake is not None and namesake.pricing != entry.prices:
-                result.remark(RUN_FILE, f"energy under {entry.model}: its prices are not those of that name here")
+                result.remark(
+                    RUN_FILE, f"energy under {entry.model}: its prices differ from those of the model of that name here"
+                )
             stated = EnergyModel(name=entry.model, evidence=entry.evidence, source=entry.source, **dict(entry.prices))
             expected = price(stated, record.totals, steps=record.execution.steps)
         else:
@@ -169,7 +171,10 @@ def _train_fault(
         return f"{packed.size} bytes of {packed.dtype} for {prod(expected)} decisions"
     sums = spike_bits.unpack(packed, prod(expected)).reshape(expected).sum((0, 1), dtype=np.int64)
     if kept == bodies and not np.array_equal(sums, counts):
-        return f"{int((sums != counts).sum())} neurons have other counts than counts/{layer.name}, of the same bodies"
+        return (
+            f"{int((sums != counts).sum())} neurons have counts that differ from counts/{layer.name}, for the same "
+            "bodies"
+        )
     if (sums > counts).any():
         return f"{int((sums > counts).sum())} neurons fire more often in {kept} bodies than in all {bodies}"
     return None

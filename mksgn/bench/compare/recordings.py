@@ -79,8 +79,8 @@ def compare(a: Path, b: Path) -> Comparison:
     common = [name for name in first.spikes if name in second.spikes]
     if not common:
         raise BadInputError(
-            f"{b}: no population of the names {', '.join(first.spikes)}; it has {', '.join(second.spikes)}: "
-            "give its nodes the names of the graph's"
+            f"{b}: has none of the populations {', '.join(first.spikes)}; it has {', '.join(second.spikes)}: "
+            "name its nodes as in the graph"
         )
     samples = min(len(recording.spikes[common[0]]) for recording in (first, second))
     populations = tuple(
@@ -166,7 +166,7 @@ def check_bounds(bounds: Bounds) -> None:
     """Raise BadInputError for a bound on anything that a recording does not hold."""
     if bounds.limits():
         raise BadInputError(
-            f"{', '.join(bounds.limits())}: a recording has spikes alone; --identical is its only bound"
+            f"{', '.join(bounds.limits())}: a recording has only spikes; the only bound for it is --identical"
         )
 
 

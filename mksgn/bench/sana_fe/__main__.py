@@ -62,7 +62,7 @@ def simulated(network: Path, python: str, timing: str) -> Path:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
-        raise BadInputError(f"SANA-FE failed: {lines[-1]}; --python takes a Python with the package sanafe")
+        raise BadInputError(f"SANA-FE failed: {lines[-1]}; --python must be a Python that has the package sanafe")
     return network.with_suffix("")
 
 
@@ -97,7 +97,7 @@ def main(
     if page is not None:
         before = page.read_text(encoding="utf-8")
         if OPEN not in before or CLOSE not in before:
-            raise BadInputError(f"{page}: no line {OPEN.strip()}, and after it {CLOSE.strip()}")
+            raise BadInputError(f"{page}: no line {OPEN.strip()} followed by a line {CLOSE.strip()}")
         pattern = f"({re.escape(OPEN)}).*({re.escape(CLOSE)})"
         write_text(page, re.sub(pattern, lambda m: f"{m[1]}{text}{m[2]}", before, flags=re.S))
 

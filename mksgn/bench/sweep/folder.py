@@ -20,7 +20,7 @@ def begin(place: Path, out: Path, request: dict[str, Any]) -> None:
         return
     begun = json_text.read(path, REMEDY)
     if not isinstance(begun, dict):
-        raise BadInputError(f"{path}: is no request of a sweep; {REMEDY}")
+        raise BadInputError(f"{path}: is not the request of a sweep; {REMEDY}")
     check_same(out, begun, json.loads(json.dumps(request)))
     for name in ("points", "networks", "progress"):
         remove_temporaries(place / name, "*")

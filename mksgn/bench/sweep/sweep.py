@@ -119,7 +119,7 @@ def _samples(grid: Grid) -> SampleSet:
     if not len(samples):
         raise BadInputError(f"{grid.data}: no samples")
     if samples.labels is None:
-        raise BadInputError(f"{grid.data}: a sweep weighs accuracy against energy, and there are no labels; add y")
+        raise BadInputError(f"{grid.data}: a sweep compares accuracy with energy, and there are no labels; add y")
     return samples
 
 

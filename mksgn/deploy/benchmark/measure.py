@@ -60,18 +60,20 @@ class SpikesDifferError(MksgnError):
 @app.command()
 def benchmark(
     data: Annotated[str, typer.Option(help="SOURCE of the paper student's samples")] = "synthetic",
-    split: Annotated[str | None, typer.Option(help="of the source, where it has several")] = None,
+    split: Annotated[str | None, typer.Option(help="of the source, if it has several")] = None,
     clips: Annotated[int, count(most=MOST_CLIPS, help="samples of the paper student in the emulator and torch")] = 16,
     lava_clips: Annotated[
         int, count(most=MOST_CLIPS, help="samples streamed through Lava: many, so that its latency weighs little")
     ] = 64,
-    slots: Annotated[int, count(most=MOST_CLIPS, help="samples side by side in Lava")] = 8,
+    slots: Annotated[int, count(most=MOST_CLIPS, help="samples run in parallel in Lava")] = 8,
     frames: Annotated[int, count(least=4, most=MOST_FRAMES, help="of a sample")] = 16,
     preset: Annotated[str, typer.Option(help="name of the student's widths")] = "paper",
     rounds: Annotated[int, count(least=2, most=MOST_REPEATS, help="repetitions of each ratio")] = 5,
-    threads: Annotated[int, count(most=MOST_PROCESSES, help="of torch, for torch and the emulator alike")] = 1,
+    threads: Annotated[int, count(most=MOST_PROCESSES, help="of torch, both in torch and in the emulator")] = 1,
     model: Annotated[Path | None, typer.Option(help="a trained student, model.pt, instead of an untrained one")] = None,
-    device: Annotated[str, typer.Option(help="of torch and the emulator; on a GPU without the ratios of Lava")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="of torch and the emulator; on a GPU, Lava's ratios are left out")
+    ] = "cpu",
     growth: Annotated[bool, typer.Option(help="measure the growth table")] = True,
     as_json: Json = False,
 ) -> None:

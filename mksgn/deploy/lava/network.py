@@ -52,7 +52,9 @@ def execute(
     samples, steps = next(iter(inputs.values())).shape[:2]
     slots = min(slots, samples)
     if slots > SLOTS_LIMIT:
-        raise DeployError(f"slots ({slots}) exceed {SLOTS_LIMIT}: spikes of all slots are counted in bytes; use fewer")
+        raise DeployError(
+            f"slots ({slots}) exceed {SLOTS_LIMIT}: the spikes of all slots are counted in one byte; use fewer"
+        )
     windows = schedule(program, -(-samples // slots), steps)
     host_values, host_counters = on_host(program, inputs)
     on_chip = {name: members for name, members in program.groups.items() if members[0].location == "chip"}
@@ -67,7 +69,7 @@ def execute(
     for name, members in on_chip.items():
         if len(senders[name]) > MAX_SOURCES:
             raise DeployError(
-                f"population {name}: {len(senders[name])} sources exceed {MAX_SOURCES} of a leaf; "
+                f"population {name}: {len(senders[name])} sources exceed {MAX_SOURCES}, the limit of a leaf; "
                 "put a population between them"
             )
         keep = {p.name for p in members if (record and p.fires) or p.name in outputs}

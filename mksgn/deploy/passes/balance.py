@@ -61,9 +61,8 @@ def depths(
         for q, source, steps in edges:
             depth[q.target] = max(depth[q.target], depth[source] + steps)
     raise DeployError(
-        f"projection {late[0].name}: closes a loop of several populations, whose spikes come back too late from "
-        "synapses that cost "
-        "a step each; run the fused network"
+        f"projection {late[0].name}: closes a loop over several populations, in which spikes return too late, since "
+        "each synapse costs a step; run the fused network"
     )
 
 

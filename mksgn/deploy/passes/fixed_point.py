@@ -100,7 +100,7 @@ def _check_sources(program: Program, population: Population) -> None:
     if population.late_biases:
         raise DeployError(
             f"population {population.name}: a bias comes through a delay, and a chip's bias applies "
-            "from the first step; put the bias after it"
+            "from the first step; put the bias after the delay"
         )
 
 
@@ -141,7 +141,8 @@ def _integer_population(population: Population, unit: float) -> Population:
     if np.abs(mantissa).max() > BIAS_MANTISSA_LIMIT or np.any(mantissa % 1):
         raise RangeError(
             f"{population.name}: bias ({np.abs(bias).max():.0f}) does not fit 13 bits << "
-            f"{BIAS_EXPONENT_LIMIT}, at most {BIAS_LIMIT} and even above {BIAS_MANTISSA_LIMIT}; export it again"
+            f"{BIAS_EXPONENT_LIMIT}: it must be at most {BIAS_LIMIT}, and even above {BIAS_MANTISSA_LIMIT}; export it "
+            "again"
         )
     fixed = FixedNeuron(
         decay_integers(population.name, neuron.decay, leakless=not np.any(neuron.decay)),
@@ -149,8 +150,8 @@ def _integer_population(population: Population, unit: float) -> Population:
         mantissa.astype(np.int32),
         exponent,
         None if neuron.current_decay is None else decay_integers(population.name, neuron.current_decay, current=True),
-        subtract=_sub_units(population.name, "what a spike subtracts", neuron.subtract, unit),
-        subtract_next=_sub_units(population.name, "what a spike subtracts", neuron.subtract_next, unit),
+        subtract=_sub_units(population.name, "the value that a spike subtracts", neuron.subtract, unit),
+        subtract_next=_sub_units(population.name, "the value that a spike subtracts", neuron.subtract_next, unit),
         initial=_sub_units(population.name, "the initial membrane potential", neuron.initial, unit),
     )
     return replace(population, unit=unit if population.fires else population.unit * unit, neuron=fixed)
@@ -179,7 +180,8 @@ def _sub_units(name: str, what: str, x: np.ndarray | None, unit: float) -> np.nd
     rounded = np.rint(x.astype(np.float64) / unit * SUB_UNITS)
     if np.abs(rounded).max() > MEMBRANE_MAX:
         raise RangeError(
-            f"{name}: {what} ({np.abs(rounded).max():.0f}) exceeds {MEMBRANE_MAX} of the 24-bit membrane; quantise "
+            f"{name}: {what} ({np.abs(rounded).max():.0f}) exceeds {MEMBRANE_MAX}, the limit of the 24-bit membrane; "
+            "quantise "
             "with fewer bits"
         )
     return rounded.astype(np.int32)
@@ -192,14 +194,14 @@ def _threshold(population: Population, neuron: FloatNeuron, unit: float) -> np.n
     threshold = np.rint(units - HALF_STEP)
     if threshold.min() < 0 or threshold.max() > THRESHOLD_LIMIT:
         raise RangeError(
-            f"{population.name}: threshold ({threshold.min():.0f} … {threshold.max():.0f}) leaves 0 … "
-            f"{THRESHOLD_LIMIT} of vth's 17 bits; quantise with fewer bits"
+            f"{population.name}: threshold ({threshold.min():.0f} … {threshold.max():.0f}) is outside 0 … "
+            f"{THRESHOLD_LIMIT}, the range of vth's 17 bits; quantise with fewer bits"
         )
     rounding = FLOAT_STEP * threshold  # by float32, where the gain is not a power of two
     above = units - threshold
     if np.any(above < -rounding) or np.any(above > HALF_STEP + rounding):
         raise DeployError(
-            f"{population.name}: threshold {units.flat[0]:.6f} is no integer plus half a step of its membrane; "
+            f"{population.name}: threshold {units.flat[0]:.6f} is not an integer plus half a step of its membrane; "
             "the file was changed after it was quantised: export it again"
         )
     return threshold.astype(np.int32)
@@ -218,9 +220,10 @@ def _with_worst_sum(
             total += ops.worst_sum(projection.operators, shapes[projection.source])
     limit = FLOAT_EXACT if population.kind == "readout" else MEMBRANE_LIMIT
     if total >= limit:
-        what = "24 bits of a float32 sum" if population.kind == "readout" else "the 24-bit membrane"
+        what = "the 24 bits of a float32 sum" if population.kind == "readout" else "the 24-bit membrane"
         raise RangeError(
-            f"{population.name}: worst sum of weights ({total:.0f}) exceeds {limit} of {what}; quantise with fewer bits"
+            f"{population.name}: worst-case sum of weights ({total:.0f}) exceeds {limit}, the limit of {what}; "
+            "quantise with fewer bits"
         )
     neuron = population.neuron
     if not isinstance(neuron, FixedNeuron):
@@ -234,7 +237,7 @@ def _near_integers(what: str, x: np.ndarray, *, even: bool = False) -> np.ndarra
     rounded = np.rint(x)
     near = _integers(what, np.where(np.abs(x - rounded) <= FLOAT_STEP * np.abs(x), rounded, x))
     if even and np.any(near % 2):
-        raise DeployError(f"{what} are no even integers of the file's unit; export it again with --quantize")
+        raise DeployError(f"{what} are not even integers in the file's unit; export it again with --quantize")
     return near
 
 
@@ -242,11 +245,12 @@ def _integers(what: str, x: np.ndarray, *, even: bool = False) -> np.ndarray:
     rounded = np.rint(x)
     if np.any(rounded != x) or (even and np.any(rounded % 2)):
         raise DeployError(
-            f"{what} are no {'even ' if even else ''}integers of the file's unit; export it again with --quantize"
+            f"{what} are not {'even ' if even else ''}integers in the file's unit; export it again with --quantize"
         )
     if even and (rounded.min(initial=0) < WEIGHT_LEAST or rounded.max(initial=0) > WEIGHT_LIMIT):
         raise RangeError(
-            f"{what} ({np.abs(rounded).max():.0f}) leave {WEIGHT_LEAST} … {WEIGHT_LIMIT} of an 8-bit synapse; "
+            f"{what} ({np.abs(rounded).max():.0f}) are outside {WEIGHT_LEAST} … {WEIGHT_LIMIT}, the range of an 8-bit "
+            "synapse; "
             "export it again with --quantize 8"
         )
     return rounded

@@ -174,7 +174,7 @@ class _Ingest:
         if len(signal.paths) == 1 and signal.paths[0] == OperatorPath(signal.paths[0].source) and not signal.biases:
             source = signal.paths[0].source
             if source in self.analog:
-                raise DeployError(f"output {name}: it gets the input {source} itself; put a population between them")
+                raise DeployError(f"output {name}: the input {source} feeds it directly; put a population between them")
             self.outputs.append(Output(name, self.population(source)))
             return
         readout = self.weighted(name)

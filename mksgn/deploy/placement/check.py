@@ -76,7 +76,7 @@ def notes(placed: Placement | Program, chip: Chip) -> list[str]:
     if units:
         longest = max(chip_delays(program).values(), default=0)
         remarks.append(
-            f"attention: of the latency of {program.latency} steps, {program.unit_steps} are those of product units, "
+            f"attention: of the latency of {program.latency} steps, product units take {program.unit_steps}, "
             f"which Lava computes within a step; the longest delay is {longest}; the spikes are the same"
         )
     remarks += _parallel_paths(program)
@@ -159,7 +159,8 @@ def kinds_of_neuron(program: Program, chip: Chip) -> list[str]:
             violations.append(f"{p.name}: reset by subtraction, and the neurons of {chip.name} {there}; {remedy}")
         if not chip.synaptic_current and _has_current(p.neuron):
             violations.append(
-                f"{p.name}: a current that decays by itself, which the neurons of {chip.name} do not have; use LIF or IF"
+                f"{p.name}: a synaptic current with a decay of its own, which the neurons of {chip.name} do not have; "
+                "use LIF or IF"
             )
     if not _computes_units(chip):
         violations += [

@@ -103,7 +103,9 @@ def groups_are_joined(program: Program) -> Iterator[str]:
     for q in program.projections:
         for source in q.sources:
             if position[program[source].group] > position[program[q.target].group]:
-                yield f"projection {q.name}: leads back from {source} to {q.target}, which is of another execution group"
+                yield (
+                    f"projection {q.name}: leads back from {source} to {q.target}, which is in another execution group"
+                )
 
 
 def integers_fit(program: Program) -> Iterator[str]:
@@ -141,7 +143,7 @@ def _neuron_fits(population: Population) -> Iterator[str]:
     ):
         x = np.asarray(0 if values is None else values)
         if x.dtype.kind not in "iu" or x.min() < low or x.max() > high:
-            yield f"population {population.name}: {name} leaves {low} … {high}, or is no integer"
+            yield f"population {population.name}: {name} is outside {low} … {high}, or not an integer"
 
 
 def delays_compensate(program: Program) -> Iterator[str]:

@@ -71,7 +71,10 @@ def _projection(program: Program, projection: AnyProjection) -> str | None:
 def _population(population: Population) -> str | None:
     neuron = population.neuron
     if population.late_biases:
-        return "its bias begins late, through a Delay, and SANA-FE's acts from the first step; move the bias behind it"
+        return (
+            "its bias begins late, through a Delay, and SANA-FE's acts from the first step; move the bias after the "
+            "Delay"
+        )
     if not isinstance(neuron, FixedNeuron):
         return None
     if neuron.du is not None:

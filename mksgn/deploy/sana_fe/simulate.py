@@ -27,7 +27,7 @@ def architecture(folder: Path, delays: bool) -> Path:
     text = files("sanafe.examples").joinpath("loihi.yaml").read_text()
     for old, new in (LOG_NEURONS, *(DELAYS if delays else ())):
         if text.count(old) != 1:
-            sys.exit(f"sanafe's loihi.yaml has no line '{old}': another version than 2.2.9?")
+            sys.exit(f"sanafe's loihi.yaml has no line '{old}': is its version not 2.2.9?")
         indent = " " * (text.index(old) - text.rindex("\n", 0, text.index(old)) - 1)
         text = text.replace(old, new.replace(", ", f"\n{indent}"))
     path = folder / "loihi.yaml"

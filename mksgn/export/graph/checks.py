@@ -58,9 +58,11 @@ def _check_level(graph: nir.NIRGraph, prefix: str) -> None:
         if missing := [end for end in (source, target) if end not in ends]:
             raise BadInputError(f"{edge}: the graph has no node {quoted(missing[0])}; correct the edge")
         if isinstance(graph.nodes.get(target), nir.Input):
-            raise BadInputError(f"{edge}: leads into an Input, which takes none; end it at the node that it means")
+            raise BadInputError(f"{edge}: leads into an Input, which takes no edges; end it at the intended node")
         if isinstance(graph.nodes.get(source), nir.Output):
-            raise BadInputError(f"{edge}: leads out of an Output, which has none; begin it at the node that it means")
+            raise BadInputError(
+                f"{edge}: leads out of an Output, which no edge may leave; begin it at the intended node"
+            )
     for name, node in graph.nodes.items():
         if isinstance(node, nir.NIRGraph):
             _check_level(node, f"{prefix}{name}.")

@@ -96,8 +96,8 @@ def _delayed(nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]], second
             others = sorted(n for n in loop_of[source] if isinstance(nodes[n], FIRING) and n != source)
             if others:
                 raise BadInputError(
-                    f"spike_delay: {source} and {others[0]} are in one loop, where the next step is already the one "
-                    "that NIR's loops take; write the delays into the file as Delay nodes"
+                    f"spike_delay: {source} and {others[0]} are in one loop, and NIR's loops already delay spikes "
+                    "to the next step; write the delays into the file as Delay nodes"
                 )
         if target in loop_of[source]:
             delayed.append((source, target))

@@ -26,7 +26,7 @@ from mksgn.export.graph.metadata import check_metadata
 from mksgn.export.graph.shapes import ELEMENTWISE, parameters_of
 from mksgn.export.graph.standard import standard_form
 
-_WITHOUT_HASH = "was quantised without a hash of its content, so that damage would not be found; export it again"
+_WITHOUT_HASH = "was quantised without a hash of its content, so damage would go undetected; export it again"
 POPULATIONS = tuple(node.__name__ for node in (*SPIKING, *GRADED))
 
 
@@ -141,7 +141,7 @@ def read(path: Path) -> nir.NIRGraph:
         ) from error
     except Exception as error:  # from h5py, KeyError, ValueError, …, depending on where the damage is
         raise BadInputError(
-            f"{path}: no readable NIR file ({printable(first_line(error))}); it may be truncated: export it again"
+            f"{path}: not a readable NIR file ({printable(first_line(error))}); it may be truncated: export it again"
         ) from error
     return graph
 
@@ -176,7 +176,7 @@ def _check_hash(path: Path, content: dict[str, Any]) -> None:
             warnings.warn(f"{path}: {_WITHOUT_HASH}", MksgnWarning, stacklevel=3)
     elif not isinstance(expected, str) or expected != content_hash(content):
         raise BadInputError(
-            f"{path}: differs from what was exported: its content has another hash than its metadata say; export it "
+            f"{path}: differs from what was exported: its content does not match the hash in its metadata; export it "
             "again, or write an edited graph with mksgn.export.write_nir"
         )
 
@@ -204,13 +204,15 @@ def _check_kind(path: Path, file: h5py.File) -> None:
     if "node" in file:
         return
     if "layer" in file:
-        raise BadInputError(f"{path}: is a network of lava-dl; convert it with mksgn-export {path} --to nir")
+        raise BadInputError(f"{path}: is a lava-dl network; convert it with mksgn-export {path} --to nir")
     if "nodes" in file:
         raise BadInputError(
             f"{path}: holds recordings (NIRGraphData), not a graph; compare them with mksgn-bench compare RUN {path}"
         )
     held = printable(", ".join(sorted(file)[:5])[:200]) or "nothing"
-    raise BadInputError(f"{path}: is HDF5 of another kind, with {held} and no 'node'; name a file that nir.write made")
+    raise BadInputError(
+        f"{path}: is another kind of HDF5 file, with {held} and no 'node'; name a file that nir.write wrote"
+    )
 
 
 def _as_of_today(node: dict[str, Any]) -> dict[str, Any]:

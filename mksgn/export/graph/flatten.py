@@ -56,8 +56,8 @@ def flatten(graph: nir.NIRGraph) -> nir.NIRGraph:
     if doubled:
         a, b = doubled[0]
         raise UnsupportedNodeError(
-            f"edge {a} → {b}: it exists twice once nested graphs are flattened, which NIR cannot say; put a Scale of "
-            "ones into one"
+            f"edge {a} → {b}: it exists twice once nested graphs are flattened, which NIR cannot represent; put a "
+            "Scale of ones into one of the two"
         )
     return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata), type_check=False)
 
@@ -79,8 +79,8 @@ def _end(
         inner = ports[name][leaving]
         if len(inner) != 1:
             raise UnsupportedNodeError(
-                f"node {name}: the nested graph has {len(inner)} {kind} nodes ({', '.join(inner)}), and an edge names "
-                f'none; write "{name}.PORT" into the edge'
+                f"node {name}: the nested graph has {len(inner)} {kind} nodes ({', '.join(inner)}), and an edge "
+                f'does not say which; write "{name}.PORT" into the edge'
             )
         return f"{name}.{inner[0]}"
     if name in named:

@@ -127,7 +127,7 @@ def _check_node(node: nir.NIRNode) -> None:
             raise _refused(key, f"is {_told(node.metadata[key])}, expected text")
     v_init = node.metadata.get("v_init", "")
     if not isinstance(v_init, str) and not (_is_number(v_init) or _is_finite(v_init)):
-        raise _refused("v_init", "holds what is not a finite number")
+        raise _refused("v_init", "holds a value that is not a finite number")
 
 
 def _check_values(metadata: Any, depth: int = 0) -> None:

@@ -56,7 +56,7 @@ def standard_form(graph: nir.NIRGraph) -> nir.NIRGraph:
         if shape != declared[name]:
             changed[name] = nir.Input({"input": np.array(shape, dtype=int)}, metadata=graph.nodes[name].metadata)
             warnings.warn(
-                f"input {name}: its shape {declared[name]} begins with axes of batch or time, which the graph behind "
+                f"input {name}: its shape {declared[name]} begins with batch or time axes, which the graph after "
                 f"it does not have and which were dropped; one step of a sample has the shape {shape}",
                 MksgnWarning,
                 stacklevel=2,
@@ -126,10 +126,10 @@ def _check_time_constants(name: str, node: nir.NIRNode) -> None:
         value = np.asarray(getattr(node, tau, 0.0))
         if value.dtype.kind == "f" and np.isposinf(value).any():
             remedy = (
-                "no node of NIR holds a current for ever; give it a time constant"
+                "no NIR node has a current that never decays; give it a finite time constant"
                 if tau == "tau_syn"
-                else "without a leak it is NIR's IF: write it so, with r = 1/dt where a weight adds to the membrane as it "
-                "is (snnTorch's beta = 1)"
+                else "without a leak it is NIR's IF: write it as one, with r = 1/dt where weights are added to the "
+                "membrane unscaled (snnTorch's beta = 1)"
             )
             raise UnsupportedNodeError(f"node {name}: {tau} is infinite; {remedy}")
 

@@ -102,9 +102,9 @@ class Builder:
             known = ", ".join(sorted(KEYS))
             raise layer.refuse("netx cannot run this type, or silently skips it", f"build the network of {known}")
         if any(key.startswith("weight/") for key in layer.values):
-            raise layer.refuse("complex weights are not in NIR", "train with real ones")
+            raise layer.refuse("NIR has no complex weights", "train with real ones")
         if self.readout:
-            what = "its values, which are no spikes, would enter another layer"
+            what = "its values, which are not spikes, would enter another layer"
             raise self.readout.refuse(f"has no threshold, and {what}", "end the network with it, or give it a neuron")
         for key in sorted(layer.values):
             if ("neuron/" if key.startswith("neuron/") else key) not in KEYS[layer.kind]:
@@ -154,7 +154,7 @@ class Builder:
         if self.input_shape not in ((), shape):
             raise layer.refuse(f"shape is {shape}, input_shape {self.input_shape}", "leave input_shape out")
         if len(shape) not in (1, 3):
-            raise layer.refuse(f"shape is {shape}, netx runs (N,) and (C, H, W)", "reshape the input")
+            raise layer.refuse(f"shape is {shape}, netx only accepts (N,) and (C, H, W)", "reshape the input")
         if not any(key.startswith("neuron/") for key in layer.values):
             for key in sorted(set(layer.values) & {"weight", "bias"}):
                 layer.ignore(key)
@@ -163,7 +163,7 @@ class Builder:
         self.start(shape, "analog")
         neuron = read_neuron(layer, shape)
         if neuron is None or neuron.threshold is None:
-            raise layer.refuse("an input without threshold sends no spikes", "give it a neuron that fires")
+            raise layer.refuse("an input without a threshold sends no spikes", "give it a neuron that fires")
         if neuron.keeps_current:
             what = f"neuron/iDecay is {neuron.i_decay.min()}: SLAYER filters the input with it, netx does not"
             raise layer.refuse(what, "train the input with current_decay = 1")
@@ -276,7 +276,9 @@ class Builder:
         for recurrent in parts[1:]:
             name = f"layer{layer.index}"
             if neuron is None or neuron.threshold is None:
-                raise layer.refuse("a loop without threshold feeds back values that are no spikes", "give it a neuron")
+                raise layer.refuse(
+                    "a loop without a threshold feeds back values that are not spikes", "give it a neuron"
+                )
             sources.append(self.put(f"{name}_recurrent", nir.Linear(f32(recurrent)), [name]))
         self.population(layer, neuron, sources, leak)
 

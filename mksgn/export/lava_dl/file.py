@@ -68,7 +68,7 @@ def read(path: Path, *, dt: float = 1e-4, input_shape: tuple[int, ...] | None = 
         raise BadInputError(f"{path}: has no layer with neurons; export the whole network")
     if builder.unused:
         warnings.warn(
-            f"{path}: netx drops {', '.join(builder.unused)}, and the graph is the network without; remove what is not meant",
+            f"{path}: netx drops {', '.join(builder.unused)}, and so does the graph; remove what is not intended",
             MksgnWarning,
             stacklevel=2,
         )

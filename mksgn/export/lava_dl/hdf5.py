@@ -51,7 +51,7 @@ class Layer:
         whole = np.isfinite(values) & (values == np.floor(values))
         if not whole.all():
             raise self.refuse(
-                f"{key} holds {values[~whole][0]}, which is not an integer", "quantise it, netx truncates it"
+                f"{key} holds {values[~whole][0]}, which is not an integer", "quantise it, since netx truncates it"
             )
         if values.min() < low or values.max() > high:
             worst = values.min() if values.min() < low else values.max()
@@ -84,7 +84,7 @@ def load(path: Path) -> list[Layer]:
         BadInputError: The file is missing, damaged or not a lava-dl network.
     """
     try:
-        with opened(path, "a network of lava-dl", "slayer's blocks write one with export_hdf5") as file:
+        with opened(path, "a lava-dl network", "slayer's blocks write one with export_hdf5") as file:
             return _layers(path, file)
     except BadInputError:
         raise
@@ -99,7 +99,9 @@ def _layers(path: Path, file: h5py.File) -> list[Layer]:
         raise BadInputError(f"{path}: is a NIR file already; give the model.pt or network.net that it was made from")
     top = _member(path, file, "layer") if "layer" in file else None
     if not isinstance(top, h5py.Group):
-        raise BadInputError(f"{path}: has no group 'layer', so it is not a lava-dl network; use a file of export_hdf5")
+        raise BadInputError(
+            f"{path}: has no group 'layer', so it is not a lava-dl network; use a file that export_hdf5 wrote"
+        )
     others = sorted(set(file) - {"layer", "simulation"})  # simulation: Ts and tSample of slayerPytorch's training
     missing = [str(i) for i in range(max(len(top), 1)) if str(i) not in top]
     if missing:

@@ -23,7 +23,7 @@ def read_delays(layer: Layer, shape: tuple[int, ...]) -> np.ndarray:
     """
     if "delay" not in layer.values:
         return np.zeros(shape, dtype=np.int64)
-    delay = layer.integers("delay", 0, SYNAPTIC_DELAY_LIMIT, "train with shorter delays, netx clamps them")
+    delay = layer.integers("delay", 0, SYNAPTIC_DELAY_LIMIT, "train with shorter delays, since netx clamps them")
     delay = delay[:, None] if delay.shape == shape[:1] else delay
     if delay.size > 1 and delay.shape not in (shape, shape[1:], (shape[0], 1)):
         raise layer.refuse(f"delay has shape {delay.shape}", f"write it as {shape[:1]}, {shape[1:]} or {shape}")

@@ -186,7 +186,8 @@ def execute(model: onnx.ModelProto | Path, inputs: np.ndarray) -> tuple[dict[str
         if not len(inputs) or list(inputs.shape[1:]) != declared.shape[1:]:
             raise ExportError(
                 f"input {declared.name}: got an array of shape {inputs.shape}, the model takes (at least one clip, "
-                f"{', '.join(map(str, declared.shape[1:]))}); give bodies of clips as the file's normaliser makes them"
+                f"{', '.join(map(str, declared.shape[1:]))}); give bodies of clips that the file's normaliser has "
+                "prepared"
             )
     names = [output.name for output in session.get_outputs()]
     sample_axes = [output.shape.index(CLIPS) for output in session.get_outputs()]

@@ -57,8 +57,8 @@ class AttentionPopulation:
         binding = min(limits, key=lambda key: limits[key])
         if limits[binding] < 2:
             raise RangeError(
-                f"{self.name}: {binding} allows a weight of {limits[binding]:.3g} per coincidence, a synapse's "
-                f"least is 2; train it with a gain above {1 / threshold.max() / self.rate:.2g}, "
+                f"{self.name}: {binding} allows a weight of {limits[binding]:.3g} per coincidence, the "
+                f"smallest weight of a synapse is 2; train it with a gain above {1 / threshold.max() / self.rate:.2g}, "
                 f"or with fewer than {values.steps} steps"
             )
         if isinstance(values, FixedScales):

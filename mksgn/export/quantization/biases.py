@@ -105,7 +105,7 @@ def check_unbiased(graph: nir.NIRGraph, target: str, paths: list[WeightedPath]) 
         if any(isinstance(graph.nodes[n], nir.Delay) for n in path.after):
             raise UnsupportedNodeError(
                 f"node {path.weighted}: its bias reaches {target} through a delay, and Loihi's "
-                "bias applies from the first step; put it into a node behind the delay"
+                "bias applies from the first step; put it into a node after the delay"
             )
         last_axis = isinstance(node, nir.Affine) and node.weight.ndim == 2
         if last_axis and not output and len(source_shape(graph, target)) > 1:

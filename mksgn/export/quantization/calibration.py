@@ -128,7 +128,8 @@ def _given(graph: nir.NIRGraph, inputs: Arrays, steps: int) -> dict[str, np.ndar
         if not x.size or not fits:
             of_one = ", ".join(map(str, shape))
             raise ExportError(
-                f"{what} has shape {x.shape}; expected (samples, {of_one}) or, of {steps} steps, (samples, {steps}, {of_one})"
+                f"{what} has shape {x.shape}; expected (samples, {of_one}) or, with {steps} steps, (samples, {steps}, "
+                f"{of_one})"
             )
         if not np.isfinite(x).all():
             raise ExportError(f"{what} has values that are not finite; repair or leave out their samples")

@@ -41,7 +41,8 @@ def loihi_membrane(name: str, node: nir.NIRNode, dt: float, if_dt: float | None)
         check_finite(name, node.v_threshold)
         if not np.min(node.v_threshold) > 0:
             raise UnsupportedNodeError(
-                f"node {name}: v_threshold must lie above v_reset, and does by {np.min(node.v_threshold):.4g}; "
+                f"node {name}: v_threshold must be above v_reset; v_threshold - v_reset is "
+                f"{np.min(node.v_threshold):.4g}; "
                 "correct the node's potentials"
             )
     constants = gain, np.asarray(membrane.decay), np.asarray(membrane.current_decay)

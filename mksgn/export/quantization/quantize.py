@@ -138,7 +138,9 @@ def fixed_scales(graph: nir.NIRGraph, trained: Quantization, steps: int) -> Fixe
     """
     unknown = sorted(set(trained.exponents) - set(graph.nodes))
     if unknown:
-        raise ExportError(f"quantization: exponents of {unknown[0]}, which the student does not have; train it again")
+        raise ExportError(
+            f"quantization: has exponents for {unknown[0]}, which the student does not have; train it again"
+        )
     analog = {name for name, node in graph.nodes.items() if node.metadata.get("signal") == "analog"}
     return FixedScales(trained.scales, trained.exponents, steps, analog)
 

@@ -73,7 +73,8 @@ class FixedScales:
         binding = min(others, key=lambda key: others[key])
         if self.scales[name] > others[binding]:
             raise RangeError(
-                f"{name}: {binding} allows a scale of {others[binding]:.4g}, and the training kept {self.scales[name]:.4g}; "
+                f"{name}: {binding} allows a scale of {others[binding]:.4g}, but the training kept "
+                f"{self.scales[name]:.4g}; "
                 "train it again with a smaller learning_rate"
             )
         return Candidate(self.scales[name], self.exponents)

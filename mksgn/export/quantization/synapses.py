@@ -77,7 +77,7 @@ def _paths_into(walk: LinearPaths, name: str, values: Calibration | FixedScales)
     if analog and others:
         raise UnsupportedNodeError(
             f"node {name}: the analog input {analog[0]} and the spikes of {others[0]} meet in it; encode "
-            "the analog input by a population of its own"
+            "the analog input with a population of its own"
         )
     return paths
 

@@ -182,7 +182,9 @@ def collected(pairs: Iterable[Any], *, source: str = "samples") -> ArraySet:
         raise BadInputError(f"{source}: no samples")
     shapes = {x.shape[1:] for x in parts}
     if len(shapes) > 1:
-        raise BadInputError(f"{source}: samples of shapes {sorted(shapes)[:3]}; bring all to one number of steps")
+        raise BadInputError(
+            f"{source}: samples of shapes {sorted(shapes)[:3]}; give all of them the same number of steps"
+        )
     return array_set({"x": np.concatenate(parts)}, np.concatenate(labels), source=source)
 
 

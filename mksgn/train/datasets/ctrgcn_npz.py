@@ -77,7 +77,7 @@ def _split(path: Path, split: str | None, classes: int) -> str:
     told = {_WORDS[word] for word in re.split(r"[^a-z0-9]+", path.stem.lower()) if word in _WORDS}
     if len(told) != 1 and split is None:
         raise BadInputError(
-            f"{path}: its name does not tell its split: say --split {', '.join(SPLITS)}, or name it as CTR-GCN does, "
+            f"{path}: its name does not show its split: give --split {', '.join(SPLITS)}, or name it as CTR-GCN does, "
             "such as NTU60_CS.npz"
         )
     (chosen,) = told if len(told) == 1 else {split or ""}
@@ -85,7 +85,7 @@ def _split(path: Path, split: str | None, classes: int) -> str:
     if ntu.SPLITS[chosen].classes != classes:
         raise BadInputError(
             f"{path}: labels of {classes} classes, expected {ntu.SPLITS[chosen].classes} for split {chosen}: "
-            "name the file, or --split, as its content is"
+            "name the file, or give --split, according to its content"
         )
     if split is not None and split != chosen and (split, chosen) != ("xsub", "xsub120"):
         raise BadInputError(f"{path}: holds split {chosen} by its name, not {split}: leave out --split {split}")
@@ -111,7 +111,7 @@ def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, StoredArray]:
     for name, array in arrays.items():
         if array.fortran:
             raise BadInputError(
-                f"{path}: {name} is in Fortran order, so that a clip's values do not lie together: "
+                f"{path}: {name} is in Fortran order, so a clip's values are not contiguous: "
                 "save it again after np.ascontiguousarray"
             )
     return arrays

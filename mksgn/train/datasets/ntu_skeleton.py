@@ -118,7 +118,7 @@ def read(path: str | Path, split: str, part: str, limit: int | None = None) -> C
     if left_out:
         notes.append(ntu.missing_note(left_out))
     if foreign:
-        notes.append(_note(foreign, "skipped for a name that is no clip's"))
+        notes.append(_note(foreign, "skipped for a name that is not a clip's"))
     if limit is not None and limit < len(names):
         names = [names[index] for index in spread_over(np.array([name.label for name in names]), limit)]
     clips: list[Clip] = []
@@ -136,7 +136,7 @@ def read(path: str | Path, split: str, part: str, limit: int | None = None) -> C
     if malformed:
         notes.append(_note(malformed, "skipped as truncated or malformed"))
     if empty:
-        notes.append(_note(empty, "skipped in which no body is left"))
+        notes.append(_note(empty, "skipped because no body is left"))
     validation = ntu.SPLITS[split].validation
     return ClipSet(SOURCE, split, part, ntu.GRAPH, ntu.classes(split), clips, tuple(notes), validation)
 
@@ -247,7 +247,8 @@ def _parse(path: Path) -> tuple[int, list[_Body]]:
             body, coordinates = numbers.body(b, f, total)
             if body in seen:
                 raise BadInputError(
-                    f"{path}: body {b} in frame {f} (both from 0) has an id that the frame has already: remove the file"
+                    f"{path}: body {b} in frame {f} (both from 0) has the id of another body in the frame: remove the "
+                    "file"
                 )
             seen.add(body)
             starts.setdefault(body, frames)

@@ -111,7 +111,7 @@ def read_clip(path: str | Path) -> Clip:
             raise BadInputError(f"{path}: no key {key!r}, expected file_name, label, skeletons: fetch the file again")
     name, number = record["file_name"], record["label"]
     if name != path.stem:
-        raise BadInputError(f"{path}: its file_name says {reprlib.repr(name)}: name the file as its content says")
+        raise BadInputError(f"{path}: its file_name says {reprlib.repr(name)}: rename the file to match its content")
     label = ACTIONS.index(action)
     # The distributed files count classes from 1; copies that carry the action's own number mean the
     # same clip.

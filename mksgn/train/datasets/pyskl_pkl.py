@@ -31,10 +31,10 @@ SOURCE = "pyskl"
 SPLITS = choices.SPLITS[SOURCE]
 PARTS = {"train": "train", "test": "val"}  # the benchmark's name -> the file's
 WARNING = (
-    "warning: a pickle can run code in ordinary loaders (pickle, numpy, torch, pyskl); this reader takes nothing but "
-    "arrays of numbers and plain containers out of it, and calls nothing"
+    "warning: a pickle can run code in ordinary loaders (pickle, numpy, torch, pyskl); this reader extracts only "
+    "arrays of numbers and plain containers, and calls nothing"
 )
-_REMEDY = "give pyskl's ntu60_3danno.pkl or ntu120_3danno.pkl as distributed, fetched again if need be"
+_REMEDY = "give pyskl's ntu60_3danno.pkl or ntu120_3danno.pkl as distributed, fetched again if necessary"
 
 
 def read(path: str | Path, split: str | None, part: str, limit: int | None = None) -> ClipSet:
@@ -113,7 +113,8 @@ def _annotations(path: Path, document: Any, size: int) -> tuple[dict[str, dict],
         total += keypoint.values.nbytes if type(keypoint) is Array else 0
     if total > size:  # arrays shared by clips: a small file that becomes large when read
         raise BadInputError(
-            f"{path}: {total} bytes of keypoints in a file of {size}, expected a place for each: {_REMEDY}"
+            f"{path}: {total} bytes of keypoints in a file of {size}, expected each array to be stored separately: "
+            f"{_REMEDY}"
         )
     return named, bodiless
 
@@ -147,7 +148,7 @@ def _names(path: Path, lists: dict, split: str, part: str) -> tuple[set[str], se
         listed[name] = set(names)
         if len(listed[name]) < len(names):
             raise BadInputError(
-                f"{path}: {len(names) - len(listed[name])} names are twice in {key}, expected 0: {_REMEDY}"
+                f"{path}: {len(names) - len(listed[name])} names appear twice in {key}, expected 0: {_REMEDY}"
             )
     if both := listed["train"] & listed["test"]:
         raise BadInputError(

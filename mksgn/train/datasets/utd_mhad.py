@@ -61,7 +61,7 @@ _ORDER = [JOINTS.index(name) for name in graph(GRAPH).joints]
 _NAME = re.compile(r"a([1-9][0-9]?)_s([1-9])_t([1-9])_skeleton")
 _FOLDER = (
     f"{SOURCE}:PATH must be the folder Skeleton, or the one that holds it, with a file per "
-    "clip, such as Skeleton/a1_s1_t1_skeleton.mat; unpack Skeleton.zip of the data set's page"
+    "clip, such as Skeleton/a1_s1_t1_skeleton.mat; unpack Skeleton.zip from the data set's page"
 )
 _FETCH = "fetch the file again"
 CLIP_BYTES = 1 << 24  # of one clip, compressed or not: 35,000 frames of 20 joints, 19 minutes at 30 a second

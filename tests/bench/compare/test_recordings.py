@@ -83,13 +83,15 @@ def test_recordings_of_different_samples_share_the_first(tmp_path):
 
 def test_what_cannot_be_compared(tmp_path, run_command):
     a = recorded(tmp_path / "a.h5", p=np.ones((1, 4, 2), dtype=bool))
-    with pytest.raises(BadInputError, match=r"b\.h5: no population of the names p; it has q: give its nodes the names"):
+    with pytest.raises(
+        BadInputError, match=r"b\.h5: has none of the populations p; it has q: name its nodes as in the graph"
+    ):
         compare(a, recorded(tmp_path / "b.h5", q=np.ones((1, 4, 2), dtype=bool)))
     with pytest.raises(
         BadInputError, match=r"c\.h5: population p has \(samples, steps, neurons\) \(1, 5, 2\), the ref"
     ):
         compare(a, recorded(tmp_path / "c.h5", p=np.ones((1, 5, 2), dtype=bool)))
     printed = run_command("bench", "compare", a, a, "--max-rise-spikes", "0.1", code=2)
-    assert "a recording has spikes alone; --identical is its only bound" in printed.err
+    assert "a recording has only spikes; the only bound for it is --identical" in printed.err
     printed = run_command("bench", "compare", a, tmp_path, code=2)
     assert "make one with mksgn-deploy -o" in printed.err

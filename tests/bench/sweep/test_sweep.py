@@ -157,7 +157,7 @@ def test_a_sweep_stays_while_another_writes_and_on_a_full_disk(folder, one_worke
     grid, out = read(folder / "half.yaml"), tmp_path / "out"
     shutil.copytree(one_worker[0], out)
     before = content_of(out)
-    with locked(out), pytest.raises(BadInputError, match="writes into it; wait until it ends"):
+    with locked(out), pytest.raises(BadInputError, match="is writing to it; wait until it ends"):
         sweep(grid, out, overwrite=True)
     with full_disk(), pytest.raises((BadInputError, OSError), match="File too large"):
         sweep(grid, out, overwrite=True)

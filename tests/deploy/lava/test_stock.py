@@ -255,7 +255,7 @@ def small(threshold, *more, bias=0.0, precision="fixed"):
 def test_what_stock_processes_cannot_do_is_refused():
     x = {"x": np.ones((1, 2, 3))}
     with pytest.raises(
-        DeployError, match=r"^population l: stock LIF takes one threshold .* needs 17 of them, more than 16"
+        DeployError, match=r"^population l: a stock LIF has one threshold .* needs 17 of them, more than 16"
     ):
         stock.execute(small(np.arange(17) + 1), x)
     membrane = nir.LI(*(np.full(2, value, dtype=np.float32) for value in (2 * net.DT, 1, 0)))
@@ -285,7 +285,7 @@ def test_a_loop_of_two_populations_is_refused():
     }  # fmt: skip
     edges = [("x", "d"), ("d", "l"), ("l", "there"), ("there", "m"), ("m", "back"), ("back", "l"), ("m", "y")]
     program = compile_graph(in_integers(net.graph(nodes, edges, steps=3), "l", "m"))
-    with pytest.raises(DeployError, match="closes a loop of several populations, whose spikes come back too late"):
+    with pytest.raises(DeployError, match="closes a loop over several populations, in which spikes return too late"):
         stock.execute(program, {"x": np.ones((1, 3, 2))})
 
 

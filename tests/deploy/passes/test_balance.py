@@ -161,7 +161,7 @@ def test_depths_at_another_cost_and_around_a_loop_that_is_not_fused():
     assert depths(program) == {p.name: p.depth for p in program.populations} == {"x": 0, "a": 1, "b": 1, "c": 2}
     assert depths(program, lambda projection: 3)["c"] == 6
     # not fused, a → b and b → a cost a step each, and the network allows one for both
-    with pytest.raises(DeployError, match="closes a loop of several populations, whose spikes come back too late"):
+    with pytest.raises(DeployError, match="closes a loop over several populations, in which spikes return too late"):
         depths(program, lambda projection: 1 - projection.logical_delay, fused_loops=False)
     allowed = depths(program, lambda projection: 1 - 2 * projection.logical_delay, fused_loops=False)
     assert allowed == {"x": 0, "a": 1, "b": 2, "c": 3}

@@ -169,7 +169,8 @@ def test_the_largest_values_that_fit():
 @pytest.mark.parametrize("weight", [256, -258, 1000])
 def test_weights_beyond_8_bits(weight):
     with pytest.raises(
-        RangeError, match=rf"^d: weights \({abs(weight)}\) leave -256 … 254 of an 8-bit synapse; export it again"
+        RangeError,
+        match=rf"^d: weights \({abs(weight)}\) are outside -256 … 254, the range of an 8-bit synapse; export it again",
     ):
         one([[2, weight]])
 
@@ -177,7 +178,7 @@ def test_weights_beyond_8_bits(weight):
 @pytest.mark.parametrize("weight", [1, -3, 2.5, 0.25])
 def test_weights_that_are_no_even_integers(weight):
     with pytest.raises(
-        DeployError, match=r"^d: weights are no even integers of the file's unit; export it again with --quantize"
+        DeployError, match=r"^d: weights are not even integers in the file's unit; export it again with --quantize"
     ):
         one([[2, weight]])
 
@@ -194,14 +195,15 @@ def test_every_kind_of_weights_is_checked(node):
         ("l", net.lif(2, 1, 3, threshold=half_step(1))),
         ("y", net.out(2, 1, 3)),
     )
-    with pytest.raises(DeployError, match="culprit: weights are no even integers"):
+    with pytest.raises(DeployError, match="culprit: weights are not even integers"):
         fixed_point(ingest(g), units(l=0))
 
 
 @pytest.mark.parametrize("threshold", [131_072, 200_000])
 def test_a_threshold_beyond_17_bits(threshold):
     with pytest.raises(
-        RangeError, match=rf"^l: threshold \({threshold} … {threshold}\) leaves 0 … 131071 of vth's 17 bits; quantise"
+        RangeError,
+        match=rf"^l: threshold \({threshold} … {threshold}\) is outside 0 … 131071, the range of vth's 17 bits; quantise",
     ):
         one([[2]], threshold=threshold)
 
@@ -217,21 +219,23 @@ def test_a_threshold_without_its_half_step(off, left):
         ("x", net.inp(1)), ("d", net.linear([[2]])), ("l", net.lif(1, threshold=(10 + off) / 2)), ("y", net.out(1))
     )
     with pytest.raises(
-        DeployError, match=rf"^l: threshold {left} is no integer plus half a step of its membrane; .*export it again"
+        DeployError,
+        match=rf"^l: threshold {left} is not an integer plus half a step of its membrane; .*export it again",
     ):
         fixed_point(ingest(g), units(l=0))
 
 
 @pytest.mark.parametrize("bias", [0.5, 1 / 64])
 def test_a_bias_that_is_no_integer(bias):
-    with pytest.raises(DeployError, match=r"^l: bias are no integers of the file's unit"):
+    with pytest.raises(DeployError, match=r"^l: bias are not integers in the file's unit"):
         one([[2]], bias=bias)
 
 
 @pytest.mark.parametrize("bias", [8192, -8192, 4097, -8189])
 def test_a_bias_beyond_13_bits_or_odd_above_them(bias):
     with pytest.raises(
-        RangeError, match=rf"^l: bias \({abs(bias)}\) does not fit 13 bits << 7, at most 8190 and even above 4095"
+        RangeError,
+        match=rf"^l: bias \({abs(bias)}\) does not fit 13 bits << 7: it must be at most 8190, and even above 4095",
     ):
         one([[2]], bias=bias)
 
@@ -262,7 +266,7 @@ def test_a_worst_sum_beyond_the_membrane():
     one(np.full((1, fits), 254))
     with pytest.raises(
         RangeError,
-        match=r"^l: worst sum of weights \(131318\) exceeds 131071 of the 24-bit membrane; quantise with fewer",
+        match=r"^l: worst-case sum of weights \(131318\) exceeds 131071, the limit of the 24-bit membrane; quantise with fewer",
     ):
         one(np.full((1, exceeds), -254))
 
@@ -279,7 +283,7 @@ def test_the_worst_sum_adds_up_over_branches():
     g = nir.NIRGraph(
         nodes, [("x", "a"), ("x", "b"), ("a", "l"), ("b", "l"), ("l", "y")], metadata={"dt": 1e-4}, type_check=False
     )
-    with pytest.raises(RangeError, match=r"^l: worst sum of weights \(152400\) exceeds 131071"):
+    with pytest.raises(RangeError, match=r"^l: worst-case sum of weights \(152400\) exceeds 131071"):
         fixed_point(ingest(g), units(l=0))
 
 
@@ -295,7 +299,8 @@ def test_the_worst_sum_of_a_read_out_is_float32_s():
 
     pooled(66_000)  # 254 · 66000 < 2^24: beyond a membrane, which a read-out has not
     with pytest.raises(
-        RangeError, match=r"^c: worst sum of weights \(17018000\) exceeds 16777216 of 24 bits of a float32 sum"
+        RangeError,
+        match=r"^c: worst-case sum of weights \(17018000\) exceeds 16777216, the limit of the 24 bits of a float32 sum",
     ):
         pooled(67_000)
 
@@ -312,14 +317,15 @@ def test_the_worst_sum_of_products(channels, joints, culprit):
         ("qkv", net.lif(3 * channels, 1, joints, threshold=half_step(1))), ("a", node), ("y", net.out(channels, 1, joints)),
     )  # fmt: skip
     with pytest.raises(
-        RangeError, match=rf"^{culprit}: worst sum of weights \(131318\) exceeds 131071 of the 24-bit membrane"
+        RangeError,
+        match=rf"^{culprit}: worst-case sum of weights \(131318\) exceeds 131071, the limit of the 24-bit membrane",
     ):
         fixed_point(ingest(g), {"populations": {name: {"exponent": 0} for name in ("qkv", "a.m", "a.z")}})
 
 
 @pytest.mark.parametrize(
     ("gain", "error", "message"),
-    [(3.0, DeployError, "no even integers"), (256.0, RangeError, r"\(256\) leave -256 … 254")],
+    [(3.0, DeployError, "not even integers"), (256.0, RangeError, r"\(256\) are outside -256 … 254")],
 )
 def test_the_weight_of_a_product(gain, error, message):
     node = net.attention(1, gain, 2.0, half_step(1), half_step(1))

@@ -203,7 +203,7 @@ def test_what_attention_needs_on_loihi_1():
         f"which fires where both of its inputs spike: {needs}"
         for part in "mz"
     ] + [
-        "attention: of the latency of 9 steps, 2 are those of product units, which Lava computes within a step; "
+        "attention: of the latency of 9 steps, product units take 2, which Lava computes within a step; "
         "the longest delay is 7; the spikes are the same"
     ]
 
@@ -328,7 +328,7 @@ def test_a_network_of_if_neurons_with_few_weights_fits_truenorth():
 
 TRUENORTH_REFUSES = [
     ({"dv": 1}, "a: decay dv (1) exceeds limit (0) of truenorth; choose a network of IF neurons"),
-    ({"du": 0}, "a: a current that decays by itself, which the neurons of truenorth do not have; use LIF or IF"),
+    ({"du": 0}, "a: a synaptic current with a decay of its own, which the neurons of truenorth do not have; use LIF or IF"),
     ({"weight": 256}, "w: weight (256) exceeds limit (255) of truenorth; export it again with --quantize 8"),
     ({"weight": 0.5}, "w: weights that are not integers (12) exceeds limit (0) of truenorth; "
                       "export it again with --quantize 8"),

@@ -49,8 +49,8 @@ def shaped(*shape: float) -> Callable[[nir.NIRGraph], object]:
 
 REFUSED = {
     "no Output": (without("y"), "the graph has no Output node; add one, and an edge into it"),
-    "into an Input": (edit(lambda g: g.edges.append(("n", "x"))), "edge 'n' → 'x': leads into an Input, which takes none"),
-    "out of an Output": (edit(lambda g: g.edges.append(("y", "w"))), "edge 'y' → 'w': leads out of an Output, which has"),
+    "into an Input": (edit(lambda g: g.edges.append(("n", "x"))), "edge 'n' → 'x': leads into an Input, which takes no edges"),
+    "out of an Output": (edit(lambda g: g.edges.append(("y", "w"))), "edge 'y' → 'w': leads out of an Output, which no edge may leave"),
     "unknown source": (edit(lambda g: g.edges.append(("z", "w"))), "edge 'z' → 'w': the graph has no node 'z'; correct"),
     "unknown target": (edit(lambda g: g.edges.append(("w", "a\nb"))), r"the graph has no node 'a\\nb'; correct the edge"),
     "NaN": (edit(lambda g: g.nodes["w"].weight.__setitem__((0, 0), np.nan)), "node w: weight holds a value that is not fin"),
@@ -60,7 +60,7 @@ REFUSED = {
     "a wide input": (edit(shaped(1 << 20, 1 << 20)), r"node x: shape \[1048576, 1048576\] has 1,099,511,627,776 numbers"),
     "an empty input": (edit(shaped(3, 0)), r"node x: shape \[3, 0\] has a size below 1"),
     "half a neuron": (edit(shaped(2.5)), r"node x: shape is .*, expected whole numbers"),
-    "stride 0": (lambda: convolution(stride=(0, 1)), r"no readable NIR file \(.*; it may be truncated"),
+    "stride 0": (lambda: convolution(stride=(0, 1)), r"not a readable NIR file \(.*; it may be truncated"),
     "padding": (lambda: convolution(padding=(1 << 20, 0)), r"node c: padding is \[1048576, 0\], expected 0 to 131,072"),
     "groups": (lambda: convolution(groups=-1), "node c: groups is -1, expected 1 to"),
     "dilation": (lambda: convolution(dilation=(1.5, 1)), r"node c: dilation is \[1.5, 1.0\], expected whole numbers"),

@@ -22,7 +22,7 @@ from tests.support.students import calibration, tiny
 from tests.support.tiers import examples
 
 REFUSED = (
-    "differs from what was exported: its content has another hash than its metadata say; export it again, or write"
+    "differs from what was exported: its content does not match the hash in its metadata; export it again, or write"
 )
 
 

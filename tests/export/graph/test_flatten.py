@@ -105,7 +105,7 @@ def test_ports_are_named_in_the_edge():
     ("edges", "message"),
     [
         ([("x", "s"), ("s.r",
-        "y")], r'node s: the nested graph has 2 Input nodes \(p, q\), and an edge names none; write "s.PORT"'),
+        "y")], r'node s: the nested graph has 2 Input nodes \(p, q\), and an edge does not say which; write "s.PORT"'),
         ([("x", "s.p"), ("s", "y")], r"node s: the nested graph has 2 Output nodes \(r, t\)"),
         ([("x", "s.a"), ("s.r", "y")], "edge to s.a: the graph has no such node, nor a nested Input of that name"),
         ([("x", "s.p"), ("s.p", "y")], "edge from s.p: the graph has no such node, nor a nested Output of that name"),

@@ -38,7 +38,7 @@ ENTRIES = {
     "classes of numbers": ({"classes": "[1]"}, "metadata classes: 0: Input should be a valid string; got 1"),
     "deep": ({"training": DEEP}, "metadata training: not JSON"),
     "digits": ({"training": "9" * 5000}, "metadata training: not JSON"),
-    "NaN": ({"training": '{"a": NaN}'}, "metadata training: not JSON .*NaN is no number of JSON"),
+    "NaN": ({"training": '{"a": NaN}'}, "metadata training: not JSON .*NaN is not a JSON number"),
     "quantization null": ({"quantization": "null"}, "metadata quantization: Input should be"),
     "quantization of nothing": ({"quantization": "{}"}, r"metadata quantization: populations: Field required"),
     "student": ({"student": '{"heads": 3}'}, "student config: "),
@@ -89,7 +89,7 @@ def test_scales_out_of_range_are_refused(entries, message):
         ({"frames": 10**9}, "normaliser: frames is 1000000000, expected 2 to 4096"),
         ({"frames": "x"}, "normaliser: frames is 'x', expected 2 to 4096"),
         ({"lattice_exponent": 1e4}, "normaliser: lattice_exponent is 10000.0, expected -30 to 0"),
-        ({"units": []}, "streams []: name each at most once"),
+        ({"units": []}, "streams []: name at least one, and each at most once"),
         ({"units": {"joint": -1.0}}, "expected a positive number for each stream"),
         ({"graph": "none"}, "no skeleton graph is named 'none'"),
         ({"graph": None, "units": None}, "expected graph, frames, units by stream and lattice_exponent"),
@@ -109,7 +109,7 @@ def test_normalisers_out_of_range_are_refused(entries, message, tmp_path):
     [
         ({"reset": np.zeros(2)}, "node 'w': metadata reset: is array([0., 0.]), expected text"),
         ({"integration": 3}, "node 'w': metadata integration: is 3, expected text"),
-        ({"v_init": np.array([np.nan])}, "node 'w': metadata v_init: holds what is not a finite number"),
+        ({"v_init": np.array([np.nan])}, "node 'w': metadata v_init: holds a value that is not a finite number"),
         ({"signal": np.zeros(0)}, "node 'w': metadata signal: is array([], dtype=float64), expected text"),
     ],
 )

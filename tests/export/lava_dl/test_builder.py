@@ -195,7 +195,7 @@ REFUSED: dict[str, tuple[Layers, str]] = {
         [inp(3), dense(W, delay=np.array([1, 2]), bias=np.array([1, 2]), **neuron(v=0))],
         "IF cannot hold a bias",
     ),
-    "complex": ([inp(3), COMPLEX], "complex weights are not in NIR; train"),
+    "complex": ([inp(3), COMPLEX], "NIR has no complex weights; train"),
     "recurrent delay": (
         [inp(3), recurrent(W, W[:, :2], delay=np.zeros(2))],
         r"\(dense_rec\): netx delays the loop as well",
@@ -216,13 +216,16 @@ REFUSED: dict[str, tuple[Layers, str]] = {
     ),
     "layers after a read-out": (
         [CONV_IN, {k: v for k, v in conv(C, (3, 4)).items() if "/" not in k}, dense(W)],
-        "has no threshold, and its values, which are no spikes, would enter another layer; end the network with it",
+        "has no threshold, and its values, which are not spikes, would enter another layer; end the network with it",
     ),
     "a loop without threshold": (
         [inp(3), recurrent(W, np.eye(len(W), dtype=int), **neuron(vth=2**18 - 1))],
-        "a loop without threshold feeds back values that are no spikes; give it a neuron",
+        "a loop without a threshold feeds back values that are not spikes; give it a neuron",
     ),
-    "an input without threshold": ([inp(3, **neuron(vth=2**18 - 1)), dense(W)], "an input without threshold sends no"),
+    "an input without threshold": (
+        [inp(3, **neuron(vth=2**18 - 1)), dense(W)],
+        "an input without a threshold sends no",
+    ),
     "conv's bias": (
         [CONV_IN, conv(C, (3, 4), bias=np.ones((2, 1, 1)))],
         r"bias has shape \(2, 1, 1\); write it as \(2,\)",
@@ -248,7 +251,7 @@ REFUSED: dict[str, tuple[Layers, str]] = {
         r"layer 2 \(flatten\): netx drops a flatten that no dense",
     ),
     "flatten before a conv": ([CONV_IN, FLATTEN, conv(C, (3, 4))], r"layer 1 \(flatten\): netx drops a flatten"),
-    "two axes": ([inp(3, 4), dense(W)], r"shape is \(3, 4\), netx runs \(N,\) and \(C, H, W\)"),
+    "two axes": ([inp(3, 4), dense(W)], r"shape is \(3, 4\), netx only accepts \(N,\) and \(C, H, W\)"),
     "input's memory": (
         [inp(3, **neuron(i=1024)), dense(W)],
         r"layer 0 \(input\): neuron/iDecay is 1024: SLAYER filters the input",
@@ -283,7 +286,7 @@ UNUSED = {
 @pytest.mark.parametrize("name", UNUSED)
 def test_what_netx_drops_is_reported_and_not_fatal(name, tmp_path):
     layers, key = UNUSED[name]
-    with pytest.warns(MksgnWarning, match=rf"net\.net: netx drops {key}, and the graph is the network without"):
+    with pytest.warns(MksgnWarning, match=rf"net\.net: netx drops {key}, and so does the graph"):
         graph = read(write(tmp_path / "net.net", layers))
     kept = [{k: v for k, v in layer.items() if not re.fullmatch(key.split()[0], f"/layer/{i}/{k}")}
             for i, layer in enumerate(layers)]  # fmt: skip

@@ -16,7 +16,7 @@ C = np.full((2, 1, 1, 1), 30)
 CONV_IN = inp(1, 3, 4)
 DAMAGES = {
     "cut": "not a readable HDF5 file .*truncated",
-    "not HDF5": "is no HDF5 file, as a network of lava-dl is; name another file",
+    "not HDF5": "is not an HDF5 file, as a lava-dl network must be; name another file",
     "foreign": "has no group 'layer', so it is not a lava-dl network",
     "gap": "layer 1 of 2 is missing; number them",
     "no layers": "layer 0 of 0 is missing",
@@ -30,12 +30,12 @@ DAMAGES = {
     "virtual": "'/layer/1/weight' has its values in another file",
     "objects": "'/layer/1/weight' holds sequences of variable length, expected integers",
     "compound": "'/layer/1/weight' holds records or complex numbers, expected integers",
-    "huge": "'/layer/1/weight' declares 1,125,899,906,842,624 elements; with it the file declares .* the limit for its",
+    "huge": "'/layer/1/weight' declares 1,125,899,906,842,624 elements, which brings the file to .* the limit for a file of",
 }
 REFUSED: dict[str, tuple[Layers, str]] = {
     "broken weight": (
         [inp(3), dense(W + 0.5)],
-        r"weight holds 20.5, which is not an integer; quantise it, netx truncates it",
+        r"weight holds 20.5, which is not an integer; quantise it, since netx truncates it",
     ),
     "NaN": ([inp(3), dense(W * np.nan)], "weight holds nan, which is not an integer"),
     "weight beyond float32": ([CONV_IN, conv(C << 20, (3, 4))], "weight holds 31457280, outside -16777216"),
@@ -116,7 +116,7 @@ def test_what_lies_beside_the_layers_is_reported_and_not_fatal(tmp_path):
     path = write(tmp_path / "net.net", [inp(3), dense(W)])
     with h5py.File(path, "r+") as file:
         file["optimizer/step"] = 3
-    with pytest.warns(MksgnWarning, match=r"net\.net: netx drops /optimizer, and the graph is the network without"):
+    with pytest.warns(MksgnWarning, match=r"net\.net: netx drops /optimizer, and so does the graph"):
         assert "layer1" in read(path).nodes
 
 

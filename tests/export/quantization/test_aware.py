@@ -125,7 +125,7 @@ def test_an_export_needs_no_clips_and_no_other_width():
     exponents = {node: e for scale in scales.values() for node, e in scale["weight_exponents"].items()}
     assert exponents == saved.quantization.exponents != {}
     saved.quantization = replace(saved.quantization, exponents={"block9_stc_conv": 1})
-    with pytest.raises(ExportError, match=r"exponents of block9_stc_conv, which the student does not have"):
+    with pytest.raises(ExportError, match=r"exponents for block9_stc_conv, which the student does not have"):
         export_to_nir(saved, quantize=4)
     with pytest.raises(ExportError, match="was trained for 4 bits, not 8; quantise it to 4"):
         export_to_nir(saved, quantize=8)

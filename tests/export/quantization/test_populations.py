@@ -144,8 +144,11 @@ def test_conv1d_and_batches_of_matrices():
     [
         (lif(2, r=-1), r"node n: r or w_in is not positive \(-0.5\)"),
         (cuba(w_in=-2), "node n: r or w_in is not positive"),
-        (lif(2, threshold=0), "node n: v_threshold must lie above v_reset, and does by 0"),
-        (lif(2, threshold=0.25, reset=0.5), "node n: v_threshold must lie above v_reset, and does by -0.25"),
+        (lif(2, threshold=0), "node n: v_threshold must be above v_reset; v_threshold - v_reset is 0"),
+        (
+            lif(2, threshold=0.25, reset=0.5),
+            "node n: v_threshold must be above v_reset; v_threshold - v_reset is -0.25",
+        ),
         (nir.Threshold(f32([0.5, 0.5])), "node n: a Threshold has no memory"),
     ],
 )

@@ -161,7 +161,7 @@ def test_no_such_file(source):
 def test_batches_with_the_time_axis_first_are_told_apart():
     with pytest.raises(BadInputError, match="move the time axis behind it"):
         collected([(np.zeros((25, 4, 3)), np.arange(4))])
-    with pytest.raises(BadInputError, match="bring all to one number of steps"):
+    with pytest.raises(BadInputError, match="give all of them the same number of steps"):
         collected([(np.zeros((5, 3)), 0), (np.zeros((6, 3)), 1)])
     with pytest.raises(BadInputError, match="no samples"):
         collected([])

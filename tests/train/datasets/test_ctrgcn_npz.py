@@ -153,11 +153,11 @@ def test_the_files_name_tells_its_split(tmp_path, name, split):
 
 def test_a_name_that_tells_nothing_needs_a_split(tmp_path):
     path = write(tmp_path, "data.npz")
-    assert re.search("does not tell its split: say --split xsub, xview, xsub120, xset", read_refused(path))
+    assert re.search("does not show its split: give --split xsub, xview, xsub120, xset", read_refused(path))
     assert ctrgcn_npz.read(path, "xview", "test").split == "xview"
     assert re.search("labels of 60 classes, expected 120 for split xset", read_refused(path, "xset"))
     both = write(tmp_path, "CS_and_CV.npz")
-    assert "does not tell its split" in read_refused(both)
+    assert "does not show its split" in read_refused(both)
     wrong = write(tmp_path, "NTU60_CV.npz", **arrays(classes=120))
     assert "labels of 120 classes, expected 60 for split xview" in read_refused(wrong)
 
@@ -215,8 +215,8 @@ def test_arrays_are_read_when_they_are_asked_for(tmp_path):
         ({"x_test": np.zeros((0, 8, 150), "f4"), "y_test": np.zeros((0, 60))}, r"shape \(0, 8, 150\)"),
         ({"x_test": np.float32(1)}, r"shape \(\)"),
         ({"x_test": np.asfortranarray(np.ones((5, 8, 150), "f4"))}, "x_test is in Fortran order.*ascontiguousarray"),
-        ({"x_test": np.array([[None]])}, "x_test holds Python objects, a pickle, which may run code"),
-        ({"x_test": np.zeros(5, [("a", "O")])}, "x_test holds Python objects"),
+        ({"x_test": np.array([[None]])}, "x_test holds pickled Python objects, which may run code"),
+        ({"x_test": np.zeros(5, [("a", "O")])}, "x_test holds pickled Python objects"),
         ({"x_test": np.zeros(5, [("a", "f4")])}, r"expected float32 or float64"),
         ({"y_test": np.array([["a"] * 60] * 5)}, "y_test is <U1 of shape"),
         ({"y_test": np.array([1, 2, 3, 4, 5])},
@@ -346,7 +346,7 @@ def test_a_place_without_a_member_is_refused(tmp_path):
     path.write_bytes(
         content[: entry + 42] + struct.pack("<I", content.index(b"x_test.npy") - 29) + content[entry + 46 :]
     )
-    assert re.search("not an .npz .*no x_test where the directory has it", read_refused(path))
+    assert re.search("not an .npz .*no x_test where the directory says it is", read_refused(path))
 
 
 def read_or_refuse(path):

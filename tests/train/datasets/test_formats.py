@@ -308,7 +308,7 @@ def test_files_left_out_are_noted_before_the_training_begins(run, recordings, tm
     code, out, err = run("--data", f"ntu:{folder}", "--out", tmp_path / "out")
     assert (code, err) == (0, "")
     assert f"note: 1 file skipped as truncated or malformed: {cut.stem} " in out
-    assert out.count("note: 1 file skipped for a name that is no clip's: notes") == 1
+    assert out.count("note: 1 file skipped for a name that is not a clip's: notes") == 1
     assert out.index("note: 1 file skipped as") < out.index("epoch 1/1")
 
 

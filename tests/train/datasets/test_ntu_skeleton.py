@@ -348,7 +348,7 @@ def test_the_place_of_a_cut_is_told(tmp_path):
         (4, "0 \u00ff 3 0 0 0 0 1 0 0 0 2", "is not a finite number"),
         (4, "0 0 3 0 0 0 0 1 0 0 2", "is not the number of bodies in frame 1|ends|'[^']*' is not"),  # 11 numbers
         (29, "7", "body"),  # the empty frame claims bodies
-        (58, f"{A} 0 1 1 0 0 0 0.25 -0.5 2", r"body 1 in frame 2 .* has an id that the frame has already"),
+        (58, f"{A} 0 1 1 0 0 0 0.25 -0.5 2", r"body 1 in frame 2 .* has the id of another body in the frame"),
     ],
 )
 def test_malformed_files_are_refused_with_the_fault(tmp_path, line, text, message):
@@ -461,10 +461,10 @@ def test_bad_files_are_skipped_counted_and_named(clips):
     assert len(found) == 13
     assert found.notes == (
         "split xsub, train: 18 clips, published 40,091",
-        "1 file skipped for a name that is no clip's: notes",
+        "1 file skipped for a name that is not a clip's: notes",
         "4 files skipped as truncated or malformed: S001C001P001R001A001, S001C001P001R001A002, "
         "S001C002P001R001A001, ...",
-        "1 file skipped in which no body is left: S001C001P002R001A050",
+        "1 file skipped because no body is left: S001C001P002R001A050",
     )
 
 

@@ -239,7 +239,7 @@ def test_notes_warn_of_pickles_and_count_what_is_left_out(tmp_path):
         (lambda c: c["split"].update(xsub_val=[1]), "no list of names xsub_val"),
         (lambda c: c["split"].update(xsub_train=None), "no list of names xsub_train"),
         (lambda c: c["split"].update(xsub_val=[]), "none of the 0 clips of the test part"),
-        (lambda c: c["split"].update(xsub_val=["S001C001P003R001A001"] * 2), "1 names are twice in xsub_val"),
+        (lambda c: c["split"].update(xsub_val=["S001C001P003R001A001"] * 2), "1 names appear twice in xsub_val"),
         (lambda c: c["split"].update(xsub_val=c["split"]["xsub_train"][:1]), "1 clips are in both parts of split xsub"),
     ],
 )  # fmt: skip

@@ -123,7 +123,7 @@ class SendPort(_Port, CspSendPort):
 
     def send(self, data: Any) -> None:
         if data.shape != self._shape:
-            raise AssertionError(f"port {self._name} sends shape {self._shape}, and was given {data.shape}")
+            raise AssertionError(f"port {self._name} sends shape {self._shape}, but was given {data.shape}")
         if isinstance(data, csr_matrix):
             data = find(data, explicit_zeros=True)[2]
         self.wait()

@@ -81,7 +81,7 @@ class GuardedRuntime:
     def start(self) -> None:
         """Compile the network and start its Processes; return when every model is constructed."""
         if self._runtime:
-            raise LavaRuntimeError("a GuardedRuntime starts once: make a new one")
+            raise LavaRuntimeError("a GuardedRuntime can be started only once: make a new one")
         try:
             with turns.take():
                 self._compile_and_fork()

@@ -128,7 +128,7 @@ class LavaSession(Runtime):
         if not self._is_initialized:
             raise LavaRuntimeError("Lava's runtime has stopped: make a new GuardedRuntime")
         if not isinstance(run_condition, RunSteps):
-            raise LavaRuntimeError(f"Lava's runtime is guarded for RunSteps, not {type(run_condition).__name__}")
+            raise LavaRuntimeError(f"a GuardedRuntime supports RunSteps only, not {type(run_condition).__name__}")
         steps = run_condition.num_steps
         try:
             self._is_started = self._is_running = True
@@ -142,7 +142,7 @@ class LavaSession(Runtime):
             for port in self.service_to_runtime:
                 answer = port.recv()
                 if not enum_equal(answer, MGMT_RESPONSE.DONE):
-                    text = f"Lava's runtime service broke off, with the answer {int(answer[0])}"
+                    text = f"Lava's runtime service aborted, with the answer {int(answer[0])}"
                     self.watch.suspect(LavaRuntimeError(text))
                     self._wait(lambda seconds: self.watch.poll_reports(lambda _: False, seconds))  # for the cause
             self.watch.limit_to(None)

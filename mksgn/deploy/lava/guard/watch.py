@@ -118,14 +118,15 @@ class Watch:
         for child in self.children:
             if child.stopped():
                 raise LavaDeadlineError(
-                    f"{child.label} has been stopped from outside, as by SIGSTOP, and the others have waited for it "
+                    f"{child.label} has been stopped from outside, for example by SIGSTOP, and the others have waited "
+                    "for it "
                     f"for {waited_s:.1f} s, last heard of in step {child.counters[STEP]}"
                 )
         busy = [child for child in self.children if child.computes()]
         if not busy:
             raise LavaDeadlineError(
-                f"no Lava Process has sent anything for {waited_s:.1f} s, all wait for a message: "
-                "look for a circle of connections, or a Process that does not send in every step"
+                f"no Lava Process has sent anything for {waited_s:.1f} s, all are waiting for a message: "
+                "look for a cycle of connections, or a Process that does not send in every step"
             )
         before = os.fstat(self.dump.fileno()).st_size
         os.kill(busy[0].pid or 0, signal.SIGUSR1)

@@ -142,7 +142,7 @@ class _Network:
         name, window = population.name, self.windows[population.name]
         if population.late_biases:
             raise DeployError(
-                f"population {name}: a bias after a delay begins late, a stock one does not; run the fused network"
+                f"population {name}: a bias after a delay begins late, which a stock bias cannot; run the fused network"
             )
         dtype = np.uint8 if population.fires else np.float64
         self.frames[name] = shared_zeros((window.period * window.samples, *population.shape), dtype)

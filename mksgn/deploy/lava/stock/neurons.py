@@ -46,8 +46,8 @@ def make_lifs(population: Population, window: Window) -> list[Lif]:
     kinds, kind_of = np.unique(table, axis=1, return_inverse=True)
     if kinds.shape[1] > MAX_LIFS:
         raise DeployError(
-            f"population {population.name}: stock LIF takes one threshold and pair of decays, "
-            f"and this needs {kinds.shape[1]} of them, more than {MAX_LIFS}; run the fused network"
+            f"population {population.name}: a stock LIF has one threshold and one pair of decays, "
+            f"and this population needs {kinds.shape[1]} of them, more than {MAX_LIFS}; run the fused network"
         )
     if kinds.shape[1] > 1 and kinds[-1].min() < 0:
         raise DeployError(

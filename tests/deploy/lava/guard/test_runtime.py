@@ -77,7 +77,7 @@ def test_use_after_the_end_and_before_the_start() -> None:
     with pytest.raises(LavaRuntimeError, match="has not started"):
         runtime.run(1)
     runtime.start()
-    with pytest.raises(LavaRuntimeError, match="starts once"):
+    with pytest.raises(LavaRuntimeError, match="can be started only once"):
         runtime.start()
     with pytest.raises(ValueError, match="at least 1"):
         runtime.run(0)

@@ -35,8 +35,8 @@ from tests.support.tiers import one_in
             ("constructor:loop", "has computed for .* s.*; if it may take so long, raise deadline_s"),
             ("before:loop", "has computed for .* s, last heard of in step 2; if it may take so long, raise deadline_s"),
             ("after:sleep", "has computed for .* s, last heard of in step 2; if it may take so long, raise deadline_s"),
-            ("before:SIGSTOP", "has been stopped from outside, as by SIGSTOP, .* last heard of in step 2"),
-            ("constructor:SIGSTOP", "has been stopped from outside, as by SIGSTOP"),
+            ("before:SIGSTOP", "has been stopped from outside, for example by SIGSTOP, .* last heard of in step 2"),
+            ("constructor:SIGSTOP", "has been stopped from outside, for example by SIGSTOP"),
         ],
     ),
 )
@@ -54,7 +54,7 @@ def test_a_model_goes_on_for_ever(fault: str, message: str) -> None:
 def test_a_process_that_does_not_send() -> None:
     source, *_ = faulty.chain("silent:")
     began = time.monotonic()
-    with pytest.raises(LavaDeadlineError, match="all wait for a message"), guard(source, DEADLINE_S) as runtime:
+    with pytest.raises(LavaDeadlineError, match="all are waiting for a message"), guard(source, DEADLINE_S) as runtime:
         runtime.run(4)
     assert DEADLINE_S < time.monotonic() - began < DEADLINE_S + SOON_S
 
