@@ -119,8 +119,8 @@ def _warn_of_silence(program: Program, layers: Sequence[Layer]) -> None:
     if names and (not firing or {output.population for output in program.outputs} <= {*names}):
         warnings.warn(
             f"{first_three([*map(printable, names)])} never fired, so accuracy and energy say nothing about the "
-            "network; "
-            f"check the time step ({program.dt:g} s), the integration and the scale of the inputs (--dt, --if-dt, --integration)",
+            f"network; check the time step ({program.dt:g} s), the integration and the scale of the inputs (--dt, "
+            "--if-dt, --integration)",
             MksgnWarning,
             stacklevel=2,
         )

@@ -171,8 +171,7 @@ class _Walk:
             raise self.refuse(
                 place,
                 f"declares {elements:,} elements, which brings the file to {self.declared:,} declared bytes; the limit "
-                "for "
-                f"a file of {self.size:,} bytes is {limit:,}",
+                f"for a file of {self.size:,} bytes is {limit:,}",
                 "store every value, or split the file",
             )
         if elements and not dataset.get_storage_size():

@@ -146,8 +146,7 @@ def locate_member(path: Path, file: BinaryIO, name: str, member: zipfile.ZipInfo
         plain = path.with_name(f"{path.stem}_plain.npz").name
         raise BadInputError(
             f"{path}: {printable(name)} is compressed, so single clips cannot be read: store it uncompressed by "
-            "running, in "
-            "its folder: "
+            "running, in its folder: "
             f'python -c "import numpy as np; np.savez({plain!r}, **np.load({path.name!r}))"'
         )
     archives.check_readable([member])

@@ -103,8 +103,7 @@ def _check_inputs(program: Program, inputs: dict[str, np.ndarray]) -> None:
         if name in program.analog and _like_spikes(x):
             warnings.warn(
                 f"input {name}: all values are 0 or 1 and differ from step to step, as spikes do; as currents they "
-                "cause "
-                "multiply-accumulates on the host instead of synaptic operations. If they are spikes, leave out "
+                "cause multiply-accumulates on the host instead of synaptic operations. If they are spikes, leave out "
                 f"--analog {name}",
                 MksgnWarning,
                 stacklevel=3,

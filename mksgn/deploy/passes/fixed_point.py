@@ -181,8 +181,7 @@ def _sub_units(name: str, what: str, x: np.ndarray | None, unit: float) -> np.nd
     if np.abs(rounded).max() > MEMBRANE_MAX:
         raise RangeError(
             f"{name}: {what} ({np.abs(rounded).max():.0f}) exceeds {MEMBRANE_MAX}, the limit of the 24-bit membrane; "
-            "quantise "
-            "with fewer bits"
+            "quantise with fewer bits"
         )
     return rounded.astype(np.int32)
 
@@ -250,7 +249,6 @@ def _integers(what: str, x: np.ndarray, *, even: bool = False) -> np.ndarray:
     if even and (rounded.min(initial=0) < WEIGHT_LEAST or rounded.max(initial=0) > WEIGHT_LIMIT):
         raise RangeError(
             f"{what} ({np.abs(rounded).max():.0f}) are outside {WEIGHT_LEAST} … {WEIGHT_LIMIT}, the range of an 8-bit "
-            "synapse; "
-            "export it again with --quantize 8"
+            "synapse; export it again with --quantize 8"
         )
     return rounded

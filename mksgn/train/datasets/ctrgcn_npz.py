@@ -102,8 +102,7 @@ def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, StoredArray]:
                 if name not in members:
                     raise BadInputError(
                         f"{path}: no array {name}, expected x_train, y_train, x_test, y_test, found "
-                        f"{npz.found(members)!a}: "
-                        f"{SOURCE}:PATH must be an .npz as CTR-GCN writes it"
+                        f"{npz.found(members)!a}: {SOURCE}:PATH must be an .npz as CTR-GCN writes it"
                     )
             arrays = {name: npz.locate_member(path, file, name, members[name]) for name in names}
     except npz.BROKEN as error:

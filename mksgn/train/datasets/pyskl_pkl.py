@@ -152,9 +152,8 @@ def _names(path: Path, lists: dict, split: str, part: str) -> tuple[set[str], se
             )
     if both := listed["train"] & listed["test"]:
         raise BadInputError(
-            f"{path}: {len(both)} clips are in both parts of split {split}, {show(min(both))} first, "
-            "expected 0: a test "
-            f"on clips that were trained on measures nothing, {_REMEDY}"
+            f"{path}: {len(both)} clips are in both parts of split {split}, {show(min(both))} first, expected 0: a "
+            f"test on clips that were trained on measures nothing, {_REMEDY}"
         )
     (other,) = PARTS.keys() - {part}
     return listed[part], listed[other]
@@ -184,9 +183,8 @@ def _check(path: Path, name: str, entry: dict, split: str) -> ntu.ClipName:
     shape, joints = keypoint.values.shape, graph(ntu.GRAPH).size
     if len(shape) == 4 and (shape[3] == 2 or "keypoint_score" in entry or shape[2] == 17):
         raise BadInputError(
-            f"{path}: {shown} has {shape[2]} joints of {shape[3]} coordinates, poses estimated from video "
-            "(HRNet), expected "
-            f"{joints} of 3: fetch ntu60_3danno.pkl or ntu120_3danno.pkl, the Kinect's joints, instead"
+            f"{path}: {shown} has {shape[2]} joints of {shape[3]} coordinates, poses estimated from video (HRNet), "
+            f"expected {joints} of 3: fetch ntu60_3danno.pkl or ntu120_3danno.pkl, the Kinect's joints, instead"
         )
     if len(shape) != 4 or shape[2:] != (joints, 3) or 0 in shape:
         raise BadInputError(

@@ -119,8 +119,7 @@ class Watch:
             if child.stopped():
                 raise LavaDeadlineError(
                     f"{child.label} has been stopped from outside, for example by SIGSTOP, and the others have waited "
-                    "for it "
-                    f"for {waited_s:.1f} s, last heard of in step {child.counters[STEP]}"
+                    f"for it for {waited_s:.1f} s, last heard of in step {child.counters[STEP]}"
                 )
         busy = [child for child in self.children if child.computes()]
         if not busy:
