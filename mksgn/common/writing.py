@@ -21,7 +21,7 @@ _NAME = 200  # bytes of the final name in a temporary one; file systems take 255
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a new, empty file beside `path`, and move that file to `path` at the end.
+    """Yield the path of a new, empty file next to `path`, and move that file to `path` at the end.
 
     The name cannot be predicted and the file is created here, so that no link is followed and nobody else's file is
     written. The content is on the disk before it has the final name. A link at `path` is replaced, not followed.

@@ -22,7 +22,7 @@ from mksgn.train.checkpoint import sha256
 SCHEMA = "mksgn.program/1"
 
 SAMPLES = 3  # samples in the picture
-PICTURE_LIMIT, NAMES_WIDTH = 96, 24  # time steps; fewest columns for the names beside them
+PICTURE_LIMIT, NAMES_WIDTH = 96, 24  # time steps; fewest columns for the names next to them
 LOOP = "↺"
 RESETS = {ZERO: "resets to 0", SUBTRACT: "subtracts in the next step", SUBTRACT_AT_ONCE: "subtracts at once"}
 

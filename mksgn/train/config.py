@@ -113,7 +113,7 @@ def load_for_fine_tuning(
     epochs and a lower learning rate.
 
     Args:
-        model: The model.pt. The config.json beside it has the settings.
+        model: The model.pt. The config.json next to it has the settings.
         preset: The preset that the model was trained with, used if there is no config.json.
         bits: Bits per weight.
         epochs: Replaces the number of epochs.
@@ -131,7 +131,7 @@ def load_for_fine_tuning(
     elif preset in PRESETS:
         values = {"preset": preset, **deepcopy(PRESETS[preset])}
     else:
-        raise BadInputError(f"{model}: how it was trained is not known; put its config.json beside it")
+        raise BadInputError(f"{model}: how it was trained is not known; put its config.json next to it")
     trained = _with_changes(str(path), values | {"quantization_aware": None}, None, ())
     tuning = {
         "epochs": FINE_TUNING_EPOCHS,

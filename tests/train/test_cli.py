@@ -472,7 +472,7 @@ def test_what_a_quantisation_aware_training_lacks_is_named(run, fine_tuned, argu
 def test_without_a_config_the_model_s_preset_is_taken_or_asked_for(run, fine_tuned, tmp_path):
     (fine_tuned.parent / "config.json").unlink()
     code, _, err = run(fine_tuned, "--quantization-aware", 4, "--limit", 12, "--out", tmp_path / "q")
-    assert_one_line((code, "", err), "how it was trained is not known; put its config.json beside it")
+    assert_one_line((code, "", err), "how it was trained is not known; put its config.json next to it")
     settings = config.load_for_fine_tuning(fine_tuned, "demo", 4)
     assert (settings.preset, settings.epochs, settings.quantization_aware) == ("demo", config.FINE_TUNING_EPOCHS, 4)
     assert settings.learning_rate == pytest.approx(config.FINE_TUNING_RATE * 1e-2)

@@ -1,1 +1,1 @@
-"""SANA-FE's results beside the emulator's: `python -m mksgn.bench.sana_fe` writes the tables of docs/sana-fe.md."""
+"""SANA-FE against the emulator: `python -m mksgn.bench.sana_fe` writes the tables of docs/sana-fe.md."""

@@ -1,4 +1,4 @@
-"""`python -m mksgn.bench.sana_fe`: run SANA-FE on three networks, and print its results beside the emulator's."""
+"""`python -m mksgn.bench.sana_fe`: run SANA-FE on three networks, and print its results next to the emulator's."""
 
 import re
 import subprocess

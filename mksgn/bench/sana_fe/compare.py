@@ -1,4 +1,4 @@
-"""Put a run of SANA-FE beside the emulator's: spikes, synaptic operations, messages, hops, energy and time.
+"""Compare a run of SANA-FE with the emulator's: spikes, synaptic operations, messages, hops, energy and time.
 
 Events are counted in the sample's window of each population, as everywhere in mksgn. SANA-FE counts the whole
 run: its neurons also work before and after their window, until the last population is done.
