@@ -32,7 +32,7 @@ class Memory(StrictModel):
     inputs: Count
     """Neurons of the source populations."""
     dense_inputs: Count
-    """Of them, those of dense projections, which read an input once for all its synapses."""
+    """The part of inputs that feeds dense projections, which read an input once for all its synapses."""
 
 
 class Layer(StrictModel):
@@ -79,9 +79,9 @@ class Layer(StrictModel):
     saturated_fraction: Fraction
     """Fraction of neurons that fired at every time step of every clip."""
     syn_ops_by_kind: CountByKind | None = None
-    """syn_ops by kind of synapse. Null in records of versions before it was counted."""
+    """syn_ops by kind of synapse. Null in records of earlier versions."""
     memory: Memory | None = None
-    """Null in records of versions before it was counted."""
+    """Null in records of earlier versions."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Layer:

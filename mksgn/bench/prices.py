@@ -127,11 +127,11 @@ class Prices(StrictModel):
 
 
 class Pricing(StrictModel):
-    """Everything in an energy model that decides an energy. A record keeps it beside the energy."""
+    """Everything in an energy model that decides an energy. A record stores it with the energy."""
 
     prices_pJ: Prices = Prices()
     static_power_W: Positive | None = None
-    """Drawn by everything that holds the network while the chip works. Needs one of the next two, for the time."""
+    """Drawn by all that holds the network while the chip works. Needs one of the next two, which give the time."""
     seconds_per_inference: Positive | None = None
     """Measured chip time of one body."""
     steps_per_second: Positive | None = None

@@ -63,7 +63,7 @@ class Run(StrictModel):
     decode: Name = "sum"
     """How the output's values over the steps become a prediction: sum, max, last or first-spike, @OUTPUT of several."""
     compiling: dict[str, bool | int | float | str | list[str]] = Field(default_factory=dict)
-    """What was said of what the file leaves open (dt, if_dt, analog, …), where it is not the default."""
+    """Options for what the file does not state (dt, if_dt, analog, …), where they differ from the defaults."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Run:
@@ -169,7 +169,7 @@ class EnergyEntry(StrictModel):
     lower_bounds: dict[str, str] = Field(default_factory=dict)
     """Terms that are lower bounds, and why."""
     prices: Pricing | None = None
-    """The prices that gave the terms. Null in records of versions before they were kept."""
+    """The prices that gave the terms. Null in records of earlier versions."""
 
     @property
     def incomplete(self) -> list[str]:
@@ -243,7 +243,7 @@ class Limit(StrictModel):
     max: int | float | None
     """null where the limit has not been published."""
     evidence: Evidence | None = None
-    """How the limit is stated; null where it is not, and in records of before."""
+    """How the limit is stated; null where it is not, and in records of earlier versions."""
     source: str | None = None
 
 
@@ -252,7 +252,7 @@ class Placement(StrictModel):
     cores: Count
     chips: Count
     limits: list[Limit]
-    """Of the fullest core; then every other limit that has not been published."""
+    """Limits checked, with the values of the fullest core; then those that have not been published."""
     violations: list[str] = Field(default_factory=list)
     """What exceeds the chip's limits, a line each, as mksgn-deploy --check lists it."""
 

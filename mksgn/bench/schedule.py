@@ -25,7 +25,7 @@ class ScheduledProjection(StrictModel):
     kind: Name
     """conv, graph_conv, dense, product, …"""
     delay: Count
-    """Time steps that a spike is held back, besides the one that a synapse costs: so that branches meet in one step."""
+    """Time steps that a spike is delayed, on top of the one of a synapse, so that branches arrive in the same step."""
 
 
 class Schedule(StrictModel):

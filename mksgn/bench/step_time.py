@@ -61,9 +61,9 @@ class PlacementTime(StrictModel):
     """Mean time of a step; null for a model without latencies."""
     longest_step_us: Span | None = None
     latency_us: Span | None = None
-    """Of a body that is alone on the chip, from its first step to the last step of its output."""
+    """Time of a body that is alone on the chip, from its first step to the last step of its output."""
     samples_per_second: Span | None = None
-    """Samples (clips, with all of their bodies) that stream; `lower` follows from the estimated step time."""
+    """Rate of streamed samples (clips, with all of their bodies); `lower` follows from the estimated step time."""
     binding: list[Binding] = Field(default_factory=list)
     """What binds the steps in the lower bound, most of the time first; empty without latencies."""
     hops: dict[str, Amount] | None = None
@@ -90,7 +90,7 @@ class Timing(StrictModel):
     latencies_ns: dict[str, Amount]
     """The model's latency of each event; empty for a model that only counts."""
     barrier_us: Amount
-    """At the end of each step; of the placement that takes most tiles."""
+    """Time at the end of each step, for the placement that uses the most tiles."""
     not_counted: list[Name]
     """Populations that send graded values, whose messages are not among the counts."""
     placements: list[PlacementTime]

@@ -45,9 +45,9 @@ class Latencies(StrictModel):
     neuron_access: Amount
     """Per neuron and step, with or without input."""
     neuron_update: Amount
-    """Besides, where the neuron has input or a bias, or fires."""
+    """Added where the neuron has input or a bias, or fires."""
     spike: Amount
-    """Besides, where it fires."""
+    """Added where the neuron fires."""
     message_out: Amount
     """Per message that the core sends: a spike is one message for each core that it is sent to."""
     hop: HopLatencies | None = None
@@ -79,9 +79,9 @@ class TimingModel(StrictModel):
     """What the latencies include and assume."""
     latencies_ns: Latencies | None = None
     barrier_us: dict[int, Amount] = Field(default_factory=dict)
-    """Time at the end of a step by the number of tiles in use: the largest key that does not exceed it counts."""
+    """Time at the end of a step, by number of tiles in use: the entry of the largest key not above it applies."""
     static_power_W: Positive | None = None
-    """Stated; drawn while the chip works on a sample."""
+    """Power that the source states, drawn while the chip works on a sample."""
     energy_model: Name | None = None
     """Energy model of the energy-delay product."""
 

@@ -82,7 +82,7 @@ class Neurons(StrictModel):
     resets: tuple[Reset, ...] = ("zero",)
     """Resets of fixed neurons, as in mksgn-deploy --reset."""
     synaptic_current: bool = True
-    """Whether fixed neurons have a current that decays by itself."""
+    """Whether fixed neurons have a synaptic current with a decay of its own."""
     evidence: Evidence
     source: Text
 
