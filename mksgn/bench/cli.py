@@ -87,7 +87,9 @@ def run(
     place: Place = "compact",
     claims: ClaimFiles = None,
     require_claim: RequiredClaims = None,
-    out: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/bench"),
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder of the run.")] = Path(
+        "runs/bench"
+    ),
     as_json: Json = False,
 ) -> None:
     """Run labelled samples through any NIR graph, count events and price them.
@@ -168,7 +170,10 @@ def check(
     run_folder: RunFolder,
     near: Annotated[
         list[Path] | None,
-        typer.Option(help="Another file or folder in which to look for the model and its parents; may be repeated."),
+        typer.Option(
+            metavar="PATH",
+            help="Another file or folder in which to look for the model and its parents; may be repeated.",
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if the model or a parent is not found.")] = False,
     energy_model: ModelFiles = None,
@@ -242,7 +247,7 @@ def compare(
 @app.command("nir-data")
 def write_nir_data(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of mksgn-deploy -o or mksgn-bench run.")],
-    out: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")],
     overwrite: OverwriteFile = False,
 ) -> None:
     """Write a run's spike trains in nir's own data format, for nir.read_data.
@@ -317,7 +322,9 @@ def sweep(
     overwrite: Overwrite = False,
     energy_model: ModelFiles = None,
     chip_file: ChipFiles = None,
-    out: Annotated[Path, typer.Option("-o", "--output", help="Folder of the sweep.")] = Path("runs/sweep"),
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder of the sweep.")] = Path(
+        "runs/sweep"
+    ),
 ) -> None:
     """Run a grid of networks over a data set.
 

@@ -34,16 +34,22 @@ from mksgn.train.options import Split, device_option
 NAME = "mksgn-deploy"
 app = new_app("Compile a NIR graph for Loihi-compatible simulation, and run it.")
 
-Model = Annotated[Path, typer.Argument(help="A NIR file.")]
-Data = Annotated[str | None, typer.Option(help="SOURCE of clips to run, or npz:FILE or npy:X[,Y]: labelled arrays.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A NIR file.")]
+Data = Annotated[
+    str | None, typer.Option(metavar="SOURCE", help="Clips to run, or npz:FILE or npy:X[,Y]: labelled arrays.")
+]
 Inputs = Annotated[
     Path | None,
-    typer.Option(help="Arrays to run: .npy (samples, steps, *shape), or .npz with an array for each input's name."),
+    typer.Option(
+        metavar="FILE",
+        help="Arrays to run: .npy (samples, steps, *shape), or .npz with an array for each input's name.",
+    ),
 ]
 Limit = Annotated[int | None, count(most=MOST_SAMPLES, help="Largest number of clips or samples.")]
 Seed = Annotated[int, count(least=0, most=MOST_SEED, help="Seed of synthetic clips.")]
 Calibration = Annotated[
-    str | None, typer.Option(help="SOURCE or arrays that calibrate the quantisation of an unquantised file.")
+    str | None,
+    typer.Option(metavar="SOURCE", help="Clips or arrays that calibrate the quantisation of an unquantised file."),
 ]
 Steps = Annotated[int | None, count(most=MOST_STEPS, help="Time steps of arrays without a time axis.")]
 Device = Annotated[str, device_option("Device of the emulator.")]
@@ -65,7 +71,10 @@ To = Annotated[
     ),
 ]
 Out = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Folder for spikes, outputs, counters.json and manifest.json.")
+    Path | None,
+    typer.Option(
+        "-o", "--output", metavar="FOLDER", help="Folder for spikes, outputs, counters.json and manifest.json."
+    ),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the run in -o, which stays until this one is complete.")

@@ -20,9 +20,12 @@ def _choices(what: str, meanings: Mapping[Any, str]) -> str:
     return f"{what}. " + "; ".join(f"{value}: {meaning}" for value, meaning in meanings.items()) + "."
 
 
-TimeStep = Annotated[float, typer.Option(help="Time step in seconds, for files that do not state it.")]
+TimeStep = Annotated[float, typer.Option(metavar="SECONDS", help="Time step, for files that do not state it.")]
 IfTimeStep = Annotated[
-    float | None, typer.Option(help="Time step of IF and I; 1 reads v += r x, as most files mean it; default: --dt.")
+    float | None,
+    typer.Option(
+        metavar="SECONDS", help="Time step of IF and I; 1 reads v += r x, as most files mean it; default: --dt."
+    ),
 ]
 Backend = Annotated[
     str | None,
@@ -52,7 +55,7 @@ ChipFiles = Annotated[
     list[Path] | None,
     typer.Option("--chip-file", metavar="FILE", help="YAML file of additional chips; may be repeated."),
 ]
-Analog = Annotated[list[str] | None, typer.Option(help="A non-spiking input; may be repeated.")]
+Analog = Annotated[list[str] | None, typer.Option(metavar="NAME", help="A non-spiking input; may be repeated.")]
 
 
 @dataclass(frozen=True)

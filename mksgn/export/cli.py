@@ -27,10 +27,15 @@ Overwrite = Annotated[
 @app.command()
 def export(
     model: Annotated[
-        Path, typer.Argument(help="model.pt or teacher.pt of mksgn-train, a network.net of lava-dl, or any NIR file.")
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="model.pt or teacher.pt of mksgn-train, a network.net of lava-dl, or any NIR file."
+        ),
     ],
     to: Annotated[str, choice(values=FORMATS, help="Format of the file.")] = "nir",
-    out: Annotated[Path | None, typer.Option("-o", "--output", help="File to write; default: next to MODEL.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write; default: next to MODEL.")
+    ] = None,
     profile: Annotated[
         str | None, choice(values=PROFILES, help="structured is the default; portable: stock NIR primitives only.")
     ] = None,
@@ -44,10 +49,11 @@ def export(
         ),
     ] = True,
     calibration: Annotated[
-        str | None, typer.Option(help="SOURCE of clips for --quantize and --verify, or npz:FILE or npy:X; no default.")
+        str | None,
+        typer.Option(metavar="SOURCE", help="Clips for --quantize and --verify, or npz:FILE or npy:X; no default."),
     ] = None,
     split: Split = None,
-    dt: Annotated[float, typer.Option(help="Time step in seconds.")] = 1e-4,
+    dt: Annotated[float, typer.Option(metavar="SECONDS", help="Time step.")] = 1e-4,
     verify_clips: Annotated[
         int,
         count(
@@ -66,9 +72,12 @@ def export(
         int | None, count(most=MOST_STEPS, help="Time steps of a sample, for a NIR file that does not state them.")
     ] = None,
     if_dt: Annotated[
-        float | None, typer.Option(help="Time step of a NIR file's IF and I; 1 reads v += r x; default: --dt.")
+        float | None,
+        typer.Option(metavar="SECONDS", help="Time step of a NIR file's IF and I; 1 reads v += r x; default: --dt."),
     ] = None,
-    analog: Annotated[list[str] | None, typer.Option(help="A NIR file's non-spiking input; may be repeated.")] = None,
+    analog: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A NIR file's non-spiking input; may be repeated.")
+    ] = None,
     reset: Annotated[str, choice(values=RESETS, help="Reset of a NIR file's neurons.")] = ZERO,
     v_init: Annotated[str, choice(values=V_INITS, help="Initial state of a NIR file's neurons.")] = ZERO,
     integration: Annotated[str, choice(values=INTEGRATIONS, help="Integration of a NIR file's neurons.")] = EULER,

@@ -47,8 +47,12 @@ DESCRIBE = "Do not train; print parameters, MACs and firing rates of CONFIG, or 
 @app.command()
 def train(
     configuration: Configuration = None,
-    data: Annotated[str, typer.Option(help=f"SOURCE: {', '.join(SOURCE_FORMS.values())}.")] = "synthetic",
-    out: Annotated[Path, typer.Option(help="Folder for model.pt, metrics.jsonl and config.json.")] = Path("runs/train"),
+    data: Annotated[
+        str, typer.Option(metavar="SOURCE", help=f"Clips: {', '.join(SOURCE_FORMS.values())}.")
+    ] = "synthetic",
+    out: Annotated[
+        Path, typer.Option(metavar="OUT", help="Folder for model.pt, metrics.jsonl and config.json.")
+    ] = Path("runs/train"),
     split: Split = None,
     epochs: Annotated[int | None, count(most=MOST_EPOCHS, help="Number of epochs; default: the config's.")] = None,
     limit: Annotated[int | None, count(most=MOST_SAMPLES, help="Train on at most this many clips.")] = None,
