@@ -44,7 +44,7 @@ model=$out/model.pt
 
 case $preset in
 small) tuned=(--set learning_rate=3e-4) ;;
-frugal) tuned=("${distill[@]}" --set rate_weight=4) ;;
+frugal) tuned=("${distill[@]}" --set rate_weight=4 --set learning_rate=1.8e-3) ;;
 *) tuned=() ;;
 esac
 if [ ${#tuned[@]} -gt 0 ]; then

@@ -17,9 +17,7 @@ from mksgn.train.choices import BITS, PRESET_NAMES
 _PRESET_FILES = Path(__file__).parent / "data" / "presets"
 PRESETS: dict[str, dict[str, Any]] = {name: yaml_text.read(_PRESET_FILES / f"{name}.yaml") for name in PRESET_NAMES}
 
-# For quantisation-aware training, which starts from a trained model (docs/training.md): epochs, and the share of the
-# learning rate that the model was trained with.
-FINE_TUNING_EPOCHS, FINE_TUNING_RATE = 5, 0.3
+FINE_TUNING_EPOCHS = 5  # of a quantisation-aware training, which starts from a trained model
 
 Share = Annotated[Real, Field(ge=0, le=1)]
 Weight = Annotated[Real, Field(ge=0, le=1e6)]
@@ -106,6 +104,15 @@ def load(name: str, *, epochs: int | None = None, changes: Sequence[str] = ()) -
     return _with_changes(name, _read(path), epochs, changes)
 
 
+def fine_tuning_rate(bits: int) -> float:
+    """Return the share of the model's learning rate with which it is trained for few bits.
+
+    A higher one is worse at 4 and 8 bits, a lower one at 2, where weights have to move further to round to another
+    value (docs/results.md).
+    """
+    return 0.3 if bits == 2 else 0.05
+
+
 def load_for_fine_tuning(
     model: Path, preset: str | None, bits: int, *, epochs: int | None = None, changes: Sequence[str] = ()
 ) -> TrainConfig:
@@ -132,10 +139,12 @@ def load_for_fine_tuning(
         values = {"preset": preset, **deepcopy(PRESETS[preset])}
     else:
         raise BadInputError(f"{model}: how it was trained is not known; put its config.json next to it")
+    before = values.get("quantization_aware")  # the model may itself have been trained on, for other bits
     trained = _with_changes(str(path), values | {"quantization_aware": None}, None, ())
+    share = fine_tuning_rate(bits) / (fine_tuning_rate(before) if before in BITS else 1.0)
     tuning = {
         "epochs": FINE_TUNING_EPOCHS,
-        "learning_rate": FINE_TUNING_RATE * trained.learning_rate,
+        "learning_rate": share * trained.learning_rate,
         "rate_phase": 0.0,
         "quantization_aware": bits,
     }

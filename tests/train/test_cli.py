@@ -431,7 +431,7 @@ def test_a_model_is_trained_on_for_few_bits_with_its_own_settings(run, fine_tune
     model, settings = checkpoint.load(tmp_path / "q" / "model.pt"), json.loads((tmp_path / "q/config.json").read_text())
     assert model.quantization.bits == settings["quantization_aware"] == 4
     assert model.training["start"] == checkpoint.load(fine_tuned).training
-    changed = {"epochs": 1, "learning_rate": 0.003, "rate_phase": 0.0, "quantization_aware": 4}
+    changed = {"epochs": 1, "learning_rate": 0.05 * 0.01, "rate_phase": 0.0, "quantization_aware": 4}
     before = json.loads((fine_tuned.parent / "config.json").read_text())
     assert settings == before | changed
     again = run(
@@ -439,6 +439,8 @@ def test_a_model_is_trained_on_for_few_bits_with_its_own_settings(run, fine_tune
     )
     assert (again[0], again[2]) == (0, "")  # from 4 bits to 2
     assert checkpoint.load(tmp_path / "2" / "model.pt").quantization.bits == 2
+    rate = json.loads((tmp_path / "2/config.json").read_text())["learning_rate"]
+    assert rate == pytest.approx(0.3 * 0.01)  # of the first training, not of the one for 4 bits
 
 
 @pytest.mark.parametrize(
@@ -475,4 +477,4 @@ def test_without_a_config_the_model_s_preset_is_taken_or_asked_for(run, fine_tun
     assert_one_line((code, "", err), "how it was trained is not known; put its config.json next to it")
     settings = config.load_for_fine_tuning(fine_tuned, "demo", 4)
     assert (settings.preset, settings.epochs, settings.quantization_aware) == ("demo", config.FINE_TUNING_EPOCHS, 4)
-    assert settings.learning_rate == pytest.approx(config.FINE_TUNING_RATE * 1e-2)
+    assert settings.learning_rate == pytest.approx(config.fine_tuning_rate(4) * 1e-2)
