@@ -171,7 +171,7 @@ def test_calibration_that_does_not_fit_is_refused(exported):
     for samples, fault in (
         (
             np.zeros((2, 12, 9, 25)),
-            r"shape \(2, 12, 9, 25\); expected \(samples, 12, 8, 25\) or, of 4 steps, \(samples, 4, 12, ",
+            r"shape \(2, 12, 9, 25\); expected \(samples, 12, 8, 25\) or, with 4 steps, \(samples, 4, 12, ",
         ),
         (np.full((2, 12, 8, 25), np.nan), "values that are not finite; repair or leave out"),
     ):
