@@ -141,7 +141,9 @@ def load_for_fine_tuning(
         raise BadInputError(f"{model}: how it was trained is not known; put its config.json next to it")
     before = values.get("quantization_aware")  # the model may itself have been trained on, for other bits
     trained = _with_changes(str(path), values | {"quantization_aware": None}, None, ())
-    share = fine_tuning_rate(bits) / (fine_tuning_rate(before) if before in BITS else 1.0)
+    share = fine_tuning_rate(bits)
+    if isinstance(before, int) and before in BITS:
+        share /= fine_tuning_rate(before)
     tuning = {
         "epochs": FINE_TUNING_EPOCHS,
         "learning_rate": share * trained.learning_rate,
