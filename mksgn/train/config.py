@@ -107,8 +107,8 @@ def load(name: str, *, epochs: int | None = None, changes: Sequence[str] = ()) -
 def fine_tuning_rate(bits: int) -> float:
     """Return the share of the model's learning rate with which it is trained for few bits.
 
-    A higher one is worse at 4 and 8 bits, a lower one at 2, where weights have to move further to round to another
-    value (docs/results.md).
+    Of these two, the higher one is worse at 4 and 8 bits, the lower one at 2, where weights have to move further to
+    round to another value (docs/results.md).
     """
     return 0.3 if bits == 2 else 0.05
 
