@@ -3,9 +3,12 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
 
 HELD = (signal.SIGINT, signal.SIGTERM)
+Handler = Callable[[int, FrameType | None], Any]
 
 
 @contextlib.contextmanager
@@ -17,27 +20,43 @@ def signals_held() -> Iterator[None]:
     in this one. Other threads block them instead. A child forked in the block inherits the harmless
     handler or the block, so that Ctrl-C cannot reach it before it ignores SIGINT.
     """
-    held: list[int] = []
-    # A stack: a handler may raise once it is restored, and the others must still be restored and
-    # called.
-    with contextlib.ExitStack() as afterwards:
-        if threading.current_thread() is threading.main_thread():
-            afterwards.callback(_deliver, held)
-            for number in HELD:
-                handler = signal.getsignal(number)
-                if callable(handler):
-                    afterwards.callback(signal.signal, number, handler)
-                    signal.signal(number, lambda caught, _: held.append(caught))
-        else:
-            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
-            afterwards.callback(signal.pthread_sigmask, signal.SIG_SETMASK, blocked)
+    if threading.current_thread() is not threading.main_thread():
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        return
+    replaced: list[tuple[int, Handler]] = []
+    held: dict[int, None] = {}  # in the order of their arrival, each once
+    try:
+        for number in HELD:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                replaced.append((number, handler))
+                signal.signal(number, lambda caught, _: held.update({caught: None}))
         yield
+    finally:
+        _restore(replaced, held)
 
 
-def _deliver(held: list[int]) -> None:
-    with contextlib.ExitStack() as each:
-        for number in reversed(dict.fromkeys(held)):
-            each.callback(signal.raise_signal, number)
+def _restore(replaced: list[tuple[int, Handler]], held: dict[int, None]) -> None:
+    """Restore the handlers, then deliver what was held.
+
+    A handler that is restored may raise, for a new signal, between any two instructions: what is
+    left to do is done before its exception goes on.
+    """
+    try:
+        while replaced:
+            signal.signal(*replaced[-1])
+            replaced.pop()
+        while held:
+            number = next(iter(held))
+            del held[number]
+            signal.raise_signal(number)
+    except BaseException:
+        _restore(replaced, held)
+        raise
 
 
 def reset_signals_in_child() -> None:
