@@ -139,11 +139,10 @@ def load_for_fine_tuning(
         values = {"preset": preset, **deepcopy(PRESETS[preset])}
     else:
         raise BadInputError(f"{model}: how it was trained is not known; put its config.json next to it")
-    before = values.get("quantization_aware")  # the model may itself have been trained on, for other bits
-    trained = _with_changes(str(path), values | {"quantization_aware": None}, None, ())
+    trained = _with_changes(str(path), values, None, ())
     share = fine_tuning_rate(bits)
-    if isinstance(before, int) and before in BITS:
-        share /= fine_tuning_rate(before)
+    if trained.quantization_aware is not None:  # the model was itself trained on
+        share /= fine_tuning_rate(trained.quantization_aware)
     tuning = {
         "epochs": FINE_TUNING_EPOCHS,
         "learning_rate": share * trained.learning_rate,
