@@ -27,12 +27,13 @@ def slayer_networks() -> dict[str, tuple[list, tuple[int, ...]]]:
     b, norm = slayer.block.cuba, {**CUBA, "norm": slayer.neuron.norm.MeanOnlyBatchNorm}
     strided = {"stride": (2, 1), "padding": (1, 0), "dilation": (1, 2), "groups": 2}
     own = {**CUBA, "shared_param": False}
+    kept = {**CUBA}  # Recurrent notes in it that neurons keep their state from one sequence to the next
     return {
         "conv": (
             [b.Conv(norm, 2, 4, 3, **strided), b.Flatten(), b.Dense(CUBA, 12, 6, delay=True), b.Dense(norm, 6, 4)],
             (2, 6, 5),
         ),
-        "recurrent": ([b.Dense(LIF, 6, 5), b.Recurrent(CUBA, 5, 6), b.Dense(own, 6, 3)], (6,)),
+        "recurrent": ([b.Dense(LIF, 6, 5), b.Recurrent(kept, 5, 6), b.Dense(own, 6, 3)], (6,)),
         "analog": (
             [b.Input(LIF, weight=1, bias=0.25), b.Conv(LIF, 2, 3, 3), b.Flatten(), b.Dense(CUBA, 18, 4)],
             (2, 4, 5),
