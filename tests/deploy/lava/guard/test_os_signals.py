@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("lava.magma", reason="lava-nc is not installed: make setup")
 
 from mksgn.deploy.lava.guard import os_signals
+from tests.support.lava_guards import handlers
 
 
 class HandlerError(Exception):
@@ -55,9 +56,8 @@ def raised_at(instruction: int, number: int) -> bool | None:
 @pytest.mark.parametrize("number", os_signals.HELD)
 def test_a_signal_at_any_instruction(number: int) -> None:
     """Its handler's exception leaves the block, and both handlers are restored."""
-    before = {held: signal.signal(held, interrupt) for held in os_signals.HELD}
     instruction, lost, replaced = 0, [], []
-    try:
+    with handlers(signal.SIGINT, interrupt), handlers(signal.SIGTERM, interrupt):
         while (raised := raised_at(instruction, number)) is not None:
             if not raised:
                 lost.append(instruction)
@@ -65,8 +65,5 @@ def test_a_signal_at_any_instruction(number: int) -> None:
                 if signal.signal(held, interrupt) is not interrupt:
                     replaced.append((instruction, held))
             instruction += 1
-    finally:
-        for held, handler in before.items():
-            signal.signal(held, handler)
     assert instruction > 30
     assert (lost, replaced) == ([], [])
