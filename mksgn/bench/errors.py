@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mksgn.bench.numbers import counted
 from mksgn.common.errors import BadInputError, ListingError
+from mksgn.common.words import counted
 
 
 class FaultyRecordError(ListingError, BadInputError):

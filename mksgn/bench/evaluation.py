@@ -10,7 +10,6 @@ from mksgn.bench.accuracy import accuracy_of, classes_of
 from mksgn.bench.claims import Published, published_claims
 from mksgn.bench.energy_models import EnergyModel, known_models, price
 from mksgn.bench.layer import Layer, silent
-from mksgn.bench.numbers import first_three
 from mksgn.bench.progress import Progress
 from mksgn.bench.record import Data, Limit, Mismatch, ModelFile, Parity, Placement, Record, Run
 from mksgn.bench.samples import SampleSet
@@ -22,6 +21,7 @@ from mksgn.bench.timing_models import TimingModel, known_timing_models
 from mksgn.bench.verdicts import evaluate_claims
 from mksgn.common.errors import MksgnWarning
 from mksgn.common.quoting import printable
+from mksgn.common.words import first_three
 from mksgn.deploy.execution import Execution
 from mksgn.deploy.placement import check
 from mksgn.deploy.placement.activity import Activity

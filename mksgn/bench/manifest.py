@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mksgn.bench.numbers import counted
 from mksgn.bench.record import ModelFile
 from mksgn.bench.run_files import RUN_FILE
 from mksgn.common.errors import BadInputError
 from mksgn.common.quoting import quoted
 from mksgn.common.schemas import LenientModel, Name, Sha256
 from mksgn.common.validation import one_line
+from mksgn.common.words import counted
 from mksgn.deploy.run_files import MANIFEST_FILE, SPIKES_FILE
 from mksgn.deploy.run_folder import read_manifest
 from mksgn.train.checkpoint import sha256

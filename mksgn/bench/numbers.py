@@ -75,17 +75,6 @@ def ratio(value: float | None) -> str:
     return NONE if value is None else f"{value:.3f}"
 
 
-def counted(number: int, noun: str) -> str:
-    """Format a number with its noun: 1 core, 2 cores, 2 bodies."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
-
-
-def first_three(names: list[str]) -> str:
-    """List the first three names, and say how many more there are."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
 def words(kinds: list[str]) -> str:
     """Write kinds of event, which the record spells as host_macs, in plain words."""
     return ", ".join(kinds).replace("_", " ").replace("macs", "MACs") or NONE

@@ -11,7 +11,6 @@ import numpy as np
 from mksgn.bench import folder, run_files
 from mksgn.bench.evaluation import EvaluationOptions, class_names, record_of
 from mksgn.bench.manifest import verified
-from mksgn.bench.numbers import counted
 from mksgn.bench.progress import Identity, Progress, check_digests, check_same
 from mksgn.bench.record import Record
 from mksgn.bench.record_io import load, save
@@ -21,6 +20,7 @@ from mksgn.bench.shards import Network, Settings, run_shard, shards
 from mksgn.common.console import output
 from mksgn.common.progress import track
 from mksgn.common.schemas import StrictModel
+from mksgn.common.words import counted
 from mksgn.common.writing import write_bytes
 from mksgn.deploy import run_folder
 from mksgn.deploy.choices import PRECISION_TITLES

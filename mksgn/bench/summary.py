@@ -7,13 +7,14 @@ from rich.table import Table
 
 from mksgn.bench import ann
 from mksgn.bench.energy_models import model_named
-from mksgn.bench.numbers import counted, energy, fraction, share, unit_of_energy, words
+from mksgn.bench.numbers import energy, fraction, share, unit_of_energy, words
 from mksgn.bench.record import EnergyEntry, Record
 from mksgn.bench.report.timing import between, duration
 from mksgn.bench.step_time import EVENT_WORDS, PlacementTime
 from mksgn.bench.theory import Theory, theory_of
 from mksgn.common.console import output
 from mksgn.common.tables import table
+from mksgn.common.words import counted
 from mksgn.deploy.choices import PRECISION_TITLES
 
 ANN_MODEL = "horowitz45-int8"
@@ -163,8 +164,8 @@ def _claim_lines(record: Record) -> Iterator[str]:
 def _parity_lines(record: Record) -> Iterator[str]:
     if (parity := record.parity) is None:
         return
-    mismatches = f"{parity.mismatches:,} mismatch{'' if parity.mismatches == 1 else 'es'}"
     rounding = f" ({parity.rounding:,} of rounding)" if parity.rounding else ""
+    mismatches = counted(parity.mismatches, "mismatch")
     yield f"parity against {parity.against}: {mismatches}{rounding} in {parity.decisions:,} decisions"
 
 

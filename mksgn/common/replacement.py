@@ -17,6 +17,7 @@ from mksgn.common.errors import BadInputError
 from mksgn.common.lock import locked
 from mksgn.common.quoting import quoted
 from mksgn.common.reading import open_file, read_text
+from mksgn.common.words import first_three
 from mksgn.common.writing import is_folder, is_temporary, remove, remove_temporaries, replacing, to_disk
 
 KINDS = ("training", "run", "deployment", "report", "sweep")
@@ -54,9 +55,7 @@ class FileSet:
         if overwrite or not (there or begun) or (resume and (begun or self._continues(there))):
             return
         finished = any(os.path.lexists(folder / name) for name in self.results)
-        held = (
-            ", ".join(there[:3]) + (", …" if len(there) > 3 else "") if there else f"in {draft(folder, self.kind).name}"
-        )
+        held = first_three(there) if there else f"in {draft(folder, self.kind).name}"
         continues = "" if resume or not self.resumable else "continue it with --resume, "
         lacking = f" without {' or '.join(self.resumable)}, from which --resume continues" if resume else ""
         raise BadInputError(

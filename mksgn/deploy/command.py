@@ -9,6 +9,7 @@ import nir
 from mksgn.common.console import output, wrote
 from mksgn.common.limits import Fit
 from mksgn.common.progress import counting
+from mksgn.common.words import counted
 from mksgn.deploy import arrays, run
 from mksgn.deploy.choices import FIXED_POINT, PASS_NAMES
 from mksgn.deploy.clips import clip_inputs
@@ -205,6 +206,5 @@ def check_limits(program: Program, chip: Chip, how: str, out: Path | None) -> No
         raise ChipLimitError(violations[0], violations[1:])
     output.print(Fit.of(limits).text(chip.name))
     output.print(
-        f"{placement.cores:,} core{'' if placement.cores == 1 else 's'} on {placement.chips:,} "
-        f"chip{'' if placement.chips == 1 else 's'} of {chip.name} (source: {chip.source})"
+        f"{counted(placement.cores, 'core')} on {counted(placement.chips, 'chip')} of {chip.name} (source: {chip.source})"
     )

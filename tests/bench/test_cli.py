@@ -89,7 +89,8 @@ def test_a_finished_run_stays_until_another_one_is_finished(command, model, run)
     text = command(*arguments, code=2)
     assert text.count("\n") == 1
     assert (
-        f"{run}: holds a finished run (run.json, spikes.npz, run.log, …); continue it with --resume, replace it" in text
+        f"{run}: holds a finished run (run.json, spikes.npz, run.log and 3 more); continue it with --resume, replace it"
+        in text
     )
     with locked(run):
         assert "is writing to it; wait until it ends" in command(*arguments, "--overwrite", code=2)

@@ -1,6 +1,6 @@
 """mksgn/bench/numbers: how figures are written."""
 
-from mksgn.bench.numbers import counted, energy, percent, shortened, significant, unit_of_energy, words
+from mksgn.bench.numbers import energy, percent, shortened, significant, unit_of_energy, words
 
 
 def test_three_significant_digits_keep_their_zeros():
@@ -11,10 +11,6 @@ def test_three_significant_digits_keep_their_zeros():
 def test_percentages_keep_decimals_where_they_matter():
     texts = [percent(x) for x in (1.0, 0.99995, 0.983, 0.5536, -1.2)]
     assert texts == ["100 %", "over 99.99 %", "98.3 %", "55 %", "-120 %"]
-
-
-def test_one_has_no_plural():
-    assert [counted(n, "core") for n in (0, 1, 1200)] == ["0 cores", "1 core", "1,200 cores"]
 
 
 def test_names():

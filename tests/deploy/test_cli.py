@@ -127,7 +127,10 @@ def test_a_finished_run_stays_until_another_one_is_finished(foreign):
     (foreign / "run" / "notes.txt").write_text("mine")
     again = (*run_it, "--limit", "2")
     message = refusal(lambda: deploy(*again))
-    assert "holds a finished run (spikes.npz, outputs.npz, counters.json, …); replace it with --overwrite" in message
+    assert (
+        "holds a finished run (spikes.npz, outputs.npz, counters.json and 1 more); replace it with --overwrite"
+        in message
+    )
     with locked(foreign / "run"):
         assert "is writing to it" in refusal(lambda: deploy(*again, "--overwrite"))
     with full_disk(100), pytest.raises(OSError, match="File too large"):

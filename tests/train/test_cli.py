@@ -119,7 +119,7 @@ def test_a_finished_training_stays_until_another_one_is_finished(run, tiny, tmp_
     assert run(*arguments)[0] == 0
     before = content_of(out)
     said = (
-        f"{out}: holds a finished training (model.pt, state.pt, metrics.jsonl, …); continue it with --resume, replace it "
+        f"{out}: holds a finished training (model.pt, state.pt, metrics.jsonl and 1 more); continue it with --resume, replace it "
         "with --overwrite, or choose another folder with --out"
     )
     assert_one_line(run(*arguments, "--seed", 1), said)

@@ -16,13 +16,13 @@ from mksgn.bench.check.findings import CheckResult
 from mksgn.bench.counters import totals_of
 from mksgn.bench.energy_models import TIME_STEPS, EnergyModel, known_models, price
 from mksgn.bench.manifest import Manifest
-from mksgn.bench.numbers import counted
 from mksgn.bench.prices import EVENTS
 from mksgn.bench.record import Accuracy, EnergyEntry, Layer, Record
 from mksgn.bench.run_files import RUN_FILE
 from mksgn.common import npz
 from mksgn.common.errors import BadInputError, without_path
 from mksgn.common.progress import track
+from mksgn.common.words import counted
 from mksgn.deploy import spike_bits
 from mksgn.deploy.run_folder import REMEDY, TRAINS
 

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mksgn.bench.layer import silent
-from mksgn.bench.numbers import count, counted, energy, first_three, share
+from mksgn.bench.numbers import count, energy, share
 from mksgn.bench.report.facts import Facts
 from mksgn.bench.report.price_range import PriceRange
 from mksgn.bench.report.timing import timing_of
 from mksgn.common.limits import State
+from mksgn.common.words import counted, first_three
 
 Mark = Literal["good", "open", "bad"]
 

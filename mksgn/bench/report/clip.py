@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mksgn.bench.numbers import counted
 from mksgn.bench.report.raster import Raster, populations, raster_of, sample_joints
 from mksgn.common.errors import BadInputError, first_line
 from mksgn.common.quoting import printable
+from mksgn.common.words import counted
 from mksgn.deploy.run_files import SPIKES_FILE
 from mksgn.train.skeletons import GRAPHS, SkeletonGraph
 

@@ -10,10 +10,11 @@ from mksgn.bench import numbers
 from mksgn.bench.choices import DATA, PAPER_MODEL
 from mksgn.bench.gcn import CAVEATS
 from mksgn.bench.report.facts import Facts
+from mksgn.common.words import counted
 
 FILTERS = (
     numbers.count, numbers.amount, numbers.rounded, numbers.energy, numbers.share, numbers.percent, numbers.words,
-    numbers.counted, numbers.fraction, numbers.ratio,
+    numbers.fraction, numbers.ratio, counted,
 )  # fmt: skip
 
 

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from mksgn.bench.numbers import counted, share, significant
+from mksgn.bench.numbers import share, significant
 from mksgn.bench.record import Record
 from mksgn.bench.step_time import EVENT_WORDS, PlacementTime, Span, Timing
+from mksgn.common.words import counted
 
 
 @dataclass(frozen=True)

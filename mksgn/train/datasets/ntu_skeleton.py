@@ -53,6 +53,7 @@ import numpy as np
 
 from mksgn.common.errors import BadInputError
 from mksgn.common.progress import track
+from mksgn.common.words import counted, first_three
 from mksgn.train.datasets import ntu
 from mksgn.train.datasets.clips import Clip, ClipSet, check_selection, spread_over
 from mksgn.train.skeletons import graph
@@ -67,7 +68,6 @@ MAX_NOISE_SHARE = 0.69754
 _BODY_NUMBERS, _JOINT_NUMBERS = 10, 12
 _FARTHEST = 1e6  # metres: far beyond any sensor, and squares and differences in float32 stay finite
 _DIGITS = 9  # no count is longer; int() of thousands of digits would fail in its own way
-_NAMED = 3  # at most so many of the files that a note counts are named
 _HOW = (
     "request the skeletons at the ROSE lab's site, unpack nturgbd_skeletons_s001_to_s017.zip (for 120 classes also "
     "nturgbd_skeletons_s018_to_s032.zip), and give the folder with the files *.skeleton or the one that holds it"
@@ -187,8 +187,7 @@ def _names(files: dict[str, Path]) -> tuple[list[ntu.ClipName], list[str]]:
 
 
 def _note(names: list[str], what: str) -> str:
-    shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-    return f"{len(names):,} {'file' if len(names) == 1 else 'files'} {what}: {shown}"
+    return f"{counted(len(names), 'file')} {what}: {first_three(names)}"
 
 
 class _Numbers:

@@ -463,7 +463,7 @@ def test_bad_files_are_skipped_counted_and_named(clips):
         "split xsub, train: 18 clips, published 40,091",
         "1 file skipped for a name that is not a clip's: notes",
         "4 files skipped as truncated or malformed: S001C001P001R001A001, S001C001P001R001A002, "
-        "S001C002P001R001A001, ...",
+        "S001C002P001R001A001 and 1 more",
         "1 file skipped because no body is left: S001C001P002R001A050",
     )
 
