@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # recipe.sh PRESET SOURCE SPLIT DIRECTORY [OPTION...]
 #
-# From clips to run.json by the recipe of docs/results.md: the teacher where the preset has one, the student, for small and frugal
-# its training as the network of its file of 8 bits, the file, and its run on the held-out clips. The same on a CPU and on a
+# From clips to run.json by the recipe of docs/results.md: the teacher where the preset has one, the student, for small its
+# training as the network of its file of 8 bits, the file, and its run on the held-out clips. The same on a CPU and on a
 # GPU; each OPTION goes to every mksgn-train, such as --device cuda. It may be stopped at any time, and goes on where it was
 # when it is given again: timeout 600 scripts/recipe.sh … runs a piece of ten minutes. The programs are those on PATH.
 # PROCESSES=2 trains by two processes; CLIPS=10 verifies and runs ten held-out clips instead of all.
@@ -30,25 +30,17 @@ train=(mksgn-train)
 
 distill=()
 case $preset in
-base | frugal | paper)
+base | paper)
     step "${train[@]}" "$preset" --teacher --epochs 120 "${data[@]}" --out "$out/teacher" --resume "$@"
     distill=(--distill "$out/teacher/teacher.pt")
     ;;
 esac
 
-# frugal learns from the teacher in its last epochs alone, where a stronger penalty would cost it accuracy.
-taught=("${distill[@]}")
-[ "$preset" = frugal ] && taught=()
-step "${train[@]}" "$preset" "${taught[@]}" "${data[@]}" --out "$out" --resume "$@"
+step "${train[@]}" "$preset" "${distill[@]}" "${data[@]}" --out "$out" --resume "$@"
 model=$out/model.pt
 
-case $preset in
-small) tuned=(--set learning_rate=3e-4) ;;
-frugal) tuned=("${distill[@]}" --set rate_weight=4 --set learning_rate=1.8e-3) ;;
-*) tuned=() ;;
-esac
-if [ ${#tuned[@]} -gt 0 ]; then
-    step "${train[@]}" "$model" --quantization-aware 8 "${tuned[@]}" "${data[@]}" --out "$out/8bit" --resume "$@"
+if [ "$preset" = small ]; then
+    step "${train[@]}" "$model" --quantization-aware 8 --set learning_rate=3e-4 "${data[@]}" --out "$out/8bit" --resume "$@"
     model=$out/8bit/model.pt
 fi
 
