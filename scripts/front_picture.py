@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 470, 62, 24, 46, 56  # of the picture, and its margins
-TICKS_X = (20, 30, 50, 100, 200)  # million synaptic operations, on a logarithmic axis that begins there
+TICKS_X = (10, 20, 30, 50, 100, 200)  # million synaptic operations, on a logarithmic axis that begins there
 
 
 @dataclass(frozen=True)

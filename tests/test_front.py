@@ -1,6 +1,8 @@
 """The picture of accuracy against synaptic operations is that of the table in docs/results.md."""
 
-from scripts.front_picture import Network, front, networks, picture
+import re
+
+from scripts.front_picture import HEIGHT, LEFT, WIDTH, Network, front, networks, picture
 from tests.support.paths import DOCS
 
 PAGE = (DOCS / "results.md").read_text(encoding="utf-8")
@@ -8,6 +10,12 @@ PAGE = (DOCS / "results.md").read_text(encoding="utf-8")
 
 def test_the_picture_is_that_of_the_table():
     assert (DOCS / "front.svg").read_text(encoding="utf-8") == picture(networks(PAGE)), "make pages draws it"
+
+
+def test_every_network_is_inside_the_picture():
+    centres = re.findall(r'<circle cx="([-0-9.]+)" cy="([-0-9.]+)"', picture(networks(PAGE)))
+    assert len(centres) == len(networks(PAGE))
+    assert all(LEFT <= float(x) < WIDTH and 0 < float(y) < HEIGHT for x, y in centres)
 
 
 def test_the_table_has_a_figure_for_each_seed():
