@@ -127,7 +127,7 @@ def main() -> None:
     net = network()
     print(f"training on {TRAIN} images")
     train(net, x[:TRAIN], y[:TRAIN])
-    print(f"torch {(output(net, x[TRAIN:]).sum(1).argmax(1) == y[TRAIN:]).float().mean():.1%}")
+    print(f"torch {(output(net, x[TRAIN:]).sum(1).argmax(1) == y[TRAIN:]).double().mean():.1%}")
 
     graph = graph_of(net)
     given = {"steps": STEPS, "analog": "input"}  # an image is a current, presented at every step
